@@ -1,0 +1,47 @@
+package api
+
+import "time"
+
+// Outcome says how an attempt ended.
+type Outcome string
+
+// The outcomes. Only Succeeded takes a task out of the queue; Failed and
+// TimedOut use up an attempt; Interrupted (the runner had to stop it) does not.
+const (
+	Succeeded   Outcome = "Succeeded"
+	Failed      Outcome = "Failed"
+	TimedOut    Outcome = "TimedOut"
+	Interrupted Outcome = "Interrupted"
+)
+
+// Result is what is stored for each attempt that ended, beside the files
+// stdout and stderr.
+type Result struct {
+	Task    string  `json:"task"`
+	Attempt int     `json:"attempt"` // counts the starts of the task, from 1
+	Outcome Outcome `json:"outcome"`
+	// ExitCode is the exit status of the command, -1 if a signal ended it or
+	// it could not be started.
+	ExitCode int    `json:"exitCode"`
+	Signal   string `json:"signal,omitempty"` // name of the signal that ended the command
+	Reason   string `json:"reason,omitempty"` // one sentence, where the outcome needs one
+
+	Started  time.Time `json:"started"`
+	Finished time.Time `json:"finished"`
+
+	Runner string   `json:"runner"`
+	GPUs   []string `json:"gpus,omitempty"` // UUIDs, in the order of CUDA_VISIBLE_DEVICES
+
+	// The stored output is cut at the runner's limit.
+	StdoutTruncated bool `json:"stdoutTruncated,omitempty"`
+	StderrTruncated bool `json:"stderrTruncated,omitempty"`
+}
+
+// DeadLetter is what the queue keeps of a task that it gave up.
+type DeadLetter struct {
+	Task     *Task     `json:"task,omitempty"`     // nil when the document could not be read
+	Document string    `json:"document,omitempty"` // that document, as it was found
+	Reason   string    `json:"reason"`
+	Attempts int       `json:"attempts"`
+	Time     time.Time `json:"time"`
+}

@@ -1,0 +1,139 @@
+package api
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// GlobalMapName is the name of the ConfigMap that all runners of a namespace
+// obey, and StateKey the one key that is read from it and from the node map
+// (the reference document, "Configuration Map support").
+const (
+	GlobalMapName = "studioml-go-runner"
+	StateKey      = "STATE"
+)
+
+// State is what an operator can ask of a runner. The zero value means that
+// nothing was asked.
+type State string
+
+// The states of the reference document. Terminate finishes the outstanding
+// work and exits, Suspend finishes it and waits for Running.
+const (
+	Unset             State = ""
+	Running           State = "Running"
+	DrainAndTerminate State = "DrainAndTerminate"
+	DrainAndSuspend   State = "DrainAndSuspend"
+)
+
+// States lists every value that a map may hold.
+var States = []State{Running, DrainAndTerminate, DrainAndSuspend}
+
+// ParseState reads the value of the STATE key: white space around it does not
+// count, case does. An empty value is Unset. The error for anything else
+// quotes the value, shortened and escaped, and names what is allowed.
+func ParseState(value string) (State, error) {
+	trimmed := strings.TrimSpace(value)
+	if trimmed == "" {
+		return Unset, nil
+	}
+	if s := State(trimmed); slices.Contains(States, s) {
+		return s, nil
+	}
+	hint := ""
+	if s, ok := nearest(trimmed); ok {
+		hint = fmt.Sprintf("; did you mean %s?", s)
+	}
+	return Unset, fmt.Errorf("%s is %s, allowed are Running, DrainAndTerminate and DrainAndSuspend%s",
+		StateKey, Excerpt(trimmed), hint)
+}
+
+// nearest finds the state that value was probably meant to be: the same
+// letters in another case or with other separators, or at most two edits away.
+func nearest(value string) (State, bool) {
+	const maxEdits, maxLen = 2, 64 // a longer value is no slip of the pen
+	if len(value) > maxLen {
+		return Unset, false
+	}
+	plain := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if strings.ContainsRune(" -_.", r) {
+				return -1
+			}
+			return r
+		}, strings.ToLower(s))
+	}
+	best, distance := Unset, maxEdits+1
+	for _, s := range States {
+		if d := editDistance(plain(value), plain(string(s))); d < distance {
+			best, distance = s, d
+		}
+	}
+	return best, best != Unset
+}
+
+// editDistance is the Levenshtein distance between a and b, in bytes.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}
+
+// Excerpt quotes a value that came from outside so that it can be printed:
+// control characters are escaped and no more than 64 bytes are shown.
+func Excerpt(value string) string {
+	const limit = 64
+	if len(value) <= limit {
+		return strconv.QuoteToASCII(value)
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strconv.QuoteToASCII(value[:limit]), len(value))
+}
+
+// Phase is what a runner reports to be so, as opposed to what was asked of it.
+type Phase string
+
+// The phases of a runner. A runner is Suspended or Terminated only when it has
+// no task left; until then it is Draining.
+const (
+	PhaseUnknown    Phase = "Unknown"
+	PhaseRunning    Phase = "Running"
+	PhaseDraining   Phase = "Draining"
+	PhaseSuspended  Phase = "Suspended"
+	PhaseTerminated Phase = "Terminated"
+)
+
+// Source says where the effective state comes from.
+type Source string
+
+// The sources, strongest first. Default means that neither map has a value.
+const (
+	SourceSignal  Source = "signal"
+	SourceNode    Source = "node"
+	SourceGlobal  Source = "global"
+	SourceDefault Source = "default"
+)
+
+// Exit codes of a runner (contract R9). They are part of the interface: a Job
+// takes 0 as "this runner is done for good" and starts it again otherwise.
+const (
+	ExitDrained    = 0   // STATE said so and everything was finished
+	ExitError      = 1   // configuration or start-up error
+	ExitUnfinished = 10  // drain deadline or grace period hit; unfinished work requeued
+	ExitForced     = 11  // a second signal; unfinished work requeued
+	ExitSignalled  = 143 // drained in time after SIGTERM
+)

@@ -1,0 +1,138 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Limits of a task document. They keep a hostile or mistaken document from
+// hurting the queue or the runner; each has room for any honest task.
+const (
+	MaxTaskBytes     = 1 << 20 // the size of a ConfigMap, and of an AMQP message that brokers like
+	MaxTaskGPUs      = 64
+	MaxTaskAttempts  = 100
+	DefaultAttempts  = 3
+	reservedEnvStart = "STUDIOML_"
+)
+
+// Environment variables that a task is started with, besides the variables of
+// the runner and of the task document.
+const (
+	EnvTaskID      = "STUDIOML_TASK_ID"
+	EnvTaskAttempt = "STUDIOML_TASK_ATTEMPT" // 1 at the first start
+	EnvRunner      = "STUDIOML_RUNNER"       // name of the runner
+	EnvDrainFile   = "STUDIOML_DRAIN_FILE"   // path of a file that exists while the runner drains
+	EnvCUDADevices = "CUDA_VISIBLE_DEVICES"
+	EnvNVDevices   = "NVIDIA_VISIBLE_DEVICES"
+)
+
+// Task is one unit of work, as submitted.
+type Task struct {
+	// ID names the task in the queue, the results and the logs. It is made up
+	// at submit when it is missing.
+	ID string `json:"id"`
+	// Command is the program to run, looked up in PATH. It is no shell line.
+	Command string   `json:"command"`
+	Args    []string `json:"args,omitempty"`
+	// Env is added to the runner's own environment.
+	Env       map[string]string `json:"env,omitempty"`
+	Resources Resources         `json:"resources,omitzero"`
+	// Timeout ends an attempt that takes longer, as "90s" or "2h"; none = no limit.
+	Timeout Duration `json:"timeout,omitzero"`
+	// MaxAttempts is how often the task may fail before it goes to the
+	// dead-letter place. 0 means DefaultAttempts.
+	MaxAttempts int `json:"maxAttempts,omitempty"`
+}
+
+// Resources is what a task needs of the machine.
+type Resources struct {
+	// GPUs is the number of whole GPUs.
+	GPUs int `json:"gpus,omitempty"`
+	// GPUMemory is the least memory that each of them must have, in bytes or
+	// with a unit, as 16Gi.
+	GPUMemory Bytes `json:"gpuMemory,omitzero"`
+}
+
+// Attempts returns how many attempts the task has.
+func (t *Task) Attempts() int {
+	if t.MaxAttempts == 0 {
+		return DefaultAttempts
+	}
+	return t.MaxAttempts
+}
+
+// taskID allows what is safe as a file name, a label and a log field.
+var taskID = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?$`)
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// ParseTask reads a task document, JSON or YAML, and validates it. Unknown
+// fields are errors: a misspelled "timeout" must not become an endless task.
+func ParseTask(document []byte) (*Task, error) {
+	if len(document) > MaxTaskBytes {
+		return nil, fmt.Errorf("task document has %d bytes, allowed are %d", len(document), MaxTaskBytes)
+	}
+	var t Task
+	if err := yaml.UnmarshalStrict(document, &t); err != nil {
+		return nil, fmt.Errorf("task document: %w", tidyYAMLError(err))
+	}
+	return &t, t.Validate()
+}
+
+// Validate returns all that is wrong with the task, each problem with its
+// field, its value and what is allowed. An empty ID is left to the caller.
+func (t *Task) Validate() error {
+	var problems []error
+	bad := func(field, value, allowed string) {
+		problems = append(problems, fmt.Errorf("%s: is %s, allowed is %s", field, Excerpt(value), allowed))
+	}
+	if t.ID != "" && !taskID.MatchString(t.ID) {
+		bad("id", t.ID, "1 to 128 letters, digits, '.', '_' and '-', letter or digit at both ends")
+	}
+	if strings.TrimSpace(t.Command) == "" || strings.ContainsRune(t.Command, 0) {
+		bad("command", t.Command, "the name or path of a program")
+	}
+	for i, a := range t.Args {
+		if strings.ContainsRune(a, 0) {
+			bad(fmt.Sprintf("args[%d]", i), a, "text without NUL bytes")
+		}
+	}
+	for name, value := range t.Env {
+		switch {
+		case !envName.MatchString(name):
+			bad("env", name, "names of letters, digits and '_'")
+		case strings.HasPrefix(name, reservedEnvStart) || name == EnvCUDADevices || name == EnvNVDevices:
+			bad("env", name, "any name but those that the runner sets: "+reservedEnvStart+"*, "+EnvCUDADevices+", "+EnvNVDevices)
+		case strings.ContainsRune(value, 0):
+			bad("env."+name, value, "text without NUL bytes")
+		}
+	}
+	if g := t.Resources.GPUs; g < 0 || g > MaxTaskGPUs {
+		bad("resources.gpus", fmt.Sprint(g), fmt.Sprintf("0 to %d", MaxTaskGPUs))
+	}
+	if t.Resources.GPUMemory > 0 && t.Resources.GPUs == 0 {
+		bad("resources.gpuMemory", fmt.Sprint(t.Resources.GPUMemory), "set only together with resources.gpus")
+	}
+	if t.Timeout < 0 {
+		bad("timeout", time.Duration(t.Timeout).String(), "a positive duration, as 90s")
+	}
+	if t.MaxAttempts < 0 || t.MaxAttempts > MaxTaskAttempts {
+		bad("maxAttempts", fmt.Sprint(t.MaxAttempts), fmt.Sprintf("1 to %d", MaxTaskAttempts))
+	}
+	return errors.Join(problems...)
+}
+
+// tidyYAMLError drops the decoder's internals from its message; what is left
+// names the field.
+func tidyYAMLError(err error) error {
+	text := err.Error()
+	for _, noise := range []string{"error unmarshaling JSON: while decoding JSON: ", "error converting YAML to JSON: ", "json: "} {
+		text = strings.ReplaceAll(text, noise, "")
+	}
+	return errors.New(text)
+}
