@@ -72,6 +72,7 @@ type MapStatus struct {
 type TaskCounts struct {
 	Running   int `json:"running"`
 	Waiting   int `json:"waiting"` // fetched, not started
+	Started   int `json:"started"` // attempts begun, the running ones included
 	Succeeded int `json:"succeeded"`
 	Failed    int `json:"failed"`   // attempts that failed or timed out
 	Requeued  int `json:"requeued"` // given back without using an attempt

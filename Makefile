@@ -1,0 +1,98 @@
+# studio-go-runner. `make` alone lists the targets.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+# What `make e2e` runs; see the help below.
+TARGET    ?= embedded
+FOCUS     ?=
+LABELS    ?=
+REPEAT    ?= 1
+PROCS     ?= 4
+ARTIFACTS ?= artifacts
+KEEP      ?=
+
+# go-nvml's headers mark half of NVML as deprecated.
+export CGO_ENABLED = 1
+export CGO_CFLAGS  = -g -O2 -Wno-deprecated-declarations
+# NVML's functions are looked up when they are called: the library is only there
+# on machines with a driver.
+LDFLAGS = -X main.version=$(VERSION) -extldflags=-Wl,-z,lazy
+
+include fakegpu/fakegpu.mk
+
+.PHONY: help
+help: ## List the targets and their variables
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@printf '\nVariables of make e2e:\n'
+	@printf '  TARGET=embedded    the kind of cluster (embedded: etcd and kube-apiserver on loopback)\n'
+	@printf '  FOCUS=text         only scenarios whose name or file contains it (a regular expression)\n'
+	@printf '  LABELS=query       only these labels, as LABELS="row: containsAny {16, 17}" or "area: isSubsetOf {drain}"\n'
+	@printf '  REPEAT=10          run that many times in a row, until one run fails\n'
+	@printf '  PROCS=4            scenarios at the same time\n'
+	@printf '  ARTIFACTS=dir      where reports, and what failed scenarios leave behind, go\n'
+	@printf '  KEEP=1             keep the files of scenarios that passed, too\n'
+	@printf 'Variable of make run:\n  DEMO=1             type the kubectl lines by itself, explain each, and end\n'
+
+.PHONY: tools
+tools:
+	@command -v gcc >/dev/null || { echo "gcc is missing; install it: apt-get install gcc libc6-dev"; exit 1; }
+	@command -v flock >/dev/null || { echo "flock is missing; install it: apt-get install util-linux"; exit 1; }
+
+.PHONY: build
+build: tools bin/runner bin/fakegpu bin/libnvidia-ml.so.1 ## Build the runner and the fake NVML into bin/
+
+# Go decides what is up to date.
+.PHONY: bin/runner bin/runner-race
+bin/runner:
+	@go build -ldflags '$(LDFLAGS)' -o $@ ./runner
+bin/runner-race:
+	@go build -race -ldflags '$(LDFLAGS)' -o $@ ./runner
+
+.PHONY: run
+run: build ## Start a control plane and two runners and watch them; DEMO=1 plays a drain by itself
+	@go run ./e2e/cmd/demo $(if $(DEMO),--play)
+
+.PHONY: test
+test: tools ## Quick tests: no cluster
+	go test -race -ldflags '-extldflags=-Wl,-z,lazy' ./...
+
+.PHONY: e2e
+e2e: tools bin/runner-race bin/fakegpu bin/libnvidia-ml.so.1 ## Run the scenarios against a control plane
+	@go run ./e2e/cmd/controlplane build >/dev/null
+	@mkdir -p $(ARTIFACTS)
+	E2E_TARGET=$(TARGET) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
+	E2E_ARTIFACTS=$(abspath $(ARTIFACTS)) E2E_KEEP=$(KEEP) \
+	go tool ginkgo --race --ldflags='-extldflags=-Wl,-z,lazy' --procs=$(PROCS) --randomize-all --trace \
+	  --fail-on-pending --fail-on-empty --timeout=45m --grace-period=5s \
+	  --poll-progress-after=60s --poll-progress-interval=30s --output-interceptor-mode=none \
+	  --repeat=$$(( $(REPEAT) - 1 )) \
+	  --output-dir=$(abspath $(ARTIFACTS)) --json-report=report.json --junit-report=junit.xml \
+	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e
+
+.PHONY: scenarios
+scenarios: ## List and validate the scenarios, without a cluster
+	@go run ./e2e/cmd/scenarios lint
+	@go run ./e2e/cmd/scenarios list
+	@go run ./e2e/cmd/scenarios catalogue --check
+
+.PHONY: generate
+generate: ## Write anew what is generated: the schema, the catalogue's table, the shim's stubs
+	go run ./e2e/cmd/scenarios schema
+	go run ./e2e/cmd/scenarios catalogue
+	go generate ./fakegpu/...
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, and whether go.mod is tidy
+	@unformatted=$$(gofmt -l runner e2e fakegpu); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	go mod tidy -diff
+	cd e2e/controlplane && go mod tidy -diff
+
+.PHONY: clean
+clean: ## Remove what was built here; the control plane in the user's cache stays
+	rm -rf bin $(ARTIFACTS)

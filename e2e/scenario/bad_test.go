@@ -1,0 +1,116 @@
+package scenario_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// Every file in testdata/bad has beside it what Load says about it.
+func TestBadFiles(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no bad files: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			scenarios, err := scenario.Load(file)
+			if err == nil {
+				t.Fatalf("loaded %d scenarios, want an error", len(scenarios))
+			}
+			golden(t, strings.TrimSuffix(file, ".yaml")+".txt", err.Error()+"\n")
+		})
+	}
+}
+
+// golden compares with a file, or rewrites it under -update.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s, want - got + (go test ./e2e/scenario -update rewrites it)\n%s", file, diff)
+	}
+}
+
+func TestLoadDirErrors(t *testing.T) {
+	const plain = `
+name: %NAME%
+rows: [1]
+targets: [embedded]
+runners: {a: {}}
+steps: [{expect: {a: {live: true}}}]
+`
+	file := func(name string) string { return strings.ReplaceAll(plain, "%NAME%", name) }
+	tests := []struct {
+		name  string
+		files map[string]string
+		want  string
+	}{
+		{"same name", map[string]string{"x/a.yaml": file("same"), "y/b.yaml": file("same")},
+			`scenarios/y/b.yaml:2: name "same" is also that of scenarios/x/a.yaml:2`},
+		{"all files are told", map[string]string{"x/a.yaml": "name: [", "x/b.yaml": "- x\n", "x/c.yaml": file("fine")},
+			"scenarios/x/a.yaml:1: sequence end token ']' not found\n" +
+				"scenarios/x/b.yaml:1: the file is a list, expected is a mapping"},
+		{"no area", map[string]string{"a.yaml": file("a")},
+			"scenarios/a.yaml: is in the wrong place, scenarios are in scenarios/<area>/<file>.yaml"},
+		{"too deep", map[string]string{"x/y/a.yaml": file("a")},
+			"scenarios/x/y/a.yaml: is in the wrong place, scenarios are in scenarios/<area>/<file>.yaml"},
+		{"ending", map[string]string{"x/a.yml": file("a"), "x/b.yaml": file("b")},
+			"scenarios/x/a.yml: is not read, the ending must be .yaml"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			root := filepath.Join(t.TempDir(), "scenarios")
+			write(t, root, tt.files)
+			all, err := scenario.LoadDir(root)
+			if err == nil {
+				t.Fatalf("loaded %d scenarios, want an error", len(all))
+			}
+			if diff := cmp.Diff(tt.want, err.Error()); diff != "" {
+				t.Errorf("error, want - got +\n%s", diff)
+			}
+		})
+	}
+	if _, err := scenario.LoadDir(t.TempDir()); err == nil {
+		t.Error("an empty directory was loaded, want an error")
+	}
+	if _, err := scenario.LoadDir(filepath.Join(t.TempDir(), "missing")); err == nil {
+		t.Error("a missing directory was loaded, want an error")
+	}
+}
+
+func write(t *testing.T, root string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestTooLong(t *testing.T) {
+	_, err := scenario.Parse("x.yaml", []byte("name: "+strings.Repeat("n", 256<<10)))
+	if want := "x.yaml: has 262150 bytes, allowed are 262144"; err == nil || err.Error() != want {
+		t.Errorf("got error %v, want %s", err, want)
+	}
+}

@@ -1,0 +1,175 @@
+package scenario
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// maxFileBytes is far above any file that a person would write, and keeps a
+// mistaken path (a log, an image) from being read as YAML.
+const maxFileBytes = 256 << 10
+
+// defaultTimeout is what a scenario on a healthy machine never comes near.
+const defaultTimeout = Duration(time.Minute)
+
+// Scenario is what one spec runs: a file for one combination of its matrix.
+type Scenario struct {
+	// File has all ${…} replaced and the defaults filled in. Matrix, Exclude,
+	// Include and Predict are empty.
+	File
+	// Path of the file, with slashes.
+	Path string
+	// Line is where the name stands; in a family, where the first variable's
+	// value stands, or the combination in include.
+	Line int
+	// Values are those of the matrix variables in this combination.
+	Values map[string]string
+	// Area is the name of the folder.
+	Area string
+}
+
+// Location returns path:line, which editors and terminals make a link of.
+func (s *Scenario) Location() string { return fmt.Sprintf("%s:%d", s.Path, s.Line) }
+
+// LoadDir loads all scenarios under root, as scenarios/<area>/<file>.yaml, in
+// the order of their paths. Paths in results and errors begin with the last
+// element of root. The error joins all that is wrong with any file.
+func LoadDir(root string) ([]Scenario, error) {
+	absolute, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("find scenarios: %w", err)
+	}
+	var all []Scenario
+	var errs []error
+	err = filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		relative, err := filepath.Rel(root, name)
+		if err != nil {
+			return err
+		}
+		shown := path.Join(filepath.Base(absolute), filepath.ToSlash(relative))
+		switch path.Ext(shown) {
+		case ".yaml":
+		case ".yml":
+			errs = append(errs, &Problem{shown, 0, "is not read, the ending must be .yaml"})
+			return nil
+		default:
+			return nil
+		}
+		if strings.Count(shown, "/") != 2 {
+			errs = append(errs, &Problem{shown, 0, "is in the wrong place, scenarios are in " +
+				path.Join(filepath.Base(absolute), "<area>", "<file>.yaml")})
+			return nil
+		}
+		text, err := read(name)
+		if err != nil {
+			return err
+		}
+		some, err := Parse(shown, text)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		all = append(all, some...)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find scenarios: %w", err)
+	}
+	errs = append(errs, sameNames(all)...)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("find scenarios: there is no .yaml file under %s", root)
+	}
+	return all, nil
+}
+
+// Load loads the scenarios of one file. The error joins all that is wrong with it.
+func Load(name string) ([]Scenario, error) {
+	text, err := read(name)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(filepath.ToSlash(name), text)
+}
+
+func read(name string) ([]byte, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read scenarios: %w", err)
+	}
+	return text, nil
+}
+
+// Parse reads the scenarios in the text of one file; name is the path that the
+// scenarios and the errors carry.
+func Parse(name string, text []byte) ([]Scenario, error) {
+	if len(text) > maxFileBytes {
+		return nil, &Problem{name, 0, fmt.Sprintf("has %d bytes, allowed are %d", len(text), maxFileBytes)}
+	}
+	root, err := parseYAML(name, text)
+	if err != nil {
+		return nil, err
+	}
+	all, err := expand(name, root)
+	if err != nil {
+		return nil, err
+	}
+	if errs := sameNames(all); errs != nil {
+		return nil, errors.Join(errs...)
+	}
+	return all, nil
+}
+
+// sameNames returns an error for each scenario with the name of another one.
+// Reports and --focus tell scenarios apart by name.
+func sameNames(all []Scenario) []error {
+	var errs []error
+	first := map[string]*Scenario{}
+	told := map[string]bool{}
+	for i := range all {
+		s := &all[i]
+		other, taken := first[s.Name]
+		if !taken {
+			first[s.Name] = s
+			continue
+		}
+		text := fmt.Sprintf("name %s is also that of %s", quote(s.Name), other.Location())
+		if other.Path == s.Path {
+			text = fmt.Sprintf("name %s is that of two combinations of the matrix; it must say what differs", quote(s.Name))
+		}
+		if !told[text] {
+			told[text] = true
+			errs = append(errs, &Problem{s.Path, s.Line, text})
+		}
+	}
+	return errs
+}
+
+// fillIn sets what a file leaves to the defaults.
+func (f *File) fillIn() {
+	f.Timeout = cmp.Or(f.Timeout, defaultTimeout)
+	f.Permissions = cmp.Or(f.Permissions, PermissionsShipped)
+	for i := range f.Tasks {
+		f.Tasks[i].Count = cmp.Or(f.Tasks[i].Count, 1)
+	}
+	for i := range f.Steps {
+		if s := f.Steps[i].Submit; s != nil {
+			s.Count = cmp.Or(s.Count, 1)
+		}
+	}
+	for name, r := range f.Runners {
+		r.Slots = cmp.Or(r.Slots, 4)
+		f.Runners[name] = r
+	}
+}

@@ -1,0 +1,83 @@
+package scenario
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// Problem is one thing that is wrong with a scenario file.
+type Problem struct {
+	Path string
+	Line int // 0 when it is about the file as a whole
+	Text string
+}
+
+// Error returns the problem in the form that editors and terminals make a link of.
+func (p *Problem) Error() string {
+	if p.Line == 0 {
+		return fmt.Sprintf("%s: %s", p.Path, p.Text)
+	}
+	return fmt.Sprintf("%s:%d: %s", p.Path, p.Line, p.Text)
+}
+
+// problems collects what is wrong with one file. Every combination of a matrix
+// meets the same mistakes again, so each is kept once.
+type problems struct {
+	path string
+	seen map[Problem]bool
+}
+
+func (p *problems) add(line int, format string, args ...any) {
+	if p.seen == nil {
+		p.seen = map[Problem]bool{}
+	}
+	p.seen[Problem{p.path, line, fmt.Sprintf(format, args...)}] = true
+}
+
+// addAt adds a problem with the field at a path. Keys of the file are part of a
+// path, so it may hold anything.
+func (p *problems) addAt(line int, at, text string) {
+	const longest = 160 // characters; a path of honest names is far shorter
+	switch at = printable(at); {
+	case at == "":
+		p.add(line, "%s", text)
+	case len(at) > longest:
+		p.add(line, "%s…: %s", strings.ToValidUTF8(at[:longest], ""), text)
+	default:
+		p.add(line, "%s: %s", at, text)
+	}
+}
+
+// printable escapes what could do something to a terminal.
+func printable(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+// err joins the problems in the order of the file; nil if there are none.
+func (p *problems) err() error {
+	var list []*Problem
+	for problem := range p.seen {
+		list = append(list, &problem)
+	}
+	slices.SortFunc(list, func(a, b *Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Text, b.Text))
+	})
+	var errs []error
+	for _, problem := range list {
+		errs = append(errs, problem)
+	}
+	return errors.Join(errs...)
+}

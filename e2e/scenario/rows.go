@@ -1,0 +1,117 @@
+package scenario
+
+// Row is one row of the catalogue (contract, section 4).
+type Row struct {
+	Number int
+	// Part is the heading that the row stands under.
+	Part string
+	// Title says in a few words what is shown.
+	Title string
+	// NotYet says why nothing has to show the row so far; empty if it must be shown.
+	NotYet string
+}
+
+// Rows is the catalogue, in order.
+var Rows = catalogue([]part{
+	{"One map", 1, []string{
+		"Running at start: tasks are pulled",
+		"suspended at start: no task is ever pulled",
+		"terminated at start: no task, exit 0",
+		"Running to Suspend while idle",
+		"Running to Suspend with n tasks in flight: exactly n finish, the rest stays",
+		"Suspended to Running: the same process pulls again",
+		"Running to Terminate while idle",
+		"Running to Terminate while busy: the tasks finish, then exit 0",
+		"Suspended to Terminate",
+		"Terminate to Running before the end: cancelled, no later exit",
+		"Terminate to Suspend in the middle of a drain",
+		"Suspend to Terminate in the middle of a drain",
+		"two flips within one drain",
+		"100 flips a second for 10 s end at the last value",
+		"a change of a label, an annotation or another key is no transition",
+	}},
+	{"Precedence", 16, []string{
+		"all pairs of 7 values of the global and the node map at start",
+		"each change of one map between the pairs of 4 values (96 transitions)",
+		"node map suspends one runner, the others run",
+		"node map Running under a global Suspend",
+		"node map Running under a global Terminate",
+		"node map Terminate under a global Running: only this runner exits",
+		"the global map changes under a node map: no effect, the shadowed value is reported",
+		"the node map is deleted: the global one counts",
+		"the node map is created after the start, and later loses its key",
+		"neither the order of events nor that of names counts",
+		"listing anew and replayed events are no transition",
+		"HOSTNAME overridden, unset, or not a legal name",
+		"host network: HOSTNAME is the name of the Kubernetes node",
+		"a map of the right name in another namespace is ignored",
+	}},
+	{"Values", 30, []string{
+		"white space around the value, as --from-file leaves it",
+		"wrong case, unknown words, true, 0",
+		"STATE: off without quotes is refused by the API server",
+		"1 MiB values, NUL, escape sequences and newlines do no harm",
+		"an immutable map is deleted and created anew",
+		"the admission policy refuses a typo and says why",
+	}},
+	{"API server", 36, []string{
+		"watches closed every few seconds: no flap, no missed change",
+		"down while running, suspended and draining",
+		"down at the start",
+		"a change made during the outage is seen afterwards",
+		"permissions revoked and restored",
+		"permissions missing at start: the log says what to grant",
+		"global map readable, node map forbidden",
+		"the shipped Roles suffice",
+		"10,000 unrelated ConfigMaps change: flat memory, same latency",
+	}},
+	{"Draining", 45, []string{
+		"a fetch is under way when the state flips",
+		"fetched and waiting for a GPU: given back at once",
+		"a task that fails in a drain is requeued, and not taken again by this runner",
+		"the drain's deadline: TERM, KILL of the group, requeue, exit 10",
+		"the runner is killed in the middle of a task: the task runs again",
+		"SIGTERM in every state, and a second one",
+		"the queue cannot be reached during a drain",
+	}},
+	{"Kubernetes", 52, []string{
+		"Indexed Job: node maps by index, exit 0 completes an index",
+		"Deployment: park means no restart, exit means restarts without tasks",
+		"rollout and scale-up while suspended",
+		"pods deleted by force, rollout restart: nothing is lost",
+		"one Event for each transition; forbidden Events do no harm",
+		"the reference document's cluster-admin binding",
+	}},
+	{"GPUs", 58, []string{
+		"the inventory equals what the kubelet gave",
+		"two tasks never share a GPU, and no fragment is left",
+		"Xid 79, ECC errors and lost GPUs while idle, busy and draining",
+		"no NVML: a runner for the CPU only",
+	}},
+})
+
+// notYet are the rows that wait for something that is still to be built.
+var notYet = map[int]string{
+	28: "needs a kind cluster", 44: "needs a load generator",
+	52: "needs a kind cluster", 53: "needs a kind cluster", 54: "needs a kind cluster",
+	55: "needs a kind cluster", 56: "needs a kind cluster", 57: "needs a kind cluster",
+	58: "needs GPUs", 59: "needs GPUs", 60: "needs GPUs",
+}
+
+// part is a heading of the catalogue, with its rows from first on.
+type part struct {
+	name   string
+	first  int
+	titles []string
+}
+
+func catalogue(parts []part) []Row {
+	var rows []Row
+	for _, p := range parts {
+		for i, title := range p.titles {
+			n := p.first + i
+			rows = append(rows, Row{n, p.name, title, notYet[n]})
+		}
+	}
+	return rows
+}

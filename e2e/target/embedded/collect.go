@@ -1,0 +1,154 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
+)
+
+// Limits of what is collected after a failure.
+const (
+	maxArtifact     = 4 << 20 // bytes of each file but the runners' logs
+	lastStatuses    = 200     // of each runner
+	collectDeadline = 10 * time.Second
+)
+
+// objects limits a list, of each kind in each namespace.
+var objects = metav1.ListOptions{Limit: 200}
+
+// Collect writes queue, maps, Events, statuses, journal and logs into the
+// artifacts, as far as they can be had; the runners' logs are there already.
+func (e *env) Collect(ctx context.Context) error {
+	if e.isolation.Artifacts == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, collectDeadline) // the API server may be stopped
+	defer cancel()
+	problems := []error{e.collectQueue(ctx), e.collectObjects(ctx), e.collectStatuses(), e.copyTail(e.journal())}
+	if e.plane != nil {
+		for _, name := range e.plane.Logs() {
+			problems = append(problems, e.copyTail(name))
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return fmt.Errorf("collect artifacts: %w", err)
+	}
+	return nil
+}
+
+// save writes a file of the artifacts.
+func (e *env) save(name string, data []byte) error {
+	if len(data) > maxArtifact {
+		data = append(data[:maxArtifact:maxArtifact], "\n(cut here)\n"...)
+	}
+	return os.WriteFile(filepath.Join(e.isolation.Artifacts, name), data, 0o644)
+}
+
+// copyTail copies the end of a file into the artifacts.
+func (e *env) copyTail(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(io.NewSectionReader(file, max(0, info.Size()-maxArtifact), maxArtifact))
+	if err != nil {
+		return err
+	}
+	return e.save(filepath.Base(path), data)
+}
+
+// collectQueue writes queue.json.
+func (e *env) collectQueue(ctx context.Context) error {
+	contents, err := e.Queue(ctx)
+	if err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(contents, "", "  ")
+	if err != nil {
+		return err
+	}
+	return e.save("queue.json", data)
+}
+
+// collectObjects writes the objects of the namespaces as YAML.
+func (e *env) collectObjects(ctx context.Context) error {
+	e.mu.Lock()
+	namespaces := map[string]string{"": e.namespace, "elsewhere-": e.elsewhere}
+	e.mu.Unlock()
+	var problems []error
+	for prefix, ns := range namespaces {
+		if ns == "" {
+			continue
+		}
+		maps, err := e.admin.CoreV1().ConfigMaps(ns).List(ctx, objects)
+		problems = append(problems, e.saveObjects(prefix+"maps.yaml", maps, err))
+		events, err := e.admin.CoreV1().Events(ns).List(ctx, objects)
+		problems = append(problems, e.saveObjects(prefix+"events.yaml", events, err))
+		roles, err := e.admin.RbacV1().Roles(ns).List(ctx, objects)
+		problems = append(problems, e.saveObjects(prefix+"roles.yaml", roles, err))
+	}
+	return errors.Join(problems...)
+}
+
+// saveObjects writes a list, if it could be had, without what only servers read.
+func (e *env) saveObjects(name string, list runtime.Object, err error) error {
+	if err != nil {
+		return err
+	}
+	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(list)
+	if err != nil {
+		return err
+	}
+	items, _ := object["items"].([]any)
+	for _, item := range items {
+		if fields, ok := item.(map[string]any); ok {
+			if meta, ok := fields["metadata"].(map[string]any); ok {
+				delete(meta, "managedFields")
+			}
+		}
+	}
+	data, err := yaml.Marshal(items)
+	if err != nil {
+		return err
+	}
+	return e.save(name, data)
+}
+
+// collectStatuses writes the last statuses of each process, one a line, and how
+// it ended.
+func (e *env) collectStatuses() error {
+	e.mu.Lock()
+	processes := e.processes[:len(e.processes):len(e.processes)]
+	e.mu.Unlock()
+	starts := map[string]int{}
+	var problems []error
+	for _, p := range processes {
+		starts[p.name]++
+		var out bytes.Buffer
+		encoder := json.NewEncoder(&out)
+		statuses := p.statuses.all()
+		for _, status := range statuses[max(0, len(statuses)-lastStatuses):] {
+			problems = append(problems, encoder.Encode(status))
+		}
+		if p.ended() {
+			problems = append(problems, encoder.Encode(p.exit))
+		}
+		problems = append(problems, e.save(fmt.Sprintf("runner-%s.%d.status.jsonl", p.name, starts[p.name]), out.Bytes()))
+	}
+	return errors.Join(problems...)
+}

@@ -1,0 +1,230 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/e2e-framework/klient"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/target"
+)
+
+// endGrace is how long runners may take to end when an Env is closed. They have
+// nothing to wait for by then: every task has been let go.
+const endGrace = 3 * time.Second
+
+// env is the place of one scenario.
+//
+// Its directory holds spool (the queue), hold (files that tasks wait for),
+// journal (what tasks note), kubeconfig, runners (a directory each) and, if it
+// is private, controlplane.
+type env struct {
+	target    *Target
+	isolation target.Isolation
+	dir       string
+
+	plane  *ControlPlane // private to this scenario, or nil
+	rest   *rest.Config
+	admin  kubernetes.Interface
+	client klient.Client // the same rights, for the scenario
+
+	namespace string
+	account   *account
+	proxy     *proxy // between the runners and the API server, or nil
+	spool     *spool
+	holds     *holds
+
+	mu        sync.Mutex // guards what follows, and one start of a runner at a time
+	elsewhere string
+	processes []*process // in the order of their starts, ended ones too
+	closed    bool
+}
+
+var (
+	_ target.Env              = (*env)(nil)
+	_ target.APIServerControl = (*env)(nil)
+	_ target.NetworkControl   = (*env)(nil)
+	_ target.QueueControl     = (*env)(nil)
+)
+
+// newEnv makes the place; what was made is removed again if anything fails.
+func newEnv(ctx context.Context, t *Target, isolation target.Isolation) (_ *env, err error) {
+	e := &env{target: t, isolation: isolation, rest: t.rest, admin: t.client}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	if err := e.layout(); err != nil {
+		return nil, err
+	}
+	return e, e.connect(ctx)
+}
+
+// layout makes everything that is on the disk.
+func (e *env) layout() error {
+	var err error
+	if e.dir, err = os.MkdirTemp(e.target.config.TempDir, "studio-go-runner-e2e-*"); err != nil {
+		return err
+	}
+	for _, dir := range []string{"spool", "hold", "runners", "controlplane"} {
+		if err := os.Mkdir(filepath.Join(e.dir, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(e.journal(), nil, 0o644); err != nil {
+		return err
+	}
+	if e.isolation.Artifacts != "" {
+		if err := os.MkdirAll(e.isolation.Artifacts, 0o755); err != nil {
+			return err
+		}
+	}
+	e.spool = &spool{runner: e.target.config.RunnerBinary, path: filepath.Join(e.dir, "spool")}
+	e.holds = newHolds(filepath.Join(e.dir, "hold"))
+	return nil
+}
+
+// connect makes everything that is in the cluster.
+func (e *env) connect(ctx context.Context) error {
+	var err error
+	if e.needs(scenario.NeedAPIServer) {
+		if e.plane, err = StartControlPlane(ctx, e.target.config.Handle.Assets, filepath.Join(e.dir, "controlplane")); err != nil {
+			return err
+		}
+		if e.rest, e.admin, err = connect(e.plane.Handle()); err != nil {
+			return err
+		}
+	}
+	if e.client, err = klient.New(rest.CopyConfig(e.rest)); err != nil {
+		return fmt.Errorf("make client: %w", err)
+	}
+	if e.namespace, err = createNamespace(ctx, e.admin, e.isolation.Name); err != nil {
+		return err
+	}
+	if e.account, err = shippedAccount(ctx, e.namespace, e.isolation.NodeMaps); err != nil {
+		return err
+	}
+	if err := e.account.create(ctx, e.admin, e.isolation.Permissions); err != nil {
+		return err
+	}
+	address := ""
+	if e.needs(scenario.NeedNetwork) {
+		server, err := url.Parse(e.rest.Host)
+		if err != nil {
+			return err
+		}
+		if e.proxy, err = newProxy(server.Host); err != nil {
+			return err
+		}
+		address = e.proxy.address()
+	}
+	return writeKubeconfig(ctx, e.admin, e.rest, e.namespace, e.account.serviceAccount.Name, address, e.kubeconfig())
+}
+
+func (e *env) needs(need scenario.Need) bool { return slices.Contains(e.isolation.Needs, need) }
+func (e *env) journal() string               { return filepath.Join(e.dir, "journal") }
+func (e *env) kubeconfig() string            { return filepath.Join(e.dir, "kubeconfig") }
+
+// Namespace is that of the runners.
+func (e *env) Namespace() string { return e.namespace }
+
+// Elsewhere is a namespace in which the runners have no rights.
+func (e *env) Elsewhere(ctx context.Context) (string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.elsewhere != "" {
+		return e.elsewhere, nil
+	}
+	var err error
+	e.elsewhere, err = createNamespace(ctx, e.admin, e.isolation.Name)
+	return e.elsewhere, err
+}
+
+// Client has all rights.
+func (e *env) Client() klient.Client { return e.client }
+
+// TaskCommand is the command line of a task of the tests.
+func (e *env) TaskCommand(spec target.TaskSpec) (command string, args []string, err error) {
+	hold := ""
+	if spec.Hold {
+		if hold, err = e.holds.hold(spec.Group); err != nil {
+			return "", nil, err
+		}
+	}
+	command, args = taskCommand(e.journal(), hold, spec)
+	return command, args, nil
+}
+
+// Release lets the held tasks of a group end, now and later.
+func (e *env) Release(group string) error { return e.holds.release(group) }
+
+// Journal calls each for every note of a task until ctx ends.
+func (e *env) Journal(ctx context.Context, each func(target.TaskNote)) error {
+	return followJournal(ctx, e.journal(), each)
+}
+
+// SetPermissions changes the rights of the runners and waits until they are in force.
+func (e *env) SetPermissions(ctx context.Context, p scenario.Permissions) error {
+	return e.account.set(ctx, e.admin, p)
+}
+
+// Admission installs the shipped policy for the namespace.
+func (e *env) Admission(ctx context.Context) error {
+	return installAdmission(ctx, e.admin, e.namespace)
+}
+
+// Close ends the runners and their tasks and removes everything that was made.
+func (e *env) Close(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil
+	}
+	e.closed = true
+
+	var problems []error
+	note := func(err error) { problems = append(problems, err) }
+	for _, p := range e.processes {
+		note(p.terminate())
+	}
+	if e.holds != nil {
+		note(e.holds.releaseAll())
+	}
+	grace := time.Now().Add(endGrace)
+	for _, p := range e.processes {
+		p.stop(time.Until(grace))
+	}
+	if e.dir != "" {
+		note(killLeftovers(ctx, e.dir)) // tasks whose runner was killed
+	}
+	if e.proxy != nil {
+		e.proxy.close()
+	}
+	if e.plane != nil {
+		note(e.plane.Close())
+	} else {
+		for _, ns := range []string{e.namespace, e.elsewhere} {
+			if ns != "" {
+				note(removeNamespace(ctx, e.admin, ns))
+			}
+		}
+	}
+	if e.dir != "" {
+		note(os.RemoveAll(e.dir))
+	}
+	if err := errors.Join(problems...); err != nil {
+		return fmt.Errorf("close scenario %q: %w", e.isolation.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// taskScript is what a task runs.
+//
+//go:embed task.sh
+var taskScript string
+
+// taskCommand is the command line of a task that writes to journal and waits
+// for hold, unless that is empty.
+func taskCommand(journal, hold string, spec target.TaskSpec) (command string, args []string) {
+	status, term := "0", ""
+	if spec.Fail {
+		status = "1"
+	}
+	if spec.IgnoreTerm {
+		term = "ignore"
+	}
+	return "/bin/sh", []string{"-c", taskScript, "task", journal, hold, status, term}
+}
+
+// followJournal calls each for every note in the file path, which exists, until
+// ctx ends. A line that is still being written waits for its end.
+func followJournal(ctx context.Context, path string, each func(target.TaskNote)) error {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch journal: %w", err)
+	}
+	defer watcher.Close()
+	// Watch before the first reading, so that no write falls between them.
+	if err := watcher.Add(path); err != nil {
+		return fmt.Errorf("watch journal: %w", err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("open journal: %w", err)
+	}
+	defer file.Close()
+	reader := journalReader{file: file}
+	for {
+		if err := reader.read(ctx, each); err != nil {
+			return err
+		}
+		select {
+		case <-watcher.Events:
+		case err := <-watcher.Errors:
+			// Lost events do no harm: the next reading finds everything.
+			if err != nil && !errors.Is(err, fsnotify.ErrEventOverflow) {
+				return fmt.Errorf("watch journal: %w", err)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// journalReader reads a file that grows.
+type journalReader struct {
+	file    io.Reader
+	partial []byte // the beginning of a line without its end
+}
+
+// read calls each for all complete lines that are new.
+func (r *journalReader) read(ctx context.Context, each func(target.TaskNote)) error {
+	data, err := io.ReadAll(r.file)
+	if err != nil {
+		return fmt.Errorf("read journal: %w", err)
+	}
+	r.partial = append(r.partial, data...)
+	for ctx.Err() == nil {
+		line, rest, found := bytes.Cut(r.partial, []byte("\n"))
+		if !found {
+			return nil
+		}
+		note, err := parseNote(string(line))
+		if err != nil {
+			return err
+		}
+		r.partial = rest
+		each(note)
+	}
+	return nil
+}
+
+// parseNote reads a line that task.sh wrote.
+func parseNote(line string) (target.TaskNote, error) {
+	fields := strings.Split(line, "\t")
+	if len(fields) != 5 || (fields[0] != "start" && fields[0] != "end") || fields[1] == "" {
+		return target.TaskNote{}, fmt.Errorf("journal line is %s, allowed is start or end, task, attempt, runner, GPUs", api.Excerpt(line))
+	}
+	attempt, err := strconv.Atoi(fields[2])
+	if err != nil || attempt < 1 {
+		return target.TaskNote{}, fmt.Errorf("journal line is %s, its attempt %s is no positive number", api.Excerpt(line), api.Excerpt(fields[2]))
+	}
+	return target.TaskNote{End: fields[0] == "end", Task: fields[1], Attempt: attempt, Runner: fields[3], GPUs: fields[4]}, nil
+}

@@ -1,0 +1,51 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// killLeftovers kills every process that has the directory dir in its
+// environment, and waits until there is none: tasks live on when their runner
+// is killed. On a system without /proc it finds none.
+func killLeftovers(ctx context.Context, dir string) error {
+	var left []int
+	err := poll(ctx, func() bool {
+		left = processesOf(dir)
+		for _, pid := range left {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // gone already is as well
+		}
+		return len(left) == 0
+	})
+	if err != nil {
+		return fmt.Errorf("kill processes %v of %s: %w", left, dir, err)
+	}
+	return nil
+}
+
+// processesOf returns the processes that were started with dir in a variable.
+// Only runners are given it, and it has a random name.
+func processesOf(dir string) []int {
+	files, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		return nil
+	}
+	var found []int
+	for _, file := range files {
+		// Other people's processes cannot be read, and dead ones have nothing in it.
+		environ, err := os.ReadFile(file)
+		if err != nil || !bytes.Contains(environ, []byte("="+dir+"/")) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err == nil && pid != os.Getpid() {
+			found = append(found, pid)
+		}
+	}
+	return found
+}

@@ -1,0 +1,139 @@
+package embedded_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// The test binary is the runner, too, when it is called as one.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		flags, rest := map[string]string{}, []string{}
+		for _, arg := range os.Args[2:] {
+			if name, value, found := strings.Cut(strings.TrimPrefix(arg, "--"), "="); found {
+				flags[name] = value
+			} else {
+				rest = append(rest, arg)
+			}
+		}
+		switch os.Args[1] {
+		case "serve":
+			os.Exit(fakeServe(flags))
+		case "submit":
+			os.Exit(fakeSubmit(flags, rest))
+		case "status":
+			os.Exit(fakeStatus(flags))
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func fail(format string, args ...any) int {
+	fmt.Fprintf(os.Stderr, format+"\n", args...)
+	return 1
+}
+
+// fakeServe logs its environment, serves two statuses and a third one after
+// SIGHUP, and ends with 143 after SIGTERM.
+func fakeServe(flags map[string]string) int {
+	if flags["orphan"] == "true" {
+		orphan := exec.Command("sleep", "600")
+		orphan.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		if err := orphan.Start(); err != nil {
+			return fail("start orphan: %v", err)
+		}
+	}
+	if flags["exit"] == "now" {
+		fmt.Fprint(os.Stderr, "cannot start, and this line has no end")
+		return 1
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP)
+	listener, err := net.Listen("tcp", flags["listen"])
+	if err != nil {
+		return fail("listen: %v", err)
+	}
+	more := make(chan struct{})
+	http.HandleFunc("GET /livez", func(http.ResponseWriter, *http.Request) {})
+	http.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	http.HandleFunc("GET /statusz", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("watch") != "true" {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		send := func(sequence uint64) {
+			_ = json.NewEncoder(w).Encode(api.Status{Sequence: sequence, Runner: flags["name"]})
+			_ = http.NewResponseController(w).Flush()
+		}
+		send(1)
+		send(2)
+		<-more
+		send(3)
+		<-r.Context().Done()
+	})
+	go func() { _ = http.Serve(listener, nil) }()
+
+	log := json.NewEncoder(os.Stderr)
+	_ = log.Encode(map[string]any{"msg": "environment", "env": os.Environ(), "args": os.Args[2:]})
+	_ = log.Encode(map[string]any{"msg": "serving", "address": listener.Addr().String()})
+	for sig := range signals {
+		if sig == syscall.SIGHUP {
+			close(more)
+			continue
+		}
+		if flags["deaf"] == "true" {
+			continue
+		}
+		break
+	}
+	if err := os.WriteFile(flags["termination-log"], []byte("drained after SIGTERM\n"), 0o644); err != nil {
+		return fail("%v", err)
+	}
+	_ = log.Encode(map[string]any{"msg": "ended"})
+	return 143
+}
+
+// fakeSubmit keeps the documents as they are.
+func fakeSubmit(flags map[string]string, rest []string) int {
+	if len(rest) != 1 || rest[0] != "-" {
+		return fail("arguments are %q", rest)
+	}
+	data, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return fail("%v", err)
+	}
+	if err := os.WriteFile(filepath.Join(flags["spool"], "documents"), data, 0o644); err != nil {
+		return fail("%v", err)
+	}
+	return 0
+}
+
+// fakeStatus lists the documents.
+func fakeStatus(flags map[string]string) int {
+	data, err := os.ReadFile(filepath.Join(flags["spool"], "documents"))
+	if err != nil || flags["output"] != "json" {
+		return fail("cannot read spool: %v", err)
+	}
+	var contents api.QueueContents
+	for document := range strings.SplitSeq(string(data), "---\n") {
+		task, err := api.ParseTask([]byte(document))
+		if err != nil {
+			return fail("%v", err)
+		}
+		contents.Ready = append(contents.Ready, api.QueuedTask{ID: task.ID})
+	}
+	_ = json.NewEncoder(os.Stdout).Encode(map[string]any{"queue": contents})
+	return 0
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// defaultTerminationLog is where the kubelet reads the termination message.
+const defaultTerminationLog = "/dev/termination-log"
+
+// Serve is the configuration of a runner. It comes from flags and from the
+// environment ("env maps"); the state does not, that is in the two ConfigMaps.
+type Serve struct {
+	Spool string `env:"STUDIOML_SPOOL" required:"" placeholder:"DIR" help:"Directory of the queue and of the results; several runners may share it."`
+	Name  string `env:"STUDIOML_RUNNER_NAME" help:"What the runner calls itself in results and logs. Default: $${HOSTNAME}, or the machine's name."`
+	Slots int    `env:"STUDIOML_SLOTS" default:"0" help:"How many tasks run at the same time; 0 means one per GPU, and one without GPUs."`
+
+	Kubeconfig string `env:"STUDIOML_KUBECONFIG" placeholder:"FILE" help:"How to reach the cluster. Default: KUBECONFIG, ~/.kube/config, or the pod's service account. Without any of them the runner runs unsteered."`
+	Namespace  string `env:"POD_NAMESPACE" help:"Namespace of the ConfigMaps. Default: that of the service account, or of the kubeconfig."`
+	PodName    string `env:"POD_NAME" help:"Pod that Events are about (downward API)."`
+	PodUID     string `env:"POD_UID" help:"UID of that pod (downward API)."`
+
+	Settle        time.Duration `env:"STUDIOML_SETTLE" default:"2s" help:"How long DrainAndTerminate must stand before the runner exits, and how long a deleted map keeps its effect."`
+	DrainDeadline time.Duration `env:"STUDIOML_DRAIN_DEADLINE" default:"0s" help:"How long running tasks may go on in a drain; then they are stopped and requeued. 0 means for ever."`
+	GracePeriod   time.Duration `env:"STUDIOML_GRACE_PERIOD" default:"25s" help:"How long running tasks may go on after SIGTERM; then they are stopped and requeued. Together with --kill-delay it must fit into the pod's terminationGracePeriodSeconds (30 by default)."`
+	KillDelay     time.Duration `env:"STUDIOML_KILL_DELAY" default:"3s" help:"Time between TERM and KILL for the processes of a task that is stopped."`
+	OnTerminate   string        `env:"STUDIOML_ON_TERMINATE" enum:"exit,park" default:"exit" help:"What to do when drained for DrainAndTerminate: ${enum}. Exit suits Jobs and bare pods; park stays alive and idle, for controllers that always restart."`
+
+	NVMLLibrary string `name:"nvml-library" env:"STUDIOML_NVML_LIBRARY" placeholder:"FILE" help:"The NVML library; none runs without GPUs. Default: libnvidia-ml.so.1 where the loader finds it."`
+
+	Listen         string `env:"STUDIOML_LISTEN" default:":8080" placeholder:"ADDRESS" help:"Where to serve /statusz, /livez, /readyz and /metrics."`
+	LogFormat      string `env:"STUDIOML_LOG_FORMAT" enum:"text,json" default:"text" help:"How to write the log: ${enum}."`
+	LogLevel       string `env:"STUDIOML_LOG_LEVEL" enum:"debug,info,warn,error" default:"info" help:"How much to log: ${enum}."`
+	TerminationLog string `env:"STUDIOML_TERMINATION_LOG" default:"/dev/termination-log" placeholder:"FILE" help:"Where to leave the last sentence of the process."`
+	OutputLimit    int64  `env:"STUDIOML_OUTPUT_LIMIT" default:"104857600" placeholder:"BYTES" help:"How much of a task's stdout, and of its stderr, is stored."`
+}
+
+// Validate returns all that is wrong with the configuration at once. Kong calls
+// it after parsing.
+func (s *Serve) Validate() error {
+	var problems []error
+	bad := func(flag string, value any, allowed string) {
+		problems = append(problems, fmt.Errorf("--%s is %s, allowed is %s", flag, api.Excerpt(fmt.Sprint(value)), allowed))
+	}
+	for _, d := range []struct {
+		flag  string
+		value time.Duration
+	}{
+		{"settle", s.Settle}, {"drain-deadline", s.DrainDeadline}, {"grace-period", s.GracePeriod}, {"kill-delay", s.KillDelay},
+	} {
+		if d.value < 0 {
+			bad(d.flag, d.value, "a duration that is not negative, as 10s")
+		}
+	}
+	if s.Slots < 0 {
+		bad("slots", s.Slots, "0 or more")
+	}
+	if s.OutputLimit < 0 {
+		bad("output-limit", s.OutputLimit, "0 or more bytes")
+	}
+	if s.NVMLLibrary != "" && s.NVMLLibrary != "none" && !filepath.IsAbs(s.NVMLLibrary) {
+		bad("nvml-library", s.NVMLLibrary, "none, or the absolute path of a library")
+	}
+	return errors.Join(problems...)
+}
+
+// name returns what the runner calls itself.
+func (s *Serve) name() (string, error) {
+	if s.Name != "" {
+		return s.Name, nil
+	}
+	if name := os.Getenv("HOSTNAME"); name != "" {
+		return name, nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("find a name for the runner: %w; set --name", err)
+	}
+	return name, nil
+}
+
+// logger returns the process's logger, writing to w.
+func (s *Serve) logger(w *os.File, name string) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
+		panic(err) // the flag's enum allows only levels
+	}
+	options := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler = slog.NewTextHandler(w, options)
+	if s.LogFormat == "json" {
+		handler = slog.NewJSONHandler(w, options)
+	}
+	return slog.New(handler).With("runner", name)
+}

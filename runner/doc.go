@@ -1,0 +1,54 @@
+/*
+Runner runs tasks on whole GPUs, steered by two Kubernetes ConfigMaps.
+
+	runner serve     take tasks from the queue and run them
+	runner submit    put tasks into the queue
+	runner status    show what a runner does, or what is in a queue
+	runner version   print the version
+
+# State
+
+The global map studioml-go-runner and the node map named after ${HOSTNAME}, both
+in the runner's namespace, say with one key, STATE, what the runner shall do. The
+node map wins.
+
+	Running            take tasks and run them; the default
+	DrainAndTerminate  take no more tasks, finish those that run, exit
+	DrainAndSuspend    take no more tasks, finish those that run, wait
+
+Whatever is wrong with a map or with the API server, the last state that was
+clear stays in force.
+
+# Signals
+
+SIGTERM and SIGINT outweigh STATE: the runner drains within --grace-period, then
+stops its tasks, gives them back to the queue and exits. A second signal kills
+the tasks at once.
+
+# Exit codes
+
+	0    drained because STATE said so
+	1    configuration or start-up error
+	10   drain deadline or grace period hit; unfinished work was requeued
+	11   forced by a second signal; unfinished work was requeued
+	143  drained in time after a signal
+
+# Endpoints
+
+	/statusz             the status as JSON; ?watch=true streams every change
+	/livez, /readyz      probes; ready means that the state is known
+	/metrics             Prometheus metrics
+
+# Tasks
+
+A task is a JSON or YAML document; see Task in the package api. Its process runs
+in its own process group and finds these variables:
+
+	STUDIOML_TASK_ID         the task's id
+	STUDIOML_TASK_ATTEMPT    1 at its first start
+	STUDIOML_RUNNER          the runner's name
+	STUDIOML_DRAIN_FILE      a file that exists while the runner drains
+	CUDA_VISIBLE_DEVICES     UUIDs of its GPUs, empty for none
+	NVIDIA_VISIBLE_DEVICES   the same, void for none
+*/
+package main

@@ -1,0 +1,193 @@
+// Package gate is the one place where "no task starts any more" is decided.
+//
+// A delivery passes through the gate with a ticket: admitted before it is
+// fetched, waiting until it has what it needs, running, and gone. The gate
+// keeps the count of every stage under one lock, so that a closed gate with no
+// ticket left means idle, and nothing can slip in between.
+package gate
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// Gate admits deliveries while it is open. A new gate is closed.
+type Gate struct {
+	changed chan struct{} // holds one token when a snapshot would differ
+
+	mu      sync.Mutex
+	opened  chan struct{}      // closed while the gate is open
+	cancel  context.CancelFunc // ends the context of the open period; nil while closed
+	period  context.Context    // lives as long as the gate stays open
+	tickets map[*Ticket]struct{}
+	totals  api.TaskCounts // only the totals are used
+}
+
+// New returns a closed gate.
+func New() *Gate {
+	return &Gate{
+		changed: make(chan struct{}, 1),
+		opened:  make(chan struct{}),
+		tickets: make(map[*Ticket]struct{}),
+	}
+}
+
+// Set opens or closes the gate and reports whether that changed anything. When
+// Set(false) returns, no ticket can start any more.
+func (g *Gate) Set(open bool) (changed bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if open == (g.cancel != nil) {
+		return false
+	}
+	if open {
+		g.period, g.cancel = context.WithCancel(context.Background())
+		close(g.opened)
+	} else {
+		g.cancel()
+		g.cancel = nil
+		g.opened = make(chan struct{})
+	}
+	return true
+}
+
+// Changed receives after the stage or number of tickets changed. Several
+// changes may come as one; the reader takes a Snapshot.
+func (g *Gate) Changed() <-chan struct{} { return g.changed }
+
+// Admit waits until the gate is open and returns a ticket for one fetch, or
+// the error of ctx.
+func (g *Gate) Admit(ctx context.Context) (*Ticket, error) {
+	for {
+		g.mu.Lock()
+		opened := g.opened
+		if g.cancel != nil {
+			t := &Ticket{gate: g, period: g.period}
+			g.tickets[t] = struct{}{}
+			g.mu.Unlock()
+			return t, nil
+		}
+		g.mu.Unlock()
+		select {
+		case <-opened:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Snapshot is what passed the gate and has not left it, at one moment.
+type Snapshot struct {
+	Counts   api.TaskCounts
+	InFlight []api.InFlight // oldest first
+	// Idle means that no ticket is left, in whatever stage.
+	Idle bool
+}
+
+// Snapshot returns the present state of all tickets.
+func (g *Gate) Snapshot() Snapshot {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := Snapshot{Counts: g.totals, Idle: true}
+	for t := range g.tickets {
+		// A ticket that waits for the queue holds nothing while the gate is
+		// open; once it closes, it must be gone before the runner is idle.
+		s.Idle = false
+		switch t.stage {
+		case waiting:
+			s.Counts.Waiting++
+		case running:
+			s.Counts.Running++
+			s.InFlight = append(s.InFlight, t.task)
+		}
+	}
+	slices.SortFunc(s.InFlight, func(a, b api.InFlight) int {
+		return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID))
+	})
+	return s
+}
+
+// notify must be called with the lock held.
+func (g *Gate) notify() {
+	select {
+	case g.changed <- struct{}{}:
+	default: // a token is there already; its reader will see this change too
+	}
+}
+
+type stage int
+
+const (
+	fetching stage = iota
+	waiting
+	running
+)
+
+// Ticket is the passage of one delivery.
+type Ticket struct {
+	gate   *Gate
+	period context.Context
+
+	// guarded by gate.mu
+	stage stage
+	task  api.InFlight
+}
+
+// Context ends when the gate closes: a ticket that has not started by then
+// gives its delivery back.
+func (t *Ticket) Context() context.Context { return t.period }
+
+// Fetched notes that the ticket holds a delivery now.
+func (t *Ticket) Fetched() {
+	t.gate.mu.Lock()
+	defer t.gate.mu.Unlock()
+	t.stage = waiting
+	t.gate.notify()
+}
+
+// Start is the last look at the gate, right before the task's process is
+// started. False means that the gate was closed, be it reopened since or not,
+// and that the task must not start.
+func (t *Ticket) Start(task api.InFlight) bool {
+	t.gate.mu.Lock()
+	defer t.gate.mu.Unlock()
+	if t.period.Err() != nil {
+		return false
+	}
+	t.stage = running
+	t.task = task
+	t.gate.totals.Started++
+	t.gate.notify()
+	return true
+}
+
+// Ending is what became of a delivery.
+type Ending int
+
+// The endings. Nothing is for a ticket that never held a delivery.
+const (
+	Nothing Ending = iota
+	Succeeded
+	Failed
+	Requeued
+)
+
+// Leave returns the ticket after its delivery was settled with the queue.
+func (t *Ticket) Leave(ending Ending) {
+	t.gate.mu.Lock()
+	defer t.gate.mu.Unlock()
+	delete(t.gate.tickets, t)
+	switch ending {
+	case Succeeded:
+		t.gate.totals.Succeeded++
+	case Failed:
+		t.gate.totals.Failed++
+	case Requeued:
+		t.gate.totals.Requeued++
+	}
+	t.gate.notify()
+}

@@ -1,0 +1,342 @@
+package lifecycle_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/gate"
+	. "github.com/studioml/studio-go-runner/runner/internal/lifecycle"
+)
+
+// driver steps a machine through a story.
+type driver struct {
+	t       *testing.T
+	machine Machine
+	state   State
+	in      Input
+}
+
+func newDriver(t *testing.T) *driver {
+	return &driver{t: t,
+		machine: Machine{Settle: settle, GracePeriod: 25 * time.Second, KillDelay: 3 * time.Second},
+		in:      Input{Now: start, Maps: maps("Running", "absent"), Gate: busy(0)},
+	}
+}
+
+func busy(n int) gate.Snapshot {
+	return gate.Snapshot{Counts: api.TaskCounts{Running: n}, Idle: n == 0}
+}
+
+func (d *driver) step(after time.Duration, change func(*Input)) Orders {
+	d.t.Helper()
+	d.in.Now = d.in.Now.Add(after)
+	if change != nil {
+		change(&d.in)
+	}
+	var o Orders
+	d.state, o = d.machine.Step(d.state, d.in)
+	d.in.Fresh = nil
+	if p := o.Report.Phase; (p == api.PhaseSuspended || p == api.PhaseTerminated) && d.in.Gate.Counts.Running > 0 {
+		d.t.Fatalf("%s is reported while %d tasks run", p, d.in.Gate.Counts.Running)
+	}
+	return o
+}
+
+func (d *driver) set(global string) func(*Input) {
+	return func(in *Input) { in.Maps = maps(global, "absent") }
+}
+
+func tasks(n int) func(*Input) { return func(in *Input) { in.Gate = busy(n) } }
+
+func answer(global string, err error) func(*Input) {
+	return func(in *Input) { in.Fresh = &Fresh{Maps: maps(global, "absent"), Err: err} }
+}
+
+func signal(in *Input) {
+	in.Signals++
+	in.LastSignal = in.Now
+	if in.Signals == 1 {
+		in.FirstSignal = in.Now
+	}
+}
+
+func wantPhase(t *testing.T, o Orders, phase api.Phase, open bool) {
+	t.Helper()
+	if o.Report.Phase != phase || o.Open != open {
+		t.Errorf("phase %s, gate open %v; want %s, %v", o.Report.Phase, o.Open, phase, open)
+	}
+}
+
+func wantExit(t *testing.T, o Orders, code int) {
+	t.Helper()
+	if o.Exit == nil {
+		t.Errorf("no exit in phase %s (%s), want code %d", o.Report.Phase, o.Report.Reason, code)
+	} else if o.Exit.Code != code {
+		t.Errorf("exit code %d (%s), want %d", o.Exit.Code, o.Exit.Message, code)
+	}
+}
+
+func TestUnknownKeepsTheGateClosed(t *testing.T) {
+	d := newDriver(t)
+	wantPhase(t, d.step(0, func(in *Input) { in.Maps.Global.Known = false }), api.PhaseUnknown, false)
+	wantPhase(t, d.step(time.Hour, nil), api.PhaseUnknown, false)
+	wantPhase(t, d.step(0, func(in *Input) { in.Maps.Global.Known = true }), api.PhaseRunning, true)
+}
+
+func TestSuspendDrainsAndWaits(t *testing.T) {
+	d := newDriver(t)
+	d.step(0, tasks(2))
+	o := d.step(time.Second, d.set("DrainAndSuspend"))
+	wantPhase(t, o, api.PhaseDraining, false)
+	if o.Report.Target != api.DrainAndSuspend {
+		t.Errorf("target %s", o.Report.Target)
+	}
+	wantPhase(t, d.step(time.Hour, tasks(0)), api.PhaseSuspended, false)
+	wantPhase(t, d.step(time.Hour, nil), api.PhaseSuspended, false)
+	wantPhase(t, d.step(time.Hour, d.set("Running")), api.PhaseRunning, true)
+}
+
+// catalogue: row 15
+func TestChangesOfOtherThingsAreNoTransition(t *testing.T) {
+	d := newDriver(t)
+	before := d.step(0, nil)
+	after := d.step(time.Second, func(in *Input) { in.Maps.Global.ResourceVersion = "8" })
+	before.Report.ResourceVersion = "8"
+	if before.Report != after.Report || before.Open != after.Open {
+		t.Errorf("before %+v, after %+v", before.Report, after.Report)
+	}
+}
+
+func TestTerminateExitsAfterTheWindowAndAFreshRead(t *testing.T) {
+	d := newDriver(t)
+	d.step(0, nil)
+	o := d.step(0, d.set("DrainAndTerminate"))
+	wantPhase(t, o, api.PhaseDraining, false)
+	if o.Check || o.Exit != nil || !o.Wake.Equal(start.Add(settle)) {
+		t.Errorf("before the window: check %v, exit %v, wake %v", o.Check, o.Exit, o.Wake)
+	}
+	o = d.step(settle, nil)
+	if !o.Check || o.Exit != nil {
+		t.Errorf("after the window: check %v, exit %v", o.Check, o.Exit)
+	}
+	o = d.step(0, answer("DrainAndTerminate", nil))
+	wantPhase(t, o, api.PhaseTerminated, false)
+	wantExit(t, o, api.ExitDrained)
+}
+
+func TestTerminateWaitsForTheTasks(t *testing.T) {
+	d := newDriver(t)
+	d.step(0, tasks(1))
+	d.step(0, d.set("DrainAndTerminate"))
+	if o := d.step(time.Hour, nil); o.Check || o.Exit != nil || o.Stop != LeaveAlone {
+		t.Errorf("while a task runs: check %v, exit %v, stop %v", o.Check, o.Exit, o.Stop)
+	}
+	if o := d.step(0, tasks(0)); !o.Check {
+		t.Error("idle after the window: no fresh read")
+	}
+	wantExit(t, d.step(0, answer("DrainAndTerminate", nil)), api.ExitDrained)
+}
+
+func TestRunningCancelsUpToTheCommitPoint(t *testing.T) {
+	d := newDriver(t)
+	d.step(0, d.set("DrainAndTerminate"))
+	if o := d.step(settle, nil); !o.Check {
+		t.Fatal("no fresh read")
+	}
+	// The watch knows first.
+	o := d.step(0, d.set("Running"))
+	wantPhase(t, o, api.PhaseRunning, true)
+	if o.Check || o.Exit != nil {
+		t.Errorf("check %v, exit %v after the cancel", o.Check, o.Exit)
+	}
+	// The window begins anew.
+	if o := d.step(time.Hour, d.set("DrainAndTerminate")); o.Check || o.Exit != nil {
+		t.Errorf("check %v, exit %v right after the second flip", o.Check, o.Exit)
+	}
+}
+
+func TestAFreshReadThatDiffersPreventsTheExit(t *testing.T) {
+	d := newDriver(t)
+	d.step(0, d.set("DrainAndTerminate"))
+	d.step(settle, nil)
+	o := d.step(0, answer("Running", nil))
+	if o.Exit != nil || o.Check {
+		t.Errorf("exit %v, check %v although the maps say Running", o.Exit, o.Check)
+	}
+	if o := d.step(settle, nil); !o.Check {
+		t.Error("no second fresh read after the window")
+	}
+	wantExit(t, d.step(0, answer("DrainAndTerminate", nil)), api.ExitDrained)
+}
+
+func TestAnAPIServerThatDoesNotAnswerDoesNotPreventTheExit(t *testing.T) {
+	d := newDriver(t)
+	d.step(0, d.set("DrainAndTerminate"))
+	d.step(settle, nil)
+	wantExit(t, d.step(30*time.Second, answer("", errors.New("timeout"))), api.ExitDrained)
+}
+
+func TestParkStaysUntilTheStateChanges(t *testing.T) {
+	d := newDriver(t)
+	d.machine.Park = true
+	d.step(0, d.set("DrainAndTerminate"))
+	d.step(settle, nil)
+	o := d.step(0, answer("DrainAndTerminate", nil))
+	wantPhase(t, o, api.PhaseTerminated, false)
+	o = d.step(time.Hour, nil)
+	if wantPhase(t, o, api.PhaseTerminated, false); o.Exit != nil || o.Check {
+		t.Errorf("parked: exit %v, check %v", o.Exit, o.Check)
+	}
+	wantPhase(t, d.step(0, d.set("Running")), api.PhaseRunning, true)
+}
+
+func TestTheDrainDeadlineStopsTasks(t *testing.T) {
+	d := newDriver(t)
+	d.machine.DrainDeadline = 10 * time.Second
+	d.step(0, tasks(1))
+	d.step(0, d.set("DrainAndTerminate"))
+	if o := d.step(10*time.Second-1, nil); o.Stop != LeaveAlone {
+		t.Errorf("stopped before the deadline")
+	}
+	if o := d.step(1, nil); o.Stop != Terminate || o.Exit != nil {
+		t.Errorf("at the deadline: stop %v, exit %v", o.Stop, o.Exit)
+	}
+	d.step(time.Second, tasks(0))
+	wantExit(t, d.step(0, answer("DrainAndTerminate", nil)), api.ExitUnfinished)
+}
+
+func TestTheDrainDeadlineOfASuspendEndsSuspended(t *testing.T) {
+	d := newDriver(t)
+	d.machine.DrainDeadline = 10 * time.Second
+	d.step(0, tasks(1))
+	d.step(0, d.set("DrainAndSuspend"))
+	if o := d.step(10*time.Second, nil); o.Stop != Terminate {
+		t.Error("not stopped at the deadline")
+	}
+	o := d.step(time.Second, tasks(0))
+	if wantPhase(t, o, api.PhaseSuspended, false); o.Exit != nil {
+		t.Errorf("exit %v", o.Exit)
+	}
+}
+
+func TestATaskThatDoesNotDieDoesNotHoldUpTheExit(t *testing.T) {
+	d := newDriver(t)
+	d.machine.DrainDeadline = time.Second
+	d.step(0, tasks(1))
+	d.step(0, d.set("DrainAndTerminate"))
+	o := d.step(time.Second, nil)
+	if o.Exit != nil || o.Wake.IsZero() {
+		t.Fatalf("exit %v, wake %v", o.Exit, o.Wake)
+	}
+	wantExit(t, d.step(o.Wake.Sub(d.in.Now), nil), api.ExitUnfinished)
+}
+
+func TestSIGTERMDominates(t *testing.T) {
+	for _, state := range []string{"Running", "DrainAndTerminate", "DrainAndSuspend"} {
+		d := newDriver(t)
+		d.step(0, tasks(1))
+		d.step(0, d.set(state))
+		o := d.step(0, signal)
+		wantPhase(t, o, api.PhaseDraining, false)
+		if o.Report.Source != api.SourceSignal || o.Report.Target != api.DrainAndTerminate {
+			t.Errorf("%s: source %s, target %s", state, o.Report.Source, o.Report.Target)
+		}
+		if o := d.step(0, d.set("Running")); o.Open {
+			t.Errorf("%s: Running after SIGTERM opened the gate", state)
+		}
+		wantExit(t, d.step(time.Second, tasks(0)), api.ExitSignalled)
+	}
+}
+
+func TestSIGTERMWithoutWorkExitsAtOnce(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		d := newDriver(t)
+		d.in.Maps.Global.Known = known
+		d.step(0, nil)
+		wantExit(t, d.step(0, signal), api.ExitSignalled)
+	}
+}
+
+func TestTheGracePeriodStopsTasks(t *testing.T) {
+	d := newDriver(t)
+	d.step(0, tasks(1))
+	d.step(0, signal)
+	if o := d.step(25*time.Second, nil); o.Stop != Terminate || o.Exit != nil {
+		t.Errorf("stop %v, exit %v", o.Stop, o.Exit)
+	}
+	wantExit(t, d.step(time.Second, tasks(0)), api.ExitUnfinished)
+}
+
+func TestASecondSignalForces(t *testing.T) {
+	d := newDriver(t)
+	d.step(0, tasks(1))
+	d.step(0, signal)
+	if o := d.step(time.Second, signal); o.Stop != Kill || o.Exit != nil {
+		t.Errorf("stop %v, exit %v", o.Stop, o.Exit)
+	}
+	wantExit(t, d.step(0, tasks(0)), api.ExitForced)
+}
+
+func TestAForcedExitIsBounded(t *testing.T) {
+	d := newDriver(t)
+	d.step(0, tasks(1))
+	d.step(0, signal)
+	o := d.step(0, signal)
+	wantExit(t, d.step(o.Wake.Sub(d.in.Now), nil), api.ExitForced)
+}
+
+// Whatever happens in whatever order: no exit but by the rules, an open gate
+// only for Running, and no drained phase with work in flight.
+func TestRandomStories(t *testing.T) {
+	values := []string{"Running", "DrainAndTerminate", "DrainAndSuspend", "keyless", "bogus", "absent"}
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 3000 {
+		d := newDriver(t)
+		d.machine.DrainDeadline = time.Duration(r.IntN(3)) * 10 * time.Second
+		d.machine.Park = r.IntN(4) == 0
+		checked := false
+		for range 30 {
+			o := d.step(time.Duration(r.IntN(5))*time.Second, func(in *Input) {
+				switch r.IntN(6) {
+				case 0:
+					in.Maps = maps(values[r.IntN(6)], values[r.IntN(6)])
+				case 1:
+					if !d.state.Draining.IsZero() {
+						in.Gate = busy(r.IntN(in.Gate.Counts.Running + 1)) // nothing starts in a drain
+					} else {
+						in.Gate = busy(r.IntN(3))
+					}
+				case 2:
+					if r.IntN(10) == 0 {
+						signal(in)
+					}
+				case 3:
+					if checked {
+						in.Fresh = &Fresh{Maps: in.Maps}
+					}
+				}
+			})
+			checked = o.Check
+			if o.Open && (o.Report.Effective != api.Running || d.in.Signals > 0 || o.Report.Phase != api.PhaseRunning) {
+				t.Fatalf("open gate in %+v", o.Report)
+			}
+			if o.Exit == nil {
+				continue
+			}
+			switch code := o.Exit.Code; {
+			case code == api.ExitDrained && (d.in.Signals > 0 || d.state.Effective != api.DrainAndTerminate || d.state.Unfinished || d.machine.Park):
+				t.Fatalf("exit 0 in %+v", d.state)
+			case code == api.ExitSignalled && (d.in.Signals != 1 || d.state.Unfinished):
+				t.Fatalf("exit 143 in %+v", d.state)
+			case code == api.ExitForced && d.in.Signals < 2:
+				t.Fatalf("exit 11 after %d signals", d.in.Signals)
+			case code == api.ExitUnfinished && !d.state.Unfinished:
+				t.Fatalf("exit 10 in %+v", d.state)
+			}
+			break
+		}
+	}
+}

@@ -1,0 +1,181 @@
+package lifecycle
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// View is what is known about one ConfigMap.
+type View struct {
+	// Name of the map; empty when there is none to watch.
+	Name string
+	// Known is true from the first successful read on. The fields up to
+	// ResourceVersion are those of the last successful read.
+	Known   bool
+	Present bool
+	// Value is the text of STATE, empty when it is missing.
+	Value string
+	// InBinaryData is true when STATE stands in binaryData.
+	InBinaryData bool
+	// Gone is when the map was seen to be deleted; zero if it never was there.
+	Gone time.Time
+	// ResourceVersion is the newest one seen for this map.
+	ResourceVersion string
+
+	// Unreadable says why the map cannot be read now, empty if it can.
+	Unreadable string
+	// Denied is since when the API server has answered "forbidden" without a
+	// break; zero if it has not.
+	Denied time.Time
+}
+
+// Snapshot is both maps at one moment.
+type Snapshot struct {
+	Namespace string
+	Global    View
+	Node      View
+	// Off means that there is no cluster: the runner just runs.
+	Off bool
+}
+
+// Memory is what must be remembered of the past: the valid value of each map
+// that stays in force while the map holds an invalid one (R3), and whether the
+// state was ever known (R4).
+type Memory struct {
+	Global, Node api.State
+	Known        bool
+}
+
+// Resolution is what two maps mean.
+type Resolution struct {
+	// Effective is empty while it is not known (R4).
+	Effective api.State
+	Source    api.Source
+	Shadowed  *api.Shadowed
+	// ResourceVersion is that of the map behind Source.
+	ResourceVersion string
+	// GlobalProblem and NodeProblem are set when a map cannot be taken at its word.
+	GlobalProblem, NodeProblem *Problem
+	// Wake is when time alone will change the resolution; zero for never.
+	Wake time.Time
+}
+
+// Problem is what is wrong with a map.
+type Problem struct {
+	Kind ProblemKind
+	Text string // a sentence for people
+}
+
+// ProblemKind tells the problems apart, for metrics and Events.
+type ProblemKind string
+
+// The kinds of problems.
+const (
+	ProblemInvalid    ProblemKind = "invalid"
+	ProblemBinary     ProblemKind = "binary"
+	ProblemUnreadable ProblemKind = "unreadable"
+)
+
+// Resolve says what the maps mean now, and what is to be remembered for the
+// next time. A deletion counts only once the settle window has passed, so that
+// a map that is deleted and created again changes once (R6).
+func Resolve(memory Memory, maps Snapshot, now time.Time, settle time.Duration) (Memory, Resolution) {
+	if maps.Off {
+		return memory, Resolution{Effective: api.Running, Source: api.SourceDefault}
+	}
+	var r Resolution
+	var globalWake, nodeWake time.Time
+	memory.Global, r.GlobalProblem, globalWake = inForce(memory.Global, maps.Global, now, settle)
+	memory.Node, r.NodeProblem, nodeWake = inForce(memory.Node, maps.Node, now, settle)
+	r.Wake = earliest(globalWake, nodeWake)
+
+	if !memory.Known {
+		known, wake := nodeKnown(maps.Node, now, settle)
+		memory.Known = maps.Global.Known && known
+		r.Wake = earliest(r.Wake, wake)
+	}
+	if !memory.Known {
+		return memory, r
+	}
+	r.Effective, r.Source, r.Shadowed = precedence(memory.Global, memory.Node)
+	switch r.Source {
+	case api.SourceNode:
+		r.ResourceVersion = maps.Node.ResourceVersion
+	case api.SourceGlobal:
+		r.ResourceVersion = maps.Global.ResourceVersion
+	}
+	return memory, r
+}
+
+// precedence is R2: the node map wins over the global one, and without any
+// value a runner runs.
+func precedence(global, node api.State) (api.State, api.Source, *api.Shadowed) {
+	switch {
+	case node != api.Unset && global != api.Unset && node != global:
+		return node, api.SourceNode, &api.Shadowed{Source: api.SourceGlobal, Value: global}
+	case node != api.Unset:
+		return node, api.SourceNode, nil
+	case global != api.Unset:
+		return global, api.SourceGlobal, nil
+	default:
+		return api.Running, api.SourceDefault, nil
+	}
+}
+
+// nodeKnown says whether the node map stands in the way of a first resolution.
+// A runner that may read only the global map obeys that one; the refusal must
+// have lasted for the settle window, because a Role that was bound a moment
+// ago takes a moment to be seen.
+func nodeKnown(node View, now time.Time, settle time.Duration) (known bool, wake time.Time) {
+	if node.Name == "" || node.Known {
+		return true, time.Time{}
+	}
+	if node.Denied.IsZero() {
+		return false, time.Time{}
+	}
+	if end := node.Denied.Add(settle); now.Before(end) {
+		return false, end
+	}
+	return true, time.Time{}
+}
+
+// inForce returns the value of one map that counts now, given the one that
+// counted before.
+func inForce(before api.State, v View, now time.Time, settle time.Duration) (api.State, *Problem, time.Time) {
+	var problem *Problem
+	if v.Unreadable != "" {
+		problem = &Problem{ProblemUnreadable, v.Unreadable}
+	}
+	switch {
+	case !v.Known:
+		return before, problem, time.Time{}
+	case !v.Present:
+		if end := v.Gone.Add(settle); before != api.Unset && !v.Gone.IsZero() && now.Before(end) {
+			return before, problem, end
+		}
+		return api.Unset, problem, time.Time{}
+	}
+	value, err := api.ParseState(v.Value)
+	if err != nil {
+		kept := "the map counts as unset"
+		if before != api.Unset {
+			kept = fmt.Sprintf("%s stays in force", before)
+		}
+		return before, &Problem{ProblemInvalid, fmt.Sprintf("ConfigMap %q: %v; %s", v.Name, err, kept)}, time.Time{}
+	}
+	if value == api.Unset && v.InBinaryData {
+		return api.Unset, &Problem{ProblemBinary, fmt.Sprintf(
+			"ConfigMap %q: %s stands in binaryData and is ignored, move it to data", v.Name, api.StateKey)}, time.Time{}
+	}
+	return value, problem, time.Time{}
+}
+
+// earliest returns the earlier of two times, where zero means never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
+}

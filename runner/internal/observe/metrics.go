@@ -1,0 +1,123 @@
+package observe
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// Metrics counts what the status document does not.
+type Metrics struct {
+	Registry    *prometheus.Registry
+	transitions *prometheus.CounterVec
+	problems    *prometheus.CounterVec
+}
+
+const namespace = "studioml_runner"
+
+// NewMetrics returns a registry with the metrics of the process, of the board's
+// status and the counters of Metrics.
+func NewMetrics(board *Board) *Metrics {
+	m := &Metrics{
+		Registry: prometheus.NewRegistry(),
+		transitions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "transitions_total", Help: "Changes of the runner's phase.",
+		}, []string{"from", "to"}),
+		problems: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "map_problems_total",
+			Help: "How often a ConfigMap began to be invalid, misplaced in binaryData, or unreadable.",
+		}, []string{"map", "kind"}),
+	}
+	m.Registry.MustRegister(m.transitions, m.problems, statusCollector{board},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Transition counts a change of the phase.
+func (m *Metrics) Transition(from, to api.Phase) {
+	if from != to {
+		m.transitions.WithLabelValues(string(from), string(to)).Inc()
+	}
+}
+
+// Problem counts a map that began to have a problem.
+func (m *Metrics) Problem(mapName, kind string) {
+	m.problems.WithLabelValues(mapName, kind).Inc()
+}
+
+// statusCollector reads the status when it is scraped, so that metrics and
+// /statusz cannot disagree.
+type statusCollector struct{ board *Board }
+
+var (
+	descPhase     = desc("phase", "1 for the phase that the runner is in, 0 for the others.", "phase")
+	descSince     = desc("phase_since_timestamp_seconds", "When the runner entered its phase, as Unix time.")
+	descEffective = desc("effective_state", "1 for the state that the maps ask for, 0 for the others.", "state")
+	descVersion   = desc("map_resource_version", "The newest resourceVersion seen of a ConfigMap.", "map")
+	descReadable  = desc("map_readable", "Whether a ConfigMap can be read.", "map")
+	descTasks     = desc("tasks", "Tasks that this runner holds.", "stage")
+	descEnded     = desc("tasks_total", "Tasks that left this runner.", "ending")
+	descStarted   = desc("attempts_started_total", "Attempts begun.")
+	descGPUs      = desc("gpus", "GPUs that tasks can have.")
+	descGPUsBusy  = desc("gpus_busy", "GPUs that tasks hold.")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (c statusCollector) Describe(ch chan<- *prometheus.Desc) {
+	prometheus.DescribeByCollect(c, ch)
+}
+
+// Collect implements prometheus.Collector.
+func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.board.Latest()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	for _, p := range []api.Phase{api.PhaseUnknown, api.PhaseRunning, api.PhaseDraining, api.PhaseSuspended, api.PhaseTerminated} {
+		gauge(descPhase, truth(s.Phase == p), string(p))
+	}
+	gauge(descSince, float64(s.Since.UnixMilli())/1000)
+	for _, e := range api.States {
+		gauge(descEffective, truth(s.Effective == e), string(e))
+	}
+	for label, m := range map[string]*api.MapStatus{"global": s.Maps.Global, "node": s.Maps.Node} {
+		if m == nil {
+			continue
+		}
+		gauge(descReadable, truth(m.Readable), label)
+		if v, err := strconv.ParseFloat(m.ResourceVersion, 64); err == nil {
+			gauge(descVersion, v, label)
+		}
+	}
+	gauge(descTasks, float64(s.Tasks.Running), "running")
+	gauge(descTasks, float64(s.Tasks.Waiting), "waiting")
+	counter(descStarted, s.Tasks.Started)
+	counter(descEnded, s.Tasks.Succeeded, "succeeded")
+	counter(descEnded, s.Tasks.Failed, "failed")
+	counter(descEnded, s.Tasks.Requeued, "requeued")
+	busy := 0
+	for _, g := range s.GPUs {
+		if g.Task != "" {
+			busy++
+		}
+	}
+	gauge(descGPUs, float64(len(s.GPUs)))
+	gauge(descGPUsBusy, float64(busy))
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,31 @@
+package observe
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// TerminationMessage leaves the last sentence of the process where the kubelet
+// looks for it. The kubelet makes the file before it starts the container;
+// where there is none, there is nobody to read it, so none is made unless
+// create says so.
+func TerminationMessage(path, message string, create bool) error {
+	flags := os.O_WRONLY | os.O_TRUNC
+	if create {
+		flags |= os.O_CREATE
+	}
+	f, err := os.OpenFile(path, flags, 0o644)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("write termination message: %w", err)
+	}
+	_, err = f.WriteString(message)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write termination message: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// version is set by make; see the Makefile.
+var version = "devel"
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// cli is the command line. Every flag can be set by the environment variable
+// that --help names with it, which is what a Deployment's envFrom does.
+type cli struct {
+	Serve   Serve   `cmd:"" help:"Take tasks from the queue and run them, as the two ConfigMaps say. See 'runner serve --help'."`
+	Submit  Submit  `cmd:"" help:"Put tasks into the queue."`
+	Status  Status  `cmd:"" help:"Show what a runner does, or what is in a queue."`
+	Version Version `cmd:"" help:"Print the version."`
+}
+
+// stdio is what a command reads and writes.
+type stdio struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// run executes one command line and returns the exit code of the process; the
+// codes are those of the package api.
+func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+	var c cli
+	helped := false
+	parser, err := kong.New(&c,
+		kong.Name("runner"),
+		kong.Description("Run tasks on whole GPUs, steered by two Kubernetes ConfigMaps."),
+		kong.Writers(out, errOut),
+		kong.Exit(func(int) { helped = true }), // kong exits after --help only
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.UsageOnMissing(),
+	)
+	if err != nil {
+		panic(err) // the struct tags are wrong, which every test would show
+	}
+	command, err := parser.Parse(args)
+	if helped {
+		return api.ExitDrained
+	}
+	if err != nil {
+		fmt.Fprintf(errOut, "runner: %v; see runner --help\n", err)
+		return api.ExitError
+	}
+	var exit exitCode
+	err = command.Run(ctx, stdio{in, out, errOut})
+	switch {
+	case errors.As(err, &exit):
+		return int(exit)
+	case err != nil:
+		fmt.Fprintf(errOut, "runner: %v\n", err)
+		return api.ExitError
+	}
+	return 0
+}
+
+// exitCode carries the code of a process that ended as it should, but not with 0.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// Version is the version command.
+type Version struct{}
+
+// Run prints the version, the revision and the Go version.
+func (Version) Run(io stdio) error {
+	revision := "unknown"
+	info, ok := debug.ReadBuildInfo()
+	if ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = s.Value
+			}
+		}
+	}
+	_, err := fmt.Fprintf(io.Out, "studio-go-runner %s (revision %s, %s)\n", version, revision, info.GoVersion)
+	return err
+}

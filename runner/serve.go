@@ -1,0 +1,259 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/gate"
+	"github.com/studioml/studio-go-runner/runner/internal/gpu"
+	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
+	"github.com/studioml/studio-go-runner/runner/internal/observe"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
+	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
+	"github.com/studioml/studio-go-runner/runner/internal/statemap"
+)
+
+// endLimit is how long the parts of the process have to end once the lifecycle
+// has ordered the exit. Everything that must be durable is so by then.
+const endLimit = 3 * time.Second
+
+// Run is the life of a runner. The data flows like this:
+//
+//	ConfigMaps -> statemap -> lifecycle -> gate -> scheduler -> task
+//	                              |                    |  ^-> gpu, queue, result
+//	                              '-> board -> HTTP    v
+//	                                               gate (tickets) -> lifecycle
+//
+// Everything is made first, in that order, then started, and ends with ctx.
+func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
+	// A signal that comes while the runner starts is handled like any other.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+	defer func() {
+		if err != nil && !errors.As(err, new(exitCode)) {
+			s.leaveMessage(err.Error())
+		}
+	}()
+
+	name, err := s.name()
+	if err != nil {
+		return err
+	}
+	log := s.logger(os.Stderr, name)
+	klog.SetSlogLogger(log.With("component", "client-go").WithGroup("klog"))
+
+	maps, events, namespace, err := s.steering(log, name)
+	if err != nil {
+		return err
+	}
+	defer events.Close()
+	pool, err := s.gpus(log)
+	if err != nil {
+		return err
+	}
+	queue, err := spool.Open(s.Spool, spool.Options{Runner: name, Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, queue.Close()) }()
+	listener, err := net.Listen("tcp", s.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w; set --listen to a free address", err)
+	}
+
+	deliveries := gate.New()
+	board := observe.NewBoard(api.Status{
+		Runner: name, Version: version, PID: os.Getpid(), Started: time.Now(),
+		Phase: api.PhaseUnknown, Maps: api.Maps{Namespace: namespace}, GPUs: pool.List(),
+	})
+	metrics := observe.NewMetrics(board)
+	work, err := scheduler.New(scheduler.Config{
+		Runner: name, Slots: s.slots(pool), KillDelay: s.KillDelay, OutputLimit: s.OutputLimit,
+	}, deliveries, queue, pool, result.NewStore(spool.ResultsDir(s.Spool)), log)
+	if err != nil {
+		return err
+	}
+	life := &lifecycle.Loop{
+		Machine: lifecycle.Machine{
+			Settle: s.Settle, DrainDeadline: s.DrainDeadline, GracePeriod: s.GracePeriod,
+			KillDelay: s.KillDelay, Park: s.OnTerminate == "park",
+		},
+		Log: log, Gate: deliveries, Signals: signals,
+		Maps: maps.Updates(), Fresh: maps.Fresh, Stop: work.Stop,
+		Publish: func(r lifecycle.Report, m lifecycle.Snapshot, memory lifecycle.Memory, g gate.Snapshot) {
+			work.SetDraining(r.Phase != api.PhaseRunning)
+			board.Publish(status(board.Latest(), r, m, memory, g, pool.List()))
+		},
+		Transition: func(from, to lifecycle.Report) { tellTransition(log, metrics, events, from, to) },
+		Problem: func(v lifecycle.View, p lifecycle.Problem) {
+			log.Warn("map problem", "map", v.Name, "kind", p.Kind, "problem", p.Text, "resource_version", v.ResourceVersion)
+			metrics.Problem(v.Name, string(p.Kind))
+			if p.Kind != lifecycle.ProblemUnreadable {
+				events.Problem(v.Name, p.Text)
+			}
+		},
+	}
+	server := &http.Server{Handler: observe.Handler(board, metrics.Registry), ReadHeaderTimeout: 5 * time.Second}
+
+	log.Info("serving", "address", listener.Addr().String(), "version", version, "namespace", namespace,
+		"gpus", pool.Size(), "slots", s.slots(pool), "spool", s.Spool)
+	exit, err := s.serve(ctx, life, maps, work, server, listener, board)
+	if err != nil {
+		return err
+	}
+	log.Info("exit", "code", exit.Code, "message", exit.Message)
+	s.leaveMessage(exit.Message)
+	return exitCode(exit.Code)
+}
+
+// serve runs the parts until the lifecycle orders the exit or one of them fails.
+func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, work *scheduler.Scheduler,
+	server *http.Server, listener net.Listener, board *observe.Board) (lifecycle.Exit, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	parts, ctx := errgroup.WithContext(ctx)
+	exits := make(chan lifecycle.Exit, 1)
+
+	parts.Go(func() error { return maps.Run(ctx) })
+	parts.Go(func() error { return work.Run(ctx) })
+	parts.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve HTTP: %w", err)
+		}
+		return nil
+	})
+	parts.Go(func() error {
+		<-ctx.Done()
+		board.Close() // the streams end with the last status, then the server
+		shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), endLimit/2)
+		defer cancel()
+		return errors.Join(server.Shutdown(shutdown), server.Close())
+	})
+	parts.Go(func() error {
+		exit, err := life.Run(ctx)
+		if err != nil {
+			return nil // ended by another part, which has the reason
+		}
+		exits <- exit
+		cancel()
+		return nil
+	})
+
+	ended := make(chan error, 1)
+	go func() { ended <- parts.Wait() }()
+	<-ctx.Done()
+	var failure error
+	select {
+	case failure = <-ended:
+	case <-time.After(endLimit): // a task that cannot be killed must not keep the process
+		failure = errors.New("a part of the runner did not end")
+	}
+	select {
+	case exit := <-exits:
+		return exit, nil
+	default:
+		return lifecycle.Exit{}, cmp.Or(failure, context.Cause(ctx))
+	}
+}
+
+// steering is where the snapshots of the maps come from.
+type steering interface {
+	Run(ctx context.Context) error
+	Updates() <-chan lifecycle.Snapshot
+	Fresh(ctx context.Context) (lifecycle.Snapshot, error)
+}
+
+// unsteered stands in for the maps where there is no cluster.
+type unsteered struct{}
+
+var off = lifecycle.Snapshot{Off: true}
+
+func (unsteered) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+
+func (unsteered) Updates() <-chan lifecycle.Snapshot {
+	updates := make(chan lifecycle.Snapshot, 1)
+	updates <- off
+	return updates
+}
+
+func (unsteered) Fresh(context.Context) (lifecycle.Snapshot, error) { return off, nil }
+
+// steering finds the cluster and prepares to read the two maps.
+func (s *Serve) steering(log *slog.Logger, name string) (steering, *observe.Events, string, error) {
+	cluster, err := statemap.FindCluster(s.Kubeconfig, s.Namespace)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	if cluster == nil {
+		log.Info("no cluster found, so no ConfigMap steers this runner; see --kubeconfig")
+		return unsteered{}, nil, "", nil
+	}
+	client, err := kubernetes.NewForConfig(cluster.Config)
+	if err != nil {
+		return nil, nil, "", fmt.Errorf("make Kubernetes client: %w", err)
+	}
+	node, err := statemap.NodeMapName(os.Getenv("HOSTNAME"))
+	if err != nil {
+		log.Warn("no node map", "reason", err.Error())
+	}
+	events := observe.NewEvents(client, cluster.Namespace, name, s.PodName, s.PodUID)
+	return statemap.New(client.CoreV1(), cluster.Namespace, node, log), events, cluster.Namespace, nil
+}
+
+// gpus lists the GPUs that this runner may give to tasks.
+func (s *Serve) gpus(log *slog.Logger) (*gpu.Pool, error) {
+	if s.NVMLLibrary == "none" {
+		return gpu.NewPool(nil), nil
+	}
+	devices, err := gpu.Inventory(s.NVMLLibrary)
+	if errors.Is(err, gpu.ErrNoNVML) {
+		log.Info(err.Error())
+		return gpu.NewPool(nil), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find GPUs: %w", err)
+	}
+	variable := func(name string) *string {
+		if value, ok := os.LookupEnv(name); ok {
+			return &value
+		}
+		return nil
+	}
+	visible, err := gpu.Visible(devices, variable(api.EnvNVDevices), variable(api.EnvCUDADevices))
+	if err != nil {
+		return nil, err
+	}
+	log.Info("GPUs found", "count", len(devices), "visible", len(visible))
+	return gpu.NewPool(visible), nil
+}
+
+// slots is how many tasks run at the same time.
+func (s *Serve) slots(pool *gpu.Pool) int {
+	if s.Slots > 0 {
+		return s.Slots
+	}
+	return max(1, pool.Size())
+}
+
+// leaveMessage writes the termination message as well as it can.
+func (s *Serve) leaveMessage(message string) {
+	if err := observe.TerminationMessage(s.TerminationLog, message, s.TerminationLog != defaultTerminationLog); err != nil {
+		fmt.Fprintf(os.Stderr, "runner: %v\n", err)
+	}
+}

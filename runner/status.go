@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+)
+
+// Status is the status command.
+type Status struct {
+	Address string `env:"STUDIOML_ADDRESS" placeholder:"HOST:PORT" help:"Runner to ask; default 127.0.0.1:8080 unless --spool is given."`
+	Spool   string `env:"STUDIOML_SPOOL" placeholder:"DIR" help:"Queue to look into."`
+	Output  string `short:"o" enum:"table,json" default:"table" help:"How to print: ${enum}."`
+}
+
+// report is what the status command prints as JSON.
+type report struct {
+	Runner *api.Status        `json:"runner,omitempty"`
+	Queue  *api.QueueContents `json:"queue,omitempty"`
+}
+
+// Run asks the runner, the queue or both.
+func (s *Status) Run(ctx context.Context, stdio stdio) error {
+	var r report
+	if s.Spool != "" {
+		contents, err := spool.ReadContents(s.Spool)
+		if err != nil {
+			return err
+		}
+		r.Queue = &contents
+	}
+	if s.Address != "" || s.Spool == "" {
+		address := s.Address
+		if address == "" {
+			address = "127.0.0.1:8080"
+		}
+		status, err := ask(ctx, address)
+		if err != nil {
+			return err
+		}
+		r.Runner = status
+	}
+	if s.Output == "json" {
+		encoder := json.NewEncoder(stdio.Out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(r)
+	}
+	return r.print(stdio.Out)
+}
+
+// ask gets the status document of a runner.
+func ask(ctx context.Context, address string) (*api.Status, error) {
+	const limit = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/statusz", nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask runner: %w; set --address to HOST:PORT", err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask runner: %w; is it running, and is --address where it listens?", err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("ask runner: %s answered %s; is it a runner?", address, response.Status)
+	}
+	var status api.Status
+	if err := json.NewDecoder(response.Body).Decode(&status); err != nil {
+		return nil, fmt.Errorf("ask runner: read status: %w", err)
+	}
+	return &status, nil
+}
+
+func (r report) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	if s := r.Runner; s != nil {
+		printStatus(w, s)
+	}
+	if q := r.Queue; q != nil {
+		fmt.Fprintf(w, "Queue:\t%d ready, %d claimed, %d dead, %d finished\n", len(q.Ready), len(q.Claimed), len(q.Dead), len(q.Finished))
+		for _, t := range q.Claimed {
+			fmt.Fprintf(w, "  claimed\t%s\tby %s, start %d\n", t.ID, t.Runner, t.Starts)
+		}
+		for _, t := range q.Ready {
+			fmt.Fprintf(w, "  ready\t%s\tstarted %d times, %d attempts used\n", t.ID, t.Starts, t.Spent)
+		}
+		for _, d := range q.Dead {
+			id := "(unreadable)"
+			if d.Task != nil {
+				id = d.Task.ID
+			}
+			fmt.Fprintf(w, "  dead\t%s\t%s\n", id, d.Reason)
+		}
+	}
+	return w.Flush()
+}
+
+func printStatus(w io.Writer, s *api.Status) {
+	phase := string(s.Phase)
+	if s.Target != api.Unset {
+		phase += " to " + string(s.Target)
+	}
+	fmt.Fprintf(w, "Runner:\t%s (pid %d, version %s)\n", s.Runner, s.PID, s.Version)
+	fmt.Fprintf(w, "Phase:\t%s for %s\n", phase, time.Since(s.Since).Round(time.Second))
+	if s.Reason != "" {
+		fmt.Fprintf(w, "Reason:\t%s\n", s.Reason)
+	}
+	if s.Source != "" {
+		source := string(s.Source)
+		if s.ResourceVersion != "" {
+			source += ", resourceVersion " + s.ResourceVersion
+		}
+		fmt.Fprintf(w, "Source:\t%s\n", source)
+	}
+	if s.Shadowed != nil {
+		fmt.Fprintf(w, "Shadowed:\t%s map says %s\n", s.Shadowed.Source, s.Shadowed.Value)
+	}
+	printMap(w, "Global map", s.Maps.Namespace, s.Maps.Global)
+	printMap(w, "Node map", s.Maps.Namespace, s.Maps.Node)
+	fmt.Fprintf(w, "Tasks:\t%d running, %d waiting; %d started, %d succeeded, %d failed, %d requeued\n",
+		s.Tasks.Running, s.Tasks.Waiting, s.Tasks.Started, s.Tasks.Succeeded, s.Tasks.Failed, s.Tasks.Requeued)
+	for _, t := range s.InFlight {
+		fmt.Fprintf(w, "  %s\tstart %d, for %s\t%s\n", t.ID, t.Attempt, time.Since(t.Started).Round(time.Second), strings.Join(t.GPUs, " "))
+	}
+	for _, g := range s.GPUs {
+		holder := g.Task
+		if holder == "" {
+			holder = "free"
+		}
+		fmt.Fprintf(w, "GPU %d:\t%s, %s, %d MiB\t%s\n", g.Index, g.Model, g.UUID, g.MemoryBytes>>20, holder)
+	}
+}
+
+func printMap(w io.Writer, title, namespace string, m *api.MapStatus) {
+	if m == nil {
+		fmt.Fprintf(w, "%s:\tnot watched\n", title)
+		return
+	}
+	value := string(m.Value)
+	switch {
+	case m.Value == api.Unset && !m.Present:
+		value = "absent"
+	case m.Value == api.Unset:
+		value = "unset"
+	}
+	fmt.Fprintf(w, "%s:\t%s/%s: %s\n", title, namespace, m.Name, value)
+	if m.Problem != "" {
+		fmt.Fprintf(w, "\t%s\n", m.Problem)
+	}
+}

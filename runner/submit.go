@@ -1,0 +1,85 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+)
+
+// Submit is the submit command.
+type Submit struct {
+	Spool string   `env:"STUDIOML_SPOOL" required:"" placeholder:"DIR" help:"Directory of the queue."`
+	Files []string `arg:"" name:"file" default:"-" help:"Task documents, JSON or YAML, several in a file with --- between them; - is the standard input."`
+}
+
+// Run reads and checks all documents before it submits the first, and prints
+// the id of each task that is in the queue.
+func (s *Submit) Run(stdio stdio) error {
+	var tasks []*api.Task
+	var problems []error
+	for _, file := range s.Files {
+		read, err := readTasks(file, stdio.In)
+		tasks = append(tasks, read...)
+		problems = append(problems, err)
+	}
+	if err := errors.Join(problems...); err != nil {
+		return fmt.Errorf("nothing was submitted:\n%w", err)
+	}
+	for _, t := range tasks {
+		id, err := spool.Submit(s.Spool, t)
+		if err != nil {
+			return fmt.Errorf("submit task: %w", err)
+		}
+		if _, err := fmt.Fprintln(stdio.Out, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readTasks reads the documents of one file; errors name the file and which
+// document of it.
+func readTasks(file string, stdin io.Reader) ([]*api.Task, error) {
+	in, name := stdin, "standard input"
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("read task documents: %w", err)
+		}
+		defer f.Close()
+		in, name = f, file
+	}
+	reader := yaml.NewYAMLReader(bufio.NewReader(in))
+	var tasks []*api.Task
+	var problems []error
+	for n := 1; ; n++ {
+		document, err := reader.Read()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		if len(bytes.TrimSpace(document)) == 0 {
+			continue
+		}
+		t, err := api.ParseTask(document)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s, document %d: %w", name, n, err))
+			continue
+		}
+		tasks = append(tasks, t)
+	}
+	if len(tasks) == 0 && len(problems) == 0 {
+		return nil, fmt.Errorf("%s holds no task document", name)
+	}
+	return tasks, errors.Join(problems...)
+}
