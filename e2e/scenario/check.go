@@ -191,7 +191,7 @@ func (c *checker) runner(at, name string, r Runner) {
 	switch {
 	case name == Global || name == Tasks:
 		c.bad(at, "a runner cannot be called %s, which is a subject of its own", name)
-	case false:
+	case !dnsLabel.MatchString(name):
 		c.bad(at, "%s cannot be a host name, allowed are up to 63 small letters, digits and '-'", quote(name))
 	}
 	c.between(at+".gpus", r.GPUs, 0, api.MaxTaskGPUs)
