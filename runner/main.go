@@ -46,7 +46,6 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		kong.Writers(out, errOut),
 		kong.Exit(func(int) { helped = true }), // kong exits after --help only
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
-		kong.UsageOnMissing(),
 	)
 	if err != nil {
 		panic(err) // the struct tags are wrong, which every test would show
@@ -60,7 +59,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return api.ExitError
 	}
 	var exit exitCode
-	err = command.Run(ctx, stdio{in, out, errOut})
+	command.BindTo(ctx, (*context.Context)(nil))
+	err = command.Run(stdio{in, out, errOut})
 	switch {
 	case errors.As(err, &exit):
 		return int(exit)

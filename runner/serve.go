@@ -83,12 +83,15 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		Phase: api.PhaseUnknown, Maps: api.Maps{Namespace: namespace}, GPUs: pool.List(),
 	})
 	metrics := observe.NewMetrics(board)
-	work, err := scheduler.New(scheduler.Config{
-		Runner: name, Slots: s.slots(pool), KillDelay: s.KillDelay, OutputLimit: s.OutputLimit,
-	}, deliveries, queue, pool, result.NewStore(spool.ResultsDir(s.Spool)), log)
+	signs, err := os.MkdirTemp("", "studio-go-runner-*")
 	if err != nil {
-		return err
+		return fmt.Errorf("make directory for the drain file: %w; set TMPDIR", err)
 	}
+	defer func() { err = errors.Join(err, os.RemoveAll(signs)) }()
+	work := scheduler.New(s.slots(pool), deliveries, queue, pool, &executor{
+		runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit,
+		results: result.New(spool.ResultsDir(s.Spool), queue.Work),
+	}, signs, log)
 	life := &lifecycle.Loop{
 		Machine: lifecycle.Machine{
 			Settle: s.Settle, DrainDeadline: s.DrainDeadline, GracePeriod: s.GracePeriod,

@@ -1,17 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
 // Status is the status command.
@@ -31,11 +34,11 @@ type report struct {
 func (s *Status) Run(ctx context.Context, stdio stdio) error {
 	var r report
 	if s.Spool != "" {
-		contents, err := spool.ReadContents(s.Spool)
+		contents, err := queueContents(s.Spool)
 		if err != nil {
 			return err
 		}
-		r.Queue = &contents
+		r.Queue = contents
 	}
 	if s.Address != "" || s.Spool == "" {
 		address := s.Address
@@ -54,6 +57,46 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 		return encoder.Encode(r)
 	}
 	return r.print(stdio.Out)
+}
+
+// queueContents puts together what is in the queue and what has left it. The
+// results are read last and outweigh the rest: a task with its result stored is
+// finished, though it may not have been taken out yet.
+func queueContents(dir string) (*api.QueueContents, error) {
+	listed, err := spool.ReadContents(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%w; name the directory that the runners use", err)
+	}
+	q := &api.QueueContents{Ready: []api.QueuedTask{}, Claimed: []api.QueuedTask{}, Dead: []api.DeadLetter{}, Finished: []string{}}
+	results := result.New(spool.ResultsDir(dir), nil)
+	tasks, err := results.Tasks()
+	if err != nil {
+		return nil, err
+	}
+	finished := make(map[string]bool)
+	for _, id := range tasks {
+		attempts, err := results.List(id)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(attempts, func(r api.Result) bool { return r.Outcome == api.Succeeded }) {
+			q.Finished = append(q.Finished, id)
+			finished[id] = true
+		}
+	}
+	list := func(to *[]api.QueuedTask, entries []spool.Entry) {
+		for _, e := range entries {
+			if !finished[e.ID] {
+				*to = append(*to, api.QueuedTask{ID: cmp.Or(e.ID, e.File), Starts: e.Starts, Spent: e.Attempts, Runner: e.Runner})
+			}
+		}
+	}
+	list(&q.Ready, listed.Ready)
+	list(&q.Claimed, listed.Claimed)
+	for _, d := range listed.Dead {
+		q.Dead = append(q.Dead, d.DeadLetter)
+	}
+	return q, nil
 }
 
 // ask gets the status document of a runner.

@@ -22,7 +22,7 @@ type Submit struct {
 
 // Run reads and checks all documents before it submits the first, and prints
 // the id of each task that is in the queue.
-func (s *Submit) Run(stdio stdio) error {
+func (s *Submit) Run(stdio stdio) (err error) {
 	var tasks []*api.Task
 	var problems []error
 	for _, file := range s.Files {
@@ -33,10 +33,15 @@ func (s *Submit) Run(stdio stdio) error {
 	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("nothing was submitted:\n%w", err)
 	}
+	queue, err := spool.Open(s.Spool, spool.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, queue.Close()) }()
 	for _, t := range tasks {
-		id, err := spool.Submit(s.Spool, t)
+		id, err := queue.Submit(t)
 		if err != nil {
-			return fmt.Errorf("submit task: %w", err)
+			return err
 		}
 		if _, err := fmt.Fprintln(stdio.Out, id); err != nil {
 			return err

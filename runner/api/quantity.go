@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// Duration is a time.Duration that documents write as "90s".
+// Duration is the timeout of a task, which documents write as "90s".
 type Duration time.Duration
 
 // MarshalJSON writes the duration as text.
@@ -20,17 +20,17 @@ func (d Duration) MarshalJSON() ([]byte, error) {
 func (d *Duration) UnmarshalJSON(data []byte) error {
 	var text string
 	if err := json.Unmarshal(data, &text); err != nil {
-		return fmt.Errorf("duration is %s, allowed is text with a unit, as 90s", Excerpt(string(data)))
+		return fmt.Errorf("timeout: is %s, allowed is text with a unit, as 90s", Excerpt(string(data)))
 	}
 	parsed, err := time.ParseDuration(text)
 	if err != nil {
-		return fmt.Errorf("duration is %s, allowed is text with a unit, as 90s", Excerpt(text))
+		return fmt.Errorf("timeout: is %s, allowed is text with a unit, as 90s", Excerpt(text))
 	}
 	*d = Duration(parsed)
 	return nil
 }
 
-// Bytes is an amount of memory that documents write as a number or, in
+// Bytes is an amount of GPU memory, which documents write as a number or, in
 // Kubernetes' notation, as 16Gi.
 type Bytes uint64
 
@@ -47,7 +47,7 @@ func (b *Bytes) UnmarshalJSON(data []byte) error {
 	}
 	q, err := resource.ParseQuantity(text)
 	if err != nil || q.Sign() < 0 {
-		return fmt.Errorf("memory is %s, allowed are bytes or an amount like 16Gi", Excerpt(text))
+		return fmt.Errorf("resources.gpuMemory: is %s, allowed are bytes or an amount like 16Gi", Excerpt(text))
 	}
 	*b = Bytes(q.Value())
 	return nil

@@ -45,8 +45,8 @@ type Env interface {
 }
 
 // NewOfflineEnv makes one.
-func NewOfflineEnv(runner string, isolation target.Isolation) (Env, error) {
-	e := &env{target: &Target{config: Config{RunnerBinary: runner}}, isolation: isolation}
+func NewOfflineEnv(config Config, isolation target.Isolation) (Env, error) {
+	e := &env{target: &Target{config: config}, isolation: isolation}
 	return e, e.layout()
 }
 

@@ -108,10 +108,10 @@ func (p *process) logged(line string) {
 func (p *process) wait(output *lineWriter) {
 	_ = p.cmd.Wait() // the state says it all; the rest concerns only its output
 	p.exit = target.Exit{Code: p.cmd.ProcessState.ExitCode(), Time: time.Now()}
-	output.close()
-	p.logs.close()
 	p.exit.Message = readTermination(p.termination)
+	output.close()
 	close(p.done)
+	p.logs.close() // last, so that who has read all logs finds the process ended
 }
 
 // readTermination reads what the runner left as its last words.

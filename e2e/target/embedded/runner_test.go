@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,11 +22,17 @@ import (
 // newEnv makes a place whose runner is this test binary.
 func newEnv(t *testing.T, isolation target.Isolation) embedded.Env {
 	t.Helper()
+	return newEnvWith(t, embedded.Config{}, isolation)
+}
+
+func newEnvWith(t *testing.T, config embedded.Config, isolation target.Isolation) embedded.Env {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	env, err := embedded.NewOfflineEnv(self, isolation)
+	config.RunnerBinary = self
+	env, err := embedded.NewOfflineEnv(config, isolation)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,13 +100,12 @@ func TestRunnerLife(t *testing.T) {
 	if _, err := env.StartRunner(t.Context(), target.RunnerSpec{Name: "r1"}); err == nil || !strings.Contains(err.Error(), "it is running") {
 		t.Errorf("error of a second start is %v", err)
 	}
-	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGTERM} {
-		if sig == syscall.SIGTERM {
-			serve(t, runner, 3) // the third comes after SIGHUP
-		}
-		if err := runner.Signal(t.Context(), sig); err != nil {
-			t.Fatal(err)
-		}
+	if err := runner.Signal(t.Context(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, runner, 3) // the third comes after SIGHUP
+	if err := runner.Signal(t.Context(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
 	}
 	exit, err := runner.Wait(t.Context())
 	if err != nil {
@@ -222,6 +228,34 @@ func TestRunnerEnvironment(t *testing.T) {
 				t.Errorf("%s: %s is missing in %q", test.spec.Name, flag, entry.Args)
 			}
 		}
+	}
+}
+
+func TestRunnerKeepsItsGPUs(t *testing.T) {
+	var made []string
+	env := newEnvWith(t, embedded.Config{
+		NVMLLibrary: "/lib/fake.so",
+		CreateGPUs: func(dir, profile string, count int, seed string) error {
+			made = append(made, fmt.Sprintf("%s: %d of %s", seed, count, profile))
+			return os.Mkdir(dir, 0o755)
+		},
+	}, target.Isolation{})
+	spec := target.RunnerSpec{Name: "r1", Runner: scenario.Runner{GPUs: 2}}
+	for range 2 {
+		runner := start(t, env, spec)
+		serve(t, runner, 1)
+		if err := runner.Signal(t.Context(), syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		first := logs(t, runner)[0]
+		for _, variable := range []string{"STUDIOML_NVML_LIBRARY=/lib/fake.so", "FAKEGPU_STATE=" + env.Dir()} {
+			if !strings.Contains(first, variable) {
+				t.Errorf("%s is missing in %s", variable, first)
+			}
+		}
+	}
+	if diff := cmp.Diff([]string{"r1: 2 of T4"}, made); diff != "" {
+		t.Errorf("GPUs made (-want +got):\n%s", diff)
 	}
 }
 

@@ -21,6 +21,10 @@ type Config struct {
 	RunnerBinary string
 	// NVMLLibrary is the fake libnvidia-ml.so.1; without it runners have no GPUs.
 	NVMLLibrary string
+	// CreateGPUs makes the state that the library reads: count GPUs of a model
+	// in the directory dir, which does not exist yet. The same seed gives the
+	// same GPUs.
+	CreateGPUs func(dir, profile string, count int, seed string) error
 	// TempDir is where working directories are made; empty is the system's place.
 	TempDir string
 }
@@ -33,6 +37,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := os.Stat(c.RunnerBinary); err != nil {
 		problems = append(problems, fmt.Errorf("runner binary: %w", err))
+	}
+	if c.NVMLLibrary != "" && c.CreateGPUs == nil {
+		problems = append(problems, errors.New("there is an NVML library and no way to make GPUs for it"))
 	}
 	return errors.Join(problems...)
 }

@@ -4,6 +4,7 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -63,7 +64,7 @@ type Scheduler struct {
 
 // stopper ends one attempt.
 type stopper struct {
-	terminate, kill context.CancelFunc
+	terminate, kill context.CancelCauseFunc
 }
 
 // New returns a scheduler. The directory is where it shows the tasks that a
@@ -143,10 +144,10 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	log = log.With("attempt", number)
 	a := Attempt{Task: task, Number: number, GPUs: uuids, Started: time.Now(), DrainFile: s.drainFile}
 	var stop stopper
-	a.Terminate, stop.terminate = context.WithCancel(context.Background())
-	a.Kill, stop.kill = context.WithCancel(context.Background())
-	defer stop.kill()
-	defer stop.terminate()
+	a.Terminate, stop.terminate = context.WithCancelCause(context.Background())
+	a.Kill, stop.kill = context.WithCancelCause(context.Background())
+	defer stop.kill(nil)
+	defer stop.terminate(nil)
 
 	s.mu.Lock()
 	started := ticket.Start(api.InFlight{ID: task.ID, Attempt: number, Started: a.Started, GPUs: uuids})
@@ -239,16 +240,22 @@ func (s *Scheduler) insist(ctx context.Context, what string, do func() error) bo
 	}
 }
 
+// Why tasks are stopped, for their results.
+var (
+	errDeadline = errors.New("the runner had to drain and its time was over")
+	errForced   = errors.New("the runner was forced to exit")
+)
+
 // Stop stops the tasks that run now.
 func (s *Scheduler) Stop(how lifecycle.Stop) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for r := range s.running {
-		if how >= lifecycle.Terminate {
-			r.terminate()
-		}
-		if how >= lifecycle.Kill {
-			r.kill()
+		switch how {
+		case lifecycle.Kill:
+			r.kill(errForced)
+		case lifecycle.Terminate:
+			r.terminate(errDeadline)
 		}
 	}
 }

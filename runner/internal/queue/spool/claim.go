@@ -125,7 +125,9 @@ func removeClaim(spool, dir string) error {
 		return err
 	}
 	gone := filepath.Join(spool, tmpDir, "gone-"+filepath.Base(dir))
-	if err := os.Rename(dir, gone); err != nil {
+	if err := os.Rename(dir, gone); missing(err) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	return os.RemoveAll(gone)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -72,7 +73,7 @@ func parse(name string, document []byte) (entry, *api.Task, error) {
 	decoder.DisallowUnknownFields()
 	var task *api.Task
 	if err := decoder.Decode(&task); err != nil {
-		return entry{}, nil, fmt.Errorf("task document is no valid JSON: %w", err)
+		return entry{}, nil, fmt.Errorf("task document is no valid JSON: %s", shorten(err.Error()))
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return entry{}, nil, errors.New("task document is followed by other text")
@@ -88,6 +89,16 @@ func parse(name string, document []byte) (entry, *api.Task, error) {
 			api.Excerpt(task.ID), api.Excerpt(e.id))
 	}
 	return e, task, nil
+}
+
+// shorten keeps what came from a document in the hundreds of bytes. The texts
+// are those of errors, in which values are escaped already.
+func shorten(text string) string {
+	const limit = 600
+	if len(text) <= limit {
+		return text
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(text[:limit], ""), len(text))
 }
 
 // format writes the document of a task, in the form that parse reads.

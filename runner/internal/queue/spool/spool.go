@@ -141,7 +141,9 @@ func (s *Spool) Close() error {
 			continue
 		}
 		for _, d := range c.unsettled() {
-			problems = append(problems, d.release(true))
+			if err := d.Release(); !errors.Is(err, errSettled) {
+				problems = append(problems, err)
+			}
 		}
 		problems = append(problems, c.close())
 	}

@@ -1,0 +1,23 @@
+// Package e2e proves the contract: it plays the scenarios of ../scenarios on a
+// target and looks at what the runners do.
+//
+// Run it with make:
+//
+//	make e2e                                       # all scenarios
+//	make e2e FOCUS='two flips'                     # those whose name matches
+//	make e2e LABELS='row: containsAny {16, 17}'    # those that show a row
+//	make e2e LABELS='area: consistsOf {drain}'     # those of a folder
+//	make e2e REPEAT=10
+//
+// Each scenario is one spec, in a place of its own (a namespace, a service
+// account, a queue), so that specs run at the same time. Its labels are
+// area:<folder>, row:<number> for each row of the catalogue, target:<target>,
+// and what its file adds. The location of a spec is the line of its file:
+// failures lead there.
+//
+// The packages: scenario is the format, oracle an independent statement of the
+// rules for expected values, engine plays a scenario, history is its record,
+// target says what a cluster must be able to do, and target/embedded is one.
+// None of them imports anything of the runner but the package api, the words on
+// the wire.
+package e2e

@@ -1,0 +1,156 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// source runs a part that feeds the record until the scenario ends.
+func (p *play) source(name string, feed func(context.Context) error) {
+	p.sources.Go(func() {
+		if err := feed(p.ctx); err != nil && p.ctx.Err() == nil {
+			p.record.Add(history.Entry{Step: fmt.Sprintf("the source %s has failed: %v", name, err)})
+		}
+	})
+}
+
+// watchMaps records every version of every map of the namespace, and returns
+// once the watch has begun. It outlives outages of the API server.
+func (p *play) watchMaps() error {
+	client, err := kubernetes.NewForConfig(p.env.Client().RESTConfig())
+	if err != nil {
+		return fmt.Errorf("watch the maps: %w", err)
+	}
+	maps := client.CoreV1().ConfigMaps(p.env.Namespace())
+	store := &mapRecorder{record: p.record, namespace: p.env.Namespace(), synced: make(chan struct{})}
+	reflector := cache.NewReflectorWithOptions(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return maps.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			return maps.Watch(ctx, o)
+		},
+	}, &corev1.ConfigMap{}, store, cache.ReflectorOptions{
+		Name:    "e2e maps",
+		Backoff: &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Steps: 4, Cap: time.Second},
+	})
+	p.sources.Go(func() { reflector.RunWithContext(p.ctx) })
+	return p.bounded(clusterBudget, func(ctx context.Context) error {
+		select {
+		case <-store.synced:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("watch the maps: %w", ctx.Err())
+		}
+	})
+}
+
+// mapRecorder is the store of a reflector: it keeps nothing but the record.
+type mapRecorder struct {
+	record    *history.History
+	namespace string
+	synced    chan struct{}
+	known     map[string]bool // nil until the first list
+}
+
+var _ cache.ReflectorStore = (*mapRecorder)(nil)
+
+func (r *mapRecorder) add(m *corev1.ConfigMap, deleted bool) {
+	if deleted {
+		delete(r.known, m.Name)
+	} else {
+		r.known[m.Name] = true
+	}
+	r.record.Add(history.Entry{Map: &history.Map{
+		Namespace: m.Namespace, Name: m.Name, ResourceVersion: m.ResourceVersion,
+		Deleted: deleted, State: m.Data[api.StateKey],
+	}})
+}
+
+func (r *mapRecorder) Add(object any) error {
+	if m, ok := object.(*corev1.ConfigMap); ok {
+		r.add(m, false)
+	}
+	return nil
+}
+
+func (r *mapRecorder) Update(object any) error { return r.Add(object) }
+
+func (r *mapRecorder) Delete(object any) error {
+	if m, ok := object.(*corev1.ConfigMap); ok {
+		r.add(m, true)
+	}
+	return nil
+}
+
+// Replace records what a list says: what is there, and what no longer is.
+func (r *mapRecorder) Replace(list []any, version string) error {
+	before := r.known
+	r.known = make(map[string]bool)
+	for _, object := range list {
+		_ = r.Add(object)
+	}
+	for name := range before {
+		if !r.known[name] {
+			r.add(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: r.namespace, ResourceVersion: version}}, true)
+		}
+	}
+	if before == nil {
+		close(r.synced)
+	}
+	return nil
+}
+
+func (r *mapRecorder) Resync() error { return nil }
+
+// follow records what a runner's process says and how it ends. The exit comes
+// last: when it is in the record, so is the process's last word.
+func (p *play) follow(name string, process int, r target.Runner) {
+	entry := func() history.Entry { return history.Entry{Runner: name, Process: process} }
+	p.source("runner "+name, func(ctx context.Context) error {
+		said := make(chan error, 2)
+		go func() {
+			said <- r.Watch(ctx, func(s api.Status) {
+				e := entry()
+				e.Status = &s
+				p.record.Add(e)
+			})
+		}()
+		go func() {
+			said <- r.Logs(ctx, func(line string) {
+				e := entry()
+				e.Log = line
+				p.record.Add(e)
+			})
+		}()
+		exit, err := r.Wait(ctx)
+		for range 2 {
+			if saidErr := <-said; err == nil {
+				err = saidErr
+			}
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			p.record.Add(history.Entry{Step: fmt.Sprintf("runner %s: its record may have a gap: %v", name, err)})
+		}
+		e := entry()
+		e.Exit = &exit
+		p.record.Add(e)
+		return nil
+	})
+}

@@ -1,0 +1,139 @@
+package history
+
+import (
+	"strings"
+
+	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// Facts is what the entries so far add up to. It is a pure fold: the same
+// entries always give the same facts.
+type Facts struct {
+	Entries int // how many there are
+	Runners map[string]*Runner
+	// Maps are the newest versions, by namespace/name.
+	Maps map[string]Map
+	// Tasks by id, as the tasks themselves told.
+	Tasks map[string]*Task
+	Queue *api.QueueContents
+}
+
+// Runner is what is known of a runner.
+type Runner struct {
+	Processes int
+	// Status is the newest one of the newest process, nil before the first.
+	// That of a process that has ended is kept.
+	Status *api.Status
+	Exit   *target.Exit // of the newest process, nil while it lives
+	// Transitions counts the changes of the newest process's phase.
+	Transitions int
+	Log         []string // lines of all processes
+	Started     int      // attempts, as the tasks told
+	Finished    int
+}
+
+// Task is what is known of a task.
+type Task struct {
+	Started, Finished int
+	// Holds are the GPUs of the attempts that have not ended, by attempt.
+	Holds map[int]string
+}
+
+// NewFacts returns the facts of an empty history.
+func NewFacts() *Facts {
+	return &Facts{Runners: make(map[string]*Runner), Maps: make(map[string]Map), Tasks: make(map[string]*Task)}
+}
+
+// Apply takes one more entry into account.
+func (f *Facts) Apply(e Entry) {
+	f.Entries++
+	switch {
+	case e.Start:
+		r := f.Runner(e.Runner)
+		r.Processes, r.Status, r.Exit, r.Transitions = e.Process, nil, nil, 0
+	case e.Status != nil:
+		r := f.Runner(e.Runner)
+		if e.Process != r.Processes {
+			return // a late word of a process that was replaced
+		}
+		if r.Status != nil && r.Status.Phase != e.Status.Phase {
+			r.Transitions++
+		}
+		r.Status = e.Status
+	case e.Exit != nil:
+		if r := f.Runner(e.Runner); e.Process == r.Processes {
+			r.Exit = e.Exit
+		}
+	case e.Log != "":
+		r := f.Runner(e.Runner)
+		r.Log = append(r.Log, e.Log)
+	case e.Map != nil:
+		f.Maps[e.Map.Namespace+"/"+e.Map.Name] = *e.Map
+	case e.Note != nil:
+		f.note(*e.Note)
+	case e.Queue != nil:
+		f.Queue = e.Queue
+	}
+}
+
+func (f *Facts) note(n target.TaskNote) {
+	t, r := f.Task(n.Task), f.Runner(n.Runner)
+	if n.End {
+		t.Finished++
+		r.Finished++
+		delete(t.Holds, n.Attempt)
+		return
+	}
+	t.Started++
+	r.Started++
+	t.Holds[n.Attempt] = n.GPUs
+}
+
+// Runner returns what is known of a runner, if only that it has no process yet.
+func (f *Facts) Runner(name string) *Runner {
+	if f.Runners[name] == nil {
+		f.Runners[name] = &Runner{}
+	}
+	return f.Runners[name]
+}
+
+// Task returns what is known of a task.
+func (f *Facts) Task(id string) *Task {
+	if f.Tasks[id] == nil {
+		f.Tasks[id] = &Task{Holds: make(map[int]string)}
+	}
+	return f.Tasks[id]
+}
+
+// Counts adds up the attempts of the tasks of a group, of all tasks if the
+// group is empty.
+func (f *Facts) Counts(group string) (started, finished int) {
+	for id, t := range f.Tasks {
+		if InGroup(id, group) {
+			started += t.Started
+			finished += t.Finished
+		}
+	}
+	return started, finished
+}
+
+// InGroup says whether a task belongs to a group; the tasks of a group are
+// named <group>-<number>.
+func InGroup(id, group string) bool {
+	if group == "" {
+		return true
+	}
+	number, ok := strings.CutPrefix(id, group+"-")
+	return ok && number != "" && strings.Trim(number, "0123456789") == ""
+}
+
+// Logged says whether a runner has logged a line that contains the text.
+func (r *Runner) Logged(text string) bool {
+	for _, line := range r.Log {
+		if strings.Contains(line, text) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,98 @@
+// Package history is the record of one scenario: everything that happened, in
+// the order in which the harness learned of it. Expectations look at the
+// record, not at samples, so that nothing that was there for a moment is missed
+// and nothing is waited for longer than it takes.
+package history
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// Entry is one thing that happened. Exactly one of the pointers and texts is set.
+type Entry struct {
+	Time time.Time `json:"time"`
+	// Runner and Process say whose status, log line or exit it is; processes of
+	// a runner are numbered from 1.
+	Runner  string `json:"runner,omitempty"`
+	Process int    `json:"process,omitempty"`
+
+	Step   string             `json:"step,omitempty"` // what the harness does next
+	Mark   string             `json:"mark,omitempty"`
+	Start  bool               `json:"start,omitempty"` // a process was started
+	Map    *Map               `json:"map,omitempty"`
+	Status *api.Status        `json:"status,omitempty"`
+	Log    string             `json:"log,omitempty"`
+	Exit   *target.Exit       `json:"exit,omitempty"`
+	Note   *target.TaskNote   `json:"note,omitempty"`
+	Queue  *api.QueueContents `json:"queue,omitempty"`
+}
+
+// Map is a version of a ConfigMap, as the harness's own watch saw it.
+type Map struct {
+	Namespace       string `json:"namespace"`
+	Name            string `json:"name"`
+	ResourceVersion string `json:"resourceVersion"`
+	Deleted         bool   `json:"deleted,omitempty"`
+	State           string `json:"state"`
+}
+
+// History is an append-only list of entries, safe for concurrent use.
+type History struct {
+	mu      sync.Mutex
+	entries []Entry
+	facts   *Facts
+	grown   chan struct{} // closed and replaced with each entry
+}
+
+// New returns an empty history.
+func New() *History {
+	return &History{facts: NewFacts(), grown: make(chan struct{})}
+}
+
+// Add appends an entry, with the present time.
+func (h *History) Add(e Entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e.Time = time.Now()
+	h.entries = append(h.entries, e)
+	h.facts.Apply(e)
+	close(h.grown)
+	h.grown = make(chan struct{})
+}
+
+// Entries returns what happened up to now.
+func (h *History) Entries() []Entry {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.entries[:len(h.entries):len(h.entries)]
+}
+
+// View calls look with the facts as they are now. They must not be kept.
+func (h *History) View(look func(*Facts)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	look(h.facts)
+}
+
+// Wait calls done with the facts, and again after every entry, until it returns
+// true or ctx ends.
+func (h *History) Wait(ctx context.Context, done func(*Facts) bool) error {
+	for {
+		h.mu.Lock()
+		ok, grown := done(h.facts), h.grown
+		h.mu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	"github.com/onsi/ginkgo/v2/types"
+	. "github.com/onsi/gomega"
+
+	"github.com/studioml/studio-go-runner/e2e/engine"
+	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/target"
+)
+
+// cleanupTime is for collecting evidence and for taking a place down.
+const cleanupTime = 60 * time.Second
+
+// specs makes one spec of each scenario that is meant for the target. Those
+// with an API server of their own take longest, so they come first.
+func specs(scenarios []scenario.Scenario) {
+	own := func(s scenario.Scenario) int {
+		if slices.Contains(s.Needs, scenario.NeedAPIServer) || slices.Contains(s.Labels, "slow") {
+			return 1
+		}
+		return 0
+	}
+	for _, s := range scenarios {
+		if slices.Contains(s.Targets, config.target) {
+			It(s.Name, labels(s), SpecPriority(own(s)), SpecTimeout(time.Duration(s.Timeout)),
+				types.CodeLocation{FileName: s.Path, LineNumber: s.Line}, func(ctx SpecContext) { play(ctx, s) })
+		}
+	}
+}
+
+func labels(s scenario.Scenario) Labels {
+	all := Labels{"area:" + s.Area}
+	for _, row := range s.Rows {
+		all = append(all, fmt.Sprintf("row:%d", row))
+	}
+	return append(all, s.Labels...)
+}
+
+// play runs one scenario in a place of its own.
+func play(ctx SpecContext, s scenario.Scenario) {
+	for _, need := range s.Needs {
+		if ok, reason := where.Can(need); !ok {
+			Skip(fmt.Sprintf("needs %s: %s", need, reason))
+		}
+	}
+	evidence := filepath.Join(config.artifacts, "scenarios", fileName(s))
+	Expect(os.RemoveAll(evidence)).To(Succeed())
+	env, err := where.Isolate(ctx, target.Isolation{
+		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), Artifacts: evidence,
+	})
+	Expect(err).NotTo(HaveOccurred())
+	record := history.New()
+	DeferCleanup(func(ctx SpecContext) {
+		failed := ctx.SpecReport().Failed()
+		if failed || config.keep {
+			if err := os.WriteFile(filepath.Join(evidence, "timeline.txt"), []byte(record.Timeline()), 0o644); err != nil {
+				AddReportEntry("timeline not written", err.Error())
+			}
+			if err := env.Collect(ctx); err != nil { // best effort: the failure itself is what counts
+				AddReportEntry("evidence incomplete", err.Error())
+			}
+		}
+		Expect(env.Close(ctx)).To(Succeed())
+		if !failed && !config.keep {
+			Expect(os.RemoveAll(evidence)).To(Succeed())
+		}
+	}, NodeTimeout(cleanupTime))
+	AddReportEntry("timeline", timeline{record}, ReportEntryVisibilityFailureOrVerbose)
+	defer AttachProgressReporter(func() string { return record.Timeline() })()
+
+	if err := engine.Run(ctx, env, s, record); err != nil {
+		Fail(fmt.Sprintf("%v\nevidence: %s", err, evidence))
+	}
+}
+
+// timeline is written when the report is, with all that happened until then.
+type timeline struct{ record *history.History }
+
+func (t timeline) String() string { return "\n" + t.record.Timeline() }
+
+var unfit = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
+
+// fileName is a name for a scenario that every file system takes.
+func fileName(s scenario.Scenario) string {
+	const most = 150
+	name := unfit.ReplaceAllString(s.Area+"-"+s.Name, "-")
+	return strings.Trim(name[:min(len(name), most)], "-")
+}

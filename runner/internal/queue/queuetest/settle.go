@@ -1,0 +1,190 @@
+package queuetest
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// The tests of what ends a delivery.
+
+func ackRemoves(t *testing.T, f Fixture) {
+	submit(t, f, "a")
+	q := f.Consumer(t)
+	d := fetchID(t, q, "a")
+	begin(t, d, 1)
+	ok(t, "ack", d.Ack())
+	empty(t, f, q)
+	ok(t, "close", q.Close()) // gives nothing back
+	submit(t, f, "b")
+	fetchID(t, f.Consumer(t), "b")
+}
+
+func releaseKeeps(t *testing.T, f Fixture) {
+	task := newTask("a")
+	task.MaxAttempts = 1
+	f.Submit(t, task)
+	submit(t, f, "b")
+	q := f.Consumer(t)
+
+	ok(t, "release", fetchID(t, q, "a").Release())
+	// Still before b. Its only attempt is not used up, but its number is.
+	d := fetchID(t, q, "a")
+	begin(t, d, 1)
+	ok(t, "release", d.Release())
+	d = fetchID(t, q, "a")
+	begin(t, d, 2)
+	if diff := cmp.Diff(task, d.Task()); diff != "" {
+		t.Errorf("document after two releases (-want +got):\n%s", diff)
+	}
+	ok(t, "ack", d.Ack())
+	ok(t, "ack", fetchID(t, q, "b").Ack())
+}
+
+func retryToEnd(t *testing.T, f Fixture) {
+	submit(t, f, "a", "b")
+	q := f.Consumer(t)
+	d := fetchID(t, q, "a")
+	begin(t, d, 1)
+	retry(t, d, false)
+	ok(t, "ack", fetchID(t, q, "b").Ack())
+	d = fetchID(t, q, "a")
+	begin(t, d, 2)
+	ok(t, "ack", d.Ack())
+}
+
+func retryBuries(t *testing.T, f Fixture) {
+	task := newTask("a")
+	task.MaxAttempts = 2
+	f.Submit(t, task)
+	q := f.Consumer(t)
+	for attempt := 1; attempt <= 2; attempt++ {
+		d := fetchID(t, q, "a")
+		begin(t, d, attempt)
+		retry(t, d, attempt == 2)
+	}
+	wantDead(t, f, task, "exit status 1", 2)
+	empty(t, f, q)
+}
+
+func buryKeeps(t *testing.T, f Fixture) {
+	task := newTask("a")
+	task.Args = []string{"\x7f", "ü", "<>&", "\u2028", ""}
+	task.Env = map[string]string{"A": "b\nc"}
+	f.Submit(t, task)
+	q := f.Consumer(t)
+	ok(t, "bury", fetchID(t, q, "a").Bury("needs 9 GPUs"))
+	wantDead(t, f, task, "needs 9 GPUs", 0)
+	empty(t, f, q)
+}
+
+func closeGivesBack(t *testing.T, f Fixture) {
+	task := newTask("a")
+	task.MaxAttempts = 1
+	f.Submit(t, task)
+	submit(t, f, "b")
+	q := f.Consumer(t)
+	begin(t, fetchID(t, q, "a"), 1)
+	fetchID(t, q, "b")
+	ok(t, "close", q.Close())
+
+	other := f.Consumer(t)
+	begin(t, fetchID(t, other, "a"), 2)
+	fetchID(t, other, "b")
+}
+
+func crashGivesBack(t *testing.T, f Fixture) {
+	submit(t, f, "a")
+	q, other := f.Consumer(t), f.Consumer(t)
+	fetchID(t, q, "a")
+	q.Crash()
+	begin(t, fetchID(t, other, "a"), 1) // it had not begun
+}
+
+func crashCounts(t *testing.T, f Fixture) {
+	task := newTask("a")
+	task.MaxAttempts = 2
+	f.Submit(t, task)
+	q, other := f.Consumer(t), f.Consumer(t)
+	begin(t, fetchID(t, q, "a"), 1)
+	q.Crash()
+	d := fetchID(t, other, "a")
+	begin(t, d, 2)
+	retry(t, d, true)
+	wantDead(t, f, task, "exit status 1", 2)
+}
+
+func poisonTask(t *testing.T, f Fixture) {
+	task := newTask("a")
+	task.MaxAttempts = 2
+	f.Submit(t, task)
+	for attempt := 1; attempt <= 2; attempt++ {
+		q := f.Consumer(t)
+		begin(t, fetchID(t, q, "a"), attempt)
+		q.Crash()
+	}
+	q := f.Consumer(t)
+	empty(t, f, q)
+	wantDead(t, f, task, "runner died", 2)
+}
+
+func badDocument(t *testing.T, f Fixture) {
+	documents := []string{
+		"{\x1b[31m",
+		"",
+		`{"id": "x"}`,
+		`{"id": "x", "command": "true", "timeoot": "1s"}`,
+		`{"id": "../x", "command": "true"}`,
+		`{"id": "x", "command": "true", "` + strings.Repeat("x", 5000) + `": 1}`,
+		`null`,
+		strings.Repeat("x", api.MaxTaskBytes+1),
+	}
+	q := f.Consumer(t)
+	for _, d := range documents {
+		f.SubmitDocument(t, []byte(d))
+	}
+	submit(t, f, "good")
+	ok(t, "ack", fetchID(t, q, "good").Ack())
+	empty(t, f, q)
+
+	got := map[string]bool{}
+	for _, letter := range f.Dead(t) {
+		got[letter.Document] = true
+		if letter.Task != nil || letter.Reason == "" {
+			t.Errorf("dead letter of %s has task %v and reason %q, want no task and a reason",
+				api.Excerpt(letter.Document), letter.Task, letter.Reason)
+		}
+		if len(letter.Reason) > 1000 || strings.ContainsRune(letter.Reason, '\x1b') {
+			t.Errorf("reason is not shortened or not escaped: %q", letter.Reason[:min(len(letter.Reason), 1000)])
+		}
+	}
+	for _, d := range documents {
+		if !got[d[:min(len(d), api.MaxTaskBytes)]] {
+			t.Errorf("no dead letter for %s", api.Excerpt(d))
+		}
+	}
+}
+
+// wantDead requires one dead letter, with this task and a reason like this.
+func wantDead(t *testing.T, f Fixture, task *api.Task, reason string, attempts int) {
+	t.Helper()
+	dead := f.Dead(t)
+	if len(dead) != 1 {
+		t.Fatalf("%d dead letters, want 1: %+v", len(dead), dead)
+	}
+	if diff := cmp.Diff(task, dead[0].Task); diff != "" {
+		t.Errorf("dead task (-want +got):\n%s", diff)
+	}
+	if !strings.Contains(dead[0].Reason, reason) {
+		t.Errorf("reason is %q, want %q in it", dead[0].Reason, reason)
+	}
+	if dead[0].Attempts != attempts {
+		t.Errorf("attempts are %d, want %d", dead[0].Attempts, attempts)
+	}
+	if dead[0].Time.IsZero() {
+		t.Error("dead letter has no time")
+	}
+}

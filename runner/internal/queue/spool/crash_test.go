@@ -1,0 +1,282 @@
+package spool_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+)
+
+// These make the test binary a process that works on the spool they name.
+const (
+	holderEnv   = "SPOOL_TEST_HOLDER"
+	fullDiskEnv = "SPOOL_TEST_FULL_DISK"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(holderEnv); dir != "" {
+		holder(dir)
+	}
+	if dir := os.Getenv(fullDiskEnv); dir != "" {
+		fullDisk(dir)
+	}
+	os.Exit(m.Run())
+}
+
+// holder takes one task, begins it, and waits to be killed.
+func holder(dir string) {
+	s, err := spool.Open(dir, spool.Options{Runner: "child"})
+	must(err)
+	d, err := s.Fetch(context.Background(), anyTask)
+	must(err)
+	_, err = d.Begin()
+	must(err)
+	fmt.Println(d.Task().ID)
+	select {}
+}
+
+// startChild returns a process that holds the first task of the spool.
+func startChild(t *testing.T, dir, wantTask string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), holderEnv+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if strings.TrimSpace(line) != wantTask {
+		t.Fatalf("child says %q (%v), want that it holds %s", line, err, wantTask)
+	}
+	return cmd
+}
+
+func TestKilledRunner(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "parent")
+	submit(t, s, api.Task{ID: "a"})
+	submit(t, s, api.Task{ID: "b"})
+	child := startChild(t, dir, "a")
+	if c := contents(t, dir); len(c.Claimed) != 1 || c.Claimed[0].Runner != "child" {
+		t.Fatalf("claimed are %+v, want a by child", c.Claimed)
+	}
+	b := fetch(t, s, "b") // and not a, whose owner lives
+
+	if err := child.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	a := fetch(t, s, "a")
+	if attempt, err := a.Begin(); attempt != 2 || err != nil {
+		t.Errorf("begin gave %d, %v; want attempt 2", attempt, err)
+	}
+	if err := errors.Join(a.Ack(), b.Ack()); err != nil {
+		t.Error(err)
+	}
+	claims, err := os.ReadDir(filepath.Join(dir, "claims"))
+	if err != nil || len(claims) != 1 {
+		t.Errorf("claims are %v (%v), want only our own", claims, err)
+	}
+}
+
+// What is unfinished dies with the claim.
+func TestWorkIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	crashed := open(t, dir, "crashed")
+	work, err := crashed.Work()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(work, "stdout"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	crashed.Crash()
+	open(t, dir, "other")
+	if _, err := os.Stat(work); !os.IsNotExist(err) {
+		t.Errorf("work directory of a dead runner: %v, want it gone", err)
+	}
+}
+
+// A runner that lives keeps its task through the rescans of another. That one
+// has looked, because it finds the task of a third, which crashed later.
+func TestLivingRunnerIsNotRobbed(t *testing.T) {
+	dir := t.TempDir()
+	living, crashed, other := open(t, dir, "living"), open(t, dir, "crashed"), open(t, dir, "other")
+	submit(t, other, api.Task{ID: "a"})
+	submit(t, other, api.Task{ID: "b"})
+	d := fetch(t, living, "a")
+	fetch(t, crashed, "b")
+	crashed.Crash()
+	fetch(t, other, "b")
+	if c := contents(t, dir); len(c.Claimed) != 2 {
+		t.Errorf("claimed are %+v, want a and b", c.Claimed)
+	}
+	if err := d.Ack(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Many runners that find the same dead one at the same time bring its tasks
+// back once.
+func TestReclaimRace(t *testing.T) {
+	dir := t.TempDir()
+	crashed := open(t, dir, "crashed")
+	const tasks = 10
+	for i := range tasks {
+		submit(t, crashed, api.Task{ID: fmt.Sprint("t", i)})
+	}
+	for i := range tasks {
+		fetch(t, crashed, fmt.Sprint("t", i))
+	}
+	crashed.Crash()
+	opened := make(chan error)
+	for range 8 {
+		go func() {
+			s, err := spool.Open(dir, spool.Options{Runner: "r"})
+			if err == nil {
+				err = s.Close()
+			}
+			opened <- err
+		}()
+	}
+	for range 8 {
+		if err := <-opened; err != nil {
+			t.Error(err)
+		}
+	}
+	open(t, dir, "last")
+	if c := contents(t, dir); len(c.Ready) != tasks || len(c.Claimed) != 0 {
+		t.Errorf("%d tasks are ready and %d claimed, want %d and 0", len(c.Ready), len(c.Claimed), tasks)
+	}
+}
+
+// fullDisk does what must work while not a byte can be written, by means of a
+// limit on the size of files, and prints what went wrong.
+func fullDisk(dir string) {
+	signal.Ignore(unix.SIGXFSZ)
+	s, err := spool.Open(dir, spool.Options{Runner: "r"})
+	must(err)
+	taken := map[string]queue.Delivery{}
+	for range 3 {
+		d, err := s.Fetch(context.Background(), anyTask)
+		must(err)
+		taken[d.Task().ID] = d
+	}
+	var limit unix.Rlimit
+	must(unix.Getrlimit(unix.RLIMIT_FSIZE, &limit))
+	must(unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 0, Max: limit.Max}))
+	for _, d := range taken {
+		_, err := d.Begin()
+		must(err)
+	}
+	must(taken["release"].Release())
+	_, err = taken["retry"].Retry("test")
+	must(err)
+	if err := taken["bury"].Bury("test"); !errors.Is(err, unix.EFBIG) {
+		must(fmt.Errorf("bury gave %v, want %w", err, unix.EFBIG))
+	}
+	if _, err := s.Submit(&api.Task{Command: "true"}); !errors.Is(err, unix.EFBIG) {
+		must(fmt.Errorf("submit gave %v, want %w", err, unix.EFBIG))
+	}
+	must(unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
+	must(taken["bury"].Bury("test"))
+	must(s.Close())
+	os.Exit(0)
+}
+
+func must(err error) {
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "")
+	for _, id := range []string{"release", "retry", "bury"} {
+		submit(t, s, api.Task{ID: id})
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), fullDiskEnv+"="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	c := contents(t, dir)
+	if len(c.Ready) != 2 || c.Ready[0].ID != "release" || c.Ready[0].Attempts != 0 || c.Ready[1].Attempts != 1 {
+		t.Errorf("ready are %+v, want release and retry, the latter with an attempt less", c.Ready)
+	}
+	if len(c.Dead) != 1 {
+		t.Errorf("dead letters are %+v, want bury", c.Dead)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "tmp")); len(left) > 0 || err != nil {
+		t.Errorf("left in tmp: %v, %v", left, err)
+	}
+}
+
+func TestSettledOnce(t *testing.T) {
+	s := open(t, t.TempDir(), "r")
+	submit(t, s, api.Task{ID: "a"})
+	d := fetch(t, s, "a")
+	if err := d.Release(); err != nil {
+		t.Fatal(err)
+	}
+	again := fetch(t, s, "a")
+	_, beginErr := d.Begin()
+	_, retryErr := d.Retry("test")
+	for verb, err := range map[string]error{
+		"ack": d.Ack(), "release": d.Release(), "bury": d.Bury("test"), "begin": beginErr, "retry": retryErr,
+	} {
+		if err == nil {
+			t.Errorf("%s after release succeeded", verb)
+		}
+	}
+	if err := again.Ack(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCloseEndsFetch(t *testing.T) {
+	s := open(t, t.TempDir(), "r")
+	submit(t, s, api.Task{ID: "refused"})
+	looked := make(chan struct{}, 1)
+	ended := make(chan error)
+	go func() {
+		_, err := s.Fetch(t.Context(), func(*api.Task) bool {
+			select {
+			case looked <- struct{}{}:
+			default:
+			}
+			return false
+		})
+		ended <- err
+	}()
+	<-looked
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("fetch gave no error")
+	}
+	if _, err := s.Fetch(t.Context(), anyTask); err == nil {
+		t.Error("fetch after close gave no error")
+	}
+}

@@ -1,0 +1,135 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
+)
+
+// delivery is one file in the tasks directory of a claim.
+//
+// Each call may fail between its rename and the sync that makes it durable,
+// and is then repeated by the caller. The repetition finds the file gone, or
+// entry changed, and only the sync is left to do. A file that somebody else
+// took out of the claim looks the same: nothing is left to settle.
+type delivery struct {
+	spool *Spool
+	claim *claim
+	task  *api.Task
+
+	mu      sync.Mutex // Close may come while the owner settles
+	entry   entry      // the file's present name
+	counted bool       // entry counts the attempt of this delivery
+	begun   bool       // and that is durable
+	settled bool
+}
+
+var _ queue.Delivery = (*delivery)(nil)
+
+func (d *delivery) Task() *api.Task { return d.task }
+
+func (d *delivery) Begin() (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.begin()
+	if err != nil {
+		return 0, fmt.Errorf("begin task %s: %w", d.task.ID, err)
+	}
+	return d.entry.starts, nil
+}
+
+func (d *delivery) begin() error {
+	if d.settled {
+		return errSettled
+	}
+	if d.begun {
+		return errors.New("its attempt has begun before")
+	}
+	dir := d.claim.path(tasksDir)
+	if !d.counted {
+		next := d.entry.begun()
+		if err := rename(dir, d.entry.name(), dir, next.name()); err != nil {
+			return err // errGone as well: what is not in the claim must not start
+		}
+		d.entry, d.counted = next, true
+	}
+	if err := syncDirs(dir); err != nil {
+		return err
+	}
+	d.begun = true
+	return nil
+}
+
+func (d *delivery) Ack() error {
+	return d.settle("ack", func() error {
+		return remove(d.claim.path(tasksDir), d.entry.name())
+	})
+}
+
+func (d *delivery) Release() error {
+	return d.settle("release", func() error {
+		back := d.entry
+		if d.counted {
+			back.spent--
+		}
+		return d.giveBack(back)
+	})
+}
+
+func (d *delivery) Retry(reason string) (buried bool, err error) {
+	err = d.settle("retry", func() error {
+		next := d.entry
+		if !d.counted {
+			next = next.begun() // a failure before the start counts too, or it could go on for ever
+		}
+		if next.spent >= d.task.Attempts() {
+			buried = true
+			return d.bury(reason, next.spent)
+		}
+		last, err := d.spool.lastKey()
+		if err != nil {
+			return err
+		}
+		next.key = max(time.Now().UnixNano(), last+1)
+		return d.giveBack(next)
+	})
+	return buried && err == nil, err
+}
+
+func (d *delivery) Bury(reason string) error {
+	return d.settle("bury", func() error { return d.bury(reason, d.entry.spent) })
+}
+
+// settle runs the call that ends the delivery.
+func (d *delivery) settle(verb string, end func() error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := errSettled
+	if !d.settled {
+		err = end()
+	}
+	if err != nil {
+		return fmt.Errorf("%s task %s: %w", verb, d.task.ID, err)
+	}
+	d.settled = true
+	d.claim.settled(d)
+	return nil
+}
+
+// giveBack moves the file into the queue under the name of the entry.
+func (d *delivery) giveBack(e entry) error {
+	from, to := d.claim.path(tasksDir), d.spool.path(tasksDir)
+	if err := rename(from, d.entry.name(), to, e.name()); err != nil && !errors.Is(err, errGone) {
+		return err
+	}
+	return syncDirs(to, from) // the new place first: twice is better than nowhere
+}
+
+func (d *delivery) bury(reason string, attempts int) error {
+	letter := api.DeadLetter{Task: d.task, Reason: reason, Attempts: attempts, Time: time.Now().UTC()}
+	return d.claim.bury(d.entry.name(), d.task.ID, letter)
+}

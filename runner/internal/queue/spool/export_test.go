@@ -1,0 +1,26 @@
+package spool
+
+// Crash does to the spool what the death of its process does: the lock is
+// dropped, and nothing is given back.
+func (s *Spool) Crash() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.isClosed() {
+		close(s.closed)
+	}
+	if s.claim != nil {
+		s.claim.lock.Close()
+	}
+}
+
+// Parse and Name make the parser of the queue's files accessible to fuzzing.
+var Parse = func(name string, document []byte) (canonical string, valid bool) {
+	e, task, err := parse(name, document)
+	if err != nil {
+		return "", false
+	}
+	if task.Validate() != nil || task.ID == "" {
+		panic("parse let an invalid task pass")
+	}
+	return e.name(), true
+}

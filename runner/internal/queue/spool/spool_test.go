@@ -1,0 +1,344 @@
+package spool_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/queuetest"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+)
+
+// rescan keeps the tests short; the product looks once a second.
+const rescan = 20 * time.Millisecond
+
+func open(t *testing.T, dir, runner string) *spool.Spool {
+	t.Helper()
+	s, err := spool.Open(dir, spool.Options{Runner: runner, Rescan: rescan})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func contents(t *testing.T, dir string) spool.Contents {
+	t.Helper()
+	c, err := spool.ReadContents(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func anyTask(*api.Task) bool { return true }
+
+func submit(t *testing.T, s *spool.Spool, task api.Task) string {
+	t.Helper()
+	task.Command = "true"
+	id, err := s.Submit(&task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func fetch(t *testing.T, s *spool.Spool, want string) queue.Delivery {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	d, err := s.Fetch(ctx, anyTask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := d.Task().ID; got != want {
+		t.Fatalf("fetched %q, want %q", got, want)
+	}
+	return d
+}
+
+type fixture struct {
+	dir     string
+	submit  *spool.Spool
+	dropped atomic.Int64
+}
+
+func (f *fixture) Submit(t *testing.T, task *api.Task) {
+	t.Helper()
+	if _, err := f.submit.Submit(task); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// SubmitDocument puts the file where Submit would, but old enough not to be
+// taken for one that is still being written.
+func (f *fixture) SubmitDocument(t *testing.T, document []byte) {
+	t.Helper()
+	drop(t, f.dir, fmt.Sprintf("%020d-0-0-x.json", f.dropped.Add(1)), document)
+}
+
+func drop(t *testing.T, dir, name string, document []byte) {
+	t.Helper()
+	made := filepath.Join(dir, "tmp", "drop")
+	if err := os.WriteFile(made, document, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(made, time.Time{}, time.Now().Add(-time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(made, filepath.Join(dir, "tasks", name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *fixture) Consumer(t *testing.T) queuetest.Consumer {
+	t.Helper()
+	return open(t, f.dir, "runner")
+}
+
+func (f *fixture) Dead(t *testing.T) []api.DeadLetter {
+	t.Helper()
+	var letters []api.DeadLetter
+	for _, d := range contents(t, f.dir).Dead {
+		letters = append(letters, d.DeadLetter)
+	}
+	return letters
+}
+
+func TestContract(t *testing.T) {
+	queuetest.Run(t, func(t *testing.T) queuetest.Fixture {
+		dir := t.TempDir()
+		return &fixture{dir: dir, submit: open(t, dir, "")}
+	})
+}
+
+func TestSubmitMakesID(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "")
+	a, b := submit(t, s, api.Task{}), submit(t, s, api.Task{})
+	if a == "" || a == b {
+		t.Errorf("made IDs %q and %q, want two different ones", a, b)
+	}
+	var ids []string
+	for _, e := range contents(t, dir).Ready {
+		ids = append(ids, e.ID)
+	}
+	if diff := cmp.Diff([]string{a, b}, ids); diff != "" {
+		t.Errorf("ready tasks (-want +got):\n%s", diff)
+	}
+}
+
+func TestSubmitRefuses(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "gpu-1")
+	for _, id := range []string{"claimed", "buried", "ready", "other.ready"} {
+		submit(t, s, api.Task{ID: id})
+	}
+	fetch(t, s, "claimed")
+	if err := fetch(t, s, "buried").Bury("test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(spool.ResultsDir(dir), "finished", "1"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ name, id, command, want string }{
+		{"ready", "ready", "true", "in the queue"},
+		{"claimed", "claimed", "true", "with runner gpu-1"},
+		{"dead", "buried", "true", "dead-letter place"},
+		{"with results", "finished", "true", "has results"},
+		{"invalid", "new", " ", "command: is"},
+		{"bad ID", "../new", "true", "id: is"},
+		{"too large", "new", strings.Repeat("x", api.MaxTaskBytes), "allowed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := s.Submit(&api.Task{ID: test.id, Command: test.command})
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("error is %v, want %q in it", err, test.want)
+			}
+			if len(err.Error()) > 400 {
+				t.Errorf("error has %d bytes", len(err.Error()))
+			}
+		})
+	}
+	if _, err := s.Submit(&api.Task{ID: "ready-2", Command: "true"}); err != nil {
+		t.Errorf("an ID that only looks alike is refused: %v", err)
+	}
+}
+
+func TestSubmitSameIDAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	errs := make(chan error)
+	const submitters = 8
+	for range submitters {
+		s := open(t, dir, "")
+		go func() {
+			_, err := s.Submit(&api.Task{ID: "a", Command: "true"})
+			errs <- err
+		}()
+	}
+	accepted := 0
+	for range submitters {
+		if <-errs == nil {
+			accepted++
+		}
+	}
+	if got := len(contents(t, dir).Ready); accepted != 1 || got != 1 {
+		t.Errorf("%d submits were accepted and %d tasks are ready, want 1 and 1", accepted, got)
+	}
+}
+
+func TestContents(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "gpu-1")
+	before := time.Now()
+	for _, id := range []string{"a", "b", "c", "d"} {
+		submit(t, s, api.Task{ID: id})
+	}
+	claimed := fetch(t, s, "a")
+	if _, err := claimed.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	if err := fetch(t, s, "b").Bury("no such GPU"); err != nil {
+		t.Fatal(err)
+	}
+	c := contents(t, dir)
+	type row struct {
+		ID, Runner       string
+		Starts, Attempts int
+	}
+	var got []row
+	for _, e := range slices.Concat(c.Ready, c.Claimed) {
+		got = append(got, row{e.ID, e.Runner, e.Starts, e.Attempts})
+		if e.Submitted.Before(before) || e.Submitted.After(time.Now()) {
+			t.Errorf("task %s was submitted at %s, want a time since %s", e.ID, e.Submitted, before)
+		}
+	}
+	want := []row{{"c", "", 0, 0}, {"d", "", 0, 0}, {"a", "gpu-1", 1, 1}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("tasks (-want +got):\n%s", diff)
+	}
+	if len(c.Dead) != 1 || c.Dead[0].ID != "b" || c.Dead[0].Reason != "no such GPU" {
+		t.Errorf("dead letters are %+v, want b", c.Dead)
+	}
+}
+
+// While a task goes round and round, ReadContents sees it at every moment, and
+// once.
+func TestContentsWhileTasksMove(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "gpu-1")
+	submit(t, s, api.Task{ID: "a"})
+	ctx, stop := context.WithCancel(t.Context())
+	moved := make(chan error, 1)
+	go func() {
+		for ctx.Err() == nil {
+			d, err := s.Fetch(t.Context(), anyTask)
+			if err == nil {
+				err = d.Release()
+			}
+			if err != nil {
+				moved <- err
+				return
+			}
+		}
+		moved <- nil
+	}()
+	for range 200 {
+		if c := contents(t, dir); len(c.Ready)+len(c.Claimed) > 1 {
+			t.Errorf("one task is listed as %+v and %+v", c.Ready, c.Claimed)
+		}
+	}
+	stop()
+	if err := <-moved; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpenError(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := spool.Open(file, spool.Options{Runner: "r"})
+	if err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "name a directory") {
+		t.Errorf("error is %v, want the path and what to do", err)
+	}
+}
+
+func TestUnreadableFiles(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	valid := `{"id":"a","command":"true"}`
+	drop(t, dir, "00-a.yaml", []byte(valid))                              // by hand
+	drop(t, dir, "00000000000000000001-0-1-a.json", []byte(valid))        // spent > starts
+	drop(t, dir, "00000000000000000001-0-0-b.json", []byte(valid))        // a copy
+	drop(t, dir, "00000000000000000001-0-0-a.json", []byte(valid+valid))  // two
+	drop(t, dir, "\x1b[31m"+strings.Repeat("x", 200), []byte("\x00\xff")) // hostile
+	drop(t, dir, ".hidden", []byte("an editor's"))
+	if err := os.Mkdir(filepath.Join(dir, "tasks", "directory"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/zero", filepath.Join(dir, "tasks", "link")); err != nil {
+		t.Fatal(err)
+	}
+	submit(t, s, api.Task{ID: "good"})
+	fetch(t, s, "good")
+	c := contents(t, dir)
+	if len(c.Dead) != 5 || len(c.Ready) != 0 {
+		t.Errorf("dead: %+v\nready: %+v\nwant 5 and none", c.Dead, c.Ready)
+	}
+	for _, d := range c.Dead {
+		if strings.ContainsAny(d.ID, "\x1b/") || strings.Contains(d.Reason, "\x1b") || d.Document == "" {
+			t.Errorf("dead letter %q: reason %q, document %q", d.ID, d.Reason, d.Document)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "tasks", ".hidden")); err != nil {
+		t.Error("a hidden file was touched")
+	}
+}
+
+// A file that is being copied into tasks/ by hand is not judged half-written.
+func TestUnreadableFileIsGivenTime(t *testing.T) {
+	dir := t.TempDir()
+	s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := os.WriteFile(filepath.Join(dir, "tasks", "0"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	submit(t, s, api.Task{ID: "good"})
+	fetch(t, s, "good")
+	if c := contents(t, dir); len(c.Dead) != 0 || len(c.Ready) != 1 {
+		t.Errorf("dead: %+v, ready: %+v; want the fresh file to stay", c.Dead, c.Ready)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	name := "00000000000000000001-2-1-a.json"
+	for _, document := range []string{
+		`{"id":"a","command":"true"}`,
+		`{"id":"a","command":"true","timeout":"1h","resources":{"gpus":1,"gpuMemory":"16Gi"},"env":{"A":"b"}}`,
+		`{"id":"b","command":"true"}`, `{"id":"a"}`, `null`, `[]`, ``, `{} {}`, "{\x00", `{"id":"a","command":"true","gpus":1}`,
+	} {
+		f.Add(name, []byte(document))
+	}
+	f.Add("a.yaml", []byte("id: a\ncommand: true\n"))
+	f.Add("00000000000000000001-1-2-a.json", []byte(`{"id":"a","command":"true"}`))
+	f.Fuzz(func(t *testing.T, name string, document []byte) {
+		if canonical, valid := spool.Parse(name, document); valid && canonical != name {
+			t.Errorf("name %q was read, but means %q", name, canonical)
+		}
+	})
+}

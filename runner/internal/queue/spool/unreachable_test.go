@@ -1,0 +1,134 @@
+package spool_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// The spool goes out of reach while a runner holds tasks, and comes back.
+func TestUnreachable(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	away := dir + ".away"
+	s := open(t, dir, "r")
+	for _, id := range []string{"ack", "release", "retry", "bury", "begin"} {
+		submit(t, s, api.Task{ID: id})
+	}
+	ack, release, retry := fetch(t, s, "ack"), fetch(t, s, "release"), fetch(t, s, "retry")
+	bury, begin := fetch(t, s, "bury"), fetch(t, s, "begin")
+	if _, err := release.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	all := func() map[string]error {
+		errs := map[string]error{"ack": ack.Ack(), "release": release.Release(), "bury": bury.Bury("test")}
+		_, errs["retry"] = retry.Retry("test")
+		_, errs["begin"] = begin.Begin()
+		return errs
+	}
+
+	if err := os.Rename(dir, away); err != nil {
+		t.Fatal(err)
+	}
+	for verb, err := range all() {
+		if err == nil {
+			t.Errorf("%s succeeded without a spool", verb)
+		}
+	}
+	_, err := s.Fetch(t.Context(), anyTask)
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "tasks")) {
+		t.Errorf("fetch gave %v, want an error with the path", err)
+	}
+	if _, err := s.Submit(&api.Task{Command: "true"}); err == nil {
+		t.Error("submit succeeded without a spool")
+	}
+
+	if err := os.Rename(away, dir); err != nil {
+		t.Fatal(err)
+	}
+	for verb, err := range all() {
+		if err != nil {
+			t.Errorf("%s after the return: %v", verb, err)
+		}
+	}
+	c := contents(t, dir)
+	got := []string{}
+	for _, e := range c.Ready {
+		got = append(got, fmt.Sprintln("ready", e.ID, e.Starts, e.Attempts))
+	}
+	for _, e := range c.Claimed {
+		got = append(got, fmt.Sprintln("claimed", e.ID, e.Starts, e.Attempts))
+	}
+	for _, d := range c.Dead {
+		got = append(got, "dead "+d.ID)
+	}
+	want := []string{"ready release 1 0\n", "ready retry 1 1\n", "claimed begin 1 1\n", "dead bury"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("after the return (-want +got):\n%s", diff)
+	}
+	fetch(t, s, "release")
+}
+
+// A Fetch that waits goes through it as well: error, and then again the task.
+func TestUnreachableWhileWaiting(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	s, other := open(t, dir, "r"), open(t, dir, "")
+	failed := make(chan error)
+	looked := make(chan struct{}, 1)
+	submit(t, other, api.Task{ID: "refused"})
+	go func() {
+		_, err := s.Fetch(t.Context(), func(*api.Task) bool {
+			select {
+			case looked <- struct{}{}:
+			default:
+			}
+			return false
+		})
+		failed <- err
+	}()
+	<-looked
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-failed; err == nil {
+		t.Error("fetch gave no error")
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	fetch(t, s, "refused")
+}
+
+// Somebody exchanges the whole directory for an empty one: the runner goes on
+// there, and settles its old tasks when the old directory is back.
+func TestExchanged(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	away := dir + ".away"
+	s := open(t, dir, "r")
+	submit(t, s, api.Task{ID: "old"})
+	old := fetch(t, s, "old")
+	if err := os.Rename(dir, away); err != nil {
+		t.Fatal(err)
+	}
+	submit(t, open(t, dir, ""), api.Task{ID: "new"})
+	if err := fetch(t, s, "new").Ack(); err != nil {
+		t.Error(err)
+	}
+	if err := old.Ack(); err == nil {
+		t.Error("ack of a task in another directory succeeded")
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(away, dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Ack(); err != nil {
+		t.Errorf("ack after the return: %v", err)
+	}
+}

@@ -1,0 +1,89 @@
+package task
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// ownPrefix is that of the variables that configure the runner. A task which
+// starts a runner must not hand it the configuration of this one.
+const ownPrefix = "STUDIOML_"
+
+// noDevices keeps the container tools that read NVIDIA_VISIBLE_DEVICES away
+// from all GPUs; for them, an empty value means the same as none.
+const noDevices = "void"
+
+// environ is the environment of the process: the runner's, then the task's,
+// then what tells the task about this attempt. os/exec takes the last of
+// several values.
+func environ(spec Spec) []string {
+	var env []string
+	for _, v := range spec.Environ {
+		if !strings.HasPrefix(v, ownPrefix) {
+			env = append(env, v)
+		}
+	}
+	env = append(env, "PWD="+spec.Dir)
+	for name, value := range spec.Task.Env {
+		env = append(env, name+"="+value)
+	}
+	cuda := strings.Join(spec.GPUs, ",")
+	nvidia := cuda
+	if len(spec.GPUs) == 0 {
+		nvidia = noDevices
+	}
+	return append(env,
+		api.EnvTaskID+"="+spec.Task.ID,
+		api.EnvTaskAttempt+"="+strconv.Itoa(spec.Attempt),
+		api.EnvRunner+"="+spec.Runner,
+		api.EnvDrainFile+"="+spec.DrainFile,
+		api.EnvCUDADevices+"="+cuda,
+		api.EnvNVDevices+"="+nvidia,
+	)
+}
+
+// lookPath finds the command in the PATH that the task will have, which
+// exec.LookPath would take from the runner. A command with a slash is taken
+// as it is, relative to dir.
+func lookPath(command, dir string, env []string) (string, error) {
+	if strings.Contains(command, "/") {
+		path := command
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dir, path)
+		}
+		return path, executable(path, command)
+	}
+	search := ""
+	for _, v := range env {
+		if value, ok := strings.CutPrefix(v, "PATH="); ok {
+			search = value // the last one counts
+		}
+	}
+	for _, d := range filepath.SplitList(search) {
+		// Relative entries would find what the task itself has made.
+		if path := filepath.Join(d, command); filepath.IsAbs(d) && executable(path, command) == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("command %s was not found in PATH %s", api.Excerpt(command), api.Excerpt(search))
+}
+
+func executable(path, command string) error {
+	info, err := os.Stat(path)
+	switch {
+	case os.IsNotExist(err):
+		return fmt.Errorf("command %s was not found", api.Excerpt(command))
+	case err != nil:
+		return fmt.Errorf("command %s cannot be used: %w", api.Excerpt(command), err)
+	case info.IsDir():
+		return fmt.Errorf("command %s is a directory", api.Excerpt(command))
+	case info.Mode()&0o111 == 0:
+		return fmt.Errorf("command %s is not executable", api.Excerpt(command))
+	}
+	return nil
+}
