@@ -1,0 +1,168 @@
+// Command fakegpu makes fake GPUs and runs programs on them.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/studioml/studio-go-runner/fakegpu"
+)
+
+type cli struct {
+	Library string `env:"FAKEGPU_LIBRARY" placeholder:"FILE" help:"The fake libnvidia-ml.so.1; by default the one beside this program."`
+
+	Create create `cmd:"" help:"Make a state directory with GPUs, or replace the GPUs of one."`
+	List   list   `cmd:"" help:"List the GPUs of a state directory."`
+	Env    env    `cmd:"" help:"Print what to export so that programs see the GPUs of a state directory."`
+	Exec   run    `cmd:"" help:"Run a program on GPUs that last as long as it does."`
+}
+
+// machine are the flags that say which GPUs to make.
+type machine struct {
+	Profile   string `default:"T4" help:"Model of the GPUs: ${profiles}."`
+	Count     int    `default:"1" help:"How many, 0 to 64."`
+	Seed      string `default:"fakegpu" help:"Makes the UUIDs; the same seed gives the same ones."`
+	InitError int    `placeholder:"CODE" help:"What nvmlInit returns, as 9 for a driver that is not loaded."`
+}
+
+func (m machine) spec() fakegpu.Spec {
+	return fakegpu.Spec{Profile: m.Profile, Count: m.Count, Seed: m.Seed, InitError: m.InitError}
+}
+
+func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// execute runs one command line and returns the exit code.
+func execute(args []string, stdout, stderr io.Writer) int {
+	var c cli
+	helped := false
+	parser, err := kong.New(&c, kong.Name("fakegpu"), kong.Description("Fake NVIDIA GPUs for any program that asks NVML."),
+		kong.Vars{"profiles": strings.Join(fakegpu.Profiles(), ", ")},
+		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }))
+	if err != nil {
+		panic(err) // the struct tags are wrong
+	}
+	command, err := parser.Parse(args)
+	if helped {
+		return 0
+	}
+	if err == nil {
+		command.BindTo(stdout, (*io.Writer)(nil))
+		err = command.Run(&c)
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "fakegpu:", err)
+		return 1
+	}
+	return 0
+}
+
+type create struct {
+	Dir string `arg:"" help:"The state directory."`
+	machine
+}
+
+func (c create) Run() error {
+	_, err := fakegpu.Create(c.Dir, c.spec())
+	return err
+}
+
+type list struct {
+	Dir string `arg:"" env:"FAKEGPU_STATE" help:"The state directory."`
+}
+
+func (l list) Run(out io.Writer) error {
+	gpus, err := fakegpu.List(l.Dir)
+	for i, g := range gpus {
+		fmt.Fprintf(out, "%d  %s  %s  %d MiB\n", i, g.UUID, g.Name, g.MemoryMiB)
+	}
+	return err
+}
+
+type env struct {
+	Dir string `arg:"" help:"The state directory."`
+}
+
+func (e env) Run(c *cli, out io.Writer) error {
+	vars, err := c.environment(e.Dir)
+	for _, v := range vars {
+		fmt.Fprintln(out, "export "+v)
+	}
+	return err
+}
+
+// environment are the variables that make the loader find the library, and the
+// library the state.
+func (c *cli) environment(dir string) ([]string, error) {
+	library := c.Library
+	if library == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find the library: %w; set --library", err)
+		}
+		library = filepath.Join(filepath.Dir(self), "libnvidia-ml.so.1")
+	}
+	library, err := filepath.Abs(library)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(library); err != nil {
+		return nil, fmt.Errorf("find the library: %w; build it with make, or set --library", err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	return []string{
+		fakegpu.EnvState + "=" + dir,
+		"STUDIOML_NVML_LIBRARY=" + library,
+		"LD_LIBRARY_PATH=" + filepath.Dir(library) + withOthers(os.Getenv("LD_LIBRARY_PATH")),
+	}, nil
+}
+
+func withOthers(paths string) string {
+	if paths == "" {
+		return ""
+	}
+	return ":" + paths
+}
+
+type run struct {
+	machine
+	Command []string `arg:"" passthrough:"" help:"The program and its arguments, after --."`
+}
+
+func (r run) Run(c *cli) (err error) {
+	dir, err := os.MkdirTemp("", "fakegpu-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if _, err := fakegpu.Create(dir, r.spec()); err != nil {
+		return err
+	}
+	vars, err := c.environment(dir)
+	if err != nil {
+		return err
+	}
+	args := r.Command
+	if len(args) > 0 && args[0] == "--" {
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		return errors.New("no program is named; put it after --")
+	}
+	program := exec.Command(args[0], args[1:]...)
+	program.Stdin, program.Stdout, program.Stderr = os.Stdin, os.Stdout, os.Stderr
+	program.Env = append(os.Environ(), vars...)
+	return program.Run()
+}

@@ -1,0 +1,13 @@
+# The fake NVML library, and the command that makes its state.
+
+FAKEGPU_SOURCES := $(wildcard fakegpu/shim/*.c fakegpu/shim/*.h)
+FAKEGPU_CFLAGS  := -std=c11 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wno-attribute-alias
+
+bin/libnvidia-ml.so.1: $(FAKEGPU_SOURCES) go.mod
+	@mkdir -p bin
+	gcc $(FAKEGPU_CFLAGS) -Wno-deprecated-declarations -isystem "$$(go list -m -f '{{.Dir}}' github.com/NVIDIA/go-nvml)/pkg/nvml" \
+	  -shared -Wl,-soname,libnvidia-ml.so.1 -Wl,--as-needed -o $@ $(filter %.c,$^) -lpthread
+
+.PHONY: bin/fakegpu
+bin/fakegpu:
+	@go build -o $@ ./fakegpu/cmd/fakegpu
