@@ -67,7 +67,7 @@ e2e: tools bin/runner-race bin/fakegpu bin/libnvidia-ml.so.1 ## Run the scenario
 	E2E_TARGET=$(TARGET) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
 	E2E_ARTIFACTS=$(abspath $(ARTIFACTS)) E2E_KEEP=$(KEEP) GORACE=atexit_sleep_ms=0 \
 	go tool ginkgo --race --ldflags='-extldflags=-Wl,-z,lazy' --procs=$(PROCS) --randomize-all --trace \
-	  --fail-on-pending --fail-on-empty --timeout=45m --grace-period=5s \
+	  --no-color --silence-skips --fail-on-pending --fail-on-empty --timeout=45m --grace-period=5s \
 	  --poll-progress-after=60s --poll-progress-interval=30s --output-interceptor-mode=none \
 	  --repeat=$$(( $(REPEAT) - 1 )) \
 	  --output-dir=$(abspath $(ARTIFACTS)) --json-report=report.json --junit-report=junit.xml \

@@ -79,6 +79,8 @@ func createGPUs(dir, profile string, count int, seed string) error {
 }
 
 var _ = ReportAfterSuite("counts", func(report Report) {
-	count := func(states types.SpecState) int { return report.SpecReports.WithLeafNodeType(types.NodeTypeIt).CountWithState(states) }
+	count := func(states types.SpecState) int {
+		return report.SpecReports.WithLeafNodeType(types.NodeTypeIt).CountWithState(states)
+	}
 	fmt.Printf("\n%d passed, %d failed, %d skipped\n", count(types.SpecStatePassed), count(types.SpecStateFailureStates), count(types.SpecStateSkipped))
 })

@@ -15,6 +15,7 @@ import (
 )
 
 // observed is what the record does not have by itself and must be asked for.
+// What was not asked for is not compared.
 type observed struct {
 	queue  *api.QueueContents
 	probes map[string]bool // runner/path -> answer
@@ -28,13 +29,15 @@ func (p *play) await(that map[string]scenario.Condition) error {
 	var wrong []string
 	hopeless := false
 	err := p.bounded(awaitBudget, func(ctx context.Context) error {
-		if !asksFor(that) {
-			return p.record.Wait(ctx, func(f *history.Facts) bool {
+		for {
+			// First what the record shows, which costs nothing to wait for.
+			err := p.record.Wait(ctx, func(f *history.Facts) bool {
 				wrong, hopeless = p.mismatches(f, that, observed{})
 				return len(wrong) == 0 || hopeless
 			})
-		}
-		for {
+			if err != nil || hopeless || !asksFor(that) {
+				return err
+			}
 			var seen observed
 			if err := p.observe(ctx, that, &seen); err != nil {
 				return err
@@ -261,8 +264,9 @@ func (p *play) compareRunner(m *comparison, f *history.Facts, c scenario.Conditi
 			number(m, "exit code", r.Exit.Code, c.Exit)
 		}
 	}
-	for path, want := range map[string]*bool{"/livez": c.Live, "/readyz": c.Ready} {
-		number(m, path, seen.probes[m.subject+path], want)
+	if seen.probes != nil {
+		number(m, "/livez", seen.probes[m.subject+"/livez"], c.Live)
+		number(m, "/readyz", seen.probes[m.subject+"/readyz"], c.Ready)
 	}
 	s := r.Status
 	if s == nil {

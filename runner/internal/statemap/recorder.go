@@ -2,7 +2,9 @@ package statemap
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -91,6 +93,10 @@ func (r *recorder) unreadable(ctx context.Context, verb string, err error) {
 		return // ended by us, or answered by a fresh list right away
 	}
 	m := r.maps
+	// The request's address, which differs with each try, says nothing to people.
+	if address := (*url.Error)(nil); errors.As(err, &address) {
+		err = address.Err
+	}
 	text := fmt.Sprintf("ConfigMap %q in namespace %q cannot be read: %v", r.name, m.namespace, err)
 	forbidden := apierrors.IsForbidden(err)
 	if forbidden {

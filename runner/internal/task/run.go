@@ -47,7 +47,8 @@ type Spec struct {
 	// for the end of the output when the process has ended and something that
 	// left its group keeps the output open; 0 means DefaultKillDelay.
 	KillDelay time.Duration
-	// Environ is the runner's environment, as of os.Environ.
+	// Environ is the runner's environment, as of os.Environ. What configures
+	// the runner is left out for the task.
 	Environ []string
 }
 
@@ -137,16 +138,16 @@ func start(cmd *exec.Cmd) (exited <-chan struct{}, err error) {
 			return
 		}
 		defer close(done)
-		for waitZombie(cmd.Process.Pid, 0) == unix.EINTR {
-		}
+		waitZombie(cmd.Process.Pid)
 	}()
 	return done, <-started
 }
 
-// waitZombie waits for the end of a process without removing it.
-func waitZombie(pid, options int) error {
+// waitZombie waits for the end of a child process without removing it.
+func waitZombie(pid int) {
 	var info unix.Siginfo
-	return unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT|options, nil)
+	for unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
 }
 
 // stop says why a process was ended from here. Without an outcome it was not.

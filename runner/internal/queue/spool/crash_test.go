@@ -115,6 +115,22 @@ func TestWorkIsRemoved(t *testing.T) {
 	}
 }
 
+// A process that the runner has started, and that outlives it, holds no claim.
+func TestLockIsNotInherited(t *testing.T) {
+	dir := t.TempDir()
+	crashed, other := open(t, dir, "crashed"), open(t, dir, "other")
+	submit(t, other, api.Task{ID: "a"})
+	fetch(t, crashed, "a")
+	survivor := exec.Command("sleep", "1000")
+	if err := survivor.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer survivor.Wait()
+	defer survivor.Process.Kill()
+	crashed.Crash()
+	fetch(t, other, "a")
+}
+
 // A runner that lives keeps its task through the rescans of another. That one
 // has looked, because it finds the task of a third, which crashed later.
 func TestLivingRunnerIsNotRobbed(t *testing.T) {
