@@ -16,18 +16,18 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/target"
 	"github.com/studioml/studio-go-runner/e2e/target/embedded"
 	"github.com/studioml/studio-go-runner/e2e/target/embedded/assets"
-	"github.com/studioml/studio-go-runner/fakegpu"
 )
 
 // config is how make calls the suite.
 var config = struct {
 	target    string // the kind of cluster; empty means that no scenario is run
 	runner    string // the runner's binary
+	client    string // the one for submits and looks into the queue
 	nvml      string // the fake NVML library
 	artifacts string // where failed scenarios leave their evidence
 	keep      bool   // keep the evidence of all scenarios
 }{
-	os.Getenv("E2E_TARGET"), os.Getenv("E2E_RUNNER"), os.Getenv("E2E_NVML"),
+	os.Getenv("E2E_TARGET"), os.Getenv("E2E_RUNNER"), os.Getenv("E2E_CLIENT"), os.Getenv("E2E_NVML"),
 	os.Getenv("E2E_ARTIFACTS"), os.Getenv("E2E_KEEP") != "",
 }
 
@@ -67,16 +67,10 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {
 	handle, err := embedded.ParseHandle(data)
 	Expect(err).NotTo(HaveOccurred())
 	where, err = embedded.New(embedded.Config{
-		Handle: handle, RunnerBinary: config.runner, NVMLLibrary: config.nvml, CreateGPUs: createGPUs,
+		Handle: handle, RunnerBinary: config.runner, ClientBinary: config.client, NVMLLibrary: config.nvml,
 	})
 	Expect(err).NotTo(HaveOccurred())
 })
-
-// createGPUs makes the state directory of fake GPUs for one runner.
-func createGPUs(dir, profile string, count int, seed string) error {
-	_, err := fakegpu.Create(dir, fakegpu.Spec{Profile: profile, Count: count, Seed: seed})
-	return err
-}
 
 var _ = ReportAfterSuite("counts", func(report Report) {
 	count := func(states types.SpecState) int {

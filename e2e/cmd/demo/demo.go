@@ -113,8 +113,13 @@ func (d *demo) submit(ctx context.Context) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for n := 1; ; {
-		contents, err := d.env.Queue(ctx)
-		if err == nil && len(contents.Ready) < waiting {
+		enough, err := false, error(nil)
+		if n > 1 { // the first submit makes the queue
+			var contents api.QueueContents
+			contents, err = d.env.Queue(ctx)
+			enough = len(contents.Ready) >= waiting
+		}
+		if err == nil && !enough {
 			task := api.Task{
 				ID: fmt.Sprintf("task-%d", n), Command: "sleep", Args: []string{fmt.Sprintf("%.1f", 1+2*random.Float64())},
 				Resources: api.Resources{GPUs: 1 + random.IntN(2)},

@@ -29,8 +29,12 @@ func newTable(d *demo) *table {
 	return &table{demo: d, tty: term.IsTerminal(int(os.Stdout.Fd())), shown: make(map[string]string)}
 }
 
-// say prints text above the table.
+// say prints text above the table, after what is so until now.
 func (t *table) say(text string) {
+	t.demo.mu.Lock()
+	rows := t.demo.rows()
+	t.demo.mu.Unlock()
+	t.draw(rows)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.erase()

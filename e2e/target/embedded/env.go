@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,7 +60,7 @@ var (
 
 // newEnv makes the place; what was made is removed again if anything fails.
 func newEnv(ctx context.Context, t *Target, isolation target.Isolation) (_ *env, err error) {
-	e := &env{target: t, isolation: isolation, rest: t.rest, admin: t.client}
+	e := &env{target: t, isolation: isolation, rest: t.rest, admin: t.admin, client: t.client}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close(context.WithoutCancel(ctx)))
@@ -90,7 +91,7 @@ func (e *env) layout() error {
 			return err
 		}
 	}
-	e.spool = &spool{runner: e.target.config.RunnerBinary, path: filepath.Join(e.dir, "spool")}
+	e.spool = &spool{runner: cmp.Or(e.target.config.ClientBinary, e.target.config.RunnerBinary), path: filepath.Join(e.dir, "spool")}
 	e.holds = newHolds(filepath.Join(e.dir, "hold"))
 	return nil
 }
@@ -105,9 +106,9 @@ func (e *env) connect(ctx context.Context) error {
 		if e.rest, e.admin, err = connect(e.plane.Handle()); err != nil {
 			return err
 		}
-	}
-	if e.client, err = klient.New(rest.CopyConfig(e.rest)); err != nil {
-		return fmt.Errorf("make client: %w", err)
+		if e.client, err = klient.New(rest.CopyConfig(e.rest)); err != nil {
+			return fmt.Errorf("make client: %w", err)
+		}
 	}
 	if e.namespace, err = createNamespace(ctx, e.admin, e.isolation.Name); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/fakegpu"
 )
 
 // defaultProfile is the format's default (scenario.Runner).
@@ -22,10 +23,10 @@ func (e *env) gpus(spec target.RunnerSpec, dir string) ([]string, error) {
 	}
 	_, err := os.Stat(dir)
 	if errors.Is(err, os.ErrNotExist) {
-		err = config.CreateGPUs(dir, cmp.Or(spec.Profile, defaultProfile), spec.GPUs, spec.Name)
+		_, err = fakegpu.Create(dir, fakegpu.Spec{Profile: cmp.Or(spec.Profile, defaultProfile), Count: spec.GPUs, Seed: spec.Name})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make fake GPUs: %w", err)
 	}
-	return []string{"STUDIOML_NVML_LIBRARY=" + config.NVMLLibrary, "FAKEGPU_STATE=" + dir}, nil
+	return []string{"STUDIOML_NVML_LIBRARY=" + config.NVMLLibrary, fakegpu.EnvState + "=" + dir}, nil
 }

@@ -3,7 +3,6 @@ package embedded_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/target"
 	"github.com/studioml/studio-go-runner/e2e/target/embedded"
+	"github.com/studioml/studio-go-runner/fakegpu"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -232,14 +232,8 @@ func TestRunnerEnvironment(t *testing.T) {
 }
 
 func TestRunnerKeepsItsGPUs(t *testing.T) {
-	var made []string
-	env := newEnvWith(t, embedded.Config{
-		NVMLLibrary: "/lib/fake.so",
-		CreateGPUs: func(dir, profile string, count int, seed string) error {
-			made = append(made, fmt.Sprintf("%s: %d of %s", seed, count, profile))
-			return os.Mkdir(dir, 0o755)
-		},
-	}, target.Isolation{})
+	env := newEnvWith(t, embedded.Config{NVMLLibrary: "/lib/fake.so"}, target.Isolation{})
+	var made [][]fakegpu.GPU
 	spec := target.RunnerSpec{Name: "r1", Runner: scenario.Runner{GPUs: 2}}
 	for range 2 {
 		runner := start(t, env, spec)
@@ -253,9 +247,21 @@ func TestRunnerKeepsItsGPUs(t *testing.T) {
 				t.Errorf("%s is missing in %s", variable, first)
 			}
 		}
+		states, err := filepath.Glob(filepath.Join(env.Dir(), "runners", "r1", "*", "state"))
+		if err != nil || len(states) != 1 {
+			t.Fatalf("states: %v, %v, want one", states, err)
+		}
+		gpus, err := fakegpu.List(filepath.Dir(states[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, gpus)
 	}
-	if diff := cmp.Diff([]string{"r1: 2 of T4"}, made); diff != "" {
-		t.Errorf("GPUs made (-want +got):\n%s", diff)
+	if len(made[0]) != 2 || made[0][0].Name != "Tesla T4" {
+		t.Errorf("GPUs made: %v, want 2 of the default profile", made[0])
+	}
+	if diff := cmp.Diff(made[0], made[1]); diff != "" {
+		t.Errorf("GPUs after a restart (-before +after):\n%s", diff)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/target"
@@ -19,12 +20,11 @@ type Config struct {
 	Handle Handle
 	// RunnerBinary is the program that is tested.
 	RunnerBinary string
+	// ClientBinary is the program for submits and looks into the queue; empty
+	// is RunnerBinary. A race detector there costs much and finds nothing.
+	ClientBinary string
 	// NVMLLibrary is the fake libnvidia-ml.so.1; without it runners have no GPUs.
 	NVMLLibrary string
-	// CreateGPUs makes the state that the library reads: count GPUs of a model
-	// in the directory dir, which does not exist yet. The same seed gives the
-	// same GPUs.
-	CreateGPUs func(dir, profile string, count int, seed string) error
 	// TempDir is where working directories are made; empty is the system's place.
 	TempDir string
 }
@@ -38,9 +38,6 @@ func (c Config) Validate() error {
 	if _, err := os.Stat(c.RunnerBinary); err != nil {
 		problems = append(problems, fmt.Errorf("runner binary: %w", err))
 	}
-	if c.NVMLLibrary != "" && c.CreateGPUs == nil {
-		problems = append(problems, errors.New("there is an NVML library and no way to make GPUs for it"))
-	}
 	return errors.Join(problems...)
 }
 
@@ -48,7 +45,8 @@ func (c Config) Validate() error {
 type Target struct {
 	config Config
 	rest   *rest.Config
-	client kubernetes.Interface
+	admin  kubernetes.Interface
+	client klient.Client // shared: each one asks the API server for all it serves
 }
 
 var _ target.Target = (*Target)(nil)
@@ -60,7 +58,10 @@ func New(config Config) (*Target, error) {
 	}
 	t := &Target{config: config}
 	var err error
-	if t.rest, t.client, err = connect(config.Handle); err != nil {
+	if t.rest, t.admin, err = connect(config.Handle); err != nil {
+		return nil, fmt.Errorf("set up embedded target: %w", err)
+	}
+	if t.client, err = klient.New(rest.CopyConfig(t.rest)); err != nil {
 		return nil, fmt.Errorf("set up embedded target: %w", err)
 	}
 	return t, nil

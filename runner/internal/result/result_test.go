@@ -184,14 +184,14 @@ func TestList(t *testing.T) {
 	if diff := cmp.Diff([]string{"a", "b"}, tasks); diff != "" || err != nil {
 		t.Errorf("tasks (-want +got), error %v:\n%s", err, diff)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "a", "2", "result.json"), []byte("{"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "a", "1", "result.json"), []byte("{"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	got, err := s.List("a")
 	if err == nil {
 		t.Error("a broken result gave no error")
 	}
-	if diff := cmp.Diff([]api.Result{res("a", 1), res("a", 10)}, got); diff != "" {
+	if diff := cmp.Diff([]api.Result{res("a", 2), res("a", 10)}, got); diff != "" {
 		t.Errorf("results (-want +got):\n%s", diff)
 	}
 	if none, err := s.List("c"); len(none) != 0 || err != nil {

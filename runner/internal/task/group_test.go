@@ -95,7 +95,7 @@ func wantInterrupted(t *testing.T, got api.Result, signal, cause string) {
 func TestTerminate(t *testing.T) {
 	pids := newPidPipe(t)
 	// The background process, too, gets TERM and is what the task waits for.
-	spec := newSpec(t, shell(fmt.Sprintf(`sleep 1000 & echo $! >%s; trap 'wait; exit 0' TERM; wait`, pids)))
+	spec := newSpec(t, shell(fmt.Sprintf(`trap 'wait; exit 0' TERM; sleep 1000 & echo $! >%s; wait`, pids)))
 	pid, terminate, _, result := started(t, spec, pids)
 	terminate(errors.New("the grace period is over"))
 	got := result()
@@ -135,12 +135,32 @@ func TestKillAtOnce(t *testing.T) {
 	}
 }
 
+// timedOut runs a script that sets a trap. The timeout may come before the
+// trap on a busy machine; then the script gets more time.
+func timedOut(t *testing.T, trap string, killDelay time.Duration) api.Result {
+	t.Helper()
+	for timeout := 50 * time.Millisecond; ; timeout *= 4 {
+		of := shell(trap + "; touch ready; while :; do sleep 0.01; done")
+		of.Timeout = api.Duration(timeout)
+		spec := newSpec(t, of)
+		spec.KillDelay = killDelay
+		got := run(t, spec)
+		if _, err := os.Stat(filepath.Join(spec.Dir, "ready")); err == nil || timeout > 10*time.Second {
+			return got
+		}
+	}
+}
+
+func TestTimeoutOutweighsExit0(t *testing.T) {
+	got := timedOut(t, "trap 'exit 0' TERM", time.Hour)
+	if got.Outcome != api.TimedOut || got.ExitCode != 0 || got.Signal != "" {
+		t.Errorf("%s, exit code %d, signal %q (%s); want TimedOut, 0, none", got.Outcome, got.ExitCode, got.Signal, got.Reason)
+	}
+}
+
 func TestTimeoutKillsAfterDelay(t *testing.T) {
-	of := shell("trap '' TERM; while :; do sleep 0.05; done")
-	of.Timeout = api.Duration(50 * time.Millisecond)
-	spec := newSpec(t, of)
-	spec.KillDelay = 50 * time.Millisecond
-	if got := run(t, spec); got.Outcome != api.TimedOut || got.Signal != "SIGKILL" {
+	got := timedOut(t, "trap '' TERM", 50*time.Millisecond)
+	if got.Outcome != api.TimedOut || got.Signal != "SIGKILL" {
 		t.Errorf("%s, signal %q (%s); want TimedOut, SIGKILL", got.Outcome, got.Signal, got.Reason)
 	}
 }

@@ -73,7 +73,7 @@ func parse(name string, document []byte) (entry, *api.Task, error) {
 	decoder.DisallowUnknownFields()
 	var task *api.Task
 	if err := decoder.Decode(&task); err != nil {
-		return entry{}, nil, fmt.Errorf("task document is no valid JSON: %s", shorten(err.Error()))
+		return entry{}, nil, fmt.Errorf("task document is no valid JSON: %w", err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return entry{}, nil, errors.New("task document is followed by other text")

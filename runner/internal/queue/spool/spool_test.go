@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -176,24 +177,54 @@ func TestSubmitRefuses(t *testing.T) {
 }
 
 func TestSubmitSameIDAtOnce(t *testing.T) {
+	const submitters, tasks = 4, 20
 	dir := t.TempDir()
-	errs := make(chan error)
-	const submitters = 8
+	var accepted atomic.Int64
+	var all sync.WaitGroup
 	for range submitters {
 		s := open(t, dir, "")
-		go func() {
-			_, err := s.Submit(&api.Task{ID: "a", Command: "true"})
-			errs <- err
-		}()
+		all.Go(func() {
+			for i := range tasks {
+				if _, err := s.Submit(&api.Task{ID: fmt.Sprint("t", i), Command: "true"}); err == nil {
+					accepted.Add(1)
+				}
+			}
+		})
 	}
-	accepted := 0
-	for range submitters {
-		if <-errs == nil {
-			accepted++
-		}
+	all.Wait()
+	if entries, err := os.ReadDir(filepath.Join(dir, "tasks")); len(entries) != tasks || err != nil {
+		t.Errorf("%d files are in the queue (%v), want one for each of %d IDs", len(entries), err, tasks)
 	}
-	if got := len(contents(t, dir).Ready); accepted != 1 || got != 1 {
-		t.Errorf("%d submits were accepted and %d tasks are ready, want 1 and 1", accepted, got)
+	if got := accepted.Load(); got != tasks {
+		t.Errorf("%d submits were accepted, want %d", got, tasks)
+	}
+}
+
+// Without waiting for the next rescan, that is.
+func TestSubmitWakesFetch(t *testing.T) {
+	dir := t.TempDir()
+	s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	submit(t, s, api.Task{ID: "refused"})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	fetched := make(chan error)
+	looked := make(chan struct{}, 10)
+	go func() {
+		_, err := s.Fetch(ctx, func(task *api.Task) bool {
+			looked <- struct{}{}
+			return task.ID == "wanted"
+		})
+		fetched <- err
+	}()
+	<-looked // before it knows that it has to wait
+	<-looked // and again when it would be woken
+	submit(t, s, api.Task{ID: "wanted"})
+	if err := <-fetched; err != nil {
+		t.Error(err)
 	}
 }
 

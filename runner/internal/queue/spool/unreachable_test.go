@@ -128,7 +128,36 @@ func TestExchanged(t *testing.T) {
 	if err := os.Rename(away, dir); err != nil {
 		t.Fatal(err)
 	}
+	open(t, dir, "other") // would take a dead runner's task
+	if c := contents(t, dir); len(c.Claimed) != 1 || len(c.Ready) != 0 {
+		t.Errorf("claimed: %+v, ready: %+v; want the old task still claimed", c.Claimed, c.Ready)
+	}
 	if err := old.Ack(); err != nil {
 		t.Errorf("ack after the return: %v", err)
+	}
+}
+
+// Somebody takes tasks out of a claim by hand: what is gone cannot be started,
+// and there is nothing left to settle.
+func TestTakenOutByHand(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	for _, id := range []string{"a", "b"} {
+		submit(t, s, api.Task{ID: id})
+	}
+	a, b := fetch(t, s, "a"), fetch(t, s, "b")
+	for _, e := range contents(t, dir).Claimed {
+		if err := os.Remove(filepath.Join(dir, "claims", e.Claim, "tasks", e.File)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := a.Begin(); err == nil {
+		t.Error("begin of a task that is gone succeeded")
+	}
+	if err := a.Release(); err != nil {
+		t.Error(err)
+	}
+	if err := b.Ack(); err != nil {
+		t.Error(err)
 	}
 }
