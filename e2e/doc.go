@@ -9,6 +9,14 @@
 //	make e2e LABELS='area: consistsOf {drain}'     # those of a folder
 //	make e2e REPEAT=10
 //
+// Or with go test, once the binaries are built:
+//
+//	go test ./e2e -args -e2e.target=embedded -e2e.runner=../bin/runner-race -ginkgo.v
+//
+// Each -e2e flag has an environment variable as its default, see go test ./e2e
+// -args -h. E2E_TIME_FACTOR=3 gives everything three times the time, for slow
+// and busy machines.
+//
 // Each scenario is one spec, in a place of its own (a namespace, a service
 // account, a queue), so that specs run at the same time. Its labels are
 // area:<folder>, row:<number> for each row of the catalogue, target:<target>,

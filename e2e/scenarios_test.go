@@ -1,6 +1,8 @@
 package e2e_test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,13 +21,18 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/target"
 )
 
-// cleanupTime is for collecting evidence and for taking a place down.
-const cleanupTime = 60 * time.Second
+const (
+	// cleanupTime is for collecting evidence, and for taking a place down.
+	cleanupTime = 60 * time.Second
+	// placeTime is for making a place, which may include an API server of its
+	// own. It comes on top of a scenario's timeout, which the engine keeps.
+	placeTime = 120 * time.Second
+)
 
 // specs makes one spec of each scenario that is meant for the target. Those
 // with an API server of their own take longest, so they come first.
 func specs(scenarios []scenario.Scenario) {
-	own := func(s scenario.Scenario) int {
+	priority := func(s scenario.Scenario) SpecPriority {
 		if slices.Contains(s.Needs, scenario.NeedAPIServer) || slices.Contains(s.Labels, "slow") {
 			return 1
 		}
@@ -33,7 +40,7 @@ func specs(scenarios []scenario.Scenario) {
 	}
 	for _, s := range scenarios {
 		if slices.Contains(s.Targets, config.target) {
-			It(s.Name, labels(s), SpecPriority(own(s)), SpecTimeout(time.Duration(s.Timeout)),
+			It(s.Name, labels(s), priority(s), SpecTimeout(engine.Stretch(placeTime+time.Duration(s.Timeout))), GracePeriod(5*time.Second),
 				types.CodeLocation{FileName: s.Path, LineNumber: s.Line}, func(ctx SpecContext) { play(ctx, s) })
 		}
 	}
@@ -60,28 +67,43 @@ func play(ctx SpecContext, s scenario.Scenario) {
 		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), Artifacts: evidence,
 	})
 	Expect(err).NotTo(HaveOccurred())
-	record := history.New()
 	DeferCleanup(func(ctx SpecContext) {
-		failed := ctx.SpecReport().Failed()
-		if failed || config.keep {
-			if err := os.WriteFile(filepath.Join(evidence, "timeline.txt"), []byte(record.Timeline()), 0o644); err != nil {
-				AddReportEntry("timeline not written", err.Error())
-			}
-			if err := env.Collect(ctx); err != nil { // best effort: the failure itself is what counts
-				AddReportEntry("evidence incomplete", err.Error())
-			}
-		}
 		Expect(env.Close(ctx)).To(Succeed())
-		if !failed && !config.keep {
+		if !ctx.SpecReport().Failed() && !config.keep {
 			Expect(os.RemoveAll(evidence)).To(Succeed())
 		}
-	}, NodeTimeout(cleanupTime))
+	}, NodeTimeout(engine.Stretch(cleanupTime)))
+
+	record := history.New()
 	AddReportEntry("timeline", timeline{record}, ReportEntryVisibilityFailureOrVerbose)
-	defer AttachProgressReporter(func() string { return record.Timeline() })()
+	collect := func(ctx SpecContext) {
+		// Best effort: the failure itself is what counts.
+		if err := errors.Join(write(evidence, record), env.Collect(ctx)); err != nil {
+			AddReportEntry("evidence incomplete", err.Error())
+		}
+	}
+	if config.keep {
+		DeferCleanup(collect, NodeTimeout(engine.Stretch(cleanupTime)))
+	} else {
+		DeferOnFailure(collect, NodeTimeout(engine.Stretch(cleanupTime)))
+	}
+	defer AttachProgressReporter(record.Summary)()
 
 	if err := engine.Run(ctx, env, s, record); err != nil {
 		Fail(fmt.Sprintf("%v\nevidence: %s", err, evidence))
 	}
+}
+
+// write leaves the record in a directory, for people and for programs.
+func write(dir string, record *history.History) error {
+	if err := os.WriteFile(filepath.Join(dir, "timeline.txt"), []byte(record.Timeline()), 0o644); err != nil {
+		return err
+	}
+	var lines bytes.Buffer
+	if err := record.WriteJSON(&lines); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "record.jsonl"), lines.Bytes(), 0o644)
 }
 
 // timeline is written when the report is, with all that happened until then.

@@ -1,8 +1,10 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,17 +20,46 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/target/embedded/assets"
 )
 
-// config is how make calls the suite.
-var config = struct {
-	target    string // the kind of cluster; empty means that no scenario is run
-	runner    string // the runner's binary
-	client    string // the one for submits and looks into the queue
-	nvml      string // the fake NVML library
-	artifacts string // where failed scenarios leave their evidence
-	keep      bool   // keep the evidence of all scenarios
-}{
-	os.Getenv("E2E_TARGET"), os.Getenv("E2E_RUNNER"), os.Getenv("E2E_CLIENT"), os.Getenv("E2E_NVML"),
-	os.Getenv("E2E_ARTIFACTS"), os.Getenv("E2E_KEEP") != "",
+// config is how make calls the suite: a flag for each field, or an environment
+// variable that is the flag's default.
+var config struct {
+	target    string
+	scenarios string
+	runner    string
+	client    string
+	nvml      string
+	artifacts string
+	keep      bool
+}
+
+func init() {
+	text := func(field *string, name, variable, otherwise, usage string) {
+		flag.StringVar(field, "e2e."+name, cmp.Or(os.Getenv(variable), otherwise), usage+" ("+variable+")")
+	}
+	text(&config.target, "target", "E2E_TARGET", "", "the kind of `cluster`, embedded; without it no scenario is run")
+	text(&config.scenarios, "scenarios", "E2E_SCENARIOS", filepath.Join("..", "scenarios"), "the `directory` of the scenarios")
+	text(&config.runner, "runner", "E2E_RUNNER", filepath.Join("..", "bin", "runner-race"), "the runner's `program`")
+	text(&config.client, "client", "E2E_CLIENT", "", "the `program` for submits and looks into the queue, if not the runner's")
+	text(&config.nvml, "nvml", "E2E_NVML", "", "the fake NVML `library`; without it there are no GPUs")
+	text(&config.artifacts, "artifacts", "E2E_ARTIFACTS", filepath.Join("..", "artifacts"), "the `directory` where failed scenarios leave their evidence")
+	flag.BoolVar(&config.keep, "e2e.keep", os.Getenv("E2E_KEEP") != "", "keep the evidence of all scenarios (E2E_KEEP)")
+}
+
+// absolute makes the paths fit for programs that run in other directories.
+func absolute() error {
+	for _, path := range []*string{&config.runner, &config.client, &config.nvml, &config.artifacts} {
+		if *path == "" {
+			continue
+		}
+		var err error
+		if *path, err = filepath.Abs(*path); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(config.runner); err != nil {
+		return fmt.Errorf("the runner is not built; make e2e does it: %w", err)
+	}
+	return nil
 }
 
 // where is the target that the specs of this process use.
@@ -36,12 +67,15 @@ var where target.Target
 
 func TestE2E(t *testing.T) {
 	if config.target == "" {
-		t.Skip("needs a control plane; run it with: make e2e")
+		t.Skip("needs a control plane: neither -e2e.target nor E2E_TARGET is set; run it with: make e2e")
 	}
 	if config.target != "embedded" {
-		t.Fatalf("E2E_TARGET is %q, allowed is embedded", config.target)
+		t.Fatalf("the target is %q, allowed is embedded", config.target)
 	}
-	scenarios, err := scenario.LoadDir(filepath.Join("..", "scenarios"))
+	if err := absolute(); err != nil {
+		t.Fatal(err)
+	}
+	scenarios, err := scenario.LoadDir(config.scenarios)
 	if err != nil {
 		t.Fatalf("the scenarios have errors; see make scenarios:\n%v", err)
 	}

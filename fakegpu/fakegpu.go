@@ -23,6 +23,9 @@ import (
 // MaxGPUs is how many GPUs one machine can have.
 const MaxGPUs = 64
 
+// maxReturn is the largest nvmlReturn_t, NVML_ERROR_UNKNOWN.
+const maxReturn = 999
+
 // EnvState names the state directory to the library.
 const EnvState = "FAKEGPU_STATE"
 
@@ -102,8 +105,8 @@ func Create(dir string, spec Spec) ([]GPU, error) {
 	if spec.Count < 0 || spec.Count > MaxGPUs {
 		return nil, fmt.Errorf("create fake GPUs: count is %d, allowed are 0 to %d", spec.Count, MaxGPUs)
 	}
-	if spec.InitError < 0 {
-		return nil, fmt.Errorf("create fake GPUs: init error is %d, allowed are the codes of nvmlReturn_t", spec.InitError)
+	if spec.InitError < 0 || spec.InitError > maxReturn {
+		return nil, fmt.Errorf("create fake GPUs: init error is %d, allowed are 0 to %d", spec.InitError, maxReturn)
 	}
 	p, err := LoadProfile(spec.Profile)
 	if err != nil {
@@ -195,6 +198,9 @@ func List(dir string) ([]GPU, error) {
 	text, err := os.ReadFile(filepath.Join(dir, stateFile))
 	if err != nil {
 		return nil, fmt.Errorf("list fake GPUs: %w; make some with fakegpu create", err)
+	}
+	if !bytes.HasSuffix(text, []byte("\nend\n")) {
+		return nil, fmt.Errorf("list fake GPUs: %s is damaged; replace it with fakegpu create", filepath.Join(dir, stateFile))
 	}
 	gpus := []GPU{}
 	for line := range strings.Lines(string(text)) {

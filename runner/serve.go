@@ -67,7 +67,9 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	if err != nil {
 		return err
 	}
-	queue, err := spool.Open(s.Spool, spool.Options{Runner: name, Log: log})
+	queue, err := spool.Open(s.Spool, spool.Options{
+		Runner: name, Log: log, Finished: result.New(spool.ResultsDir(s.Spool), nil).Succeeded,
+	})
 	if err != nil {
 		return err
 	}

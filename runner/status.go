@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -75,11 +74,7 @@ func queueContents(dir string) (*api.QueueContents, error) {
 	}
 	finished := make(map[string]bool)
 	for _, id := range tasks {
-		attempts, err := results.List(id)
-		if err != nil {
-			return nil, err
-		}
-		if slices.ContainsFunc(attempts, func(r api.Result) bool { return r.Outcome == api.Succeeded }) {
+		if results.Succeeded(id) {
 			q.Finished = append(q.Finished, id)
 			finished[id] = true
 		}

@@ -2,15 +2,18 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"time"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
-// The budgets of what a scenario waits for, on a healthy machine. They are for
-// failing with a clear word, not for measuring: each is far above what the
-// thing takes.
+// The budgets of what a scenario does and waits for, on a healthy machine. They
+// are for failing with a clear word, not for measuring: each is far above what
+// the thing takes.
 const (
 	// clusterBudget is for a call of the API server, conflicts included.
 	clusterBudget = 20 * time.Second
@@ -20,10 +23,30 @@ const (
 	queueBudget = 20 * time.Second
 	// outageBudget is for stopping or starting an API server.
 	outageBudget = 90 * time.Second
-	// awaitBudget is for the conditions of an await. A runner that cannot read
-	// the maps before its exit gives up after 30 s, which must fit.
-	awaitBudget = 50 * time.Second
+	// stateBudget is from a change of a map to what a runner says of it. After
+	// an outage the runner may try again only 5 s later, twice that with jitter.
+	stateBudget = 30 * time.Second
+	// taskBudget is for tasks to be started, to end, and to leave the queue.
+	taskBudget = 30 * time.Second
+	// exitBudget is for a runner to end. One that cannot read the maps before
+	// its exit gives up after 30 s (R6), which must fit; so must the grace
+	// period of 25 s and what follows it.
+	exitBudget = 50 * time.Second
 )
+
+// awaitBudget is for the slowest of what the conditions wait for.
+func awaitBudget(that map[string]scenario.Condition) time.Duration {
+	budget := taskBudget
+	for _, c := range that {
+		if needsStatus(c) {
+			budget = max(budget, stateBudget)
+		}
+		if c.Exit != nil || c.Phase == "Terminated" {
+			budget = max(budget, exitBudget)
+		}
+	}
+	return budget
+}
 
 // timeFactor stretches the budgets on machines that are slow or busy.
 var timeFactor = func() float64 {
@@ -33,14 +56,31 @@ var timeFactor = func() float64 {
 	return 1
 }()
 
+// Stretch multiplies a time with E2E_TIME_FACTOR, for slow and busy machines.
+func Stretch(d time.Duration) time.Duration { return time.Duration(float64(d) * timeFactor) }
+
+// errSlow is the cause of the end of a budget.
+var errSlow = errors.New("it took too long")
+
 // bounded calls do with a context that ends after the budget.
 func (p *play) bounded(budget time.Duration, do func(context.Context) error) error {
-	budget = time.Duration(float64(budget) * timeFactor)
-	ctx, cancel := context.WithTimeoutCause(p.ctx, budget, fmt.Errorf("it took longer than %s", budget))
+	budget = Stretch(budget)
+	ctx, cancel := context.WithTimeoutCause(p.ctx, budget, errSlow)
 	defer cancel()
+	begun := time.Now()
 	err := do(ctx)
 	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		return fmt.Errorf("%w; %s", err, waited(ctx, begun))
 	}
 	return err
+}
+
+// waited says how long something was waited for, and why no longer if that was
+// not its own budget.
+func waited(ctx context.Context, begun time.Time) string {
+	text := "waited " + time.Since(begun).Round(100*time.Millisecond).String()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errSlow) {
+		text += ", then " + cause.Error()
+	}
+	return text
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,14 +16,17 @@ import (
 // invariants are what must hold at the end of every scenario, whatever it is
 // about. Each names the rule of the contract that it stands for.
 func (p *play) invariants() error {
-	entries := p.record.Entries()
+	return errors.Join(p.nothingLost(), rules(p.scenario, p.record.Entries()))
+}
+
+// rules are the invariants that the record alone can show to be broken.
+func rules(s scenario.Scenario, entries []history.Entry) error {
 	return errors.Join(
-		p.nothingLost(),
 		truthful(entries),
 		gateHolds(entries),
 		unbroken(entries),
-		exitCodes(entries),
-		p.noDuplicates(),
+		exitCodes(s, entries),
+		noDuplicates(s, entries),
 		gpusUnshared(entries),
 		noCrash(entries),
 	)
@@ -30,7 +34,7 @@ func (p *play) invariants() error {
 
 // nothingLost is R12: each task is finished, given up, or still in the queue,
 // and exactly one of these; and a task that counts as finished did run to its
-// end.
+// end. The runners still live, so what they hold counts as in the queue.
 func (p *play) nothingLost() error {
 	if len(p.submitted) == 0 {
 		return nil
@@ -40,70 +44,85 @@ func (p *play) nothingLost() error {
 		if err != nil {
 			return err
 		}
-		places := make(map[string][]string)
-		put := func(place string, ids ...string) {
-			for _, id := range ids {
-				places[id] = append(places[id], place)
+		if err := errors.Join(conserved(p.submitted, contents)...); err != nil {
+			return err
+		}
+		// The tasks' notes take another way than the queue's contents.
+		missing := ""
+		err = p.record.Wait(ctx, func(f *history.Facts) bool {
+			i := slices.IndexFunc(contents.Finished, func(id string) bool { return f.Task(id).Finished == 0 })
+			if i >= 0 {
+				missing = contents.Finished[i]
 			}
-		}
-		put("finished", contents.Finished...)
-		for _, t := range contents.Ready {
-			put("ready", t.ID)
-		}
-		for _, t := range contents.Claimed {
-			put("claimed", t.ID)
-		}
-		for _, d := range contents.Dead {
-			if d.Task != nil {
-				put("dead", d.Task.ID)
-			}
-		}
-		var wrong []error
-		for _, id := range p.submitted {
-			switch at := places[id]; {
-			case len(at) == 0:
-				wrong = append(wrong, fmt.Errorf("R12: task %s is lost: it is not in the queue, not dead and has no result", id))
-			case len(at) > 1:
-				wrong = append(wrong, fmt.Errorf("R12: task %s is in several places: %s", id, strings.Join(at, ", ")))
-			}
-			delete(places, id)
-		}
-		for id, at := range places {
-			wrong = append(wrong, fmt.Errorf("R12: task %s, which nobody submitted, is %s", id, strings.Join(at, ", ")))
-		}
-		if len(wrong) > 0 {
-			return errors.Join(wrong...)
-		}
-		for _, id := range contents.Finished {
-			err := p.record.Wait(ctx, func(f *history.Facts) bool { return f.Task(id).Finished > 0 })
-			if err != nil {
-				return fmt.Errorf("R12: task %s has a result, but never said that it came to its end: %w", id, err)
-			}
+			return i < 0
+		})
+		if err != nil {
+			return fmt.Errorf("R12: task %s has a result, but never said that it came to its end", missing)
 		}
 		return nil
 	})
 }
 
-// truthful is R11: no runner says that it is drained while it has work.
+// conserved compares what was submitted with where it is now.
+func conserved(submitted []string, contents api.QueueContents) (wrong []error) {
+	places := make(map[string][]string)
+	put := func(place string, ids ...string) {
+		for _, id := range ids {
+			places[id] = append(places[id], place)
+		}
+	}
+	put("finished", contents.Finished...)
+	for _, t := range contents.Ready {
+		put("ready", t.ID)
+	}
+	for _, t := range contents.Claimed {
+		put("claimed", t.ID)
+	}
+	for _, d := range contents.Dead {
+		if d.Task != nil {
+			put("dead", d.Task.ID)
+		}
+	}
+	for _, id := range submitted {
+		switch at := places[id]; {
+		case len(at) == 0:
+			wrong = append(wrong, fmt.Errorf("R12: task %s is lost: it is not in the queue, not dead and has no result", id))
+		case len(at) > 1:
+			wrong = append(wrong, fmt.Errorf("R12: task %s is in several places: %s", id, strings.Join(at, ", ")))
+		}
+		delete(places, id)
+	}
+	for _, id := range slices.Sorted(maps.Keys(places)) {
+		wrong = append(wrong, fmt.Errorf("R12: task %s, which nobody submitted, is %s", id, strings.Join(places[id], ", ")))
+	}
+	return wrong
+}
+
+// truthful is R11: no runner says that it is drained while it has work. What a
+// suspended runner fetched and did not start may still be on its way back.
 func truthful(entries []history.Entry) error {
 	for _, e := range entries {
 		if e.Status == nil {
 			continue
 		}
-		drained := e.Status.Phase == api.PhaseSuspended || e.Status.Phase == api.PhaseTerminated
-		if t := e.Status.Tasks; drained && (t.Running > 0 || t.Waiting > 0) {
-			return fmt.Errorf("R11: runner %s says %s with %d tasks running and %d waiting", e.Runner, e.Status.Phase, t.Running, t.Waiting)
+		t := e.Status.Tasks
+		switch phase := e.Status.Phase; {
+		case (phase == api.PhaseSuspended || phase == api.PhaseTerminated) && t.Running > 0,
+			phase == api.PhaseTerminated && t.Waiting > 0:
+			return fmt.Errorf("R11: runner %s says %s with %d tasks running and %d waiting", e.Runner, phase, t.Running, t.Waiting)
 		}
 	}
 	return nil
 }
 
+// process names one process of a runner.
+type process struct {
+	runner string
+	number int
+}
+
 // eachPair calls look with every two consecutive statuses of a process.
 func eachPair(entries []history.Entry, look func(e history.Entry, before, after *api.Status) error) error {
-	type process struct {
-		runner string
-		number int
-	}
 	last := make(map[process]*api.Status)
 	for _, e := range entries {
 		if e.Status == nil {
@@ -125,15 +144,21 @@ func gateHolds(entries []history.Entry) error {
 	return eachPair(entries, func(e history.Entry, before, after *api.Status) error {
 		closed := before.Phase != api.PhaseRunning && after.Phase != api.PhaseRunning
 		if n := after.Tasks.Started - before.Tasks.Started; closed && n > 0 {
-			return fmt.Errorf("R5: runner %s started %d tasks while %s", e.Runner, n, before.Phase)
+			return fmt.Errorf("R5: runner %s started %d tasks while %s (statuses %d and %d)",
+				e.Runner, n, before.Phase, before.Sequence, after.Sequence)
 		}
 		return nil
 	})
 }
 
-// unbroken says whether the record has every status, so that the others can
-// rely on it.
+// unbroken says whether the record has everything, so that the others can rely
+// on it.
 func unbroken(entries []history.Entry) error {
+	for _, e := range entries {
+		if e.Trouble != "" {
+			return fmt.Errorf("the record may have a gap: %s", e.Trouble)
+		}
+	}
 	return eachPair(entries, func(e history.Entry, before, after *api.Status) error {
 		if after.Sequence != before.Sequence+1 {
 			return fmt.Errorf("the record of runner %s has a gap: status %d follows %d", e.Runner, after.Sequence, before.Sequence)
@@ -142,94 +167,93 @@ func unbroken(entries []history.Entry) error {
 	})
 }
 
-// exitCodes is R9: there are no other codes. -1 is a signal that the harness sent.
-func exitCodes(entries []history.Entry) error {
-	known := []int{-1, api.ExitDrained, api.ExitUnfinished, api.ExitForced, api.ExitSignalled}
+// exitCodes is R9: there are no other codes, and no signal ends a runner but
+// those that the scenario sends. A configuration or start-up error is one
+// unless the scenario is about it.
+func exitCodes(s scenario.Scenario, entries []history.Entry) error {
 	for _, e := range entries {
-		if e.Exit != nil && !slices.Contains(known, e.Exit.Code) {
-			return fmt.Errorf("R9: runner %s exited with %d: %s", e.Runner, e.Exit.Code, e.Exit.Message)
+		if e.Exit == nil {
+			continue
+		}
+		allowed := []int{api.ExitDrained, api.ExitUnfinished, api.ExitForced, api.ExitSignalled}
+		if expectsExit(s, api.ExitError) {
+			allowed = append(allowed, api.ExitError)
+		}
+		if signalled(s, e.Runner, "KILL") {
+			allowed = append(allowed, -1)
+		}
+		if !slices.Contains(allowed, e.Exit.Code) {
+			return fmt.Errorf("R9: runner %s exited with %d (%s), allowed here are %v", e.Runner, e.Exit.Code, e.Exit.Message, allowed)
 		}
 	}
 	return nil
 }
 
-// noDuplicates is the second half of R12: a task is started twice only where
-// the scenario made that necessary.
-func (p *play) noDuplicates() error {
-	if interrupts(p.scenario) {
-		return nil
-	}
-	var err error
-	p.record.View(func(f *history.Facts) {
-		for id, t := range f.Tasks {
-			if t.Started > 1 {
-				err = errors.Join(err, fmt.Errorf("R12: task %s was started %d times without a reason", id, t.Started))
-			}
-		}
-	})
-	return err
-}
-
-// interrupts says whether a scenario ends attempts early, or lets them fail.
-func interrupts(s scenario.Scenario) bool {
-	fails := func(t scenario.Submit) bool { return t.Fail || t.Timeout != "" }
-	if slices.ContainsFunc(s.Tasks, fails) {
-		return true
-	}
-	for _, r := range s.Runners {
-		if r.Flags["drain-deadline"] != "" || r.Flags["grace-period"] != "" {
-			return true
-		}
-	}
-	terms := make(map[string]int)
+func expectsExit(s scenario.Scenario, code int) bool {
 	for _, step := range s.Steps {
-		if step.Submit != nil && fails(*step.Submit) {
-			return true
-		}
-		for runner, sig := range step.Signal {
-			if terms[runner]++; sig == "KILL" || terms[runner] > 1 {
-				return true
+		for _, conditions := range []map[string]scenario.Condition{step.Await, step.Expect} {
+			for _, c := range conditions {
+				if c.Exit != nil && *c.Exit == code {
+					return true
+				}
 			}
 		}
 	}
 	return false
 }
 
-// gpusUnshared is R13: no two tasks hold a GPU at the same time, as the tasks
-// themselves tell.
-func gpusUnshared(entries []history.Entry) error {
-	holders := make(map[string]string) // GPU -> task and runner
+func signalled(s scenario.Scenario, runner, signal string) bool {
+	return slices.ContainsFunc(s.Steps, func(step scenario.Step) bool { return step.Signal[runner] == signal })
+}
+
+// noDuplicates is the second half of R12: a task is started twice only where
+// the scenario made that necessary.
+func noDuplicates(s scenario.Scenario, entries []history.Entry) error {
+	facts := history.NewFacts()
 	for _, e := range entries {
-		switch {
-		case e.Exit != nil: // its tasks are gone, whether they could say so or not
-			for gpu, holder := range holders {
-				if strings.HasSuffix(holder, " on "+e.Runner) {
-					delete(holders, gpu)
-				}
-			}
-		case e.Note != nil && e.Note.GPUs != "":
-			holder := fmt.Sprintf("%s on %s", e.Note.Task, e.Note.Runner)
-			for gpu := range strings.SplitSeq(e.Note.GPUs, ",") {
-				if other := holders[gpu]; !e.Note.End && other != "" && other != holder {
-					return fmt.Errorf("R13: GPU %s is held by %s and %s", gpu, other, holder)
-				}
-				if e.Note.End {
-					delete(holders, gpu)
-				} else {
-					holders[gpu] = holder
-				}
-			}
+		// Whoever ends like this has given unfinished work back.
+		if e.Exit != nil && slices.Contains([]int{-1, api.ExitUnfinished, api.ExitForced}, e.Exit.Code) {
+			return nil
+		}
+		facts.Apply(e)
+	}
+	if interrupts(s) {
+		return nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(facts.Tasks)) {
+		if n := facts.Tasks[id].Started; n > 1 {
+			return fmt.Errorf("R12: task %s was started %d times, but no runner was killed or ran out of time", id, n)
 		}
 	}
 	return nil
+}
+
+// interrupts says whether a scenario lets attempts fail, or ends them early
+// without an end of the runner.
+func interrupts(s scenario.Scenario) bool {
+	fails := func(t scenario.Submit) bool { return t.Fail || t.Timeout != "" }
+	if slices.ContainsFunc(s.Tasks, fails) {
+		return true
+	}
+	for _, step := range s.Steps {
+		if step.Submit != nil && fails(*step.Submit) {
+			return true
+		}
+	}
+	for _, r := range s.Runners {
+		if r.Flags["drain-deadline"] != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // noCrash looks for what Go says when a program is wrong.
 func noCrash(entries []history.Entry) error {
 	for _, e := range entries {
 		for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
-			if strings.HasPrefix(e.Log, sign) {
-				return fmt.Errorf("runner %s: %s; see its log", e.Runner, e.Log)
+			if strings.Contains(e.Log, sign) {
+				return fmt.Errorf("runner %s: %s; see its log", e.Runner, api.Excerpt(e.Log))
 			}
 		}
 	}

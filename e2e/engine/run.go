@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -41,9 +40,11 @@ type started struct {
 }
 
 // Run plays the scenario and returns what was not as expected, with the line
-// of the file. The Env is left as it is, for a look at it and for Close.
+// of the file. It ends with the scenario's timeout. The Env is left as it is,
+// for a look at it and for Close.
 func Run(ctx context.Context, env target.Env, s scenario.Scenario, record *history.History) error {
-	ctx, cancel := context.WithCancel(ctx)
+	limit := Stretch(time.Duration(s.Timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the scenario's timeout of %s is over", limit))
 	p := &play{
 		env: env, scenario: s, record: record, ctx: ctx,
 		runners: make(map[string]*started), marks: make(map[string]int),
@@ -51,20 +52,54 @@ func Run(ctx context.Context, env target.Env, s scenario.Scenario, record *histo
 	defer p.sources.Wait()
 	defer cancel()
 
-	if err := p.prepare(); err != nil {
-		return fmt.Errorf("%s: %w", s.Location(), err)
+	if err := p.playAll(); err != nil {
+		// A rule that was broken may well be the reason.
+		return errors.Join(err, rules(s, record.Entries()))
+	}
+	return p.do(0, "invariants", func() error {
+		if err := p.invariants(); err != nil {
+			return fmt.Errorf("%s: after the last step: %w", s.Location(), err)
+		}
+		return nil
+	})
+}
+
+// playAll brings about what there is at the beginning, and does the steps.
+func (p *play) playAll() error {
+	s := p.scenario
+	err := p.do(0, "prepare", func() error {
+		if err := p.prepare(); err != nil {
+			return fmt.Errorf("%s: %w", s.Location(), err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	for _, step := range s.Steps {
-		record.Add(history.Entry{Step: fmt.Sprintf("line %d: %s", step.Line, describe(step))})
-		if err := p.step(step); err != nil {
-			return fmt.Errorf("%s:%d: %s: %w", s.Path, step.Line, describe(step), err)
+		err := p.do(step.Line, detail(step), func() error {
+			if err := p.step(step); err != nil {
+				return fmt.Errorf("%s:%d: %s: %w", s.Path, step.Line, describe(step), err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
-	record.Add(history.Entry{Step: "invariants"})
-	if err := p.invariants(); err != nil {
-		return fmt.Errorf("%s: after the last step: %w", s.Location(), err)
-	}
 	return nil
+}
+
+// do does one thing and notes in the record when it begins and how it ends.
+func (p *play) do(line int, text string, what func() error) error {
+	p.record.Add(history.Entry{Step: &history.Step{Line: line, Text: text}})
+	end := &history.Step{Line: line, Text: text, Ended: true}
+	err := what()
+	if err != nil {
+		end.Error = err.Error()
+	}
+	p.record.Add(history.Entry{Step: end})
+	return err
 }
 
 // NodeMaps returns the names of the node maps of a scenario's runners.
@@ -176,7 +211,7 @@ func (p *play) pause(d time.Duration) error {
 	case <-timer.C:
 		return nil
 	case <-p.ctx.Done():
-		return p.ctx.Err()
+		return context.Cause(p.ctx)
 	}
 }
 
@@ -187,56 +222,6 @@ func each(subjects []string, do func(string) error) error {
 		}
 	}
 	return nil
-}
-
-// describe names a step in a few words.
-func describe(s scenario.Step) string {
-	keys := func(subjects []string) string { return strings.Join(subjects, ", ") }
-	switch {
-	case s.Apply != nil:
-		return "apply " + keys(slices.Sorted(maps.Keys(s.Apply)))
-	case s.Replace != nil:
-		return "replace " + keys(slices.Sorted(maps.Keys(s.Replace)))
-	case s.Delete != nil:
-		return "delete " + keys(s.Delete)
-	case s.RemoveKey != nil:
-		return "removeKey " + keys(s.RemoveKey)
-	case s.Touch != nil:
-		return "touch " + keys(s.Touch)
-	case s.Flip != nil:
-		return "flip " + s.Flip.Map
-	case s.Manifest != nil:
-		return "manifest"
-	case s.Admission:
-		return "admission"
-	case s.Submit != nil:
-		return "submit " + s.Submit.Group
-	case s.Release != nil:
-		return "release " + keys(s.Release)
-	case s.Start != nil:
-		return "start " + keys(s.Start)
-	case s.Signal != nil:
-		return "signal " + keys(slices.Sorted(maps.Keys(s.Signal)))
-	case s.APIServer != "":
-		return "apiserver " + s.APIServer
-	case s.Network != "":
-		return "network " + s.Network
-	case s.Queue != "":
-		return "queue " + s.Queue
-	case s.Permissions != "":
-		return "permissions " + string(s.Permissions)
-	case s.Mark != "":
-		return "mark " + s.Mark
-	case s.Await != nil:
-		return "await " + keys(slices.Sorted(maps.Keys(s.Await)))
-	case s.Expect != nil:
-		return "expect " + keys(slices.Sorted(maps.Keys(s.Expect)))
-	case s.Never != nil:
-		return "never " + keys(slices.Sorted(maps.Keys(s.Never.That)))
-	case s.Wait != nil:
-		return "wait " + s.Wait.For.String()
-	}
-	return "unknown step"
 }
 
 // mapName is the ConfigMap that a subject stands for.

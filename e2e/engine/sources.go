@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/target"
@@ -22,7 +25,7 @@ import (
 func (p *play) source(name string, feed func(context.Context) error) {
 	p.sources.Go(func() {
 		if err := feed(p.ctx); err != nil && p.ctx.Err() == nil {
-			p.record.Add(history.Entry{Step: fmt.Sprintf("the source %s has failed: %v", name, err)})
+			p.record.Add(history.Entry{Trouble: fmt.Sprintf("the %s has failed: %v", name, err)})
 		}
 	})
 }
@@ -34,20 +37,22 @@ func (p *play) watchMaps() error {
 	if err != nil {
 		return fmt.Errorf("watch the maps: %w", err)
 	}
-	maps := client.CoreV1().ConfigMaps(p.env.Namespace())
+	all := client.CoreV1().ConfigMaps(p.env.Namespace())
 	store := &mapRecorder{record: p.record, namespace: p.env.Namespace(), synced: make(chan struct{})}
 	reflector := cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return maps.List(ctx, o)
+			return all.List(ctx, o)
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return maps.Watch(ctx, o)
+			return all.Watch(ctx, o)
 		},
 	}, &corev1.ConfigMap{}, store, cache.ReflectorOptions{
 		Name:    "e2e maps",
 		Backoff: &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Steps: 4, Cap: time.Second},
 	})
-	p.sources.Go(func() { reflector.RunWithContext(p.ctx) })
+	// Without its logger: outages are a part of the tests, and the end of the
+	// scenario is an error to it.
+	p.sources.Go(func() { reflector.RunWithContext(klog.NewContext(p.ctx, klog.Logger{})) })
 	return p.bounded(clusterBudget, func(ctx context.Context) error {
 		select {
 		case <-store.synced:
@@ -63,26 +68,23 @@ type mapRecorder struct {
 	record    *history.History
 	namespace string
 	synced    chan struct{}
-	known     map[string]bool // nil until the first list
+	known     map[string]string // versions by name, nil until the first list
 }
 
 var _ cache.ReflectorStore = (*mapRecorder)(nil)
 
-func (r *mapRecorder) add(m *corev1.ConfigMap, deleted bool) {
-	if deleted {
+func (r *mapRecorder) add(m history.Map) {
+	if m.Deleted {
 		delete(r.known, m.Name)
 	} else {
-		r.known[m.Name] = true
+		r.known[m.Name] = m.ResourceVersion
 	}
-	r.record.Add(history.Entry{Map: &history.Map{
-		Namespace: m.Namespace, Name: m.Name, ResourceVersion: m.ResourceVersion,
-		Deleted: deleted, State: m.Data[api.StateKey],
-	}})
+	r.record.Add(history.Entry{Map: &m})
 }
 
 func (r *mapRecorder) Add(object any) error {
-	if m, ok := object.(*corev1.ConfigMap); ok {
-		r.add(m, false)
+	if m, ok := object.(*corev1.ConfigMap); ok && r.known[m.Name] != m.ResourceVersion {
+		r.add(history.Map{Namespace: m.Namespace, Name: m.Name, ResourceVersion: m.ResourceVersion, Data: m.Data})
 	}
 	return nil
 }
@@ -91,24 +93,32 @@ func (r *mapRecorder) Update(object any) error { return r.Add(object) }
 
 func (r *mapRecorder) Delete(object any) error {
 	if m, ok := object.(*corev1.ConfigMap); ok {
-		r.add(m, true)
+		r.add(history.Map{Namespace: m.Namespace, Name: m.Name, ResourceVersion: m.ResourceVersion, Deleted: true})
 	}
 	return nil
 }
 
-// Replace records what a list says: what is there, and what no longer is.
-func (r *mapRecorder) Replace(list []any, version string) error {
-	before := r.known
-	r.known = make(map[string]bool)
-	for _, object := range list {
-		_ = r.Add(object)
+// Replace records what a list says: what is there, and what no longer is. Of
+// that, the version of the deletion is not known, and that of the list may be
+// above any that a runner will ever see.
+func (r *mapRecorder) Replace(list []any, _ string) error {
+	first := r.known == nil
+	if first {
+		r.known = make(map[string]string)
 	}
-	for name := range before {
-		if !r.known[name] {
-			r.add(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: r.namespace, ResourceVersion: version}}, true)
+	there := make(map[string]bool)
+	for _, object := range list {
+		if m, ok := object.(*corev1.ConfigMap); ok {
+			there[m.Name] = true
+			_ = r.Add(m)
 		}
 	}
-	if before == nil {
+	for _, name := range slices.Sorted(maps.Keys(r.known)) {
+		if !there[name] {
+			r.add(history.Map{Namespace: r.namespace, Name: name, ResourceVersion: r.known[name], Deleted: true, Missed: true})
+		}
+	}
+	if first {
 		close(r.synced)
 	}
 	return nil
@@ -146,7 +156,7 @@ func (p *play) follow(name string, process int, r target.Runner) {
 			return nil
 		}
 		if err != nil {
-			p.record.Add(history.Entry{Step: fmt.Sprintf("runner %s: its record may have a gap: %v", name, err)})
+			p.record.Add(history.Entry{Trouble: fmt.Sprintf("runner %s: %v", name, err)})
 		}
 		e := entry()
 		e.Exit = &exit

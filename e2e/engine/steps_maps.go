@@ -2,21 +2,19 @@ package engine
 
 import (
 	"context"
-	"errors"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/e2e-framework/klient/k8s"
-	"sigs.k8s.io/yaml"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
@@ -53,7 +51,10 @@ func (p *play) configMap(ctx context.Context, subject string, m scenario.Map) (*
 		if object.BinaryData == nil {
 			object.BinaryData = make(map[string][]byte)
 		}
-		object.BinaryData[key] = []byte(value)
+		var err error
+		if object.BinaryData[key], err = base64.StdEncoding.DecodeString(value); err != nil {
+			return nil, fmt.Errorf("binaryData %s: %w", key, err)
+		}
 	}
 	return object, nil
 }
@@ -97,14 +98,6 @@ func (p *play) recorded(ctx context.Context, m *corev1.ConfigMap) error {
 	return p.record.Wait(ctx, func(f *history.Facts) bool {
 		return !older(f.Maps[m.Namespace+"/"+m.Name].ResourceVersion, m.ResourceVersion)
 	})
-}
-
-// older compares resource versions of one kind, which are numbers that grow
-// (KEP-5504). No version is older than any.
-func older(a, b string) bool {
-	x, errA := strconv.ParseUint(a, 10, 64)
-	y, errB := strconv.ParseUint(b, 10, 64)
-	return errB == nil && (errA != nil || x < y)
 }
 
 func (p *play) delete(subject string) error { return p.deleteIf(subject, false) }
@@ -181,7 +174,10 @@ func (p *play) flip(f scenario.Flip) error {
 	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: p.mapName(f.Map), Namespace: p.env.Namespace()}}
 	patch := func(state string) error {
 		return p.bounded(clusterBudget, func(ctx context.Context) error {
-			data := fmt.Appendf(nil, `{"data":{%q:%q}}`, api.StateKey, state)
+			data, err := json.Marshal(map[string]any{"data": map[string]string{api.StateKey: state}})
+			if err != nil {
+				return err
+			}
 			return p.env.Client().Resources(object.Namespace).Patch(ctx, object, k8s.Patch{PatchType: "application/merge-patch+json", Data: data})
 		})
 	}
@@ -192,49 +188,11 @@ func (p *play) flip(f scenario.Flip) error {
 		select {
 		case <-tick.C:
 		case <-p.ctx.Done():
-			return p.ctx.Err()
+			return fmt.Errorf("after %d changes: %w", n+1, context.Cause(p.ctx))
 		}
 	}
 	if err := patch(f.Last); err != nil {
 		return err
 	}
 	return p.bounded(clusterBudget, func(ctx context.Context) error { return p.recorded(ctx, object) })
-}
-
-// manifest sends YAML text as kubectl does, types as the text has them.
-func (p *play) manifest(m scenario.Manifest) error {
-	object := &unstructured.Unstructured{}
-	if err := yaml.Unmarshal([]byte(m.Text), object); err != nil {
-		return fmt.Errorf("read manifest: %w", err)
-	}
-	object.SetNamespace(p.env.Namespace())
-	err := p.bounded(clusterBudget, func(ctx context.Context) error {
-		objects := p.env.Client().Resources(p.env.Namespace())
-		have := &unstructured.Unstructured{}
-		have.SetGroupVersionKind(object.GroupVersionKind())
-		err := objects.Get(ctx, object.GetName(), p.env.Namespace(), have)
-		if apierrors.IsNotFound(err) {
-			return objects.Create(ctx, object)
-		}
-		if err != nil {
-			return err
-		}
-		object.SetResourceVersion(have.GetResourceVersion())
-		return objects.Update(ctx, object)
-	})
-	switch {
-	case m.Refused == "" && err == nil && object.GetKind() == "ConfigMap":
-		return p.bounded(clusterBudget, func(ctx context.Context) error {
-			return p.recorded(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
-				Name: object.GetName(), Namespace: object.GetNamespace(), ResourceVersion: object.GetResourceVersion(),
-			}})
-		})
-	case m.Refused == "":
-		return err
-	case err == nil:
-		return errors.New("the API server accepted it, want a refusal")
-	case !strings.Contains(err.Error(), m.Refused):
-		return fmt.Errorf("the refusal does not say %q: %w", m.Refused, err)
-	}
-	return nil
 }

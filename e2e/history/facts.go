@@ -16,7 +16,11 @@ type Facts struct {
 	Maps map[string]Map
 	// Tasks by id, as the tasks themselves told.
 	Tasks map[string]*Task
-	Queue *api.QueueContents
+	Queue *api.QueueContents // as it was last read
+	// Step is what the harness does now, nil between two steps.
+	Step *Step
+	// Troubles say why the record may have gaps.
+	Troubles []string
 }
 
 // Runner is what is known of a runner.
@@ -74,6 +78,12 @@ func (f *Facts) Apply(e Entry) {
 		f.note(*e.Note)
 	case e.Queue != nil:
 		f.Queue = e.Queue
+	case e.Trouble != "":
+		f.Troubles = append(f.Troubles, e.Trouble)
+	case e.Step != nil && e.Step.Ended:
+		f.Step = nil
+	case e.Step != nil:
+		f.Step = e.Step
 	}
 }
 

@@ -13,23 +13,35 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// Entry is one thing that happened. Exactly one of the pointers and texts is set.
+// Entry is one thing that happened. Exactly one of the pointers, texts and
+// Start is set.
 type Entry struct {
-	Time time.Time `json:"time"`
+	Sequence int       `json:"sequence"` // counts the entries, from 1
+	Time     time.Time `json:"time"`
 	// Runner and Process say whose status, log line or exit it is; processes of
 	// a runner are numbered from 1.
 	Runner  string `json:"runner,omitempty"`
 	Process int    `json:"process,omitempty"`
 
-	Step   string             `json:"step,omitempty"` // what the harness does next
-	Mark   string             `json:"mark,omitempty"`
-	Start  bool               `json:"start,omitempty"` // a process was started
-	Map    *Map               `json:"map,omitempty"`
-	Status *api.Status        `json:"status,omitempty"`
-	Log    string             `json:"log,omitempty"`
-	Exit   *target.Exit       `json:"exit,omitempty"`
-	Note   *target.TaskNote   `json:"note,omitempty"`
-	Queue  *api.QueueContents `json:"queue,omitempty"`
+	Step    *Step              `json:"step,omitempty"`
+	Mark    string             `json:"mark,omitempty"`
+	Trouble string             `json:"trouble,omitempty"` // why the record may have a gap
+	Start   bool               `json:"start,omitempty"`   // a process was started
+	Map     *Map               `json:"map,omitempty"`
+	Status  *api.Status        `json:"status,omitempty"`
+	Log     string             `json:"log,omitempty"`
+	Exit    *target.Exit       `json:"exit,omitempty"`
+	Note    *target.TaskNote   `json:"note,omitempty"`
+	Queue   *api.QueueContents `json:"queue,omitempty"`
+}
+
+// Step is what the harness does; it has an entry when it begins and one when it
+// has ended.
+type Step struct {
+	Line  int    `json:"line,omitempty"` // of the scenario's file
+	Text  string `json:"text"`
+	Ended bool   `json:"ended,omitempty"`
+	Error string `json:"error,omitempty"` // at the end, why it failed
 }
 
 // Map is a version of a ConfigMap, as the harness's own watch saw it.
@@ -38,7 +50,10 @@ type Map struct {
 	Name            string `json:"name"`
 	ResourceVersion string `json:"resourceVersion"`
 	Deleted         bool   `json:"deleted,omitempty"`
-	State           string `json:"state"`
+	// Missed deletions were not seen, only that the map is gone. They have the
+	// version of the map's last change: the deletion's is above that.
+	Missed bool              `json:"missed,omitempty"`
+	Data   map[string]string `json:"data,omitempty"`
 }
 
 // History is an append-only list of entries, safe for concurrent use.
@@ -54,11 +69,13 @@ func New() *History {
 	return &History{facts: NewFacts(), grown: make(chan struct{})}
 }
 
-// Add appends an entry, with the present time.
+// Add appends an entry, with its number and the present time. What the entry
+// points to belongs to the history from then on.
 func (h *History) Add(e Entry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	e.Time = time.Now()
+	e.Sequence = len(h.entries) + 1
 	h.entries = append(h.entries, e)
 	h.facts.Apply(e)
 	close(h.grown)
@@ -80,7 +97,7 @@ func (h *History) View(look func(*Facts)) {
 }
 
 // Wait calls done with the facts, and again after every entry, until it returns
-// true or ctx ends.
+// true or ctx ends. The facts must not be kept.
 func (h *History) Wait(ctx context.Context, done func(*Facts) bool) error {
 	for {
 		h.mu.Lock()

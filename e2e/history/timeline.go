@@ -1,31 +1,74 @@
 package history
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
+// Bounds of a timeline. A storm of changes needs no more to be understood, and
+// what matters most is at its end.
+const (
+	firstLines = 500
+	lastLines  = 1500
+	maxLine    = 400 // bytes
+)
+
 // Timeline writes the record for people: one line an entry, with the seconds
 // since the beginning. Log lines are left to the runners' logs.
 func (h *History) Timeline() string {
-	const most = 2000 // lines; a storm of changes needs no more to be understood
+	var first, last []string
+	left := 0
 	entries := h.Entries()
-	var text strings.Builder
-	lines := 0
 	for _, e := range entries {
 		line := e.line()
 		if line == "" {
 			continue
 		}
-		if lines++; lines > most {
-			text.WriteString("…\n")
-			break
+		line = oneLine(fmt.Sprintf("%8.3fs  %s", e.Time.Sub(entries[0].Time).Seconds(), line))
+		if len(first) < firstLines {
+			first = append(first, line)
+			continue
 		}
-		fmt.Fprintf(&text, "%8.3fs  %s\n", e.Time.Sub(entries[0].Time).Seconds(), line)
+		last = append(last, line)
+		if len(last) >= 2*lastLines {
+			last = slices.Clone(last[lastLines:])
+			left += lastLines
+		}
 	}
-	return text.String()
+	if more := len(last) - lastLines; more > 0 {
+		last = last[more:]
+		left += more
+	}
+	if left > 0 {
+		first = append(first, fmt.Sprintf("          … %d lines left out", left))
+	}
+	return strings.Join(slices.Concat(first, last, []string{""}), "\n")
+}
+
+// WriteJSON writes the whole record, one entry a line.
+func (h *History) WriteJSON(w io.Writer) error {
+	encoder := json.NewEncoder(w)
+	for _, e := range h.Entries() {
+		if err := encoder.Encode(e); err != nil {
+			return fmt.Errorf("write record: %w", err)
+		}
+	}
+	return nil
+}
+
+// oneLine keeps a text to a line of bounded length.
+func oneLine(text string) string {
+	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", " | ")
+	if len(text) > maxLine {
+		text = strings.ToValidUTF8(text[:maxLine], "") + "…"
+	}
+	return text
 }
 
 func (e Entry) line() string {
@@ -34,24 +77,30 @@ func (e Entry) line() string {
 		runner += fmt.Sprintf("#%d", e.Process)
 	}
 	switch {
-	case e.Step != "":
-		return "--- " + e.Step
+	case e.Step != nil:
+		return e.Step.line()
 	case e.Mark != "":
 		return "mark " + e.Mark
+	case e.Trouble != "":
+		return "TROUBLE " + e.Trouble
 	case e.Start:
 		return runner + " is started"
-	case e.Map != nil && e.Map.Deleted:
-		return fmt.Sprintf("map %s deleted, version %s", e.Map.Name, e.Map.ResourceVersion)
 	case e.Map != nil:
-		return fmt.Sprintf("map %s STATE=%s, version %s", e.Map.Name, api.Excerpt(e.Map.State), e.Map.ResourceVersion)
+		return "map " + e.Map.line()
 	case e.Status != nil:
 		return runner + " " + Describe(e.Status)
 	case e.Exit != nil:
 		return fmt.Sprintf("%s exited with %d: %s", runner, e.Exit.Code, e.Exit.Message)
-	case e.Note != nil && e.Note.End:
-		return fmt.Sprintf("task %s finished, start %d on %s", e.Note.Task, e.Note.Attempt, e.Note.Runner)
 	case e.Note != nil:
-		return fmt.Sprintf("task %s started, start %d on %s", e.Note.Task, e.Note.Attempt, e.Note.Runner)
+		what := "started"
+		if e.Note.End {
+			what = "finished"
+		}
+		text := fmt.Sprintf("task %s %s, start %d on %s", e.Note.Task, what, e.Note.Attempt, e.Note.Runner)
+		if e.Note.GPUs != "" {
+			text += ", GPUs " + e.Note.GPUs
+		}
+		return text
 	case e.Queue != nil:
 		return fmt.Sprintf("queue: %d ready, %d claimed, %d dead, %d finished",
 			len(e.Queue.Ready), len(e.Queue.Claimed), len(e.Queue.Dead), len(e.Queue.Finished))
@@ -59,29 +108,34 @@ func (e Entry) line() string {
 	return ""
 }
 
-// Describe says in a line what a status says.
-func Describe(s *api.Status) string {
-	text := string(s.Phase)
-	if s.Target != api.Unset {
-		text += " to " + string(s.Target)
+func (s *Step) line() string {
+	text := s.Text
+	if s.Line > 0 {
+		text = fmt.Sprintf("line %d: %s", s.Line, s.Text)
 	}
-	if s.Source != "" {
-		text += ", source " + string(s.Source)
+	switch {
+	case s.Ended && s.Error != "":
+		return "--- FAILED " + text + ": " + s.Error
+	case s.Ended:
+		return "" // the next step says it
 	}
-	if s.Effective != api.Unset {
-		text += ", effective " + string(s.Effective)
-	}
-	if s.Shadowed != nil {
-		text += fmt.Sprintf(", shadowed %s", s.Shadowed.Value)
-	}
-	text += fmt.Sprintf(", %d running, %d waiting", s.Tasks.Running, s.Tasks.Waiting)
-	for _, m := range []*api.MapStatus{s.Maps.Global, s.Maps.Node} {
-		if m != nil {
-			text += fmt.Sprintf(", %s@%s", m.Name, m.ResourceVersion)
-			if m.Problem != "" {
-				text += " (" + m.Problem + ")"
-			}
+	return "--- " + text
+}
+
+func (m *Map) line() string {
+	if m.Deleted {
+		text := fmt.Sprintf("%s deleted, version %s", m.Name, m.ResourceVersion)
+		if m.Missed {
+			text += " or later"
 		}
+		return text
 	}
-	return text
+	var data []string
+	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
+		data = append(data, fmt.Sprintf("%s=%s", key, api.Excerpt(m.Data[key])))
+	}
+	if _, ok := m.Data[api.StateKey]; !ok {
+		data = append(data, "no "+api.StateKey)
+	}
+	return fmt.Sprintf("%s %s, version %s", m.Name, strings.Join(data, " "), m.ResourceVersion)
 }

@@ -113,8 +113,8 @@ static nvmlReturn_t pci_info(nvmlDevice_t device, nvmlPciInfo_t *pci, size_t siz
     if (!pci) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlPciInfo_t all;
     memset(&all, 0, sizeof all);
-    snprintf(all.busIdLegacy, sizeof all.busIdLegacy, "%04X:%02X:%02X.0", 0, d.bus & 0xff, 0);
-    snprintf(all.busId, sizeof all.busId, "%08X:%02X:%02X.0", 0, d.bus & 0xff, 0);
+    snprintf(all.busIdLegacy, sizeof all.busIdLegacy, "%04X:%02X:%02X.0", 0, d.bus, 0);
+    snprintf(all.busId, sizeof all.busId, "%08X:%02X:%02X.0", 0, d.bus, 0);
     all.bus = d.bus;
     all.pciDeviceId = d.pci_device;
     all.pciSubSystemId = d.pci_subsystem;

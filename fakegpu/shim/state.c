@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "state.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -43,8 +44,9 @@ __attribute__((constructor)) static void survive_fork(void) { pthread_atfork(tak
 static int number(const char *text, unsigned long long limit, unsigned long long *value) {
     char *end;
     if (*text < '0' || *text > '9') return 0;
+    errno = 0;
     *value = strtoull(text, &end, 10);
-    return *end == 0 && *value <= limit;
+    return *end == 0 && errno == 0 && *value <= limit;
 }
 
 static int text(const char *value, char *to) {
@@ -77,11 +79,12 @@ static int set(struct snapshot *s, const char *key, const char *value) {
 
     const struct { const char *key; unsigned int *field; } numbers[] = {
         {"brand", &d->brand}, {"architecture", &d->architecture}, {"cc-major", &d->cc_major}, {"cc-minor", &d->cc_minor},
-        {"bus", &d->bus}, {"pci-device", &d->pci_device}, {"pci-subsystem", &d->pci_subsystem},
+        {"pci-device", &d->pci_device}, {"pci-subsystem", &d->pci_subsystem},
         {"temperature", &d->temperature}, {"power", &d->power}, {"ecc", &d->ecc},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (!strcmp(key, numbers[i].key)) return number(value, UINT_MAX, &n) && (*numbers[i].field = (unsigned int)n, 1);
+    if (!strcmp(key, "bus")) return number(value, 0xff, &n) && (d->bus = (unsigned int)n, 1);
     if (!strcmp(key, "memory")) return number(value, ULLONG_MAX, &d->memory);
     if (!strcmp(key, "memory-used")) return number(value, ULLONG_MAX, &d->memory_used);
     if (!strcmp(key, "memory-reserved")) return number(value, ULLONG_MAX, &d->memory_reserved);

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/alecthomas/kong"
 
@@ -58,6 +59,9 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			return 128 + int(status.Signal()) // as a shell has it
+		}
 		return exit.ExitCode()
 	}
 	if err != nil {
@@ -96,7 +100,8 @@ type env struct {
 func (e env) Run(c *cli, out io.Writer) error {
 	vars, err := c.environment(e.Dir)
 	for _, v := range vars {
-		fmt.Fprintln(out, "export "+v)
+		key, value, _ := strings.Cut(v, "=")
+		fmt.Fprintf(out, "export %s='%s'\n", key, strings.ReplaceAll(value, "'", `'\''`))
 	}
 	return err
 }

@@ -88,6 +88,12 @@ func (s *Store) List(task string) ([]api.Result, error) {
 	return results, errors.Join(problems...)
 }
 
+// Succeeded says whether a task has a result with outcome Succeeded.
+func (s *Store) Succeeded(task string) bool {
+	results, _ := s.List(task) // what cannot be read is no success
+	return slices.ContainsFunc(results, func(r api.Result) bool { return r.Outcome == api.Succeeded })
+}
+
 // Read returns the result of one attempt. Its output is in Path.
 func (s *Store) Read(task string, attempt int) (*api.Result, error) {
 	if err := checkID(task); err != nil {

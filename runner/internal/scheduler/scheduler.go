@@ -27,6 +27,10 @@ type GPUs interface {
 	Free(uuids []string)
 }
 
+// preparePause keeps a runner that cannot even prepare attempts, as with a full
+// disk, from taking the same task again and again; others may have it meanwhile.
+const preparePause = time.Second
+
 // Executor runs one attempt to its end. Store makes the result durable and may
 // be called again when it fails. An error means that the attempt could not even
 // be prepared, so that it says nothing about the task.
@@ -170,6 +174,7 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	if err != nil {
 		log.Warn("attempt could not be prepared, task given back", "error", err)
 		s.giveBack(ctx, ticket, d)
+		pause(ctx, preparePause)
 		return
 	}
 	log = log.With("outcome", result.Outcome, "exit_code", result.ExitCode, "duration", result.Finished.Sub(result.Started).String())

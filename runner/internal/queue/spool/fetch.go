@@ -109,6 +109,8 @@ func (s *Spool) try(c *claim, name string, accept func(*api.Task) bool) (*delive
 		return nil, nil
 	case err != nil:
 		return nil, err
+	case e.starts > 0 && s.ended != nil && s.ended(e.id):
+		return nil, s.clear(c, e, task)
 	case e.spent >= task.Attempts():
 		return nil, s.lost(c, e, task)
 	case !accept(task):
@@ -152,6 +154,20 @@ func (s *Spool) take(c *claim, e entry, task *api.Task) (*delivery, error) {
 	d := &delivery{spool: s, claim: c, task: task, entry: e}
 	c.hold(d)
 	return d, nil
+}
+
+// clear removes a task that is finished and was not acknowledged.
+func (s *Spool) clear(c *claim, e entry, task *api.Task) error {
+	d, err := s.take(c, e, task)
+	if d == nil {
+		return err
+	}
+	if err := d.Ack(); err != nil {
+		return errors.Join(err, d.Release())
+	}
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "removed a task that was finished before",
+		slog.String("task", task.ID))
+	return nil
 }
 
 // lost buries a task whose attempts are used up. That it is still in the queue

@@ -42,6 +42,10 @@ type Options struct {
 	// as on network file systems, and how often the claims of dead runners are
 	// looked for. 0 means one second.
 	Rescan time.Duration
+	// Finished says whether a task has the result that ends it. A runner that
+	// dies between storing the result and Ack leaves the task behind; Fetch then
+	// removes it instead of handing it out again. nil means that it never has.
+	Finished func(id string) bool
 	// Log gets a line for each task that is buried by Fetch or taken back from
 	// a dead runner. nil means none.
 	Log *slog.Logger
@@ -52,6 +56,7 @@ type Spool struct {
 	dir    string
 	runner string
 	rescan time.Duration
+	ended  func(id string) bool
 	log    *slog.Logger
 	closed chan struct{}
 
@@ -75,6 +80,7 @@ func Open(dir string, opts Options) (*Spool, error) {
 		dir:     dir,
 		runner:  opts.Runner,
 		rescan:  cmp.Or(opts.Rescan, time.Second),
+		ended:   opts.Finished,
 		log:     cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
 		closed:  make(chan struct{}),
 		refused: map[string]*api.Task{},

@@ -373,3 +373,28 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A runner that dies between storing the result and Ack leaves such a task.
+func TestATaskThatIsFinishedIsNotHandedOutAgain(t *testing.T) {
+	dir := t.TempDir()
+	first := open(t, dir, "first")
+	submit(t, first, api.Task{ID: "done"})
+	submit(t, first, api.Task{ID: "todo"})
+	for _, d := range []queue.Delivery{fetch(t, first, "done"), fetch(t, first, "todo")} {
+		if _, err := d.Begin(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Retry("its runner died"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second, err := spool.Open(dir, spool.Options{Runner: "second", Rescan: rescan, Finished: func(id string) bool { return id == "done" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	fetch(t, second, "todo")
+	if c := contents(t, dir); len(c.Ready) != 0 || len(c.Claimed) != 1 || len(c.Dead) != 0 {
+		t.Errorf("contents %+v, want one claimed task and nothing else", c)
+	}
+}

@@ -1,0 +1,289 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/e2e-framework/klient"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// fakeEnv is a place in memory. Runners do what script says.
+type fakeEnv struct {
+	t      *testing.T
+	api    *fakeAPI
+	client klient.Client
+	// script plays a runner's process, in a goroutine of its own.
+	script func(r *fakeRunner)
+	notes  *stream[target.TaskNote]
+	// journalFails is what Journal returns.
+	journalFails error
+
+	mu       sync.Mutex
+	calls    []string
+	contents api.QueueContents
+	queueErr error
+	runners  map[string]int
+	active   int // calls of sources that have not returned
+	scripts  sync.WaitGroup
+}
+
+var (
+	_ target.Env              = (*fakeEnv)(nil)
+	_ target.APIServerControl = (*faultyEnv)(nil)
+	_ target.NetworkControl   = (*faultyEnv)(nil)
+	_ target.QueueControl     = (*faultyEnv)(nil)
+	_ target.Runner           = (*fakeRunner)(nil)
+)
+
+func newFakeEnv(t *testing.T, script func(r *fakeRunner)) *fakeEnv {
+	a := newFakeAPI(t)
+	client, err := klient.New(a.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &fakeEnv{t: t, api: a, client: client, script: script, notes: newStream[target.TaskNote](), runners: make(map[string]int)}
+	t.Cleanup(func() {
+		e.scripts.Wait()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.active != 0 {
+			t.Errorf("%d sources still run after the end", e.active)
+		}
+	})
+	return e
+}
+
+func (e *fakeEnv) called(format string, args ...any) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.calls = append(e.calls, fmt.Sprintf(format, args...))
+}
+
+// source counts a call until the returned function is called.
+func (e *fakeEnv) source() func() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.active++
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.active--
+	}
+}
+
+func (e *fakeEnv) queue(change func(*api.QueueContents)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	// A new copy, as a reading from a process gives one.
+	c := e.contents
+	c.Ready, c.Claimed, c.Dead, c.Finished = slices.Clone(c.Ready), slices.Clone(c.Claimed), slices.Clone(c.Dead), slices.Clone(c.Finished)
+	change(&c)
+	e.contents = c
+}
+
+// finish plays the whole life of a task on a runner.
+func (e *fakeEnv) finish(id, runner string) {
+	e.notes.add(target.TaskNote{Task: id, Attempt: 1, Runner: runner})
+	e.notes.add(target.TaskNote{Task: id, Attempt: 1, Runner: runner, End: true})
+	e.queue(func(c *api.QueueContents) {
+		c.Ready = slices.DeleteFunc(c.Ready, func(t api.QueuedTask) bool { return t.ID == id })
+		c.Finished = append(c.Finished, id)
+	})
+}
+
+func (e *fakeEnv) Namespace() string                         { return "here" }
+func (e *fakeEnv) Elsewhere(context.Context) (string, error) { return "elsewhere", nil }
+func (e *fakeEnv) Client() klient.Client                     { return e.client }
+func (e *fakeEnv) Admission(context.Context) error           { e.called("admission"); return nil }
+func (e *fakeEnv) Release(group string) error                { e.called("release %s", group); return nil }
+func (e *fakeEnv) Collect(context.Context) error             { e.t.Error("unexpected Collect"); return nil }
+func (e *fakeEnv) Close(context.Context) error               { e.t.Error("unexpected Close"); return nil }
+func (e *fakeEnv) SetPermissions(_ context.Context, p scenario.Permissions) error {
+	e.called("permissions %s", p)
+	return nil
+}
+
+func (e *fakeEnv) StartRunner(_ context.Context, spec target.RunnerSpec) (target.Runner, error) {
+	e.called("start %s", spec.Name)
+	e.mu.Lock()
+	e.runners[spec.Name]++
+	r := &fakeRunner{env: e, name: spec.Name, nth: e.runners[spec.Name], statuses: newStream[api.Status](), logs: newStream[string](),
+		signals: make(chan os.Signal, 10), ended: make(chan struct{}), live: true}
+	e.mu.Unlock()
+	e.scripts.Go(func() { e.script(r) })
+	return r, nil
+}
+
+func (e *fakeEnv) Submit(_ context.Context, tasks []api.Task) error {
+	for _, t := range tasks {
+		e.called("submit %s %s gpus=%d", t.ID, strings.Join(t.Args, " "), t.Resources.GPUs)
+		e.queue(func(c *api.QueueContents) { c.Ready = append(c.Ready, api.QueuedTask{ID: t.ID}) })
+	}
+	return nil
+}
+
+func (e *fakeEnv) Queue(context.Context) (api.QueueContents, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.contents, e.queueErr
+}
+
+func (e *fakeEnv) TaskCommand(spec target.TaskSpec) (string, []string, error) {
+	return "task", []string{fmt.Sprintf("%+v", spec)}, nil
+}
+
+func (e *fakeEnv) Journal(ctx context.Context, each func(target.TaskNote)) error {
+	defer e.source()()
+	if e.journalFails != nil {
+		return e.journalFails
+	}
+	return e.notes.follow(ctx, each)
+}
+
+// faultyEnv can do all that scenarios may need.
+type faultyEnv struct{ *fakeEnv }
+
+func (e faultyEnv) StopAPIServer(context.Context) error {
+	e.called("apiserver stop")
+	e.api.stop()
+	return nil
+}
+
+func (e faultyEnv) StartAPIServer(context.Context) error {
+	e.called("apiserver start")
+	e.api.start()
+	return nil
+}
+
+func (e faultyEnv) CutNetwork() error     { e.called("network cut"); return nil }
+func (e faultyEnv) RestoreNetwork() error { e.called("network restore"); return nil }
+func (e faultyEnv) LimitConnections(d time.Duration) error {
+	e.called("network %s", d)
+	return nil
+}
+func (e faultyEnv) HideQueue() error    { e.called("queue hide"); return nil }
+func (e faultyEnv) RestoreQueue() error { e.called("queue restore"); return nil }
+
+// fakeRunner is one process of a runner.
+type fakeRunner struct {
+	env      *fakeEnv
+	name     string
+	nth      int // process
+	statuses *stream[api.Status]
+	logs     *stream[string]
+	signals  chan os.Signal
+
+	mu       sync.Mutex
+	sequence uint64
+	live     bool
+	probeErr error
+
+	ended chan struct{}
+	last  target.Exit
+}
+
+// say publishes a status with the next sequence number.
+func (r *fakeRunner) say(s api.Status) {
+	r.mu.Lock()
+	r.sequence++
+	s.Sequence, s.Runner = r.sequence, r.name
+	r.mu.Unlock()
+	r.statuses.add(s)
+}
+
+func (r *fakeRunner) exit(code int, message string) {
+	r.last = target.Exit{Code: code, Message: message, Time: time.Now()}
+	r.statuses.close()
+	r.logs.close()
+	close(r.ended)
+}
+
+func (r *fakeRunner) NodeMap() string { return r.name }
+
+func (r *fakeRunner) Watch(ctx context.Context, each func(api.Status)) error {
+	defer r.env.source()()
+	return r.statuses.follow(ctx, each)
+}
+
+func (r *fakeRunner) Logs(ctx context.Context, each func(string)) error {
+	defer r.env.source()()
+	return r.logs.follow(ctx, each)
+}
+
+func (r *fakeRunner) Probe(_ context.Context, path string) (bool, error) {
+	if path != "/livez" && path != "/readyz" {
+		r.env.t.Errorf("unexpected probe of %s", path)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.live, r.probeErr
+}
+
+func (r *fakeRunner) Signal(_ context.Context, sig os.Signal) error {
+	r.signals <- sig
+	return nil
+}
+
+func (r *fakeRunner) Wait(ctx context.Context) (target.Exit, error) {
+	defer r.env.source()()
+	select {
+	case <-r.ended:
+		return r.last, nil
+	case <-ctx.Done():
+		return target.Exit{}, ctx.Err()
+	}
+}
+
+// stream is a list that readers follow from its beginning.
+type stream[T any] struct {
+	mu      sync.Mutex
+	items   []T
+	closed  bool
+	changed chan struct{}
+}
+
+func newStream[T any]() *stream[T] { return &stream[T]{changed: make(chan struct{})} }
+
+func (s *stream[T]) add(item T) { s.change(func() { s.items = append(s.items, item) }) }
+func (s *stream[T]) close()     { s.change(func() { s.closed = true }) }
+
+func (s *stream[T]) change(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	do()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *stream[T]) follow(ctx context.Context, each func(T)) error {
+	for next := 0; ; {
+		s.mu.Lock()
+		items, closed, changed := s.items[next:], s.closed, s.changed
+		s.mu.Unlock()
+		for _, item := range items {
+			each(item)
+		}
+		next += len(items)
+		if closed {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+var errFake = errors.New("made to fail")

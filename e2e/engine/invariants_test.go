@@ -1,0 +1,198 @@
+package engine_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/studioml/studio-go-runner/e2e/engine"
+	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// Words to write a record with, all of runner a.
+func said(sequence uint64, phase api.Phase, counts api.TaskCounts, inFlight ...api.InFlight) history.Entry {
+	return history.Entry{Runner: "a", Process: 1, Status: &api.Status{Sequence: sequence, Phase: phase, Tasks: counts, InFlight: inFlight}}
+}
+
+func began(task string, attempt int, gpus string) history.Entry {
+	return history.Entry{Note: &target.TaskNote{Task: task, Attempt: attempt, Runner: "a", GPUs: gpus}}
+}
+
+func ended(task string, attempt int, gpus string) history.Entry {
+	return history.Entry{Note: &target.TaskNote{Task: task, Attempt: attempt, Runner: "a", GPUs: gpus, End: true}}
+}
+
+func exited(code int) history.Entry {
+	return history.Entry{Runner: "a", Process: 1, Exit: &target.Exit{Code: code, Message: "a sentence"}}
+}
+
+func logged(line string) history.Entry { return history.Entry{Runner: "a", Process: 1, Log: line} }
+
+func TestRules(t *testing.T) {
+	none := api.TaskCounts{}
+	kill := scenario.Scenario{File: scenario.File{Steps: []scenario.Step{{Signal: map[string]string{"a": "KILL"}}}}}
+	fails := scenario.Scenario{File: scenario.File{Tasks: []scenario.Submit{{Fail: true}}}}
+	later := scenario.Scenario{File: scenario.File{Steps: []scenario.Step{{Submit: &scenario.Submit{Timeout: "1s"}}}}}
+	deadline := scenario.Scenario{File: scenario.File{Runners: map[string]scenario.Runner{"a": {Flags: map[string]string{"drain-deadline": "1s"}}}}}
+	misconfigured := scenario.Scenario{File: scenario.File{Steps: []scenario.Step{{Await: map[string]scenario.Condition{"a": {Exit: new(1)}}}}}}
+	tests := []struct {
+		name     string
+		scenario scenario.Scenario
+		entries  []history.Entry
+		want     string
+	}{
+		{name: "nothing happened"},
+		{name: "an honest life", entries: []history.Entry{
+			said(4, api.PhaseUnknown, none), said(5, api.PhaseRunning, none), said(6, api.PhaseRunning, api.TaskCounts{Running: 1, Started: 1}),
+			said(7, api.PhaseDraining, api.TaskCounts{Running: 1, Started: 1}), said(8, api.PhaseSuspended, api.TaskCounts{Waiting: 1, Started: 1}),
+			said(9, api.PhaseRunning, api.TaskCounts{Running: 1, Started: 2}), said(10, api.PhaseTerminated, api.TaskCounts{Started: 2}), exited(0),
+		}},
+
+		{name: "R11 suspended", entries: []history.Entry{said(1, api.PhaseSuspended, api.TaskCounts{Running: 1})},
+			want: "R11: runner a says Suspended with 1 tasks running and 0 waiting"},
+		{name: "R11 terminated", entries: []history.Entry{said(1, api.PhaseTerminated, api.TaskCounts{Running: 2})},
+			want: "R11: runner a says Terminated with 2 tasks running and 0 waiting"},
+		{name: "R11 terminated and waiting", entries: []history.Entry{said(1, api.PhaseTerminated, api.TaskCounts{Waiting: 1})},
+			want: "R11: runner a says Terminated with 0 tasks running and 1 waiting"},
+
+		{name: "R5", entries: []history.Entry{said(1, api.PhaseDraining, none), said(2, api.PhaseDraining, api.TaskCounts{Running: 1, Started: 1})},
+			want: "R5: runner a started 1 tasks while Draining (statuses 1 and 2)"},
+		{name: "R5 before the state is known", entries: []history.Entry{said(1, api.PhaseUnknown, none), said(2, api.PhaseSuspended, api.TaskCounts{Started: 1})},
+			want: "R5: runner a started 1 tasks while Unknown (statuses 1 and 2)"},
+
+		{name: "a gap", entries: []history.Entry{said(1, api.PhaseRunning, none), said(3, api.PhaseRunning, none)},
+			want: "the record of runner a has a gap: status 3 follows 1"},
+		{name: "trouble", entries: []history.Entry{{Trouble: "the journal has failed"}},
+			want: "the record may have a gap: the journal has failed"},
+
+		{name: "R9 unknown code", entries: []history.Entry{exited(2)}, want: "R9: runner a exited with 2 (a sentence), allowed here are [0 10 11 143]"},
+		{name: "R9 error", entries: []history.Entry{exited(1)}, want: "R9: runner a exited with 1 (a sentence), allowed here are [0 10 11 143]"},
+		{name: "R9 error that is awaited", scenario: misconfigured, entries: []history.Entry{exited(1)}},
+		{name: "R9 signal", entries: []history.Entry{exited(-1)}, want: "R9: runner a exited with -1 (a sentence), allowed here are [0 10 11 143]"},
+		{name: "R9 signal that was sent", scenario: kill, entries: []history.Entry{exited(-1)}},
+
+		{name: "R12 twice", entries: []history.Entry{began("t-1", 1, ""), began("t-1", 2, "")},
+			want: "R12: task t-1 was started 2 times, but no runner was killed or ran out of time"},
+		{name: "R12 twice after a kill", scenario: kill, entries: []history.Entry{began("t-1", 1, ""), exited(-1), began("t-1", 2, "")}},
+		{name: "R12 twice after a deadline", entries: []history.Entry{began("t-1", 1, ""), exited(10), began("t-1", 2, "")}},
+		{name: "R12 twice after an orderly exit", entries: []history.Entry{began("t-1", 1, ""), exited(0), began("t-1", 2, "")},
+			want: "R12: task t-1 was started 2 times, but no runner was killed or ran out of time"},
+		{name: "R12 failing task", scenario: fails, entries: []history.Entry{began("t-1", 1, ""), began("t-1", 2, "")}},
+		{name: "R12 task with a timeout", scenario: later, entries: []history.Entry{began("t-1", 1, ""), began("t-1", 2, "")}},
+		{name: "R12 deadline of a suspend", scenario: deadline, entries: []history.Entry{began("t-1", 1, ""), began("t-1", 2, "")}},
+
+		{name: "R13", entries: []history.Entry{began("t-1", 1, "G1,G2"), began("t-2", 1, "G2"), ended("t-1", 1, "G1,G2")},
+			want: "R13: GPU G2 was given to task t-2 on runner a while task t-1 on runner a held it"},
+		{name: "R13 one after the other", entries: []history.Entry{began("t-1", 1, "G1"), ended("t-1", 1, "G1"), began("t-2", 1, "G1"), ended("t-2", 1, "G1")}},
+		{name: "R13 side by side", entries: []history.Entry{began("t-1", 1, "G1"), began("t-2", 1, "G2"), ended("t-1", 1, "G1"), ended("t-2", 1, "G2")}},
+		{name: "R13 no GPUs", entries: []history.Entry{began("t-1", 1, ""), began("t-2", 1, ""), ended("t-1", 1, "")}},
+		{name: "R13 killed before", scenario: fails, entries: []history.Entry{began("t-1", 1, "G1"), began("t-1", 2, "G1"), began("t-2", 1, "G1")}},
+		{name: "R13 both still run", entries: []history.Entry{began("t-1", 1, "G1"), began("t-2", 1, "G1"),
+			said(1, api.PhaseRunning, api.TaskCounts{}, api.InFlight{ID: "t-1", Attempt: 1}, api.InFlight{ID: "t-2", Attempt: 1})},
+			want: "R13: GPU G1 was given to task t-2 on runner a while task t-1 on runner a held it"},
+
+		{name: "race", entries: []history.Entry{logged("==="), logged("WARNING: DATA RACE")}, want: `runner a: "WARNING: DATA RACE"; see its log`},
+		{name: "panic", entries: []history.Entry{logged("panic: boom")}, want: `runner a: "panic: boom"; see its log`},
+		{name: "fatal", entries: []history.Entry{logged("fatal error: concurrent map writes")},
+			want: `runner a: "fatal error: concurrent map writes"; see its log`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			record := history.New() // which numbers the entries
+			for _, e := range tt.entries {
+				record.Add(e)
+			}
+			got := ""
+			if err := engine.Rules(tt.scenario, record.Entries()); err != nil {
+				got = err.Error()
+			}
+			if got != tt.want {
+				t.Errorf("got  %q\nwant %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestConserved(t *testing.T) {
+	queued := func(ids ...string) (all []api.QueuedTask) {
+		for _, id := range ids {
+			all = append(all, api.QueuedTask{ID: id})
+		}
+		return all
+	}
+	dead := []api.DeadLetter{{Task: &api.Task{ID: "t-4"}}, {Document: "{"}}
+	all := []string{"t-1", "t-2", "t-3", "t-4"}
+	tests := []struct {
+		name     string
+		contents api.QueueContents
+		want     []string
+	}{
+		{name: "one in each place", contents: api.QueueContents{Ready: queued("t-1"), Claimed: queued("t-2"), Finished: []string{"t-3"}, Dead: dead}},
+		{name: "lost", contents: api.QueueContents{Claimed: queued("t-2"), Finished: []string{"t-3"}, Dead: dead},
+			want: []string{"R12: task t-1 is lost: it is not in the queue, not dead and has no result"}},
+		{name: "twice", contents: api.QueueContents{Ready: queued("t-1"), Claimed: queued("t-1", "t-2"), Finished: []string{"t-3"}, Dead: dead},
+			want: []string{"R12: task t-1 is in several places: ready, claimed"}},
+		{name: "finished and dead", contents: api.QueueContents{Ready: queued("t-1", "t-2"), Finished: []string{"t-3", "t-4"}, Dead: dead},
+			want: []string{"R12: task t-4 is in several places: finished, dead"}},
+		{name: "strange", contents: api.QueueContents{Ready: queued("t-1", "t-2", "x-1"), Finished: []string{"t-3"}, Dead: dead},
+			want: []string{"R12: task x-1, which nobody submitted, is ready"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			for _, err := range engine.Conserved(all, tt.contents) {
+				got = append(got, err.Error())
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("got  %q\nwant %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// The queue is looked at with every scenario that submits tasks.
+func TestNothingLost(t *testing.T) {
+	tests := []struct {
+		name    string
+		change  func(e *fakeEnv)
+		endless bool // it waits for what will not come
+		want    string
+	}{
+		{"finished", func(e *fakeEnv) { e.finish("t-1", "a") }, false, ""},
+		{"left", func(*fakeEnv) {}, false, ""},
+		{"lost", func(e *fakeEnv) { e.queue(func(c *api.QueueContents) { c.Ready = nil }) }, false, "R12: task t-1 is lost"},
+		{"a result out of nothing", func(e *fakeEnv) {
+			e.queue(func(c *api.QueueContents) { c.Ready, c.Finished = nil, []string{"t-1"} })
+		}, true, "R12: task t-1 has a result, but never said that it came to its end"},
+		{"unreadable", func(e *fakeEnv) {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.queueErr = errFake
+		}, false, "made to fail"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			env := newFakeEnv(t, func(r *fakeRunner) {
+				tt.change(r.env)
+				idle(r)
+			})
+			err := runUntil(t, env, `name: fake
+rows: [1]
+targets: [embedded]
+tasks: [{group: t}]
+runners: {a: {}}
+steps:
+  - await: {a: {phase: Running}}
+`, func(f *history.Facts) bool {
+				return tt.endless && f.Step != nil && f.Step.Text == "invariants" && f.Queue != nil
+			})
+			if got := fmt.Sprint(err); tt.want == "" && err != nil || !strings.Contains(got, tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,367 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/studioml/studio-go-runner/e2e/engine"
+	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// head is the beginning of the scenarios here; the steps begin in line 6.
+const head = `name: fake
+rows: [1]
+targets: [embedded]
+needs: [apiserver, network, queue-outage, signals]
+runners: {a: {}}
+`
+
+// parse reads a scenario; a text that begins with steps gets a head.
+func parse(t *testing.T, text string) scenario.Scenario {
+	t.Helper()
+	if strings.HasPrefix(text, "steps:") {
+		text = head + text
+	}
+	all, err := scenario.Parse("scenarios/x/fake.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all[0]
+}
+
+// run plays a scenario.
+func run(t *testing.T, env target.Env, text string) (*history.History, error) {
+	t.Helper()
+	record := history.New()
+	err := engine.Run(t.Context(), env, parse(t, text), record)
+	if t.Failed() {
+		t.Log(record.Timeline())
+	}
+	return record, err
+}
+
+// errEnough ends a scenario that waits for what will not come.
+var errEnough = errors.New("that is enough")
+
+// runUntil plays a scenario and interrupts it when the facts are so.
+func runUntil(t *testing.T, env target.Env, text string, enough func(*history.Facts) bool) error {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	record := history.New()
+	var watcher sync.WaitGroup
+	defer watcher.Wait()
+	watcher.Go(func() {
+		if record.Wait(ctx, enough) == nil {
+			cancel(errEnough)
+		}
+	})
+	err := engine.Run(ctx, env, parse(t, text), record)
+	cancel(nil)
+	return err
+}
+
+// running is the status of a runner that has nothing to do.
+func running() api.Status {
+	return api.Status{Phase: api.PhaseRunning, Effective: api.Running, Source: api.SourceDefault}
+}
+
+// idle plays a runner that runs until it is told to end.
+func idle(r *fakeRunner) {
+	r.logs.add("serving")
+	r.say(running())
+	select {
+	case sig := <-r.signals:
+		if sig == syscall.SIGKILL {
+			r.exit(-1, "")
+			return
+		}
+		r.say(api.Status{Phase: api.PhaseTerminated, Source: api.SourceSignal})
+		r.exit(api.ExitSignalled, "drained after SIGTERM")
+	case <-r.env.t.Context().Done():
+	}
+}
+
+func TestEveryStep(t *testing.T) {
+	env := newFakeEnv(t, func(r *fakeRunner) {
+		if r.name == "a" {
+			for _, id := range []string{"early-1", "work-1", "work-2"} {
+				r.env.finish(id, "a")
+			}
+		}
+		idle(r)
+	})
+	// The tasks finish as soon as the runner starts, so they are submitted before.
+	_, err := run(t, faultyEnv{env}, `name: all steps
+rows: [1]
+targets: [embedded]
+needs: [apiserver, network, queue-outage, signals, gpus]
+maps: {global: Running, a: keyless}
+tasks:
+  - {group: early}
+  - {group: work, count: 2, hold: true, fail: false, ignoreTerm: true, gpus: 1, gpuMemory: 16Gi, timeout: 90s}
+runners: {a: {gpus: 1}, b: {delayed: true}}
+steps:
+  - await: {a: {phase: Running, live: true, ready: true, processes: 1, log: serv}, tasks: {finished: 3, left: 0}}
+  - expect: {tasks/work: {started: 2, queued: 0, dead: 0}}
+  - start: [b]
+  - await: {b: {phase: Running}}
+  - release: [work]
+  - permissions: named
+  - admission: true
+  - network: cut
+  - network: restore
+  - network: 500ms
+  - queue: hide
+  - queue: restore
+  - mark: here
+  - apiserver: stop
+  - apiserver: start
+  - wait: {for: 1ms, because: it is a test}
+  - signal: {a: TERM, b: KILL}
+  - await: {a: {exit: 143, phase: Terminated}, b: {exit: -1, processes: 1}}
+  - start: [b]
+  - await: {b: {processes: 2, phase: Running}}
+  - never: {since: here, that: {a: {phase: Draining}}}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"submit early-1 {Group:early Hold:false Fail:false IgnoreTerm:false} gpus=0",
+		"submit work-1 {Group:work Hold:true Fail:false IgnoreTerm:true} gpus=1",
+		"submit work-2 {Group:work Hold:true Fail:false IgnoreTerm:true} gpus=1",
+		"start a", "start b", "release work", "permissions named", "admission", "network cut", "network restore",
+		"network 500ms", "queue hide", "queue restore", "apiserver stop", "apiserver start", "start b",
+	}
+	if diff := cmp.Diff(want, env.calls); diff != "" {
+		t.Errorf("calls, want - got +\n%s", diff)
+	}
+	for key, state := range map[string]string{"here/" + api.GlobalMapName: "Running", "here/a": ""} {
+		if m := env.api.have(key); m == nil || m.Data[api.StateKey] != state {
+			t.Errorf("map %s is %v, want STATE %q", key, m, state)
+		}
+	}
+}
+
+// times are what differs from one run to the next.
+var times = regexp.MustCompile(`waited [0-9.µms]+|[0-9.µms]+ into`)
+
+func TestMessages(t *testing.T) {
+	drains := func(r *fakeRunner) {
+		r.say(api.Status{Phase: api.PhaseDraining, Target: api.DrainAndSuspend, Effective: api.DrainAndSuspend, Source: api.SourceGlobal,
+			Reason: "waits for 1 task", Tasks: api.TaskCounts{Running: 1, Started: 1}})
+		<-r.env.t.Context().Done()
+	}
+	exits := func(r *fakeRunner) {
+		r.say(running())
+		r.logs.add("first")
+		r.logs.add("it goes wrong")
+		r.exit(10, "the drain deadline has passed")
+	}
+	tests := []struct {
+		name, steps string
+		script      func(*fakeRunner)
+		change      func(*fakeEnv)
+		want        string
+	}{
+		{name: "await", script: drains, steps: "[{await: {a: {phase: Suspended, running: 0}}}]",
+			want: `await a: phase is Draining, want Suspended; running is 1, want 0; waited T, then that is enough
+  a: Draining to DrainAndSuspend, source global, effective DrainAndSuspend, 1 running, 0 waiting; waits for 1 task`},
+		{name: "subjects", script: drains, steps: "[{await: {a: {running: 1}, tasks: {finished: 1}}}]",
+			want: `await a, tasks: tasks: finished is 0, want 1; waited T, then that is enough
+  a: Draining to DrainAndSuspend, source global, effective DrainAndSuspend, 1 running, 0 waiting; waits for 1 task
+  tasks: 0 started, 0 finished`},
+		{name: "exited", script: exits, steps: "[{await: {a: {phase: Suspended}}}]",
+			want: `await a: phase is Running, want Suspended; a: it has exited with 10 (the drain deadline has passed), so this will not come any more
+  a: Running, source default, effective Running, 0 running, 0 waiting; exited with 10: the drain deadline has passed
+    first
+    it goes wrong`},
+		{name: "exit code", script: exits, steps: "[{await: {a: {exit: 0}}}]",
+			want: `await a: exit code is 10, want 0; a: it has exited with 10 (the drain deadline has passed), so this will not come any more
+  a: Running, source default, effective Running, 0 running, 0 waiting; exited with 10: the drain deadline has passed
+    first
+    it goes wrong`},
+		{name: "too many", script: drains, steps: "[{await: {a: {running: 1}}}, {await: {a: {processes: 2}}}]",
+			want: `await a: processes is 1, want 2; a: only steps start processes
+  a: Draining to DrainAndSuspend, source global, effective DrainAndSuspend, 1 running, 0 waiting; waits for 1 task`},
+		{name: "expect", script: idle, steps: "[{await: {a: {phase: Running}}}, {expect: {a: {source: node, live: false}}}]",
+			want: `expect a: /livez succeeds is true, want false; source is default, want node
+  a: Running, source default, effective Running, 0 running, 0 waiting`},
+		{name: "never", script: exits, steps: "[{await: {a: {exit: 10}}}, {never: {that: {a: {phase: Running}}}}]",
+			want: `never a: a: what must never be was so, T into the scenario: Running, source default, effective Running, 0 running, 0 waiting`},
+		{name: "queue", script: idle, change: func(e *fakeEnv) { e.queueErr = errFake }, steps: "[{await: {tasks: {left: 0}}}]",
+			want: `await tasks: the queue cannot be read: made to fail; waited T, then that is enough
+  tasks: 0 started, 0 finished`},
+		{name: "journal", script: idle, change: func(e *fakeEnv) { e.journalFails = errFake }, steps: "[{await: {tasks: {finished: 1}}}]",
+			want: `await tasks: finished is 0, want 1; waited T, then that is enough
+  tasks: 0 started, 0 finished
+  the record may have a gap: the journal has failed: made to fail
+the record may have a gap: the journal has failed: made to fail`},
+		{name: "wait", script: idle, steps: "[{wait: {for: 50s, because: it is a test}}, {expect: {a: {processes: 1}}}]",
+			want: "wait 50s: that is enough"},
+		{name: "cannot", script: idle, steps: "[{network: cut}, {expect: {a: {processes: 1}}}]",
+			want: `network cut: the target said that it can do this, but its Env cannot`},
+		{name: "not there", script: idle, steps: "[{delete: [global]}, {expect: {a: {processes: 1}}}]",
+			want: `delete global: global: configmaps "studioml-go-runner" not found`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			env := newFakeEnv(t, tt.script)
+			if tt.change != nil {
+				tt.change(env)
+			}
+			// The steps are in one line, and what is interrupted is one of them.
+			err := runUntil(t, env, "steps: "+tt.steps+"\n", func(f *history.Facts) bool {
+				return f.Step != nil && f.Step.Line == 6 && f.Runner("a").Status != nil && f.Runner("a").Exit == nil &&
+					(env.journalFails == nil || f.Troubles != nil) && strings.Contains(tt.want, "enough")
+			})
+			if err == nil {
+				t.Fatal("no error")
+			}
+			got := times.ReplaceAllStringFunc(err.Error(), func(s string) string {
+				if strings.HasPrefix(s, "waited") {
+					return "waited T"
+				}
+				return "T into"
+			})
+			if diff := cmp.Diff("scenarios/x/fake.yaml:6: "+tt.want, got); diff != "" {
+				t.Errorf("message, want - got +\n%s", diff)
+			}
+		})
+	}
+}
+
+// A rule that was broken fails a scenario that is content otherwise, in the
+// line where the scenario begins.
+func TestRulesAreApplied(t *testing.T) {
+	_, err := run(t, newFakeEnv(t, func(r *fakeRunner) {
+		r.logs.add("WARNING: DATA RACE")
+		idle(r)
+	}), "steps:\n  - await: {a: {log: DATA RACE}}\n")
+	if want := `scenarios/x/fake.yaml:1: after the last step: runner a: "WARNING: DATA RACE"; see its log`; err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+// The line of a step is that of the file.
+func TestLine(t *testing.T) {
+	_, err := run(t, newFakeEnv(t, idle), "steps:\n  - expect: {a: {processes: 1}}\n\n  - expect: {a: {processes: 2}}\n")
+	if want := "scenarios/x/fake.yaml:9: expect a: processes is 1, want 2\n"; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+// The budget of a step ends it, and says so without the scenario's timeout.
+func TestBudget(t *testing.T) {
+	before := engine.SetTimeFactor(1)
+	defer engine.SetTimeFactor(before)
+	// What comes before the await has all the time it needs.
+	env := hurried{newFakeEnv(t, idle)}
+	_, err := run(t, env, "steps:\n  - await: {a: {phase: Suspended, processes: 1}}\n")
+	if err == nil || !regexp.MustCompile(`; waited [0-9.ms]+\n`).MatchString(err.Error()) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// hurried has little time from the start of a runner on.
+type hurried struct{ *fakeEnv }
+
+func (h hurried) StartRunner(ctx context.Context, spec target.RunnerSpec) (target.Runner, error) {
+	engine.SetTimeFactor(0.001)
+	return h.fakeEnv.StartRunner(ctx, spec)
+}
+
+// The scenario's timeout ends it wherever it is, and is named.
+func TestTimeout(t *testing.T) {
+	_, err := run(t, newFakeEnv(t, idle), "timeout: 200ms\n"+head+"steps:\n  - await: {a: {phase: Suspended}}\n")
+	if err == nil || !strings.Contains(err.Error(), "then the scenario's timeout of 200ms is over") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// An await ends with the entry that makes it true, whatever is slow besides.
+func TestStillMet(t *testing.T) {
+	env := newFakeEnv(t, func(r *fakeRunner) {
+		r.say(running())
+		r.say(api.Status{Phase: api.PhaseTerminated, Source: api.SourceGlobal})
+		r.exit(0, "drained")
+		// What the task wrote may be read after its runner's end.
+		r.env.finish("late-1", "a")
+	})
+	_, err := run(t, env, `name: fake
+rows: [1]
+targets: [embedded]
+tasks: [{group: late}]
+runners: {a: {}}
+steps:
+  - await: {a: {exit: 0, phase: Terminated, source: global, finished: 1}}
+`)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// A mark and never look at the past; nothing is waited for.
+func TestNever(t *testing.T) {
+	script := func(r *fakeRunner) {
+		r.logs.add("starting")
+		r.say(running())
+		r.say(api.Status{Phase: api.PhaseDraining, Source: api.SourceGlobal, Target: api.DrainAndSuspend})
+		r.say(api.Status{Phase: api.PhaseSuspended, Source: api.SourceGlobal})
+		<-r.env.t.Context().Done()
+	}
+	tests := []struct {
+		never string
+		fails bool
+	}{
+		{"{that: {a: {phase: Draining}}}", true},
+		{"{that: {a: {phase: Draining, source: node}}}", false},
+		{"{that: {a: {phase: Terminated}}}", false},
+		{"{since: now, that: {a: {phase: Draining}}}", false},
+		{"{since: now, that: {a: {phase: Suspended}}}", true}, // as it was at the mark
+		{"{that: {a: {log: start}}}", true},                   // before the first status
+		{"{since: now, that: {a: {log: start}}}", false},
+		{"{that: {a: {exit: 0}}}", false},
+		{"{that: {a: {processes: 1}}}", true},
+		{"{that: {tasks: {left: 0}}}", false}, // nobody has looked
+		{"{that: {a: {live: false}}}", true},  // cannot be known
+	}
+	for _, tt := range tests {
+		t.Run(tt.never, func(t *testing.T) {
+			_, err := run(t, newFakeEnv(t, script), "steps:\n  - await: {a: {phase: Suspended, log: starting}}\n  - mark: now\n  - never: "+tt.never+"\n")
+			if (err != nil) != tt.fails {
+				t.Errorf("got %v, want error: %v", err, tt.fails)
+			}
+		})
+	}
+}
+
+// An interrupted scenario ends soon, with all that it started.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	env := newFakeEnv(t, func(r *fakeRunner) { r.say(running()); cancel() })
+	begun := time.Now()
+	err := engine.Run(ctx, env, parse(t, "steps:\n  - await: {a: {phase: Suspended}}\n"), history.New())
+	if err == nil || !strings.Contains(err.Error(), "context canceled") || time.Since(begun) > 10*time.Second {
+		t.Errorf("after %s: %v", time.Since(begun), err)
+	}
+}
+
+func TestNodeMaps(t *testing.T) {
+	s := parse(t, "name: x\nrows: [1]\ntargets: [embedded]\nrunners: {a: {}, b: {hostname: host}, c: {hostname: unset}}\nsteps: [{expect: {a: {processes: 1}}}]\n")
+	if diff := cmp.Diff([]string{"a", "host"}, engine.NodeMaps(s)); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,84 @@
+package history
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// Describe says in a line what a status says.
+func Describe(s *api.Status) string {
+	text := string(s.Phase)
+	if s.Target != api.Unset {
+		text += " to " + string(s.Target)
+	}
+	if s.Source != "" {
+		text += ", source " + string(s.Source)
+	}
+	if s.Effective != api.Unset {
+		text += ", effective " + string(s.Effective)
+	}
+	if s.Shadowed != nil {
+		text += fmt.Sprintf(", shadowed %s", s.Shadowed.Value)
+	}
+	text += fmt.Sprintf(", %d running, %d waiting", s.Tasks.Running, s.Tasks.Waiting)
+	for _, m := range []*api.MapStatus{s.Maps.Global, s.Maps.Node} {
+		if m != nil {
+			text += fmt.Sprintf(", %s@%s", m.Name, m.ResourceVersion)
+			if m.Problem != "" {
+				text += " (" + m.Problem + ")"
+			}
+		}
+	}
+	if s.Reason != "" {
+		text += "; " + s.Reason
+	}
+	return text
+}
+
+// Summary says in a few lines what is so now: the step under way, for how long,
+// and each runner's newest status.
+func (h *History) Summary() string {
+	var lines []string
+	entries := h.Entries()
+	h.View(func(f *Facts) {
+		if f.Step != nil {
+			since := time.Now()
+			for _, e := range slices.Backward(entries) {
+				if e.Step == f.Step {
+					since = e.Time
+					break
+				}
+			}
+			lines = append(lines, fmt.Sprintf("%s, since %s", f.Step.line(), time.Since(since).Round(time.Millisecond)))
+		}
+		for _, name := range slices.Sorted(maps.Keys(f.Runners)) {
+			lines = append(lines, fmt.Sprintf("runner %s: %s", name, f.Runners[name].Describe()))
+		}
+		started, finished := f.Counts("")
+		lines = append(lines, fmt.Sprintf("tasks: %d started, %d finished", started, finished))
+	})
+	return strings.Join(lines, "\n")
+}
+
+// Describe says in a line what is known of a runner.
+func (r *Runner) Describe() string {
+	var text string
+	switch {
+	case r.Processes == 0:
+		text = "never started"
+	case r.Status == nil:
+		text = "no status yet"
+	default:
+		text = Describe(r.Status)
+	}
+	if r.Exit != nil {
+		text += fmt.Sprintf("; exited with %d: %s", r.Exit.Code, cmp.Or(r.Exit.Message, "no message"))
+	}
+	return text
+}

@@ -1,0 +1,147 @@
+package fakegpu_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/studioml/studio-go-runner/fakegpu"
+)
+
+// damage is a state file that something is wrong with.
+type damage struct {
+	name   string
+	text   []byte
+	surely bool // it must not be taken; other damage may make a file that is valid
+}
+
+func damages(t *testing.T) []damage {
+	t.Helper()
+	dir := t.TempDir()
+	machine(t, dir, fakegpu.Spec{Profile: "T4", Count: 2})
+	good := read(t, dir)
+	machine(t, dir, fakegpu.Spec{Profile: "T4", Count: fakegpu.MaxGPUs})
+	full := string(read(t, dir))
+
+	var all []damage
+	add := func(name string, text string) { all = append(all, damage{name, []byte(text), true}) }
+	replaced := func(old, new string) string {
+		text := strings.Replace(string(good), old, new, 1)
+		if text == string(good) {
+			t.Fatalf("the state file has no %q", old)
+		}
+		return text
+	}
+	for n := 0; n < len(good); n += 7 {
+		add(fmt.Sprintf("cut at %d", n), string(good[:n]))
+	}
+	add("no last newline", strings.TrimSuffix(string(good), "\n"))
+	add("text after the end", string(good)+"gpu GPU-more\n")
+	add("65 GPUs", strings.Replace(full, "\nend\n", "\ngpu GPU-more\nname more\nend\n", 1))
+	add("the same UUID twice", uuidTwice(string(good)))
+	add("a long UUID", replaced("gpu GPU-", "gpu "+strings.Repeat("x", 96)))
+	add("a very long line", replaced("name ", "name "+strings.Repeat("x", 100_000)))
+	add("a file that is too large", strings.Repeat("driver 1\n", 40_000)+string(good))
+	add("an unknown key", replaced("serial ", "colour "))
+	add("no name", replaced("name Tesla T4\n", ""))
+	add("no driver", replaced("driver ", "nvml "))
+	add("a negative number", replaced("cuda ", "cuda -"))
+	add("a number that is too large", replaced("memory ", "memory 99999999999999999999"))
+	add("more memory used than there is", replaced("memory-used 0", "memory-used 18446744073709551615"))
+	add("more memory reserved than there is", replaced("memory-reserved ", "memory-reserved 9999999999"))
+	add("a bus of three digits", replaced("bus 1\n", "bus 256\n"))
+	add("a zero byte", replaced("name T", "name \x00"))
+	add("no space", replaced("bus 1", "bus"))
+	add("a GPU's line before the first GPU", "bus 1\n"+string(good))
+
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 150 {
+		text := bytes.Clone(good)
+		for range 1 + random.IntN(4) {
+			text[random.IntN(len(text))] = byte(random.Uint32())
+		}
+		all = append(all, damage{fmt.Sprintf("random bytes %d", i), text, false})
+	}
+	for i := range 50 {
+		text := make([]byte, random.IntN(2000))
+		for j := range text {
+			text[j] = byte(random.Uint32())
+		}
+		all = append(all, damage{fmt.Sprintf("noise %d", i), text, true})
+	}
+	return all
+}
+
+// uuidTwice gives the second GPU the UUID of the first.
+func uuidTwice(text string) string {
+	lines := strings.SplitAfter(text, "\n")
+	isGPU := func(line string) bool { return strings.HasPrefix(line, "gpu ") }
+	first := slices.IndexFunc(lines, isGPU)
+	second := first + 1 + slices.IndexFunc(lines[first+1:], isGPU)
+	lines[second] = lines[first]
+	return strings.Join(lines, "")
+}
+
+// TestDamagedState is about clients that have the library open and about new
+// ones. A further nvmlInit makes the library look at the file at once.
+func TestDamagedState(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv(fakegpu.EnvState, dir)
+	lib := nvml.New(nvml.WithLibraryPath(files.library))
+	for _, d := range damages(t) {
+		gpus := machine(t, dir, fakegpu.Spec{Profile: "T4", Count: 3, Seed: "before"})
+		if r := lib.Init(); r != nvml.SUCCESS {
+			t.Fatalf("%s: Init on the good state: %v", d.name, r)
+		}
+		put(t, dir, d.text)
+		if r := lib.Init(); r != nvml.SUCCESS {
+			t.Errorf("%s: Init again: %v", d.name, r)
+		} else {
+			lib.Shutdown()
+		}
+		kept := uuids(t, lib)
+		lib.Shutdown()
+
+		r := lib.Init()
+		if r == nvml.SUCCESS {
+			lib.Shutdown()
+		}
+		if r != nvml.ERROR_UNKNOWN && (d.surely || r != nvml.SUCCESS) {
+			t.Errorf("%s: Init of a new client: %v, want %v", d.name, r, nvml.ERROR_UNKNOWN)
+		}
+		if r == nvml.ERROR_UNKNOWN {
+			if diff := cmp.Diff(uuidsOf(gpus), kept); diff != "" {
+				t.Errorf("%s: the client has lost the last good state (-want +got):\n%s", d.name, diff)
+			}
+		}
+	}
+}
+
+func read(t *testing.T, dir string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// put replaces the state file as Create does.
+func put(t *testing.T, dir string, text []byte) {
+	t.Helper()
+	next := filepath.Join(dir, "next")
+	if err := os.WriteFile(next, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, filepath.Join(dir, "state")); err != nil {
+		t.Fatal(err)
+	}
+}
