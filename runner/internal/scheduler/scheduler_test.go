@@ -1,0 +1,340 @@
+package scheduler_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/gate"
+	"github.com/studioml/studio-go-runner/runner/internal/gpu"
+	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
+)
+
+// world is a scheduler between fakes that write down what is asked of them.
+type world struct {
+	*testing.T
+	gate      *gate.Gate
+	scheduler *scheduler.Scheduler
+	drainFile string
+	tasks     chan *api.Task // what the queue hands out
+
+	mu       sync.Mutex
+	log      []string
+	running  int
+	most     int
+	outcome  api.Outcome    // of attempts that are not stopped
+	hold     chan struct{}  // attempts last until it is closed
+	failures map[string]int // how often a call fails before it works
+	onBegin  func()         // called by Begin
+}
+
+func (w *world) note(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log = append(w.log, what)
+}
+
+func (w *world) fail(what string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failures[what] > 0 {
+		w.failures[what]--
+		return errors.New("not now")
+	}
+	return nil
+}
+
+func (w *world) noted() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.log)
+}
+
+// delivery is a fake delivery.
+type delivery struct {
+	*world
+	task *api.Task
+}
+
+func (d *delivery) Task() *api.Task { return d.task }
+func (d *delivery) Begin() (int, error) {
+	if d.onBegin != nil {
+		d.onBegin()
+	}
+	return 1, d.fail("begin")
+}
+func (d *delivery) end(how string) error {
+	if err := d.fail(how); err != nil {
+		return err
+	}
+	d.note(how + " " + d.task.ID)
+	return nil
+}
+func (d *delivery) Ack() error                 { return d.end("ack") }
+func (d *delivery) Release() error             { return d.end("release") }
+func (d *delivery) Retry(string) (bool, error) { return false, d.end("retry") }
+func (d *delivery) Bury(string) error          { panic("the scheduler buries nothing itself") }
+
+// Fetch implements queue.Queue.
+func (w *world) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.Delivery, error) {
+	for {
+		select {
+		case t := <-w.tasks:
+			if accept(t) {
+				return &delivery{w, t}, nil
+			}
+			w.note("refused " + t.ID)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Execute implements scheduler.Executor.
+func (w *world) Execute(a scheduler.Attempt) (api.Result, func() error, error) {
+	if err := w.fail("prepare"); err != nil {
+		return api.Result{}, nil, err
+	}
+	w.mu.Lock()
+	w.running++
+	w.most = max(w.most, w.running)
+	outcome := w.outcome
+	w.mu.Unlock()
+	w.note("run " + a.Task.ID)
+	select {
+	case <-w.hold:
+	case <-a.Terminate.Done():
+		outcome = api.Interrupted
+		w.note("terminate " + a.Task.ID)
+	case <-a.Kill.Done():
+		outcome = api.Interrupted
+		w.note("kill " + a.Task.ID)
+	}
+	w.mu.Lock()
+	w.running--
+	w.mu.Unlock()
+	return api.Result{Task: a.Task.ID, Attempt: a.Number, Outcome: outcome}, func() error {
+		if err := w.fail("store"); err != nil {
+			return err
+		}
+		w.note("store " + a.Task.ID)
+		return nil
+	}, nil
+}
+
+// play runs a scheduler with two slots and one GPU in a bubble of fake time.
+func play(t *testing.T, story func(*world)) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{
+			T: t, gate: gate.New(), drainFile: filepath.Join(dir, "draining"), tasks: make(chan *api.Task, 10),
+			outcome: api.Succeeded, hold: make(chan struct{}), failures: make(map[string]int),
+		}
+		w.scheduler = scheduler.New(2, w.gate, w, gpu.NewPool([]gpu.Device{{UUID: "GPU-1"}}), w, dir, slog.New(slog.DiscardHandler))
+		w.gate.Set(true)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.scheduler.Run(ctx) }()
+		story(w)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+		if s := w.gate.Snapshot(); !s.Idle {
+			t.Errorf("after the end: %+v, want idle", s)
+		}
+	})
+}
+
+func (w *world) want(log ...string) {
+	w.Helper()
+	synctest.Wait()
+	if got := w.noted(); !slices.Equal(got, log) {
+		w.Errorf("log %q, want %q", got, log)
+	}
+}
+
+func cpu(id string) *api.Task { return &api.Task{ID: id, Command: "x"} }
+func onGPU(id string) *api.Task {
+	return &api.Task{ID: id, Command: "x", Resources: api.Resources{GPUs: 1}}
+}
+
+func TestATaskIsStoredAndThenAcknowledged(t *testing.T) {
+	play(t, func(w *world) {
+		close(w.hold)
+		w.tasks <- cpu("a")
+		w.want("run a", "store a", "ack a")
+		if c := w.gate.Snapshot().Counts; c.Started != 1 || c.Succeeded != 1 {
+			w.Errorf("counts %+v", c)
+		}
+	})
+}
+
+func TestStoringAndSettlingAreTriedUntilTheyWork(t *testing.T) {
+	play(t, func(w *world) {
+		close(w.hold)
+		w.failures["store"], w.failures["ack"] = 3, 3
+		w.tasks <- cpu("a")
+		synctest.Wait()
+		if s := w.gate.Snapshot(); s.Idle || s.Counts.Running != 1 {
+			w.Errorf("before the result is stored: %+v, want one running", s.Counts)
+		}
+		time.Sleep(time.Minute)
+		w.want("run a", "store a", "ack a")
+	})
+}
+
+func TestAFailedAttemptIsRetried(t *testing.T) {
+	for _, outcome := range []api.Outcome{api.Failed, api.TimedOut} {
+		play(t, func(w *world) {
+			close(w.hold)
+			w.outcome = outcome
+			w.tasks <- cpu("a")
+			w.want("run a", "store a", "retry a")
+		})
+	}
+}
+
+func TestNoMoreTasksThanSlots(t *testing.T) {
+	play(t, func(w *world) {
+		for _, id := range []string{"a", "b", "c"} {
+			w.tasks <- cpu(id)
+		}
+		synctest.Wait()
+		if w.running != 2 || len(w.tasks) != 1 {
+			w.Errorf("%d run and %d wait, want 2 and 1", w.running, len(w.tasks))
+		}
+		close(w.hold)
+		synctest.Wait()
+		if w.most != 2 {
+			w.Errorf("%d ran at the same time, want 2", w.most)
+		}
+	})
+}
+
+// catalogue: row 46
+func TestATaskThatWaitsForAGPUIsGivenBackWhenTheGateCloses(t *testing.T) {
+	play(t, func(w *world) {
+		w.tasks <- onGPU("first")
+		w.want("run first")
+		w.tasks <- onGPU("second")
+		synctest.Wait()
+		if c := w.gate.Snapshot().Counts; c.Waiting != 1 {
+			w.Errorf("counts %+v, want one waiting", c)
+		}
+		w.gate.Set(false)
+		w.want("run first", "release second")
+		if c := w.gate.Snapshot().Counts; c.Waiting != 0 || c.Running != 1 || c.Requeued != 1 {
+			w.Errorf("counts %+v, want one running, one requeued", c)
+		}
+		close(w.hold)
+	})
+}
+
+func TestTheLastLookAtTheGateIsAfterBegin(t *testing.T) {
+	play(t, func(w *world) {
+		w.onBegin = func() { w.gate.Set(false) }
+		w.tasks <- onGPU("a")
+		w.want("release a")
+		if c := w.gate.Snapshot().Counts; c.Started != 0 {
+			w.Errorf("counts %+v, want none started", c)
+		}
+		// The GPU must be free again.
+		w.onBegin = nil
+		w.gate.Set(true)
+		w.tasks <- onGPU("b")
+		w.want("release a", "run b")
+		close(w.hold)
+	})
+}
+
+func TestAClosedGateFetchesNothing(t *testing.T) {
+	play(t, func(w *world) {
+		synctest.Wait() // the fetch is under way
+		w.gate.Set(false)
+		synctest.Wait()
+		w.tasks <- cpu("a")
+		w.want()
+		if s := w.gate.Snapshot(); !s.Idle {
+			w.Errorf("%+v, want idle", s)
+		}
+		<-w.tasks
+	})
+}
+
+func TestATaskThatNeverFitsIsLeftToOthers(t *testing.T) {
+	play(t, func(w *world) {
+		w.tasks <- &api.Task{ID: "big", Command: "x", Resources: api.Resources{GPUs: 2}}
+		w.want("refused big")
+	})
+}
+
+func TestStopReachesTheTasksThatRun(t *testing.T) {
+	for how, want := range map[lifecycle.Stop]string{lifecycle.Terminate: "terminate a", lifecycle.Kill: "kill a"} {
+		play(t, func(w *world) {
+			w.tasks <- cpu("a")
+			w.want("run a")
+			w.scheduler.Stop(lifecycle.LeaveAlone)
+			w.want("run a")
+			w.scheduler.Stop(how)
+			w.want("run a", want, "store a", "release a")
+		})
+	}
+}
+
+func TestAnAttemptThatCannotBePreparedIsGivenBackAndNotTakenAgainAtOnce(t *testing.T) {
+	play(t, func(w *world) {
+		close(w.hold)
+		w.failures["prepare"] = 1
+		w.tasks <- onGPU("a")
+		w.want("release a")
+		w.gate.Set(false)
+		w.gate.Set(true)
+		w.tasks <- onGPU("b")
+		w.want("release a", "run b", "store b", "ack b") // by the other slot
+		w.failures["prepare"] = 1
+		w.tasks <- onGPU("c")
+		w.want("release a", "run b", "store b", "ack b", "release c")
+		w.tasks <- onGPU("d") // both slots pause
+		w.want("release a", "run b", "store b", "ack b", "release c")
+		time.Sleep(2 * time.Second)
+		w.want("release a", "run b", "store b", "ack b", "release c", "run d", "store d", "ack d")
+	})
+}
+
+func TestTheEndOfTheProcessKillsWhatRuns(t *testing.T) {
+	var w *world
+	play(t, func(story *world) {
+		w = story
+		w.tasks <- cpu("a")
+		w.want("run a")
+	})
+	if got := w.noted(); !slices.Contains(got, "kill a") {
+		t.Errorf("log %q, want a kill", got)
+	}
+}
+
+func TestTheDrainFile(t *testing.T) {
+	play(t, func(w *world) {
+		exists := func() bool {
+			_, err := os.Stat(w.drainFile)
+			return err == nil
+		}
+		for _, draining := range []bool{true, true, false, false, true} {
+			w.scheduler.SetDraining(draining)
+			if exists() != draining {
+				w.Errorf("draining %v: the file exists: %v", draining, exists())
+			}
+		}
+	})
+}
