@@ -39,6 +39,7 @@ help: ## List the targets and their variables
 
 .PHONY: tools
 tools:
+	@command -v go >/dev/null || { echo "Go is missing; install the version that go.mod names, or a newer one"; exit 1; }
 	@command -v gcc >/dev/null || { echo "gcc is missing; install it: apt-get install gcc libc6-dev"; exit 1; }
 	@command -v flock >/dev/null || { echo "flock is missing; install it: apt-get install util-linux"; exit 1; }
 
