@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -115,17 +116,14 @@ func (d *demo) account(ctx context.Context, t *table) error {
 		return err
 	}
 	d.mu.Lock()
-	submitted := d.submitted
+	submitted, exits := d.submitted, maps.Clone(d.exits)
+	d.mu.Unlock()
 	for _, name := range names {
-		exit := d.exits[name]
+		exit := exits[name]
 		t.say(fmt.Sprintf("%s: exit code %d, %q", name, exit.Code, exit.Message))
 		if exit.Code != api.ExitDrained {
-			err = fmt.Errorf("%s ended with exit code %d", name, exit.Code)
+			return fmt.Errorf("%s ended with exit code %d", name, exit.Code)
 		}
-	}
-	d.mu.Unlock()
-	if err != nil {
-		return err
 	}
 	finished, left := len(contents.Finished), len(contents.Ready)+len(contents.Claimed)
 	t.say(fmt.Sprintf("\nTasks: %d submitted = %d finished + %d still in the queue + %d given up.",

@@ -29,7 +29,8 @@ func newTable(d *demo) *table {
 	return &table{demo: d, tty: term.IsTerminal(int(os.Stdout.Fd())), shown: make(map[string]string)}
 }
 
-// say prints text above the table, after what is so until now.
+// say prints text above the table, after what is so until now. It must be
+// called without the demo's lock.
 func (t *table) say(text string) {
 	t.demo.mu.Lock()
 	rows := t.demo.rows()
