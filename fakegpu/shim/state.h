@@ -1,4 +1,4 @@
-/* The state of the fake GPUs: read from a directory, the same for every
+/* The state of the fake machine: read from a directory, the same for every
  * function of the library. */
 #ifndef FAKEGPU_STATE_H
 #define FAKEGPU_STATE_H
@@ -6,47 +6,148 @@
 #define NVML_NO_UNVERSIONED_FUNC_DEFS /* declare old versions under their own names */
 #include <nvml.h>
 
-#define EXPORT __attribute__((visibility("default")))
+enum { MAX_GPUS = 64, MAX_PROCESSES = 32, MAX_MIGS = 7, MAX_FAULTS = 32, MAX_LINKS = 18, TEXT = 96 };
 
-enum { MAX_DEVICES = 64, TEXT = 96 };
+/* The numbers that the state file has for a GPU; N(key, largest value). The
+ * README says what they mean. */
+#define PERCENT 100
+#define FLAG 1
+#define SMALL 0xffffffffULL
+#define LARGE 0xffffffffffffffffULL
+#define NUMBERS(N)                                                                                                              \
+    N(brand, SMALL) N(architecture, SMALL) N(cc_major, SMALL) N(cc_minor, SMALL) N(bus, 0xff) N(minor, SMALL)                   \
+    N(pci_device, SMALL) N(pci_subsystem, SMALL) N(numa, 63) N(pcie_switch, SMALL) N(module, SMALL)                                  \
+    N(cores, SMALL) N(bus_width, SMALL) N(sms, SMALL)                                                                           \
+    N(memory, LARGE) N(memory_used, LARGE) N(memory_reserved, LARGE) N(bar1, LARGE) N(bar1_used, LARGE)                         \
+    N(utilization_gpu, PERCENT) N(utilization_memory, PERCENT) N(utilization_encoder, PERCENT)                                  \
+    N(utilization_decoder, PERCENT) N(utilization_jpeg, PERCENT) N(utilization_ofa, PERCENT)                                    \
+    N(temperature, SMALL) N(temperature_memory, SMALL) N(temperature_slowdown, SMALL) N(temperature_shutdown, SMALL)            \
+    N(temperature_max, SMALL) N(fans, 16) N(fan_speed, PERCENT)                                                                 \
+    N(power, SMALL) N(power_limit, SMALL) N(power_default, SMALL) N(power_min, SMALL) N(power_max, SMALL)                       \
+    N(energy, LARGE) N(pstate, 15)                                                                                              \
+    N(clock_graphics, SMALL) N(clock_sm, SMALL) N(clock_memory, SMALL) N(clock_video, SMALL)                                    \
+    N(max_clock_graphics, SMALL) N(max_clock_sm, SMALL) N(max_clock_memory, SMALL) N(max_clock_video, SMALL)                    \
+    N(clock_reasons, LARGE)                                                                                                     \
+    N(pcie_gen, 6) N(pcie_gen_max, 6) N(pcie_width, 32) N(pcie_width_max, 32) N(pcie_tx, SMALL) N(pcie_rx, SMALL)               \
+    N(pcie_replays, SMALL) N(persistence, FLAG) N(compute_mode, 3) N(ecc, FLAG)                                                 \
+    N(ecc_dram_corrected_volatile, LARGE) N(ecc_dram_uncorrected_volatile, LARGE)                                               \
+    N(ecc_dram_corrected_aggregate, LARGE) N(ecc_dram_uncorrected_aggregate, LARGE)                                             \
+    N(ecc_sram_corrected_volatile, LARGE) N(ecc_sram_uncorrected_volatile, LARGE)                                               \
+    N(ecc_sram_corrected_aggregate, LARGE) N(ecc_sram_uncorrected_aggregate, LARGE)                                             \
+    N(remap_corrected, SMALL) N(remap_uncorrected, SMALL) N(remap_pending, FLAG) N(remap_failed, FLAG)                          \
+    N(retired_single, 64) N(retired_double, 64) N(retired_pending, FLAG) N(lost, FLAG)                                          \
+    N(nvlinks, MAX_LINKS) N(nvlink_version, SMALL) N(mig_mode, FLAG) N(mig_max, MAX_MIGS)
 
-/* A GPU as the state file has it. */
-struct device {
-    char uuid[TEXT];
+struct process {
+    unsigned int pid;
+    enum { COMPUTE, GRAPHICS, MPS } type;
+    unsigned long long memory; /* bytes */
+    unsigned int sm;           /* percent */
     char name[TEXT];
-    char serial[TEXT];
-    unsigned int brand, architecture, cc_major, cc_minor;
-    unsigned long long memory, memory_used, memory_reserved; /* bytes */
-    unsigned int bus, pci_device, pci_subsystem;
-    unsigned int temperature;          /* degrees Celsius */
-    unsigned int power;                /* milliwatts */
-    unsigned int ecc;                  /* whether the model has ECC memory */
-    unsigned int index;                /* place in the file, which is NVML's order */
 };
 
-/* What holds for the machine. */
+/* A MIG device: one compute instance of a GPU instance. */
+struct mig {
+    char uuid[TEXT];
+    unsigned int gi, ci;
+    unsigned int slices, compute_slices, sms;
+    unsigned long long memory; /* bytes */
+};
+
+struct gpu {
+    char uuid[TEXT], name[TEXT], serial[TEXT], vbios[TEXT], part_number[TEXT];
+    unsigned int index; /* place in the file, which is NVML's order */
+#define FIELD(key, largest) unsigned long long key;
+    NUMBERS(FIELD)
+#undef FIELD
+    unsigned int process_count, mig_count;
+    struct process processes[MAX_PROCESSES];
+    struct mig migs[MAX_MIGS];
+};
+
+/* What a handle stands for: a GPU, or one of its MIG devices. */
+struct device {
+    const struct gpu *gpu;
+    const struct mig *mig; /* NULL for the whole GPU */
+};
+
+/* A fault makes a function answer late, or wrong, or both. */
+struct fault {
+    char function[TEXT]; /* "*" for all */
+    int gpu;             /* index of the only GPU it is about; -1 for all calls */
+    unsigned int code, hang;
+};
+
 struct machine {
     char driver[TEXT], nvml[TEXT];
-    int cuda;
-    unsigned int count;
+    unsigned int cuda, init; /* init is what nvmlInit answers */
+    unsigned int gpu_count, fault_count;
+    struct fault faults[MAX_FAULTS];
+    struct gpu gpus[MAX_GPUS];
 };
 
-/* Every function below takes the newest state, at most a millisecond old. */
+/* state_parse reads the text of a state file, which it changes; it returns
+ * whether the text was good. */
+int state_parse(char *text, struct machine *m);
 
-/* state_init counts a nvmlInit, state_shutdown takes one off. */
-nvmlReturn_t state_init(void);
-nvmlReturn_t state_shutdown(void);
+/* A call holds the lock of the library from its beginning to its end; what it
+ * points to is valid until then, or until call_sleep. */
+struct call {
+    const char *function;
+    const char *uuid; /* for the trace; NULL if the call is not about a GPU */
+    struct device device;
+};
 
-/* state_machine copies what holds for the machine. */
-nvmlReturn_t state_machine(struct machine *m);
+/* call_begin starts a call that is about a GPU or, without a handle, about the
+ * machine. Another answer than NVML_SUCCESS is that of the function; call_end
+ * must follow in any case, and returns the answer. */
+nvmlReturn_t call_begin(struct call *c, const char *function, const nvmlDevice_t *handle);
+nvmlReturn_t call_init(struct call *c, const char *function);
+nvmlReturn_t call_shutdown(struct call *c, const char *function);
+nvmlReturn_t call_end(struct call *c, nvmlReturn_t answer);
 
-/* state_device copies the GPU behind a handle. */
-nvmlReturn_t state_device(nvmlDevice_t handle, struct device *d);
+/* The rest is for the models, which run inside of a call. */
 
-/* state_find gives the handle of the first GPU that matches. */
-nvmlReturn_t state_find(int (*matches)(const struct device *, const void *), const void *wanted, nvmlDevice_t *handle);
+/* state_machine returns the newest state, at most a millisecond old. */
+const struct machine *state_machine(void);
 
-/* copy_text gives a text to a caller's buffer, as NVML does. */
-nvmlReturn_t copy_text(char *to, unsigned int length, const char *from);
+/* state_path names a file of the state directory. */
+void state_path(const char *file, char *path, unsigned long size);
+
+/* state_sleep lets other calls in for some milliseconds. Everything that was
+ * read before is void then. */
+nvmlReturn_t state_sleep(unsigned int milliseconds);
+
+/* handle_for returns the handle of a UUID, the same for as long as the process
+ * lives, whatever becomes of the GPU. It returns NULL if there are too many. */
+struct nvmlDevice_st *handle_for(const char *uuid);
+
+/* handle_device finds what a handle stands for now. */
+nvmlReturn_t handle_device(struct nvmlDevice_st *handle, struct device *d);
+
+/* How the models check what they are given. */
+#define NEED(good) do { if (!(good)) return NVML_ERROR_INVALID_ARGUMENT; } while (0)
+#define SUPPORT(has) do { if (!(has)) return NVML_ERROR_NOT_SUPPORTED; } while (0)
+#define VERSION(pointer, expected) do { if ((pointer)->version != (expected)) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH; } while (0)
+
+/* GETTER models a function that returns one value of a GPU, g. */
+#define GETTER(function, type, has, value)                       \
+    nvmlReturn_t model_##function(const struct gpu *g, type *out) { \
+        NEED(out);                                               \
+        SUPPORT(has);                                            \
+        *out = (type)(value);                                    \
+        return NVML_SUCCESS;                                     \
+    }
+
+/* give_text gives a text to a caller's buffer, and give_count says how a list
+ * goes on, both as NVML does. */
+nvmlReturn_t give_text(char *to, unsigned int length, const char *from);
+nvmlReturn_t give_count(unsigned int *count, const void *list, unsigned int have);
+
+/* now_us is the time in microseconds since 1970, which is what NVML's
+ * timestamps are. */
+unsigned long long now_us(void);
+
+#include "models.gen.h"
 
 #endif

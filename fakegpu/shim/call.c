@@ -1,0 +1,257 @@
+/* What all functions of the library have in common: the lock, the newest state,
+ * handles, faults, the trace. */
+#define _GNU_SOURCE
+#include "state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A handle stands for a UUID for as long as the process lives, whatever happens
+ * to the GPU. So there are more of them than GPUs. */
+struct nvmlDevice_st {
+    char uuid[TEXT];
+    unsigned int place; /* where the GPU was last */
+};
+enum { MAX_HANDLES = 2048, MAX_FILE = 1024 * 1024 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned int initialized;        /* how many nvmlInit were not taken back */
+static char directory[PATH_MAX];        /* the state directory; empty for none */
+static char trace[PATH_MAX];            /* where calls are logged; empty for nowhere */
+static struct machine machines[2];      /* the state in force, and the parser's work space */
+static struct machine *now = machines;
+static int readable;                    /* whether now was ever read from the directory */
+static struct stat seen;                /* the file that was read last */
+static struct timespec looked;          /* when the file was looked at last */
+static struct nvmlDevice_st handles[MAX_HANDLES];
+static unsigned int handle_count;
+
+static void take(void) { pthread_mutex_lock(&lock); }
+static void give(void) { pthread_mutex_unlock(&lock); }
+
+/* A child of fork has one thread and must not find the lock taken by another. */
+__attribute__((constructor)) static void survive_fork(void) { pthread_atfork(take, give, give); }
+
+void state_path(const char *file, char *path, unsigned long size) {
+    if (!directory[0] || (size_t)snprintf(path, size, "%s/%s", directory, file) >= size) path[0] = 0;
+}
+
+/* load reads the state file. One that is missing or damaged changes nothing:
+ * the last good state stays. */
+static void load(const char *path, const struct stat *found) {
+    static char content[MAX_FILE + 1];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    size_t length = 0;
+    for (;;) {
+        ssize_t n = read(fd, content + length, MAX_FILE - length);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        length += (size_t)n;
+    }
+    close(fd);
+    content[length] = 0;
+    seen = *found; /* a damaged file is not read again before it changes */
+    struct machine *next = now == machines ? machines + 1 : machines;
+    if (length < MAX_FILE && strlen(content) == length && state_parse(content, next)) {
+        now = next;
+        readable = 1;
+    }
+}
+
+/* refresh looks for a newer file, at most once a millisecond: the file is
+ * replaced, never rewritten, and its writers see to it that its time grows. */
+static void refresh(int at_once) {
+    char path[PATH_MAX];
+    struct timespec t;
+    struct stat found;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    long long passed = (t.tv_sec - looked.tv_sec) * 1000000000LL + t.tv_nsec - looked.tv_nsec;
+    if (!at_once && passed < 1000000) return;
+    looked = t;
+    state_path("state", path, sizeof path);
+    if (!path[0] || stat(path, &found)) return;
+    if (at_once || found.st_ino != seen.st_ino || found.st_size != seen.st_size ||
+        found.st_mtim.tv_sec != seen.st_mtim.tv_sec || found.st_mtim.tv_nsec != seen.st_mtim.tv_nsec)
+        load(path, &found);
+}
+
+const struct machine *state_machine(void) { return now; }
+
+struct nvmlDevice_st *handle_for(const char *uuid) {
+    for (unsigned int i = 0; i < handle_count; i++)
+        if (!strcmp(handles[i].uuid, uuid)) return &handles[i];
+    if (handle_count == MAX_HANDLES) return NULL;
+    strcpy(handles[handle_count].uuid, uuid); /* the same size */
+    return &handles[handle_count++];
+}
+
+static int stands_for(const char *uuid, const struct gpu *g, struct device *d) {
+    d->gpu = g;
+    d->mig = NULL;
+    if (!strcmp(g->uuid, uuid)) return 1;
+    for (unsigned int i = 0; i < g->mig_count; i++) {
+        d->mig = &g->migs[i];
+        if (!strcmp(d->mig->uuid, uuid)) return 1;
+    }
+    return 0;
+}
+
+nvmlReturn_t handle_device(struct nvmlDevice_st *handle, struct device *d) {
+    if ((uintptr_t)handle < (uintptr_t)handles || (uintptr_t)handle >= (uintptr_t)(handles + handle_count) ||
+        ((uintptr_t)handle - (uintptr_t)handles) % sizeof *handle)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    for (unsigned int tried = 0; tried < now->gpu_count; tried++) {
+        unsigned int place = (handle->place + tried) % now->gpu_count;
+        if (!stands_for(handle->uuid, &now->gpus[place], d)) continue;
+        handle->place = place;
+        return d->gpu->lost ? NVML_ERROR_GPU_IS_LOST : NVML_SUCCESS;
+    }
+    return NVML_ERROR_GPU_IS_LOST; /* it was taken away */
+}
+
+static void sleep_for(unsigned int milliseconds) {
+    struct timespec t = {milliseconds / 1000, (long)(milliseconds % 1000) * 1000000};
+    while (nanosleep(&t, &t) && errno == EINTR) {
+    }
+}
+
+/* sleep_open sleeps with the lock given back, and comes back with the newest state. */
+static void sleep_open(unsigned int milliseconds) {
+    give();
+    sleep_for(milliseconds);
+    take();
+    refresh(0);
+}
+
+nvmlReturn_t state_sleep(unsigned int milliseconds) {
+    sleep_open(milliseconds);
+    return initialized ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
+}
+
+/* suffer lets the call suffer the fault that is meant for it, if there is one,
+ * and returns the answer that it must give. */
+static nvmlReturn_t suffer(const char *function, const struct device *d, int all) {
+    for (unsigned int i = 0; i < now->fault_count; i++) {
+        const struct fault f = now->faults[i];
+        if (f.gpu >= 0 && (!d->gpu || d->gpu->index != (unsigned int)f.gpu)) continue;
+        if (strcmp(f.function, function) && (!all || strcmp(f.function, "*"))) continue;
+        if (f.hang) sleep_open(f.hang);
+        return (nvmlReturn_t)f.code;
+    }
+    return NVML_SUCCESS;
+}
+
+static void begin(struct call *c, const char *function) {
+    memset(c, 0, sizeof *c);
+    c->function = function;
+    take();
+}
+
+nvmlReturn_t call_begin(struct call *c, const char *function, const nvmlDevice_t *handle) {
+    begin(c, function);
+    if (!initialized) return NVML_ERROR_UNINITIALIZED;
+    refresh(0);
+    nvmlReturn_t found = NVML_SUCCESS, answer = NVML_SUCCESS;
+    if (handle) {
+        found = handle_device(handle->handle, &c->device);
+        if (found != NVML_ERROR_INVALID_ARGUMENT) c->uuid = handle->handle->uuid;
+    }
+    if (now->fault_count) {
+        answer = suffer(function, &c->device, 1);
+        if (!initialized) return NVML_ERROR_UNINITIALIZED;
+        if (handle) found = handle_device(handle->handle, &c->device); /* the state may be a newer one */
+    }
+    return answer ? answer : found;
+}
+
+static void path_from(const char *variable, char *path) {
+    const char *value = getenv(variable);
+    if (!value) value = "";
+    size_t length = strlen(value);
+    if (length >= PATH_MAX) length = 0;
+    memcpy(path, value, length);
+    path[length] = 0;
+}
+
+
+nvmlReturn_t call_init(struct call *c, const char *function) {
+    static const struct device none;
+    char path[PATH_MAX];
+    begin(c, function);
+    if (initialized == 0) {
+        readable = 0;
+        path_from("FAKEGPU_STATE", directory);
+        path_from("FAKEGPU_TRACE", trace);
+    }
+    refresh(1);
+    state_path("state", path, sizeof path);
+    if (!path[0] || (!readable && access(path, F_OK))) return NVML_ERROR_DRIVER_NOT_LOADED;
+    if (!readable) return NVML_ERROR_UNKNOWN;
+    nvmlReturn_t answer = suffer(function, &none, 0);
+    if (answer == NVML_SUCCESS) answer = (nvmlReturn_t)now->init;
+    if (answer == NVML_SUCCESS) initialized++;
+    return answer;
+}
+
+nvmlReturn_t call_shutdown(struct call *c, const char *function) {
+    begin(c, function);
+    if (!initialized) return NVML_ERROR_UNINITIALIZED;
+    initialized--;
+    return NVML_SUCCESS;
+}
+
+/* log_call appends a line to the trace. The file is opened each time, because a
+ * client may close or reuse descriptors that it did not open. */
+static void log_call(const struct call *c, nvmlReturn_t answer) {
+    char line[256];
+    struct timespec t;
+    struct tm parts;
+    clock_gettime(CLOCK_REALTIME, &t);
+    gmtime_r(&t.tv_sec, &parts);
+    size_t length = strftime(line, sizeof line, "%FT%T", &parts);
+    length += (size_t)snprintf(line + length, sizeof line - length, ".%06ldZ %d %s(%s) = %d\n", t.tv_nsec / 1000, (int)getpid(),
+                               c->function, c->uuid ? c->uuid : "", (int)answer);
+    int before = errno, fd = open(trace, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    if (fd >= 0) {
+        ssize_t written = write(fd, line, length);
+        (void)written; /* the trace must not disturb the client */
+        close(fd);
+    }
+    errno = before;
+}
+
+nvmlReturn_t call_end(struct call *c, nvmlReturn_t answer) {
+    if (trace[0]) log_call(c, answer);
+    give();
+    return answer;
+}
+
+nvmlReturn_t give_text(char *to, unsigned int length, const char *from) {
+    NEED(to);
+    if (length <= strlen(from)) return NVML_ERROR_INSUFFICIENT_SIZE;
+    strcpy(to, from);
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t give_count(unsigned int *count, const void *list, unsigned int have) {
+    NEED(count);
+    unsigned int room = list ? *count : 0;
+    *count = have;
+    return room < have ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
+}
+
+unsigned long long now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (unsigned long long)t.tv_sec * 1000000 + (unsigned long long)t.tv_nsec / 1000;
+}

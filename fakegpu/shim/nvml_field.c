@@ -1,0 +1,67 @@
+/* Values by number: the same state once more, for those who ask for many at a
+ * time. */
+#include "state.h"
+
+/* field finds a value. The ECC counters of the header are by location; the
+ * model has device memory (DRAM) and, as its SRAM, the L2 cache. */
+static nvmlReturn_t field(const struct gpu *g, unsigned int id, unsigned int scope, unsigned long long *value) {
+#define VALUE(field, has, what) case field: SUPPORT(has); *value = (what); return NVML_SUCCESS;
+#define ECC(field, what) VALUE(field, g->ecc, what)
+#define REMAP(field, what) VALUE(field, g->ecc && g->architecture >= NVML_DEVICE_ARCH_AMPERE, what)
+#define RETIRE(field, what) VALUE(field, g->ecc && g->architecture < NVML_DEVICE_ARCH_AMPERE, what)
+    switch (id) {
+    ECC(NVML_FI_DEV_ECC_CURRENT, 1)
+    ECC(NVML_FI_DEV_ECC_PENDING, 1)
+    ECC(NVML_FI_DEV_ECC_SBE_VOL_TOTAL, g->ecc_dram_corrected_volatile + g->ecc_sram_corrected_volatile)
+    ECC(NVML_FI_DEV_ECC_DBE_VOL_TOTAL, g->ecc_dram_uncorrected_volatile + g->ecc_sram_uncorrected_volatile)
+    ECC(NVML_FI_DEV_ECC_SBE_AGG_TOTAL, g->ecc_dram_corrected_aggregate + g->ecc_sram_corrected_aggregate)
+    ECC(NVML_FI_DEV_ECC_DBE_AGG_TOTAL, g->ecc_dram_uncorrected_aggregate + g->ecc_sram_uncorrected_aggregate)
+    ECC(NVML_FI_DEV_ECC_SBE_VOL_L2, g->ecc_sram_corrected_volatile)
+    ECC(NVML_FI_DEV_ECC_DBE_VOL_L2, g->ecc_sram_uncorrected_volatile)
+    ECC(NVML_FI_DEV_ECC_SBE_VOL_DEV, g->ecc_dram_corrected_volatile)
+    ECC(NVML_FI_DEV_ECC_DBE_VOL_DEV, g->ecc_dram_uncorrected_volatile)
+    ECC(NVML_FI_DEV_ECC_SBE_AGG_L2, g->ecc_sram_corrected_aggregate)
+    ECC(NVML_FI_DEV_ECC_DBE_AGG_L2, g->ecc_sram_uncorrected_aggregate)
+    ECC(NVML_FI_DEV_ECC_SBE_AGG_DEV, g->ecc_dram_corrected_aggregate)
+    ECC(NVML_FI_DEV_ECC_DBE_AGG_DEV, g->ecc_dram_uncorrected_aggregate)
+    RETIRE(NVML_FI_DEV_RETIRED_SBE, g->retired_single)
+    RETIRE(NVML_FI_DEV_RETIRED_DBE, g->retired_double)
+    RETIRE(NVML_FI_DEV_RETIRED_PENDING, g->retired_pending)
+    REMAP(NVML_FI_DEV_REMAPPED_COR, g->remap_corrected)
+    REMAP(NVML_FI_DEV_REMAPPED_UNC, g->remap_uncorrected)
+    REMAP(NVML_FI_DEV_REMAPPED_PENDING, g->remap_pending)
+    REMAP(NVML_FI_DEV_REMAPPED_FAILURE, g->remap_failed)
+    VALUE(NVML_FI_DEV_MEMORY_TEMP, g->temperature_memory, g->temperature_memory)
+    VALUE(NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, g->architecture >= NVML_DEVICE_ARCH_VOLTA, g->energy)
+    VALUE(NVML_FI_DEV_ENERGY, g->architecture >= NVML_DEVICE_ARCH_VOLTA, g->energy)
+    VALUE(NVML_FI_DEV_POWER_AVERAGE, g->power, g->power)
+    VALUE(NVML_FI_DEV_POWER_INSTANT, g->power, g->power)
+    VALUE(NVML_FI_DEV_POWER_MIN_LIMIT, g->power_max, g->power_min)
+    VALUE(NVML_FI_DEV_POWER_MAX_LIMIT, g->power_max, g->power_max)
+    VALUE(NVML_FI_DEV_POWER_DEFAULT_LIMIT, g->power_default, g->power_default)
+    VALUE(NVML_FI_DEV_POWER_CURRENT_LIMIT, g->power_limit, g->power_limit)
+    VALUE(NVML_FI_DEV_POWER_REQUESTED_LIMIT, g->power_limit, g->power_limit)
+    VALUE(NVML_FI_DEV_PCIE_REPLAY_COUNTER, 1, g->pcie_replays)
+    VALUE(NVML_FI_DEV_NVLINK_LINK_COUNT, g->nvlinks, g->nvlinks)
+    VALUE(NVML_FI_DEV_NVLINK_GET_STATE, scope < g->nvlinks, NVML_FEATURE_ENABLED)
+    VALUE(NVML_FI_DEV_NVLINK_GET_VERSION, scope < g->nvlinks, g->nvlink_version)
+    VALUE(NVML_FI_DEV_NVSWITCH_CONNECTED_LINK_COUNT, g->nvlinks, g->nvlinks)
+    VALUE(NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, 1,
+          g->remap_pending || g->remap_failed ? NVML_GPU_RECOVERY_ACTION_DRAIN_AND_RESET : NVML_GPU_RECOVERY_ACTION_NONE)
+    default: return NVML_ERROR_NOT_SUPPORTED;
+    }
+}
+
+nvmlReturn_t model_nvmlDeviceGetFieldValues(const struct gpu *g, int count, nvmlFieldValue_t *values) {
+    NEED(values && count > 0);
+    long long now = (long long)now_us();
+    for (nvmlFieldValue_t *v = values; v < values + count; v++) {
+        unsigned long long value = 0;
+        v->timestamp = now;
+        v->latencyUsec = 0;
+        v->valueType = NVML_VALUE_TYPE_UNSIGNED_LONG_LONG;
+        v->nvmlReturn = field(g, v->fieldId, v->scopeId, &value);
+        v->value.ullVal = value;
+    }
+    return NVML_SUCCESS;
+}
