@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,9 +16,16 @@ import (
 
 // built are the files that TestMain makes from the C code.
 type built struct {
-	library, client                   string
-	sanitizedLibrary, sanitizedClient string // empty where this machine has no sanitizers
-	header                            string // directory of nvml.h
+	library, client string
+	header          string // directory of nvml.h
+	variants        map[string]variant
+}
+
+// variant is the library with its client, as it is, with sanitizers, or run by
+// a checker.
+type variant struct {
+	library, client string
+	checker         []string
 }
 
 var files built
@@ -37,55 +45,60 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// build compiles the library and the client, with and without sanitizers, all
-// at the same time.
+// sanitizers are the ways to compile C code that finds its own mistakes.
+var sanitizers = map[string][]string{
+	"plain":   nil,
+	"address": {"-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"},
+	"thread":  {"-g", "-fsanitize=thread"},
+}
+
+// build compiles the library and the client in all variants, all at the same
+// time.
 func build(dir string) (built, error) {
 	header, err := output("go", "list", "-m", "-f", "{{.Dir}}", "github.com/NVIDIA/go-nvml")
 	if err != nil {
 		return built{}, err
 	}
-	b := built{
-		library: filepath.Join(dir, "libnvidia-ml.so.1"), client: filepath.Join(dir, "client"),
-		sanitizedLibrary: filepath.Join(dir, "sanitized", "libnvidia-ml.so.1"), sanitizedClient: filepath.Join(dir, "sanitized", "client"),
-		header: filepath.Join(strings.TrimSpace(header), "pkg", "nvml"),
-	}
+	b := built{header: filepath.Join(strings.TrimSpace(header), "pkg", "nvml"), variants: make(map[string]variant)}
 	flags, sources, err := recipe()
 	if err != nil {
-		return b, err
-	}
-	if err := os.Mkdir(filepath.Join(dir, "sanitized"), 0o755); err != nil {
 		return b, err
 	}
 	flags = append(flags, "-Wno-deprecated-declarations", "-isystem", b.header)
 	library := append([]string{"-shared", "-Wl,-soname,libnvidia-ml.so.1", "-Wl,--as-needed"}, sources...)
 	client := []string{"-D_GNU_SOURCE", filepath.Join("testdata", "client.c"), "-ldl"}
-	sanitizers := []string{"-fsanitize=address,undefined", "-fno-sanitize-recover=all"}
 
 	var wg sync.WaitGroup
-	errs := make([]error, 4)
-	compile := func(i int, to string, more ...[]string) {
-		wg.Go(func() {
-			args := append([]string{"-o", to}, flags...)
-			for _, m := range more {
-				args = append(args, m...)
-			}
-			_, errs[i] = output("gcc", append(args, "-lpthread")...)
-		})
-	}
-	compile(0, b.library, library)
-	compile(1, b.client, client)
-	compile(2, b.sanitizedLibrary, sanitizers, library)
-	compile(3, b.sanitizedClient, sanitizers, client)
-	wg.Wait()
-	for _, err := range errs[:2] {
-		if err != nil {
+	var mu sync.Mutex
+	failed := make(map[string]error)
+	for name, flagsOfIt := range sanitizers {
+		v := variant{library: filepath.Join(dir, name, "libnvidia-ml.so.1"), client: filepath.Join(dir, name, "client")}
+		b.variants[name] = v
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
 			return b, err
 		}
+		for to, what := range map[string][]string{v.library: library, v.client: client} {
+			wg.Go(func() {
+				_, err := output("gcc", slices.Concat([]string{"-o", to}, flags, flagsOfIt, what, []string{"-lpthread"})...)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					failed[name] = err
+				}
+			})
+		}
 	}
-	if errs[2] != nil || errs[3] != nil {
-		b.sanitizedLibrary, b.sanitizedClient = "", ""
+	wg.Wait()
+	for name := range failed { // a gcc may come without sanitizers
+		delete(b.variants, name)
 	}
-	return b, nil
+	plain := b.variants["plain"]
+	b.library, b.client = plain.library, plain.client
+	if valgrind, err := exec.LookPath("valgrind"); err == nil {
+		plain.checker = []string{valgrind, "--quiet", "--error-exitcode=9", "--leak-check=full"}
+		b.variants["valgrind"] = plain
+	}
+	return b, failed["plain"]
 }
 
 // recipe returns the compiler flags of fakegpu.mk and the C files. It opens
@@ -118,7 +131,13 @@ func recipe() (flags, sources []string, err error) {
 
 // output runs a program and returns what it prints.
 func output(program string, args ...string) (string, error) {
-	out, err := exec.Command(program, args...).CombinedOutput()
+	return outputWith(nil, program, args...)
+}
+
+func outputWith(environment []string, program string, args ...string) (string, error) {
+	cmd := exec.Command(program, args...)
+	cmd.Env = environment
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", program, err, out)
 	}

@@ -4,8 +4,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -66,49 +69,99 @@ func TestCreateIsStable(t *testing.T) {
 	}
 }
 
-func TestListGivesWhatCreateMade(t *testing.T) {
+func TestLoadGivesWhatCreateMade(t *testing.T) {
 	dir := t.TempDir()
-	for _, count := range []int{0, 1, 64} {
-		want := machine(t, dir, fakegpu.Spec{Profile: "A100-40GB", Count: count})
-		got, err := fakegpu.List(dir)
-		if err != nil {
-			t.Fatal(err)
+	for _, profile := range fakegpu.Profiles() {
+		for _, count := range []int{0, 1, 64} {
+			want := machine(t, dir, fakegpu.Spec{Profile: profile, Count: count})
+			got, err := fakegpu.Load(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got.GPUs, cmpopts.EquateEmpty()); diff != "" || len(want) != count {
+				t.Errorf("Load (-want +got):\n%s", diff)
+			}
 		}
-		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" || len(got) != count {
-			t.Errorf("List (-want +got):\n%s", diff)
-		}
 	}
-	// What was made must be all that is there, readable by every user.
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(entries) != 1 || entries[0].Name() != "state" {
-		t.Errorf("the state directory has %v, want the file state", entries)
-	}
-	info, err := entries[0].Info()
+	info, err := os.Stat(filepath.Join(dir, "state"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info.Mode() != 0o644 {
-		t.Errorf("mode is %v, want 0644", info.Mode())
+		t.Errorf("mode is %v, want 0644: clients may be other users", info.Mode())
 	}
 }
 
-func TestListRefuses(t *testing.T) {
+// TestGenerationGrows: the library tells a new state by the time of the file.
+func TestGenerationGrows(t *testing.T) {
+	dir := t.TempDir()
+	machine(t, dir, fakegpu.Spec{Profile: "T4", Count: 1})
+	var last time.Time
+	for range 200 {
+		if err := fakegpu.Set(dir, "0", "power=1"); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(filepath.Join(dir, "state"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !info.ModTime().After(last) {
+			t.Fatalf("time is %v after %v, want a later one", info.ModTime(), last)
+		}
+		last = info.ModTime()
+	}
+}
+
+func TestWritersLoseNothing(t *testing.T) {
+	dir := t.TempDir()
+	machine(t, dir, fakegpu.Spec{Profile: "T4", Count: 8})
+	var wg sync.WaitGroup
+	for gpu := range 8 {
+		wg.Go(func() {
+			for range 20 {
+				if err := fakegpu.CountECC(dir, strconv.Itoa(gpu), false, 1); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	m, err := fakegpu.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, g := range m.GPUs {
+		if n := g.Numbers["ecc_dram_corrected_volatile"]; n != 20 {
+			t.Errorf("GPU %d has %d errors, want 20", i, n)
+		}
+	}
+	journal, err := os.ReadFile(filepath.Join(dir, "events"))
+	if n := strings.Count(string(journal), "\n"); err != nil || n != 160 {
+		t.Errorf("the journal has %d lines, %v, want 160", n, err)
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	for _, d := range damages(t) {
+		dir := t.TempDir()
+		put(t, dir, d.text)
+		if _, err := fakegpu.Load(dir); d.surely && err == nil {
+			t.Errorf("%s: Load gives no error", d.name)
+		}
+	}
 	empty, cut, wrong := t.TempDir(), t.TempDir(), t.TempDir()
 	machine(t, cut, fakegpu.Spec{Profile: "T4", Count: 2})
 	good := read(t, cut)
 	put(t, cut, good[:len(good)/2])
-	put(t, wrong, []byte("gpu GPU-1\nbus one\nend\n"))
+	put(t, wrong, []byte("driver 1\nnvml 1\ngpu GPU-1\nname x\nbus one\nend\n"))
 	for _, test := range []struct{ name, dir, want string }{
 		{"empty directory", empty, "fakegpu create"},
-		{"half a file", cut, "damaged"},
-		{"no number", wrong, "one"},
+		{"half a file", cut, "does not end with"},
+		{"no number", wrong, `line 5: bus: "one"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if gpus, err := fakegpu.List(test.dir); err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("List gives %v, %v, want an error with %q", gpus, err, test.want)
+			if m, err := fakegpu.Load(test.dir); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Load gives %v, %v, want an error with %q", m, err, test.want)
 			}
 		})
 	}
@@ -118,29 +171,32 @@ func TestProfilesAreSane(t *testing.T) {
 	const nvidia = 0x10DE // PCI vendor
 	for _, name := range fakegpu.Profiles() {
 		t.Run(name, func(t *testing.T) {
-			p, err := fakegpu.LoadProfile(name)
+			g, err := fakegpu.LoadProfile(name)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if p.Name == "" || len(p.Name) > 95 {
-				t.Errorf("name is %q, want 1 to 95 bytes", p.Name)
+			p := g.Numbers
+			if g.Name == "" || len(g.Name) > 95 {
+				t.Errorf("name is %q, want 1 to 95 bytes", g.Name)
 			}
-			within(t, "brand", p.Brand, 1, 20)
-			within(t, "architecture", p.Architecture, 2, 12) // Kepler to the newest that nvml.h names
-			within(t, "compute capability", p.ComputeCapability[0], 3, 12)
-			within(t, "compute capability, minor", p.ComputeCapability[1], 0, 9)
-			within(t, "memory", p.MemoryMiB, 1<<10, 1<<20)
-			within(t, "reserved memory", p.ReservedMiB, 0, p.MemoryMiB/10)
-			within(t, "PCI vendor", p.PCIDevice&0xffff, nvidia, nvidia)
-			within(t, "PCI device", p.PCIDevice>>16, 1, 0xffff)
-			within(t, "PCI subsystem vendor", p.PCISubsystem&0xffff, nvidia, nvidia)
-			within(t, "temperature", p.Temperature, 15, 60)
-			within(t, "idle power", p.PowerMilliwatts, 1000, 200_000)
+			within(t, "brand", p["brand"], 1, 20)
+			within(t, "architecture", p["architecture"], 2, 12) // Kepler to the newest that nvml.h names
+			within(t, "compute capability", p["cc_major"], 3, 12)
+			within(t, "compute capability, minor", p["cc_minor"], 0, 9)
+			within(t, "memory", p["memory"], 1<<30, 1<<40)
+			within(t, "reserved memory", p["memory_reserved"], 0, p["memory"]/10)
+			within(t, "PCI vendor", p["pci_device"]&0xffff, nvidia, nvidia)
+			within(t, "PCI device", p["pci_device"]>>16, 1, 0xffff)
+			within(t, "temperature", p["temperature"], 15, 60)
+			within(t, "idle power", p["power"], 1000, 200_000)
+			within(t, "power limit", p["power_limit"], p["power_min"], p["power_max"])
+			within(t, "CUDA cores an SM", p["cores"]/p["sms"], 64, 128)
+			within(t, "clock", p["clock_sm"], 100, p["max_clock_sm"])
 		})
 	}
 }
 
-func within[N int | uint32 | uint64](t *testing.T, what string, got, least, most N) {
+func within(t *testing.T, what string, got, least, most uint64) {
 	t.Helper()
 	if got < least || got > most {
 		t.Errorf("%s is %d, want %d to %d", what, got, least, most)

@@ -84,21 +84,28 @@ func TestGPUsAreTheOnesThatWereCreated(t *testing.T) {
 }
 
 // wanted is what NVML must say about the GPU at an index.
-func wanted(p fakegpu.Profile, index int) map[string]any {
-	total, reserved := p.MemoryMiB<<20, p.ReservedMiB<<20
+func wanted(g fakegpu.GPU, index int) map[string]any {
+	p := g.Numbers
+	total, reserved := p["memory"], p["memory_reserved"]
 	w := map[string]any{
-		"name": p.Name, "index": index, "minor": index,
+		"name": g.Name, "index": index, "minor": index,
 		"memory": nvml.Memory{Total: total, Free: total - reserved, Used: reserved},
 		"bus":    uint32(index + 1), "bus id": "00000000:02:00.0", "legacy bus id": "0000:02:00.0",
-		"device id": p.PCIDevice, "subsystem": p.PCISubsystem,
-		"major": p.ComputeCapability[0], "minor version": p.ComputeCapability[1],
-		"architecture": nvml.DeviceArchitecture(p.Architecture), "brand": nvml.BrandType(p.Brand),
-		"temperature": uint32(p.Temperature), "power": uint32(p.PowerMilliwatts),
-		"utilization": nvml.Utilization{}, "processes": 0, "ecc errors": uint64(0), "mig": nvml.ERROR_NOT_SUPPORTED,
+		"device id": uint32(p["pci_device"]), "subsystem": uint32(p["pci_subsystem"]),
+		"major": int(p["cc_major"]), "minor version": int(p["cc_minor"]),
+		"architecture": nvml.DeviceArchitecture(p["architecture"]), "brand": nvml.BrandType(p["brand"]),
+		"temperature": uint32(p["temperature"]), "power": uint32(p["power"]),
+		"utilization": nvml.Utilization{}, "processes": 0, "ecc errors": uint64(0), "mig": nvml.SUCCESS,
 		"remapped rows": nvml.SUCCESS, "retired pages": nvml.ERROR_NOT_SUPPORTED,
 	}
-	if p.Architecture < nvml.DEVICE_ARCH_AMPERE { // pages were retired before rows were remapped
+	if p["architecture"] < nvml.DEVICE_ARCH_AMPERE { // pages were retired before rows were remapped
 		w["remapped rows"], w["retired pages"] = w["retired pages"], w["remapped rows"]
+	}
+	if p["mig_max"] == 0 {
+		w["mig"] = nvml.ERROR_NOT_SUPPORTED
+	}
+	if p["ecc"] == 0 {
+		w["ecc errors"], w["remapped rows"], w["retired pages"] = nvml.ERROR_NOT_SUPPORTED, nvml.ERROR_NOT_SUPPORTED, nvml.ERROR_NOT_SUPPORTED
 	}
 	return w
 }
@@ -144,7 +151,7 @@ func answers(t *testing.T, d nvml.Device) map[string]any {
 	ecc, r := d.GetTotalEccErrors(nvml.MEMORY_ERROR_TYPE_UNCORRECTED, nvml.VOLATILE_ECC)
 	add("ecc errors", ecc, r)
 	_, _, r = d.GetMigMode()
-	add("mig", nil, r)
+	add("mig", nvml.SUCCESS, r)
 	_, _, _, _, r = d.GetRemappedRows()
 	add("remapped rows", nvml.SUCCESS, r)
 	_, r = d.GetRetiredPages(nvml.PAGE_RETIREMENT_CAUSE_DOUBLE_BIT_ECC_ERROR)

@@ -1,7 +1,7 @@
 package fakegpu_test
 
 import (
-	"bytes"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,30 +48,84 @@ func TestExportsEveryFunctionOfTheHeader(t *testing.T) {
 	}
 }
 
-// clients are the C client and the library, as they are and with sanitizers.
-func clients(t *testing.T) map[string][2]string {
-	all := map[string][2]string{"plain": {files.client, files.library}}
-	if files.sanitizedClient == "" {
-		t.Log("gcc has no sanitizers here: not tested with them")
-	} else {
-		all["sanitized"] = [2]string{files.sanitizedClient, files.sanitizedLibrary}
+// eachVariant runs a test with the C client and the library in all variants.
+func eachVariant(t *testing.T, test func(t *testing.T, v variant)) {
+	for _, name := range append(slices.Collect(maps.Keys(sanitizers)), "valgrind") {
+		t.Run(name, func(t *testing.T) {
+			v, ok := files.variants[name]
+			if !ok {
+				t.Skip("there is no such sanitizer or checker here")
+			}
+			test(t, v)
+		})
 	}
-	return all
+}
+
+// run runs the C client, which prints what is wrong.
+func run(t *testing.T, v variant, dir, binding string, args ...string) string {
+	t.Helper()
+	line := slices.Concat(v.checker, []string{v.client, v.library, binding}, args)
+	cmd := exec.CommandContext(t.Context(), line[0], line[1:]...)
+	cmd.Env = append(os.Environ(), fakegpu.EnvState+"="+dir)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("client %s: %v\n%s", args, err, out)
+	}
+	return string(out)
 }
 
 func TestClientInC(t *testing.T) {
-	dir := t.TempDir()
-	gpus := machine(t, dir, fakegpu.Spec{Profile: "T4", Count: 3})
-	for name, c := range clients(t) {
+	eachVariant(t, func(t *testing.T, v variant) {
 		for _, binding := range []string{"now", "lazy"} {
-			t.Run(name+"/"+binding, func(t *testing.T) {
-				cmd := exec.CommandContext(t.Context(), c[0], c[1], binding, "check", gpus[0].UUID, strconv.Itoa(len(gpus)))
-				cmd.Env = append(os.Environ(), fakegpu.EnvState+"="+dir)
-				if out, err := cmd.CombinedOutput(); err != nil {
-					t.Errorf("client: %v\n%s", err, out)
-				}
-			})
+			dir := t.TempDir()
+			gpus := machine(t, dir, fakegpu.Spec{Profile: "T4", Count: 3})
+			run(t, v, dir, binding, "check", gpus[0].UUID, strconv.Itoa(len(gpus)))
 		}
+	})
+}
+
+// TestClientInCOnARichMachine has all that a healthy, idle machine has not.
+func TestClientInCOnARichMachine(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v variant) {
+		dir := t.TempDir()
+		machine(t, dir, fakegpu.Spec{Profile: "H100-80GB", Count: 8})
+		check(t, fakegpu.Set(dir, "0", "utilization_gpu=70", "ecc_dram_uncorrected_volatile=5"))
+		check(t, fakegpu.SplitMIG(dir, "1", "1g.10gb", "3g.40gb"))
+		processes := "process 101 compute 1024 30 a\nprocess 102 compute 2048 40 python3 train.py\nprocess 103 graphics 1 0 X\n"
+		text := string(read(t, dir))
+		first := strings.Index(text, "\ngpu ") + 1
+		second := first + 1 + strings.Index(text[first+1:], "\ngpu ") + 1
+		put(t, dir, []byte(text[:second]+processes+text[second:]))
+		run(t, v, dir, "now", "rich")
+	})
+}
+
+// TestClientInCWithThreads changes the machine while many threads ask.
+func TestClientInCWithThreads(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v variant) {
+		dir := t.TempDir()
+		machine(t, dir, fakegpu.Spec{Profile: "T4", Count: 4})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			run(t, v, dir, "now", "threads")
+		}()
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			machine(t, dir, fakegpu.Spec{Profile: "T4", Count: 1 + n%8})
+			check(t, fakegpu.RaiseXid(dir, "0", 31))
+		}
+	})
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -85,23 +139,30 @@ func TestClientInCOnDamage(t *testing.T) {
 		put(t, dir, d.text)
 		dirs, want = append(dirs, dir), append(want, d.surely)
 	}
-	for name, c := range clients(t) {
-		t.Run(name, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), c[0], append([]string{c[1], "now", "load"}, dirs...)...)
-			var out, errs bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &out, &errs
-			if err := cmd.Run(); err != nil {
-				t.Fatalf("client: %v\n%s%s", err, out.Bytes(), errs.Bytes())
+	eachVariant(t, func(t *testing.T, v variant) {
+		codes := strings.Fields(run(t, v, "", "now", append([]string{"load"}, dirs...)...))
+		if len(codes) != len(dirs) {
+			t.Fatalf("the client reports %d codes, want %d", len(codes), len(dirs))
+		}
+		for i, code := range codes {
+			if code != "999" && (want[i] || code != "0") {
+				t.Errorf("damage %d: nvmlInit gives %s, want 999", i, code)
 			}
-			codes := strings.Fields(out.String())
-			if len(codes) != len(dirs) {
-				t.Fatalf("the client reports %d codes, want %d", len(codes), len(dirs))
-			}
-			for i, code := range codes {
-				if code != "999" && (want[i] || code != "0") {
-					t.Errorf("damage %d: nvmlInit gives %s, want 999", i, code)
-				}
-			}
-		})
+		}
+	})
+}
+
+// TestKeysAreThoseOfTheLibrary compares the table of keys with NUMBERS.
+func TestKeysAreThoseOfTheLibrary(t *testing.T) {
+	header, err := os.ReadFile(filepath.Join("shim", "state.h"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, m := range regexp.MustCompile(`\bN\((\w+), (?:\w+)\)`).FindAllSubmatch(header, -1) {
+		want = append(want, string(m[1]))
+	}
+	if diff := cmp.Diff(want, fakegpu.Keys()); diff != "" {
+		t.Errorf("keys (-state.h +Keys):\n%s", diff)
 	}
 }

@@ -92,9 +92,13 @@ nvmlReturn_t model_nvmlDeviceGetTotalEccErrors(const struct gpu *, nvmlMemoryErr
 nvmlReturn_t model_nvmlDeviceGetDetailedEccErrors(const struct gpu *, nvmlMemoryErrorType_t errorType, nvmlEccCounterType_t counterType, nvmlEccErrorCounts_t *eccCounts);
 nvmlReturn_t model_nvmlDeviceGetMemoryErrorCounter(const struct gpu *, nvmlMemoryErrorType_t errorType, nvmlEccCounterType_t counterType, nvmlMemoryLocation_t locationType, unsigned long long *count);
 nvmlReturn_t model_nvmlDeviceGetUtilizationRates(const struct gpu *, nvmlUtilization_t *utilization);
+nvmlReturn_t model_nvmlDeviceGetEncoderUtilization(const struct gpu *, unsigned int *utilization, unsigned int *samplingPeriodUs);
 nvmlReturn_t model_nvmlDeviceGetEncoderCapacity(const struct gpu *, nvmlEncoderType_t encoderQueryType, unsigned int *encoderCapacity);
 nvmlReturn_t model_nvmlDeviceGetEncoderStats(const struct gpu *, unsigned int *sessionCount, unsigned int *averageFps, unsigned int *averageLatency);
 nvmlReturn_t model_nvmlDeviceGetEncoderSessions(const struct gpu *, unsigned int *sessionCount, nvmlEncoderSessionInfo_t *sessionInfos);
+nvmlReturn_t model_nvmlDeviceGetDecoderUtilization(const struct gpu *, unsigned int *utilization, unsigned int *samplingPeriodUs);
+nvmlReturn_t model_nvmlDeviceGetJpgUtilization(const struct gpu *, unsigned int *utilization, unsigned int *samplingPeriodUs);
+nvmlReturn_t model_nvmlDeviceGetOfaUtilization(const struct gpu *, unsigned int *utilization, unsigned int *samplingPeriodUs);
 nvmlReturn_t model_nvmlDeviceGetFBCStats(const struct gpu *, nvmlFBCStats_t *fbcStats);
 nvmlReturn_t model_nvmlDeviceGetFBCSessions(const struct gpu *, unsigned int *sessionCount, nvmlFBCSessionInfo_t *sessionInfo);
 nvmlReturn_t model_nvmlDeviceGetVbiosVersion(const struct gpu *, char *version, unsigned int length);

@@ -46,8 +46,7 @@ static nvmlReturn_t field(const struct gpu *g, unsigned int id, unsigned int sco
     VALUE(NVML_FI_DEV_NVLINK_GET_STATE, scope < g->nvlinks, NVML_FEATURE_ENABLED)
     VALUE(NVML_FI_DEV_NVLINK_GET_VERSION, scope < g->nvlinks, g->nvlink_version)
     VALUE(NVML_FI_DEV_NVSWITCH_CONNECTED_LINK_COUNT, g->nvlinks, g->nvlinks)
-    VALUE(NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, 1,
-          g->remap_pending || g->remap_failed ? NVML_GPU_RECOVERY_ACTION_DRAIN_AND_RESET : NVML_GPU_RECOVERY_ACTION_NONE)
+    VALUE(NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, 1, g->recovery_action)
     default: return NVML_ERROR_NOT_SUPPORTED;
     }
 }

@@ -45,19 +45,30 @@ nvmlReturn_t model_nvmlDeviceGetUtilizationRates(const struct gpu *g, nvmlUtiliz
     return NVML_SUCCESS;
 }
 
-/* ENGINE models the load of an engine beside the SMs. */
-#define ENGINE(function, field)                                                                 \
-    nvmlReturn_t function(const struct gpu *g, unsigned int *utilization, unsigned int *period_us) { \
-        NEED(utilization && period_us);                                                         \
-        SUPPORT(!g->mig_mode);                                                                  \
-        *utilization = (unsigned int)g->field;                                                  \
-        *period_us = 167000; /* a sixth of a second, the driver's usual period */               \
-        return NVML_SUCCESS;                                                                    \
-    }
-ENGINE(model_nvmlDeviceGetEncoderUtilization, utilization_encoder)
-ENGINE(model_nvmlDeviceGetDecoderUtilization, utilization_decoder)
-ENGINE(model_nvmlDeviceGetJpgUtilization, utilization_jpeg)
-ENGINE(model_nvmlDeviceGetOfaUtilization, utilization_ofa)
+/* engine gives the load of an engine beside the SMs. */
+static nvmlReturn_t engine(const struct gpu *g, unsigned long long load, unsigned int *utilization, unsigned int *period_us) {
+    NEED(utilization && period_us);
+    SUPPORT(!g->mig_mode);
+    *utilization = (unsigned int)load;
+    *period_us = 167000; /* a sixth of a second, the driver's usual period */
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t model_nvmlDeviceGetEncoderUtilization(const struct gpu *g, unsigned int *utilization, unsigned int *period_us) {
+    return engine(g, g->utilization_encoder, utilization, period_us);
+}
+
+nvmlReturn_t model_nvmlDeviceGetDecoderUtilization(const struct gpu *g, unsigned int *utilization, unsigned int *period_us) {
+    return engine(g, g->utilization_decoder, utilization, period_us);
+}
+
+nvmlReturn_t model_nvmlDeviceGetJpgUtilization(const struct gpu *g, unsigned int *utilization, unsigned int *period_us) {
+    return engine(g, g->utilization_jpeg, utilization, period_us);
+}
+
+nvmlReturn_t model_nvmlDeviceGetOfaUtilization(const struct gpu *g, unsigned int *utilization, unsigned int *period_us) {
+    return engine(g, g->utilization_ofa, utilization, period_us);
+}
 
 nvmlReturn_t model_nvmlDeviceGetDynamicPstatesInfo(const struct gpu *g, nvmlGpuDynamicPstatesInfo_t *info) {
     NEED(info);

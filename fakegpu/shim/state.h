@@ -35,7 +35,7 @@ enum { MAX_GPUS = 64, MAX_PROCESSES = 32, MAX_MIGS = 7, MAX_FAULTS = 32, MAX_LIN
     N(ecc_sram_corrected_volatile, LARGE) N(ecc_sram_uncorrected_volatile, LARGE)                                               \
     N(ecc_sram_corrected_aggregate, LARGE) N(ecc_sram_uncorrected_aggregate, LARGE)                                             \
     N(remap_corrected, SMALL) N(remap_uncorrected, SMALL) N(remap_pending, FLAG) N(remap_failed, FLAG)                          \
-    N(retired_single, 64) N(retired_double, 64) N(retired_pending, FLAG) N(lost, FLAG)                                          \
+    N(retired_single, 64) N(retired_double, 64) N(retired_pending, FLAG) N(lost, FLAG) N(recovery_action, 7)                                          \
     N(nvlinks, MAX_LINKS) N(nvlink_version, SMALL) N(mig_mode, FLAG) N(mig_max, MAX_MIGS)
 
 struct process {

@@ -1,17 +1,23 @@
 /* A client of the fake library in C, for what go-nvml cannot or does not do.
  *
- *   client LIBRARY now|lazy check UUID COUNT    checks the library's answers
+ *   client LIBRARY now|lazy check UUID COUNT    checks the library's answers on healthy T4s
+ *   client LIBRARY now|lazy rich                checks lists, events and MIG devices, see TestClientInCOnARichMachine
+ *   client LIBRARY now|lazy threads             asks from many threads, while others change the state
  *   client LIBRARY now|lazy load DIR...         starts on each state, prints the codes
+ *   client LIBRARY now|lazy watch COUNT         prints so many Xids; leaves a file ready.PID when it listens
+ *   client LIBRARY now|lazy bench               prints what calls cost
  *
  * It prints a line for each answer that is wrong, and then exits with 1. */
 #define NVML_NO_UNVERSIONED_FUNC_DEFS
 #include <nvml.h>
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void *library;
@@ -20,7 +26,7 @@ static int failures;
 static void want(long long got, long long wanted, const char *what) {
     if (got == wanted) return;
     printf("FAIL: %s: got %lld, want %lld\n", what, got, wanted);
-    failures++;
+    __atomic_add_fetch(&failures, 1, __ATOMIC_RELAXED);
 }
 
 static void *symbol(const char *name) {
@@ -56,6 +62,7 @@ static void before_init(const char *uuid) {
     WANT(UNINITIALIZED, nvmlDeviceGetPciInfo_v3, device, &pci);
     WANT(UNINITIALIZED, nvmlSystemGetDriverVersion, text, sizeof text);
     WANT(UNINITIALIZED, nvmlSystemGetCudaDriverVersion_v2, &cuda);
+    WANT(UNINITIALIZED, nvmlDeviceGetPlatformInfo, device, NULL); /* which is not modelled */
     want(SHUTDOWN(), NVML_ERROR_UNINITIALIZED, "nvmlShutdown() before nvmlInit");
     want(strcmp(CALL(nvmlErrorString, NVML_ERROR_UNINITIALIZED), "not initialized"), 0, "nvmlErrorString before nvmlInit");
 }
@@ -165,6 +172,7 @@ static void structs(void) {
     want(n, 0, "processes");
     WANT(INVALID_ARGUMENT, nvmlDeviceGetComputeRunningProcesses_v3, device, NULL, NULL);
     WANT(NOT_SUPPORTED, nvmlDeviceGetFanSpeed, device, &n);
+    WANT(NOT_SUPPORTED, nvmlDeviceGetPlatformInfo, device, NULL);
     WANT(NOT_SUPPORTED, nvmlDeviceGetMigMode, device, &n, &n);
 }
 
@@ -186,7 +194,6 @@ static void in_child(const char *uuid, unsigned int count) {
 
 static void check(const char *uuid, unsigned int count) {
     before_init(uuid);
-    WANT(INVALID_ARGUMENT, nvmlInitWithFlags, 0x80);
     INIT();
     handles(uuid, count);
     buffers(uuid);
@@ -201,6 +208,319 @@ static void check(const char *uuid, unsigned int count) {
     OK(nvmlDeviceGetCount_v2, &n);
     want(SHUTDOWN(), NVML_SUCCESS, "nvmlShutdown(), third of three");
     before_init(uuid);
+}
+
+/* lists are about two compute processes and a graphics one on GPU 0. */
+static void lists(void) {
+    nvmlDevice_t device = {0}, same = {0};
+    unsigned int n = 0;
+    char text[96];
+    OK(nvmlDeviceGetHandleByIndex_v2, 0, &device);
+    WANT(INSUFFICIENT_SIZE, nvmlDeviceGetComputeRunningProcesses_v3, device, &n, NULL);
+    want(n, 2, "processes of a size probe");
+    n = 1;
+    nvmlProcessInfo_t one;
+    WANT(INSUFFICIENT_SIZE, nvmlDeviceGetComputeRunningProcesses_v3, device, &n, &one);
+    want(n, 2, "processes for which there is no room");
+    nvmlProcessInfo_t *infos = malloc(2 * sizeof *infos);
+    OK(nvmlDeviceGetComputeRunningProcesses_v3, device, &n, infos);
+    want(infos[0].pid * 10000 + infos[1].pid, 1010102, "pids");
+    want((long long)infos[1].usedGpuMemory, 2048, "memory of a process");
+    want(infos[0].gpuInstanceId, 0xffffffff, "instance of a process without MIG");
+    free(infos);
+    /* The record of the first version is smaller; the sanitizer watches. */
+    nvmlProcessInfo_v1_t *old = malloc(2 * sizeof *old);
+    OK(nvmlDeviceGetComputeRunningProcesses, device, &n, old);
+    want((long long)old[1].pid, 102, "pid in the first version");
+    free(old);
+    n = 0;
+    WANT(INSUFFICIENT_SIZE, nvmlDeviceGetGraphicsRunningProcesses_v3, device, &n, NULL);
+    want(n, 1, "graphics processes");
+    n = 0;
+    OK(nvmlDeviceGetMPSComputeRunningProcesses_v3, device, &n, NULL);
+    OK(nvmlSystemGetProcessName, 102, text, sizeof text);
+    want(strcmp(text, "python3 train.py"), 0, text);
+    OK(nvmlSystemGetProcessName, 102, text, 8);
+    want(strcmp(text, "python3"), 0, "a name that is cut");
+    WANT(NOT_FOUND, nvmlSystemGetProcessName, 4242, text, sizeof text);
+
+    unsigned int count = 0;
+    nvmlProcessUtilizationSample_t samples[3];
+    WANT(INSUFFICIENT_SIZE, nvmlDeviceGetProcessUtilization, device, NULL, &count, 0);
+    want(count, 3, "samples");
+    OK(nvmlDeviceGetProcessUtilization, device, samples, &count, 0);
+    want(samples[1].smUtil, 40, "utilization of a process");
+    WANT(NOT_FOUND, nvmlDeviceGetProcessUtilization, device, samples, &count, ~0ULL);
+
+    nvmlSample_t sample;
+    nvmlValueType_t type;
+    count = 1;
+    OK(nvmlDeviceGetSamples, device, NVML_GPU_UTILIZATION_SAMPLES, 0, &type, &count, &sample);
+    want(sample.sampleValue.uiVal, 70, "sample of the utilization");
+    nvmlFieldValue_t fields[] = {{.fieldId = NVML_FI_DEV_ECC_DBE_VOL_TOTAL}, {.fieldId = 9999}, {.fieldId = NVML_FI_DEV_NVLINK_GET_STATE, .scopeId = 17}};
+    OK(nvmlDeviceGetFieldValues, device, 3, fields);
+    want((long long)fields[0].value.ullVal, 5, "field");
+    want(fields[1].nvmlReturn, NVML_ERROR_NOT_SUPPORTED, "field that there is not");
+    want(fields[2].nvmlReturn, NVML_SUCCESS, "field of a link");
+    WANT(INVALID_ARGUMENT, nvmlDeviceGetFieldValues, device, 0, fields);
+    unsigned int clocks[256];
+    count = 256;
+    unsigned int memory_clock = 0;
+    OK(nvmlDeviceGetMaxClockInfo, device, NVML_CLOCK_MEM, &memory_clock);
+    OK(nvmlDeviceGetSupportedGraphicsClocks, device, memory_clock, &count, clocks);
+    want(clocks[0] > clocks[count - 1], 1, "clocks go down");
+    WANT(NOT_FOUND, nvmlDeviceGetSupportedGraphicsClocks, device, 1, &count, clocks);
+
+    /* Any pair of GPUs has an ancestor. */
+    OK(nvmlDeviceGetCount_v2, &n);
+    for (unsigned int i = 0; i < n * n; i++) {
+        nvmlGpuTopologyLevel_t level;
+        OK(nvmlDeviceGetHandleByIndex_v2, i / n, &device);
+        OK(nvmlDeviceGetHandleByIndex_v2, i % n, &same);
+        OK(nvmlDeviceGetTopologyCommonAncestor, device, same, &level);
+        want(level == NVML_TOPOLOGY_INTERNAL, i / n == i % n, "only the GPU itself is internal");
+    }
+}
+
+/* mig is about GPU 1, which has a MIG device of one slice and one of three. */
+static void mig(void) {
+    nvmlDevice_t gpu = {0}, device = {0}, back = {0};
+    unsigned int n = 0, other = 0;
+    char text[96];
+    OK(nvmlDeviceGetHandleByIndex_v2, 1, &gpu);
+    OK(nvmlDeviceGetMigMode, gpu, &n, &other);
+    want(n + other, 2, "MIG mode");
+    OK(nvmlDeviceGetMaxMigDeviceCount, gpu, &n);
+    want(n, 7, "most MIG devices");
+    WANT(NOT_FOUND, nvmlDeviceGetMigDeviceHandleByIndex, gpu, 2, &device);
+    WANT(INVALID_ARGUMENT, nvmlDeviceGetMigDeviceHandleByIndex, gpu, 7, &device);
+    OK(nvmlDeviceGetMigDeviceHandleByIndex, gpu, 1, &device);
+    OK(nvmlDeviceIsMigDeviceHandle, device, &n);
+    want(n, 1, "it is a MIG device");
+    OK(nvmlDeviceGetUUID, device, text, sizeof text);
+    OK(nvmlDeviceGetHandleByUUID, text, &back);
+    want(back.handle == device.handle, 1, "its UUID names it");
+    OK(nvmlDeviceGetDeviceHandleFromMigDeviceHandle, device, &back);
+    want(back.handle == gpu.handle, 1, "it is part of its GPU");
+    WANT(INVALID_ARGUMENT, nvmlDeviceGetDeviceHandleFromMigDeviceHandle, gpu, &back);
+    WANT(NOT_SUPPORTED, nvmlDeviceGetMinorNumber, device, &n);
+    nvmlDeviceAttributes_t attributes;
+    OK(nvmlDeviceGetAttributes_v2, device, &attributes);
+    want(attributes.gpuInstanceSliceCount, 3, "slices");
+    nvmlMemory_t memory;
+    OK(nvmlDeviceGetMemoryInfo, device, &memory);
+    want((long long)memory.total, 40LL << 30, "memory of the MIG device");
+    OK(nvmlDeviceGetGpuInstanceId, device, &n);
+    want(n, 2, "GPU instance");
+    nvmlGpuInstance_t gi;
+    nvmlComputeInstance_t ci;
+    nvmlGpuInstanceInfo_t gi_info;
+    nvmlComputeInstanceInfo_t ci_info;
+    OK(nvmlDeviceGetGpuInstanceById, gpu, n, &gi);
+    WANT(NOT_FOUND, nvmlDeviceGetGpuInstanceById, gpu, 9, &gi);
+    OK(nvmlGpuInstanceGetInfo, gi, &gi_info);
+    want(gi_info.id, 2, "id of the GPU instance");
+    OK(nvmlGpuInstanceGetComputeInstanceById, gi, 0, &ci);
+    OK(nvmlComputeInstanceGetInfo_v2, ci, &ci_info);
+    /* Both profiles can be found by their ids. */
+    int found = 0;
+    for (unsigned int i = 0; i < NVML_GPU_INSTANCE_PROFILE_COUNT; i++) {
+        nvmlGpuInstanceProfileInfo_t info;
+        if (CALL(nvmlDeviceGetGpuInstanceProfileInfo, gpu, i, &info) == NVML_SUCCESS && info.id == gi_info.profileId)
+            found += info.sliceCount == 3;
+    }
+    for (unsigned int i = 0; i < NVML_COMPUTE_INSTANCE_PROFILE_COUNT; i++) {
+        nvmlComputeInstanceProfileInfo_t info;
+        if (CALL(nvmlGpuInstanceGetComputeInstanceProfileInfo, gi, i, 0, &info) == NVML_SUCCESS && info.id == ci_info.profileId)
+            found += info.sliceCount == 3;
+    }
+    want(found, 2, "profiles of the instances");
+}
+
+static void append(const char *line) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/events", getenv("FAKEGPU_STATE"));
+    FILE *f = fopen(path, "a");
+    fputs(line, f);
+    fclose(f);
+}
+
+/* expect waits for one event of a set. */
+static void expect(nvmlEventSet_t set, unsigned int timeout, long long xid, const char *what) {
+    nvmlEventData_t data;
+    memset(&data, 0x55, sizeof data);
+    nvmlReturn_t r = CALL(nvmlEventSetWait_v2, set, &data, timeout);
+    if (xid < 0)
+        want(r, NVML_ERROR_TIMEOUT, what);
+    else if (want(r, NVML_SUCCESS, what), r == NVML_SUCCESS) {
+        want((long long)data.eventData, xid, what);
+        want((long long)data.eventType, nvmlEventTypeXidCriticalError, "type of the event");
+        want(data.gpuInstanceId + (long long)data.computeInstanceId, 2 * 0xffffffffLL, "instances of the event");
+    }
+}
+
+static void events(void) {
+    nvmlDevice_t gpu = {0}, other = {0};
+    nvmlEventSet_t a, b, none = {0};
+    nvmlEventData_t data;
+    unsigned long long types = 0;
+    char uuid[96], uuid2[96], line[512];
+    OK(nvmlDeviceGetHandleByIndex_v2, 0, &gpu);
+    OK(nvmlDeviceGetHandleByIndex_v2, 1, &other);
+    OK(nvmlDeviceGetUUID, gpu, uuid, sizeof uuid);
+    OK(nvmlDeviceGetUUID, other, uuid2, sizeof uuid2);
+    OK(nvmlDeviceGetSupportedEventTypes, gpu, &types);
+    want((types & nvmlEventTypeXidCriticalError) != 0, 1, "Xids are supported");
+    OK(nvmlEventSetCreate, &a);
+    OK(nvmlEventSetCreate, &b);
+    WANT(INVALID_ARGUMENT, nvmlDeviceRegisterEvents, gpu, nvmlEventTypeXidCriticalError, none);
+    WANT(INVALID_ARGUMENT, nvmlDeviceRegisterEvents, gpu, 1ULL << 60, a);
+    WANT(NOT_SUPPORTED, nvmlDeviceRegisterEvents, gpu, nvmlEventTypePowerSourceChange, a);
+    WANT(INVALID_ARGUMENT, nvmlEventSetWait_v2, a, NULL, 0);
+    WANT(INVALID_ARGUMENT, nvmlEventSetWait_v2, none, &data, 0);
+    WANT(TIMEOUT, nvmlEventSetWait_v2, a, &data, 0);
+
+    snprintf(line, sizeof line, "%s 8 1\n", uuid);
+    append(line); /* before anybody asked */
+    OK(nvmlDeviceRegisterEvents, gpu, nvmlEventTypeXidCriticalError, a);
+    OK(nvmlDeviceRegisterEvents, gpu, nvmlEventTypeXidCriticalError, b);
+    expect(a, 0, -1, "an event from before");
+    snprintf(line, sizeof line, "%s 8 2\nnot an event\n%s 8 3\n%s 1 4\n%s 8 5\n%s 8", uuid, uuid2, uuid, uuid, uuid);
+    append(line); /* of another GPU, of another type, and one that is not written to its end */
+    expect(a, 1000, 2, "the first event");
+    OK(nvmlDeviceRegisterEvents, other, nvmlEventTypeXidCriticalError, a);
+    expect(a, 1000, 5, "the second event");
+    expect(a, 20, -1, "half an event");
+    append(" 6\n");
+    expect(a, 1000, 6, "its other half");
+    expect(b, 1000, 2, "another set gets the same");
+    expect(b, 1000, 5, "another set gets the same");
+    expect(b, 1000, 6, "another set gets the same");
+    OK(nvmlDeviceRegisterEvents, gpu, nvmlEventTypeXidCriticalError, a); /* again: still once each */
+    snprintf(line, sizeof line, "%s 8 7\n", uuid2);
+    append(line);
+    expect(a, 1000, 7, "an event of the other GPU");
+    expect(a, 0, -1, "an event twice");
+    /* A child waits for itself, from where its parent was. */
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        snprintf(line, sizeof line, "%s 8 8\n", uuid);
+        append(line);
+        failures = 0;
+        expect(a, 1000, 8, "an event in a child");
+        fflush(stdout);
+        _exit(failures != 0);
+    }
+    int status = -1;
+    waitpid(child, &status, 0);
+    want(status, 0, "status of the child");
+    expect(a, 1000, 8, "the same event in its parent");
+    /* A line that never ends is damage, and is passed over. */
+    char *noise = malloc(20000);
+    memset(noise, 'x', 19999);
+    noise[19999] = 0;
+    append(noise);
+    free(noise);
+    snprintf(line, sizeof line, "\n%s 8 9\n", uuid);
+    append(line);
+    expect(a, 1000, 9, "an event after damage");
+    OK(nvmlEventSetFree, a);
+    WANT(INVALID_ARGUMENT, nvmlEventSetFree, a);
+    WANT(INVALID_ARGUMENT, nvmlEventSetWait_v2, a, &data, 0);
+    OK(nvmlEventSetFree, b);
+    for (int i = 0; i < 1000; i++) { /* sets do not run out */
+        OK(nvmlEventSetCreate, &a);
+        OK(nvmlEventSetFree, a);
+    }
+}
+
+static void *ask(void *end) {
+    nvmlDevice_t device = {0};
+    char text[96];
+    unsigned int n, m;
+    for (time_t until = *(time_t *)end; time(NULL) < until;) {
+        want(CALL(nvmlDeviceGetCount_v2, &n), NVML_SUCCESS, "count");
+        if (CALL(nvmlDeviceGetHandleByIndex_v2, n - 1, &device) != NVML_SUCCESS) continue; /* removed since */
+        nvmlReturn_t r = CALL(nvmlDeviceGetUUID, device, text, sizeof text);
+        if (r != NVML_ERROR_GPU_IS_LOST) want(r, NVML_SUCCESS, "UUID");
+        nvmlMemory_t memory;
+        if (CALL(nvmlDeviceGetMemoryInfo, device, &memory) == NVML_SUCCESS)
+            want((long long)(memory.free + memory.used), (long long)memory.total, "memory adds up");
+        nvmlEventSet_t set;
+        nvmlEventData_t data;
+        if (CALL(nvmlEventSetCreate, &set) != NVML_SUCCESS) continue;
+        CALL(nvmlDeviceRegisterEvents, device, nvmlEventTypeXidCriticalError, set);
+        CALL(nvmlEventSetWait_v2, set, &data, 1);
+        OK(nvmlEventSetFree, set);
+        OK(nvmlInitWithFlags, 0);
+        want(SHUTDOWN(), NVML_SUCCESS, "nvmlShutdown()");
+        CALL(nvmlDeviceGetTemperatureThreshold, device, NVML_TEMPERATURE_THRESHOLD_SHUTDOWN, &m);
+    }
+    return NULL;
+}
+
+static void threads(void) {
+    pthread_t all[8];
+    time_t end = time(NULL) + 2;
+    INIT();
+    for (int i = 0; i < 8; i++) pthread_create(&all[i], NULL, ask, &end);
+    for (int i = 0; i < 8; i++) pthread_join(all[i], NULL);
+    want(SHUTDOWN(), NVML_SUCCESS, "nvmlShutdown()");
+}
+
+static void watch(int count) {
+    char path[4096];
+    nvmlDevice_t device = {0};
+    nvmlEventSet_t set;
+    nvmlEventData_t data;
+    INIT();
+    OK(nvmlEventSetCreate, &set);
+    for (unsigned int i = 0; i < 2; i++) {
+        OK(nvmlDeviceGetHandleByIndex_v2, i, &device);
+        OK(nvmlDeviceRegisterEvents, device, nvmlEventTypeXidCriticalError, set);
+    }
+    snprintf(path, sizeof path, "%s/ready.%d", getenv("FAKEGPU_STATE"), (int)getpid());
+    fclose(fopen(path, "w"));
+    for (; count > 0; count--) {
+        OK(nvmlEventSetWait_v2, set, &data, 20000);
+        printf("%llu\n", data.eventData);
+    }
+    OK(nvmlEventSetFree, set);
+    SHUTDOWN();
+}
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* bench prints nanoseconds a call: of a function that only returns a text, and
+ * of some that look at the state, on the last GPU. */
+static void bench(void) {
+    enum { CALLS = 1000000 };
+    nvmlDevice_t device = {0};
+    unsigned int n = 0;
+    char text[96];
+    INIT();
+    OK(nvmlDeviceGetCount_v2, &n);
+    OK(nvmlDeviceGetHandleByIndex_v2, n - 1, &device);
+    const char *(*bare)(nvmlReturn_t) = symbol("nvmlErrorString");
+    nvmlReturn_t (*temperature)(nvmlDevice_t, nvmlTemperatureSensors_t, unsigned int *) = symbol("nvmlDeviceGetTemperature");
+    nvmlReturn_t (*uuid)(nvmlDevice_t, char *, unsigned int) = symbol("nvmlDeviceGetUUID");
+    nvmlReturn_t (*stub)(nvmlDevice_t, unsigned int *) = symbol("nvmlDeviceGetPdi");
+#define TIME(name, call)                                                       \
+    do {                                                                       \
+        double start = seconds();                                              \
+        for (int i = 0; i < CALLS; i++) call;                                  \
+        printf("%s %.1f\n", name, (seconds() - start) / CALLS * 1e9);          \
+    } while (0)
+    TIME("bare-call", bare(NVML_SUCCESS));
+    TIME("temperature", temperature(device, NVML_TEMPERATURE_GPU, &n));
+    TIME("uuid", uuid(device, text, sizeof text));
+    TIME("not-supported", stub(device, &n));
+    SHUTDOWN();
 }
 
 /* load asks all there is to ask about the GPUs of a state that may be damaged. */
@@ -229,7 +549,7 @@ static void load(const char *dir) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 5) return 2;
+    if (argc < 4) return 2;
     library = dlopen(argv[1], !strcmp(argv[2], "now") ? RTLD_NOW : RTLD_LAZY);
     if (!library) {
         printf("FAIL: %s\n", dlerror());
@@ -237,6 +557,18 @@ int main(int argc, char **argv) {
     }
     if (!strcmp(argv[3], "check"))
         check(argv[4], (unsigned int)atoi(argv[5]));
+    else if (!strcmp(argv[3], "rich")) {
+        INIT();
+        lists();
+        mig();
+        events();
+        SHUTDOWN();
+    } else if (!strcmp(argv[3], "threads"))
+        threads();
+    else if (!strcmp(argv[3], "watch"))
+        watch(atoi(argv[4]));
+    else if (!strcmp(argv[3], "bench"))
+        bench();
     else
         for (int i = 4; i < argc; i++) load(argv[i]);
     return failures != 0;

@@ -251,11 +251,11 @@ func TestRunnerKeepsItsGPUs(t *testing.T) {
 		if err != nil || len(states) != 1 {
 			t.Fatalf("states: %v, %v, want one", states, err)
 		}
-		gpus, err := fakegpu.List(filepath.Dir(states[0]))
+		machine, err := fakegpu.Load(filepath.Dir(states[0]))
 		if err != nil {
 			t.Fatal(err)
 		}
-		made = append(made, gpus)
+		made = append(made, machine.GPUs)
 	}
 	if len(made[0]) != 2 || made[0][0].Name != "Tesla T4" {
 		t.Errorf("GPUs made: %v, want 2 of the default profile", made[0])

@@ -21,20 +21,32 @@ type cli struct {
 
 	Create create `cmd:"" help:"Make a state directory with GPUs, or replace the GPUs of one."`
 	List   list   `cmd:"" help:"List the GPUs of a state directory."`
+	Set    set    `cmd:"" help:"Change values of a GPU, as temperature=85 or memory_used=10Gi."`
+	Inject inject `cmd:"" help:"Make something go wrong."`
+	Heal   heal   `cmd:"" help:"Repair and reset a GPU: it is not lost, has no faults and no fresh errors."`
+	Add    add    `cmd:"" help:"Plug more GPUs in."`
+	Remove remove `cmd:"" help:"Take a GPU out of the machine."`
+	MIG    mig    `cmd:"" name:"mig" help:"Divide a GPU into MIG devices; without profiles, make it whole again."`
+	Watch  watch  `cmd:"" help:"Print each change and each event, until it is interrupted."`
 	Env    env    `cmd:"" help:"Print what to export so that programs see the GPUs of a state directory."`
 	Exec   run    `cmd:"" help:"Run a program on GPUs that last as long as it does."`
 }
 
 // machine are the flags that say which GPUs to make.
 type machine struct {
-	Profile   string `default:"T4" help:"Model of the GPUs: ${profiles}."`
-	Count     int    `default:"1" help:"How many, 0 to 64."`
-	Seed      string `default:"fakegpu" help:"Makes the UUIDs; the same seed gives the same ones."`
-	InitError int    `placeholder:"CODE" help:"What nvmlInit returns, as 9 for a driver that is not loaded."`
+	Profile string `default:"T4" help:"Model of the GPUs: ${profiles}."`
+	Count   int    `default:"1" help:"How many, 0 to 64."`
+	Seed    string `default:"fakegpu" help:"Makes the UUIDs; the same seed gives the same ones."`
 }
 
 func (m machine) spec() fakegpu.Spec {
-	return fakegpu.Spec{Profile: m.Profile, Count: m.Count, Seed: m.Seed, InitError: m.InitError}
+	return fakegpu.Spec{Profile: m.Profile, Count: m.Count, Seed: m.Seed}
+}
+
+// gpu names what a command is about.
+type gpu struct {
+	Dir string `arg:"" help:"The state directory."`
+	GPU string `arg:"" name:"gpu" help:"Index, UUID, a beginning of the UUID that is unique, or all."`
 }
 
 func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -74,10 +86,13 @@ func execute(args []string, stdout, stderr io.Writer) int {
 type create struct {
 	Dir string `arg:"" help:"The state directory."`
 	machine
+	InitError int `placeholder:"CODE" help:"What nvmlInit returns, as 9 for a driver that is not loaded."`
 }
 
 func (c create) Run() error {
-	_, err := fakegpu.Create(c.Dir, c.spec())
+	spec := c.spec()
+	spec.InitError = c.InitError
+	_, err := fakegpu.Create(c.Dir, spec)
 	return err
 }
 
@@ -86,12 +101,44 @@ type list struct {
 }
 
 func (l list) Run(out io.Writer) error {
-	gpus, err := fakegpu.List(l.Dir)
-	for i, g := range gpus {
-		fmt.Fprintf(out, "%d  %s  %s  %d MiB\n", i, g.UUID, g.Name, g.MemoryMiB)
+	m, err := fakegpu.Load(l.Dir)
+	for i, g := range m.GPUs {
+		fmt.Fprintf(out, "%d  %s  %s  %d MiB\n", i, g.UUID, g.Name, g.Numbers["memory"]>>20)
+		for _, d := range g.MIGs {
+			fmt.Fprintf(out, "   %s  MIG %dg  %d MiB\n", d.UUID, d.Slices, d.Memory>>20)
+		}
 	}
 	return err
 }
+
+type set struct {
+	gpu
+	Values []string `arg:"" name:"key=value" help:"The keys are in fakegpu's README; bytes may be given as 10Gi."`
+}
+
+func (s set) Run() error { return fakegpu.Set(s.Dir, s.GPU, s.Values...) }
+
+type heal struct{ gpu }
+
+func (h heal) Run() error { return fakegpu.Heal(h.Dir, h.GPU) }
+
+type add struct {
+	Dir string `arg:"" help:"The state directory."`
+	machine
+}
+
+func (a add) Run() error { return fakegpu.Add(a.Dir, a.spec()) }
+
+type remove struct{ gpu }
+
+func (r remove) Run() error { return fakegpu.Remove(r.Dir, r.GPU) }
+
+type mig struct {
+	gpu
+	Profiles []string `arg:"" optional:"" name:"profile" help:"As 1g.10gb 3g.40gb, for GPU instances in this order."`
+}
+
+func (m mig) Run() error { return fakegpu.SplitMIG(m.Dir, m.GPU, m.Profiles...) }
 
 type env struct {
 	Dir string `arg:"" help:"The state directory."`
@@ -143,7 +190,9 @@ func withOthers(paths string) string {
 
 type run struct {
 	machine
-	Command []string `arg:"" passthrough:"" help:"The program and its arguments, after --."`
+	InitError int      `placeholder:"CODE" help:"What nvmlInit returns."`
+	Trace     string   `placeholder:"FILE" help:"Append a line for each NVML call and its answer to this file."`
+	Command   []string `arg:"" passthrough:"" help:"The program and its arguments, after --."`
 }
 
 func (r run) Run(c *cli) (err error) {
@@ -152,12 +201,19 @@ func (r run) Run(c *cli) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if _, err := fakegpu.Create(dir, r.spec()); err != nil {
+	if err := (create{Dir: dir, machine: r.machine, InitError: r.InitError}).Run(); err != nil {
 		return err
 	}
 	vars, err := c.environment(dir)
 	if err != nil {
 		return err
+	}
+	if r.Trace != "" {
+		trace, err := filepath.Abs(r.Trace)
+		if err != nil {
+			return err
+		}
+		vars = append(vars, fakegpu.EnvTrace+"="+trace)
 	}
 	args := r.Command
 	if len(args) > 0 && args[0] == "--" {

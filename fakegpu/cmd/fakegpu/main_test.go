@@ -30,6 +30,15 @@ func succeed(t *testing.T, args ...string) string {
 	return stdout
 }
 
+func load(t *testing.T, dir string) fakegpu.Machine {
+	t.Helper()
+	m, err := fakegpu.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 // library stands in for the C library, which no test here loads. Its directory
 // has a name that a shell must not see without quotes.
 func library(t *testing.T) string {
@@ -50,11 +59,8 @@ func TestCreateAndList(t *testing.T) {
 	if out := succeed(t, "create", dir, "--profile", "H200", "--count", "2", "--seed", "s"); out != "" {
 		t.Errorf("create prints %q, want nothing", out)
 	}
-	gpus, err := fakegpu.List(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := "0  " + gpus[0].UUID + "  NVIDIA H200  143771 MiB\n1  " + gpus[1].UUID + "  NVIDIA H200  143771 MiB\n"
+	m := load(t, dir)
+	want := "0  " + m.GPUs[0].UUID + "  NVIDIA H200  143771 MiB\n1  " + m.GPUs[1].UUID + "  NVIDIA H200  143771 MiB\n"
 	if diff := cmp.Diff(want, succeed(t, "list", dir)); diff != "" {
 		t.Errorf("list (-want +got):\n%s", diff)
 	}
@@ -96,8 +102,8 @@ func TestExec(t *testing.T) {
 	if diff := cmp.Diff([]string{lib, filepath.Dir(lib), ""}, lines[1:]); diff != "" {
 		t.Errorf("variables (-want +got):\n%s", diff)
 	}
-	if gpus, err := fakegpu.List(filepath.Join(out, "copy")); err != nil || len(gpus) != 3 {
-		t.Errorf("the program had GPUs %v, %v, want 3", gpus, err)
+	if n := len(load(t, filepath.Join(out, "copy")).GPUs); n != 3 {
+		t.Errorf("the program had %d GPUs, want 3", n)
 	}
 	if _, err := os.Stat(lines[0]); !os.IsNotExist(err) {
 		t.Errorf("stat of the state directory after the program: %v, want that it is gone", err)
@@ -119,6 +125,11 @@ func TestExecPassesTheExitCodeOn(t *testing.T) {
 
 func TestBadInputGivesOneLine(t *testing.T) {
 	dir, lib := t.TempDir(), library(t)
+	full, plain, large := t.TempDir(), t.TempDir(), t.TempDir()
+	succeed(t, "create", full, "--count", "2")
+	succeed(t, "create", plain, "--profile", "RTX-4090")
+	succeed(t, "create", large, "--profile", "H100-80GB")
+	before := load(t, full)
 	for _, test := range []struct {
 		name string
 		args []string
@@ -127,11 +138,30 @@ func TestBadInputGivesOneLine(t *testing.T) {
 		{"nothing", nil, "expected one of"},
 		{"unknown command", []string{"destroy"}, "destroy"},
 		{"unknown flag", []string{"create", dir, "--model", "T4"}, "--model"},
-		{"unknown profile", []string{"create", dir, "--profile", "Voodoo2"}, "A100-40GB, A100-80GB, H100-80GB"},
+		{"unknown profile", []string{"create", dir, "--profile", "Voodoo2"}, "A10, A100-40GB, A100-80GB"},
 		{"count too large", []string{"create", dir, "--count", "65"}, "0 to 64"},
 		{"count no number", []string{"create", dir, "--count", "many"}, "many"},
 		{"init error too large", []string{"create", dir, "--init-error", "1000"}, "0 to 999"},
 		{"no directory", []string{"create"}, "<dir>"},
+		{"set without GPUs", []string{"set", filepath.Join(dir, "no"), "0", "power=1"}, "fakegpu create"},
+		{"set of no GPU", []string{"set", full, "7", "power=1"}, `no GPU "7"; allowed are indices below 2`},
+		{"set of two GPUs", []string{"set", full, "GPU-", "power=1"}, "could be one of 2"},
+		{"set of an unknown key", []string{"set", full, "0", "colour=1"}, `"colour" is no key of a GPU; the keys are brand, `},
+		{"set of a value too large", []string{"set", full, "0", "fan_speed=101"}, "fan_speed is 101, allowed are 0 to 100"},
+		{"set of no number", []string{"set", full, "0", "power=much"}, `power is "much"`},
+		{"set of no value", []string{"set", full, "0", "power"}, "KEY=VALUE"},
+		{"set of too much memory", []string{"set", full, "0", "memory_used=99Gi"}, "more than the memory"},
+		{"inject nothing", []string{"inject"}, "expected one of"},
+		{"inject no Xid", []string{"inject", "xid", full, "0", "many"}, "many"},
+		{"inject into no function", []string{"inject", "error", full, "0", "GetName", "3"}, `function is "GetName"`},
+		{"inject no code", []string{"inject", "error", full, "0", "nvmlDeviceGetName", "WRONG"}, `code is "WRONG"`},
+		{"inject a long hang", []string{"inject", "hang", full, "0", "*", "2h"}, "hang is 7200000"},
+		{"inject a negative hang", []string{"inject", "hang", full, "0", "*", "--", "-2s"}, "0s to 1h"},
+		{"inject ECC where there is none", []string{"inject", "ecc", plain, "0"}, "has no ECC memory"},
+		{"add too many", []string{"add", full, "--count", "63"}, "0 to 62"},
+		{"divide what cannot be", []string{"mig", full, "0", "1g.5gb"}, "cannot be divided"},
+		{"divide into more than there is", []string{"mig", large, "0", "4g.40gb", "4g.40gb"}, "no room"},
+		{"divide into what is no profile", []string{"mig", large, "0", "half"}, `"half"`},
 		{"list without GPUs", []string{"list", dir}, "fakegpu create"},
 		{"no library", []string{"--library", dir + "/no.so", "env", dir}, "build it with make"},
 		{"exec without a program", []string{"--library", lib, "exec", "--"}, "after --"},
@@ -148,6 +178,86 @@ func TestBadInputGivesOneLine(t *testing.T) {
 			}
 		})
 	}
+	if diff := cmp.Diff(before, load(t, full)); diff != "" {
+		t.Errorf("bad input has changed the machine (-before +after):\n%s", diff)
+	}
+}
+
+// TestVerbs changes a machine in one way after the other.
+func TestVerbs(t *testing.T) {
+	dir := t.TempDir()
+	succeed(t, "create", dir, "--profile", "H100-80GB", "--count", "2", "--seed", "v")
+	number := func(gpu int, key string) uint64 { return load(t, dir).GPUs[gpu].Numbers[key] }
+	want := func(what string, got, want any) {
+		t.Helper()
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	uuids := [2]string{load(t, dir).GPUs[0].UUID, load(t, dir).GPUs[1].UUID}
+
+	succeed(t, "set", dir, "1", "temperature=85", "memory_used=10Gi", "name=Mine", "utilization_gpu=0x32")
+	want("temperature", number(1, "temperature"), uint64(85))
+	want("memory_used", number(1, "memory_used"), uint64(10<<30))
+	want("utilization_gpu", number(1, "utilization_gpu"), uint64(50))
+	want("name", load(t, dir).GPUs[1].Name, "Mine")
+	succeed(t, "set", dir, "all", "power=1")
+	want("power of all", number(0, "power")+number(1, "power"), uint64(2))
+
+	succeed(t, "inject", "xid", dir, uuids[0][:12], "31")
+	want("recovery after an application's Xid", number(0, "recovery_action"), uint64(0))
+	succeed(t, "inject", "xid", dir, "0", "79")
+	want("recovery after Xid 79", number(0, "recovery_action"), uint64(1))
+	succeed(t, "inject", "ecc", dir, "1", "--count", "3")
+	succeed(t, "inject", "ecc", dir, "1", "--uncorrected")
+	want("corrected", number(1, "ecc_dram_corrected_volatile"), uint64(3))
+	want("uncorrected", number(1, "ecc_dram_uncorrected_aggregate"), uint64(1))
+	succeed(t, "inject", "remap-pending", dir, "1")
+	succeed(t, "inject", "remap-failed", dir, "1")
+	succeed(t, "inject", "lost", dir, "1")
+	want("signs", number(1, "lost")+number(1, "remap_pending")+number(1, "remap_failed"), uint64(3))
+	succeed(t, "inject", "error", dir, "1", "nvmlDeviceGetName", "GPU_IS_LOST")
+	succeed(t, "inject", "hang", dir, "1", "*", "5s")
+	succeed(t, "inject", "error", dir, "machine", "nvmlDeviceGetCount_v2", "999")
+	succeed(t, "inject", "init", dir, "DRIVER_NOT_LOADED")
+	m := load(t, dir)
+	want("faults of a GPU", m.GPUs[1].Faults, []fakegpu.Fault{{Function: "nvmlDeviceGetName", Code: 15}, {Function: "*", HangMS: 5000}})
+	want("faults of the machine", m.Faults, []fakegpu.Fault{{Function: "nvmlDeviceGetCount_v2", Code: 999}})
+	want("init", m.Init, uint64(9))
+	journal, err := os.ReadFile(filepath.Join(dir, "events"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want("journal", string(journal), uuids[0]+" 8 31\n"+uuids[0]+" 8 79\n"+uuids[1]+" 1 0\n"+uuids[1]+" 2 0\n")
+
+	succeed(t, "heal", dir, "1")
+	m = load(t, dir)
+	want("faults of a healed GPU", len(m.GPUs[1].Faults), 0)
+	want("signs of a healed GPU", number(1, "lost")+number(1, "remap_pending")+number(1, "ecc_dram_uncorrected_volatile"), uint64(0))
+	want("what a reset does not clear", number(1, "ecc_dram_uncorrected_aggregate"), uint64(1))
+	want("another GPU", number(0, "recovery_action"), uint64(1))
+	succeed(t, "heal", dir, "all")
+	m = load(t, dir)
+	want("the machine", []any{len(m.Faults), m.Init, number(0, "recovery_action")}, []any{0, uint64(0), uint64(0)})
+
+	succeed(t, "add", dir, "--profile", "T4", "--count", "2", "--seed", "v")
+	m = load(t, dir)
+	want("models", []string{m.GPUs[0].Name, m.GPUs[3].Name}, []string{"NVIDIA H100 80GB HBM3", "Tesla T4"})
+	succeed(t, "remove", dir, uuids[0])
+	succeed(t, "add", dir, "--seed", "v")
+	m = load(t, dir)
+	want("a GPU that comes back", m.GPUs[3].UUID, uuids[0])
+	want("its bus", m.GPUs[3].Numbers["bus"], uint64(1))
+
+	succeed(t, "mig", dir, "0", "1g.10gb", "3g.40gb")
+	m = load(t, dir)
+	want("MIG devices", len(m.GPUs[0].MIGs), 2)
+	want("its share", m.GPUs[0].MIGs[1].SMs, uint64(132*3/7))
+	if out := succeed(t, "list", dir); !strings.Contains(out, m.GPUs[0].MIGs[1].UUID+"  MIG 3g  40960 MiB") {
+		t.Errorf("list has no MIG devices:\n%s", out)
+	}
+	succeed(t, "mig", dir, "0")
+	want("MIG devices", len(load(t, dir).GPUs[0].MIGs), 0)
 }
 
 func TestHelp(t *testing.T) {

@@ -1,0 +1,415 @@
+package fakegpu
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// The files of a state directory.
+const (
+	stateFile = "state"
+	eventFile = "events"
+	lockFile  = ".lock"
+)
+
+// Spec says what machine to make.
+type Spec struct {
+	// Profile is the model of the GPUs, one of Profiles.
+	Profile string
+	// Count is how many there are, 0 to MaxGPUs.
+	Count int
+	// Seed makes the UUIDs: the same seed gives the same ones.
+	Seed string
+	// InitError is the code that nvmlInit returns, an nvmlReturn_t; 0 is success.
+	InitError int
+}
+
+// Versions that fit together: driver branch 580 is the one of CUDA 13.0
+// (CUDA's release notes).
+const (
+	driverVersion = "580.95.05"
+	cudaVersion   = 13000
+)
+
+// Create makes the state directory, or replaces the machine that it holds, and
+// returns the GPUs. The journal of events stays.
+func Create(dir string, spec Spec) ([]GPU, error) {
+	m := Machine{
+		Driver: driverVersion, NVML: fmt.Sprintf("%d.%s", cudaVersion/1000, driverVersion), CUDA: cudaVersion,
+		Init: uint64(max(spec.InitError, 0)),
+	}
+	err := m.add(spec)
+	if err == nil && spec.InitError < 0 {
+		err = fmt.Errorf("init is %d, allowed are 0 to %d", spec.InitError, maxReturn)
+	}
+	if err == nil {
+		err = m.check()
+	}
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err == nil {
+		err = locked(dir, func() error { return replace(dir, m) })
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create fake GPUs: %w", err)
+	}
+	return m.GPUs, nil
+}
+
+// Add plugs more GPUs in, as hot as you like. The init error of the spec is
+// not looked at.
+func Add(dir string, spec Spec) error {
+	return update(dir, "add fake GPUs", func(m *Machine) error { return m.add(spec) })
+}
+
+// add makes the GPUs of a spec. Two neighbours share a PCIe switch; on a
+// machine with more than four the second half is at the other NUMA node.
+func (m *Machine) add(spec Spec) error {
+	if spec.Count < 0 || len(m.GPUs)+spec.Count > MaxGPUs {
+		return fmt.Errorf("count is %d, allowed are 0 to %d", spec.Count, MaxGPUs-len(m.GPUs))
+	}
+	p, err := LoadProfile(spec.Profile)
+	if err != nil {
+		return err
+	}
+	all := len(m.GPUs) + spec.Count
+	for n := 0; len(m.GPUs) < all; n++ {
+		id := uuid("GPU", fmt.Sprintf("%s/%d", spec.Seed, n))
+		if slices.ContainsFunc(m.GPUs, func(g GPU) bool { return g.UUID == id }) {
+			continue
+		}
+		g := p.clone()
+		g.UUID = id
+		minor := uint64(0)
+		for slices.ContainsFunc(m.GPUs, func(g GPU) bool { return g.Numbers["minor"] == minor }) {
+			minor++
+		}
+		g.Serial = fmt.Sprintf("13200%08d", minor)
+		g.Numbers["minor"], g.Numbers["bus"], g.Numbers["module"] = minor, minor+1, minor+1
+		g.Numbers["pcie_switch"] = minor/2 + 1
+		g.Numbers["numa"] = 0
+		if all > 4 && minor >= uint64(all+1)/2 {
+			g.Numbers["numa"] = 1
+		}
+		m.GPUs = append(m.GPUs, g)
+	}
+	return nil
+}
+
+// uuid is stable for a name.
+func uuid(prefix, name string) string {
+	s := sha256.Sum256([]byte(name))
+	return fmt.Sprintf("%s-%x-%x-%x-%x-%x", prefix, s[0:4], s[4:6], s[6:8], s[8:10], s[10:16])
+}
+
+// Remove takes a GPU out of the machine. In all functions a GPU is named by
+// its index, its UUID, a beginning of the UUID that is unique, or as "all".
+func Remove(dir, gpu string) error {
+	return update(dir, "remove fake GPUs", func(m *Machine) error {
+		chosen, err := m.find(gpu)
+		m.GPUs = slices.DeleteFunc(m.GPUs, func(g GPU) bool { return chosen[g.UUID] })
+		return err
+	})
+}
+
+// Set changes values of a GPU. Each is KEY=VALUE, with a key of Keys or name,
+// serial, vbios or part_number. Bytes may be given as 10Gi.
+func Set(dir, gpu string, values ...string) error {
+	return update(dir, "change fake GPUs", func(m *Machine) error {
+		return m.each(gpu, func(g *GPU) error {
+			for _, v := range values {
+				key, value, ok := strings.Cut(v, "=")
+				if !ok {
+					return fmt.Errorf("value is %q, want KEY=VALUE", v)
+				}
+				if err := g.set(key, value); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// set takes a value as people write it.
+func (g *GPU) set(key, value string) error {
+	for _, t := range g.texts() {
+		if t.key == key {
+			*t.value = value
+			return nil
+		}
+	}
+	n, err := strconv.ParseUint(value, 0, 64)
+	if err != nil {
+		q, err := resource.ParseQuantity(value)
+		whole, exact := q.AsInt64()
+		if err != nil || !exact || whole < 0 {
+			return fmt.Errorf("%s is %q, want a whole number, as 85, 0x10DE or 10Gi", key, value)
+		}
+		n = uint64(whole)
+	}
+	g.Numbers[key] = n // check knows the keys
+	return nil
+}
+
+// The bits of nvmlEventType.
+const (
+	eventSingleBitECC = 1
+	eventDoubleBitECC = 2
+	eventXid          = 8
+)
+
+// applicationXids say nothing about the GPU itself, so that the driver asks for
+// no recovery after them.
+var applicationXids = []uint64{13, 31, 43, 45, 68, 109}
+
+// needsReset is NVML_GPU_RECOVERY_ACTION_GPU_RESET.
+const needsReset = 1
+
+// RaiseXid raises an Xid. If it is one about the GPU, the GPU needs a reset
+// from now on, which Heal stands for.
+func RaiseXid(dir, gpu string, xid uint64) error {
+	return change(dir, "raise an Xid", gpu, event{eventXid, xid}, func(g *GPU) error {
+		if !slices.Contains(applicationXids, xid) {
+			g.Numbers["recovery_action"] = max(needsReset, g.Numbers["recovery_action"])
+		}
+		return nil
+	})
+}
+
+// CountECC adds memory errors of the DRAM to the counters and raises the event
+// that says so.
+func CountECC(dir, gpu string, uncorrected bool, errors uint64) error {
+	kind, e := "corrected", event{kind: eventSingleBitECC}
+	if uncorrected {
+		kind, e = "uncorrected", event{kind: eventDoubleBitECC}
+	}
+	return change(dir, "count ECC errors", gpu, e, func(g *GPU) error {
+		if g.Numbers["ecc"] == 0 {
+			return fmt.Errorf("%s has no ECC memory", g.Name)
+		}
+		g.Numbers["ecc_dram_"+kind+"_volatile"] += errors
+		g.Numbers["ecc_dram_"+kind+"_aggregate"] += errors
+		return nil
+	})
+}
+
+var functionName = regexp.MustCompile(`^(nvml\w+|\*)$`)
+
+// Inject adds a fault, for one GPU or, with an empty name, for the machine: for
+// all functions whether they are about a GPU or not. A fault of the same
+// function is replaced.
+func Inject(dir, gpu string, f Fault) error {
+	return update(dir, "inject a fault", func(m *Machine) error {
+		if !functionName.MatchString(f.Function) {
+			return fmt.Errorf("function is %q, want the name of one as nvmlDeviceGetName, or *", f.Function)
+		}
+		with := func(faults []Fault) []Fault {
+			same := func(other Fault) bool { return other.Function == f.Function }
+			return append(slices.DeleteFunc(faults, same), f)
+		}
+		if gpu == "" {
+			m.Faults = with(m.Faults)
+			return nil
+		}
+		return m.each(gpu, func(g *GPU) error { g.Faults = with(g.Faults); return nil })
+	})
+}
+
+// SetInit says what nvmlInit answers.
+func SetInit(dir string, code uint64) error {
+	return update(dir, "set the answer of nvmlInit", func(m *Machine) error { m.Init = code; return nil })
+}
+
+// signs are the keys that tell a sick GPU from a healthy one, but for those that
+// a reset does not clear.
+var signs = []string{
+	"lost", "recovery_action", "remap_pending", "remap_failed", "retired_pending",
+	"ecc_dram_corrected_volatile", "ecc_dram_uncorrected_volatile", "ecc_sram_corrected_volatile", "ecc_sram_uncorrected_volatile",
+}
+
+// Heal stands for a repair and a reset: a GPU is not lost any more, has no
+// faults and no fresh errors. With "all" the faults of the machine end as well.
+func Heal(dir, gpu string) error {
+	return update(dir, "heal fake GPUs", func(m *Machine) error {
+		if gpu == "all" {
+			m.Faults, m.Init = nil, 0
+		}
+		return m.each(gpu, func(g *GPU) error {
+			g.Faults = nil
+			for _, key := range signs {
+				if g.Numbers[key] != 0 {
+					g.Numbers[key] = 0
+				}
+			}
+			return nil
+		})
+	})
+}
+
+var migProfile = regexp.MustCompile(`^([12347])g\.(\d+)gb$`)
+
+// SplitMIG turns MIG mode on and divides a GPU into MIG devices of profiles as
+// 1g.10gb; without any it turns MIG mode off.
+func SplitMIG(dir, gpu string, profiles ...string) error {
+	return update(dir, "divide fake GPUs", func(m *Machine) error {
+		return m.each(gpu, func(g *GPU) error { return g.split(profiles) })
+	})
+}
+
+func (g *GPU) split(profiles []string) error {
+	most := g.Numbers["mig_max"]
+	if most == 0 {
+		return fmt.Errorf("%s cannot be divided", g.Name)
+	}
+	g.MIGs, g.Numbers["mig_mode"] = nil, 0
+	var slicesUsed, memory uint64
+	for i, p := range profiles {
+		match := migProfile.FindStringSubmatch(p)
+		if match == nil {
+			return fmt.Errorf("MIG profile is %q, want one as 1g.10gb", p)
+		}
+		n, _ := strconv.ParseUint(match[1], 10, 64) // a digit
+		gb, err := strconv.ParseUint(match[2], 10, 16)
+		if err != nil {
+			return fmt.Errorf("MIG profile is %q, want one as 1g.10gb", p)
+		}
+		slicesUsed += n
+		memory += gb << 30
+		g.Numbers["mig_mode"] = 1
+		g.MIGs = append(g.MIGs, MIG{
+			UUID: uuid("MIG", fmt.Sprintf("%s/%d", g.UUID, i)), GI: uint64(i + 1),
+			Slices: n, ComputeSlices: n,
+			// A GPU has seven compute slices, says NVIDIA's MIG user guide.
+			SMs: g.Numbers["sms"] * n / 7, Memory: gb << 30,
+		})
+	}
+	if slicesUsed > most || memory > g.Numbers["memory"]+1<<30 { // profiles are named by rounded sizes
+		return fmt.Errorf("%s has no room for %s", g.Name, strings.Join(profiles, " "))
+	}
+	return nil
+}
+
+// find returns the UUIDs of the GPUs that a name stands for.
+func (m *Machine) find(name string) (map[string]bool, error) {
+	chosen := make(map[string]bool)
+	index, err := strconv.Atoi(name)
+	for i, g := range m.GPUs {
+		if name == "all" || err == nil && i == index || err != nil && name != "" && strings.HasPrefix(g.UUID, name) {
+			chosen[g.UUID] = true
+		}
+	}
+	switch {
+	case name == "all" || len(chosen) == 1:
+		return chosen, nil
+	case len(chosen) > 1:
+		return nil, fmt.Errorf("GPU %q could be one of %d; write more of the UUID", name, len(chosen))
+	}
+	return nil, fmt.Errorf("there is no GPU %q; allowed are indices below %d, UUIDs, their beginnings, and all", name, len(m.GPUs))
+}
+
+func (m *Machine) each(name string, do func(*GPU) error) error {
+	chosen, err := m.find(name)
+	for i := range m.GPUs {
+		if err == nil && chosen[m.GPUs[i].UUID] {
+			err = do(&m.GPUs[i])
+		}
+	}
+	return err
+}
+
+// update changes the machine of a directory; of several writers none gets lost.
+func update(dir, what string, do func(*Machine) error) error {
+	err := locked(dir, func() error {
+		m, err := Load(dir)
+		if err == nil {
+			err = do(&m)
+		}
+		if err == nil {
+			err = m.check()
+		}
+		if err == nil {
+			err = replace(dir, m)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// event is one of NVML's, without its GPU.
+type event struct{ kind, data uint64 }
+
+// change changes GPUs and then raises an event for each: who hears of it finds
+// the state that caused it.
+func change(dir, what, gpu string, e event, do func(*GPU) error) error {
+	var raised strings.Builder
+	err := update(dir, what, func(m *Machine) error {
+		return m.each(gpu, func(g *GPU) error {
+			fmt.Fprintf(&raised, "%s %d %d\n", g.UUID, e.kind, e.data)
+			return do(g)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, eventFile), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err == nil {
+		_, err = f.WriteString(raised.String())
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// locked runs do while no other writer changes the directory.
+func locked(dir string, do func() error) error {
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; make it with fakegpu create", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close() // which gives the lock back
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	return do()
+}
+
+// replace puts the state file in place in one step, so that no client ever
+// reads half of it. Its time of change always grows: the library knows by it
+// that there is something to read.
+func replace(dir string, m Machine) error {
+	name := filepath.Join(dir, stateFile)
+	next := filepath.Join(dir, ".state")
+	if err := os.WriteFile(next, m.format(), 0o644); err != nil {
+		return err
+	}
+	now := time.Now()
+	if before, err := os.Stat(name); err == nil && !now.After(before.ModTime()) {
+		now = before.ModTime().Add(1)
+	}
+	if err := os.Chtimes(next, now, now); err != nil {
+		return err
+	}
+	return os.Rename(next, name)
+}

@@ -1,0 +1,420 @@
+// Package fakegpu makes and changes the state that the fake libnvidia-ml.so.1
+// in this directory shows to its clients. The state is a directory: the file
+// state says what the machine is and is replaced in one step, the file events
+// is a journal that only grows. Programs that have the library open see a
+// change at their next call.
+package fakegpu
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+//go:generate go run ./gen
+
+// Limits of the library; state.h has the same.
+const (
+	MaxGPUs      = 64
+	maxProcesses = 32
+	maxMIGs      = 7
+	maxFaults    = 32
+	maxText      = 95
+	maxReturn    = 999 // the largest nvmlReturn_t, NVML_ERROR_UNKNOWN
+	maxHangMS    = 3600000
+	maxFile      = 1<<20 - 1
+)
+
+// EnvState names the state directory to the library, EnvTrace a file that gets
+// a line for each call and its answer.
+const (
+	EnvState = "FAKEGPU_STATE"
+	EnvTrace = "FAKEGPU_TRACE"
+)
+
+// Machine is what a state directory says.
+type Machine struct {
+	Driver, NVML string // versions
+	CUDA         uint64 // as 13000
+	Init         uint64 // what nvmlInit answers, an nvmlReturn_t
+	Faults       []Fault
+	GPUs         []GPU // in NVML's order
+}
+
+// GPU is one GPU of a machine.
+type GPU struct {
+	UUID, Name, Serial, VBIOS, PartNumber string
+	// Numbers are all the rest, by the keys of Keys; what is missing is 0.
+	Numbers   map[string]uint64
+	Faults    []Fault
+	Processes []Process
+	MIGs      []MIG
+}
+
+// Fault makes a function answer late, or wrong, or both.
+type Fault struct {
+	Function string // by its full name, or * for all but nvmlInit and nvmlShutdown
+	Code     uint64 // the nvmlReturn_t that it answers; 0 is what it would answer anyway
+	HangMS   uint64 // how long it takes, in milliseconds
+}
+
+// Process is a process that uses a GPU.
+type Process struct {
+	PID    uint64
+	Type   string // compute, graphics or mps
+	Memory uint64 // bytes
+	SM     uint64 // percent
+	Name   string
+}
+
+// MIG is a MIG device: one compute instance of a GPU instance.
+type MIG struct {
+	UUID                       string
+	GI, CI                     uint64 // ids of the instances
+	Slices, ComputeSlices, SMs uint64
+	Memory                     uint64 // bytes
+}
+
+const large = math.MaxUint64
+
+// key is a number that a state file can have for a GPU.
+type key struct {
+	name    string
+	largest uint64
+}
+
+// Keys lists the numbers that a GPU has, in the order of the file, which is that
+// of NUMBERS in state.h. README.md says what they mean.
+func Keys() []string {
+	var names []string
+	for _, k := range keys {
+		names = append(names, k.name)
+	}
+	return names
+}
+
+func numbers(largest uint64, names string) (group []key) {
+	for name := range strings.FieldsSeq(names) {
+		group = append(group, key{name, largest})
+	}
+	return group
+}
+
+const small = math.MaxUint32
+
+var keys = slices.Concat(
+	numbers(small, "brand architecture cc_major cc_minor"),
+	numbers(0xff, "bus"),
+	numbers(small, "minor pci_device pci_subsystem"),
+	numbers(63, "numa"),
+	numbers(small, "pcie_switch module cores bus_width sms"),
+	numbers(large, "memory memory_used memory_reserved bar1 bar1_used"),
+	numbers(100, "utilization_gpu utilization_memory utilization_encoder utilization_decoder utilization_jpeg utilization_ofa"),
+	numbers(small, "temperature temperature_memory temperature_slowdown temperature_shutdown temperature_max"),
+	numbers(16, "fans"),
+	numbers(100, "fan_speed"),
+	numbers(small, "power power_limit power_default power_min power_max"),
+	numbers(large, "energy"),
+	numbers(15, "pstate"),
+	numbers(small, "clock_graphics clock_sm clock_memory clock_video"),
+	numbers(small, "max_clock_graphics max_clock_sm max_clock_memory max_clock_video"),
+	numbers(large, "clock_reasons"),
+	numbers(6, "pcie_gen pcie_gen_max"),
+	numbers(32, "pcie_width pcie_width_max"),
+	numbers(small, "pcie_tx pcie_rx pcie_replays"),
+	numbers(1, "persistence"),
+	numbers(3, "compute_mode"),
+	numbers(1, "ecc"),
+	numbers(large, "ecc_dram_corrected_volatile ecc_dram_uncorrected_volatile ecc_dram_corrected_aggregate ecc_dram_uncorrected_aggregate"),
+	numbers(large, "ecc_sram_corrected_volatile ecc_sram_uncorrected_volatile ecc_sram_corrected_aggregate ecc_sram_uncorrected_aggregate"),
+	numbers(small, "remap_corrected remap_uncorrected"),
+	numbers(1, "remap_pending remap_failed"),
+	numbers(64, "retired_single retired_double"),
+	numbers(1, "retired_pending lost"),
+	numbers(7, "recovery_action"),
+	numbers(18, "nvlinks"),
+	numbers(small, "nvlink_version"),
+	numbers(1, "mig_mode"),
+	numbers(maxMIGs, "mig_max"),
+)
+
+// Load reads the state of a directory.
+func Load(dir string) (Machine, error) {
+	file := filepath.Join(dir, stateFile)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return Machine{}, fmt.Errorf("read fake GPUs: %w; make some with fakegpu create", err)
+	}
+	if len(text) > maxFile {
+		return Machine{}, fmt.Errorf("read fake GPUs: %s has %d bytes, allowed are %d; replace it with fakegpu create", file, len(text), maxFile)
+	}
+	m, err := parse(string(text))
+	if err != nil {
+		return Machine{}, fmt.Errorf("read fake GPUs: %s: %w; replace it with fakegpu create", file, err)
+	}
+	return m, nil
+}
+
+// format writes the text that state.c reads.
+func (m Machine) format() []byte {
+	var b bytes.Buffer
+	line := func(words ...any) { fmt.Fprintln(&b, words...) }
+	faults := func(faults []Fault) {
+		for _, f := range faults {
+			line("fault", f.Function, f.Code, f.HangMS)
+		}
+	}
+	line("driver", m.Driver)
+	line("nvml", m.NVML)
+	line("cuda", m.CUDA)
+	line("init", m.Init)
+	faults(m.Faults)
+	for _, g := range m.GPUs {
+		line("gpu", g.UUID)
+		for _, text := range g.texts() {
+			if *text.value != "" {
+				line(text.key, *text.value)
+			}
+		}
+		for _, k := range keys {
+			if n, ok := g.Numbers[k.name]; ok {
+				line(k.name, n)
+			}
+		}
+		for _, p := range g.Processes {
+			line("process", p.PID, p.Type, p.Memory, p.SM, p.Name)
+		}
+		for _, d := range g.MIGs {
+			line("mig", d.UUID, d.GI, d.CI, d.Slices, d.ComputeSlices, d.SMs, d.Memory)
+		}
+		faults(g.Faults)
+	}
+	line("end")
+	return b.Bytes()
+}
+
+type text struct {
+	key   string
+	value *string
+}
+
+func (g *GPU) texts() []text {
+	return []text{{"name", &g.Name}, {"serial", &g.Serial}, {"vbios", &g.VBIOS}, {"part_number", &g.PartNumber}}
+}
+
+// parse reads the text of a state file as strictly as state.c does.
+func parse(content string) (Machine, error) {
+	var m Machine
+	lines := strings.Split(content, "\n")
+	if n := len(lines); n < 2 || lines[n-1] != "" || lines[n-2] != "end" {
+		return m, fmt.Errorf("does not end with a line that says end")
+	}
+	for i, l := range lines[:len(lines)-2] {
+		key, value, _ := strings.Cut(l, " ")
+		if err := m.take(key, value); err != nil {
+			return m, fmt.Errorf("line %d: %w", i+1, err)
+		}
+	}
+	return m, m.check()
+}
+
+func (m *Machine) take(key, value string) error {
+	switch key {
+	case "gpu":
+		m.GPUs = append(m.GPUs, GPU{UUID: value, Numbers: make(map[string]uint64)})
+		return nil
+	case "fault":
+		var f Fault
+		err := scan(value, &f.Function, &f.Code, &f.HangMS)
+		if n := len(m.GPUs); n > 0 {
+			m.GPUs[n-1].Faults = append(m.GPUs[n-1].Faults, f)
+		} else {
+			m.Faults = append(m.Faults, f)
+		}
+		return err
+	}
+	if len(m.GPUs) == 0 {
+		switch key {
+		case "driver":
+			m.Driver = value
+			return nil
+		case "nvml":
+			m.NVML = value
+			return nil
+		case "cuda":
+			return scan(value, &m.CUDA)
+		case "init":
+			return scan(value, &m.Init)
+		}
+		return fmt.Errorf("%q is no key of a machine", key)
+	}
+	return m.GPUs[len(m.GPUs)-1].take(key, value)
+}
+
+func (g *GPU) take(key, value string) error {
+	for _, t := range g.texts() {
+		if t.key == key {
+			*t.value = value
+			return nil
+		}
+	}
+	switch key {
+	case "process":
+		var p Process
+		err := scan(value, &p.PID, &p.Type, &p.Memory, &p.SM, &p.Name)
+		g.Processes = append(g.Processes, p)
+		return err
+	case "mig":
+		var d MIG
+		err := scan(value, &d.UUID, &d.GI, &d.CI, &d.Slices, &d.ComputeSlices, &d.SMs, &d.Memory)
+		g.MIGs = append(g.MIGs, d)
+		return err
+	}
+	var n uint64
+	if err := scan(value, &n); err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	g.Numbers[key] = n // check knows the keys
+	return nil
+}
+
+// scan reads words into texts and numbers; the last one, if it is a text, takes
+// the rest.
+func scan(value string, into ...any) error {
+	words := strings.SplitN(value, " ", len(into))
+	if len(words) < len(into) {
+		return fmt.Errorf("%q has %d words, want %d", value, len(words), len(into))
+	}
+	for i, word := range words {
+		switch to := into[i].(type) {
+		case *string:
+			*to = word
+		case *uint64:
+			n, err := strconv.ParseUint(word, 10, 64)
+			if err != nil {
+				return fmt.Errorf("%q is no number of up to 64 bits", word)
+			}
+			*to = n
+		}
+	}
+	return nil
+}
+
+// check returns what is wrong with a machine, in the words of the file.
+func (m Machine) check() error {
+	var c checker
+	c.text("driver", m.Driver)
+	c.text("nvml", m.NVML)
+	c.number("cuda", m.CUDA, math.MaxInt32)
+	c.number("init", m.Init, maxReturn)
+	faults := c.faults(m.Faults)
+	c.count("GPUs", len(m.GPUs), MaxGPUs)
+	seen := make(map[string]bool)
+	for i, g := range m.GPUs {
+		c.where = fmt.Sprintf("GPU %d: ", i)
+		c.text("uuid", g.UUID)
+		c.text("name", g.Name)
+		if seen[g.UUID] {
+			c.bad("UUID %s is that of another GPU", g.UUID)
+		}
+		seen[g.UUID] = true
+		for _, t := range g.texts() {
+			if *t.value != "" {
+				c.text(t.key, *t.value)
+			}
+		}
+		for name, n := range g.Numbers {
+			i := slices.IndexFunc(keys, func(k key) bool { return k.name == name })
+			if i < 0 {
+				c.bad("%q is no key of a GPU; the keys are %s", name, strings.Join(Keys(), ", "))
+				continue
+			}
+			c.number(name, n, keys[i].largest)
+		}
+		memory, used := g.Numbers["memory"], g.Numbers["memory_used"]
+		if used > memory || g.Numbers["memory_reserved"] > memory-used {
+			c.bad("memory_used and memory_reserved are more than the memory of %d bytes", memory)
+		}
+		if g.Numbers["bar1_used"] > g.Numbers["bar1"] {
+			c.bad("bar1_used is more than the bar1 of %d bytes", g.Numbers["bar1"])
+		}
+		faults += c.faults(g.Faults)
+		c.count("processes", len(g.Processes), maxProcesses)
+		for _, p := range g.Processes {
+			c.number("pid", p.PID, math.MaxInt32)
+			c.number("sm", p.SM, 100)
+			c.text("process name", p.Name)
+			if !slices.Contains([]string{"compute", "graphics", "mps"}, p.Type) {
+				c.bad("type of process is %q, allowed are compute, graphics, mps", p.Type)
+			}
+		}
+		c.count("MIG devices", len(g.MIGs), maxMIGs)
+		if len(g.MIGs) > 0 && g.Numbers["mig_mode"] == 0 {
+			c.bad("MIG devices without mig_mode 1")
+		}
+		for _, d := range g.MIGs {
+			c.word("uuid of MIG device", d.UUID)
+			for _, n := range []uint64{d.GI, d.CI} {
+				c.number("id of instance", n, 255)
+			}
+			for _, n := range []uint64{d.Slices, d.ComputeSlices} {
+				c.number("slices", n, 7)
+			}
+			c.number("sms", d.SMs, small)
+		}
+	}
+	c.where = ""
+	c.count("faults", faults, maxFaults)
+	return c.err
+}
+
+// checker keeps the first thing that is wrong.
+type checker struct {
+	where string
+	err   error
+}
+
+func (c *checker) bad(format string, values ...any) {
+	if c.err == nil {
+		c.err = fmt.Errorf(c.where+format, values...)
+	}
+}
+
+func (c *checker) text(what, value string) {
+	if value == "" || len(value) > maxText || strings.ContainsAny(value, "\n\x00") {
+		c.bad("%s is %.120q, allowed are 1 to %d bytes in one line", what, value, maxText)
+	}
+}
+
+func (c *checker) word(what, value string) {
+	c.text(what, value)
+	if strings.Contains(value, " ") {
+		c.bad("%s is %q, allowed is one word", what, value)
+	}
+}
+
+func (c *checker) number(what string, n, largest uint64) {
+	if n > largest {
+		c.bad("%s is %d, allowed are 0 to %d", what, n, largest)
+	}
+}
+
+func (c *checker) count(what string, n, most int) {
+	if n > most {
+		c.bad("%d %s, allowed are 0 to %d", n, what, most)
+	}
+}
+
+func (c *checker) faults(faults []Fault) int {
+	for _, f := range faults {
+		c.word("function", f.Function)
+		c.number("code", f.Code, maxReturn)
+		c.number("hang", f.HangMS, maxHangMS)
+	}
+	return len(faults)
+}

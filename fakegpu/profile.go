@@ -1,0 +1,62 @@
+package fakegpu
+
+import (
+	"embed"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+// The figures and their sources are in profiles/.
+//
+//go:embed profiles/*.yaml
+var profiles embed.FS
+
+// Profiles lists the names of the models.
+func Profiles() []string {
+	entries, err := profiles.ReadDir("profiles")
+	if err != nil {
+		panic(err) // they are part of the program
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, strings.TrimSuffix(e.Name(), ".yaml"))
+	}
+	return names
+}
+
+// LoadProfile returns a GPU of the model of that name, without what tells it
+// from others of its model. A profile has the keys of a state file.
+func LoadProfile(name string) (GPU, error) {
+	g := GPU{Numbers: make(map[string]uint64)}
+	if !slices.Contains(Profiles(), name) {
+		return g, fmt.Errorf("profile is %q, allowed are %s", name, strings.Join(Profiles(), ", "))
+	}
+	content, err := profiles.ReadFile("profiles/" + name + ".yaml")
+	if err != nil {
+		return g, fmt.Errorf("read profile %s: %w", name, err)
+	}
+	var values map[string]any
+	if err := yaml.UnmarshalStrict(content, &values); err != nil {
+		return g, fmt.Errorf("read profile %s: %w", name, err)
+	}
+	for key, value := range values {
+		text := fmt.Sprint(value)
+		if n, ok := value.(float64); ok { // JSON's only number, exact up to 2^53
+			text = fmt.Sprintf("%.0f", n)
+		}
+		if err := g.set(key, text); err != nil {
+			return g, fmt.Errorf("read profile %s: %w", name, err)
+		}
+	}
+	return g, nil
+}
+
+// clone returns a copy that shares nothing.
+func (g GPU) clone() GPU {
+	g.Numbers = maps.Clone(g.Numbers)
+	return g
+}
