@@ -58,10 +58,13 @@ func TestCDISpecNamesEveryGPU(t *testing.T) {
 			}
 			want := map[string][]string{"all": {}}
 			for i, uuid := range m.uuids {
-				path := "/dev/nvidia" + strconv.Itoa(i)
-				want[strconv.Itoa(i)] = []string{path}
-				want[uuid] = []string{path}
-				want["all"] = append(want["all"], path)
+				nodes := []string{}
+				if m.nodes {
+					nodes = append(nodes, "/dev/nvidia"+strconv.Itoa(i))
+				}
+				want[strconv.Itoa(i)] = nodes
+				want[uuid] = nodes
+				want["all"] = append(want["all"], nodes...)
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("devices and their nodes (-want +got):\n%s\n%s", diff, &stderr)
