@@ -37,9 +37,10 @@ func bin(t *testing.T) string {
 	return dir
 }
 
-// program builds a program of the module in dir, and returns its path. Go does
-// nothing where it is up to date.
+// program builds a program of the module in dir for the tests that can run, and
+// returns its path. Go does nothing where it is up to date.
 func program(t *testing.T, dir, pkg string) string {
+	bin(t)
 	if _, err := exec.LookPath("gcc"); err != nil {
 		t.Skip("gcc is missing: go-nvml needs cgo")
 	}

@@ -63,14 +63,10 @@ func (b *buffer) String() string {
 
 // command is the plugin in a mount namespace of its own, where the directory of
 // its sockets, which no flag changes, is the directory sockets.
-func command(t *testing.T, file, sockets string, m machine, flags ...string) (*exec.Cmd, *buffer) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: the plugin's socket is in " + api.DevicePluginPath + ", which has to be mounted over")
-	}
+func command(file, sockets string, m machine) (*exec.Cmd, *buffer) {
 	script := `mount -t tmpfs none /var/lib && mkdir -p ` + api.DevicePluginPath + ` && mount --bind "$1" ` + api.DevicePluginPath + ` && shift && exec "$@"`
-	args := append([]string{"-c", script, "sh", sockets, file,
-		"--device-discovery-strategy=nvml", "--device-list-strategy=envvar", "--driver-root-ctr-path=" + m.root}, flags...)
-	c := exec.Command("sh", args...)
+	c := exec.Command("sh", "-c", script, "sh", sockets, file,
+		"--device-discovery-strategy=nvml", "--device-list-strategy=envvar", "--driver-root-ctr-path="+m.root)
 	c.Env = append(os.Environ(), "FAKEGPU_STATE="+m.state)
 	log := &buffer{}
 	c.Stdout, c.Stderr = log, log
@@ -90,7 +86,7 @@ func socketDir(t *testing.T) string {
 
 // startPlugin runs the plugin until it has registered with the kubelet that the
 // test plays.
-func startPlugin(t *testing.T, file string, m machine, flags ...string) plugin {
+func startPlugin(t *testing.T, file string, m machine) plugin {
 	sockets := socketDir(t)
 	listener, err := net.Listen("unix", filepath.Join(sockets, filepath.Base(api.KubeletSocket)))
 	if err != nil {
@@ -103,7 +99,7 @@ func startPlugin(t *testing.T, file string, m machine, flags ...string) plugin {
 	t.Cleanup(server.Stop)
 
 	p := plugin{exited: make(chan error, 1)}
-	p.process, p.log = command(t, file, sockets, m, flags...)
+	p.process, p.log = command(file, sockets, m)
 	if err := p.process.Start(); err != nil {
 		t.Fatalf("start the device plugin: %v", err)
 	}
@@ -186,11 +182,18 @@ func (m machine) health(unhealthy ...int) map[string]string {
 	return health
 }
 
-const pluginPackage = "github.com/NVIDIA/k8s-device-plugin/cmd/nvidia-device-plugin"
+// pluginProgram builds the plugin.
+func pluginProgram(t *testing.T) string {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: the plugin's socket is in " + api.DevicePluginPath + ", which has to be mounted over")
+	}
+	return program(t, ".", "github.com/NVIDIA/k8s-device-plugin/cmd/nvidia-device-plugin")
+}
 
 func TestDevicePluginHandsOutTheGPUs(t *testing.T) {
+	file := pluginProgram(t)
 	m := newMachine(t, "--profile", "H100-80GB", "--count", "8")
-	p := startPlugin(t, program(t, ".", pluginPackage), m)
+	p := startPlugin(t, file, m)
 
 	if diff := cmp.Diff(m.health(), next(t, p.watch(t))); diff != "" {
 		t.Errorf("health of the devices (-want +got):\n%s", diff)
@@ -248,8 +251,9 @@ func TestDevicePluginHandsOutTheGPUs(t *testing.T) {
 }
 
 func TestDevicePluginTakesOutTheGPUOfAFatalXid(t *testing.T) {
+	file := pluginProgram(t)
 	m := newMachine(t, "--profile", "T4", "--count", "4")
-	p := startPlugin(t, program(t, ".", pluginPackage), m)
+	p := startPlugin(t, file, m)
 	updates := p.watch(t)
 	if diff := cmp.Diff(m.health(), next(t, updates)); diff != "" {
 		t.Fatalf("health of the devices at first (-want +got):\n%s", diff)
@@ -296,8 +300,9 @@ func TestDevicePluginTakesOutTheGPUOfAFatalXid(t *testing.T) {
 }
 
 func TestDevicePluginSaysThatThereIsNoDriver(t *testing.T) {
+	file := pluginProgram(t)
 	m := newMachine(t, "--profile", "T4", "--init-error", "9")
-	c, log := command(t, program(t, ".", pluginPackage), socketDir(t), m)
+	c, log := command(file, socketDir(t), m)
 	err := c.Run()
 	if _, exited := err.(*exec.ExitError); !exited || !strings.Contains(log.String(), "Failed to initialize NVML") {
 		t.Errorf("the device plugin ended with %v, want its message about the driver:\n%s", err, log)
