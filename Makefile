@@ -93,6 +93,8 @@ lint: ## gofmt, go vet, staticcheck, and whether go.mod is tidy
 	go tool staticcheck ./...
 	go mod tidy -diff
 	cd e2e/controlplane && go mod tidy -diff
+	cd fakegpu/clients && go vet ./... && go mod tidy -diff
+	cd fakegpu/clients/ctk && go mod tidy -diff
 
 .PHONY: clean
 clean: ## Remove what was built here; the control plane in the user's cache stays
