@@ -21,7 +21,7 @@ type executor struct {
 var _ scheduler.Executor = (*executor)(nil)
 
 // Execute implements scheduler.Executor.
-func (e *executor) Execute(a scheduler.Attempt) (api.Result, func() error, error) {
+func (e *executor) Execute(a scheduler.Attempt) (api.Result, func(api.Result) error, error) {
 	draft, err := e.results.Begin(a.Task.ID, a.Number)
 	if err != nil {
 		return api.Result{}, nil, err
@@ -31,5 +31,5 @@ func (e *executor) Execute(a scheduler.Attempt) (api.Result, func() error, error
 		Dir: draft.Scratch(), Stdout: draft.Stdout(), Stderr: draft.Stderr(),
 		OutputLimit: e.outputLimit, KillDelay: e.killDelay, Environ: os.Environ(),
 	})
-	return r, func() error { return draft.Commit(r) }, nil
+	return r, draft.Commit, nil
 }

@@ -90,10 +90,14 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		return fmt.Errorf("make directory for the drain file: %w; set TMPDIR", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(signs)) }()
-	work := scheduler.New(s.slots(pool), deliveries, queue, pool, &executor{
-		runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit,
-		results: result.New(spool.ResultsDir(s.Spool), queue.Work),
-	}, signs, log)
+	work := scheduler.New(scheduler.Config{
+		Slots: func() int { return s.slots(pool) }, Gate: deliveries, Queue: queue, GPUs: pool,
+		Executor: &executor{
+			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit,
+			results: result.New(spool.ResultsDir(s.Spool), queue.Work),
+		},
+		Dir: signs, Log: log,
+	})
 	life := &lifecycle.Loop{
 		Machine: lifecycle.Machine{
 			Settle: s.Settle, DrainDeadline: s.DrainDeadline, GracePeriod: s.GracePeriod,
@@ -105,6 +109,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 			work.SetDraining(r.Phase != api.PhaseRunning)
 			board.Publish(status(board.Latest(), r, m, memory, g, pool.List()))
 		},
+		Devices:    pool.State,
 		Transition: func(from, to lifecycle.Report) { tellTransition(log, metrics, events, from, to) },
 		Problem: func(v lifecycle.View, p lifecycle.Problem) {
 			log.Warn("map problem", "map", v.Name, "kind", p.Kind, "problem", p.Text, "resource_version", v.ResourceVersion)

@@ -6,12 +6,14 @@ import "time"
 type Outcome string
 
 // The outcomes. Only Succeeded takes a task out of the queue; Failed and
-// TimedOut use up an attempt; Interrupted (the runner had to stop it) does not.
+// TimedOut use up an attempt; Interrupted (the runner had to stop it) and
+// MachineFailed (a sick GPU ended it) do not.
 const (
-	Succeeded   Outcome = "Succeeded"
-	Failed      Outcome = "Failed"
-	TimedOut    Outcome = "TimedOut"
-	Interrupted Outcome = "Interrupted"
+	Succeeded     Outcome = "Succeeded"
+	Failed        Outcome = "Failed"
+	TimedOut      Outcome = "TimedOut"
+	Interrupted   Outcome = "Interrupted"
+	MachineFailed Outcome = "MachineFailed"
 )
 
 // Result is what is stored for each attempt that ended, beside the files

@@ -74,8 +74,11 @@ type TaskCounts struct {
 	Waiting   int `json:"waiting"` // fetched, not started
 	Started   int `json:"started"` // attempts begun, the running ones included
 	Succeeded int `json:"succeeded"`
-	Failed    int `json:"failed"`   // attempts that failed or timed out
-	Requeued  int `json:"requeued"` // given back without using an attempt
+	Failed    int `json:"failed"` // attempts that failed or timed out
+	// MachineFailed counts attempts that a sick GPU ended; they are given back
+	// without using an attempt, and are not in Requeued.
+	MachineFailed int `json:"machineFailed"`
+	Requeued      int `json:"requeued"` // given back without using an attempt
 }
 
 // InFlight is a task that runs.
@@ -86,11 +89,27 @@ type InFlight struct {
 	GPUs    []string  `json:"gpus,omitempty"`
 }
 
-// GPU is one device that the runner may give to tasks.
+// GPU is one device that the runner may give to tasks: a whole GPU or a MIG
+// device.
 type GPU struct {
 	UUID        string `json:"uuid"`
-	Index       int    `json:"index"` // NVML's index, which is not CUDA's
+	Parent      string `json:"parent,omitempty"` // UUID of the GPU that a MIG device is part of
+	Index       int    `json:"index"`            // NVML's index of the GPU, which is not CUDA's
 	Model       string `json:"model"`
 	MemoryBytes uint64 `json:"memoryBytes"`
 	Task        string `json:"task,omitempty"` // the task that holds it
+	Health      Health `json:"health"`
+	// HealthReason says in a sentence why the device is not Healthy.
+	HealthReason string `json:"healthReason,omitempty"`
 }
+
+// Health says what a device may be used for.
+type Health string
+
+// A Retiring device gets no new task, while the one that holds it may finish.
+// A Sick one gets none either, and its task is terminated.
+const (
+	Healthy  Health = "Healthy"
+	Retiring Health = "Retiring"
+	Sick     Health = "Sick"
+)

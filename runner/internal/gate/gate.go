@@ -173,6 +173,7 @@ const (
 	Nothing Ending = iota
 	Succeeded
 	Failed
+	MachineFailed
 	Requeued
 )
 
@@ -186,6 +187,8 @@ func (t *Ticket) Leave(ending Ending) {
 		t.gate.totals.Succeeded++
 	case Failed:
 		t.gate.totals.Failed++
+	case MachineFailed:
+		t.gate.totals.MachineFailed++
 	case Requeued:
 		t.gate.totals.Requeued++
 	}

@@ -3,18 +3,26 @@
 package gpu
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// Device is one whole GPU.
+// Device is what a task can be given: a whole GPU, or a MIG device.
 type Device struct {
 	UUID        string
-	Index       int // NVML's index, which is not CUDA's
+	Parent      string // UUID of the GPU that a MIG device is part of
+	Index       int    // NVML's index of the GPU, which is not CUDA's
 	Model       string
 	MemoryBytes uint64
+	// Near says how close other devices are, by UUID. Who is missing is Far.
+	Near map[string]Closeness
 }
+
+// gpu is the UUID of the GPU that the device is or is part of.
+func (d Device) gpu() string { return cmp.Or(d.Parent, d.UUID) }
 
 // Visible returns those of the devices that the environment leaves to this
 // process, in the order in which it names them. NVML itself knows neither
@@ -25,7 +33,9 @@ type Device struct {
 // cuda is CUDA_VISIBLE_DEVICES of the CUDA programming guide: a list of indices
 // or of UUIDs, which may be shortened while they stay unique; it ends at the
 // first entry that names no device, and a device named twice leaves none.
-// A nil variable is not set and hides nothing. Indices count in NVML's order.
+// A nil variable is not set and hides nothing. Indices count the GPUs in NVML's
+// order, for CUDA among the visible ones. Both take the UUID of a MIG device, in full, as well; an entry for a
+// GPU that is divided into MIG devices means all of them.
 func Visible(devices []Device, nvidia, cuda *string) ([]Device, error) {
 	visible := devices
 	if nvidia != nil {
@@ -50,12 +60,13 @@ func visibleToToolkit(devices []Device, list string) ([]Device, error) {
 	var visible []Device
 	for entry := range strings.SplitSeq(list, ",") {
 		entry = strings.TrimSpace(entry)
-		d, ok := find(devices, entry, func(uuid string) bool { return uuid == entry })
-		if !ok {
-			return nil, fmt.Errorf("NVIDIA_VISIBLE_DEVICES names %q, but there is no such GPU; allowed are all, none, void, indices below %d and UUIDs",
-				entry, len(devices))
+		named := find(devices, entry, func(_ int, d Device) bool {
+			return d.gpu() == entry || strconv.Itoa(d.Index) == entry
+		})
+		if named == nil {
+			return nil, fmt.Errorf("NVIDIA_VISIBLE_DEVICES names %q, but there is no such GPU; allowed are all, none, void, indices as of nvidia-smi and UUIDs", entry)
 		}
-		visible = append(visible, d)
+		visible = append(visible, named...)
 	}
 	return visible, nil
 }
@@ -65,38 +76,44 @@ func visibleToCUDA(devices []Device, list string) []Device {
 	seen := make(map[string]bool)
 	for entry := range strings.SplitSeq(list, ",") {
 		entry = strings.TrimSpace(entry)
-		d, ok := find(devices, entry, func(uuid string) bool {
-			return strings.HasPrefix(entry, "GPU-") && strings.HasPrefix(uuid, entry)
+		named := find(devices, entry, func(place int, d Device) bool {
+			return strconv.Itoa(place) == entry || strings.HasPrefix(entry, "GPU-") && strings.HasPrefix(d.gpu(), entry)
 		})
-		if !ok {
+		if named == nil {
 			break
 		}
-		if seen[d.UUID] {
-			return nil
+		for _, d := range named {
+			if seen[d.UUID] {
+				return nil
+			}
+			seen[d.UUID] = true
 		}
-		seen[d.UUID] = true
-		visible = append(visible, d)
+		visible = append(visible, named...)
 	}
 	return visible
 }
 
-// find returns the one device that entry names, by its place in the list or by
-// its UUID.
-func find(devices []Device, entry string, matches func(uuid string) bool) (Device, bool) {
-	if i, err := strconv.Atoi(entry); err == nil {
-		if i < 0 || i >= len(devices) {
-			return Device{}, false
+// find returns the devices that entry names: a MIG device by its UUID, or those
+// of the one GPU that matches, judged by its place among the GPUs and its first
+// device. It returns nil where there is none, or more than one.
+func find(devices []Device, entry string, matches func(place int, d Device) bool) []Device {
+	var named []Device
+	var gpus []string
+	found := make(map[string]bool)
+	for i, d := range devices {
+		if d.Parent != "" && d.UUID == entry {
+			return devices[i : i+1]
 		}
-		return devices[i], true
-	}
-	var found []Device
-	for _, d := range devices {
-		if matches(d.UUID) {
-			found = append(found, d)
+		if !slices.Contains(gpus, d.gpu()) {
+			found[d.gpu()] = matches(len(gpus), d)
+			gpus = append(gpus, d.gpu())
+		}
+		if found[d.gpu()] {
+			named = append(named, d)
 		}
 	}
-	if len(found) != 1 {
-		return Device{}, false
+	if len(named) > 0 && named[0].gpu() == named[len(named)-1].gpu() {
+		return named
 	}
-	return found[0], true
+	return nil
 }

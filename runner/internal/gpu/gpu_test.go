@@ -1,10 +1,6 @@
 package gpu_test
 
 import (
-	"context"
-	"errors"
-	"math/rand/v2"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -73,6 +69,43 @@ func TestVisible(t *testing.T) {
 	}
 }
 
+func TestVisibleMIGDevices(t *testing.T) {
+	devices := []gpu.Device{
+		{UUID: "GPU-0000", Index: 0},
+		{UUID: "MIG-1a", Parent: "GPU-1111", Index: 1},
+		{UUID: "MIG-1b", Parent: "GPU-1111", Index: 1},
+		{UUID: "GPU-3333", Index: 3}, // GPU 2 is divided, and has no MIG device
+	}
+	for _, list := range []struct {
+		entries      string
+		nvidia, cuda []string
+	}{
+		{"MIG-1b", []string{"MIG-1b"}, []string{"MIG-1b"}},
+		{"MIG-1b,GPU-0000", []string{"MIG-1b", "GPU-0000"}, []string{"MIG-1b", "GPU-0000"}},
+		{"GPU-1111", []string{"MIG-1a", "MIG-1b"}, []string{"MIG-1a", "MIG-1b"}},
+		{"GPU-1", nil, []string{"MIG-1a", "MIG-1b"}},
+		{"1", []string{"MIG-1a", "MIG-1b"}, []string{"MIG-1a", "MIG-1b"}},
+		{"2", nil, []string{"GPU-3333"}},
+		{"3", []string{"GPU-3333"}, nil},
+		{"MIG-1", nil, nil},
+		{"MIG-1a,MIG-1a", []string{"MIG-1a", "MIG-1a"}, nil},
+	} {
+		if got, _ := gpu.Visible(devices, &list.entries, nil); !cmp.Equal(uuids(got), list.nvidia) {
+			t.Errorf("NVIDIA %q: %v, want %v", list.entries, uuids(got), list.nvidia)
+		}
+		if got, _ := gpu.Visible(devices, nil, &list.entries); !cmp.Equal(uuids(got), list.cuda) {
+			t.Errorf("CUDA %q: %v, want %v", list.entries, uuids(got), list.cuda)
+		}
+	}
+}
+
+func uuids(devices []gpu.Device) (uuids []string) {
+	for _, d := range devices {
+		uuids = append(uuids, d.UUID)
+	}
+	return uuids
+}
+
 func TestFits(t *testing.T) {
 	pool := gpu.NewPool(machine)
 	for _, test := range []struct {
@@ -88,51 +121,59 @@ func TestFits(t *testing.T) {
 	}
 }
 
+// reserve takes devices that must be there.
+func reserve(t *testing.T, pool *gpu.Pool, task string, r api.Resources) []string {
+	t.Helper()
+	uuids, ok := pool.Reserve(task, r, nil)
+	if !ok {
+		t.Fatalf("%s did not get %+v", task, r)
+	}
+	return uuids
+}
+
 func TestSmallTasksLeaveTheLargeGPUFree(t *testing.T) {
 	pool := gpu.NewPool(machine)
-	uuids, err := pool.Reserve(t.Context(), "a", api.Resources{GPUs: 3})
-	if err != nil {
-		t.Fatal(err)
-	}
+	uuids := reserve(t, pool, "a", api.Resources{GPUs: 3})
 	if want := []string{"GPU-aaaa1111", "GPU-bbbb3333", "GPU-cccc4444"}; !cmp.Equal(uuids, want) {
 		t.Errorf("reserved %v, want %v", uuids, want)
 	}
 }
 
-func TestReserveWaitsForEnoughGPUs(t *testing.T) {
+func TestReserveGivesAllOrNothing(t *testing.T) {
 	pool := gpu.NewPool(machine)
-	first, err := pool.Reserve(t.Context(), "first", api.Resources{GPUs: 3})
-	if err != nil {
-		t.Fatal(err)
+	first := reserve(t, pool, "first", api.Resources{GPUs: 3})
+	state := pool.State()
+	if uuids, ok := pool.Reserve("second", api.Resources{GPUs: 2}, nil); ok || uuids != nil || pool.Available(api.Resources{GPUs: 2}, nil) {
+		t.Errorf("second reserved %v with one free", uuids)
 	}
-	got := make(chan []string)
-	go func() {
-		second, _ := pool.Reserve(t.Context(), "second", api.Resources{GPUs: 2})
-		got <- second
-	}()
-	pool.Free(first[:1])
-	if second := <-got; len(second) != 2 {
-		t.Errorf("reserved %v, want two", second)
+	reserve(t, pool, "third", api.Resources{GPUs: 1})
+	if state.Err() != nil {
+		t.Error("the state ended when devices were taken")
 	}
+	pool.Free(first[:2])
+	if state.Err() == nil {
+		t.Error("the state lives on after devices came back")
+	}
+	reserve(t, pool, "second", api.Resources{GPUs: 2})
 }
 
-func TestNothingIsReservedOnceTheContextHasEnded(t *testing.T) {
+func TestWhatIsSparedIsLeftAlone(t *testing.T) {
 	pool := gpu.NewPool(machine)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if uuids, err := pool.Reserve(ctx, "a", api.Resources{GPUs: 1}); !errors.Is(err, context.Canceled) {
-		t.Errorf("Reserve = %v, %v", uuids, err)
+	large := &api.Resources{GPUs: 1, GPUMemory: 80 * gib}
+	if pool.Available(api.Resources{GPUs: 4}, large) || !pool.Available(api.Resources{GPUs: 3}, large) || !pool.Available(api.Resources{}, large) {
+		t.Error("the large GPU is not spared")
 	}
-	for _, g := range pool.List() {
-		if g.Task != "" {
-			t.Errorf("%s is held by %q", g.UUID, g.Task)
-		}
+	if uuids, ok := pool.Reserve("a", api.Resources{GPUs: 4}, large); ok {
+		t.Errorf("reserved %v", uuids)
+	}
+	if uuids, _ := pool.Reserve("b", api.Resources{GPUs: 3}, large); len(uuids) != 3 {
+		t.Errorf("reserved %v", uuids)
 	}
 }
 
 func TestFreeingTwicePanics(t *testing.T) {
 	pool := gpu.NewPool(machine)
-	uuids, _ := pool.Reserve(t.Context(), "a", api.Resources{GPUs: 1})
+	uuids := reserve(t, pool, "a", api.Resources{GPUs: 1})
 	pool.Free(uuids)
 	defer func() {
 		if recover() == nil {
@@ -142,39 +183,105 @@ func TestFreeingTwicePanics(t *testing.T) {
 	pool.Free(uuids)
 }
 
-// Whatever tasks come and go, no GPU is held twice and none gets lost.
-func TestRandomTasksNeverShareAGPU(t *testing.T) {
+func TestOnlyHealthyDevicesAreGiven(t *testing.T) {
 	pool := gpu.NewPool(machine)
-	var mu sync.Mutex
-	holders := make(map[string]int)
-	var wg sync.WaitGroup
-	for worker := range uint64(8) {
-		wg.Go(func() {
-			r := rand.New(rand.NewPCG(1, worker))
-			for range 200 {
-				uuids, err := pool.Reserve(t.Context(), "x", api.Resources{GPUs: r.IntN(5)})
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				mu.Lock()
-				for _, u := range uuids {
-					if holders[u]++; holders[u] > 1 {
-						t.Errorf("%s is held twice", u)
-					}
-				}
-				mu.Unlock()
-				mu.Lock()
-				for _, u := range uuids {
-					holders[u]--
-				}
-				mu.Unlock()
-				pool.Free(uuids)
-			}
-		})
+	held := reserve(t, pool, "a", api.Resources{GPUs: 1})
+	for _, is := range []api.Health{api.Sick, api.Retiring, api.Sick} {
+		state := pool.State()
+		pool.SetHealth(held[0], is, "Xid 79")
+		if state.Err() == nil {
+			t.Errorf("%s: the state lives on", is)
+		}
+		state = pool.State()
+		pool.SetHealth(held[0], is, "Xid 79")
+		if state.Err() != nil {
+			t.Errorf("%s: the state ended with nothing new", is)
+		}
+		want := ""
+		if is == api.Sick {
+			want = "GPU GPU-aaaa1111 is sick: Xid 79"
+		}
+		if got := pool.Sick(held); got != want {
+			t.Errorf("%s: Sick is %q, want %q", is, got, want)
+		}
+		if g := pool.List()[0]; g.Health != is || g.HealthReason != "Xid 79" || g.Task != "a" {
+			t.Errorf("%s: listed as %+v", is, g)
+		}
+		if pool.Fits(api.Resources{GPUs: 4}) || !pool.Fits(api.Resources{GPUs: 3}) {
+			t.Errorf("%s: counted in Fits", is)
+		}
 	}
-	wg.Wait()
-	if uuids, err := pool.Reserve(t.Context(), "all", api.Resources{GPUs: len(machine)}); err != nil || len(uuids) != len(machine) {
-		t.Errorf("after all: %v, %v", uuids, err)
+	pool.Free(held)
+	others := reserve(t, pool, "b", api.Resources{GPUs: 3})
+	if pool.Available(api.Resources{GPUs: 1}, nil) {
+		t.Error("a sick device is available")
+	}
+	if got := pool.Sick(others); got != "" {
+		t.Errorf("Sick of healthy devices is %q", got)
+	}
+	pool.SetHealth(held[0], api.Healthy, "")
+	if got := reserve(t, pool, "c", api.Resources{GPUs: 1}); !cmp.Equal(got, held) {
+		t.Errorf("reserved %v, want the healed %v", got, held)
+	}
+	if g := pool.List()[0]; g.Health != api.Healthy || g.HealthReason != "" {
+		t.Errorf("healed and listed as %+v", g)
+	}
+}
+
+func TestDevicesComeAndGo(t *testing.T) {
+	pool := gpu.NewPool(machine[:2])
+	held := reserve(t, pool, "a", api.Resources{GPUs: 2})
+	state := pool.State()
+	pool.SetDevices(machine[:2])
+	if state.Err() != nil {
+		t.Error("the state ended with nothing new")
+	}
+	pool.SetDevices(machine[1:3])
+	if state.Err() == nil {
+		t.Error("the state lives on")
+	}
+	if got, want := pool.Sick(held), "GPU GPU-aaaa1111 is sick: removed"; got != want {
+		t.Errorf("Sick is %q, want %q", got, want)
+	}
+	if got := pool.Size(); got != 2 {
+		t.Errorf("size %d, want 2", got)
+	}
+	if got := reserve(t, pool, "b", api.Resources{GPUs: 1}); got[0] != "GPU-bbbb3333" {
+		t.Errorf("reserved %v, want the new one", got)
+	}
+	pool.Free(held)
+	pool.SetDevices(machine)
+	if !pool.Fits(api.Resources{GPUs: 4}) || !pool.Available(api.Resources{GPUs: 3}, nil) {
+		t.Error("the device is back and cannot be used")
+	}
+	var order []int
+	for _, g := range pool.List() {
+		order = append(order, g.Index)
+	}
+	if want := []int{0, 1, 2, 3}; !cmp.Equal(order, want) {
+		t.Errorf("listed %v, want %v", order, want)
+	}
+}
+
+// CUDA uses one MIG device and nothing beside it.
+func TestMIGDevicesAreForTasksOfOneGPU(t *testing.T) {
+	pool := gpu.NewPool([]gpu.Device{
+		{UUID: "GPU-0", MemoryBytes: 40 * gib},
+		{UUID: "MIG-1", Parent: "GPU-1", MemoryBytes: 5 * gib},
+		{UUID: "MIG-2", Parent: "GPU-1", MemoryBytes: 5 * gib},
+		{UUID: "GPU-2", MemoryBytes: 40 * gib},
+	})
+	if pool.Fits(api.Resources{GPUs: 3}) {
+		t.Error("three GPUs fit")
+	}
+	if got := reserve(t, pool, "one", api.Resources{GPUs: 1}); got[0] != "MIG-1" {
+		t.Errorf("a small task got %v", got)
+	}
+	if got, want := reserve(t, pool, "two", api.Resources{GPUs: 2}), []string{"GPU-0", "GPU-2"}; !cmp.Equal(got, want) {
+		t.Errorf("two GPUs are %v, want %v", got, want)
+	}
+	pool.SetHealth("GPU-1", api.Sick, "Xid 79")
+	if pool.Available(api.Resources{GPUs: 1}, nil) || pool.Sick([]string{"MIG-1"}) == "" {
+		t.Error("a sick GPU has healthy MIG devices")
 	}
 }

@@ -11,8 +11,9 @@ import (
 // without GPUs.
 var ErrNoNVML = errors.New("no NVML library, so no GPUs; tasks that need GPUs are left to other runners")
 
-// Inventory lists the GPUs through NVML. An empty library name means the
-// loader's own search for libnvidia-ml.so.1.
+// Inventory lists the GPUs through NVML, and for a GPU that is divided into MIG
+// devices those in its place. An empty library name means the loader's own
+// search for libnvidia-ml.so.1.
 func Inventory(library string) (devices []Device, err error) {
 	var options []nvml.LibraryOption
 	if library != "" {
@@ -27,17 +28,43 @@ func Inventory(library string) (devices []Device, err error) {
 			err = fmt.Errorf("shut down NVML: %s", lib.ErrorString(code))
 		}
 	}()
+	return inventory(lib)
+}
+
+func inventory(lib nvml.Interface) ([]Device, error) {
 	count, code := lib.DeviceGetCount()
 	if code != nvml.SUCCESS {
 		return nil, fmt.Errorf("count GPUs: %s", lib.ErrorString(code))
 	}
+	var devices []Device
+	var handles []nvml.Device
 	for i := range count {
-		d, err := describe(lib, i)
-		if err != nil {
-			return nil, err
+		fail := func(what string, code nvml.Return) error {
+			return fmt.Errorf("read %s of GPU %d: %s", what, i, lib.ErrorString(code))
 		}
-		devices = append(devices, d)
+		handle, code := lib.DeviceGetHandleByIndex(i)
+		if code != nvml.SUCCESS {
+			return nil, fail("handle", code)
+		}
+		d, what, code := describe(handle)
+		if code != nvml.SUCCESS {
+			return nil, fail(what, code)
+		}
+		d.Index = i
+		if !divided(lib, handle) {
+			devices, handles = append(devices, d), append(handles, handle)
+			continue
+		}
+		parts, what, code := migDevices(handle)
+		if code != nvml.SUCCESS {
+			return nil, fail(what, code)
+		}
+		for _, part := range parts {
+			part.Parent, part.Index = d.UUID, i
+			devices, handles = append(devices, part), append(handles, nil)
+		}
 	}
+	measure(devices, handles)
 	return devices, nil
 }
 
@@ -57,25 +84,96 @@ func initError(code nvml.Return) error {
 	return fmt.Errorf("initialize NVML: error %d", int(code))
 }
 
-func describe(lib nvml.Interface, index int) (Device, error) {
-	fail := func(what string, code nvml.Return) (Device, error) {
-		return Device{}, fmt.Errorf("read %s of GPU %d: %s", what, index, lib.ErrorString(code))
+// describe reads what the device itself knows. If that fails, it says what
+// could not be read.
+func describe(handle nvml.Device) (d Device, what string, code nvml.Return) {
+	if d.UUID, code = handle.GetUUID(); code != nvml.SUCCESS {
+		return d, "UUID", code
 	}
-	handle, code := lib.DeviceGetHandleByIndex(index)
-	if code != nvml.SUCCESS {
-		return fail("handle", code)
-	}
-	uuid, code := handle.GetUUID()
-	if code != nvml.SUCCESS {
-		return fail("UUID", code)
-	}
-	model, code := handle.GetName()
-	if code != nvml.SUCCESS {
-		return fail("name", code)
+	if d.Model, code = handle.GetName(); code != nvml.SUCCESS {
+		return d, "name", code
 	}
 	memory, code := handle.GetMemoryInfo()
 	if code != nvml.SUCCESS {
-		return fail("memory", code)
+		return d, "memory", code
 	}
-	return Device{UUID: uuid, Index: index, Model: model, MemoryBytes: memory.Total}, nil
+	d.MemoryBytes = memory.Total
+	return d, "", nvml.SUCCESS
+}
+
+// divided reports whether the GPU is in MIG mode, in which a task can use only
+// its MIG devices. A driver older than R450 has no such function, and calling
+// one that is missing ends the process.
+func divided(lib nvml.Interface, handle nvml.Device) bool {
+	if lib.Extensions().LookupSymbol("nvmlDeviceGetMigMode") != nil {
+		return false
+	}
+	mode, _, code := handle.GetMigMode()
+	return code == nvml.SUCCESS && mode == nvml.DEVICE_MIG_ENABLE
+}
+
+// migDevices lists the MIG devices that exist.
+func migDevices(gpu nvml.Device) (parts []Device, what string, code nvml.Return) {
+	most, code := gpu.GetMaxMigDeviceCount()
+	if code != nvml.SUCCESS {
+		return nil, "the number of MIG devices", code
+	}
+	for i := range most {
+		handle, code := gpu.GetMigDeviceHandleByIndex(i)
+		if code == nvml.ERROR_NOT_FOUND || code == nvml.ERROR_INVALID_ARGUMENT {
+			continue // the indices have gaps
+		}
+		if code != nvml.SUCCESS {
+			return nil, fmt.Sprintf("MIG device %d", i), code
+		}
+		part, what, code := describe(handle)
+		if code != nvml.SUCCESS {
+			return nil, fmt.Sprintf("%s of MIG device %d", what, i), code
+		}
+		parts = append(parts, part)
+	}
+	return parts, "", nvml.SUCCESS
+}
+
+// measure fills in how close the GPUs are. MIG devices, which have no handle
+// here, are close to nothing: no task gets two. What NVML does not answer
+// counts as far away.
+func measure(devices []Device, handles []nvml.Device) {
+	for i, a := range handles {
+		for j, b := range handles[:i] {
+			if a == nil || b == nil {
+				continue
+			}
+			if c := closeness(a, b); c != Far {
+				devices[i].near(devices[j].UUID, c)
+				devices[j].near(devices[i].UUID, c)
+			}
+		}
+	}
+}
+
+func (d *Device) near(uuid string, c Closeness) {
+	if d.Near == nil {
+		d.Near = make(map[string]Closeness)
+	}
+	d.Near[uuid] = c
+}
+
+// closeness asks for the NUMA node only by the way to the other GPU: what NVML
+// calls the NUMA node of a GPU is the one that the GPU itself is, on machines
+// where it is one.
+func closeness(a, b nvml.Device) Closeness {
+	if status, code := a.GetP2PStatus(b, nvml.P2P_CAPS_INDEX_NVLINK); code == nvml.SUCCESS && status == nvml.P2P_STATUS_OK {
+		return Linked
+	}
+	level, code := a.GetTopologyCommonAncestor(b)
+	switch {
+	case code != nvml.SUCCESS:
+		return Far
+	case level <= nvml.TOPOLOGY_MULTIPLE:
+		return SameSwitch
+	case level <= nvml.TOPOLOGY_NODE:
+		return SameNode
+	}
+	return Far
 }

@@ -2,101 +2,182 @@ package gpu
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// Pool hands out whole GPUs, each to one task at a time.
+// Pool hands out devices, each to one task at a time. It never waits: who
+// needs devices that are not free asks again when the present state ends.
 type Pool struct {
-	devices []Device
-
 	mu      sync.Mutex
+	devices []Device          // all that were ever there, in the order in which they came
+	present map[string]bool   // UUIDs of those that are there now
 	holders map[string]string // UUID of a held device -> task
-	freed   chan struct{}     // closed and replaced whenever a device comes back
+	health  map[string]health // by UUID, of a device or of the GPU it is part of; missing is healthy
+	state   context.Context   // ends at the next change that could make a request fit, or no longer fit
+	changed context.CancelFunc
 }
 
-// NewPool returns a pool of free devices.
+type health struct {
+	is     api.Health
+	reason string
+}
+
+// NewPool returns a pool of free and healthy devices.
 func NewPool(devices []Device) *Pool {
-	return &Pool{
-		devices: slices.Clone(devices),
-		holders: make(map[string]string),
-		freed:   make(chan struct{}),
-	}
+	p := &Pool{holders: make(map[string]string), health: make(map[string]health)}
+	p.state, p.changed = context.WithCancel(context.Background())
+	p.SetDevices(devices)
+	return p
 }
 
-// Size is the number of devices, free or not.
-func (p *Pool) Size() int { return len(p.devices) }
-
-// Fits reports whether the pool could ever satisfy the request.
-func (p *Pool) Fits(r api.Resources) bool {
-	return len(p.suitable(r)) >= r.GPUs
-}
-
-// suitable returns the devices that are large enough, smallest first, so that
-// the large ones stay free for tasks that need them.
-func (p *Pool) suitable(r api.Resources) []Device {
-	var suitable []Device
-	for _, d := range p.devices {
-		if d.MemoryBytes >= uint64(r.GPUMemory) {
-			suitable = append(suitable, d)
-		}
-	}
-	slices.SortStableFunc(suitable, func(a, b Device) int {
-		switch {
-		case a.MemoryBytes < b.MemoryBytes:
-			return -1
-		case a.MemoryBytes > b.MemoryBytes:
-			return 1
-		}
-		return 0
-	})
-	return suitable
-}
-
-// Reserve waits until the requested devices are free and gives them to the
-// task. It returns their UUIDs, or the error of ctx with nothing held.
-func (p *Pool) Reserve(ctx context.Context, task string, r api.Resources) ([]string, error) {
-	if !p.Fits(r) {
-		return nil, fmt.Errorf("task %s asks for %d GPUs, which this runner never has", task, r.GPUs)
-	}
-	for {
-		// Nobody gets a device after ctx has ended, free or not.
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		uuids, freed := p.tryReserve(task, r)
-		if len(uuids) == r.GPUs {
-			return uuids, nil
-		}
-		select {
-		case <-freed:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-func (p *Pool) tryReserve(task string, r api.Resources) (uuids []string, freed <-chan struct{}) {
+// State returns a context that ends when a device comes back or is added, or
+// its health changes. Who takes it before looking at the pool misses nothing.
+func (p *Pool) State() context.Context {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, d := range p.suitable(r) {
-		if len(uuids) == r.GPUs {
-			break
+	return p.state
+}
+
+// change must be called with the lock held.
+func (p *Pool) change() {
+	p.changed()
+	p.state, p.changed = context.WithCancel(context.Background())
+}
+
+// SetDevices says which devices there are now. New ones are added; those that
+// are missing are Sick until they are back. Their health is SetHealth's.
+func (p *Pool) SetDevices(devices []Device) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	present := make(map[string]bool)
+	same := len(devices) == len(p.present)
+	for _, d := range devices {
+		same = same && p.present[d.UUID]
+		present[d.UUID] = true
+		known := func(other Device) bool { return other.UUID == d.UUID }
+		if i := slices.IndexFunc(p.devices, known); i >= 0 {
+			p.devices[i] = d
+		} else {
+			p.devices = append(p.devices, d)
 		}
-		if _, held := p.holders[d.UUID]; !held {
-			uuids = append(uuids, d.UUID)
+	}
+	p.present = present
+	if !same {
+		p.change()
+	}
+}
+
+// SetHealth says how a device is, and why it is so unless it is Healthy. What
+// is said of a GPU holds for its MIG devices too. A device that nothing was
+// said of is Healthy; saying the same again changes nothing.
+func (p *Pool) SetHealth(uuid string, is api.Health, reason string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := health{is, reason}
+	if is == api.Healthy {
+		now = health{}
+	}
+	if p.health[uuid] == now {
+		return
+	}
+	p.health[uuid] = now
+	p.change()
+}
+
+// healthOf returns the worst that is known of a device.
+func (p *Pool) healthOf(d Device) health {
+	if !p.present[d.UUID] {
+		return health{api.Sick, "removed"}
+	}
+	own, parent := p.health[d.UUID], p.health[d.Parent]
+	for _, worse := range []api.Health{api.Sick, api.Retiring} {
+		switch worse {
+		case own.is:
+			return own
+		case parent.is:
+			return parent
 		}
 	}
-	if len(uuids) < r.GPUs {
-		return nil, p.freed
+	return health{is: api.Healthy}
+}
+
+// Sick returns the first of the devices that is sick, and why, in one sentence
+// without its end; or the empty text.
+func (p *Pool) Sick(uuids []string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range p.devices {
+		if h := p.healthOf(d); h.is == api.Sick && slices.Contains(uuids, d.UUID) {
+			return "GPU " + d.UUID + " is sick: " + h.reason
+		}
 	}
-	for _, uuid := range uuids {
-		p.holders[uuid] = task
+	return ""
+}
+
+// Size is the number of devices that are there, free or not, sick or not.
+func (p *Pool) Size() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.present)
+}
+
+// suits reports whether a task with this request can use the device. A process
+// can use one MIG device and no other device with it, says the CUDA guide.
+func suits(d Device, r api.Resources) bool {
+	return d.MemoryBytes >= uint64(r.GPUMemory) && (d.Parent == "" || r.GPUs <= 1)
+}
+
+// Fits reports whether the pool could satisfy the request if all its healthy
+// devices were free.
+func (p *Pool) Fits(r api.Resources) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, d := range p.devices {
+		if suits(d, r) && p.healthOf(d).is == api.Healthy {
+			n++
+		}
 	}
-	return uuids, nil
+	return n >= r.GPUs
+}
+
+// Available reports whether Reserve would succeed.
+func (p *Pool) Available(r api.Resources, spare *api.Resources) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.free(r, spare)) >= r.GPUs
+}
+
+// Reserve gives the requested devices to the task, the ones closest to each
+// other, if enough of them are free. Devices that suit the request spare, where
+// it is not nil, are left alone.
+func (p *Pool) Reserve(task string, r api.Resources, spare *api.Resources) (uuids []string, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	free := p.free(r, spare)
+	if len(free) < r.GPUs {
+		return nil, false
+	}
+	for _, d := range place(free, r.GPUs) {
+		uuids = append(uuids, d.UUID)
+		p.holders[d.UUID] = task
+	}
+	return uuids, true
+}
+
+// free returns the healthy devices that suit the request and nobody holds.
+func (p *Pool) free(r api.Resources, spare *api.Resources) []Device {
+	var free []Device
+	for _, d := range p.devices {
+		_, held := p.holders[d.UUID]
+		if !held && suits(d, r) && (spare == nil || !suits(d, *spare)) && p.healthOf(d).is == api.Healthy {
+			free = append(free, d)
+		}
+	}
+	return free
 }
 
 // Free gives devices back.
@@ -109,17 +190,22 @@ func (p *Pool) Free(uuids []string) {
 		}
 		delete(p.holders, uuid)
 	}
-	close(p.freed)
-	p.freed = make(chan struct{})
+	if len(uuids) > 0 {
+		p.change()
+	}
 }
 
-// List says who holds what.
+// List says who holds what, and how it is.
 func (p *Pool) List() []api.GPU {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := make([]api.GPU, len(p.devices))
 	for i, d := range p.devices {
-		list[i] = api.GPU{UUID: d.UUID, Index: d.Index, Model: d.Model, MemoryBytes: d.MemoryBytes, Task: p.holders[d.UUID]}
+		h := p.healthOf(d)
+		list[i] = api.GPU{
+			UUID: d.UUID, Parent: d.Parent, Index: d.Index, Model: d.Model, MemoryBytes: d.MemoryBytes,
+			Task: p.holders[d.UUID], Health: h.is, HealthReason: h.reason,
+		}
 	}
 	return list
 }

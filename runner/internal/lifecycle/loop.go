@@ -30,6 +30,9 @@ type Loop struct {
 	Stop func(Stop)
 	// Publish is told what is so after every step.
 	Publish func(Report, Snapshot, Memory, gate.Snapshot)
+	// Devices returns a context that ends when Publish has something else to
+	// show of the GPUs. nil means never.
+	Devices func() context.Context
 	// Transition is told each change of the phase or of what is behind it.
 	Transition func(from, to Report)
 	// Problem is told when a map starts to have a problem.
@@ -51,6 +54,10 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 	defer func() { check.abandon() }()
 
 	for {
+		var devices <-chan struct{}
+		if l.Devices != nil {
+			devices = l.Devices().Done()
+		}
 		in.Now = time.Now()
 		in.Gate = l.Gate.Snapshot()
 		next, orders := l.Machine.Step(state, in)
@@ -86,6 +93,7 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 		select {
 		case in.Maps = <-l.Maps:
 		case <-l.Gate.Changed():
+		case <-devices:
 		case <-timer.C:
 		case f := <-check.answered():
 			check.abandon()

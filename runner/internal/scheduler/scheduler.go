@@ -16,26 +16,21 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gate"
+	"github.com/studioml/studio-go-runner/runner/internal/gpu"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
-
-// GPUs gives whole GPUs to tasks.
-type GPUs interface {
-	Fits(r api.Resources) bool
-	Reserve(ctx context.Context, task string, r api.Resources) ([]string, error)
-	Free(uuids []string)
-}
 
 // preparePause keeps a runner that cannot even prepare attempts, as with a full
 // disk, from taking the same task again and again; others may have it meanwhile.
 const preparePause = time.Second
 
-// Executor runs one attempt to its end. Store makes the result durable and may
-// be called again when it fails. An error means that the attempt could not even
-// be prepared, so that it says nothing about the task.
+// Executor runs one attempt to its end. Store makes the result durable, in
+// which the scheduler may have changed the outcome, and may be called again
+// when it fails. An error means that the attempt could not even be prepared, so
+// that it says nothing about the task.
 type Executor interface {
-	Execute(a Attempt) (result api.Result, store func() error, err error)
+	Execute(a Attempt) (result api.Result, store func(api.Result) error, err error)
 }
 
 // Attempt is one start of a task.
@@ -50,18 +45,37 @@ type Attempt struct {
 	Terminate, Kill context.Context
 }
 
+// Config is what a scheduler works with.
+type Config struct {
+	// Slots is how many tasks may run at the same time, now.
+	Slots    func() int
+	Gate     *gate.Gate
+	Queue    queue.Queue
+	GPUs     *gpu.Pool
+	Executor Executor
+	// Check is asked after an attempt failed by itself whether one of its GPUs
+	// has become sick, and answers with the reason, or the empty text. By then
+	// it must have told the pool, or the next task gets that GPU. It bounds its
+	// own time. nil means that nobody looks.
+	Check func(ctx context.Context, uuids []string) (sick string)
+	// Dir is where the tasks are shown that a drain is on.
+	Dir string
+	Log *slog.Logger
+}
+
 // Scheduler fetches and runs tasks, as many at a time as it has slots.
 type Scheduler struct {
-	slots    chan struct{}
-	gate     *gate.Gate
-	queue    queue.Queue
-	gpus     GPUs
-	executor Executor
-	log      *slog.Logger
-
+	Config
 	drainFile string
+	left      chan struct{} // holds a token when a task has left its slot
+	tasks     sync.WaitGroup
+
+	// Only Run touches these.
+	head    *head // nil for none
+	backoff *wait.Backoff
 
 	mu       sync.Mutex
+	busy     int // slots in use
 	draining bool
 	running  map[*stopper]struct{}
 }
@@ -71,65 +85,15 @@ type stopper struct {
 	terminate, kill context.CancelCauseFunc
 }
 
-// New returns a scheduler. The directory is where it shows the tasks that a
-// drain is on.
-func New(slots int, g *gate.Gate, q queue.Queue, gpus GPUs, executor Executor, dir string, log *slog.Logger) *Scheduler {
+// New returns a scheduler.
+func New(c Config) *Scheduler {
 	return &Scheduler{
-		slots: make(chan struct{}, slots), gate: g, queue: q, gpus: gpus, executor: executor, log: log,
-		drainFile: filepath.Join(dir, "draining"),
+		Config:    c,
+		drainFile: filepath.Join(c.Dir, "draining"),
+		left:      make(chan struct{}, 1),
+		backoff:   newBackoff(),
 		running:   make(map[*stopper]struct{}),
 	}
-}
-
-// Run fetches and runs tasks until ctx ends; then it kills what runs, gives
-// everything back and returns.
-func (s *Scheduler) Run(ctx context.Context) error {
-	var tasks sync.WaitGroup
-	defer tasks.Wait()
-	defer s.Stop(lifecycle.Kill)
-	for backoff := newBackoff(); ; {
-		select {
-		case s.slots <- struct{}{}:
-		case <-ctx.Done():
-			return nil
-		}
-		free := func() { <-s.slots }
-		ticket, err := s.gate.Admit(ctx)
-		if err != nil {
-			return nil
-		}
-		delivery, err := s.fetch(ctx, ticket)
-		if err != nil {
-			ticket.Leave(gate.Nothing)
-			free()
-			if ctx.Err() == nil && ticket.Context().Err() == nil {
-				s.log.Warn("fetch failed", "error", err)
-				pause(ctx, backoff.Step())
-			}
-			continue
-		}
-		backoff = newBackoff()
-		ticket.Fetched()
-		uuids, err := s.gpus.Reserve(ticket.Context(), delivery.Task().ID, delivery.Task().Resources)
-		if err != nil {
-			s.log.Info("task given back", "task", delivery.Task().ID, "reason", "the gate closed before it started")
-			s.giveBack(ctx, ticket, delivery)
-			free()
-			continue
-		}
-		tasks.Go(func() {
-			defer free()
-			s.attempt(ctx, ticket, delivery, uuids)
-		})
-	}
-}
-
-// fetch waits for a task that this runner could run.
-func (s *Scheduler) fetch(ctx context.Context, ticket *gate.Ticket) (queue.Delivery, error) {
-	fetchCtx, cancel := context.WithCancel(ticket.Context())
-	defer cancel()
-	defer context.AfterFunc(ctx, cancel)()
-	return s.queue.Fetch(fetchCtx, func(t *api.Task) bool { return s.gpus.Fits(t.Resources) })
 }
 
 // attempt starts a delivery, waits for its end and settles it. The GPUs are
@@ -137,11 +101,11 @@ func (s *Scheduler) fetch(ctx context.Context, ticket *gate.Ticket) (queue.Deliv
 // that nothing is held.
 func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.Delivery, uuids []string) {
 	task := d.Task()
-	log := s.log.With("task", task.ID)
+	log := s.Log.With("task", task.ID)
 	number, err := d.Begin()
 	if err != nil {
 		log.Warn("attempt could not be counted, task given back", "error", err)
-		s.gpus.Free(uuids)
+		s.GPUs.Free(uuids)
 		s.giveBack(ctx, ticket, d)
 		return
 	}
@@ -161,16 +125,19 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	s.mu.Unlock()
 	if !started {
 		log.Info("task given back", "reason", "the gate closed before it started")
-		s.gpus.Free(uuids)
+		s.GPUs.Free(uuids)
 		s.giveBack(ctx, ticket, d)
 		return
 	}
 	log.Info("task started", "gpus", uuids)
-	result, store, err := s.executor.Execute(a)
+	result, store, err := s.execute(a, stop.terminate)
 	s.mu.Lock()
 	delete(s.running, &stop)
 	s.mu.Unlock()
-	s.gpus.Free(uuids)
+	if err == nil {
+		result = s.blame(ctx, a, result)
+	}
+	s.GPUs.Free(uuids)
 	if err != nil {
 		log.Warn("attempt could not be prepared, task given back", "error", err)
 		s.giveBack(ctx, ticket, d)
@@ -182,7 +149,7 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 		log = log.With("reason", result.Reason)
 	}
 	// R12: stored first, settled then.
-	if !s.insist(ctx, "store the result", store) {
+	if !s.insist(ctx, "store the result", func() error { return store(result) }) {
 		ticket.Leave(gate.Requeued)
 		return
 	}
@@ -200,6 +167,10 @@ func (s *Scheduler) settle(ctx context.Context, ticket *gate.Ticket, d queue.Del
 	case api.Interrupted:
 		log.Info("task stopped and given back")
 		s.giveBack(ctx, ticket, d)
+	case api.MachineFailed:
+		log.Warn("task given back, its machine failed")
+		s.insist(ctx, "give the task back", d.Release)
+		ticket.Leave(gate.MachineFailed)
 	default:
 		var buried bool
 		done := s.insist(ctx, "requeue the failed task", func() (err error) {
@@ -237,9 +208,9 @@ func (s *Scheduler) insist(ctx context.Context, what string, do func() error) bo
 		if err == nil {
 			return true
 		}
-		s.log.Warn("queue does not answer, trying again", "action", what, "error", err)
+		s.Log.Warn("queue does not answer, trying again", "action", what, "error", err)
 		if !pause(ctx, backoff.Step()) {
-			s.log.Warn("queue left without an answer", "action", what)
+			s.Log.Warn("queue left without an answer", "action", what)
 			return false
 		}
 	}
@@ -280,7 +251,7 @@ func (s *Scheduler) SetDraining(on bool) {
 		err = os.Remove(s.drainFile)
 	}
 	if err != nil {
-		s.log.Warn("tasks cannot be told of the drain", "file", s.drainFile, "error", err)
+		s.Log.Warn("tasks cannot be told of the drain", "file", s.drainFile, "error", err)
 	}
 }
 

@@ -3,6 +3,7 @@ package scheduler_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 type world struct {
 	*testing.T
 	gate      *gate.Gate
+	pool      *gpu.Pool
 	scheduler *scheduler.Scheduler
 	drainFile string
 	tasks     chan *api.Task // what the queue hands out
@@ -36,6 +38,8 @@ type world struct {
 	hold     chan struct{}  // attempts last until it is closed
 	failures map[string]int // how often a call fails before it works
 	onBegin  func()         // called by Begin
+	sick     string         // what a check finds
+	stored   []api.Result
 }
 
 func (w *world) note(what string) {
@@ -101,20 +105,20 @@ func (w *world) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.D
 }
 
 // Execute implements scheduler.Executor.
-func (w *world) Execute(a scheduler.Attempt) (api.Result, func() error, error) {
+func (w *world) Execute(a scheduler.Attempt) (api.Result, func(api.Result) error, error) {
 	if err := w.fail("prepare"); err != nil {
 		return api.Result{}, nil, err
 	}
 	w.mu.Lock()
 	w.running++
 	w.most = max(w.most, w.running)
-	outcome := w.outcome
+	outcome, reason := w.outcome, ""
 	w.mu.Unlock()
 	w.note("run " + a.Task.ID)
 	select {
 	case <-w.hold:
 	case <-a.Terminate.Done():
-		outcome = api.Interrupted
+		outcome, reason = api.Interrupted, context.Cause(a.Terminate).Error()
 		w.note("terminate " + a.Task.ID)
 	case <-a.Kill.Done():
 		outcome = api.Interrupted
@@ -123,24 +127,45 @@ func (w *world) Execute(a scheduler.Attempt) (api.Result, func() error, error) {
 	w.mu.Lock()
 	w.running--
 	w.mu.Unlock()
-	return api.Result{Task: a.Task.ID, Attempt: a.Number, Outcome: outcome}, func() error {
+	return api.Result{Task: a.Task.ID, Attempt: a.Number, Outcome: outcome, Reason: reason}, func(r api.Result) error {
 		if err := w.fail("store"); err != nil {
 			return err
 		}
 		w.note("store " + a.Task.ID)
+		w.mu.Lock()
+		w.stored = append(w.stored, r)
+		w.mu.Unlock()
 		return nil
 	}, nil
 }
 
 // play runs a scheduler with two slots and one GPU in a bubble of fake time.
 func play(t *testing.T, story func(*world)) {
+	t.Helper()
+	playOn(t, 2, 1, story)
+}
+
+// playOn does so with other numbers of slots and GPUs, which are GPU-0 and on,
+// the last with 80 GiB and the others with 40 GiB.
+func playOn(t *testing.T, slots, gpus int, story func(*world)) {
+	t.Helper()
+	devices := make([]gpu.Device, gpus)
+	for i := range devices {
+		devices[i] = gpu.Device{UUID: fmt.Sprintf("GPU-%d", i), MemoryBytes: 40 << 30}
+	}
+	devices[gpus-1].MemoryBytes = 80 << 30
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			T: t, gate: gate.New(), drainFile: filepath.Join(dir, "draining"), tasks: make(chan *api.Task, 10),
 			outcome: api.Succeeded, hold: make(chan struct{}), failures: make(map[string]int),
 		}
-		w.scheduler = scheduler.New(2, w.gate, w, gpu.NewPool([]gpu.Device{{UUID: "GPU-1"}}), w, dir, slog.New(slog.DiscardHandler))
+		w.pool = gpu.NewPool(devices)
+		w.scheduler = scheduler.New(scheduler.Config{
+			Slots: func() int { return slots }, Gate: w.gate, Queue: w, GPUs: w.pool, Executor: w,
+			Check: func(context.Context, []string) string { return w.sick },
+			Dir:   dir, Log: slog.New(slog.DiscardHandler),
+		})
 		w.gate.Set(true)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)

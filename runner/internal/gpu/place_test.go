@@ -1,0 +1,153 @@
+package gpu_test
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/gpu"
+)
+
+// topology makes count GPUs with what is between each two of them.
+func topology(count int, between func(a, b int) gpu.Closeness) []gpu.Device {
+	devices := make([]gpu.Device, count)
+	for i := range devices {
+		devices[i] = gpu.Device{UUID: fmt.Sprintf("GPU-%02d", i), Index: i, MemoryBytes: 80 * gib, Near: make(map[string]gpu.Closeness)}
+		for j := range count {
+			devices[i].Near[fmt.Sprintf("GPU-%02d", j)] = between(i, j)
+		}
+	}
+	return devices
+}
+
+// grouped is nested: GPUs that share a group of linked, switched or node size.
+func grouped(linked, switched, node int) func(a, b int) gpu.Closeness {
+	return func(a, b int) gpu.Closeness {
+		switch {
+		case a/linked == b/linked:
+			return gpu.Linked
+		case a/switched == b/switched:
+			return gpu.SameSwitch
+		case a/node == b/node:
+			return gpu.SameNode
+		}
+		return gpu.Far
+	}
+}
+
+var topologies = map[string][]gpu.Device{
+	"nothing known":   topology(8, grouped(1, 1, 1)),
+	"one node":        topology(8, grouped(1, 1, 8)),
+	"two nodes":       topology(8, grouped(1, 1, 4)),
+	"PCIe":            topology(8, grouped(1, 2, 4)),
+	"NVLink bridges":  topology(8, grouped(2, 2, 4)),
+	"bridges, no PLX": topology(8, grouped(2, 2, 8)),
+	"HGX":             topology(8, grouped(8, 8, 8)),
+	"two boards":      topology(8, grouped(4, 4, 8)),
+	"four nodes":      topology(8, grouped(1, 1, 2)),
+}
+
+func TestPlaceOnAMachineWithTwoNodes(t *testing.T) {
+	machine := topologies["PCIe"] // switches 01 23 45 67, nodes 0123 4567
+	for _, test := range []struct {
+		free []int
+		n    int
+		want []int
+	}{
+		{[]int{0, 1, 2, 3, 4, 5, 6, 7}, 2, []int{0, 1}},
+		{[]int{0, 1, 2, 3, 4, 5, 6, 7}, 4, []int{0, 1, 2, 3}},
+		{[]int{1, 2, 3, 4, 5, 6, 7}, 1, []int{1}},          // the one whose switch is in use
+		{[]int{1, 2, 3, 4, 5, 6, 7}, 2, []int{2, 3}},       // the node that is in use
+		{[]int{1, 2, 3, 4, 5, 6, 7}, 4, []int{4, 5, 6, 7}}, // one node before two
+		{[]int{0, 2, 5, 7}, 2, []int{0, 2}},
+		{[]int{0, 5, 7}, 2, []int{5, 7}},
+		{[]int{0, 2, 3, 4}, 3, []int{0, 2, 3}},
+		{[]int{0, 4}, 2, []int{0, 4}},
+		{[]int{0, 4}, 0, nil},
+	} {
+		var free []gpu.Device
+		for _, i := range test.free {
+			free = append(free, machine[i])
+		}
+		var got []int
+		for _, d := range gpu.Place(free, test.n) {
+			got = append(got, d.Index)
+		}
+		if !cmp.Equal(got, test.want) {
+			t.Errorf("%d of %v: %v, want %v", test.n, test.free, got, test.want)
+		}
+	}
+}
+
+// rate is how good a choice is, the most important part first; less is worse.
+func rate(free, chosen []gpu.Device) []int {
+	least, sum, behind := gpu.Linked, 0, 0
+	for i, a := range chosen {
+		for _, b := range chosen[:i] {
+			least = min(least, a.Near[b.UUID])
+			sum += int(a.Near[b.UUID])
+		}
+		for _, b := range free {
+			if !slices.ContainsFunc(chosen, func(c gpu.Device) bool { return c.UUID == b.UUID }) {
+				behind -= int(a.Near[b.UUID])
+			}
+		}
+	}
+	return []int{int(least), sum, behind}
+}
+
+// No other choice is better, whatever is free.
+func TestPlaceIsExactForNestedTopologies(t *testing.T) {
+	for name, machine := range topologies {
+		for mask := range 1 << len(machine) {
+			var free []gpu.Device
+			for i, d := range machine {
+				if mask>>i&1 == 1 {
+					free = append(free, d)
+				}
+			}
+			for n := 1; n <= len(free); n++ {
+				got := rate(free, gpu.Place(free, n))
+				for choice := range 1 << len(free) {
+					if bits.OnesCount(uint(choice)) != n {
+						continue
+					}
+					var chosen []gpu.Device
+					for i, d := range free {
+						if choice>>i&1 == 1 {
+							chosen = append(chosen, d)
+						}
+					}
+					better := rate(free, chosen)
+					if got[0] == int(gpu.Far) {
+						better = better[:1] // over several nodes only that is promised
+					}
+					if slices.Compare(better, got) > 0 {
+						t.Errorf("%s: %d of %b: got %v, %b has %v", name, n, mask, got, choice, better)
+						break
+					}
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkReserve(b *testing.B) {
+	machine := topology(64, grouped(2, 4, 16))
+	for _, n := range []int{1, 8, 32, 63} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			pool := gpu.NewPool(machine)
+			for b.Loop() {
+				uuids, ok := pool.Reserve("a", api.Resources{GPUs: n}, nil)
+				if !ok {
+					b.Fatal("not free")
+				}
+				pool.Free(uuids)
+			}
+		})
+	}
+}

@@ -1,0 +1,168 @@
+package scheduler
+
+import (
+	"context"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/gate"
+	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
+)
+
+// overtakeLimit is how many tasks may take GPUs that the head could use while
+// it waits for more of them. More keeps GPUs busy for longer, less starts the
+// head earlier; this is two rounds of 1-GPU tasks on the usual 8 GPUs.
+const overtakeLimit = 16
+
+// head is a delivery that waits for GPUs. There is at most one: any further one
+// would be kept from other runners that could start it.
+//
+// While the head waits, tasks that fit into what is free are fetched past it,
+// so that no GPU is idle for its sake. No more than overtakeLimit of them get
+// GPUs that the head could use; after that, such GPUs are kept for it. So a task
+// that has become the head waits for the tasks that ran then and overtakeLimit
+// others, and for no more: if none takes longer than D, it starts within
+// (1+overtakeLimit)*D. Tasks that need no GPU, or get GPUs that the head cannot
+// use, do not put it off and are not counted.
+type head struct {
+	ticket   *gate.Ticket
+	delivery queue.Delivery
+	overtook int // how many tasks have overtaken it
+}
+
+func (h *head) task() *api.Task { return h.delivery.Task() }
+
+// Run fetches and runs tasks until ctx ends; then it kills what runs, gives
+// everything back and returns.
+func (s *Scheduler) Run(ctx context.Context) error {
+	defer s.tasks.Wait()
+	defer s.Stop(lifecycle.Kill)
+	for s.head != nil || ctx.Err() == nil {
+		s.turn(ctx)
+	}
+	return nil
+}
+
+// turn looks at what is so now and does the one thing that is due, or waits
+// until something else is so.
+func (s *Scheduler) turn(ctx context.Context) {
+	same, changed := context.WithCancel(ctx)
+	defer changed()
+	defer context.AfterFunc(s.GPUs.State(), changed)()
+	if h := s.head; h != nil {
+		defer context.AfterFunc(h.ticket.Context(), changed)()
+		switch {
+		case h.ticket.Context().Err() != nil || ctx.Err() != nil:
+			s.decline(ctx, h, "the gate closed before it started")
+			s.head = nil
+			return
+		case !s.GPUs.Fits(h.task().Resources):
+			s.decline(ctx, h, "GPUs that it waited for are gone")
+			s.head = nil
+			return
+		}
+	}
+	if !s.slotFree() {
+		select {
+		case <-s.left:
+		case <-same.Done():
+		}
+		return
+	}
+	if h := s.head; h != nil {
+		if uuids, ok := s.GPUs.Reserve(h.task().ID, h.task().Resources, nil); ok {
+			s.start(ctx, h, uuids)
+			s.head = nil
+			return
+		}
+	}
+	next := s.fetch(same)
+	switch {
+	case next == nil:
+	case s.head == nil:
+		s.head = next // which the next turn starts, unless it has to wait
+		if !s.GPUs.Available(next.task().Resources, nil) {
+			s.Log.Info("task waits for GPUs", "task", next.task().ID, "gpus", next.task().Resources.GPUs)
+		}
+	default:
+		s.overtake(ctx, next)
+	}
+}
+
+// fetch waits for a task that is wanted now.
+func (s *Scheduler) fetch(ctx context.Context) *head {
+	ticket, err := s.Gate.Admit(ctx)
+	if err != nil {
+		return nil
+	}
+	open, cancel := context.WithCancel(ticket.Context())
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	delivery, err := s.Queue.Fetch(open, s.wanted)
+	if err != nil {
+		ticket.Leave(gate.Nothing)
+		if open.Err() == nil {
+			s.Log.Warn("fetch failed", "error", err)
+			pause(ctx, s.backoff.Step())
+		}
+		return nil
+	}
+	s.backoff = newBackoff()
+	ticket.Fetched()
+	return &head{ticket: ticket, delivery: delivery}
+}
+
+// wanted reports whether to fetch a task: one that could ever run here, or,
+// past the head, one that can start at once.
+func (s *Scheduler) wanted(t *api.Task) bool {
+	if s.head == nil {
+		return s.GPUs.Fits(t.Resources)
+	}
+	return s.GPUs.Available(t.Resources, &s.head.task().Resources) ||
+		s.head.overtook < overtakeLimit && s.GPUs.Available(t.Resources, nil)
+}
+
+// overtake starts a task before the head, if possible on GPUs that the head
+// cannot use.
+func (s *Scheduler) overtake(ctx context.Context, next *head) {
+	task := next.task()
+	uuids, ok := s.GPUs.Reserve(task.ID, task.Resources, &s.head.task().Resources)
+	if !ok && s.head.overtook < overtakeLimit {
+		if uuids, ok = s.GPUs.Reserve(task.ID, task.Resources, nil); ok {
+			s.head.overtook++
+		}
+	}
+	if !ok {
+		s.decline(ctx, next, "a GPU for it has just become sick")
+		return
+	}
+	s.start(ctx, next, uuids)
+}
+
+func (s *Scheduler) start(ctx context.Context, h *head, uuids []string) {
+	s.mu.Lock()
+	s.busy++
+	s.mu.Unlock()
+	s.tasks.Go(func() {
+		s.attempt(ctx, h.ticket, h.delivery, uuids)
+		s.mu.Lock()
+		s.busy--
+		s.mu.Unlock()
+		select {
+		case s.left <- struct{}{}:
+		default: // a token is there already; its reader will see this slot too
+		}
+	})
+}
+
+// slotFree reports whether one more task may run. Only Run takes slots.
+func (s *Scheduler) slotFree() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.busy < s.Slots()
+}
+
+func (s *Scheduler) decline(ctx context.Context, h *head, reason string) {
+	s.Log.Info("task given back", "task", h.task().ID, "reason", reason)
+	s.giveBack(ctx, h.ticket, h.delivery)
+}

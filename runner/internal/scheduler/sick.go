@@ -1,0 +1,63 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// sickGPU is the cause of an attempt's end: a sentence about a GPU.
+type sickGPU string
+
+func (s sickGPU) Error() string { return string(s) }
+
+// execute runs an attempt, and terminates it when one of its GPUs is sick.
+func (s *Scheduler) execute(a Attempt, terminate context.CancelCauseFunc) (api.Result, func(api.Result) error, error) {
+	running, ended := context.WithCancel(context.Background())
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer ended()
+	if len(a.GPUs) > 0 {
+		watch.Go(func() {
+			for running.Err() == nil {
+				state := s.GPUs.State()
+				if sick := s.GPUs.Sick(a.GPUs); sick != "" {
+					terminate(sickGPU(sick))
+					return
+				}
+				select {
+				case <-state.Done():
+				case <-running.Done():
+				}
+			}
+		})
+	}
+	return s.Executor.Execute(a)
+}
+
+// blame says that the machine failed, not the task, where a sick GPU ended the
+// attempt, or it failed by itself on one: a process often notices before the
+// driver tells.
+func (s *Scheduler) blame(ctx context.Context, a Attempt, r api.Result) api.Result {
+	switch r.Outcome {
+	case api.Interrupted:
+		if errors.As(context.Cause(a.Terminate), new(sickGPU)) {
+			r.Outcome = api.MachineFailed
+		}
+	case api.Failed, api.TimedOut:
+		if len(a.GPUs) == 0 {
+			break
+		}
+		sick := s.GPUs.Sick(a.GPUs)
+		if sick == "" && s.Check != nil {
+			sick = s.Check(ctx, a.GPUs)
+		}
+		if sick != "" {
+			r.Outcome, r.Reason = api.MachineFailed, fmt.Sprintf("%s (%s)", sick, describe(r))
+		}
+	}
+	return r
+}
