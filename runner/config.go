@@ -34,6 +34,9 @@ type Serve struct {
 
 	NVMLLibrary string `name:"nvml-library" env:"STUDIOML_NVML_LIBRARY" placeholder:"FILE" help:"The NVML library; none runs without GPUs. Default: libnvidia-ml.so.1 where the loader finds it."`
 
+	GPUInterval  time.Duration `name:"gpu-interval" env:"STUDIOML_GPU_INTERVAL" default:"5s" help:"How often to look at the GPUs: which there are, and how they are. Events, as Xids, are seen at once."`
+	HarmlessXids []uint64      `name:"harmless-xids" env:"STUDIOML_HARMLESS_XIDS" default:"${harmless_xids}" help:"Xids that concern only the application and leave the GPU in service; every other Xid takes it out."`
+
 	Listen         string `env:"STUDIOML_LISTEN" default:":8080" placeholder:"ADDRESS" help:"Where to serve /statusz, /livez, /readyz and /metrics."`
 	LogFormat      string `env:"STUDIOML_LOG_FORMAT" enum:"text,json" default:"text" help:"How to write the log: ${enum}."`
 	LogLevel       string `env:"STUDIOML_LOG_LEVEL" enum:"debug,info,warn,error" default:"info" help:"How much to log: ${enum}."`
@@ -57,6 +60,9 @@ func (s *Serve) Validate() error {
 		if d.value < 0 {
 			bad(d.flag, d.value, "a duration that is not negative, as 10s")
 		}
+	}
+	if s.GPUInterval <= 0 {
+		bad("gpu-interval", s.GPUInterval, "a duration above 0, as 5s")
 	}
 	if s.Slots < 0 {
 		bad("slots", s.Slots, "0 or more")

@@ -7,10 +7,13 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"strconv"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/gpu"
 )
 
 // version is set by make; see the Makefile.
@@ -43,6 +46,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	parser, err := kong.New(&c,
 		kong.Name("runner"),
 		kong.Description("Run tasks on whole GPUs, steered by two Kubernetes ConfigMaps."),
+		kong.Vars{"harmless_xids": list(gpu.ApplicationXids)},
 		kong.Writers(out, errOut),
 		kong.Exit(func(int) { helped = true }), // kong exits after --help only
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
@@ -69,6 +73,15 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return api.ExitError
 	}
 	return 0
+}
+
+// list writes numbers as a flag takes them.
+func list(numbers []uint64) string {
+	var words []string
+	for _, n := range numbers {
+		words = append(words, strconv.FormatUint(n, 10))
+	}
+	return strings.Join(words, ",")
 }
 
 // exitCode carries the code of a process that ended as it should, but not with 0.

@@ -6,20 +6,21 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gate"
+	"github.com/studioml/studio-go-runner/runner/internal/gpu"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/observe"
 )
 
 // status puts together the status document from what is so now; what does not
 // change comes from the one before.
-func status(before api.Status, r lifecycle.Report, m lifecycle.Snapshot, memory lifecycle.Memory, g gate.Snapshot, gpus []api.GPU) api.Status {
+func status(before api.Status, r lifecycle.Report, m lifecycle.Snapshot, memory lifecycle.Memory, g gate.Snapshot, gpus *gpu.Pool) api.Status {
 	s := before
 	s.Phase, s.Target, s.Reason = r.Phase, r.Target, r.Reason
 	s.Effective, s.Source, s.Shadowed, s.ResourceVersion = r.Effective, r.Source, r.Shadowed, r.ResourceVersion
 	s.Maps.Global = mapStatus(m.Global, memory.Global, r.GlobalProblem)
 	s.Maps.Node = mapStatus(m.Node, memory.Node, r.NodeProblem)
 	s.Tasks, s.InFlight = g.Counts, g.InFlight
-	s.GPUs = gpus
+	s.GPUs, s.GPUProblem = gpus.List(), gpus.Problem()
 	return s
 }
 

@@ -32,10 +32,15 @@ import (
 // has ordered the exit. Everything that must be durable is so by then.
 const endLimit = 3 * time.Second
 
+// checkLimit is how long something waits for what NVML says about the GPUs: a
+// driver that hangs must not hold up more than that.
+const checkLimit = 2 * time.Second
+
 // Run is the life of a runner. The data flows like this:
 //
 //	ConfigMaps -> statemap -> lifecycle -> gate -> scheduler -> task
-//	                              |                    |  ^-> gpu, queue, result
+//	                              |                    |  ^-> queue, result
+//	                              |                    '-> GPU pool <- monitor <- NVML
 //	                              '-> board -> HTTP    v
 //	                                               gate (tickets) -> lifecycle
 //
@@ -63,10 +68,8 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		return err
 	}
 	defer events.Close()
-	pool, err := s.gpus(log)
-	if err != nil {
-		return err
-	}
+	pool := gpu.NewPool(nil)
+	monitor := s.monitor(pool, log)
 	queue, err := spool.Open(s.Spool, spool.Options{
 		Runner: name, Log: log, Finished: result.New(spool.ResultsDir(s.Spool), nil).Succeeded,
 	})
@@ -82,9 +85,10 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	deliveries := gate.New()
 	board := observe.NewBoard(api.Status{
 		Runner: name, Version: version, PID: os.Getpid(), Started: time.Now(),
-		Phase: api.PhaseUnknown, Maps: api.Maps{Namespace: namespace}, GPUs: pool.List(),
+		Phase: api.PhaseUnknown, Maps: api.Maps{Namespace: namespace},
 	})
 	metrics := observe.NewMetrics(board)
+	metrics.Registry.MustRegister(observe.GPULoad(monitor.Readings))
 	signs, err := os.MkdirTemp("", "studio-go-runner-*")
 	if err != nil {
 		return fmt.Errorf("make directory for the drain file: %w; set TMPDIR", err)
@@ -95,6 +99,11 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		Executor: &executor{
 			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit,
 			results: result.New(spool.ResultsDir(s.Spool), queue.Work),
+		},
+		Check: func(ctx context.Context, uuids []string) string {
+			ctx, cancel := context.WithTimeout(ctx, checkLimit)
+			defer cancel()
+			return monitor.Check(ctx, uuids)
 		},
 		Dir: signs, Log: log,
 	})
@@ -107,7 +116,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		Maps: maps.Updates(), Fresh: maps.Fresh, Stop: work.Stop,
 		Publish: func(r lifecycle.Report, m lifecycle.Snapshot, memory lifecycle.Memory, g gate.Snapshot) {
 			work.SetDraining(r.Phase != api.PhaseRunning)
-			board.Publish(status(board.Latest(), r, m, memory, g, pool.List()))
+			board.Publish(status(board.Latest(), r, m, memory, g, pool))
 		},
 		Devices:    pool.State,
 		Transition: func(from, to lifecycle.Report) { tellTransition(log, metrics, events, from, to) },
@@ -122,8 +131,8 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	server := &http.Server{Handler: observe.Handler(board, metrics.Registry), ReadHeaderTimeout: 5 * time.Second}
 
 	log.Info("serving", "address", listener.Addr().String(), "version", version, "namespace", namespace,
-		"gpus", pool.Size(), "slots", s.slots(pool), "spool", s.Spool)
-	exit, err := s.serve(ctx, life, maps, work, server, listener, board)
+		"spool", s.Spool)
+	exit, err := s.serve(ctx, life, maps, monitor, work, server, listener, board)
 	if err != nil {
 		return err
 	}
@@ -133,7 +142,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 }
 
 // serve runs the parts until the lifecycle orders the exit or one of them fails.
-func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, work *scheduler.Scheduler,
+func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, monitor *gpu.Monitor, work *scheduler.Scheduler,
 	server *http.Server, listener net.Listener, board *observe.Board) (lifecycle.Exit, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -141,7 +150,14 @@ func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, 
 	exits := make(chan lifecycle.Exit, 1)
 
 	parts.Go(func() error { return maps.Run(ctx) })
-	parts.Go(func() error { return work.Run(ctx) })
+	parts.Go(func() error { return monitor.Run(ctx) })
+	parts.Go(func() error {
+		// It would only fetch what needs no GPU, and then find that there are some.
+		known, cancel := context.WithTimeout(ctx, checkLimit)
+		defer cancel()
+		monitor.First(known)
+		return work.Run(ctx)
+	})
 	parts.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve HTTP: %w", err)
@@ -226,31 +242,21 @@ func (s *Serve) steering(log *slog.Logger, name string) (steering, *observe.Even
 	return statemap.New(client.CoreV1(), cluster.Namespace, node, log), events, cluster.Namespace, nil
 }
 
-// gpus lists the GPUs that this runner may give to tasks.
-func (s *Serve) gpus(log *slog.Logger) (*gpu.Pool, error) {
-	if s.NVMLLibrary == "none" {
-		return gpu.NewPool(nil), nil
-	}
-	devices, err := gpu.Inventory(s.NVMLLibrary)
-	if errors.Is(err, gpu.ErrNoNVML) {
-		log.Info(err.Error())
-		return gpu.NewPool(nil), nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("find GPUs: %w", err)
-	}
+// monitor keeps the pool in step with the GPUs that this runner may give to
+// tasks.
+func (s *Serve) monitor(pool *gpu.Pool, log *slog.Logger) *gpu.Monitor {
 	variable := func(name string) *string {
 		if value, ok := os.LookupEnv(name); ok {
 			return &value
 		}
 		return nil
 	}
-	visible, err := gpu.Visible(devices, variable(api.EnvNVDevices), variable(api.EnvCUDADevices))
-	if err != nil {
-		return nil, err
+	return &gpu.Monitor{
+		Off: s.NVMLLibrary == "none", Library: s.NVMLLibrary, Interval: s.GPUInterval, HarmlessXids: s.HarmlessXids, Pool: pool, Log: log,
+		Visible: func(devices []gpu.Device) ([]gpu.Device, error) {
+			return gpu.Visible(devices, variable(api.EnvNVDevices), variable(api.EnvCUDADevices))
+		},
 	}
-	log.Info("GPUs found", "count", len(devices), "visible", len(visible))
-	return gpu.NewPool(visible), nil
 }
 
 // slots is how many tasks run at the same time.

@@ -169,6 +169,9 @@ func printStatus(w io.Writer, s *api.Status) {
 	for _, t := range s.InFlight {
 		fmt.Fprintf(w, "  %s\tstart %d, for %s\t%s\n", t.ID, t.Attempt, time.Since(t.Started).Round(time.Second), strings.Join(t.GPUs, " "))
 	}
+	if s.GPUProblem != "" {
+		fmt.Fprintf(w, "GPUs:\t%s\n", s.GPUProblem)
+	}
 	for _, g := range s.GPUs {
 		holder := g.Task
 		if holder == "" {

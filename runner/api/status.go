@@ -36,6 +36,9 @@ type Status struct {
 	// InFlight lists the tasks that run, oldest first.
 	InFlight []InFlight `json:"inFlight,omitempty"`
 	GPUs     []GPU      `json:"gpus,omitempty"`
+	// GPUProblem says in a sentence why there are no GPUs, or why what is said
+	// of them may be old.
+	GPUProblem string `json:"gpuProblem,omitempty"`
 }
 
 // Shadowed is the value of a map that the stronger map outweighs.

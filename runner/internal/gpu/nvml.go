@@ -3,52 +3,36 @@ package gpu
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 )
 
-// ErrNoNVML means that the machine has no NVML library: the runner goes on
+// errNoNVML means that the machine has no NVML library: the runner goes on
 // without GPUs.
-var ErrNoNVML = errors.New("no NVML library, so no GPUs; tasks that need GPUs are left to other runners")
+var errNoNVML = errors.New("no NVML library, so no GPUs; tasks that need GPUs are left to other runners")
 
-// Inventory lists the GPUs through NVML, and for a GPU that is divided into MIG
-// devices those in its place. An empty library name means the loader's own
-// search for libnvidia-ml.so.1.
-func Inventory(library string) (devices []Device, err error) {
-	var options []nvml.LibraryOption
-	if library != "" {
-		options = append(options, nvml.WithLibraryPath(library))
-	}
-	lib := nvml.New(options...)
-	if code := lib.Init(); code != nvml.SUCCESS {
-		return nil, initError(code)
-	}
-	defer func() {
-		if code := lib.Shutdown(); code != nvml.SUCCESS && err == nil {
-			err = fmt.Errorf("shut down NVML: %s", lib.ErrorString(code))
-		}
-	}()
-	return inventory(lib)
-}
-
-func inventory(lib nvml.Interface) ([]Device, error) {
+// inventory lists the GPUs through NVML, and for a GPU that is divided into MIG
+// devices those in its place. For a GPU that does not answer, it says by index
+// what NVML answered instead. How close the devices are is taken from before if
+// they are the same: that does not change, and asking takes a call for each pair.
+func inventory(lib nvml.Interface, before []Device) (devices []Device, failures map[int]string, err error) {
 	count, code := lib.DeviceGetCount()
 	if code != nvml.SUCCESS {
-		return nil, fmt.Errorf("count GPUs: %s", lib.ErrorString(code))
+		return nil, nil, fmt.Errorf("NVML does not count the GPUs: %s", lib.ErrorString(code))
 	}
-	var devices []Device
+	failures = make(map[int]string)
 	var handles []nvml.Device
 	for i := range count {
-		fail := func(what string, code nvml.Return) error {
-			return fmt.Errorf("read %s of GPU %d: %s", what, i, lib.ErrorString(code))
-		}
 		handle, code := lib.DeviceGetHandleByIndex(i)
 		if code != nvml.SUCCESS {
-			return nil, fail("handle", code)
+			failures[i] = lib.ErrorString(code)
+			continue
 		}
 		d, what, code := describe(handle)
 		if code != nvml.SUCCESS {
-			return nil, fail(what, code)
+			failures[i] = what + ": " + lib.ErrorString(code)
+			continue
 		}
 		d.Index = i
 		if !divided(lib, handle) {
@@ -57,15 +41,29 @@ func inventory(lib nvml.Interface) ([]Device, error) {
 		}
 		parts, what, code := migDevices(handle)
 		if code != nvml.SUCCESS {
-			return nil, fail(what, code)
+			failures[i] = what + ": " + lib.ErrorString(code)
+			continue
 		}
 		for _, part := range parts {
 			part.Parent, part.Index = d.UUID, i
 			devices, handles = append(devices, part), append(handles, nil)
 		}
 	}
-	measure(devices, handles)
-	return devices, nil
+	if !reuse(devices, before) {
+		measure(devices, handles)
+	}
+	return devices, failures, nil
+}
+
+func reuse(devices, before []Device) bool {
+	same := func(a, b Device) bool { return a.UUID == b.UUID }
+	if !slices.EqualFunc(devices, before, same) {
+		return false
+	}
+	for i := range devices {
+		devices[i].Near = before[i].Near
+	}
+	return true
 }
 
 // initError turns what nvmlInit says into what a person can do. Nothing else of
@@ -73,7 +71,7 @@ func inventory(lib nvml.Interface) ([]Device, error) {
 func initError(code nvml.Return) error {
 	switch code {
 	case nvml.ERROR_LIBRARY_NOT_FOUND:
-		return ErrNoNVML
+		return errNoNVML
 	case nvml.ERROR_DRIVER_NOT_LOADED:
 		return errors.New("the NVIDIA driver is not loaded; load it, or set --nvml-library=none to run without GPUs")
 	case nvml.ERROR_NO_PERMISSION:

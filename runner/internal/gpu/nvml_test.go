@@ -43,7 +43,7 @@ func driver(missing error, handles ...*mock.Device) nvml.Interface {
 }
 
 func TestInventoryWithNoAnswerAboutTheTopology(t *testing.T) {
-	got, err := gpu.InventoryOf(driver(nil, handle("GPU-0"), handle("GPU-1")))
+	got, _, err := gpu.InventoryOf(driver(nil, handle("GPU-0"), handle("GPU-1")))
 	want := []gpu.Device{
 		{UUID: "GPU-0", Index: 0, Model: "model of GPU-0", MemoryBytes: 40 * gib},
 		{UUID: "GPU-1", Index: 1, Model: "model of GPU-1", MemoryBytes: 40 * gib},
@@ -56,9 +56,9 @@ func TestInventoryWithNoAnswerAboutTheTopology(t *testing.T) {
 func TestInventorySaysWhatCannotBeRead(t *testing.T) {
 	lost := handle("GPU-1")
 	lost.GetNameFunc = func() (string, nvml.Return) { return "", nvml.ERROR_GPU_IS_LOST }
-	_, err := gpu.InventoryOf(driver(nil, handle("GPU-0"), lost))
-	if want := "read name of GPU 1: error 15"; err == nil || err.Error() != want {
-		t.Errorf("error %v, want %s", err, want)
+	devices, failures, err := gpu.InventoryOf(driver(nil, handle("GPU-0"), lost))
+	if want := map[int]string{1: "name: error 15"}; err != nil || !cmp.Equal(failures, want) || len(devices) != 1 {
+		t.Errorf("devices %v, failures %v, error %v, want %v", devices, failures, err, want)
 	}
 }
 
@@ -88,7 +88,7 @@ func TestCloseness(t *testing.T) {
 				return test.ancestor, nvml.SUCCESS
 			}
 		}
-		devices, err := gpu.InventoryOf(driver(nil, a, b))
+		devices, _, err := gpu.InventoryOf(driver(nil, a, b))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +111,7 @@ func TestInventoryListsMIGDevicesInPlaceOfTheirGPU(t *testing.T) {
 	}
 	machine := []*mock.Device{handle("GPU-0"), divided, handle("GPU-2")}
 
-	devices, err := gpu.InventoryOf(driver(nil, machine...))
+	devices, _, err := gpu.InventoryOf(driver(nil, machine...))
 	want := []gpu.Device{
 		{UUID: "GPU-0", Index: 0, Model: "model of GPU-0", MemoryBytes: 40 * gib},
 		{UUID: "MIG-a", Parent: "GPU-1", Index: 1, Model: "model of MIG-a", MemoryBytes: 40 * gib},
@@ -123,7 +123,7 @@ func TestInventoryListsMIGDevicesInPlaceOfTheirGPU(t *testing.T) {
 	}
 
 	// An old driver does not even have the function that asks for it.
-	devices, err = gpu.InventoryOf(driver(errors.New("missing"), machine...))
+	devices, _, err = gpu.InventoryOf(driver(errors.New("missing"), machine...))
 	if err != nil || !cmp.Equal(uuids(devices), []string{"GPU-0", "GPU-1", "GPU-2"}) {
 		t.Errorf("with an old driver: error %v, %v", err, uuids(devices))
 	}

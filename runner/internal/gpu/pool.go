@@ -18,6 +18,7 @@ type Pool struct {
 	health  map[string]health // by UUID, of a device or of the GPU it is part of; missing is healthy
 	state   context.Context   // ends at the next change that could make a request fit, or no longer fit
 	changed context.CancelFunc
+	problem string // what is wrong with NVML itself
 }
 
 type health struct {
@@ -85,6 +86,25 @@ func (p *Pool) SetHealth(uuid string, is api.Health, reason string) {
 	}
 	p.health[uuid] = now
 	p.change()
+}
+
+// SetProblem says in a sentence why the pool may not be what the machine is, or
+// is empty; the empty text ends it. It reports whether that is news.
+func (p *Pool) SetProblem(problem string) (news bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if news = problem != p.problem; news {
+		p.problem = problem
+		p.change()
+	}
+	return news
+}
+
+// Problem returns what SetProblem said last.
+func (p *Pool) Problem() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.problem
 }
 
 // healthOf returns the worst that is known of a device.

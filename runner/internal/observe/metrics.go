@@ -62,6 +62,7 @@ var (
 	descEnded     = desc("tasks_total", "Tasks that left this runner.", "ending")
 	descStarted   = desc("attempts_started_total", "Attempts begun.")
 	descGPUs      = desc("gpus", "GPUs that tasks can have.")
+	descHealth    = desc("gpu_health", "1 for the health that a GPU or MIG device has, 0 for the others.", "gpu", "UUID", "modelName", "health")
 	descGPUsBusy  = desc("gpus_busy", "GPUs that tasks hold.")
 )
 
@@ -110,6 +111,11 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, g := range s.GPUs {
 		if g.Task != "" {
 			busy++
+		}
+	}
+	for _, g := range s.GPUs {
+		for _, h := range []api.Health{api.Healthy, api.Retiring, api.Sick} {
+			gauge(descHealth, truth(g.Health == h), strconv.Itoa(g.Index), g.UUID, g.Model, string(h))
 		}
 	}
 	gauge(descGPUs, float64(len(s.GPUs)))

@@ -1,0 +1,105 @@
+package gpu
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// ApplicationXids are the Xids that concern the application and leave the GPU
+// in service. NVIDIA's device plugin and DRA driver start from the same list.
+var ApplicationXids = []uint64{13, 31, 43, 45, 68, 109}
+
+// signs are what NVML says about the health of a GPU at one moment. What the
+// GPU or its driver does not support stays zero.
+type signs struct {
+	failure         string // NVML's answer where it would not talk about the GPU
+	uncorrected     uint64 // volatile ECC errors; the count starts anew when the GPU is reset
+	remapFailed     bool
+	remapPending    bool
+	retirePending   bool
+	recovery        nvml.DeviceGpuRecoveryAction
+	knowsOfRecovery bool
+}
+
+// record is what is remembered of a GPU from one look at it to the next.
+type record struct {
+	seen     bool
+	baseline uint64 // uncorrected errors that were there before, or that a reset has left
+	xid      uint64 // the Xid that took the GPU out; 0 for none
+	xidShown bool   // whether the driver itself has shown the damage since
+	last     uint64 // the last Xid of any kind
+	told     api.Health
+}
+
+// raise remembers an Xid. Only the first counts: the others follow from it.
+func (r *record) raise(xid uint64, harmless []uint64) {
+	r.last = xid
+	if r.xid == 0 && !slices.Contains(harmless, xid) {
+		r.xid, r.xidShown = xid, false
+	}
+}
+
+// diagnose says how a GPU is. An Xid is an event and says nothing about what is
+// so now; the GPU comes back once the driver has shown the damage, as a lost
+// GPU or as a recovery that it needs, and no longer shows it. A driver that
+// never does leaves the GPU out until the runner starts again.
+func (r *record) diagnose(s signs) (is api.Health, reason string) {
+	needsRecovery := s.knowsOfRecovery && s.recovery != nvml.GPU_RECOVERY_ACTION_NONE
+	if s.failure == "" {
+		if !r.seen || s.uncorrected < r.baseline {
+			r.baseline = s.uncorrected
+		}
+		r.seen = true
+	}
+	damaged := s.failure != "" || needsRecovery
+	switch {
+	case damaged:
+		r.xidShown = r.xid != 0
+	case r.xidShown:
+		r.xid, r.xidShown = 0, false
+	}
+	switch {
+	case s.failure != "":
+		return api.Sick, s.failure
+	case r.xid != 0:
+		return api.Sick, fmt.Sprintf("Xid %d", r.xid)
+	case s.uncorrected > r.baseline:
+		return api.Sick, fmt.Sprintf("%d uncorrectable ECC errors", s.uncorrected-r.baseline)
+	case s.remapFailed:
+		return api.Sick, "a row of its memory could not be remapped"
+	case s.remapPending:
+		return api.Retiring, "a row of its memory is to be remapped; reset the GPU"
+	case s.retirePending:
+		return api.Retiring, "a page of its memory is to be retired; reset the GPU"
+	}
+	return api.Healthy, ""
+}
+
+// readSigns asks NVML for the signs of a GPU. Only a GPU that does not even
+// tell its name is given up: what else is not supported, or fails, says nothing.
+func readSigns(d nvml.Device) signs {
+	var s signs
+	if _, code := d.GetName(); code != nvml.SUCCESS {
+		s.failure = nvml.ErrorString(code)
+		return s
+	}
+	if count, code := d.GetTotalEccErrors(nvml.MEMORY_ERROR_TYPE_UNCORRECTED, nvml.VOLATILE_ECC); code == nvml.SUCCESS {
+		s.uncorrected = count
+	}
+	if _, _, pending, failed, code := d.GetRemappedRows(); code == nvml.SUCCESS {
+		s.remapPending, s.remapFailed = pending, failed
+	}
+	if pending, code := d.GetRetiredPagesPendingStatus(); code == nvml.SUCCESS {
+		s.retirePending = pending == nvml.FEATURE_ENABLED
+	}
+	values := []nvml.FieldValue{{FieldId: nvml.FI_DEV_GET_GPU_RECOVERY_ACTION}}
+	if d.GetFieldValues(values) == nvml.SUCCESS && nvml.Return(values[0].NvmlReturn) == nvml.SUCCESS {
+		s.knowsOfRecovery = true
+		s.recovery = nvml.DeviceGpuRecoveryAction(values[0].Value[0]) // the low byte of a little-endian number below 256
+	}
+	return s
+}

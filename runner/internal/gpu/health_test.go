@@ -1,0 +1,77 @@
+package gpu
+
+import (
+	"testing"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// A story is what a GPU goes through, and what must be said of it after each
+// look.
+type chapter struct {
+	xid    uint64
+	signs  signs
+	is     api.Health
+	reason string
+}
+
+func TestDiagnose(t *testing.T) {
+	knows := signs{knowsOfRecovery: true}
+	reset := signs{knowsOfRecovery: true, recovery: nvml.GPU_RECOVERY_ACTION_GPU_RESET}
+	lost := signs{failure: "GPU is lost"}
+	for name, story := range map[string][]chapter{
+		"healthy": {{0, signs{}, api.Healthy, ""}, {0, knows, api.Healthy, ""}},
+		"an Xid of the application": {
+			{31, knows, api.Healthy, ""}, {13, signs{}, api.Healthy, ""},
+		},
+		"a fatal Xid that the driver shows, and a reset": {
+			{0, knows, api.Healthy, ""}, {79, reset, api.Sick, "Xid 79"}, {0, reset, api.Sick, "Xid 79"}, {0, knows, api.Healthy, ""},
+			{48, reset, api.Sick, "Xid 48"},
+		},
+		"the driver shows it only later": {
+			{79, knows, api.Sick, "Xid 79"}, {0, knows, api.Sick, "Xid 79"}, {0, reset, api.Sick, "Xid 79"}, {0, knows, api.Healthy, ""},
+		},
+		"a driver that never shows it": {
+			{79, signs{}, api.Sick, "Xid 79"}, {0, signs{}, api.Sick, "Xid 79"}, {0, signs{}, api.Sick, "Xid 79"},
+		},
+		"the GPU is lost after the Xid, and comes back": {
+			{79, signs{}, api.Sick, "Xid 79"}, {0, lost, api.Sick, "GPU is lost"}, {0, signs{}, api.Healthy, ""},
+		},
+		"the first Xid is the reason": {
+			{48, signs{}, api.Sick, "Xid 48"}, {79, signs{}, api.Sick, "Xid 48"},
+		},
+		"an Xid nobody knows": {{4711, signs{}, api.Sick, "Xid 4711"}},
+		"lost, and found": {
+			{0, lost, api.Sick, "GPU is lost"}, {0, signs{}, api.Healthy, ""},
+		},
+		"errors from before the start": {
+			{0, signs{uncorrected: 3}, api.Healthy, ""}, {0, signs{uncorrected: 4}, api.Sick, "1 uncorrectable ECC errors"},
+			{0, signs{uncorrected: 4}, api.Sick, "1 uncorrectable ECC errors"}, {0, signs{}, api.Healthy, ""},
+			{0, signs{uncorrected: 2}, api.Sick, "2 uncorrectable ECC errors"},
+		},
+		"a lost GPU has no count of errors": {
+			{0, signs{uncorrected: 3}, api.Healthy, ""}, {0, lost, api.Sick, "GPU is lost"}, {0, signs{uncorrected: 3}, api.Healthy, ""},
+		},
+		"remapping": {
+			{0, signs{remapPending: true}, api.Retiring, "a row of its memory is to be remapped; reset the GPU"},
+			{0, signs{remapPending: true, remapFailed: true}, api.Sick, "a row of its memory could not be remapped"},
+			{0, signs{}, api.Healthy, ""},
+			{0, signs{retirePending: true}, api.Retiring, "a page of its memory is to be retired; reset the GPU"},
+		},
+		"a recovery without an Xid is the driver's affair": {{0, reset, api.Healthy, ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r record
+			for i, c := range story {
+				if c.xid != 0 {
+					r.raise(c.xid, ApplicationXids)
+				}
+				if is, reason := r.diagnose(c.signs); is != c.is || reason != c.reason {
+					t.Errorf("look %d: %s %q, want %s %q", i, is, reason, c.is, c.reason)
+				}
+			}
+		})
+	}
+}
