@@ -62,7 +62,7 @@ test: tools ## Quick tests: no cluster
 	go test -race -ldflags '-extldflags=-Wl,-z,lazy' ./...
 
 .PHONY: e2e
-e2e: tools bin/runner-race bin/runner bin/libnvidia-ml.so.1 ## Run the scenarios against a control plane
+e2e: tools bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1 ## Run the scenarios against a control plane
 	@go run ./e2e/cmd/controlplane build >/dev/null
 	@mkdir -p $(ARTIFACTS)
 	E2E_TARGET=$(TARGET) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \

@@ -184,6 +184,20 @@ func (c *comparison) status(r *history.Runner, want scenario.Condition) {
 		}
 	}
 	compare(c, "gpusBusy", busy, want.GPUsBusy)
+	sick, retiring, reasons := 0, 0, []string{s.GPUProblem}
+	for _, g := range s.GPUs {
+		switch g.Health {
+		case api.Sick:
+			sick++
+		case api.Retiring:
+			retiring++
+		}
+		reasons = append(reasons, g.HealthReason)
+	}
+	compare(c, "gpusSick", sick, want.GPUsSick)
+	compare(c, "gpusRetiring", retiring, want.GPUsRetiring)
+	c.contains("gpuReason", strings.Join(reasons, "; "), want.GPUReason)
+	compare(c, "machineFailed", s.Tasks.MachineFailed, want.MachineFailed)
 	compare(c, "transitions", r.Transitions, want.Transitions)
 	c.contains("reason", s.Reason, want.Reason)
 	var problems []string
@@ -198,7 +212,8 @@ func (c *comparison) status(r *history.Runner, want scenario.Condition) {
 // needsStatus says whether a condition looks at a runner's status.
 func needsStatus(c scenario.Condition) bool {
 	return c.Phase != "" || c.Effective != "" || c.Target != "" || c.Source != "" || c.Shadowed != "" || c.Running != nil ||
-		c.Waiting != nil || c.GPUs != nil || c.GPUsBusy != nil || c.Problem != "" || c.Reason != "" || c.Seen != nil || c.Transitions != nil
+		c.Waiting != nil || c.GPUs != nil || c.GPUsBusy != nil ||
+		c.GPUsSick != nil || c.GPUsRetiring != nil || c.GPUReason != "" || c.MachineFailed != nil || c.Problem != "" || c.Reason != "" || c.Seen != nil || c.Transitions != nil
 }
 
 // compareSeen compares the versions of the maps that the runner has seen with

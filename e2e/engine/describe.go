@@ -54,6 +54,8 @@ func describe(s scenario.Step) string {
 		return "queue " + s.Queue
 	case s.Permissions != "":
 		return "permissions " + string(s.Permissions)
+	case s.FakeGPU != nil:
+		return "fakegpu " + keys(slices.Sorted(maps.Keys(s.FakeGPU)))
 	case s.Mark != "":
 		return "mark " + s.Mark
 	case s.Await != nil:

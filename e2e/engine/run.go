@@ -187,6 +187,8 @@ func (p *play) step(s scenario.Step) error {
 		return p.queue(s.Queue)
 	case s.Permissions != "":
 		return p.bounded(clusterBudget, func(ctx context.Context) error { return p.env.SetPermissions(ctx, s.Permissions) })
+	case s.FakeGPU != nil:
+		return p.fakeGPU(s.FakeGPU)
 	case s.Mark != "":
 		p.marks[s.Mark] = len(p.record.Entries())
 		p.record.Add(history.Entry{Mark: s.Mark})

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -121,6 +122,23 @@ func (p *play) network(what string) error {
 		return err
 	}
 	return control.LimitConnections(limit)
+}
+
+func (p *play) fakeGPU(lines map[string]string) error {
+	control, ok := p.env.(target.FakeGPUControl)
+	if !ok {
+		return errCannot
+	}
+	for _, name := range slices.Sorted(maps.Keys(lines)) {
+		spec := target.RunnerSpec{Name: name, Runner: p.scenario.Runners[name]}
+		err := p.bounded(runnerBudget, func(ctx context.Context) error {
+			return control.ChangeGPUs(ctx, spec, strings.Fields(lines[name]))
+		})
+		if err != nil {
+			return fmt.Errorf("runner %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func (p *play) queue(what string) error {

@@ -202,6 +202,15 @@ func (c *checker) runner(at, name string, r Runner) {
 	if c.given(at+".profile") && r.GPUs == 0 {
 		c.bad(at+".profile", "is set, but the runner has no gpus")
 	}
+	if c.given(at+".visible") && r.GPUs == 0 {
+		c.bad(at+".visible", "is set, but the runner has no gpus")
+	}
+	if c.given(at + ".machine") {
+		c.need(at+".machine", NeedFakeGPUs)
+		if other, ok := c.file.Runners[r.Machine]; !ok || other.GPUs == 0 || other.Machine != "" {
+			c.bad(at+".machine", "is %s, which is no runner with gpus and a machine of its own", quote(r.Machine))
+		}
+	}
 	if c.given(at+".hostname") && r.Hostname == "" {
 		c.bad(at+".hostname", "is empty; to remove HOSTNAME write %s", NoHost)
 	}

@@ -105,6 +105,13 @@ func (c *checker) action(at, do string, s *Step) {
 		c.word(at, s.Queue, queueVerbs)
 	case "permissions":
 		c.word(at, string(s.Permissions), permissions)
+	case "fakegpu":
+		c.need(at, NeedFakeGPUs)
+		c.notEmpty(at, len(s.FakeGPU))
+		for _, name := range slices.Sorted(maps.Keys(s.FakeGPU)) {
+			c.runnerName(at+"."+name, name)
+			c.fakegpu(at+"."+name, s.FakeGPU[name])
+		}
 	case "mark":
 		c.mark(at, s.Mark)
 	case "await":
@@ -201,6 +208,20 @@ func (c *checker) start(at string, runners []string) {
 	for i, name := range runners {
 		c.runnerName(fmt.Sprintf("%s[%d]", at, i), name)
 		c.started[name] = true
+	}
+}
+
+// fakegpu checks that a command line can be one; fakegpu itself knows the rest.
+func (c *checker) fakegpu(at, line string) {
+	words := strings.Fields(line)
+	if len(words) == 0 {
+		c.bad(at, "is empty")
+		return
+	}
+	c.word(at, words[0], fakegpuVerbs)
+	directories := slices.DeleteFunc(words, func(w string) bool { return w != "DIR" })
+	if len(directories) != 1 {
+		c.bad(at, "has %d words DIR, want one, for the state directory", len(directories))
 	}
 }
 

@@ -76,6 +76,8 @@ const (
 	NeedSignals Need = "signals"
 	// NeedGPUs: runners can have GPUs, real or fake.
 	NeedGPUs Need = "gpus"
+	// NeedFakeGPUs: the GPUs are fake, and can be changed by the fakegpu command.
+	NeedFakeGPUs Need = "fake-gpus"
 )
 
 // Permissions is a set of rights of the runners' service account.
@@ -148,6 +150,11 @@ type Runner struct {
 	GPUs int `json:"gpus,omitempty"`
 	// Profile is the GPU model where the target can choose it; the default is T4.
 	Profile string `json:"profile,omitempty"`
+	// Machine is the runner whose machine, with its fake GPUs, this one runs on
+	// as well; the default is a machine of its own.
+	Machine string `json:"machine,omitempty"`
+	// Visible is its NVIDIA_VISIBLE_DEVICES.
+	Visible string `json:"visible,omitempty"`
 	// Slots is how many tasks it runs at the same time; the default is 4.
 	Slots int `json:"slots,omitempty"`
 	// Hostname overrides HOSTNAME; "unset" removes it.
@@ -198,6 +205,9 @@ type Step struct {
 	Queue string `json:"queue,omitempty"`
 	// Permissions changes the rights of the runners.
 	Permissions Permissions `json:"permissions,omitempty"`
+	// FakeGPU changes the fake GPUs of runners, started or not: a command line
+	// of fakegpu with DIR for the state directory, as "inject xid DIR 0 79".
+	FakeGPU map[string]string `json:"fakegpu,omitempty"`
 
 	// Mark names this point of the record, for never.
 	Mark string `json:"mark,omitempty"`
@@ -272,6 +282,15 @@ type Condition struct {
 	GPUs *int `json:"gpus,omitempty"`
 	// GPUsBusy is how many of them tasks hold.
 	GPUsBusy *int `json:"gpusBusy,omitempty"`
+	// GPUsSick is how many GPUs a runner has taken out.
+	GPUsSick *int `json:"gpusSick,omitempty"`
+	// GPUsRetiring is how many get no new task.
+	GPUsRetiring *int `json:"gpusRetiring,omitempty"`
+	// GPUReason is a part of what a runner says about a GPU that is not healthy,
+	// or about all of them.
+	GPUReason string `json:"gpuReason,omitempty"`
+	// MachineFailed counts the attempts that a runner blames on a sick GPU.
+	MachineFailed *int `json:"machineFailed,omitempty"`
 	// Problem is a part of the sentence about one of a runner's maps.
 	Problem string `json:"problem,omitempty"`
 	// Reason is a part of the sentence that says what a runner waits for.

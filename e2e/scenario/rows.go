@@ -95,7 +95,6 @@ var notYet = map[int]string{
 	28: "needs a kind cluster", 44: "needs a load generator",
 	52: "needs a kind cluster", 53: "needs a kind cluster", 54: "needs a kind cluster",
 	55: "needs a kind cluster", 56: "needs a kind cluster", 57: "needs a kind cluster",
-	58: "needs GPUs", 59: "needs GPUs", 60: "needs GPUs",
 }
 
 // part is a heading of the catalogue, with its rows from first on.

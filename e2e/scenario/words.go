@@ -24,7 +24,7 @@ const MaxRow = 61
 // and the checks both read these.
 var (
 	targets     = []string{"embedded", "kind", "existing"}
-	needs       = words(NeedAPIServer, NeedNetwork, NeedQueueOutage, NeedSignals, NeedGPUs)
+	needs       = words(NeedAPIServer, NeedNetwork, NeedQueueOutage, NeedSignals, NeedGPUs, NeedFakeGPUs)
 	permissions = words(PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone)
 
 	phases = words(api.PhaseUnknown, api.PhaseRunning, api.PhaseDraining, api.PhaseSuspended,
@@ -37,6 +37,7 @@ var (
 	apiserverVerbs  = []string{"stop", "start"}
 	networkVerbs    = []string{"cut", "restore"} // or a duration
 	queueVerbs      = []string{"hide", "restore"}
+	fakegpuVerbs    = []string{"add", "heal", "inject", "mig", "remove", "set"}
 	predictionParts = []string{"effective", "phase", "source", "shadowed"}
 )
 

@@ -126,6 +126,13 @@ type NetworkControl interface {
 	LimitConnections(d time.Duration) error
 }
 
+// FakeGPUControl is what an Env has where scenarios need fake-gpus.
+type FakeGPUControl interface {
+	// ChangeGPUs runs a command line of fakegpu on the machine of a runner that
+	// may not have been started yet; the word DIR stands for its state directory.
+	ChangeGPUs(ctx context.Context, spec RunnerSpec, words []string) error
+}
+
 // QueueControl is what an Env has where scenarios need queue-outage.
 type QueueControl interface {
 	HideQueue() error

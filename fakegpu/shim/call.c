@@ -85,6 +85,8 @@ static void refresh(int at_once) {
         load(path, &found);
 }
 
+void state_expire(void) { looked.tv_sec = 0; }
+
 const struct machine *state_machine(void) { return now; }
 
 struct nvmlDevice_st *handle_for(const char *uuid) {

@@ -154,7 +154,10 @@ nvmlReturn_t model_nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *data
     NEED(data);
     for (long long end = milliseconds() + timeout_ms;;) {
         NEED(valid(set)); /* it may be freed while its waiter sleeps */
-        if (next_event(set.handle, data)) return NVML_SUCCESS;
+        if (next_event(set.handle, data)) {
+            state_expire();
+            return NVML_SUCCESS;
+        }
         if (lost(set.handle)) return NVML_ERROR_GPU_IS_LOST;
         long long left = end - milliseconds();
         if (left <= 0) return NVML_ERROR_TIMEOUT;

@@ -111,6 +111,10 @@ nvmlReturn_t call_end(struct call *c, nvmlReturn_t answer);
 /* state_machine returns the newest state, at most a millisecond old. */
 const struct machine *state_machine(void);
 
+/* state_expire makes the next call look for a newer state, however short ago
+ * the last one has: who hears of an event finds the state that caused it. */
+void state_expire(void);
+
 /* state_path names a file of the state directory. */
 void state_path(const char *file, char *path, unsigned long size);
 

@@ -133,7 +133,7 @@ func (e *env) environment(spec target.RunnerSpec, dir string) ([]string, error) 
 	if spec.GPUs == 0 {
 		return append(env, "STUDIOML_NVML_LIBRARY="+noLibrary), nil
 	}
-	gpus, err := e.gpus(spec, filepath.Join(dir, "gpus"))
+	gpus, err := e.gpus(spec)
 	return append(env, gpus...), err
 }
 

@@ -85,7 +85,7 @@ func (t *Target) Can(need scenario.Need) (ok bool, reason string) {
 	switch need {
 	case scenario.NeedAPIServer, scenario.NeedNetwork, scenario.NeedQueueOutage, scenario.NeedSignals:
 		return true, ""
-	case scenario.NeedGPUs:
+	case scenario.NeedGPUs, scenario.NeedFakeGPUs:
 		if t.config.NVMLLibrary == "" {
 			return false, "the fake NVML library is not built"
 		}

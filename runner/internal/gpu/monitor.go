@@ -188,7 +188,7 @@ func (m *Monitor) watch(ctx context.Context, lib nvml.Interface) error {
 		m.trouble("")
 		m.lookIsOver()
 		for end := time.Now().Add(m.Interval); time.Now().Before(end) && ctx.Err() == nil && !m.isWanted(); {
-			if m.wait(ctx, events, min(slice, time.Until(end))) {
+			if m.wait(ctx, events, max(0, min(slice, time.Until(end)))) {
 				break
 			}
 		}
