@@ -34,11 +34,12 @@ type world struct {
 	log      []string
 	running  int
 	most     int
-	outcome  api.Outcome    // of attempts that are not stopped
-	hold     chan struct{}  // attempts last until it is closed
-	failures map[string]int // how often a call fails before it works
-	onBegin  func()         // called by Begin
-	sick     string         // what a check finds
+	outcome  api.Outcome              // of attempts that are not stopped
+	hold     chan struct{}            // attempts last until it is closed
+	ends     map[string]chan struct{} // or until this is, by task
+	failures map[string]int           // how often a call fails before it works
+	onBegin  func()                   // called by Begin
+	sick     string                   // what a check finds
 	stored   []api.Result
 }
 
@@ -46,6 +47,16 @@ func (w *world) note(what string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.log = append(w.log, what)
+}
+
+// ending is what ends the attempts of one task when it is closed.
+func (w *world) ending(task string) chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ends[task] == nil {
+		w.ends[task] = make(chan struct{})
+	}
+	return w.ends[task]
 }
 
 func (w *world) fail(what string) error {
@@ -94,6 +105,10 @@ func (w *world) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.D
 	for {
 		select {
 		case t := <-w.tasks:
+			if err := w.fail("fetch"); err != nil {
+				w.tasks <- t
+				return nil, err
+			}
 			if accept(t) {
 				return &delivery{w, t}, nil
 			}
@@ -117,6 +132,7 @@ func (w *world) Execute(a scheduler.Attempt) (api.Result, func(api.Result) error
 	w.note("run " + a.Task.ID)
 	select {
 	case <-w.hold:
+	case <-w.ending(a.Task.ID):
 	case <-a.Terminate.Done():
 		outcome, reason = api.Interrupted, context.Cause(a.Terminate).Error()
 		w.note("terminate " + a.Task.ID)
@@ -149,36 +165,46 @@ func play(t *testing.T, story func(*world)) {
 // the last with 80 GiB and the others with 40 GiB.
 func playOn(t *testing.T, slots, gpus int, story func(*world)) {
 	t.Helper()
-	devices := make([]gpu.Device, gpus)
-	for i := range devices {
-		devices[i] = gpu.Device{UUID: fmt.Sprintf("GPU-%d", i), MemoryBytes: 40 << 30}
-	}
-	devices[gpus-1].MemoryBytes = 80 << 30
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{
-			T: t, gate: gate.New(), drainFile: filepath.Join(dir, "draining"), tasks: make(chan *api.Task, 10),
-			outcome: api.Succeeded, hold: make(chan struct{}), failures: make(map[string]int),
+		w := newWorld(t)
+		devices := make([]gpu.Device, gpus)
+		for i := range devices {
+			devices[i] = gpu.Device{UUID: fmt.Sprintf("GPU-%d", i), MemoryBytes: 40 << 30}
 		}
+		devices[gpus-1].MemoryBytes = 80 << 30
 		w.pool = gpu.NewPool(devices)
-		w.scheduler = scheduler.New(scheduler.Config{
-			Slots: func() int { return slots }, Gate: w.gate, Queue: w, GPUs: w.pool, Executor: w,
-			Check: func(context.Context, []string) string { return w.sick },
-			Dir:   dir, Log: slog.New(slog.DiscardHandler),
-		})
-		w.gate.Set(true)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- w.scheduler.Run(ctx) }()
-		story(w)
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run = %v", err)
-		}
-		if s := w.gate.Snapshot(); !s.Idle {
-			t.Errorf("after the end: %+v, want idle", s)
-		}
+		w.run(func() int { return slots }, dir, func() { story(w) })
 	})
+}
+
+func newWorld(t *testing.T) *world {
+	return &world{
+		T: t, gate: gate.New(), tasks: make(chan *api.Task, 10), outcome: api.Succeeded,
+		hold: make(chan struct{}), ends: make(map[string]chan struct{}), failures: make(map[string]int),
+	}
+}
+
+// run runs a scheduler while the story goes on.
+func (w *world) run(slots func() int, dir string, story func()) {
+	w.drainFile = filepath.Join(dir, "draining")
+	w.scheduler = scheduler.New(scheduler.Config{
+		Slots: slots, Gate: w.gate, Queue: w, GPUs: w.pool, Executor: w,
+		Check: func(context.Context, []string) string { return w.sick },
+		Dir:   dir, Log: slog.New(slog.DiscardHandler),
+	})
+	w.gate.Set(true)
+	ctx, cancel := context.WithCancel(w.Context())
+	done := make(chan error)
+	go func() { done <- w.scheduler.Run(ctx) }()
+	story()
+	cancel()
+	if err := <-done; err != nil {
+		w.Errorf("Run = %v", err)
+	}
+	if s := w.gate.Snapshot(); !s.Idle {
+		w.Errorf("after the end: %+v, want idle", s)
+	}
 }
 
 func (w *world) want(log ...string) {
