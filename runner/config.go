@@ -37,11 +37,11 @@ type Serve struct {
 	GPUInterval  time.Duration `name:"gpu-interval" env:"STUDIOML_GPU_INTERVAL" default:"5s" help:"How often to look at the GPUs: which there are, and how they are. Events, as Xids, are seen at once."`
 	HarmlessXids []uint64      `name:"harmless-xids" env:"STUDIOML_HARMLESS_XIDS" default:"${harmless_xids}" help:"Xids that concern only the application and leave the GPU in service; every other Xid takes it out."`
 
-	Listen         string `env:"STUDIOML_LISTEN" default:":8080" placeholder:"ADDRESS" help:"Where to serve /statusz, /livez, /readyz and /metrics."`
+	Listen         string `env:"STUDIOML_LISTEN" default:":8080" placeholder:"ADDRESS" help:"Where to serve /statusz, /livez, /readyz and /metrics (default ${default})."`
 	LogFormat      string `env:"STUDIOML_LOG_FORMAT" enum:"text,json" default:"text" help:"How to write the log: ${enum}."`
 	LogLevel       string `env:"STUDIOML_LOG_LEVEL" enum:"debug,info,warn,error" default:"info" help:"How much to log: ${enum}."`
-	TerminationLog string `env:"STUDIOML_TERMINATION_LOG" default:"/dev/termination-log" placeholder:"FILE" help:"Where to leave the last sentence of the process."`
-	OutputLimit    int64  `env:"STUDIOML_OUTPUT_LIMIT" default:"104857600" placeholder:"BYTES" help:"How much of a task's stdout, and of its stderr, is stored."`
+	TerminationLog string `env:"STUDIOML_TERMINATION_LOG" default:"/dev/termination-log" placeholder:"FILE" help:"Where to leave the last sentence of the process (default ${default})."`
+	OutputLimit    int64  `env:"STUDIOML_OUTPUT_LIMIT" default:"104857600" placeholder:"BYTES" help:"How much of a task's stdout, and of its stderr, is stored (default ${default})."`
 }
 
 // Validate returns all that is wrong with the configuration at once. Kong calls
@@ -72,6 +72,11 @@ func (s *Serve) Validate() error {
 	}
 	if s.NVMLLibrary != "" && s.NVMLLibrary != "none" && !filepath.IsAbs(s.NVMLLibrary) {
 		bad("nvml-library", s.NVMLLibrary, "none, or the absolute path of a library")
+	}
+	if filepath.IsAbs(s.NVMLLibrary) {
+		if _, err := os.Stat(s.NVMLLibrary); err != nil {
+			problems = append(problems, fmt.Errorf("--nvml-library: %w; name a library, none, or leave it to the loader", err))
+		}
 	}
 	return errors.Join(problems...)
 }

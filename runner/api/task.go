@@ -1,12 +1,17 @@
 package api
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"reflect"
 	"regexp"
 	"strings"
 	"time"
 
+	goyaml "go.yaml.in/yaml/v3"
 	"sigs.k8s.io/yaml"
 )
 
@@ -77,11 +82,40 @@ func ParseTask(document []byte) (*Task, error) {
 	if len(document) > MaxTaskBytes {
 		return nil, fmt.Errorf("task document has %d bytes, allowed are %d", len(document), MaxTaskBytes)
 	}
+	if err := single(document); err != nil {
+		return nil, fmt.Errorf("task document: %w", err)
+	}
+	// By way of JSON, which does not take yes, 010 or 1.0 for a text: YAML reads
+	// them as something else than what was typed.
+	text, err := yaml.YAMLToJSONStrict(document)
+	if err != nil {
+		return nil, fmt.Errorf("task document: %w", tidyYAMLError(err))
+	}
 	var t Task
-	if err := yaml.UnmarshalStrict(document, &t); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	var wrong *json.UnmarshalTypeError
+	switch err := decoder.Decode(&t); {
+	case errors.As(err, &wrong) && wrong.Type.Kind() == reflect.String:
+		return nil, fmt.Errorf("task document: %s: is a %s, allowed is text; put it into quotes", wrong.Field, wrong.Value)
+	case err != nil:
 		return nil, fmt.Errorf("task document: %w", tidyYAMLError(err))
 	}
 	return &t, t.Validate()
+}
+
+// single returns an error if anything follows the first document: it would be
+// lost.
+func single(document []byte) error {
+	var node goyaml.Node
+	decoder := goyaml.NewDecoder(bytes.NewReader(document))
+	if decoder.Decode(&node) != nil {
+		return nil // the error is reported where the document is read
+	}
+	if err := decoder.Decode(&node); err != io.EOF {
+		return errors.New("something follows the task; give each task a document of its own, with a line --- between them")
+	}
+	return nil
 }
 
 // Validate returns all that is wrong with the task, each problem with its

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 const (
@@ -21,9 +22,6 @@ const (
 	defaultSlots = 4
 	// hostnameUnset in a scenario removes HOSTNAME.
 	hostnameUnset = "unset"
-	// noLibrary hides a real NVML library of the machine: a runner without GPUs
-	// is to look for one and not to find it.
-	noLibrary = "/nonexistent/libnvidia-ml.so.1"
 )
 
 // StartRunner starts a runner, or starts it again under its old name.
@@ -131,7 +129,7 @@ func (e *env) environment(spec target.RunnerSpec, dir string) ([]string, error) 
 		env = append(env, "HOSTNAME="+hostname)
 	}
 	if spec.GPUs == 0 {
-		return append(env, "STUDIOML_NVML_LIBRARY="+noLibrary), nil
+		return append(env, api.EnvNVDevices+"=void"), nil // should the machine have any
 	}
 	gpus, err := e.gpus(spec)
 	return append(env, gpus...), err

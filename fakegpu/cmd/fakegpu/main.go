@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -225,5 +226,28 @@ func (r run) Run(c *cli) (err error) {
 	program := exec.Command(args[0], args[1:]...)
 	program.Stdin, program.Stdout, program.Stderr = os.Stdin, os.Stdout, os.Stderr
 	program.Env = append(os.Environ(), vars...)
-	return program.Run()
+	return runToEnd(program)
+}
+
+// runToEnd runs a program and passes on to it what would end this one: the GPUs
+// must outlive it, and then be cleaned up.
+func runToEnd(program *exec.Cmd) error {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(signals)
+	if err := program.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- program.Wait() }()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case s := <-signals:
+			if err := program.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				return fmt.Errorf("pass on %s: %w", s, err)
+			}
+		}
+	}
 }

@@ -6,7 +6,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -107,6 +109,35 @@ func TestExec(t *testing.T) {
 	}
 	if _, err := os.Stat(lines[0]); !os.IsNotExist(err) {
 		t.Errorf("stat of the state directory after the program: %v, want that it is gone", err)
+	}
+}
+
+// TestExecPassesSignalsOn: a program that is asked to end may take its time,
+// and finds its GPUs until then.
+func TestExecPassesSignalsOn(t *testing.T) {
+	out, lib := t.TempDir(), library(t)
+	const script = `trap 'ls "$FAKEGPU_STATE/state" >"$0/seen"; echo "$FAKEGPU_STATE" >"$0/dir"; exit 9' TERM
+		touch "$0/ready"; while :; do sleep 0.01; done`
+	go func() {
+		for {
+			if _, err := os.Stat(filepath.Join(out, "ready")); err == nil {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	code, _, stderr := called("--library", lib, "exec", "--", "sh", "-c", script, out)
+	if code != 9 || stderr != "" {
+		t.Errorf("exits with %d and says %q, want the 9 of the program", code, stderr)
+	}
+	seen, err := os.ReadFile(filepath.Join(out, "seen"))
+	if err != nil || !strings.HasSuffix(string(seen), "state\n") {
+		t.Errorf("at its end the program saw %q, %v, want its GPUs", seen, err)
+	}
+	dir, _ := os.ReadFile(filepath.Join(out, "dir"))
+	if _, err := os.Stat(strings.TrimSpace(string(dir))); !os.IsNotExist(err) {
+		t.Errorf("stat of the state directory afterwards: %v, want that it is gone", err)
 	}
 }
 

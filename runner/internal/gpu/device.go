@@ -66,7 +66,11 @@ func visibleToToolkit(devices []Device, list string) ([]Device, error) {
 		if named == nil {
 			return nil, fmt.Errorf("NVIDIA_VISIBLE_DEVICES names %q, but there is no such GPU; allowed are all, none, void, indices as of nvidia-smi and UUIDs", entry)
 		}
-		visible = append(visible, named...)
+		for _, d := range named {
+			if !slices.ContainsFunc(visible, func(other Device) bool { return other.UUID == d.UUID }) {
+				visible = append(visible, d)
+			}
+		}
 	}
 	return visible, nil
 }

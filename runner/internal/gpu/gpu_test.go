@@ -30,6 +30,7 @@ func TestVisible(t *testing.T) {
 		{"void", unset, []int{}},
 		{"", unset, []int{}},
 		{"1,0", unset, []int{1, 0}},
+		{"0,0,GPU-aaaa1111", unset, []int{0}},
 		{"GPU-bbbb3333", unset, []int{2}},
 		{"GPU-bbbb", unset, nil},
 		{"4", unset, nil},
@@ -88,7 +89,7 @@ func TestVisibleMIGDevices(t *testing.T) {
 		{"2", nil, []string{"GPU-3333"}},
 		{"3", []string{"GPU-3333"}, nil},
 		{"MIG-1", nil, nil},
-		{"MIG-1a,MIG-1a", []string{"MIG-1a", "MIG-1a"}, nil},
+		{"MIG-1a,MIG-1a", []string{"MIG-1a"}, nil},
 	} {
 		if got, _ := gpu.Visible(devices, &list.entries, nil); !cmp.Equal(uuids(got), list.nvidia) {
 			t.Errorf("NVIDIA %q: %v, want %v", list.entries, uuids(got), list.nvidia)

@@ -1,8 +1,11 @@
 package statemap
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -27,11 +30,20 @@ type Cluster struct {
 // the flag, POD_NAMESPACE, the service account or the kubeconfig, in that order;
 // POD_NAMESPACE is folded into the flag by the caller.
 func FindCluster(kubeconfig, namespace string) (*Cluster, error) {
+	if named := os.Getenv(clientcmd.RecommendedConfigPathEnvVar); kubeconfig == "" && named != "" {
+		if !slices.ContainsFunc(filepath.SplitList(named), exists) {
+			return nil, fmt.Errorf("KUBECONFIG is %s, and there is no such file; correct it, or unset it to run without a cluster", api.Excerpt(named))
+		}
+	}
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = kubeconfig
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{})
 	config, err := loader.ClientConfig()
 	if clientcmd.IsEmptyConfig(err) {
+		if os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
+			return nil, errors.New("this is a pod, but it has no service account token, so no ConfigMap can be read; " +
+				"set automountServiceAccountToken to true, or mount a kubeconfig")
+		}
 		return nil, nil
 	}
 	if err != nil {
@@ -51,6 +63,11 @@ func FindCluster(kubeconfig, namespace string) (*Cluster, error) {
 		return nil, fmt.Errorf("namespace is %s: %s; see --namespace", api.Excerpt(namespace), problems[0])
 	}
 	return &Cluster{config, namespace}, nil
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 // NodeMapName returns the name of the node map for a host name, or an error

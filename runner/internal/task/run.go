@@ -6,7 +6,6 @@
 package task
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,14 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-)
-
-const (
-	// DefaultKillDelay is the time between TERM and KILL. It fits, with what
-	// comes after it, into the 30 s that Kubernetes grants by default.
-	DefaultKillDelay = 3 * time.Second
-	// DefaultOutputLimit is how much of each of the two outputs is kept.
-	DefaultOutputLimit = 64 << 20
 )
 
 // Spec is what Run needs to know.
@@ -40,12 +31,11 @@ type Spec struct {
 	Dir    string // working directory of the process
 	Stdout string // paths of the output files, which are created
 	Stderr string
-	// OutputLimit is how many bytes of each output are kept, the first ones;
-	// 0 means DefaultOutputLimit.
+	// OutputLimit is how many bytes of each output are kept, the first ones.
 	OutputLimit int64
 	// KillDelay is the time between TERM and KILL, and also how long Run waits
 	// for the end of the output when the process has ended and something that
-	// left its group keeps the output open; 0 means DefaultKillDelay.
+	// left its group keeps the output open.
 	KillDelay time.Duration
 	// Environ is the runner's environment, as of os.Environ. What configures
 	// the runner is left out for the task.
@@ -80,9 +70,8 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 			return
 		}
 	}
-	limit := cmp.Or(spec.OutputLimit, DefaultOutputLimit)
-	stdout, err1 := newOutput(spec.Stdout, limit)
-	stderr, err2 := newOutput(spec.Stderr, limit)
+	stdout, err1 := newOutput(spec.Stdout, spec.OutputLimit)
+	stderr, err2 := newOutput(spec.Stderr, spec.OutputLimit)
 	defer func() {
 		r.StdoutTruncated, r.StderrTruncated = stdout.close(), stderr.close()
 	}()
@@ -106,8 +95,9 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 		Stdout: stdout,
 		Stderr: stderr,
 		// A process that left the group may hold the output open for ever;
-		// without a limit Wait would wait as long.
-		WaitDelay:   cmp.Or(spec.KillDelay, DefaultKillDelay),
+		// without a limit Wait would wait as long. What is in the pipe already
+		// needs a moment to be read.
+		WaitDelay:   max(spec.KillDelay, time.Second),
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	}
 	exited, err := start(cmd)

@@ -33,7 +33,7 @@ func newSpec(t *testing.T, of *api.Task) task.Spec {
 	return task.Spec{
 		Task: of, Attempt: 1, Runner: "r", DrainFile: "/run/drain",
 		Dir: scratch, Stdout: filepath.Join(dir, "stdout"), Stderr: filepath.Join(dir, "stderr"),
-		KillDelay: time.Hour, Environ: []string{"PATH=" + os.Getenv("PATH")},
+		OutputLimit: 64 << 20, KillDelay: time.Hour, Environ: []string{"PATH=" + os.Getenv("PATH")},
 	}
 }
 
