@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,11 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	}
 	if err != nil {
 		fmt.Fprintf(errOut, "runner: %v; see runner --help\n", err)
+		if len(args) > 0 && args[0] == "serve" {
+			// Most often a pod's environment is wrong, which its status then tells.
+			c.Serve.TerminationLog = cmp.Or(c.Serve.TerminationLog, os.Getenv("STUDIOML_TERMINATION_LOG"), defaultTerminationLog)
+			c.Serve.leaveMessage(err.Error())
+		}
 		return api.ExitError
 	}
 	var exit exitCode

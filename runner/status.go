@@ -19,7 +19,7 @@ import (
 // Status is the status command.
 type Status struct {
 	Address string `env:"STUDIOML_ADDRESS" placeholder:"HOST:PORT" help:"Runner to ask; default 127.0.0.1:8080 unless --spool is given."`
-	Spool   string `env:"STUDIOML_SPOOL" placeholder:"DIR" help:"Queue to look into."`
+	Spool   string `placeholder:"DIR" help:"Queue to look into."`
 	Output  string `short:"o" enum:"table,json" default:"table" help:"How to print: ${enum}."`
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -33,9 +34,20 @@ func (s *Submit) Run(stdio stdio) (err error) {
 	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("nothing was submitted:\n%w", err)
 	}
+	seen := make(map[string]bool)
+	for _, t := range tasks {
+		if t.ID != "" && seen[t.ID] {
+			return fmt.Errorf("nothing was submitted:\nid: %s is there twice, allowed is a different one for each task", api.Excerpt(t.ID))
+		}
+		seen[t.ID] = true
+	}
+	_, missing := os.Stat(s.Spool)
 	queue, err := spool.Open(s.Spool, spool.Options{})
 	if err != nil {
 		return err
+	}
+	if errors.Is(missing, fs.ErrNotExist) {
+		fmt.Fprintf(stdio.Err, "runner: there was no queue in %s, so a new one was made; is it the one that the runners use?\n", s.Spool)
 	}
 	defer func() { err = errors.Join(err, queue.Close()) }()
 	for _, t := range tasks {

@@ -36,7 +36,7 @@ func main() {
 	interrupted := ctx.Err() != nil
 	stop()
 	switch {
-	case interrupted && !o.Play:
+	case interrupted && !o.Play && (err == nil || errors.Is(err, context.Canceled)):
 		fmt.Println("\nStopped; everything is cleaned up.")
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "demo:", err)

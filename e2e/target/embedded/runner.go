@@ -129,7 +129,7 @@ func (e *env) environment(spec target.RunnerSpec, dir string) ([]string, error) 
 		env = append(env, "HOSTNAME="+hostname)
 	}
 	if spec.GPUs == 0 {
-		return append(env, api.EnvNVDevices+"=void"), nil // should the machine have any
+		return append(env, api.EnvNVDevices+"=none"), nil // should the machine have any
 	}
 	gpus, err := e.gpus(spec)
 	return append(env, gpus...), err

@@ -181,6 +181,7 @@ func TestCloseKillsDeafRunner(t *testing.T) {
 func TestRunnerEnvironment(t *testing.T) {
 	t.Setenv("KUBECONFIG", "/somebody's")
 	t.Setenv("CUDA_VISIBLE_DEVICES", "0")
+	t.Setenv("NVIDIA_VISIBLE_DEVICES", "0")
 	t.Setenv("HOSTNAME", "this-machine")
 	env := newEnv(t, target.Isolation{})
 	for _, test := range []struct {
@@ -210,11 +211,14 @@ func TestRunnerEnvironment(t *testing.T) {
 		for _, variable := range entry.Env {
 			name, _, _ := strings.Cut(variable, "=")
 			names = append(names, name)
+			if name == "NVIDIA_VISIBLE_DEVICES" && variable != name+"=none" {
+				t.Errorf("%s: %s, want none", test.spec.Name, variable)
+			}
 			if name == "HOSTNAME" && variable != test.hostname {
 				t.Errorf("%s: %s, want %q", test.spec.Name, variable, test.hostname)
 			}
 		}
-		allowed := []string{"PATH", "HOME", "TMPDIR", "HOSTNAME", "STUDIOML_NVML_LIBRARY", "GORACE", "GOCOVERDIR"}
+		allowed := []string{"PATH", "HOME", "TMPDIR", "HOSTNAME", "NVIDIA_VISIBLE_DEVICES", "GORACE", "GOCOVERDIR"}
 		for _, name := range names {
 			if !slices.Contains(allowed, name) {
 				t.Errorf("%s: the runner was given %s", test.spec.Name, name)

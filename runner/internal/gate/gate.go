@@ -165,6 +165,15 @@ func (t *Ticket) Start(task api.InFlight) bool {
 	return true
 }
 
+// Freed notes that the task has ended and its GPUs may be another's, though its
+// delivery is not settled yet.
+func (t *Ticket) Freed() {
+	t.gate.mu.Lock()
+	defer t.gate.mu.Unlock()
+	t.task.GPUs = nil
+	t.gate.notify()
+}
+
 // Ending is what became of a delivery.
 type Ending int
 

@@ -29,7 +29,9 @@ func (d Device) gpu() string { return cmp.Or(d.Parent, d.UUID) }
 // variable.
 //
 // nvidia is NVIDIA_VISIBLE_DEVICES of NVIDIA's container toolkit: all, a list
-// of indices or UUIDs, or none, void and the empty text for no device at all.
+// of indices or UUIDs, or none and the empty text for no device at all. Void
+// hides nothing: it says that the toolkit was told of the devices in another
+// way (CDI), and then NVML shows only those.
 // cuda is CUDA_VISIBLE_DEVICES of the CUDA programming guide: a list of indices
 // or of UUIDs, which may be shortened while they stay unique; it ends at the
 // first entry that names no device, and a device named twice leaves none.
@@ -52,9 +54,9 @@ func Visible(devices []Device, nvidia, cuda *string) ([]Device, error) {
 
 func visibleToToolkit(devices []Device, list string) ([]Device, error) {
 	switch strings.TrimSpace(list) {
-	case "all":
+	case "all", "void":
 		return devices, nil
-	case "none", "void", "":
+	case "none", "":
 		return nil, nil
 	}
 	var visible []Device

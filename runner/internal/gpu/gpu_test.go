@@ -27,7 +27,7 @@ func TestVisible(t *testing.T) {
 		{unset, unset, []int{0, 1, 2, 3}},
 		{"all", unset, []int{0, 1, 2, 3}},
 		{"none", unset, []int{}},
-		{"void", unset, []int{}},
+		{"void", unset, []int{0, 1, 2, 3}},
 		{"", unset, []int{}},
 		{"1,0", unset, []int{1, 0}},
 		{"0,0,GPU-aaaa1111", unset, []int{0}},

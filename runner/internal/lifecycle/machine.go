@@ -192,6 +192,7 @@ func (m Machine) stepDrain(s *State, o *Orders, in Input) {
 		return
 	}
 	if s.Effective == api.DrainAndSuspend {
+		s.Unfinished = false // that drain is over; a later end has a drain of its own
 		o.Report.Phase = api.PhaseSuspended
 		o.Report.Target = api.Unset
 		return

@@ -137,6 +137,7 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	if err == nil {
 		result = s.blame(ctx, a, result)
 	}
+	ticket.Freed()
 	s.GPUs.Free(uuids)
 	if err != nil {
 		log.Warn("attempt could not be prepared, task given back", "error", err)
