@@ -61,8 +61,12 @@ run: build ## Start a control plane and two runners and watch them; DEMO=1 plays
 test: tools ## Quick tests: no cluster
 	go test -race -ldflags '-extldflags=-Wl,-z,lazy' ./...
 
+.PHONY: known-target
+known-target:
+	@test '$(TARGET)' = embedded || { echo "TARGET is $(TARGET), allowed is embedded"; exit 1; }
+
 .PHONY: e2e
-e2e: tools bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1 ## Run the scenarios against a control plane
+e2e: known-target tools bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1 ## Run the scenarios against a control plane
 	@go run ./e2e/cmd/controlplane build >/dev/null
 	@mkdir -p $(ARTIFACTS)
 	E2E_TARGET=$(TARGET) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
@@ -74,6 +78,10 @@ e2e: tools bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1 ## Run t
 	  --output-dir=$(abspath $(ARTIFACTS)) --json-report=report.json --junit-report=junit.xml \
 	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e
 
+.PHONY: bench
+bench: tools ## Measure the fake NVML and the allocation of GPUs
+	go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner/internal/gpu
+
 .PHONY: scenarios
 scenarios: ## List and validate the scenarios, without a cluster
 	@go run ./e2e/cmd/scenarios lint
@@ -81,7 +89,7 @@ scenarios: ## List and validate the scenarios, without a cluster
 	@go run ./e2e/cmd/scenarios catalogue --check
 
 .PHONY: generate
-generate: ## Write anew what is generated: the schema, the catalogue's table, the shim's stubs
+generate: ## Write anew what is generated: the schema, the catalogue's table, the shim's entry points
 	go run ./e2e/cmd/scenarios schema
 	go run ./e2e/cmd/scenarios catalogue
 	go generate ./fakegpu/...
