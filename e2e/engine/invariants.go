@@ -220,12 +220,7 @@ func noDuplicates(s scenario.Scenario, entries []history.Entry) error {
 	if interrupts(s) {
 		return nil
 	}
-	blamed := 0 // attempts that ended with their GPU
-	for _, r := range facts.Runners {
-		if r.Status != nil {
-			blamed += r.Status.Tasks.MachineFailed
-		}
-	}
+	blamed := blamedOnGPUs(entries)
 	for _, id := range slices.Sorted(maps.Keys(facts.Tasks)) {
 		n := facts.Tasks[id].Started
 		if blamed -= max(0, n-1); blamed < 0 {
@@ -233,6 +228,25 @@ func noDuplicates(s scenario.Scenario, entries []history.Entry) error {
 		}
 	}
 	return nil
+}
+
+// blamedOnGPUs counts the attempts that ended with their GPU, as the runners'
+// processes tell.
+func blamedOnGPUs(entries []history.Entry) (all int) {
+	type process struct {
+		runner string
+		number int
+	}
+	last := make(map[process]int)
+	for _, e := range entries {
+		if e.Status != nil {
+			last[process{e.Runner, e.Process}] = e.Status.Tasks.MachineFailed
+		}
+	}
+	for _, n := range last {
+		all += n
+	}
+	return all
 }
 
 // interrupts says whether a scenario lets attempts fail, or ends them early
