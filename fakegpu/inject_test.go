@@ -91,6 +91,8 @@ func TestHangHoldsUpOnlyItsOwnCall(t *testing.T) {
 	second, _ := lib.DeviceGetHandleByIndex(1)
 	const hang = 1500 * time.Millisecond
 	check(t, fakegpu.Inject(dir, "0", fakegpu.Fault{Function: "nvmlDeviceGetName", HangMS: uint64(hang.Milliseconds())}))
+	check(t, fakegpu.Set(dir, "1", "power=12345"))
+	until(t, "the new state is seen", func() bool { mW, _ := second.GetPowerUsage(); return mW == 12345 })
 	over := make(chan nvml.Return)
 	start := time.Now()
 	go func() { _, r := first.GetName(); over <- r }()
