@@ -1,0 +1,169 @@
+package deploy_test
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
+	psa "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+// build does what kubectl kustomize does, and reads the result strictly.
+func build(t *testing.T, fs filesys.FileSystem, dir string) []runtime.Object {
+	t.Helper()
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(fs, dir)
+	if err != nil {
+		t.Fatalf("kustomize %s: %v", dir, err)
+	}
+	text, err := resources.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+	reader := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
+	var objects []runtime.Object
+	for {
+		document, err := reader.Read()
+		if err == io.EOF {
+			return objects
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		object, _, err := decoder.Decode(document, nil, nil)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", dir, err, document)
+		}
+		objects = append(objects, object)
+	}
+}
+
+// template finds the pods that a workload makes.
+func template(t *testing.T, objects []runtime.Object) corev1.PodTemplateSpec {
+	t.Helper()
+	for _, object := range objects {
+		switch o := object.(type) {
+		case *batchv1.Job:
+			return o.Spec.Template
+		case *appsv1.Deployment:
+			return o.Spec.Template
+		case *appsv1.StatefulSet:
+			return o.Spec.Template
+		}
+	}
+	t.Fatal("there is no workload")
+	return corev1.PodTemplateSpec{}
+}
+
+// selects returns the labels of the pods that an object is about.
+func selects(object runtime.Object) map[string]string {
+	switch o := object.(type) {
+	case *networkingv1.NetworkPolicy:
+		return o.Spec.PodSelector.MatchLabels
+	case *policyv1.PodDisruptionBudget:
+		return o.Spec.Selector.MatchLabels
+	case *corev1.Service:
+		return o.Spec.Selector
+	}
+	return nil
+}
+
+var workloads = []string{"job", "deployment", "statefulset"}
+
+// The restricted profile of Pod Security is what a careful cluster enforces.
+func TestWorkloadsAreRestricted(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	level := psa.LevelVersion{Level: psa.LevelRestricted, Version: psa.LatestVersion()}
+	for _, name := range workloads {
+		pod := template(t, build(t, filesys.MakeFsOnDisk(), name))
+		for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
+			if !result.Allowed {
+				t.Errorf("%s: %s: %s", name, result.ForbiddenReason, result.ForbiddenDetail)
+			}
+		}
+	}
+}
+
+func TestWorkloads(t *testing.T) {
+	for _, name := range workloads {
+		t.Run(name, func(t *testing.T) {
+			objects := build(t, filesys.MakeFsOnDisk(), name)
+			pod := template(t, objects)
+			runner := pod.Spec.Containers[0]
+			if parks := slices.Contains(runner.Args, "--on-terminate=park"); parks != (name != "job") {
+				t.Errorf("arguments are %q: only what is always started again must park", runner.Args)
+			}
+			// Whoever selects the runners must find them.
+			selected := 0
+			for _, object := range objects {
+				labels := selects(object)
+				if labels == nil {
+					continue
+				}
+				selected++
+				for key, value := range labels {
+					if pod.Labels[key] != value {
+						t.Errorf("%T selects %s=%s, which the pods do not have", object, key, value)
+					}
+				}
+			}
+			if selected < 2 {
+				t.Errorf("%d objects select the runners, want a network policy and a disruption budget", selected)
+			}
+			// TERM, the grace period, KILL and the end fit into what the kubelet grants.
+			if *pod.Spec.TerminationGracePeriodSeconds < 50+3+3 {
+				t.Errorf("%d s are too little for the runner's grace period", *pod.Spec.TerminationGracePeriodSeconds)
+			}
+			// Every object is in the namespace that a user's kustomization names,
+			// also the account that the binding is for.
+			fs := filesys.MakeFsOnDisk()
+			dir := t.TempDir()
+			here, err := filepath.Abs(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			relative, err := filepath.Rel(dir, here)
+			if err != nil {
+				t.Fatal(err)
+			}
+			overlay := "namespace: lab\nresources: [" + relative + "]\ncomponents: [" + filepath.Join(filepath.Dir(relative), "gpu") + "]\n" +
+				"images: [{name: studio-go-runner, newName: example/runner, newTag: v1}]\n"
+			if err := fs.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(overlay)); err != nil {
+				t.Fatal(err)
+			}
+			objects = build(t, fs, dir)
+			for _, object := range objects {
+				if m := object.(metav1.Object); m.GetNamespace() != "lab" {
+					t.Errorf("%T %s is in namespace %q", object, m.GetName(), m.GetNamespace())
+				}
+				if b, ok := object.(*rbacv1.RoleBinding); ok && b.Subjects[0].Namespace != "lab" {
+					t.Errorf("the binding is for an account in namespace %q", b.Subjects[0].Namespace)
+				}
+			}
+			runner = template(t, objects).Spec.Containers[0]
+			if gpus := runner.Resources.Limits["nvidia.com/gpu"]; gpus.Value() != 1 || runner.Image != "example/runner:v1" {
+				t.Errorf("with the component gpu: %s GPUs, image %s", gpus.String(), runner.Image)
+			}
+		})
+	}
+}
