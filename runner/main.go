@@ -73,6 +73,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	err = command.Run(stdio{in, out, errOut})
 	switch {
 	case errors.As(err, &exit):
+		if err != error(exit) { // something went wrong while it ended
+			fmt.Fprintf(errOut, "runner: %v\n", err)
+		}
 		return int(exit)
 	case err != nil:
 		fmt.Fprintf(errOut, "runner: %v\n", err)

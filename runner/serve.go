@@ -122,7 +122,11 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		Transition: func(from, to lifecycle.Report) { tellTransition(log, metrics, events, from, to) },
 		Problem: func(v lifecycle.View, p lifecycle.Problem) {
 			log.Warn("map problem", "map", v.Name, "kind", p.Kind, "problem", p.Text, "resource_version", v.ResourceVersion)
-			metrics.Problem(v.Name, string(p.Kind))
+			scope := api.SourceNode
+			if v.Name == api.GlobalMapName {
+				scope = api.SourceGlobal
+			}
+			metrics.Problem(string(scope), string(p.Kind))
 			if p.Kind != lifecycle.ProblemUnreadable {
 				events.Problem(v.Name, p.Text)
 			}

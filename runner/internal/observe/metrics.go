@@ -43,9 +43,9 @@ func (m *Metrics) Transition(from, to api.Phase) {
 	}
 }
 
-// Problem counts a map that began to have a problem.
-func (m *Metrics) Problem(mapName, kind string) {
-	m.problems.WithLabelValues(mapName, kind).Inc()
+// Problem counts that the global or the node map began to have a problem.
+func (m *Metrics) Problem(scope, kind string) {
+	m.problems.WithLabelValues(scope, kind).Inc()
 }
 
 // statusCollector reads the status when it is scraped, so that metrics and

@@ -209,9 +209,9 @@ func (s *Scheduler) insist(ctx context.Context, what string, do func() error) bo
 		if err == nil {
 			return true
 		}
-		s.Log.Warn("queue does not answer, trying again", "action", what, "error", err)
+		s.Log.Warn("failed, trying again", "action", what, "error", err)
 		if !pause(ctx, backoff.Step()) {
-			s.Log.Warn("queue left without an answer", "action", what)
+			s.Log.Warn("given up, because the runner ends", "action", what)
 			return false
 		}
 	}
