@@ -115,11 +115,30 @@ func (s *Scheduler) fetch(ctx context.Context) *head {
 // wanted reports whether to fetch a task: one that could ever run here, or,
 // past the head, one that can start at once.
 func (s *Scheduler) wanted(t *api.Task) bool {
+	if !s.GPUs.Fits(t.Resources) {
+		s.tellUnfit(t)
+		return false
+	}
 	if s.head == nil {
-		return s.GPUs.Fits(t.Resources)
+		return true
 	}
 	return s.GPUs.Available(t.Resources, &s.head.task().Resources) ||
 		s.head.overtook < overtakeLimit && s.GPUs.Available(t.Resources, nil)
+}
+
+// tellUnfit says once of a task that it cannot run here: a person may wonder why
+// it stays in the queue.
+func (s *Scheduler) tellUnfit(t *api.Task) {
+	const most = 1000 // remembered; more are told again
+	if _, told := s.unfit[t.ID]; told {
+		return
+	}
+	if len(s.unfit) >= most {
+		clear(s.unfit)
+	}
+	s.unfit[t.ID] = struct{}{}
+	s.Log.Info("task left to other runners", "task", t.ID, "gpus", t.Resources.GPUs, "gpu_memory", uint64(t.Resources.GPUMemory),
+		"reason", "this runner has no such GPUs")
 }
 
 // overtake starts a task before the head, if possible on GPUs that the head

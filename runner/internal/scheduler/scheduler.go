@@ -71,7 +71,8 @@ type Scheduler struct {
 	tasks     sync.WaitGroup
 
 	// Only Run touches these.
-	head    *head // nil for none
+	head    *head               // nil for none
+	unfit   map[string]struct{} // tasks that were refused, and said so
 	backoff *wait.Backoff
 
 	mu       sync.Mutex
@@ -92,6 +93,7 @@ func New(c Config) *Scheduler {
 		drainFile: filepath.Join(c.Dir, "draining"),
 		left:      make(chan struct{}, 1),
 		backoff:   newBackoff(),
+		unfit:     make(map[string]struct{}),
 		running:   make(map[*stopper]struct{}),
 	}
 }
