@@ -135,6 +135,49 @@ func TestDamagedState(t *testing.T) {
 	}
 }
 
+// FuzzState gives the library and Load the same texts: both must take them, or
+// neither, and then see the same GPUs. Whatever the text, the library lives.
+func FuzzState(f *testing.F) {
+	dir := f.TempDir()
+	for _, spec := range []fakegpu.Spec{{Profile: "T4", Count: 1}, {Profile: "H100-80GB", Count: 2}, {Profile: "T4", InitError: 9}} {
+		if _, err := fakegpu.Create(dir, spec); err != nil {
+			f.Fatal(err)
+		}
+		text, err := os.ReadFile(filepath.Join(dir, "state"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Add([]byte("driver 1\nnvml 1\ncuda 1\nfault * 0 0\ngpu GPU-1\nname n\nmemory 5\nmig_mode 1\nmig MIG-1 1 0 1 1 1 1\n" +
+		"process 1 mps 1 1 a b\nfault nvmlInit 999 1\nend\n"))
+	f.Setenv(fakegpu.EnvState, dir)
+	lib := nvml.New(nvml.WithLibraryPath(files.library))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		put(t, dir, text)
+		m, err := fakegpu.Load(dir)
+		want := nvml.ERROR_UNKNOWN
+		if err == nil {
+			want = nvml.Return(m.Init)
+			for _, fault := range m.Faults {
+				if fault.Function == "nvmlInit_v2" {
+					return // it would answer something else, or late
+				}
+			}
+		}
+		got := lib.Init()
+		if got == nvml.SUCCESS {
+			defer lib.Shutdown()
+		}
+		if got != want {
+			t.Fatalf("Init gives %v, want %v: Load says %v", got, want, err)
+		}
+		if count, r := lib.DeviceGetCount(); got == nvml.SUCCESS && r == nvml.SUCCESS && count != len(m.GPUs) {
+			t.Errorf("%d GPUs, Load finds %d", count, len(m.GPUs))
+		}
+	})
+}
+
 func read(t *testing.T, dir string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, "state"))

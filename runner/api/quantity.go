@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -46,7 +47,7 @@ func (b *Bytes) UnmarshalJSON(data []byte) error {
 		}
 	}
 	q, err := resource.ParseQuantity(text)
-	if err != nil || q.Sign() < 0 {
+	if err != nil || q.Sign() < 0 || q.CmpInt64(math.MaxInt64) > 0 {
 		return fmt.Errorf("resources.gpuMemory: is %s, allowed are bytes or an amount like 16Gi", Excerpt(text))
 	}
 	*b = Bytes(q.Value())

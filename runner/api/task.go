@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	goyaml "go.yaml.in/yaml/v3"
+	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -82,26 +85,49 @@ func ParseTask(document []byte) (*Task, error) {
 	if len(document) > MaxTaskBytes {
 		return nil, fmt.Errorf("task document has %d bytes, allowed are %d", len(document), MaxTaskBytes)
 	}
-	if err := single(document); err != nil {
+	text, err := asJSON(document)
+	if err != nil {
 		return nil, fmt.Errorf("task document: %w", err)
 	}
-	// By way of JSON, which does not take yes, 010 or 1.0 for a text: YAML reads
-	// them as something else than what was typed.
-	text, err := yaml.YAMLToJSONStrict(document)
-	if err != nil {
-		return nil, fmt.Errorf("task document: %w", tidyYAMLError(err))
-	}
 	var t Task
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
 	var wrong *json.UnmarshalTypeError
-	switch err := decoder.Decode(&t); {
+	strict, err := kjson.UnmarshalStrict(text, &t)
+	switch {
 	case errors.As(err, &wrong) && wrong.Type.Kind() == reflect.String:
 		return nil, fmt.Errorf("task document: %s: is a %s, allowed is text; put it into quotes", wrong.Field, wrong.Value)
 	case err != nil:
 		return nil, fmt.Errorf("task document: %w", tidyYAMLError(err))
+	case len(strict) > 0:
+		return nil, fmt.Errorf("task document: %w", tidyYAMLError(errors.Join(strict...)))
 	}
 	return &t, t.Validate()
+}
+
+// asJSON returns the document as JSON, which does not take yes, 010 or 1.0 for a
+// text: YAML reads them as something else than what was typed. A document that
+// is JSON already is left alone, for YAML does not know all of it.
+func asJSON(document []byte) ([]byte, error) {
+	if json.Valid(document) {
+		return document, nil
+	}
+	if err := single(document); err != nil {
+		return nil, err
+	}
+	text, err := yaml.YAMLToJSONStrict(document)
+	if err != nil {
+		return nil, tidyYAMLError(err)
+	}
+	var names struct {
+		Env map[string]any `json:"env"`
+	}
+	if json.Unmarshal(text, &names) == nil { // else the error is reported later
+		for _, name := range []string{"true", "false"} {
+			if _, ok := names.Env[name]; ok {
+				return nil, fmt.Errorf("env: has a name that YAML reads as %s, as N, Y, on or off; put it into quotes", name)
+			}
+		}
+	}
+	return text, nil
 }
 
 // single returns an error if anything follows the first document: it would be
@@ -109,8 +135,11 @@ func ParseTask(document []byte) (*Task, error) {
 func single(document []byte) error {
 	var node goyaml.Node
 	decoder := goyaml.NewDecoder(bytes.NewReader(document))
-	if decoder.Decode(&node) != nil {
-		return nil // the error is reported where the document is read
+	switch err := decoder.Decode(&node); {
+	case err == io.EOF:
+		return nil // there is nothing, which is reported where it is read
+	case err != nil:
+		return err
 	}
 	if err := decoder.Decode(&node); err != io.EOF {
 		return errors.New("something follows the task; give each task a document of its own, with a line --- between them")
@@ -136,7 +165,8 @@ func (t *Task) Validate() error {
 			bad(fmt.Sprintf("args[%d]", i), a, "text without NUL bytes")
 		}
 	}
-	for name, value := range t.Env {
+	for _, name := range slices.Sorted(maps.Keys(t.Env)) {
+		value := t.Env[name]
 		switch {
 		case !envName.MatchString(name):
 			bad("env", name, "names of letters, digits and '_'")

@@ -75,6 +75,11 @@ var badTasks = map[string]string{
 	"command: x\n...\ncommand: y":                         `something follows the task`,
 	`{"command":"x"}` + "\n" + `{"command":"y"}`:          `something follows the task`,
 	`{"command":"x"} trailing`:                            `something follows the task`,
+	"{command: x}z\nresources:{gpus: 1}":                  `task document: `,
+	`{command: x, env: {N: "8"}}`:                         `env: has a name that YAML reads as false`,
+	`{"command":"a","Command":"b"}`:                       `unknown field "Command"`,
+	`{"command":"a","command":"b"}`:                       `duplicate field "command"`,
+	`{command: x, resources: {gpus: 1, gpuMemory: 100E}}`: `resources.gpuMemory: is "100E"`,
 	`[{"command":"x"}]`:                                   `task document: `,
 	`just a text`:                                         `task document: `,
 	"\xff\xfe":                                            `command: is ""`, // nothing but the mark of a byte order
@@ -116,6 +121,7 @@ func FuzzParseTask(f *testing.F) {
 		f.Add([]byte(document))
 	}
 	f.Add([]byte(`{id: a, command: x, args: [b, "1"], env: {A: b}, resources: {gpus: 1, gpuMemory: 16Gi}, timeout: 90s, maxAttempts: 2}`))
+	f.Add([]byte(`{"command":"x","args":["\u007f","\ud83d\ude00","a\/b"]}`))
 	f.Fuzz(func(t *testing.T, document []byte) {
 		task, err := api.ParseTask(document)
 		if err != nil {

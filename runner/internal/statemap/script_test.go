@@ -1,0 +1,360 @@
+package statemap_test
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
+	"github.com/studioml/studio-go-runner/runner/internal/statemap"
+)
+
+// script is an API server whose answers the test gives one by one. Other than
+// server it can stream the first list, as API servers do by now, and break at
+// a certain point.
+type script struct {
+	*testing.T
+	stop chan struct{}
+
+	mu    sync.Mutex
+	calls map[string]chan *call
+	seen  []string
+}
+
+// call is a request that waits for its answer.
+type call struct {
+	*http.Request
+	w    http.ResponseWriter
+	done chan struct{}
+	once sync.Once
+}
+
+func newScript(t *testing.T) (*script, kubernetes.Interface) {
+	s := &script{T: t, stop: make(chan struct{}), calls: make(map[string]chan *call)}
+	web := httptest.NewServer(s)
+	t.Cleanup(func() {
+		close(s.stop)
+		web.Close()
+	})
+	client, err := kubernetes.NewForConfig(&rest.Config{Host: web.URL, QPS: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, client
+}
+
+// queue is where the calls of one kind for one map wait for the test.
+func (s *script) queue(key string) chan *call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls[key] == nil {
+		s.calls[key] = make(chan *call)
+	}
+	return s.calls[key]
+}
+
+func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	verb, name := "list", strings.TrimPrefix(query.Get("fieldSelector"), "metadata.name=")
+	switch {
+	case query.Get("sendInitialEvents") == "true":
+		verb = "stream"
+	case query.Get("watch") != "":
+		verb = "watch"
+	case name == "":
+		verb, name = "get", r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+	}
+	c := &call{Request: r, w: w, done: make(chan struct{})}
+	s.mu.Lock()
+	s.seen = append(s.seen, verb+" "+name)
+	s.mu.Unlock()
+	select {
+	case s.queue(verb + " " + name) <- c:
+	case <-s.stop:
+		return
+	}
+	// The test writes the answer, so it must not end before the test says so.
+	select {
+	case <-c.done:
+	case <-s.stop:
+	}
+}
+
+// next waits for a request.
+func (s *script) next(verb, name string) *call {
+	s.Helper()
+	select {
+	case c := <-s.queue(verb + " " + name):
+		return c
+	case <-time.After(20 * time.Second):
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.Fatalf("no %s of %s in 20 s; the requests were %q", verb, name, s.seen)
+		return nil
+	}
+}
+
+// end ends the answer.
+func (c *call) end() { c.once.Do(func() { close(c.done) }) }
+
+// send writes one document of the answer.
+func (c *call) send(object any) *call {
+	c.w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(c.w).Encode(object) // the client may have gone
+	c.w.(http.Flusher).Flush()
+	return c
+}
+
+// refuse answers with a status alone.
+func (c *call) refuse(code int, reason metav1.StatusReason) {
+	c.w.Header().Set("Content-Type", "application/json")
+	c.w.WriteHeader(code)
+	c.send(status(code, reason)).end()
+}
+
+type object = map[string]any
+
+func status(code int, reason metav1.StatusReason) object {
+	return object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": "no"}
+}
+
+func configMap(name, version, state string) object {
+	return object{"kind": "ConfigMap", "apiVersion": "v1", "data": object{"STATE": state},
+		"metadata": object{"name": name, "namespace": namespace, "resourceVersion": version}}
+}
+
+func event(kind string, what object) object { return object{"type": kind, "object": what} }
+
+// bookmark says how far a watch is; the one that ends the first list says so.
+func bookmark(version string, first bool) object {
+	meta := object{"resourceVersion": version}
+	if first {
+		meta["annotations"] = object{metav1.InitialEventsAnnotationKey: "true"}
+	}
+	return event("BOOKMARK", object{"kind": "ConfigMap", "apiVersion": "v1", "metadata": meta})
+}
+
+// A list comes as a stream by default, a watch goes on where the last one
+// broke, and 410, be it an event or a status, is answered by a fresh list
+// without a word to people.
+func TestStream(t *testing.T) {
+	t.Parallel()
+	const name = api.GlobalMapName
+	s, client := newScript(t)
+	m := follow(t, client, "")
+	value := func(value, version string) {
+		t.Helper()
+		until(t, m, value+" of version "+version, func(s lifecycle.Snapshot) bool {
+			if s.Global.Unreadable != "" {
+				t.Errorf("unreadable: %s", s.Global.Unreadable)
+			}
+			return s.Global.Known && s.Global.Value == value && s.Global.ResourceVersion == version
+		})
+	}
+	from := func(c *call, want string) *call {
+		t.Helper()
+		if got := c.URL.Query().Get("resourceVersion"); got != want {
+			t.Errorf("the watch begins at version %q, want %q", got, want)
+		}
+		return c
+	}
+
+	first := s.next("stream", name).send(event("ADDED", configMap(name, "5", "Running"))).send(bookmark("7", true))
+	value("Running", "5")
+	first.send(event("MODIFIED", configMap(name, "9", "DrainAndSuspend")))
+	value("DrainAndSuspend", "9")
+	// The bookmark is no news, but it moves the point at which the next watch begins.
+	first.send(bookmark("12", false)).end()
+
+	second := from(s.next("watch", name), "12").send(event("DELETED", configMap(name, "14", "DrainAndSuspend")))
+	value("", "14")
+	second.send(event("ADDED", configMap(name, "15", "Running")))
+	value("Running", "15")
+	second.send(event("ERROR", status(http.StatusGone, metav1.StatusReasonExpired))).end()
+
+	// The map went while nobody watched: the version is that of the list.
+	third := s.next("stream", name).send(bookmark("30", true))
+	value("", "30")
+	third.send(event("ADDED", configMap(name, "31", "Running")))
+	value("Running", "31")
+	third.end()
+
+	from(s.next("watch", name), "31").refuse(http.StatusGone, metav1.StatusReasonExpired)
+	s.next("stream", name).send(event("ADDED", configMap(name, "40", "DrainAndTerminate"))).send(bookmark("41", true))
+	value("DrainAndTerminate", "40")
+}
+
+// A role without the verb watch is a mistake that must be told although the
+// map can be listed, and what is listed counts.
+func TestListAllowedWatchDenied(t *testing.T) {
+	t.Parallel()
+	const name = api.GlobalMapName
+	s, client := newScript(t)
+	m := follow(t, client, "")
+	denied := func() {
+		t.Helper()
+		seen := until(t, m, "the missing right", func(s lifecycle.Snapshot) bool { return !s.Global.Denied.IsZero() })
+		if !strings.Contains(seen.Global.Unreadable, "not allowed to watch configmaps; grant get, list and watch") {
+			t.Errorf("unreadable: %q, want that the verb watch is named", seen.Global.Unreadable)
+		}
+	}
+	for i, state := range []string{"Running", "DrainAndSuspend"} {
+		version := strconv.Itoa(5 + i)
+		s.next("stream", name).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
+		denied()
+		s.next("list", name).send(object{"kind": "ConfigMapList", "apiVersion": "v1",
+			"metadata": object{"resourceVersion": version}, "items": []object{configMap(name, version, state)}}).end()
+		until(t, m, state, func(s lifecycle.Snapshot) bool { return s.Global.Value == state })
+		s.next("watch", name).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
+		denied()
+	}
+	s.next("stream", name).send(event("ADDED", configMap(name, "7", "Running"))).send(bookmark("8", true))
+	until(t, m, "the right", func(s lifecycle.Snapshot) bool {
+		return s.Global.Value == "Running" && s.Global.Unreadable == "" && s.Global.Denied.IsZero()
+	})
+}
+
+// transport fails without a request while it is down.
+type transport struct {
+	http.RoundTripper
+	down atomic.Bool
+}
+
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if t.down.Load() {
+		return nil, errors.New("no way there")
+	}
+	return t.RoundTripper.RoundTrip(r)
+}
+
+// What is told of a lost connection is the cause alone: the address of the
+// request differs with each try, so that each would be news.
+func TestUnreachable(t *testing.T) {
+	t.Parallel()
+	var down transport
+	down.down.Store(true)
+	client, err := kubernetes.NewForConfig(&rest.Config{Host: "http://api.invalid", QPS: -1,
+		WrapTransport: func(rt http.RoundTripper) http.RoundTripper { down.RoundTripper = rt; return &down }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := follow(t, client, "")
+	seen := until(t, m, "the outage", func(s lifecycle.Snapshot) bool { return s.Global.Unreadable != "" })
+	const want = `ConfigMap "studioml-go-runner" in namespace "lab" cannot be read: no way there`
+	if seen.Global.Unreadable != want || !seen.Global.Denied.IsZero() || seen.Global.Known {
+		t.Errorf("%+v, want unreadable: %s", seen.Global, want)
+	}
+}
+
+// answer is what Fresh returned.
+type answer struct {
+	lifecycle.Snapshot
+	error
+}
+
+func fresh(t *testing.T, m *statemap.Maps) <-chan answer {
+	got := make(chan answer, 1)
+	go func() {
+		snapshot, err := m.Fresh(t.Context())
+		got <- answer{snapshot, err}
+	}()
+	return got
+}
+
+func await(t *testing.T, answers <-chan answer) lifecycle.Snapshot {
+	t.Helper()
+	select {
+	case a := <-answers:
+		if a.error != nil {
+			t.Fatalf("Fresh: %v", a.error)
+		}
+		return a.Snapshot
+	case <-time.After(20 * time.Second):
+		t.Fatal("Fresh has not answered in 20 s")
+		return lifecycle.Snapshot{}
+	}
+}
+
+// A node map that nobody gave rights to does not keep a runner from draining,
+// and that it is denied is told as the watch tells it.
+func TestFreshLeavesOutANodeMapThatNeverCouldBeRead(t *testing.T) {
+	t.Parallel()
+	s, client := newScript(t)
+	m := follow(t, client, "node-1")
+	s.next("stream", api.GlobalMapName).send(event("ADDED", configMap(api.GlobalMapName, "5", "Running"))).send(bookmark("5", true))
+	s.next("stream", "node-1").refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
+	watched := until(t, m, "the missing right", func(s lifecycle.Snapshot) bool { return s.Global.Known && !s.Node.Denied.IsZero() })
+	answers := fresh(t, m)
+	s.next("get", api.GlobalMapName).send(configMap(api.GlobalMapName, "6", "DrainAndTerminate")).end()
+	s.next("get", "node-1").refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
+	got := await(t, answers)
+	if got.Global.Value != "DrainAndTerminate" || got.Global.ResourceVersion != "6" {
+		t.Errorf("global map %+v, want what was read directly, past the watch", got.Global)
+	}
+	if got.Node.Known || got.Node.Name != "node-1" || !got.Node.Denied.Equal(watched.Node.Denied) {
+		t.Errorf("node map %+v, want unknown and denied since %s", got.Node, watched.Node.Denied)
+	}
+	select {
+	case now := <-m.Updates():
+		t.Errorf("the watched state became %+v, want that a fresh read leaves it alone", now)
+	default:
+	}
+}
+
+// A node map that was read before may hold an order: without rights, or in an
+// outage, there is no usable answer until it can be read again.
+func TestFreshWaitsForANodeMapThatWasRead(t *testing.T) {
+	t.Parallel()
+	s, client := newScript(t)
+	m := follow(t, client, "node-1")
+	s.next("stream", api.GlobalMapName).send(bookmark("5", true))
+	s.next("stream", "node-1").send(event("ADDED", configMap("node-1", "4", "Running"))).send(bookmark("5", true))
+	until(t, m, "both maps", func(s lifecycle.Snapshot) bool { return s.Global.Known && s.Node.Known })
+	answers := fresh(t, m)
+	s.next("get", api.GlobalMapName).refuse(http.StatusNotFound, metav1.StatusReasonNotFound)
+	s.next("get", "node-1").refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
+	// It asks again for both, since the first answer may be old by now.
+	s.next("get", api.GlobalMapName).send(configMap(api.GlobalMapName, "8", "DrainAndTerminate")).end()
+	s.next("get", "node-1").send(configMap("node-1", "7", "DrainAndSuspend")).end()
+	got := await(t, answers)
+	if got.Global.Value != "DrainAndTerminate" || got.Node.Value != "DrainAndSuspend" || got.Namespace != namespace {
+		t.Errorf("Fresh gives %+v", got)
+	}
+}
+
+// Nobody takes the snapshots for a while: what is taken then is the newest.
+func TestOnlyTheNewestSnapshotIsKept(t *testing.T) {
+	t.Parallel()
+	const name = api.GlobalMapName
+	s, client := newScript(t)
+	m := statemap.New(client.CoreV1(), namespace, "", slog.New(slog.DiscardHandler))
+	done := make(chan error, 1)
+	go func() { done <- m.Run(t.Context()) }()
+	t.Cleanup(func() { <-done })
+	stream := s.next("stream", name).send(event("ADDED", configMap(name, "5", "Running"))).send(bookmark("5", true))
+	stream.send(event("MODIFIED", configMap(name, "6", "DrainAndSuspend"))).end()
+	// The next watch begins when the last event of this one is stored.
+	s.next("watch", name).send(event("MODIFIED", configMap(name, "7", "DrainAndTerminate"))).end()
+	s.next("watch", name)
+	if got := <-m.Updates(); got.Global.Value != "DrainAndTerminate" {
+		t.Errorf("the snapshot is %+v, want the newest", got.Global)
+	}
+	select {
+	case again := <-m.Updates():
+		t.Errorf("there is another snapshot, %+v, want one", again)
+	default:
+	}
+}
