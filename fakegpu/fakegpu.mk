@@ -7,6 +7,7 @@ bin/libnvidia-ml.so.1: $(FAKEGPU_SOURCES) go.mod
 	@mkdir -p bin
 	gcc $(FAKEGPU_CFLAGS) -Wno-deprecated-declarations -isystem "$$(go list -m -f '{{.Dir}}' github.com/NVIDIA/go-nvml)/pkg/nvml" \
 	  -shared -Wl,-soname,libnvidia-ml.so.1 -Wl,--as-needed -o $@ $(filter %.c,$^) -lpthread
+	@ln -sf libnvidia-ml.so.1 bin/libnvidia-ml.so # some clients open it by this name
 
 .PHONY: bin/fakegpu
 bin/fakegpu:
