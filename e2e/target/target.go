@@ -52,7 +52,7 @@ type Env interface {
 	// for Release if it is held, and notes its end; see TaskSpec.
 	TaskCommand(spec TaskSpec) (command string, args []string, err error)
 	// Release lets the held tasks of a group end, now and later.
-	Release(group string) error
+	Release(ctx context.Context, group string) error
 	// Journal calls each for every note of a task, in order, until ctx ends.
 	Journal(ctx context.Context, each func(TaskNote)) error
 	SetPermissions(ctx context.Context, p scenario.Permissions) error

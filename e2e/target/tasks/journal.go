@@ -1,4 +1,6 @@
-package embedded
+// Package tasks is what the tasks of the tests do and tell: their script, the
+// journal that they write, and how they get into the queue.
+package tasks
 
 import (
 	"bytes"
@@ -17,14 +19,23 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// taskScript is what a task runs.
+// script is what a task runs.
 //
 //go:embed task.sh
-var taskScript string
+var script string
 
-// taskCommand is the command line of a task that writes to journal and waits
-// for hold, unless that is empty.
-func taskCommand(journal, hold string, spec target.TaskSpec) (command string, args []string) {
+// Hold is what a held task waits for. The zero value lets it go on.
+type Hold struct{ kind, path string }
+
+// Lock makes a task wait until nobody has an exclusive flock on a file.
+func Lock(path string) Hold { return Hold{"lock", path} }
+
+// File makes a task wait until a file is there.
+func File(path string) Hold { return Hold{"file", path} }
+
+// Command is the command line of a task that writes to journal and waits for
+// hold.
+func Command(journal string, hold Hold, spec target.TaskSpec) (command string, args []string) {
 	status, term := "0", ""
 	if spec.Fail {
 		status = "1"
@@ -32,12 +43,12 @@ func taskCommand(journal, hold string, spec target.TaskSpec) (command string, ar
 	if spec.IgnoreTerm {
 		term = "ignore"
 	}
-	return "/bin/sh", []string{"-c", taskScript, "task", journal, hold, status, term}
+	return "/bin/sh", []string{"-c", script, "task", journal, hold.kind, hold.path, status, term}
 }
 
-// followJournal calls each for every note in the file path, which exists, until
+// FollowJournal calls each for every note in the file path, which exists, until
 // ctx ends. A line that is still being written waits for its end.
-func followJournal(ctx context.Context, path string, each func(target.TaskNote)) error {
+func FollowJournal(ctx context.Context, path string, each func(target.TaskNote)) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch journal: %w", err)
@@ -88,7 +99,7 @@ func (r *journalReader) read(ctx context.Context, each func(target.TaskNote)) er
 		if !found {
 			return nil
 		}
-		note, err := parseNote(string(line))
+		note, err := ParseNote(string(line))
 		if err != nil {
 			return err
 		}
@@ -98,8 +109,8 @@ func (r *journalReader) read(ctx context.Context, each func(target.TaskNote)) er
 	return nil
 }
 
-// parseNote reads a line that task.sh wrote.
-func parseNote(line string) (target.TaskNote, error) {
+// ParseNote reads a line that task.sh wrote.
+func ParseNote(line string) (target.TaskNote, error) {
 	fields := strings.Split(line, "\t")
 	if len(fields) != 5 || (fields[0] != "start" && fields[0] != "end") || fields[1] == "" {
 		return target.TaskNote{}, fmt.Errorf("journal line is %s, allowed is start or end, task, attempt, runner, GPUs", api.Excerpt(line))
