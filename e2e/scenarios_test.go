@@ -64,8 +64,11 @@ func play(ctx SpecContext, s scenario.Scenario) {
 	evidence := filepath.Join(config.artifacts, "scenarios", fileName(s))
 	Expect(os.RemoveAll(evidence)).To(Succeed())
 	env, err := where.Isolate(ctx, target.Isolation{
-		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), Artifacts: evidence,
+		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), GPUs: gpus(s), Artifacts: evidence,
 	})
+	if cannot := target.Cannot(""); errors.As(err, &cannot) {
+		Skip(cannot.Error())
+	}
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func(ctx SpecContext) {
 		Expect(env.Close(ctx)).To(Succeed())
@@ -92,6 +95,14 @@ func play(ctx SpecContext, s scenario.Scenario) {
 	if err := engine.Run(ctx, env, s, record); err != nil {
 		Fail(fmt.Sprintf("%v\nevidence: %s", err, evidence))
 	}
+}
+
+// gpus is the most that one runner of a scenario has.
+func gpus(s scenario.Scenario) (most int) {
+	for _, r := range s.Runners {
+		most = max(most, r.GPUs)
+	}
+	return most
 }
 
 // write leaves the record in a directory, for people and for programs.

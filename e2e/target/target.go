@@ -30,9 +30,17 @@ type Isolation struct {
 	Permissions scenario.Permissions
 	// NodeMaps are the names of all node maps, for Roles that list names.
 	NodeMaps []string
+	// GPUs is the most that one of its runners has.
+	GPUs int
 	// Artifacts is a directory for what a person needs after a failure.
 	Artifacts string
 }
+
+// Cannot is the error of Isolate where a scenario is one that this cluster
+// cannot play; it says why.
+type Cannot string
+
+func (c Cannot) Error() string { return string(c) }
 
 // Env is the place of one scenario: a namespace with a service account, a
 // queue and runners.

@@ -78,7 +78,7 @@ func (a *Account) Name() string { return a.serviceAccount.Name }
 // decodeFile reads all objects of a shipped manifest. The decoder drops
 // documents without kind, and finds nothing in an empty file.
 func decodeFile(ctx context.Context, name string, options ...decoder.DecodeOption) ([]k8s.Object, error) {
-	file, err := deploy.Base.Open(name)
+	file, err := deploy.Files.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("read shipped manifest: %w", err)
 	}

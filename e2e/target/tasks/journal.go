@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/fsnotify/fsnotify"
 
@@ -63,10 +64,10 @@ func FollowJournal(ctx context.Context, path string, each func(target.TaskNote))
 		return fmt.Errorf("open journal: %w", err)
 	}
 	defer file.Close()
-	reader := journalReader{file: file}
+	reader := &Reader{Each: each}
 	for {
-		if err := reader.read(ctx, each); err != nil {
-			return err
+		if _, err := io.Copy(reader, file); err != nil {
+			return fmt.Errorf("read journal: %w", err)
 		}
 		select {
 		case <-watcher.Events:
@@ -81,32 +82,55 @@ func FollowJournal(ctx context.Context, path string, each func(target.TaskNote))
 	}
 }
 
-// journalReader reads a file that grows.
-type journalReader struct {
-	file    io.Reader
-	partial []byte // the beginning of a line without its end
+// Reader takes a journal as it grows, in pieces of any size.
+type Reader struct {
+	// Each is called for every note.
+	Each func(target.TaskNote)
+
+	mu      sync.Mutex // a connection may still write when its reader has given up
+	partial []byte     // the beginning of a line without its end
+	taken   int64
+	err     error
 }
 
-// read calls each for all complete lines that are new.
-func (r *journalReader) read(ctx context.Context, each func(target.TaskNote)) error {
-	data, err := io.ReadAll(r.file)
-	if err != nil {
-		return fmt.Errorf("read journal: %w", err)
+var _ io.Writer = (*Reader)(nil)
+
+// Write takes the next piece.
+func (r *Reader) Write(data []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil {
+		return 0, r.err
 	}
+	r.taken += int64(len(data))
 	r.partial = append(r.partial, data...)
-	for ctx.Err() == nil {
+	for {
 		line, rest, found := bytes.Cut(r.partial, []byte("\n"))
 		if !found {
-			return nil
+			return len(data), nil
 		}
 		note, err := ParseNote(string(line))
 		if err != nil {
-			return err
+			r.err = err
+			return 0, err
 		}
 		r.partial = rest
-		each(note)
+		r.Each(note)
 	}
-	return nil
+}
+
+// Taken is how many bytes of the journal it has, and so where to read on.
+func (r *Reader) Taken() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.taken
+}
+
+// Err is what was wrong with the journal.
+func (r *Reader) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
 }
 
 // ParseNote reads a line that task.sh wrote.
