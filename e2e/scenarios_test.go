@@ -61,7 +61,7 @@ func play(ctx SpecContext, s scenario.Scenario) {
 			Skip(fmt.Sprintf("needs %s: %s", need, reason))
 		}
 	}
-	evidence := filepath.Join(config.artifacts, "scenarios", fileName(s))
+	evidence := filepath.Join(config.artifacts, "scenarios", fileName(s.Area, s.Name))
 	Expect(os.RemoveAll(evidence)).To(Succeed())
 	env, err := where.Isolate(ctx, target.Isolation{
 		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), GPUs: gpus(s), Artifacts: evidence,
@@ -125,8 +125,8 @@ func (t timeline) String() string { return "\n" + t.record.Timeline() }
 var unfit = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
 
 // fileName is a name for a scenario that every file system takes.
-func fileName(s scenario.Scenario) string {
+func fileName(area, text string) string {
 	const most = 150
-	name := unfit.ReplaceAllString(s.Area+"-"+s.Name, "-")
+	name := unfit.ReplaceAllString(area+"-"+text, "-")
 	return strings.Trim(name[:min(len(name), most)], "-")
 }

@@ -87,6 +87,9 @@ func TestE2E(t *testing.T) {
 		t.Fatalf("the scenarios have errors; see make scenarios:\n%v", err)
 	}
 	specs(scenarios)
+	if config.target != "embedded" {
+		workloads()
+	}
 	RegisterFailHandler(Fail)
 	RunSpecs(t, "studio-go-runner on "+config.target, Label("target:"+config.target))
 }
