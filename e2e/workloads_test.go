@@ -21,11 +21,10 @@ import (
 // Job, Deployment and StatefulSet under kubectl. The format of the scenarios
 // cannot say them, since there runners are started one by one.
 func workloads() {
-	row := func(n int) Labels { return Labels{"area:workloads", fmt.Sprintf("row:%d", n)} }
 	limit := SpecTimeout(engine.Stretch(4 * time.Minute))
 	long := SpecPriority(2) // pods are slow, so these come first
 
-	It("an Indexed Job: node maps by index, exit 0 completes the index, a deleted runner comes back under its name", row(52), limit, long, func(ctx SpecContext) {
+	It("an Indexed Job: node maps by index, exit 0 completes the index, a deleted runner comes back under its name", rows(52), limit, long, func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.state(ctx, api.GlobalMapName, "Running")
 		f.submit(ctx, "held", 2)
@@ -62,7 +61,7 @@ func workloads() {
 		f.do(ctx, "wait", "--for=condition=complete", "--timeout=60s", "job/studio-go-runner")
 	})
 
-	It("a Deployment that parks: drained pods stay, ready and idle, and go on with Running", row(53), limit, long, func(ctx SpecContext) {
+	It("a Deployment that parks: drained pods stay, ready and idle, and go on with Running", rows(53), limit, long, func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.state(ctx, api.GlobalMapName, "Running")
 		f.apply(ctx, "deployment")
@@ -81,7 +80,7 @@ func workloads() {
 		Expect(restarts(after)).To(BeZero())
 	})
 
-	It("a Deployment that exits: it is started again and again, and takes no task", row(53), limit, long, func(ctx SpecContext) {
+	It("a Deployment that exits: it is started again and again, and takes no task", rows(53), limit, long, func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.state(ctx, api.GlobalMapName, "DrainAndTerminate")
 		f.submit(ctx, "queued", 2)
@@ -94,7 +93,7 @@ func workloads() {
 		f.settled(ctx, 2)
 	})
 
-	It("a rollout and a scale-up while suspended complete, and no task starts", row(54), limit, long, func(ctx SpecContext) {
+	It("a rollout and a scale-up while suspended complete, and no task starts", rows(54), limit, long, func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.state(ctx, api.GlobalMapName, "DrainAndSuspend")
 		f.submit(ctx, "queued", 3)
@@ -110,7 +109,7 @@ func workloads() {
 		f.settled(ctx, 3)
 	})
 
-	It("kubectl delete pod --force in the middle of a task, and kubectl rollout restart: nothing is lost", row(55), limit, long, func(ctx SpecContext) {
+	It("kubectl delete pod --force in the middle of a task, and kubectl rollout restart: nothing is lost", rows(55), limit, long, func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.state(ctx, api.GlobalMapName, "Running")
 		f.apply(ctx, "deployment", graceOf("1s"))
@@ -126,7 +125,7 @@ func workloads() {
 		f.settled(ctx, 2)
 	})
 
-	It("a StatefulSet: each runner has its node map under a name that stays", Labels{"area:workloads", "row:18", "row:53"}, limit, long, func(ctx SpecContext) {
+	It("a StatefulSet: each runner has its node map under a name that stays", rows(18, 53), limit, long, func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.state(ctx, "studio-go-runner-1", "DrainAndSuspend")
 		f.apply(ctx, "statefulset")
@@ -138,7 +137,7 @@ func workloads() {
 		Expect(by(f.started("queued"))).To(HaveEach("studio-go-runner-0"))
 	})
 
-	It("one Event for each transition; without the right to write them a runner works all the same", row(56), limit, long, func(ctx SpecContext) {
+	It("one Event for each transition; without the right to write them a runner works all the same", rows(56), limit, long, func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.state(ctx, api.GlobalMapName, "Running")
 		f.apply(ctx, "statefulset", "\n- {op: replace, path: /spec/replicas, value: 1}\n")
@@ -180,13 +179,22 @@ func workloads() {
 		Expect(restarts(f.runners(ctx))).To(BeZero())
 	})
 
-	It("the reference document's own commands work as typed", Labels{"area:workloads", "row:57", "document"}, limit, long, func(ctx SpecContext) {
+	It("the reference document's own commands work as typed", rows(57), limit, long, func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.do(ctx, "apply", "-f", filepath.Join("..", "runner", "deploy", "example", "global_config.yaml"))
 		Expect(f.do(ctx, "get", "-o=yaml", "cm", "studioml-go-runner")).To(ContainSubstring("STATE: Running"))
 		_, err := f.try(ctx, nil, "get", "-o=yaml", "--export", "cm", "studioml-go-runner")
 		Expect(err).To(MatchError(ContainSubstring("unknown flag: --export")), "else the README is wrong")
 	})
+}
+
+// rows are the labels of a spec that shows rows of the catalogue.
+func rows(numbers ...int) Labels {
+	all := Labels{"area:workloads"}
+	for _, n := range numbers {
+		all = append(all, fmt.Sprintf("row:%d", n))
+	}
+	return all
 }
 
 // graceOf is a patch that sets the grace period of runners.
