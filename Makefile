@@ -6,6 +6,13 @@ SHELL       := /bin/bash
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
+# What `make image` and its kin build; see the help below.
+IMAGE ?= studio-go-runner:$(VERSION)
+BASE  ?=
+# Equal sources make equal images: nothing in them is younger than the commit.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+export SOURCE_DATE_EPOCH
+
 # What `make e2e` runs; see the help below.
 TARGET    ?= embedded
 FOCUS     ?=
@@ -35,6 +42,9 @@ help: ## List the targets and their variables
 	@printf '  PROCS=4            scenarios at the same time\n'
 	@printf '  ARTIFACTS=dir      where reports, and what failed scenarios leave behind, go\n'
 	@printf '  KEEP=1             keep the files of scenarios that passed, too\n'
+	@printf 'Variables of make image:\n'
+	@printf '  IMAGE=name:tag     what it is called\n'
+	@printf '  BASE=image         add the runner to this: the file of an image or a root file system, or an image of Docker or a registry\n'
 	@printf 'Variable of make run:\n  DEMO=1             type the kubectl lines by itself, explain each, and end\n'
 
 .PHONY: tools
@@ -52,6 +62,8 @@ bin/runner:
 	@go build -ldflags '$(LDFLAGS)' -o $@ ./runner
 bin/runner-race:
 	@go build -race -ldflags '$(LDFLAGS)' -o $@ ./runner
+
+include runner/deploy/image.mk
 
 .PHONY: run
 run: build ## Start a control plane and two runners and watch them; DEMO=1 plays a drain by itself

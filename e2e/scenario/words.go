@@ -24,7 +24,7 @@ const MaxRow = 61
 // and the checks both read these.
 var (
 	targets     = []string{"embedded", "kind", "existing"}
-	needs       = words(NeedAPIServer, NeedNetwork, NeedQueueOutage, NeedSignals, NeedGPUs, NeedFakeGPUs)
+	needs       = words(NeedAPIServer, NeedNetwork, NeedQueueOutage, NeedSignals, NeedGPUs, NeedFakeGPUs, NeedAdmission)
 	permissions = words(PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone)
 
 	phases = words(api.PhaseUnknown, api.PhaseRunning, api.PhaseDraining, api.PhaseSuspended,
