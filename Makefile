@@ -57,13 +57,16 @@ tools:
 build: tools bin/runner bin/fakegpu bin/libnvidia-ml.so.1 ## Build the runner and the fake NVML into bin/
 
 # Go decides what is up to date.
-.PHONY: bin/runner bin/runner-race
+.PHONY: bin/runner bin/runner-race bin/kind
 bin/runner:
 	@go build -ldflags '$(LDFLAGS)' -o $@ ./runner
 bin/runner-race:
 	@go build -race -ldflags '$(LDFLAGS)' -o $@ ./runner
 
 include runner/deploy/image.mk
+
+bin/kind:
+	@go build -o $@ sigs.k8s.io/kind
 
 .PHONY: run
 run: build ## Start a control plane and two runners and watch them; DEMO=1 plays a drain by itself

@@ -28,6 +28,13 @@ metadata:
 provisioner: kubernetes.io/no-provisioner
 `
 
+// crictl is for kind export logs, which wants a list of the images.
+const crictl = `#!/bin/sh
+if [ "$1" = images ]; then exec ctr --namespace k8s.io images list; fi
+echo "there is no crictl in this node; use: ctr --namespace k8s.io" >&2
+exit 1
+`
+
 // unwanted are the units that kind's recipe takes out of Debian: the node's
 // systemd is to run containerd and kubelet and nothing else.
 var unwanted = []string{
@@ -64,6 +71,7 @@ func nodeFiles(ctx context.Context, b built, rootfs Rootfs, pause string) (files
 	if err := f.containerdConfig(ctx, b, pause); err != nil {
 		return nil, fmt.Errorf("configure containerd: %w", err)
 	}
+	f["usr/local/bin/crictl"] = file{mode: 0o755, text: crictl}
 	f.text("kind/version", b.node.Version)
 	f.text("kind/manifests/default-storage.yaml", storage)
 	f["etc/kubernetes/manifests"] = file{mode: 0o755, dir: true}

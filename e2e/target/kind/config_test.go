@@ -1,0 +1,81 @@
+package kind
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	yaml "go.yaml.in/yaml/v3"
+	"sigs.k8s.io/kind/pkg/apis/config/v1alpha4"
+)
+
+func TestWriteConfig(t *testing.T) {
+	repository := filepath.Join("..", "..", "..", "kind-config.yaml")
+	for _, c := range []struct {
+		name    string
+		image   NodeImage
+		ours    bool
+		patches int
+	}{
+		{"published", NodeImage{}, false, 0},
+		{"ours", NodeImage{Ours: true}, true, 0},
+		{"ours on cgroup v1", NodeImage{Ours: true, CgroupV1: true}, true, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path, err := writeConfig(repository, t.TempDir(), c.image, "/shared")
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got v1alpha4.Cluster
+			if err := yaml.Unmarshal(data, &got); err != nil {
+				t.Fatal(err)
+			}
+			if got.Kind != "Cluster" || got.APIVersion != "kind.x-k8s.io/v1alpha4" || len(got.Nodes) != 3 {
+				t.Errorf("got %+v", got)
+			}
+			if got.Networking.DisableDefaultCNI != c.ours {
+				t.Errorf("disableDefaultCNI is %v", got.Networking.DisableDefaultCNI)
+			}
+			if len(got.KubeadmConfigPatches) != c.patches {
+				t.Errorf("patches are %q", got.KubeadmConfigPatches)
+			}
+			for _, node := range got.Nodes {
+				if len(node.ExtraMounts) != 1 || node.ExtraMounts[0].HostPath != "/shared" || node.ExtraMounts[0].ContainerPath != SharedDir {
+					t.Errorf("%s: mounts are %+v", node.Role, node.ExtraMounts)
+				}
+			}
+		})
+	}
+}
+
+func TestWriteConfigSaysWhatIsWrong(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"kind: Cluster\nnode: []\n", "field node not found"},
+		{"kind: Cluster\n", "has no nodes"},
+		{"nodes: [{role: worker}]\n", "node 1: it has no extraMounts with the containerPath " + SharedDir},
+	} {
+		path := filepath.Join(t.TempDir(), "config.yaml")
+		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := writeConfig(path, t.TempDir(), NodeImage{}, "/shared"); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: error is %v", c.text, err)
+		}
+	}
+}
+
+func TestPlain(t *testing.T) {
+	if err := plain("/tmp/studio-go-runner-kind-1"); err != nil {
+		t.Error(err)
+	}
+	for _, path := range []string{"/tmp/my files", "/tmp/$HOME", `/tmp/"x"`} {
+		if plain(path) == nil {
+			t.Errorf("%s is plain", path)
+		}
+	}
+}

@@ -1,0 +1,225 @@
+package kind
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/kind/pkg/cluster/nodes"
+)
+
+// podNetwork are the addresses of all pods, kind's default.
+const podNetwork = "10.244.0.0/16"
+
+// WaitReady waits until all nodes are ready and CoreDNS answers.
+func (c *Cluster) WaitReady(ctx context.Context) error { return c.ready(ctx, time.Now()) }
+
+// ready is WaitReady for a cluster that was begun at that time.
+func (c *Cluster) ready(ctx context.Context, began time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if c.OurNetwork {
+		if err := poll(ctx, "the nodes have no addresses for pods", c.haveAddresses); err != nil {
+			return err
+		}
+		if err := c.setNetwork(ctx); err != nil {
+			return fmt.Errorf("set up the pod network: %w", err)
+		}
+	}
+	if err := poll(ctx, "the nodes are not ready", c.nodesReady); err != nil {
+		return err
+	}
+	c.say("its nodes are ready after %s", since(began))
+	if err := poll(ctx, "CoreDNS does not answer", c.dnsReady); err != nil {
+		return err
+	}
+	c.say("CoreDNS answers, the cluster is there after %s", since(began))
+	return nil
+}
+
+// poll asks again and again until the answer is nil. The error has the last one.
+func poll(ctx context.Context, what string, ask func(context.Context) error) error {
+	ticker := time.NewTicker(200 * time.Millisecond)
+	defer ticker.Stop()
+	var last error
+	for {
+		err := ask(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() == nil || last == nil { // else it is about ctx
+			last = err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", what, last)
+		}
+	}
+}
+
+// haveAddresses says which node has no range of pod addresses yet.
+func (c *Cluster) haveAddresses(ctx context.Context) error {
+	_, err := c.ranges(ctx)
+	return err
+}
+
+// ranges are the pod addresses of each node.
+func (c *Cluster) ranges(ctx context.Context) (map[string]string, error) {
+	list, err := c.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	ranges := map[string]string{}
+	for _, node := range list.Items {
+		if node.Spec.PodCIDR == "" {
+			return nil, fmt.Errorf("node %s has no podCIDR", node.Name)
+		}
+		ranges[node.Name] = node.Spec.PodCIDR
+	}
+	return ranges, nil
+}
+
+// nodesReady says which node is not ready, and why.
+func (c *Cluster) nodesReady(ctx context.Context) error {
+	list, err := c.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, node := range list.Items {
+		ready := corev1.NodeCondition{Status: corev1.ConditionUnknown, Message: "it has not said anything"}
+		for _, condition := range node.Status.Conditions {
+			if condition.Type == corev1.NodeReady {
+				ready = condition
+			}
+		}
+		if ready.Status != corev1.ConditionTrue {
+			problems = append(problems, fmt.Errorf("node %s: %s", node.Name, ready.Message))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// backSince says what a node that was started again lacks. For a while the API
+// server has what was true before: only what is newer counts.
+func (c *Cluster) backSince(ctx context.Context, name string, began time.Time) error {
+	began = began.Truncate(time.Second) // as precise as the API server's times
+	node, err := c.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	ready := slices.ContainsFunc(node.Status.Conditions, func(condition corev1.NodeCondition) bool {
+		return condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue && !condition.LastHeartbeatTime.Time.Before(began)
+	})
+	if !ready {
+		return errors.New("its kubelet has not said that it is ready")
+	}
+	// Services cannot be reached before kube-proxy has written its rules, nor
+	// names be resolved while CoreDNS is thought to be where it was.
+	system, err := c.client.CoreV1().Pods(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + name})
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, pod := range system.Items {
+		if pod.DeletionTimestamp == nil && !slices.ContainsFunc(pod.Status.ContainerStatuses, func(status corev1.ContainerStatus) bool {
+			return status.Ready && status.State.Running != nil && !status.State.Running.StartedAt.Time.Before(began)
+		}) {
+			problems = append(problems, fmt.Errorf("its %s does not run", pod.Name))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// dnsReady says how many of CoreDNS' pods are ready, if not all.
+func (c *Cluster) dnsReady(ctx context.Context) error {
+	dns, err := c.client.AppsV1().Deployments(metav1.NamespaceSystem).Get(ctx, "coredns", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if unready(dns) {
+		return fmt.Errorf("%d of its %d pods are ready", dns.Status.ReadyReplicas, dns.Status.Replicas)
+	}
+	return nil
+}
+
+func unready(d *appsv1.Deployment) bool {
+	return d.Status.ObservedGeneration < d.Generation || d.Spec.Replicas == nil || d.Status.ReadyReplicas < *d.Spec.Replicas
+}
+
+// setNetwork connects the pods of all nodes. Each node gets the configuration of
+// its CNI plugins and routes to the pods of the others; there is no daemon for
+// that. Doing it again changes nothing.
+func (c *Cluster) setNetwork(ctx context.Context) error {
+	ranges, err := c.ranges(ctx)
+	if err != nil {
+		return err
+	}
+	all, err := c.nodes()
+	if err != nil {
+		return err
+	}
+	addresses := map[string]string{}
+	for _, node := range all {
+		ipv4, _, err := node.IP()
+		if err != nil {
+			return fmt.Errorf("find the address of %s: %w", node, said(err))
+		}
+		addresses[node.String()] = ipv4
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, node := range all {
+		if addresses[node.String()] == "" { // stopped
+			continue
+		}
+		group.Go(func() error {
+			_, err := run(ctx, node, strings.NewReader(networkScript(node, ranges, addresses)), "sh", "-eu")
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// networkScript is what a node does to connect its pods.
+func networkScript(node nodes.Node, ranges, addresses map[string]string) string {
+	var script strings.Builder
+	fmt.Fprintf(&script, "cat >/etc/cni/net.d/10-ptp.conflist <<'end'\n%s\nend\n", conflist(ranges[node.String()]))
+	for other, pods := range ranges {
+		if other != node.String() && addresses[other] != "" {
+			fmt.Fprintf(&script, "ip route replace %s via %s\n", pods, addresses[other])
+		}
+	}
+	// Only nodes have addresses that the world outside knows. Pods see each
+	// other's own.
+	rule := fmt.Sprintf("POSTROUTING -s %s ! -d %s -j MASQUERADE", ranges[node.String()], podNetwork)
+	fmt.Fprintf(&script, "iptables -w -t nat -C %[1]s 2>/dev/null || iptables -w -t nat -A %[1]s\n", rule)
+	return script.String()
+}
+
+// conflist is the configuration of a node's CNI plugins.
+func conflist(pods string) string {
+	type object = map[string]any
+	text, err := json.Marshal(object{
+		"cniVersion": "1.0.0", "name": "studio-go-runner",
+		"plugins": []object{
+			{"type": "ptp", "ipMasq": false, "ipam": object{
+				"type": "host-local", "dataDir": "/run/cni-ipam-state", // pods do not survive their node
+				"ranges": [][]object{{{"subnet": pods}}}, "routes": []object{{"dst": "0.0.0.0/0"}},
+			}},
+			{"type": "portmap", "capabilities": object{"portMappings": true}},
+		},
+	})
+	if err != nil {
+		panic(err) // it is made of strings
+	}
+	return string(text)
+}
