@@ -1,12 +1,15 @@
 package docker_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -116,6 +119,43 @@ func TestKeep(t *testing.T) {
 	if _, err := d.Run(t.Context(), "version"); err != nil {
 		t.Errorf("the kept daemon was stopped: %v", err)
 	}
+}
+
+// A daemon must not be left when the tests are killed.
+func TestEndsWithItsProcess(t *testing.T) {
+	if run := os.Getenv("TEST_DAEMON_IN"); run != "" { // this is the process that is killed
+		if _, err := docker.EnsureAt(t.Context(), run, docker.Options{Progress: io.Discard}); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("started")
+		select {}
+	}
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux ends processes with their parent")
+	}
+	run := fakes(t, serving)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestEndsWithItsProcess$")
+	cmd.Env = append(os.Environ(), "TEST_DAEMON_IN="+run)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil || line != "started\n" {
+		t.Errorf("the process said %q, %v", line, err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	for range 100 { // the kernel told the daemon, which takes a moment
+		if _, err := os.Stat(filepath.Join(run, "docker.pid")); errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Error("the daemon outlives its process")
 }
 
 func TestErrorHasTheLog(t *testing.T) {

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,6 +92,25 @@ func Ensure(ctx context.Context, d *docker.Docker, progress io.Writer) (string, 
 	return tag, ensure(ctx, d, tag, progress, func(ctx context.Context) error { return build(ctx, d, tag, progress) })
 }
 
+// Possible says why this machine cannot make the images, and makes nothing. It
+// returns nil if there is no such reason. Images that Docker has need nothing.
+func Possible() error {
+	if os.Geteuid() != 0 {
+		return errors.New("node images are made as root: run this as root")
+	}
+	var missing []string
+	for program, pkg := range map[string]string{"debootstrap": "debootstrap", "gcc": "gcc libc6-dev", "tar": "tar"} {
+		if _, err := exec.LookPath(program); err != nil {
+			missing = append(missing, pkg)
+		}
+	}
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		return fmt.Errorf("making node images needs programs that are not installed: apt-get install %s", strings.Join(missing, " "))
+	}
+	return nil
+}
+
 // EnsureDebian gives Docker an image with the root file system of the nodes: a
 // base, with a shell, for the images of pods. It shares its layer with the node
 // image.
@@ -150,8 +171,8 @@ func ensure(ctx context.Context, d *docker.Docker, tag string, progress io.Write
 // build makes the node image.
 func build(ctx context.Context, d *docker.Docker, tag string, progress io.Writer) error {
 	began := time.Now()
-	if os.Geteuid() != 0 {
-		return errors.New("its parts are made as root; run this as root")
+	if err := Possible(); err != nil {
+		return err
 	}
 	fmt.Fprintf(progress, "making the node image %s from Go modules and Debian packages\n", tag)
 	rootfs, err := EnsureRootfs(ctx, progress)

@@ -105,3 +105,15 @@ func TestProgressIsTheLastLine(t *testing.T) {
 		t.Errorf("%d lines are kept for an error", len(l.lines))
 	}
 }
+
+func TestPossibleSaysWhatToInstall(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	err := Possible()
+	want := "apt-get install debootstrap gcc libc6-dev tar"
+	if os.Geteuid() != 0 {
+		want = "run this as root"
+	}
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error is %v", err)
+	}
+}

@@ -3,7 +3,6 @@ package nodeimage
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -67,11 +66,8 @@ func EnsureRootfs(ctx context.Context, progress io.Writer) (Rootfs, error) {
 
 // makeRootfs installs Debian into a directory and packs that into file.
 func makeRootfs(ctx context.Context, file string, progress io.Writer) error {
-	if os.Geteuid() != 0 {
-		return errors.New("debootstrap needs root; run this as root")
-	}
-	if _, err := exec.LookPath("debootstrap"); err != nil {
-		return fmt.Errorf("%w; install it: apt-get install debootstrap", err)
+	if err := Possible(); err != nil {
+		return err
 	}
 	began := time.Now()
 	fmt.Fprintf(progress, "installing Debian %s into %s, about 3 minutes, once\n", suite, file)

@@ -245,6 +245,11 @@ func (c *Cluster) delete(ctx context.Context) error {
 // giveUp removes what there is of a cluster that did not come up, even if ctx has
 // ended. It keeps the logs, and everything if that was wished.
 func (c *Cluster) giveUp(ctx context.Context, logs string) error {
+	if ctx.Err() != nil {
+		// A docker run that kind had begun when it was killed makes its container
+		// all the same, a moment later.
+		time.Sleep(2 * time.Second)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	if logs != "" {

@@ -2,6 +2,7 @@ package kind_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -70,6 +71,18 @@ func TestRealCluster(t *testing.T) {
 	})
 	c.reach("again", workers[1])
 
+	timed(t, "stop and start the control plane", func() error {
+		node, err := cluster.ControlPlane()
+		if err != nil {
+			return err
+		}
+		if err := cluster.StopNode(ctx, node); err != nil {
+			return err
+		}
+		return cluster.StartNode(ctx, node)
+	})
+	c.reach("once-more", workers[1])
+
 	_, err = cluster.Run(ctx, workers[0], nil, "sh", "-c", "echo the reason >&2; exit 3")
 	if err == nil || !strings.Contains(err.Error(), "the reason") || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("error of a program is %v", err)
@@ -97,18 +110,31 @@ func TestRealFailure(t *testing.T) {
 	t.Cleanup(func() { must(t, d.Close()) })
 	debian, err := nodeimage.EnsureDebian(t.Context(), d, os.Stderr)
 	must(t, err)
-	_, err = kind.Create(t.Context(), kind.Config{
-		Docker: d, Kind: filepath.Join("..", "..", "..", "bin", "kind"), Image: kind.NodeImage{Name: debian, Ours: true},
-		Shared: t.TempDir(), ConfigFile: filepath.Join("..", "..", "..", "kind-config.yaml"), Progress: os.Stderr,
-	})
-	fmt.Fprintln(os.Stderr, err)
-	if err == nil || !strings.Contains(err.Error(), "Preparing nodes") {
+	create := func(ctx context.Context, image string) error {
+		var progress strings.Builder
+		_, err := kind.Create(ctx, kind.Config{
+			Docker: d, Kind: filepath.Join("..", "..", "..", "bin", "kind"), Image: kind.NodeImage{Name: image, Ours: true},
+			Shared: t.TempDir(), ConfigFile: filepath.Join("..", "..", "..", "kind-config.yaml"), Progress: &progress,
+		})
+		fmt.Fprintln(os.Stderr, progress.String(), err)
+		name := regexp.MustCompile(`studio-go-runner-[a-z0-9]{6}`).FindString(progress.String())
+		left, e := d.Run(t.Context(), "ps", "--all", "--quiet", "--filter", "name="+name)
+		if e != nil || left != "" || name == "" {
+			t.Errorf("cluster %q: left %q, %v", name, left, e)
+		}
+		return err
+	}
+	// An image without what a node needs.
+	if err := create(t.Context(), debian); err == nil || !strings.Contains(err.Error(), "Preparing nodes") {
 		t.Errorf("error is %v", err)
 	}
-	name := regexp.MustCompile(`studio-go-runner-[a-z0-9]{6}`).FindString(fmt.Sprint(err))
-	out, err := d.Run(t.Context(), "ps", "--all", "--quiet", "--filter", "name="+name)
-	if err != nil || out != "" || name == "" {
-		t.Errorf("cluster %q: left %q, %v", name, out, err)
+	// Interrupted while kind works.
+	image, err := nodeimage.Ensure(t.Context(), d, os.Stderr)
+	must(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+	defer cancel()
+	if err := create(ctx, image); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error is %v", err)
 	}
 }
 
