@@ -90,6 +90,10 @@ e2e: known-target tools bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.
 	  --output-dir=$(abspath $(ARTIFACTS)) --json-report=report.json --junit-report=junit.xml \
 	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e
 
+.PHONY: node-image
+node-image: tools ## Make the image of a kind node where there is no container registry (as root)
+	@go run ./e2e/cmd/nodeimage
+
 .PHONY: bench
 bench: tools ## Measure the fake NVML and the allocation of GPUs
 	go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner/internal/gpu
@@ -113,6 +117,8 @@ lint: ## gofmt, go vet, staticcheck, and whether go.mod is tidy
 	go tool staticcheck ./...
 	go mod tidy -diff
 	cd e2e/controlplane && go mod tidy -diff
+	cd e2e/nodeimage/containerd && go mod tidy -diff
+	cd e2e/nodeimage/coredns && go mod tidy -diff
 	cd fakegpu/clients && go vet ./... && go mod tidy -diff
 	cd fakegpu/clients/ctk && go mod tidy -diff
 
