@@ -111,9 +111,9 @@ func (e *env) createVolume(ctx context.Context) error {
 
 // inKeeper runs a program beside the volume and returns what it prints.
 func (e *env) inKeeper(ctx context.Context, stdin io.Reader, command ...string) ([]byte, error) {
-	var stdout bytes.Buffer
+	var stdout buffer
 	err := e.cluster.exec(ctx, e.namespace, keeper, keeper, stdin, &stdout, command...)
-	return stdout.Bytes(), err
+	return []byte(stdout.String()), err
 }
 
 // Namespace is that of the runners.
