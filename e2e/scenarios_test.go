@@ -61,11 +61,14 @@ func play(ctx SpecContext, s scenario.Scenario) {
 			Skip(fmt.Sprintf("needs %s: %s", need, reason))
 		}
 	}
-	evidence := filepath.Join(config.artifacts, "scenarios", fileName(s))
+	evidence := filepath.Join(config.artifacts, "scenarios", fileName(s.Area, s.Name))
 	Expect(os.RemoveAll(evidence)).To(Succeed())
 	env, err := where.Isolate(ctx, target.Isolation{
-		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), Artifacts: evidence,
+		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), GPUs: gpus(s), Artifacts: evidence,
 	})
+	if cannot := target.Cannot(""); errors.As(err, &cannot) {
+		Skip(cannot.Error())
+	}
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func(ctx SpecContext) {
 		Expect(env.Close(ctx)).To(Succeed())
@@ -94,6 +97,14 @@ func play(ctx SpecContext, s scenario.Scenario) {
 	}
 }
 
+// gpus is the most that one runner of a scenario has.
+func gpus(s scenario.Scenario) (most int) {
+	for _, r := range s.Runners {
+		most = max(most, r.GPUs)
+	}
+	return most
+}
+
 // write leaves the record in a directory, for people and for programs.
 func write(dir string, record *history.History) error {
 	if err := os.WriteFile(filepath.Join(dir, "timeline.txt"), []byte(record.Timeline()), 0o644); err != nil {
@@ -114,8 +125,8 @@ func (t timeline) String() string { return "\n" + t.record.Timeline() }
 var unfit = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
 
 // fileName is a name for a scenario that every file system takes.
-func fileName(s scenario.Scenario) string {
+func fileName(area, text string) string {
 	const most = 150
-	name := unfit.ReplaceAllString(s.Area+"-"+s.Name, "-")
+	name := unfit.ReplaceAllString(area+"-"+text, "-")
 	return strings.Trim(name[:min(len(name), most)], "-")
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,7 +22,18 @@ type Status struct {
 	Address string `env:"STUDIOML_ADDRESS" placeholder:"HOST:PORT" help:"Runner to ask; default 127.0.0.1:8080 unless --spool is given."`
 	Spool   string `placeholder:"DIR" help:"Queue to look into."`
 	Output  string `short:"o" enum:"table,json" default:"table" help:"How to print: ${enum}."`
+	Watch   bool   `short:"w" help:"Print the runner's status at each change, as JSON one line each, until the runner ends. One that does not answer yet is waited for."`
 }
+
+// Validate refuses what makes no sense together. Kong calls it after parsing.
+func (s *Status) Validate() error {
+	if s.Watch && s.Spool != "" {
+		return errors.New("--watch and --spool cannot be used together: a runner can be watched, a queue cannot")
+	}
+	return nil
+}
+
+const defaultAddress = "127.0.0.1:8080"
 
 // report is what the status command prints as JSON.
 type report struct {
@@ -31,6 +43,14 @@ type report struct {
 
 // Run asks the runner, the queue or both.
 func (s *Status) Run(ctx context.Context, stdio stdio) error {
+	if s.Watch {
+		return watch(ctx, cmp.Or(s.Address, defaultAddress), func(status *api.Status) error {
+			if s.Output == "json" {
+				return json.NewEncoder(stdio.Out).Encode(status)
+			}
+			return errors.Join(report{Runner: status}.print(stdio.Out), newline(stdio.Out))
+		})
+	}
 	var r report
 	if s.Spool != "" {
 		contents, err := queueContents(s.Spool)
@@ -40,11 +60,7 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 		r.Queue = contents
 	}
 	if s.Address != "" || s.Spool == "" {
-		address := s.Address
-		if address == "" {
-			address = "127.0.0.1:8080"
-		}
-		status, err := ask(ctx, address)
+		status, err := ask(ctx, cmp.Or(s.Address, defaultAddress))
 		if err != nil {
 			return err
 		}
@@ -116,6 +132,48 @@ func ask(ctx context.Context, address string) (*api.Status, error) {
 		return nil, fmt.Errorf("ask runner: read status: %w", err)
 	}
 	return &status, nil
+}
+
+// watch calls each for every status that a runner reports, from when it first
+// answers until it ends.
+func watch(ctx context.Context, address string, each func(*api.Status) error) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/statusz?watch=true", nil)
+	if err != nil {
+		return fmt.Errorf("watch runner: %w; set --address to HOST:PORT", err)
+	}
+	// A pause that is short beside the time in which a runner starts.
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	response, err := http.DefaultClient.Do(request)
+	for ; err != nil; response, err = http.DefaultClient.Do(request) {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return fmt.Errorf("watch runner: %w", err)
+		}
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("watch runner: %s answered %s; is it a runner?", address, response.Status)
+	}
+	decoder := json.NewDecoder(response.Body)
+	for {
+		var status api.Status
+		switch err := decoder.Decode(&status); {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil // the runner has ended, however it did
+		case err != nil:
+			return fmt.Errorf("watch runner: read status: %w", err)
+		}
+		if err := each(&status); err != nil {
+			return err
+		}
+	}
+}
+
+func newline(out io.Writer) error {
+	_, err := fmt.Fprintln(out)
+	return err
 }
 
 func (r report) print(out io.Writer) error {

@@ -106,9 +106,12 @@ func (e *fakeEnv) Namespace() string                         { return "here" }
 func (e *fakeEnv) Elsewhere(context.Context) (string, error) { return "elsewhere", nil }
 func (e *fakeEnv) Client() klient.Client                     { return e.client }
 func (e *fakeEnv) Admission(context.Context) error           { e.called("admission"); return nil }
-func (e *fakeEnv) Release(group string) error                { e.called("release %s", group); return nil }
-func (e *fakeEnv) Collect(context.Context) error             { e.t.Error("unexpected Collect"); return nil }
-func (e *fakeEnv) Close(context.Context) error               { e.t.Error("unexpected Close"); return nil }
+func (e *fakeEnv) Release(_ context.Context, group string) error {
+	e.called("release %s", group)
+	return nil
+}
+func (e *fakeEnv) Collect(context.Context) error { e.t.Error("unexpected Collect"); return nil }
+func (e *fakeEnv) Close(context.Context) error   { e.t.Error("unexpected Close"); return nil }
 func (e *fakeEnv) SetPermissions(_ context.Context, p scenario.Permissions) error {
 	e.called("permissions %s", p)
 	return nil

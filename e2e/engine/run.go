@@ -174,7 +174,9 @@ func (p *play) step(s scenario.Step) error {
 	case s.Submit != nil:
 		return p.submit(*s.Submit)
 	case s.Release != nil:
-		return each(s.Release, p.env.Release)
+		return each(s.Release, func(group string) error {
+			return p.bounded(queueBudget, func(ctx context.Context) error { return p.env.Release(ctx, group) })
+		})
 	case s.Start != nil:
 		return each(s.Start, p.start)
 	case s.Signal != nil:

@@ -106,7 +106,7 @@ func TestEveryStep(t *testing.T) {
 	_, err := run(t, faultyEnv{env}, `name: all steps
 rows: [1]
 targets: [embedded]
-needs: [apiserver, network, queue-outage, signals, gpus]
+needs: [apiserver, network, queue-outage, signals, gpus, admission]
 maps: {global: Running, a: keyless}
 tasks:
   - {group: early}

@@ -78,7 +78,9 @@ func (c *checker) action(at, do string, s *Step) {
 	case "admission":
 		if !s.Admission {
 			c.bad(at, "is false, allowed is true")
+			return
 		}
+		c.need(at, NeedAdmission)
 	case "submit":
 		c.submit(at, s.Submit)
 	case "release":

@@ -78,6 +78,9 @@ const (
 	NeedGPUs Need = "gpus"
 	// NeedFakeGPUs: the GPUs are fake, and can be changed by the fakegpu command.
 	NeedFakeGPUs Need = "fake-gpus"
+	// NeedAdmission: the shipped admission policy, which is for the whole
+	// cluster, can be installed.
+	NeedAdmission Need = "admission"
 )
 
 // Permissions is a set of rights of the runners' service account.

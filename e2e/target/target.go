@@ -30,9 +30,17 @@ type Isolation struct {
 	Permissions scenario.Permissions
 	// NodeMaps are the names of all node maps, for Roles that list names.
 	NodeMaps []string
+	// GPUs is the most that one of its runners has.
+	GPUs int
 	// Artifacts is a directory for what a person needs after a failure.
 	Artifacts string
 }
+
+// Cannot is the error of Isolate where a scenario is one that this cluster
+// cannot play; it says why.
+type Cannot string
+
+func (c Cannot) Error() string { return string(c) }
 
 // Env is the place of one scenario: a namespace with a service account, a
 // queue and runners.
@@ -52,7 +60,7 @@ type Env interface {
 	// for Release if it is held, and notes its end; see TaskSpec.
 	TaskCommand(spec TaskSpec) (command string, args []string, err error)
 	// Release lets the held tasks of a group end, now and later.
-	Release(group string) error
+	Release(ctx context.Context, group string) error
 	// Journal calls each for every note of a task, in order, until ctx ends.
 	Journal(ctx context.Context, each func(TaskNote)) error
 	SetPermissions(ctx context.Context, p scenario.Permissions) error

@@ -4,7 +4,7 @@ package deploy
 
 import "embed"
 
-// Base holds the directory base.
+// Files holds the manifests, in the directories that people see.
 //
-//go:embed base
-var Base embed.FS
+//go:embed base common job deployment statefulset gpu example
+var Files embed.FS

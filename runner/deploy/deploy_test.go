@@ -20,11 +20,11 @@ import (
 func TestManifestsHaveNoUnknownFields(t *testing.T) {
 	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
 	documents := 0
-	err := fs.WalkDir(deploy.Base, ".", func(name string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(deploy.Files, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || path.Ext(name) != ".yaml" || entry.Name() == "kustomization.yaml" {
 			return err
 		}
-		data, err := fs.ReadFile(deploy.Base, name)
+		data, err := fs.ReadFile(deploy.Files, name)
 		if err != nil {
 			return err
 		}

@@ -102,6 +102,7 @@ func TestCatalogue(t *testing.T) {
 		"scenarios/README.md":      readme,
 		"runner/x/order_test.go":   marked,
 		"runner/x/order.go":        "package x",
+		"e2e/jobs_test.go":         "package x\n\nfunc specs() {\n\tIt(\"a Job\", rows(52, 53), limit, func() {})\n}\n",
 		"runner/bin/x_test.go":     "package broken // catalogue: row 1",
 	})
 	if code, _, stderr := command(t, root, "catalogue", "--check"); code != 1 || !strings.Contains(stderr, "not up to date") {
@@ -122,7 +123,7 @@ func TestCatalogue(t *testing.T) {
 		"| | **One map** | |\n| 1 | Running at start: tasks are pulled | [start/one.yaml](start/one.yaml) (2) |\n",
 		"| 2 | suspended at start: no task is ever pulled | **missing** |\n",
 		"| [TestOrder](../runner/x/order_test.go) in runner/x |\n",
-		"| not yet: needs a kind cluster |\n",
+		"| [a Job](../e2e/jobs_test.go) in e2e |\n",
 		"|\n" + tableEnd + "\nmore\n",
 	} {
 		if !strings.Contains(string(text), want) {
@@ -156,6 +157,8 @@ func TestBadMarks(t *testing.T) {
 			`x_test.go:3: the mark is "// catalogue: 1", expected is as // catalogue: row 15, 25`},
 		{"row 62", "package x\n\n// catalogue: row 1, 62\nfunc TestX() {}\n",
 			"x_test.go:3: row 62 is not in the catalogue, allowed is 1 to 61"},
+		{"row 63 of a spec", "package x\n\nfunc specs() {\n\tIt(\"does\", rows(52, 63))\n}\n",
+			"x_test.go:4: row 63 is not in the catalogue, allowed is 1 to 61"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -18,11 +18,14 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
-// A test says which rows it shows in a line of its doc comment:
+// A test says which rows it shows in a line of its doc comment, and a spec that
+// is no scenario in its call:
 //
 //	// catalogue: row 15, 25
+//	It("an Indexed Job", rows(52), …
 var (
 	mark     = []byte("// catalogue:")
+	specMark = []byte(", rows(")
 	markLine = regexp.MustCompile(`^// catalogue:\s*(.*)$`)
 	markRows = regexp.MustCompile(`^rows? (\d+(?:, *\d+)*)$`)
 )
@@ -48,7 +51,7 @@ func rowsOfTests(root string) (map[int][]witness, error) {
 		if err != nil {
 			return err
 		}
-		if !bytes.Contains(source, mark) {
+		if !bytes.Contains(source, mark) && !bytes.Contains(source, specMark) {
 			return nil
 		}
 		relative, err := filepath.Rel(root, name)
@@ -80,6 +83,17 @@ func marksIn(file string, source []byte, shown map[int][]witness) error {
 		}
 	}
 	var errs []error
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		spec, rows := specOf(n)
+		for _, row := range rows {
+			if row < 1 || row > scenario.MaxRow {
+				errs = append(errs, fmt.Errorf("%s:%d: row %d is not in the catalogue, allowed is 1 to %d", file, files.Position(n.Pos()).Line, row, scenario.MaxRow))
+				continue
+			}
+			shown[row] = append(shown[row], witness{file: file, test: spec})
+		}
+		return true
+	})
 	for _, group := range parsed.Comments {
 		for _, comment := range group.List {
 			marked := markLine.FindStringSubmatch(comment.Text)
@@ -110,4 +124,34 @@ func marksIn(file string, source []byte, shown map[int][]witness) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// specOf returns the name and the rows of a call of Ginkgo's It that has some.
+func specOf(n ast.Node) (name string, rows []int) {
+	call, ok := n.(*ast.CallExpr)
+	if !ok || !calls(call, "It") || len(call.Args) == 0 {
+		return "", nil
+	}
+	for _, arg := range call.Args {
+		switch arg := arg.(type) {
+		case *ast.BasicLit:
+			name, _ = strconv.Unquote(arg.Value)
+		case *ast.CallExpr:
+			if !calls(arg, "rows") {
+				continue
+			}
+			for _, number := range arg.Args {
+				if literal, ok := number.(*ast.BasicLit); ok {
+					row, _ := strconv.Atoi(literal.Value)
+					rows = append(rows, row)
+				}
+			}
+		}
+	}
+	return name, rows
+}
+
+func calls(call *ast.CallExpr, function string) bool {
+	ident, ok := call.Fun.(*ast.Ident)
+	return ok && ident.Name == function
 }

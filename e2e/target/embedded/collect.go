@@ -11,9 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/yaml"
+	"github.com/studioml/studio-go-runner/e2e/target/namespace"
 )
 
 // Limits of what is collected after a failure.
@@ -22,9 +20,6 @@ const (
 	lastStatuses    = 200     // of each runner
 	collectDeadline = 10 * time.Second
 )
-
-// objects limits a list, of each kind in each namespace.
-var objects = metav1.ListOptions{Limit: 200}
 
 // Collect writes queue, maps, Events, statuses, journal and logs into the
 // artifacts, as far as they can be had; the runners' logs are there already.
@@ -88,45 +83,11 @@ func (e *env) collectQueue(ctx context.Context) error {
 // collectObjects writes the objects of the namespaces as YAML.
 func (e *env) collectObjects(ctx context.Context) error {
 	e.mu.Lock()
-	namespaces := map[string]string{"": e.namespace, "elsewhere-": e.elsewhere}
+	elsewhere := e.elsewhere
 	e.mu.Unlock()
-	var problems []error
-	for prefix, ns := range namespaces {
-		if ns == "" {
-			continue
-		}
-		maps, err := e.admin.CoreV1().ConfigMaps(ns).List(ctx, objects)
-		problems = append(problems, e.saveObjects(prefix+"maps.yaml", maps, err))
-		events, err := e.admin.CoreV1().Events(ns).List(ctx, objects)
-		problems = append(problems, e.saveObjects(prefix+"events.yaml", events, err))
-		roles, err := e.admin.RbacV1().Roles(ns).List(ctx, objects)
-		problems = append(problems, e.saveObjects(prefix+"roles.yaml", roles, err))
-	}
-	return errors.Join(problems...)
-}
-
-// saveObjects writes a list, if it could be had, without what only servers read.
-func (e *env) saveObjects(name string, list runtime.Object, err error) error {
-	if err != nil {
-		return err
-	}
-	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(list)
-	if err != nil {
-		return err
-	}
-	items, _ := object["items"].([]any)
-	for _, item := range items {
-		if fields, ok := item.(map[string]any); ok {
-			if meta, ok := fields["metadata"].(map[string]any); ok {
-				delete(meta, "managedFields")
-			}
-		}
-	}
-	data, err := yaml.Marshal(items)
-	if err != nil {
-		return err
-	}
-	return e.save(name, data)
+	return errors.Join(
+		namespace.Collect(ctx, e.admin, e.namespace, "", e.save),
+		namespace.Collect(ctx, e.admin, elsewhere, "elsewhere-", e.save))
 }
 
 // collectStatuses writes the last statuses of each process, one a line, and how

@@ -18,6 +18,8 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/target/namespace"
+	"github.com/studioml/studio-go-runner/e2e/target/tasks"
 )
 
 // endGrace is how long runners may take to end when an Env is closed. They have
@@ -40,7 +42,7 @@ type env struct {
 	client klient.Client // the same rights, for the scenario
 
 	namespace string
-	account   *account
+	account   *namespace.Account
 	proxy     *proxy // between the runners and the API server, or nil
 	spool     *spool
 	holds     *holds
@@ -110,13 +112,13 @@ func (e *env) connect(ctx context.Context) error {
 			return fmt.Errorf("make client: %w", err)
 		}
 	}
-	if e.namespace, err = createNamespace(ctx, e.admin, e.isolation.Name); err != nil {
+	if e.namespace, err = namespace.Create(ctx, e.admin, e.isolation.Name, nil); err != nil {
 		return err
 	}
-	if e.account, err = shippedAccount(ctx, e.namespace, e.isolation.NodeMaps); err != nil {
+	if e.account, err = namespace.ShippedAccount(ctx, e.namespace, e.isolation.NodeMaps); err != nil {
 		return err
 	}
-	if err := e.account.create(ctx, e.admin, e.isolation.Permissions); err != nil {
+	if err := e.account.Create(ctx, e.admin, e.isolation.Permissions); err != nil {
 		return err
 	}
 	address := ""
@@ -130,7 +132,7 @@ func (e *env) connect(ctx context.Context) error {
 		}
 		address = e.proxy.address()
 	}
-	return writeKubeconfig(ctx, e.admin, e.rest, e.namespace, e.account.serviceAccount.Name, address, e.kubeconfig())
+	return writeKubeconfig(ctx, e.admin, e.rest, e.namespace, e.account.Name(), address, e.kubeconfig())
 }
 
 func (e *env) needs(need scenario.Need) bool { return slices.Contains(e.isolation.Needs, need) }
@@ -148,7 +150,7 @@ func (e *env) Elsewhere(ctx context.Context) (string, error) {
 		return e.elsewhere, nil
 	}
 	var err error
-	e.elsewhere, err = createNamespace(ctx, e.admin, e.isolation.Name)
+	e.elsewhere, err = namespace.Create(ctx, e.admin, e.isolation.Name, nil)
 	return e.elsewhere, err
 }
 
@@ -157,32 +159,34 @@ func (e *env) Client() klient.Client { return e.client }
 
 // TaskCommand is the command line of a task of the tests.
 func (e *env) TaskCommand(spec target.TaskSpec) (command string, args []string, err error) {
-	hold := ""
+	var hold tasks.Hold
 	if spec.Hold {
-		if hold, err = e.holds.hold(spec.Group); err != nil {
+		file, err := e.holds.hold(spec.Group)
+		if err != nil {
 			return "", nil, err
 		}
+		hold = tasks.Lock(file)
 	}
-	command, args = taskCommand(e.journal(), hold, spec)
+	command, args = tasks.Command(e.journal(), hold, spec)
 	return command, args, nil
 }
 
 // Release lets the held tasks of a group end, now and later.
-func (e *env) Release(group string) error { return e.holds.release(group) }
+func (e *env) Release(_ context.Context, group string) error { return e.holds.release(group) }
 
 // Journal calls each for every note of a task until ctx ends.
 func (e *env) Journal(ctx context.Context, each func(target.TaskNote)) error {
-	return followJournal(ctx, e.journal(), each)
+	return tasks.FollowJournal(ctx, e.journal(), each)
 }
 
 // SetPermissions changes the rights of the runners and waits until they are in force.
 func (e *env) SetPermissions(ctx context.Context, p scenario.Permissions) error {
-	return e.account.set(ctx, e.admin, p)
+	return e.account.Set(ctx, e.admin, p)
 }
 
 // Admission installs the shipped policy for the namespace.
 func (e *env) Admission(ctx context.Context) error {
-	return installAdmission(ctx, e.admin, e.namespace)
+	return namespace.InstallAdmission(ctx, e.admin, e.namespace)
 }
 
 // Close ends the runners and their tasks and removes everything that was made.

@@ -3,20 +3,14 @@ package embedded
 import (
 	"context"
 
-	authzv1 "k8s.io/api/authorization/v1"
-
-	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/target"
 )
 
 // What the tests reach of the inside, to run without a control plane.
 var (
-	NewProxy      = newProxy
-	NewHolds      = newHolds
-	TaskCommand   = taskCommand
-	FollowJournal = followJournal
-	ParseNote     = parseNote
-	ProcessesOf   = processesOf
+	NewProxy    = newProxy
+	NewHolds    = newHolds
+	ProcessesOf = processesOf
 )
 
 // The methods of the unexported types.
@@ -52,13 +46,3 @@ func NewOfflineEnv(config Config, isolation target.Isolation) (Env, error) {
 
 // Dir is the directory of the place.
 func (e *env) Dir() string { return e.dir }
-
-// Allows says whether the shipped manifests allow something.
-func Allows(ctx context.Context, p scenario.Permissions, nodeMaps []string, question authzv1.ResourceAttributes) (bool, error) {
-	a, err := shippedAccount(ctx, "somewhere", nodeMaps)
-	if err != nil {
-		return false, err
-	}
-	rules, err := a.rules(p)
-	return allows(rules, question), err
-}

@@ -7,30 +7,13 @@ import (
 	"os"
 
 	authnv1 "k8s.io/api/authentication/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
-
-// scenarioAnnotation tells people which scenario a namespace belongs to.
-const scenarioAnnotation = "studioml.io/e2e-scenario"
-
-// createNamespace makes a namespace with a name that no other one has.
-func createNamespace(ctx context.Context, client kubernetes.Interface, scenario string) (string, error) {
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name:        "runner-e2e-" + rand.String(8),
-		Annotations: map[string]string{scenarioAnnotation: scenario},
-	}}
-	if _, err := client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil {
-		return "", fmt.Errorf("create namespace: %w", err)
-	}
-	return ns.Name, nil
-}
 
 // removeNamespace does what the controller-manager would do: it deletes what
 // the tests may have put into the namespace, and then the namespace.

@@ -3,7 +3,6 @@ package embedded
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/studioml/studio-go-runner/e2e/target/tasks"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -38,25 +38,17 @@ func (s *spool) place() string {
 }
 
 // submit puts tasks into the queue, hidden or not: the outage is the runners'.
-func (s *spool) submit(ctx context.Context, tasks []api.Task) error {
-	if len(tasks) == 0 {
+func (s *spool) submit(ctx context.Context, all []api.Task) error {
+	if len(all) == 0 {
 		return nil
 	}
-	var documents bytes.Buffer
-	for i := range tasks {
-		if i > 0 {
-			documents.WriteString("---\n")
-		}
-		document, err := json.Marshal(&tasks[i])
-		if err != nil {
-			return fmt.Errorf("write task %s: %w", tasks[i].ID, err)
-		}
-		documents.Write(document)
-		documents.WriteString("\n")
+	documents, err := tasks.Documents(all)
+	if err != nil {
+		return err
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	_, err := s.command(ctx, &documents, "submit", "--spool="+s.place(), "-")
+	_, err = s.command(ctx, bytes.NewReader(documents), "submit", "--spool="+s.place(), "-")
 	return err
 }
 
@@ -68,16 +60,7 @@ func (s *spool) contents(ctx context.Context) (api.QueueContents, error) {
 	if err != nil {
 		return api.QueueContents{}, err
 	}
-	var answer struct {
-		Queue *api.QueueContents `json:"queue"`
-	}
-	if err := json.Unmarshal(out, &answer); err != nil {
-		return api.QueueContents{}, fmt.Errorf("read output of runner status: %w\n%s", err, out)
-	}
-	if answer.Queue == nil {
-		return api.QueueContents{}, fmt.Errorf("output of runner status has no queue: %s", out)
-	}
-	return *answer.Queue, nil
+	return tasks.ParseContents(out)
 }
 
 // command runs the program; its messages are in the error.
@@ -129,8 +112,8 @@ func (s *spool) restore() error {
 }
 
 // Submit puts tasks into the queue with one call of runner submit.
-func (e *env) Submit(ctx context.Context, tasks []api.Task) error {
-	return e.spool.submit(ctx, tasks)
+func (e *env) Submit(ctx context.Context, all []api.Task) error {
+	return e.spool.submit(ctx, all)
 }
 
 // Queue lists what is in the queue now.

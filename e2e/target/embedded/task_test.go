@@ -15,6 +15,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/target"
 	"github.com/studioml/studio-go-runner/e2e/target/embedded"
+	"github.com/studioml/studio-go-runner/e2e/target/tasks"
 )
 
 // taskBench runs the real task script.
@@ -37,7 +38,7 @@ func newTaskBench(t *testing.T) *taskBench {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- embedded.FollowJournal(ctx, b.journal, func(n target.TaskNote) { b.notes <- n }) }()
+	go func() { done <- tasks.FollowJournal(ctx, b.journal, func(n target.TaskNote) { b.notes <- n }) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -48,9 +49,9 @@ func newTaskBench(t *testing.T) *taskBench {
 }
 
 // start starts a task in a process group of its own, as a runner does.
-func (b *taskBench) start(id, hold string, spec target.TaskSpec) *exec.Cmd {
+func (b *taskBench) start(id string, hold tasks.Hold, spec target.TaskSpec) *exec.Cmd {
 	b.t.Helper()
-	command, args := embedded.TaskCommand(b.journal, hold, spec)
+	command, args := tasks.Command(b.journal, hold, spec)
 	cmd := exec.Command(command, args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "STUDIOML_TASK_ID=" + id, "STUDIOML_TASK_ATTEMPT=2",
 		"STUDIOML_RUNNER=r1", "CUDA_VISIBLE_DEVICES=GPU-1,GPU-2"}
@@ -79,12 +80,12 @@ func TestHeldTasksWaitForRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	spec := target.TaskSpec{Group: "g", Hold: true}
-	first := b.start("first", hold, spec)
+	first := b.start("first", tasks.Lock(hold), spec)
 	b.next("first", false)
-	second := b.start("second", hold, spec)
+	second := b.start("second", tasks.Lock(hold), spec)
 	b.next("second", false)
 	// A task that is not held passes them, so they had their chance to end.
-	if err := b.start("free", "", target.TaskSpec{}).Wait(); err != nil {
+	if err := b.start("free", tasks.Hold{}, target.TaskSpec{}).Wait(); err != nil {
 		t.Fatal(err)
 	}
 	b.next("free", false)
@@ -106,7 +107,7 @@ func TestHeldTasksWaitForRelease(t *testing.T) {
 	if err != nil || again != hold {
 		t.Fatalf("hold after release is %q, %v", again, err)
 	}
-	if err := b.start("late", hold, spec).Wait(); err != nil {
+	if err := b.start("late", tasks.Lock(hold), spec).Wait(); err != nil {
 		t.Fatal(err)
 	}
 	b.next("late", false)
@@ -128,7 +129,7 @@ func TestTaskAndTERM(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cmd := b.start("task", hold, target.TaskSpec{Hold: true, IgnoreTerm: test.ignore})
+			cmd := b.start("task", tasks.Lock(hold), target.TaskSpec{Hold: true, IgnoreTerm: test.ignore})
 			b.next("task", false)
 			if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM); err != nil {
 				t.Fatal(err)
@@ -148,7 +149,7 @@ func TestTaskAndTERM(t *testing.T) {
 
 func TestTaskFails(t *testing.T) {
 	b := newTaskBench(t)
-	err := b.start("task", "", target.TaskSpec{Fail: true}).Wait()
+	err := b.start("task", tasks.Hold{}, target.TaskSpec{Fail: true}).Wait()
 	if got, want := fmt.Sprint(err), "exit status 1"; got != want {
 		t.Errorf("task ended with %s, want %s", got, want)
 	}
@@ -171,40 +172,4 @@ func TestJournalWaitsForWholeLines(t *testing.T) {
 	}
 	b.next("one", false)
 	b.next("one", true)
-}
-
-func TestParseNote(t *testing.T) {
-	for _, test := range []struct {
-		line string
-		want target.TaskNote
-		err  string
-	}{
-		{line: "start\tt-1\t1\tr1\t", want: target.TaskNote{Task: "t-1", Attempt: 1, Runner: "r1"}},
-		{line: "end\tt-1\t3\tr1\tGPU-1", want: target.TaskNote{Task: "t-1", Attempt: 3, Runner: "r1", End: true, GPUs: "GPU-1"}},
-		{line: "", err: `journal line is ""`},
-		{line: "begin\tt\t1\tr\t", err: "allowed is start or end"},
-		{line: "start\t\t1\tr\t", err: "allowed is start or end"},
-		{line: "start\tt\t0\tr\t", err: `its attempt "0"`},
-		{line: "start\tt\tx\x1b\tr\t", err: `its attempt "x\x1b"`},
-		{line: "start\tt\t1\tr\t\textra", err: "allowed is start or end"},
-	} {
-		got, err := embedded.ParseNote(test.line)
-		if diff := cmp.Diff(test.want, got); diff != "" {
-			t.Errorf("%q (-want +got):\n%s", test.line, diff)
-		}
-		if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
-			t.Errorf("%q: error is %v, want %q", test.line, err, test.err)
-		}
-	}
-}
-
-func FuzzParseNote(f *testing.F) {
-	f.Add("start\tt-1\t1\tr1\t")
-	f.Add("end\t\t\t\t")
-	f.Fuzz(func(t *testing.T, line string) {
-		note, err := embedded.ParseNote(line)
-		if err == nil && (note.Task == "" || note.Attempt < 1) {
-			t.Errorf("%q became %+v", line, note)
-		}
-	})
 }

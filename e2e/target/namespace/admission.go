@@ -1,4 +1,4 @@
-package embedded
+package namespace
 
 import (
 	"context"
@@ -15,10 +15,10 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// installAdmission installs the shipped policy, marks the namespace for it and
+// InstallAdmission installs the shipped policy, marks the namespace for it and
 // waits until it is in force. The policy is shared by all namespaces of the
 // cluster and stays: it does nothing where the mark is missing.
-func installAdmission(ctx context.Context, client kubernetes.Interface, namespace string) error {
+func InstallAdmission(ctx context.Context, client kubernetes.Interface, namespace string) error {
 	objects, err := decodeFile(ctx, admissionFile)
 	if err != nil {
 		return err

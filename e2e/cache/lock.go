@@ -1,4 +1,4 @@
-package assets
+package cache
 
 import (
 	"context"
@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// lock takes an exclusive lock on the file path, which it creates and leaves
+// Lock takes an exclusive lock on the file path, which it creates and leaves
 // behind. It calls waiting once if another process has the lock. The kernel
 // drops the lock of a process that dies.
-func lock(ctx context.Context, path string, waiting func()) (release func(), err error) {
+func Lock(ctx context.Context, path string, waiting func()) (release func(), err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err

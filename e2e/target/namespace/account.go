@@ -1,4 +1,7 @@
-package embedded
+// Package namespace makes the place of a scenario in a cluster: a namespace, the
+// service account of its runners with the shipped Roles, and the shipped
+// admission policy. It is the same for every target.
+package namespace
 
 import (
 	"context"
@@ -25,8 +28,8 @@ const (
 	admissionFile = "base/admission.yaml"
 )
 
-// account is the service account of the runners and what gives it its rights.
-type account struct {
+// Account is the service account of the runners and what gives it its rights.
+type Account struct {
 	serviceAccount *corev1.ServiceAccount
 	binding        *rbacv1.RoleBinding
 	role           *rbacv1.Role
@@ -34,10 +37,10 @@ type account struct {
 	nodeMaps       []string
 }
 
-// shippedAccount reads the shipped manifests for a namespace. The shipped list
+// ShippedAccount reads the shipped manifests for a namespace. The shipped list
 // of names is an example; these names take its place.
-func shippedAccount(ctx context.Context, namespace string, nodeMaps []string) (*account, error) {
-	a := &account{nodeMaps: nodeMaps}
+func ShippedAccount(ctx context.Context, namespace string, nodeMaps []string) (*Account, error) {
+	a := &Account{nodeMaps: nodeMaps}
 	for _, name := range []string{rbacFile, namedFile} {
 		objects, err := decodeFile(ctx, name, decoder.MutateNamespace(namespace))
 		if err != nil {
@@ -69,10 +72,13 @@ func shippedAccount(ctx context.Context, namespace string, nodeMaps []string) (*
 	return a, nil
 }
 
+// Name is the name of the service account.
+func (a *Account) Name() string { return a.serviceAccount.Name }
+
 // decodeFile reads all objects of a shipped manifest. The decoder drops
 // documents without kind, and finds nothing in an empty file.
 func decodeFile(ctx context.Context, name string, options ...decoder.DecodeOption) ([]k8s.Object, error) {
-	file, err := deploy.Base.Open(name)
+	file, err := deploy.Files.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("read shipped manifest: %w", err)
 	}
@@ -84,8 +90,8 @@ func decodeFile(ctx context.Context, name string, options ...decoder.DecodeOptio
 	return objects, nil
 }
 
-// create puts the account into the cluster, with the permissions p.
-func (a *account) create(ctx context.Context, client kubernetes.Interface, p scenario.Permissions) error {
+// Create puts the account into the cluster, with the permissions p.
+func (a *Account) Create(ctx context.Context, client kubernetes.Interface, p scenario.Permissions) error {
 	rules, err := a.rules(p)
 	if err != nil {
 		return err
@@ -105,8 +111,8 @@ func (a *account) create(ctx context.Context, client kubernetes.Interface, p sce
 	return a.awaitRules(ctx, client, rules)
 }
 
-// set changes the permissions and waits until they are in force.
-func (a *account) set(ctx context.Context, client kubernetes.Interface, p scenario.Permissions) error {
+// Set changes the permissions and waits until they are in force.
+func (a *Account) Set(ctx context.Context, client kubernetes.Interface, p scenario.Permissions) error {
 	rules, err := a.rules(p)
 	if err != nil {
 		return err
@@ -124,7 +130,7 @@ func (a *account) set(ctx context.Context, client kubernetes.Interface, p scenar
 }
 
 // rules are those of the Role for the permissions p.
-func (a *account) rules(p scenario.Permissions) ([]rbacv1.PolicyRule, error) {
+func (a *Account) rules(p scenario.Permissions) ([]rbacv1.PolicyRule, error) {
 	switch p {
 	case scenario.PermissionsShipped, "":
 		return a.role.Rules, nil
@@ -151,7 +157,7 @@ func withNames(rules []rbacv1.PolicyRule, names []string) []rbacv1.PolicyRule {
 
 // awaitRules waits until the API server decides as the rules say. It learns of
 // a changed Role a moment after it has stored it.
-func (a *account) awaitRules(ctx context.Context, client kubernetes.Interface, rules []rbacv1.PolicyRule) error {
+func (a *Account) awaitRules(ctx context.Context, client kubernetes.Interface, rules []rbacv1.PolicyRule) error {
 	for _, question := range a.questions() {
 		want := allows(rules, question)
 		var last error
@@ -169,7 +175,7 @@ func (a *account) awaitRules(ctx context.Context, client kubernetes.Interface, r
 }
 
 // questions are all that distinguishes the sets of permissions.
-func (a *account) questions() []authzv1.ResourceAttributes {
+func (a *Account) questions() []authzv1.ResourceAttributes {
 	questions := []authzv1.ResourceAttributes{
 		{Verb: "list", Resource: "configmaps"},
 		{Verb: "create", Resource: "events"},
@@ -184,7 +190,7 @@ func (a *account) questions() []authzv1.ResourceAttributes {
 }
 
 // ask asks the API server whether the runners may do something.
-func (a *account) ask(ctx context.Context, client kubernetes.Interface, question authzv1.ResourceAttributes) (bool, error) {
+func (a *Account) ask(ctx context.Context, client kubernetes.Interface, question authzv1.ResourceAttributes) (bool, error) {
 	ns := a.serviceAccount.Namespace
 	question.Namespace = ns
 	review := &authzv1.SubjectAccessReview{Spec: authzv1.SubjectAccessReviewSpec{

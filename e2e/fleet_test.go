@@ -1,0 +1,251 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/studioml/studio-go-runner/e2e/engine"
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/target/embedded/assets"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// fleet is one of the shipped workloads in a namespace of its own, steered with
+// kubectl, as people do.
+type fleet struct {
+	target.Env
+	overlay string // directory of the kustomization that a user would write
+	kubectl string
+
+	mu      sync.Mutex
+	notes   []target.TaskNote
+	problem error
+}
+
+// patience is for what a cluster does with pods: to schedule, start, stop and
+// replace them. What is asserted of a runner does not depend on it.
+const patience = 2 * time.Minute
+
+// newFleet makes a place; needs are those of a scenario.
+func newFleet(ctx SpecContext, needs ...scenario.Need) *fleet {
+	GinkgoHelper()
+	for _, need := range needs {
+		if ok, reason := where.Can(need); !ok {
+			Skip(fmt.Sprintf("needs %s: %s", need, reason))
+		}
+	}
+	evidence := filepath.Join(config.artifacts, "scenarios", fileName("workloads", CurrentSpecReport().LeafNodeText))
+	Expect(os.RemoveAll(evidence)).To(Succeed())
+	env, err := where.Isolate(ctx, target.Isolation{Name: CurrentSpecReport().LeafNodeText, Needs: needs, Artifacts: evidence})
+	Expect(err).NotTo(HaveOccurred())
+	f := &fleet{Env: env}
+	DeferCleanup(func(ctx SpecContext) { Expect(env.Close(ctx)).To(Succeed()) }, NodeTimeout(engine.Stretch(cleanupTime)))
+	DeferOnFailure(func(ctx SpecContext) {
+		if err := env.Collect(ctx); err != nil {
+			AddReportEntry("evidence incomplete", err.Error())
+		}
+	}, NodeTimeout(engine.Stretch(cleanupTime)))
+
+	f.kubectl, err = exec.LookPath("kubectl")
+	if err != nil {
+		dir, err := assets.Path(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		f.kubectl = filepath.Join(dir, "kubectl")
+	}
+	f.overlay, err = os.MkdirTemp("", "studio-go-runner-e2e-*")
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(func() error { return os.RemoveAll(f.overlay) })
+
+	follow, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() {
+		err := env.Journal(follow, func(n target.TaskNote) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.notes = append(f.notes, n)
+		})
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.problem = err
+	})
+	DeferCleanup(func() {
+		cancel()
+		done.Wait()
+	})
+	return f
+}
+
+// do runs kubectl in the fleet's namespace and returns what it prints.
+func (f *fleet) do(ctx context.Context, args ...string) string {
+	GinkgoHelper()
+	out, err := f.try(ctx, nil, args...)
+	Expect(err).NotTo(HaveOccurred())
+	return out
+}
+
+// try runs kubectl.
+func (f *fleet) try(ctx context.Context, stdin []byte, args ...string) (string, error) {
+	var out, problems bytes.Buffer
+	cmd := exec.CommandContext(ctx, f.kubectl, append([]string{"--namespace=" + f.Namespace()}, args...)...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &problems
+	if config.kubeconfig != "" {
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+config.kubeconfig)
+	}
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, problems.String())
+	}
+	return out.String(), nil
+}
+
+// apply applies a shipped workload as the README says: through a kustomization
+// of one's own, with what edits it says beside namespace, image and volume.
+func (f *fleet) apply(ctx context.Context, workload string, patches ...string) {
+	GinkgoHelper()
+	shipped, err := filepath.Abs(filepath.Join("..", "runner", "deploy"))
+	Expect(err).NotTo(HaveOccurred())
+	shipped, err = filepath.Rel(f.overlay, shipped) // kustomize takes no absolute paths
+	Expect(err).NotTo(HaveOccurred())
+	name, tag, _ := strings.Cut(config.image, ":")
+	kustomization := map[string]any{
+		"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+		"namespace": f.Namespace(),
+		"resources": []string{filepath.Join(shipped, workload)},
+		"images":    []any{map[string]string{"name": "studio-go-runner", "newName": name, "newTag": tag}},
+		"patches":   []any{},
+	}
+	// The volume is that of the tests, which have their journal on it as well.
+	patches = append([]string{`
+- {op: replace, path: /spec/template/spec/volumes/0/persistentVolumeClaim/claimName, value: spool}
+- {op: replace, path: /spec/template/spec/containers/0/volumeMounts/0/mountPath, value: /e2e}
+- {op: replace, path: /spec/template/spec/containers/0/env/0, value: {name: STUDIOML_SPOOL, value: /e2e/spool}}
+`}, patches...)
+	for _, patch := range patches {
+		kustomization["patches"] = append(kustomization["patches"].([]any),
+			map[string]any{"target": map[string]string{"kind": "(Job|Deployment|StatefulSet)"}, "patch": patch})
+	}
+	data, err := json.Marshal(kustomization) // which is YAML as well
+	Expect(err).NotTo(HaveOccurred())
+	Expect(os.WriteFile(filepath.Join(f.overlay, "kustomization.yaml"), data, 0o644)).To(Succeed())
+	f.do(ctx, "apply", "-k", f.overlay)
+}
+
+// state says to all runners, or to one, what they shall do.
+func (f *fleet) state(ctx context.Context, configMap, state string) {
+	GinkgoHelper()
+	text := fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\ndata: {STATE: %s}\n", configMap, state)
+	_, err := f.try(ctx, []byte(text), "apply", "-f", "-")
+	Expect(err).NotTo(HaveOccurred())
+}
+
+// submit puts tasks into the queue, held ones if their group is called held.
+func (f *fleet) submit(ctx context.Context, group string, count int) {
+	GinkgoHelper()
+	command, args, err := f.TaskCommand(target.TaskSpec{Group: group, Hold: strings.HasPrefix(group, "held")})
+	Expect(err).NotTo(HaveOccurred())
+	var all []api.Task
+	for n := range count {
+		all = append(all, api.Task{ID: fmt.Sprintf("%s-%d", group, n+1), Command: command, Args: args})
+	}
+	Expect(f.Submit(ctx, all)).To(Succeed())
+}
+
+// started are the notes of starts so far, of the tasks of a group.
+func (f *fleet) started(group string) []target.TaskNote { return f.told(group, false) }
+
+// finished are the notes of ends.
+func (f *fleet) finished(group string) []target.TaskNote { return f.told(group, true) }
+
+func (f *fleet) told(group string, end bool) []target.TaskNote {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.problem != nil {
+		StopTrying("the journal cannot be read").Wrap(f.problem).Now()
+	}
+	var told []target.TaskNote
+	for _, n := range f.notes {
+		if n.End == end && strings.HasPrefix(n.Task, group+"-") {
+			told = append(told, n)
+		}
+	}
+	return told
+}
+
+// eventually waits as long as a cluster may take.
+func eventually(ctx context.Context, actual any) AsyncAssertion {
+	GinkgoHelper()
+	return Eventually(ctx, actual).WithTimeout(engine.Stretch(patience)).WithPolling(200 * time.Millisecond)
+}
+
+// runners are the pods of the workload that are not on their way out, by name.
+func (f *fleet) runners(ctx context.Context) []corev1.Pod {
+	GinkgoHelper()
+	var pods corev1.PodList
+	Expect(json.Unmarshal([]byte(f.do(ctx, "get", "pods", "--selector=app.kubernetes.io/name=studio-go-runner", "--output=json")), &pods)).To(Succeed())
+	all := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
+	slices.SortFunc(all, func(a, b corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// job is the Job as it is now.
+func (f *fleet) job(ctx context.Context) (job batchv1.Job) {
+	GinkgoHelper()
+	Expect(json.Unmarshal([]byte(f.do(ctx, "get", "job", "studio-go-runner", "--output=json")), &job)).To(Succeed())
+	return job
+}
+
+// status asks a runner's pod.
+func (f *fleet) status(ctx context.Context, pod string) (status api.Status, err error) {
+	out, err := f.try(ctx, nil, "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:http/proxy/statusz", f.Namespace(), pod))
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &status)
+	}
+	return status, err
+}
+
+// phases are what the runners' pods say to be so; of one that does not answer,
+// the reason.
+func (f *fleet) phases(ctx context.Context) []string {
+	GinkgoHelper()
+	var phases []string
+	for _, pod := range f.runners(ctx) {
+		status, err := f.status(ctx, pod.Name)
+		if err != nil {
+			phases = append(phases, err.Error())
+			continue
+		}
+		phases = append(phases, string(status.Phase))
+	}
+	return phases
+}
+
+// settled is R12 at the end of a spec: every task is finished, none twice in the
+// queue, none lost.
+func (f *fleet) settled(ctx context.Context, tasks int) {
+	GinkgoHelper()
+	eventually(ctx, func(ctx context.Context) error {
+		contents, err := f.Queue(ctx)
+		if err != nil {
+			return err
+		}
+		if len(contents.Finished) != tasks || len(contents.Ready)+len(contents.Claimed)+len(contents.Dead) > 0 {
+			return fmt.Errorf("of %d tasks %d are finished, %d ready, %d claimed, %d dead",
+				tasks, len(contents.Finished), len(contents.Ready), len(contents.Claimed), len(contents.Dead))
+		}
+		return nil
+	}).Should(Succeed())
+}

@@ -1,0 +1,63 @@
+package pods
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	authzv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// needed is all that the suite does in a cluster. Namespaces it makes itself,
+// and so it needs the rest in all of them; runner/deploy/tests has the same as
+// a ClusterRole.
+var needed = []struct {
+	group, resources, verbs string
+}{
+	{"", "nodes", "list"},
+	{"", "namespaces", "create delete list"},
+	{"", "pods", "create delete deletecollection get list watch"},
+	{"", "pods/exec", "create get"},
+	{"", "pods/log", "get"},
+	{"", "pods/proxy", "get"},
+	{"", "persistentvolumeclaims", "create"},
+	{"", "serviceaccounts", "create"},
+	// The API server lets nobody give rights away that he has not.
+	{"", "configmaps", "create delete get list watch update patch"},
+	{"", "events", "create patch list"},
+	{"events.k8s.io", "events", "create patch"},
+	{"rbac.authorization.k8s.io", "roles", "create get list update"},
+	{"rbac.authorization.k8s.io", "rolebindings", "create"},
+	{"authorization.k8s.io", "subjectaccessreviews", "create"},
+}
+
+// checkPermissions says which rights the suite lacks, all at once.
+func (t *Target) checkPermissions(ctx context.Context) error {
+	var missing []error
+	for _, n := range needed {
+		resource, subresource, _ := strings.Cut(n.resources, "/")
+		for verb := range strings.FieldsSeq(n.verbs) {
+			review, err := t.cluster.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authzv1.SelfSubjectAccessReview{
+				Spec: authzv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authzv1.ResourceAttributes{
+					Verb: verb, Group: n.group, Resource: resource, Subresource: subresource,
+				}},
+			}, metav1.CreateOptions{})
+			if err != nil {
+				return fmt.Errorf("ask what the suite may do: %w", err)
+			}
+			if !review.Status.Allowed {
+				name := n.resources
+				if n.group != "" {
+					name += " of " + n.group
+				}
+				missing = append(missing, fmt.Errorf("  %s %s", verb, name))
+			}
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the suite may not, in all namespaces:\n%w\nthe ClusterRole in runner/deploy/tests has what it needs; bind it to the user of KUBECONFIG", errors.Join(missing...))
+}

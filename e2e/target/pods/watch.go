@@ -1,0 +1,130 @@
+package pods
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+)
+
+// watch knows the pods of a namespace as they are now.
+type watch struct {
+	namespace string
+	pods      cache.Store
+	cancel    context.CancelFunc
+	done      sync.WaitGroup
+
+	mu      sync.Mutex
+	changed chan struct{} // closed, and replaced, at every change
+}
+
+// newWatch watches until close is called.
+func newWatch(client kubernetes.Interface, namespace string) *watch {
+	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.Logger{})) // without its log: outages are a part of the tests
+	w := &watch{namespace: namespace, cancel: cancel, changed: make(chan struct{})}
+	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "pods", namespace, fields.Everything()),
+		ObjectType:    &corev1.Pod{},
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(any) { w.wake() },
+			UpdateFunc: func(any, any) { w.wake() },
+			DeleteFunc: func(any) { w.wake() },
+		},
+	})
+	w.pods = store
+	w.done.Go(func() { controller.RunWithContext(ctx) })
+	return w
+}
+
+func (w *watch) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+func (w *watch) close() {
+	w.cancel()
+	w.done.Wait()
+}
+
+// get returns a pod, nil if there is none.
+func (w *watch) get(name string) *corev1.Pod {
+	object, _, _ := w.pods.GetByKey(w.namespace + "/" + name) // the store cannot fail
+	pod, _ := object.(*corev1.Pod)
+	return pod
+}
+
+// await waits until the pod of that name, nil if there is none, is as wanted.
+func (w *watch) await(ctx context.Context, name string, wanted func(*corev1.Pod) bool) (*corev1.Pod, error) {
+	for {
+		w.mu.Lock()
+		changed := w.changed
+		w.mu.Unlock()
+		pod := w.get(name)
+		if wanted(pod) {
+			return pod, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("pod %s: %s: %w", name, condition(pod), context.Cause(ctx))
+		}
+	}
+}
+
+// condition says in a few words how a pod is, for an error.
+func condition(pod *corev1.Pod) string {
+	if pod == nil {
+		return "there is no such pod"
+	}
+	text := "it is " + string(pod.Status.Phase)
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status != corev1.ConditionTrue {
+			text += ", not scheduled: " + c.Message
+		}
+	}
+	for _, s := range pod.Status.ContainerStatuses {
+		if waiting := s.State.Waiting; waiting != nil {
+			text += fmt.Sprintf(", container %s waits: %s %s", s.Name, waiting.Reason, waiting.Message)
+		}
+	}
+	return text
+}
+
+// container returns the state of a container, nil while it has none.
+func container(pod *corev1.Pod, name string) *corev1.ContainerState {
+	for i := range pod.Status.ContainerStatuses {
+		if s := &pod.Status.ContainerStatuses[i]; s.Name == name {
+			return &s.State
+		}
+	}
+	return nil
+}
+
+// same says whether a pod, nil if there is none, is that one and not another
+// one of its name.
+func same(pod, that *corev1.Pod) bool { return pod != nil && pod.UID == that.UID }
+
+// begun says whether a container of the pod was started, or never will be.
+func begun(pod *corev1.Pod, name string) bool {
+	state := container(pod, name)
+	return finished(pod) || state != nil && (state.Running != nil || state.Terminated != nil)
+}
+
+// ended says whether a container of the pod has ended, or will never start.
+func ended(pod *corev1.Pod, name string) bool {
+	state := container(pod, name)
+	return finished(pod) || state != nil && state.Terminated != nil
+}
+
+// finished says whether nothing of the pod will run any more: the kubelet says
+// so, or the control plane does where the kubelet is gone.
+func finished(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}

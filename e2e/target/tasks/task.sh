@@ -1,0 +1,23 @@
+# A task of the tests: notes its start, waits while it is held, notes its end.
+# $1 journal, $2 "lock" or "file" and $3 what to wait for, both may be empty,
+# $4 exit status, $5 "ignore" TERM
+note() {
+	# One write to a file opened for appending, so that lines do not mix.
+	printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$STUDIOML_TASK_ID" "$STUDIOML_TASK_ATTEMPT" \
+		"$STUDIOML_RUNNER" "${CUDA_VISIBLE_DEVICES-}" >>"$journal" || exit 70
+}
+journal=$1
+if [ "$5" = ignore ]; then
+	trap '' TERM # what is started below inherits it
+fi
+note start
+case $2 in
+lock) # the one who holds it lets all go at once
+	flock -s "$3" true || exit 71
+	;;
+file) # it may be made on another machine, which no program here can wait for
+	until [ -e "$3" ]; do sleep 0.2; done
+	;;
+esac
+note end
+exit "$4"

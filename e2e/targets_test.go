@@ -1,0 +1,176 @@
+package e2e_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+
+	"k8s.io/apimachinery/pkg/util/rand"
+
+	"github.com/studioml/studio-go-runner/e2e/engine"
+	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/target/embedded"
+	"github.com/studioml/studio-go-runner/e2e/target/embedded/assets"
+	"github.com/studioml/studio-go-runner/e2e/target/pods"
+)
+
+// The targets: what the first process does for all, and how the others, it
+// among them, then use it.
+var (
+	targetNames = []string{"embedded", "existing"}
+	setUp       = map[string]func(SpecContext) (handle any, err error){
+		"embedded": setUpEmbedded,
+		"existing": setUpExisting,
+	}
+	open = map[string]func(handle []byte) (target.Target, error){
+		"embedded": openEmbedded,
+		"existing": openPods,
+	}
+)
+
+func setUpEmbedded(ctx SpecContext) (any, error) {
+	if _, err := os.Stat(config.runner); err != nil {
+		return nil, fmt.Errorf("the runner is not built; make e2e does it: %w", err)
+	}
+	programs, err := assets.Ensure(ctx, GinkgoWriter)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "studio-go-runner-e2e-*")
+	if err != nil {
+		return nil, err
+	}
+	DeferCleanup(func() error { return os.RemoveAll(dir) })
+	plane, err := embedded.StartControlPlane(ctx, programs, dir)
+	if err != nil {
+		return nil, err
+	}
+	DeferCleanup(plane.Close)
+	return plane.Handle(), nil
+}
+
+func openEmbedded(data []byte) (target.Target, error) {
+	handle, err := embedded.ParseHandle(data)
+	if err != nil {
+		return nil, err
+	}
+	return embedded.New(embedded.Config{
+		Handle: handle, RunnerBinary: config.runner, ClientBinary: config.client, NVMLLibrary: config.nvml,
+	})
+}
+
+func setUpExisting(ctx SpecContext) (any, error) {
+	storage, err := pods.ParseStorage(config.storage)
+	if err != nil {
+		return nil, err
+	}
+	return setUpPods(ctx, pods.Config{Name: "existing", Kubeconfig: config.kubeconfig, Image: config.image, Storage: storage})
+}
+
+// suiteTime is above what any run of the suite may take; see --timeout in the
+// Makefile. What a run has left after that, another one may remove.
+const suiteTime = 2 * time.Hour
+
+// setUpPods looks at a cluster and sees to it that nothing stays there.
+func setUpPods(ctx SpecContext, c pods.Config) (any, error) {
+	c.Run, c.Expires = rand.String(8), time.Now().Add(suiteTime)
+	t, err := pods.Connect(c)
+	if err != nil {
+		return nil, err
+	}
+	if n, err := pods.SweepExpired(ctx, t.Client(), time.Now()); err != nil {
+		return nil, err
+	} else if n > 0 {
+		fmt.Printf("removed %d namespaces that earlier runs have left\n", n)
+	}
+	dismiss, err := startJanitor(c)
+	if err != nil {
+		return nil, err
+	}
+	DeferCleanup(func(ctx SpecContext) error {
+		if err := t.Sweep(ctx); err != nil {
+			return err // and the janitor tries it again
+		}
+		return dismiss()
+	}, NodeTimeout(engine.Stretch(2*cleanupTime)))
+	if err := t.Inspect(ctx); err != nil {
+		return nil, err
+	}
+	return t.Handle(), nil
+}
+
+func openPods(data []byte) (target.Target, error) {
+	var handle pods.Handle
+	if err := json.Unmarshal(data, &handle); err != nil {
+		return nil, err
+	}
+	return pods.Open(handle)
+}
+
+// janitorVariable makes this program a janitor. It holds the target's
+// configuration.
+const janitorVariable = "E2E_JANITOR"
+
+// startJanitor starts a process that removes what the run has made when the
+// suite ends without a word, as after a SIGKILL.
+func startJanitor(c pods.Config) (dismiss func() error, err error) {
+	data, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), janitorVariable+"="+string(data))
+	cmd.Stdout, cmd.Stderr = nil, nil                     // those of the suite would be kept open
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the suite
+	words, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start janitor: %w", err)
+	}
+	return func() error {
+		if _, err := io.WriteString(words, dismissed); err != nil {
+			return fmt.Errorf("dismiss janitor: %w", err)
+		}
+		if err := cmp.Or(words.Close(), cmd.Wait()); err != nil {
+			return fmt.Errorf("dismiss janitor: %w", err)
+		}
+		return nil
+	}, nil
+}
+
+const dismissed = "done"
+
+// janitor is the program of startJanitor; it returns only in other processes.
+func janitor() {
+	text := os.Getenv(janitorVariable)
+	if text == "" {
+		return
+	}
+	if words, _ := io.ReadAll(os.Stdin); string(words) == dismissed {
+		os.Exit(0)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	var c pods.Config
+	err := json.Unmarshal([]byte(text), &c)
+	if err == nil {
+		var t *pods.Target
+		if t, err = pods.Connect(c); err == nil {
+			err = t.Sweep(ctx)
+		}
+	}
+	if err != nil {
+		os.Exit(1)
+	}
+	os.Exit(0)
+}

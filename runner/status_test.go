@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestWatch watches a runner that is not there yet, tells of two statuses and
+// is killed in the middle of a third.
+func TestWatch(t *testing.T) {
+	port, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := port.Addr().String()
+	if err := port.Close(); err != nil {
+		t.Fatal(err)
+	}
+	runner := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got, want := r.URL.String(), "/statusz?watch=true"; got != want {
+			t.Errorf("asked for %s, want %s", got, want)
+		}
+		fmt.Fprintln(w, `{"runner":"r1","sequence":1,"phase":"Unknown"}`)
+		fmt.Fprintln(w, `{"runner":"r1","sequence":2,"phase":"Running"}`)
+		fmt.Fprint(w, `{"runner":"r1","sequ`)
+	})}
+	defer runner.Close()
+	late := time.AfterFunc(200*time.Millisecond, func() {
+		if listener, err := net.Listen("tcp", address); err == nil {
+			_ = runner.Serve(listener)
+		}
+	})
+	defer late.Stop()
+
+	var out, errOut strings.Builder
+	if code := run(t.Context(), []string{"status", "--watch", "--output=json", "--address", address}, nil, &out, &errOut); code != 0 {
+		t.Fatalf("exit code is %d: %s", code, errOut.String())
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], `"phase":"Unknown"`) || !strings.Contains(lines[1], `"phase":"Running"`) {
+		t.Errorf("printed is\n%s\nwant the two statuses, one a line", out.String())
+	}
+}
+
+func TestWatchTakesNoQueue(t *testing.T) {
+	var out, errOut strings.Builder
+	if code := run(t.Context(), []string{"status", "--watch", "--spool", t.TempDir()}, nil, &out, &errOut); code != 1 {
+		t.Errorf("exit code is %d, want 1", code)
+	}
+	if !strings.Contains(errOut.String(), "--watch and --spool cannot be used together") {
+		t.Errorf("stderr is %q", errOut.String())
+	}
+}
