@@ -8,7 +8,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 
 # What `make image` and its kin build; see the help below.
 IMAGE ?= studio-go-runner:$(VERSION)
-BASE  ?=
+FAKEGPU_IMAGE ?= studio-go-runner-fakegpu:$(VERSION)
+BASE ?=
 # Equal sources make equal images: nothing in them is younger than the commit.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 export SOURCE_DATE_EPOCH
