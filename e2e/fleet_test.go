@@ -210,7 +210,7 @@ func (f *fleet) job(ctx context.Context) (job batchv1.Job) {
 
 // status asks a runner's pod.
 func (f *fleet) status(ctx context.Context, pod string) (status api.Status, err error) {
-	out, err := f.try(ctx, nil, "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:http/proxy/statusz", f.Namespace(), pod))
+	out, err := f.try(ctx, nil, "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:8080/proxy/statusz", f.Namespace(), pod))
 	if err == nil {
 		err = json.Unmarshal([]byte(out), &status)
 	}

@@ -1,6 +1,7 @@
 # Container images. They need no Docker; where it answers, it gets them as well.
 
-BUILD_IMAGE = go run ./runner/deploy/image --load --version='$(VERSION)' --revision="$$(git rev-parse HEAD 2>/dev/null || echo unknown)"
+IMAGE_FILE  = go run ./runner/deploy/image --version='$(VERSION)' --revision="$$(git rev-parse HEAD 2>/dev/null || echo unknown)"
+BUILD_IMAGE = $(IMAGE_FILE) --load
 
 # Programs as they are in images: without paths of this machine and symbols.
 GO_SMALL = go build -trimpath -ldflags '-s -w $(LDFLAGS)'
@@ -25,3 +26,15 @@ fakegpu-image: tools bin/libnvidia-ml.so.1 bin/image/nvidia-device-plugin ## Bui
 	  --add=bin/image/fakegpu=/usr/local/lib/fakegpu/fakegpu --add=bin/libnvidia-ml.so.1=/usr/local/lib/fakegpu/libnvidia-ml.so.1 \
 	  --add=bin/image/nvidia-device-plugin=/usr/local/bin/nvidia-device-plugin --user=0:0 --entrypoint=/usr/local/lib/fakegpu/fakegpu \
 	  --env=PATH=/usr/local/lib/fakegpu:/usr/local/bin --env=LD_LIBRARY_PATH=/usr/local/lib/fakegpu --env=FAKEGPU_STATE=/var/lib/fakegpu/state
+
+# The runners of the scenarios on a kind cluster: their tasks are shell scripts, so
+# there is Debian below the runner, and some change their fake GPUs.
+.PHONY: bin/e2e-image.tar
+bin/e2e-image.tar: tools bin/fakegpu bin/libnvidia-ml.so.1
+	@mkdir -p bin/image
+	@$(GO_SMALL) -o bin/image/runner ./runner
+	@base='$(BASE)'; if [ -z "$$base" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v debootstrap >/dev/null; then base=$$(go run ./e2e/cmd/nodeimage rootfs); else base=debian:12-slim; fi; fi; \
+	$(IMAGE_FILE) --name=studio-go-runner:e2e --base="$$base" --output=$@ --title='StudioML runner, for its scenarios' \
+	  --add=bin/image/runner=/usr/local/bin/runner --add=bin/fakegpu=/usr/local/bin/fakegpu \
+	  --add=bin/libnvidia-ml.so.1=/usr/local/bin/libnvidia-ml.so.1 --entrypoint=/usr/local/bin/runner
