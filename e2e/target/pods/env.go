@@ -239,14 +239,9 @@ func (e *env) Close(ctx context.Context) error {
 	if e.watch != nil {
 		e.watch.close()
 	}
-	// At once: a runner would use its whole grace period for tasks that are held.
-	now := metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}
-	if e.namespace != "" {
-		problems = append(problems, e.cluster.client.CoreV1().Pods(e.namespace).DeleteCollection(ctx, now, metav1.ListOptions{}))
-	}
 	for _, name := range []string{e.namespace, e.elsewhere} {
 		if name != "" {
-			problems = append(problems, e.cluster.client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{}))
+			problems = append(problems, namespace.Remove(ctx, e.cluster.client, name))
 		}
 	}
 	if err := errors.Join(problems...); err != nil {
