@@ -9,6 +9,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 # What `make image` and its kin build; see the help below.
 IMAGE ?= studio-go-runner:$(VERSION)
 FAKEGPU_IMAGE ?= studio-go-runner-fakegpu:$(VERSION)
+TESTS_IMAGE ?= studio-go-runner-tests:$(VERSION)
 BASE ?=
 # Equal sources make equal images: nothing in them is younger than the commit.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
@@ -35,7 +36,7 @@ include fakegpu/fakegpu.mk
 
 .PHONY: help
 help: ## List the targets and their variables
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 	@printf '\nVariables of make e2e:\n'
 	@printf '  TARGET=embedded    etcd and kube-apiserver on loopback, runners are processes\n'
 	@printf '  TARGET=kind        a cluster in Docker, runners are pods; KEEP=1 leaves it running\n'
@@ -47,7 +48,7 @@ help: ## List the targets and their variables
 	@printf '  ARTIFACTS=dir      where reports, and what failed scenarios leave behind, go\n'
 	@printf '  KEEP=1             keep the files of scenarios that passed, too\n'
 	@printf 'Variables of make image:\n'
-	@printf '  IMAGE=name:tag     what it is called\n'
+	@printf '  IMAGE=name:tag     what it is called; FAKEGPU_IMAGE and TESTS_IMAGE are those of the other two\n'
 	@printf '  BASE=image         add the runner to this: the file of an image or a root file system, or an image of Docker or a registry\n'
 	@printf 'Variable of make run:\n  DEMO=1             type the kubectl lines by itself, explain each, and end\n'
 
