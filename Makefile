@@ -8,13 +8,16 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 
 # What `make image` and its kin build; see the help below.
 IMAGE ?= studio-go-runner:$(VERSION)
-BASE  ?=
+FAKEGPU_IMAGE ?= studio-go-runner-fakegpu:$(VERSION)
+TESTS_IMAGE ?= studio-go-runner-tests:$(VERSION)
+BASE ?=
 # Equal sources make equal images: nothing in them is younger than the commit.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 export SOURCE_DATE_EPOCH
 
 # What `make e2e` runs; see the help below.
-TARGET    ?= embedded
+TARGET    ?=
+STORAGE   ?=
 FOCUS     ?=
 LABELS    ?=
 REPEAT    ?= 1
@@ -33,9 +36,11 @@ include fakegpu/fakegpu.mk
 
 .PHONY: help
 help: ## List the targets and their variables
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 	@printf '\nVariables of make e2e:\n'
-	@printf '  TARGET=embedded    the kind of cluster (embedded: etcd and kube-apiserver on loopback)\n'
+	@printf '  TARGET=embedded    etcd and kube-apiserver on loopback, runners are processes\n'
+	@printf '  TARGET=kind        a cluster in Docker, runners are pods; KEEP=1 leaves it running\n'
+	@printf '  TARGET=existing    the cluster of KUBECONFIG, runners are pods of IMAGE, queues are on STORAGE=class or class:shared\n'
 	@printf '  FOCUS=text         only scenarios whose name or file contains it (a regular expression)\n'
 	@printf '  LABELS=query       only these labels, as LABELS="row: containsAny {16, 17}" or "area: isSubsetOf {drain}"\n'
 	@printf '  REPEAT=10          run that many times in a row, until one run fails\n'
@@ -43,7 +48,7 @@ help: ## List the targets and their variables
 	@printf '  ARTIFACTS=dir      where reports, and what failed scenarios leave behind, go\n'
 	@printf '  KEEP=1             keep the files of scenarios that passed, too\n'
 	@printf 'Variables of make image:\n'
-	@printf '  IMAGE=name:tag     what it is called\n'
+	@printf '  IMAGE=name:tag     what it is called; FAKEGPU_IMAGE and TESTS_IMAGE are those of the other two\n'
 	@printf '  BASE=image         add the runner to this: the file of an image or a root file system, or an image of Docker or a registry\n'
 	@printf 'Variable of make run:\n  DEMO=1             type the kubectl lines by itself, explain each, and end\n'
 
@@ -76,26 +81,39 @@ run: build ## Start a control plane and two runners and watch them; DEMO=1 plays
 test: tools ## Quick tests: no cluster
 	go test -race -ldflags '-extldflags=-Wl,-z,lazy' ./...
 
-.PHONY: known-target
-known-target:
-	@test '$(TARGET)' = embedded || { echo "TARGET is $(TARGET), allowed is embedded"; exit 1; }
-
 .PHONY: e2e
-e2e: known-target tools bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1 ## Run the scenarios against a control plane
+e2e: tools ## Run the scenarios, on a kind cluster where Docker is usable, else on a control plane
+	@target=$$(go run ./e2e/cmd/target $(TARGET)) && $(MAKE) --no-print-directory e2e-$$target
+
+.PHONY: e2e-embedded e2e-kind e2e-existing
+e2e-embedded: bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1
 	@go run ./e2e/cmd/controlplane build >/dev/null
-	@mkdir -p $(ARTIFACTS)
-	E2E_TARGET=$(TARGET) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
-	E2E_ARTIFACTS=$(abspath $(ARTIFACTS)) E2E_KEEP=$(KEEP) GORACE=atexit_sleep_ms=0 \
+	$(GINKGO)
+
+# The tasks of the scenarios are shell scripts, so their runners' image has Debian
+# below the runner, and the fake GPUs that they change.
+e2e-kind: export E2E_TIME_FACTOR ?= 3
+e2e-kind: bin/kind bin/e2e-image.tar fakegpu-image
+	@go run ./e2e/cmd/controlplane build >/dev/null
+	$(GINKGO)
+
+e2e-existing: export E2E_TIME_FACTOR ?= 3
+e2e-existing: export E2E_IMAGE = $(IMAGE)
+e2e-existing:
+	$(GINKGO)
+
+GINKGO = @mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && \
+	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
+	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_KUBECONFIG=$(KUBECONFIG) GORACE=atexit_sleep_ms=0 \
 	go tool ginkgo --race --ldflags='-extldflags=-Wl,-z,lazy' --procs=$(PROCS) --randomize-all --trace \
-	  --no-color --silence-skips --fail-on-pending --fail-on-empty --timeout=45m --grace-period=5s \
-	  --poll-progress-after=60s --poll-progress-interval=30s --output-interceptor-mode=none \
+	  --no-color --silence-skips --fail-on-pending --fail-on-empty --timeout=60m --grace-period=5s \
+	  --poll-progress-after=90s --poll-progress-interval=30s --output-interceptor-mode=none \
 	  --repeat=$$(( $(REPEAT) - 1 )) \
-	  --output-dir=$(abspath $(ARTIFACTS)) --json-report=report.json --junit-report=junit.xml \
+	  --output-dir=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) --json-report=report.json --junit-report=junit.xml \
 	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e
 
-.PHONY: node-image
-node-image: tools ## Make the image of a kind node where there is no container registry (as root)
-	@go run ./e2e/cmd/nodeimage
+bin/kind: go.mod
+	@go build -o $@ sigs.k8s.io/kind
 
 .PHONY: bench
 bench: tools ## Measure the fake NVML and the allocation of GPUs

@@ -101,9 +101,9 @@ func (c *checker) head() {
 		}
 	}
 	if c.given("targets") && len(f.Targets) == 0 {
-		c.bad("targets", "is empty, allowed is %s", list(targets))
+		c.bad("targets", "is empty, allowed is %s", list(Targets))
 	}
-	c.words("targets", f.Targets, targets)
+	c.words("targets", f.Targets, Targets)
 	c.words("needs", words(f.Needs...), needs)
 	c.words("labels", f.Labels, nil)
 	for i, label := range f.Labels {

@@ -107,7 +107,7 @@ func restrict(file *jsonschema.Schema) {
 	}
 	row := &jsonschema.Schema{Type: "integer", Minimum: "1", Maximum: json.Number(fmt.Sprint(MaxRow))}
 	set(file, "rows", some(orPlaceholder(row)))
-	set(file, "targets", some(oneOfWords(targets)))
+	set(file, "targets", some(oneOfWords(Targets)))
 
 	condition := file.Definitions["Condition"]
 	condition.MinProperties = new(uint64(1))

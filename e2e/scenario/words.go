@@ -20,10 +20,12 @@ const (
 // MaxRow is the last row of the catalogue.
 const MaxRow = 61
 
+// Targets are the kinds of cluster.
+var Targets = []string{"embedded", "kind", "existing"}
+
 // What may stand in the fields that take one of a few words. The JSON schema
 // and the checks both read these.
 var (
-	targets     = []string{"embedded", "kind", "existing"}
 	needs       = words(NeedAPIServer, NeedNetwork, NeedQueueOutage, NeedSignals, NeedGPUs, NeedFakeGPUs, NeedAdmission)
 	permissions = words(PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone)
 

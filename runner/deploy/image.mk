@@ -1,13 +1,62 @@
 # Container images. They need no Docker; where it answers, it gets them as well.
 
-BUILD_IMAGE = go run ./runner/deploy/image --load --version='$(VERSION)' --revision="$$(git rev-parse HEAD 2>/dev/null || echo unknown)"
+IMAGE_FILE  = go run ./runner/deploy/image --version='$(VERSION)' --revision="$$(git rev-parse HEAD 2>/dev/null || echo unknown)"
+BUILD_IMAGE = $(IMAGE_FILE) --load
 
 # Programs as they are in images: without paths of this machine and symbols.
 GO_SMALL = go build -trimpath -ldflags '-s -w $(LDFLAGS)'
 
-.PHONY: image
-image: tools ## Build the runner's image, bin/image.tar
+.PHONY: bin/image/runner bin/image/fakegpu bin/image/ginkgo bin/image/e2e.test bin/image/kubectl
+bin/image/runner:
+	@$(GO_SMALL) -o $@ ./runner
+bin/image/fakegpu:
+	@$(GO_SMALL) -o $@ ./fakegpu/cmd/fakegpu
+bin/image/ginkgo:
+	@$(GO_SMALL) -o $@ github.com/onsi/ginkgo/v2/ginkgo
+bin/image/e2e.test:
+	@go test -c -trimpath -ldflags '-s -w -extldflags=-Wl,-z,lazy' -o $@ ./e2e
+bin/image/kubectl:
 	@mkdir -p bin/image
-	@$(GO_SMALL) -o bin/image/runner ./runner
+	@ln -sf "$$(go run ./e2e/cmd/controlplane build)/kubectl" $@
+
+.PHONY: image
+image: tools bin/image/runner ## Build the runner's image, bin/image.tar
 	@$(BUILD_IMAGE) --name='$(IMAGE)' --base='$(BASE)' --output=bin/image.tar --title='StudioML runner' \
 	  --add=bin/image/runner=/usr/local/bin/runner --entrypoint=/usr/local/bin/runner
+
+# NVIDIA's device plugin is a module of its own; see fakegpu.mk.
+bin/image/nvidia-device-plugin: fakegpu/clients/go.mod
+	@mkdir -p bin/image
+	@echo 'NVIDIA device plugin: build, a minute or two' >&2
+	@cd fakegpu/clients && go build -trimpath -ldflags '-s -w -extldflags=-Wl,-z,lazy' -o $(CURDIR)/$@ github.com/NVIDIA/k8s-device-plugin/cmd/nvidia-device-plugin
+
+# The command with the library beside it, where both look for each other.
+ADD_FAKEGPU = --add=bin/image/fakegpu=/usr/local/lib/fakegpu/fakegpu --add=bin/libnvidia-ml.so.1=/usr/local/lib/fakegpu/libnvidia-ml.so.1
+
+.PHONY: fakegpu-image bin/fakegpu-image.tar
+fakegpu-image: bin/fakegpu-image.tar ## Build the image for nodes with fake GPUs, bin/fakegpu-image.tar
+bin/fakegpu-image.tar: tools bin/image/fakegpu bin/libnvidia-ml.so.1 bin/image/nvidia-device-plugin
+	@$(BUILD_IMAGE) --name='$(FAKEGPU_IMAGE)' --output=$@ --title='Fake GPUs for a Kubernetes node' $(ADD_FAKEGPU) \
+	  --add=bin/image/nvidia-device-plugin=/usr/local/bin/nvidia-device-plugin --user=0:0 --entrypoint=/usr/local/lib/fakegpu/fakegpu \
+	  --env=PATH=/usr/local/lib/fakegpu:/usr/local/bin --env=LD_LIBRARY_PATH=/usr/local/lib/fakegpu --env=FAKEGPU_STATE=/var/lib/fakegpu/state
+
+# The runners of the scenarios on a kind cluster: their tasks are shell scripts, so
+# there is Debian below the runner, and some change their fake GPUs.
+.PHONY: bin/e2e-image.tar
+bin/e2e-image.tar: tools bin/image/runner bin/image/fakegpu bin/libnvidia-ml.so.1
+	@$(IMAGE_FILE) --name=studio-go-runner:e2e --base="$(TASKS_BASE)" --output=$@ --title='StudioML runner, for its scenarios' $(ADD_FAKEGPU) \
+	  --add=bin/image/runner=/usr/local/bin/runner --entrypoint=/usr/local/bin/runner --env=PATH=/usr/local/bin:/usr/local/lib/fakegpu:/usr/bin:/bin
+
+# Debian: made here where that can be done, else from a registry.
+TASKS_BASE = $(or $(BASE),$(shell if [ "$$(id -u)" = 0 ] && command -v debootstrap >/dev/null; then go run ./e2e/cmd/nodeimage rootfs; else echo debian:12-slim; fi))
+
+# The runners of the tests are pods of this image as well, so its entry point is
+# the runner; the tests are run-tests. They look for files as in a checkout.
+.PHONY: tests-image
+tests-image: tools bin/image/runner bin/image/fakegpu bin/libnvidia-ml.so.1 bin/image/ginkgo bin/image/e2e.test bin/image/kubectl ## Build the image of the tests on a BASE with a shell, bin/tests-image.tar
+	@test -n '$(BASE)' || { echo "BASE is empty; name an image with a shell and glibc, as BASE=debian:stable-slim"; exit 1; }
+	@$(BUILD_IMAGE) --name='$(TESTS_IMAGE)' --base='$(BASE)' --output=bin/tests-image.tar --title='Tests of the StudioML runner' $(ADD_FAKEGPU) \
+	  --add=bin/image/runner=/usr/local/bin/runner --entrypoint=/usr/local/bin/runner \
+	  --add=bin/image/kubectl=/usr/local/bin/kubectl --add=bin/image/ginkgo=/usr/local/bin/ginkgo --add=runner/deploy/tests/run-tests=/usr/local/bin/run-tests \
+	  --add=bin/image/e2e.test=/studio-go-runner/e2e/e2e.test --add=scenarios=/studio-go-runner/scenarios --add=runner/deploy=/studio-go-runner/runner/deploy \
+	  --env=PATH=/usr/local/bin:/usr/local/lib/fakegpu:/usr/bin:/bin --env=HOME=/tmp --env=E2E_TARGET=existing --env=E2E_ARTIFACTS=/tmp/artifacts

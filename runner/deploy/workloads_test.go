@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -55,6 +56,25 @@ func build(t *testing.T, fs filesys.FileSystem, dir string) []runtime.Object {
 	}
 }
 
+// overlay builds the kustomization of a user, in which DEPLOY is this directory.
+func overlay(t *testing.T, kustomization string) []runtime.Object {
+	t.Helper()
+	here, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	relative, err := filepath.Rel(dir, here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := filesys.MakeFsOnDisk()
+	if err := fs.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(strings.ReplaceAll(kustomization, "DEPLOY", relative))); err != nil {
+		t.Fatal(err)
+	}
+	return build(t, fs, dir)
+}
+
 // template finds the pods that a workload makes.
 func template(t *testing.T, objects []runtime.Object) corev1.PodTemplateSpec {
 	t.Helper()
@@ -65,6 +85,8 @@ func template(t *testing.T, objects []runtime.Object) corev1.PodTemplateSpec {
 		case *appsv1.Deployment:
 			return o.Spec.Template
 		case *appsv1.StatefulSet:
+			return o.Spec.Template
+		case *appsv1.DaemonSet:
 			return o.Spec.Template
 		}
 	}
@@ -87,19 +109,27 @@ func selects(object runtime.Object) map[string]string {
 
 var workloads = []string{"job", "deployment", "statefulset"}
 
-// The restricted profile of Pod Security is what a careful cluster enforces.
-func TestWorkloadsAreRestricted(t *testing.T) {
+// forbidden says what a profile of Pod Security forbids about pods.
+func forbidden(t *testing.T, level psa.Level, pod corev1.PodTemplateSpec) map[string]string {
+	t.Helper()
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	level := psa.LevelVersion{Level: psa.LevelRestricted, Version: psa.LatestVersion()}
+	details := map[string]string{}
+	for _, result := range evaluator.EvaluatePod(psa.LevelVersion{Level: level, Version: psa.LatestVersion()}, &pod.ObjectMeta, &pod.Spec) {
+		if !result.Allowed {
+			details[result.ForbiddenReason] = result.ForbiddenDetail
+		}
+	}
+	return details
+}
+
+// The restricted profile of Pod Security is what a careful cluster enforces.
+func TestWorkloadsAreRestricted(t *testing.T) {
 	for _, name := range workloads {
-		pod := template(t, build(t, filesys.MakeFsOnDisk(), name))
-		for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
-			if !result.Allowed {
-				t.Errorf("%s: %s: %s", name, result.ForbiddenReason, result.ForbiddenDetail)
-			}
+		if details := forbidden(t, psa.LevelRestricted, template(t, build(t, filesys.MakeFsOnDisk(), name))); len(details) > 0 {
+			t.Errorf("%s: %v", name, details)
 		}
 	}
 }
@@ -136,22 +166,8 @@ func TestWorkloads(t *testing.T) {
 			}
 			// Every object is in the namespace that a user's kustomization names,
 			// also the account that the binding is for.
-			fs := filesys.MakeFsOnDisk()
-			dir := t.TempDir()
-			here, err := filepath.Abs(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			relative, err := filepath.Rel(dir, here)
-			if err != nil {
-				t.Fatal(err)
-			}
-			overlay := "namespace: lab\nresources: [" + relative + "]\ncomponents: [" + filepath.Join(filepath.Dir(relative), "gpu") + "]\n" +
-				"images: [{name: studio-go-runner, newName: example/runner, newTag: v1}]\n"
-			if err := fs.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(overlay)); err != nil {
-				t.Fatal(err)
-			}
-			objects = build(t, fs, dir)
+			objects = overlay(t, "namespace: lab\nresources: [DEPLOY/"+name+"]\ncomponents: [DEPLOY/gpu, DEPLOY/gpu/runtime-class]\n"+
+				"images: [{name: studio-go-runner, newName: example/runner, newTag: v1}]\n")
 			for _, object := range objects {
 				if m := object.(metav1.Object); m.GetNamespace() != "lab" {
 					t.Errorf("%T %s is in namespace %q", object, m.GetName(), m.GetNamespace())
@@ -160,7 +176,11 @@ func TestWorkloads(t *testing.T) {
 					t.Errorf("the binding is for an account in namespace %q", b.Subjects[0].Namespace)
 				}
 			}
-			runner = template(t, objects).Spec.Containers[0]
+			pod = template(t, objects)
+			if class := pod.Spec.RuntimeClassName; class == nil || *class != "nvidia" {
+				t.Errorf("with the component gpu/runtime-class the runtime class is %v", class)
+			}
+			runner = pod.Spec.Containers[0]
 			if gpus := runner.Resources.Limits["nvidia.com/gpu"]; gpus.Value() != 1 || runner.Image != "example/runner:v1" {
 				t.Errorf("with the component gpu: %s GPUs, image %s", gpus.String(), runner.Image)
 			}

@@ -4,6 +4,7 @@
 //
 //	go run ./e2e/cmd/nodeimage         # makes the node image unless Docker has it, prints its name
 //	go run ./e2e/cmd/nodeimage debian  # the same for the image for pods
+//	go run ./e2e/cmd/nodeimage rootfs  # the same as a file, without Docker
 package main
 
 import (
@@ -26,6 +27,7 @@ type commands struct {
 	Keep   bool     `env:"KEEP" help:"Leave Docker running if it is started."`
 	Node   struct{} `cmd:"" default:"1" help:"Make the image of a node and print its name."`
 	Debian struct{} `cmd:"" help:"Make the base image for pods and print its name."`
+	Rootfs struct{} `cmd:"" help:"Make the file that the base image is made from and print its name. This needs no Docker."`
 }
 
 func main() {
@@ -67,6 +69,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // ensure makes an image unless it is there.
 func ensure(ctx context.Context, command string, keep bool, progress io.Writer) (tag string, err error) {
+	if command == "rootfs" {
+		rootfs, err := nodeimage.EnsureRootfs(ctx, progress)
+		return rootfs.Tar, err
+	}
 	d, err := docker.Ensure(ctx, docker.Options{Keep: keep, Progress: progress})
 	if err != nil {
 		return "", err

@@ -31,6 +31,8 @@ type cli struct {
 	Watch  watch  `cmd:"" help:"Print each change and each event, until it is interrupted."`
 	Env    env    `cmd:"" help:"Print what to export so that programs see the GPUs of a state directory."`
 	Exec   run    `cmd:"" help:"Run a program on GPUs that last as long as it does."`
+
+	Install install `cmd:"" help:"Copy this command and the library to a directory, as that of a Kubernetes node."`
 }
 
 // machine are the flags that say which GPUs to make.
@@ -87,10 +89,16 @@ func execute(args []string, stdout, stderr io.Writer) int {
 type create struct {
 	Dir string `arg:"" help:"The state directory."`
 	machine
-	InitError int `placeholder:"CODE" help:"What nvmlInit returns, as 9 for a driver that is not loaded."`
+	InitError int  `placeholder:"CODE" help:"What nvmlInit returns, as 9 for a driver that is not loaded."`
+	IfAbsent  bool `help:"Keep the GPUs of a state directory that has some."`
 }
 
 func (c create) Run() error {
+	if c.IfAbsent {
+		if absent, err := c.absent(); err != nil || !absent {
+			return err
+		}
+	}
 	spec := c.spec()
 	spec.InitError = c.InitError
 	_, err := fakegpu.Create(c.Dir, spec)
@@ -157,20 +165,9 @@ func (e env) Run(c *cli, out io.Writer) error {
 // environment are the variables that make the loader find the library, and the
 // library the state.
 func (c *cli) environment(dir string) ([]string, error) {
-	library := c.Library
-	if library == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return nil, fmt.Errorf("find the library: %w; set --library", err)
-		}
-		library = filepath.Join(filepath.Dir(self), "libnvidia-ml.so.1")
-	}
-	library, err := filepath.Abs(library)
+	library, err := c.library()
 	if err != nil {
 		return nil, err
-	}
-	if _, err := os.Stat(library); err != nil {
-		return nil, fmt.Errorf("find the library: %w; build it with make, or set --library", err)
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err

@@ -79,10 +79,7 @@ func (c cli) assemble(from base, files tree) (v1.Image, error) {
 		config.Config.Entrypoint, config.Config.Cmd = []string{c.Entrypoint}, nil
 		config.Config.StopSignal, config.Config.Healthcheck = "", nil
 	}
-	if !slices.ContainsFunc(config.Config.Env, func(v string) bool { return strings.HasPrefix(v, "PATH=") }) {
-		config.Config.Env = append(config.Config.Env, searchPath)
-	}
-	config.Config.Env = append(config.Config.Env, c.Env...)
+	config.Config.Env = environment(config.Config.Env, c.Env)
 	if config.Config.Labels == nil {
 		config.Config.Labels = map[string]string{}
 	}
@@ -93,4 +90,22 @@ func (c cli) assemble(from base, files tree) (v1.Image, error) {
 		config.Config.Labels["org.opencontainers.image."+key] = value
 	}
 	return mutate.ConfigFile(image, config)
+}
+
+// environment adds variables, or replaces those of the same names.
+func environment(base, set []string) []string {
+	all := slices.Clone(base)
+	if !slices.ContainsFunc(base, named("PATH")) {
+		all = append(all, searchPath)
+	}
+	for _, v := range set {
+		name, _, _ := strings.Cut(v, "=")
+		all = append(slices.DeleteFunc(all, named(name)), v)
+	}
+	return all
+}
+
+// named finds a variable by its name.
+func named(name string) func(string) bool {
+	return func(v string) bool { return strings.HasPrefix(v, name+"=") }
 }

@@ -475,6 +475,7 @@ func TestErrors(t *testing.T) {
 		{"a relative destination", []string{"--add=image_test.go=x"}, []string{"begins with /"}},
 		{"a source that is not there", []string{"--add=missing=/x"}, []string{"--add missing=/x", "no such file"}},
 		{"a device", []string{"--add=/dev/null=/x"}, []string{"/dev/null is neither"}},
+		{"a variable without a value", []string{"--env=A"}, []string{`--env "A"`, "NAME=VALUE"}},
 		{"a bad name", []string{"--name=Upper:v1"}, []string{"name of the image", "Upper"}},
 		{"no archive", []string{"--base=" + odd}, []string{odd, "root file system"}},
 		{"an empty file", []string{"--base=" + nothing}, []string{nothing, "empty"}},
@@ -537,5 +538,20 @@ func TestANameWithoutATag(t *testing.T) {
 	manifest, err := tarball.LoadManifest(func() (io.ReadCloser, error) { return os.Open(archive) })
 	if err != nil || len(manifest) != 1 || !slices.Equal(manifest[0].RepoTags, []string{"runner:latest"}) {
 		t.Errorf("the archive names %+v, want runner:latest: %v", manifest, err)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	for _, test := range []struct {
+		name            string
+		base, set, want []string
+	}{
+		{"nothing", nil, nil, []string{searchPath}},
+		{"a PATH of the base", []string{"PATH=/x", "A=1"}, []string{"B=2"}, []string{"PATH=/x", "A=1", "B=2"}},
+		{"others in their place", []string{"A=1", "AB=2", "PATH=/x"}, []string{"A=3", "PATH=/y"}, []string{"AB=2", "A=3", "PATH=/y"}},
+	} {
+		if diff := cmp.Diff(test.want, environment(test.base, test.set)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
 	}
 }

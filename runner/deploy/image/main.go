@@ -82,6 +82,11 @@ func (c cli) run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return fmt.Errorf("name of the image: %w", err)
 	}
+	for _, v := range c.Env {
+		if i := strings.Index(v, "="); i < 1 {
+			return fmt.Errorf("--env %q: allowed is NAME=VALUE", v)
+		}
+	}
 	files := tree{}
 	for _, add := range c.Add {
 		if err := files.add(add); err != nil {
