@@ -27,6 +27,6 @@
 // rules for expected values, engine plays a scenario, history is its record,
 // target says what a cluster must be able to do, and target/embedded is one.
 // Clusters are made of programs (built from Go modules, kept in cache), docker (a
-// daemon that is found or started), nodeimage and target/kind. None of them imports anything of the runner but the package api, the words on
-// the wire.
+// daemon that is found or started), nodeimage and target/kind. None of them
+// imports anything of the runner but the package api, the words on the wire.
 package e2e
