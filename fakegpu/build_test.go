@@ -30,12 +30,22 @@ type variant struct {
 
 var files built
 
+// envBuilt names the library to the workers of go test -fuzz, each of which runs
+// TestMain anew.
+const envBuilt = "FAKEGPU_TEST_LIBRARY"
+
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
+		if files.library = os.Getenv(envBuilt); files.library != "" {
+			return m.Run()
+		}
 		dir, err := os.MkdirTemp("", "fakegpu-test-*")
 		if err == nil {
 			defer os.RemoveAll(dir)
 			files, err = build(dir)
+		}
+		if err == nil {
+			err = os.Setenv(envBuilt, files.library)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "build the fake library:", err)
@@ -66,7 +76,7 @@ func build(dir string) (built, error) {
 	}
 	flags = append(flags, "-Wno-deprecated-declarations", "-isystem", b.header)
 	library := append([]string{"-shared", "-Wl,-soname,libnvidia-ml.so.1", "-Wl,--as-needed"}, sources...)
-	client := []string{"-D_GNU_SOURCE", filepath.Join("testdata", "client.c"), "-ldl"}
+	client := []string{"-D_GNU_SOURCE", filepath.Join("testdata", "client.c"), "-ldl", "-rdynamic"}
 
 	var wg sync.WaitGroup
 	var mu sync.Mutex
