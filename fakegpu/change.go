@@ -89,6 +89,11 @@ func ParseNumber(text string) (n uint64, ok bool) {
 // others. It changes values as well, as Set does.
 func SetProcesses(dir, gpu string, processes []Process, values ...string) error {
 	return update(dir, "change fake GPUs", func(m *Machine) error {
+		for i, p := range processes {
+			if slices.ContainsFunc(processes[:i], func(q Process) bool { return p.PID == q.PID && p.Type == q.Type }) {
+				return fmt.Errorf("%s process %d is there twice", p.Type, p.PID)
+			}
+		}
 		return m.each(gpu, func(g *GPU) error {
 			g.Processes = slices.Clone(processes)
 			return g.setAll(values)

@@ -116,7 +116,13 @@ func TestProcesses(t *testing.T) {
 	bad := compute
 	bad.Type = "game"
 	refused(t, fakegpu.SetProcesses(dir, "1", []fakegpu.Process{bad}), `type of process is "game"`)
-	refused(t, fakegpu.SetProcesses(dir, "1", make([]fakegpu.Process, 33)), "33 processes, allowed are 0 to 32")
+	refused(t, fakegpu.SetProcesses(dir, "1", []fakegpu.Process{compute, other, compute}), "compute process 1234 is there twice")
+	many := make([]fakegpu.Process, 33)
+	for i := range many {
+		many[i] = compute
+		many[i].PID = uint64(i)
+	}
+	refused(t, fakegpu.SetProcesses(dir, "1", many), "33 processes, allowed are 0 to 32")
 }
 
 func TestSeveralModels(t *testing.T) {
