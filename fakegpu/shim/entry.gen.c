@@ -360,7 +360,7 @@ nvmlReturn_t DECLDIR nvmlDeviceSetMigMode(nvmlDevice_t device, unsigned int mode
 nvmlReturn_t DECLDIR nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *currentMode, unsigned int *pendingMode) { GPU(nvmlDeviceGetMigMode, device, currentMode, pendingMode) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceProfileInfo(nvmlDevice_t device, unsigned int profile, nvmlGpuInstanceProfileInfo_t *info) { GPU(nvmlDeviceGetGpuInstanceProfileInfo, device, profile, info) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceProfileInfoV(nvmlDevice_t device, unsigned int profile, nvmlGpuInstanceProfileInfo_v2_t *info) { GPU(nvmlDeviceGetGpuInstanceProfileInfoV, device, profile, info) }
-nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceProfileInfoByIdV(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstanceProfileInfo_v2_t *info) { STUB_DEVICE(nvmlDeviceGetGpuInstanceProfileInfoByIdV, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceProfileInfoByIdV(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstanceProfileInfo_v2_t *info) { GPU(nvmlDeviceGetGpuInstanceProfileInfoByIdV, device, profileId, info) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstancePossiblePlacements_v2(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstancePlacement_t *placements, unsigned int *count) { STUB_DEVICE(nvmlDeviceGetGpuInstancePossiblePlacements_v2, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceRemainingCapacity(nvmlDevice_t device, unsigned int profileId, unsigned int *count) { STUB_DEVICE(nvmlDeviceGetGpuInstanceRemainingCapacity, device) }
 nvmlReturn_t DECLDIR nvmlDeviceCreateGpuInstance(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstance_t *gpuInstance) { STUB_DEVICE(nvmlDeviceCreateGpuInstance, device) }

@@ -154,6 +154,7 @@ nvmlReturn_t model_nvmlGetExcludedDeviceInfoByIndex(unsigned int index, nvmlExcl
 nvmlReturn_t model_nvmlDeviceGetMigMode(const struct gpu *, unsigned int *currentMode, unsigned int *pendingMode);
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfo(const struct gpu *, unsigned int profile, nvmlGpuInstanceProfileInfo_t *info);
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfoV(const struct gpu *, unsigned int profile, nvmlGpuInstanceProfileInfo_v2_t *info);
+nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfoByIdV(const struct gpu *, unsigned int profileId, nvmlGpuInstanceProfileInfo_v2_t *info);
 nvmlReturn_t model_nvmlDeviceGetGpuInstances(const struct gpu *, unsigned int profileId, nvmlGpuInstance_t *gpuInstances, unsigned int *count);
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceById(const struct gpu *, unsigned int id, nvmlGpuInstance_t *gpuInstance);
 nvmlReturn_t model_nvmlGpuInstanceGetInfo(nvmlGpuInstance_t gpuInstance, nvmlGpuInstanceInfo_t *info);

@@ -140,13 +140,13 @@ nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfo(const struct gpu *g, unsi
     return NVML_SUCCESS;
 }
 
-nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfoV(const struct gpu *g, unsigned int profile, nvmlGpuInstanceProfileInfo_v2_t *info) {
-    const struct profile *p;
+/* versioned fills one of the later structs. The header: these are only for GPUs in MIG mode. */
+static nvmlReturn_t versioned(const struct gpu *g, nvmlReturn_t found, const struct profile *p, nvmlGpuInstanceProfileInfo_v2_t *info) {
     NEED(info);
     unsigned int version = info->version;
     if (version != nvmlGpuInstanceProfileInfo_v2 && version != nvmlGpuInstanceProfileInfo_v3) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
-    nvmlReturn_t r = profile_numbered(g, profile, &p);
-    if (r) return r;
+    if (found) return found;
+    SUPPORT(g->mig_mode);
     if (version == nvmlGpuInstanceProfileInfo_v3) {
         nvmlGpuInstanceProfileInfo_v3_t *v3 = (void *)info;
         memset(v3, 0, sizeof *v3);
@@ -160,6 +160,19 @@ nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfoV(const struct gpu *g, uns
     PROFILE_INFO(g, p, info);
     snprintf(info->name, sizeof info->name, "MIG %ug.%ugb", p->slices, gigabytes(g, p));
     return NVML_SUCCESS;
+}
+
+nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfoV(const struct gpu *g, unsigned int profile, nvmlGpuInstanceProfileInfo_v2_t *info) {
+    const struct profile *p = NULL;
+    nvmlReturn_t found = profile_numbered(g, profile, &p);
+    return versioned(g, found, p, info);
+}
+
+nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfoByIdV(const struct gpu *g, unsigned int id, nvmlGpuInstanceProfileInfo_v2_t *info) {
+    const struct profile *p = profiles;
+    while (p < profiles + PROFILES && p->id != id) p++;
+    nvmlReturn_t found = p == profiles + PROFILES ? NVML_ERROR_INVALID_ARGUMENT : profile_numbered(g, p->number, &p);
+    return versioned(g, found, p, info);
 }
 
 /* The handle of an instance is that of a MIG device in it: of the first one for

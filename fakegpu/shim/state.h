@@ -16,7 +16,7 @@ enum { MAX_GPUS = 64, MAX_PROCESSES = 32, MAX_MIGS = 7, MAX_FAULTS = 32, MAX_LIN
 #define LARGE 0xffffffffffffffffULL
 #define NUMBERS(N)                                                                                                              \
     N(brand, SMALL) N(architecture, SMALL) N(cc_major, SMALL) N(cc_minor, SMALL) N(bus, 0xff) N(minor, SMALL)                   \
-    N(pci_device, SMALL) N(pci_subsystem, SMALL) N(numa, 63) N(pcie_switch, SMALL) N(module, SMALL)                                  \
+    N(pci_device, SMALL) N(pci_subsystem, SMALL) N(numa, 63) N(pcie_switch, SMALL) N(module, SMALL)                             \
     N(cores, SMALL) N(bus_width, SMALL) N(sms, SMALL)                                                                           \
     N(memory, LARGE) N(memory_used, LARGE) N(memory_reserved, LARGE) N(bar1, LARGE) N(bar1_used, LARGE)                         \
     N(utilization_gpu, PERCENT) N(utilization_memory, PERCENT) N(utilization_encoder, PERCENT)                                  \
@@ -35,8 +35,8 @@ enum { MAX_GPUS = 64, MAX_PROCESSES = 32, MAX_MIGS = 7, MAX_FAULTS = 32, MAX_LIN
     N(ecc_sram_corrected_volatile, LARGE) N(ecc_sram_uncorrected_volatile, LARGE)                                               \
     N(ecc_sram_corrected_aggregate, LARGE) N(ecc_sram_uncorrected_aggregate, LARGE)                                             \
     N(remap_corrected, SMALL) N(remap_uncorrected, SMALL) N(remap_pending, FLAG) N(remap_failed, FLAG)                          \
-    N(retired_single, 64) N(retired_double, 64) N(retired_pending, FLAG) N(lost, FLAG) N(recovery_action, 7)                                          \
-    N(nvlinks, MAX_LINKS) N(nvlink_version, SMALL) N(mig_mode, FLAG) N(mig_max, MAX_MIGS)                              \
+    N(retired_single, 64) N(retired_double, 64) N(retired_pending, FLAG) N(lost, FLAG) N(recovery_action, 7)                    \
+    N(nvlinks, MAX_LINKS) N(nvlink_version, SMALL) N(mig_mode, FLAG) N(mig_max, MAX_MIGS)                                       \
     N(mig_sms_1g, SMALL) N(mig_sms_1g_double, SMALL) N(mig_sms_2g, SMALL) N(mig_sms_3g, SMALL) N(mig_sms_4g, SMALL)             \
     N(mig_sms_7g, SMALL)
 

@@ -370,6 +370,18 @@ static void mig(void) {
             found += info.sliceCount == 3;
     }
     want(found, 2, "profiles of the instances");
+    nvmlGpuInstanceProfileInfo_v3_t v3 = {.version = nvmlGpuInstanceProfileInfo_v3};
+    OK(nvmlDeviceGetGpuInstanceProfileInfoByIdV, gpu, gi_info.profileId, (nvmlGpuInstanceProfileInfo_v2_t *)&v3);
+    want(v3.sliceCount * 1000 + v3.multiprocessorCount, 3060, "slices and multiprocessors of a profile");
+    want(strcmp(v3.name, "MIG 3g.40gb"), 0, v3.name);
+    nvmlGpuInstanceProfileInfo_v2_t v2 = {.version = nvmlGpuInstanceProfileInfo_v2};
+    WANT(INVALID_ARGUMENT, nvmlDeviceGetGpuInstanceProfileInfoByIdV, gpu, 99, &v2);
+    OK(nvmlDeviceGetGpuInstanceProfileInfoV, gpu, NVML_GPU_INSTANCE_PROFILE_1_SLICE, &v2);
+    v2.version = 1;
+    WANT(ARGUMENT_VERSION_MISMATCH, nvmlDeviceGetGpuInstanceProfileInfoV, gpu, NVML_GPU_INSTANCE_PROFILE_1_SLICE, &v2);
+    v2.version = nvmlGpuInstanceProfileInfo_v2;
+    OK(nvmlDeviceGetHandleByIndex_v2, 0, &back); /* which is not in MIG mode */
+    WANT(NOT_SUPPORTED, nvmlDeviceGetGpuInstanceProfileInfoV, back, NVML_GPU_INSTANCE_PROFILE_1_SLICE, &v2);
 
     /* What the header says of MIG in the notes on single functions. */
     OK(nvmlDeviceGetIndex, device, &n);
