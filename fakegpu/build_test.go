@@ -1,7 +1,9 @@
 package fakegpu_test
 
 import (
+	"embed"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,12 +32,22 @@ type variant struct {
 
 var files built
 
+// envBuilt names the library to the workers of go test -fuzz, each of which runs
+// TestMain anew.
+const envBuilt = "FAKEGPU_TEST_LIBRARY"
+
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
+		if files.library = os.Getenv(envBuilt); files.library != "" {
+			return m.Run()
+		}
 		dir, err := os.MkdirTemp("", "fakegpu-test-*")
 		if err == nil {
 			defer os.RemoveAll(dir)
 			files, err = build(dir)
+		}
+		if err == nil {
+			err = os.Setenv(envBuilt, files.library)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "build the fake library:", err)
@@ -66,7 +78,7 @@ func build(dir string) (built, error) {
 	}
 	flags = append(flags, "-Wno-deprecated-declarations", "-isystem", b.header)
 	library := append([]string{"-shared", "-Wl,-soname,libnvidia-ml.so.1", "-Wl,--as-needed"}, sources...)
-	client := []string{"-D_GNU_SOURCE", filepath.Join("testdata", "client.c"), "-ldl"}
+	client := []string{"-D_GNU_SOURCE", filepath.Join("testdata", "client.c"), "-ldl", "-rdynamic"}
 
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -101,10 +113,15 @@ func build(dir string) (built, error) {
 	return b, failed["plain"]
 }
 
-// recipe returns the compiler flags of fakegpu.mk and the C files. It opens
-// every file that gcc will read: go test then knows what its result depends on.
+// code makes the C code a part of the test program: go test then takes no old
+// result for new code.
+//
+//go:embed fakegpu.mk shim/*.c shim/*.h testdata/client.c
+var code embed.FS
+
+// recipe returns the compiler flags of fakegpu.mk and the C files.
 func recipe() (flags, sources []string, err error) {
-	makefile, err := os.ReadFile("fakegpu.mk")
+	makefile, err := code.ReadFile("fakegpu.mk")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -112,21 +129,8 @@ func recipe() (flags, sources []string, err error) {
 	if line == nil {
 		return nil, nil, fmt.Errorf("fakegpu.mk has no FAKEGPU_CFLAGS")
 	}
-	read, err := filepath.Glob(filepath.Join("shim", "*.[ch]"))
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, name := range read {
-		if filepath.Ext(name) == ".c" {
-			sources = append(sources, name)
-		}
-	}
-	for _, name := range append(read, filepath.Join("testdata", "client.c")) {
-		if _, err := os.ReadFile(name); err != nil {
-			return nil, nil, err
-		}
-	}
-	return strings.Fields(string(line[1])), sources, nil
+	sources, err = fs.Glob(code, "shim/*.c")
+	return strings.Fields(string(line[1])), sources, err
 }
 
 // output runs a program and returns what it prints.

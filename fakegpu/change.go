@@ -1,13 +1,12 @@
 package fakegpu
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,97 +23,6 @@ const (
 	lockFile  = ".lock"
 )
 
-// Spec says what machine to make.
-type Spec struct {
-	// Profile is the model of the GPUs, one of Profiles.
-	Profile string
-	// Count is how many there are, 0 to MaxGPUs.
-	Count int
-	// Seed makes the UUIDs: the same seed gives the same ones.
-	Seed string
-	// InitError is the code that nvmlInit returns, an nvmlReturn_t; 0 is success.
-	InitError int
-}
-
-// Versions that fit together: driver branch 580 is the one of CUDA 13.0
-// (CUDA's release notes).
-const (
-	driverVersion = "580.95.05"
-	cudaVersion   = 13000
-)
-
-// Create makes the state directory, or replaces the machine that it holds, and
-// returns the GPUs. The journal of events stays.
-func Create(dir string, spec Spec) ([]GPU, error) {
-	m := Machine{
-		Driver: driverVersion, NVML: fmt.Sprintf("%d.%s", cudaVersion/1000, driverVersion), CUDA: cudaVersion,
-		Init: uint64(max(spec.InitError, 0)),
-	}
-	err := m.add(spec)
-	if err == nil && spec.InitError < 0 {
-		err = fmt.Errorf("init is %d, allowed are 0 to %d", spec.InitError, maxReturn)
-	}
-	if err == nil {
-		err = m.check()
-	}
-	if err == nil {
-		err = os.MkdirAll(dir, 0o755)
-	}
-	if err == nil {
-		err = locked(dir, func() error { return replace(dir, m) })
-	}
-	if err != nil {
-		return nil, fmt.Errorf("create fake GPUs: %w", err)
-	}
-	return m.GPUs, nil
-}
-
-// Add plugs more GPUs in, as hot as you like. The init error of the spec is
-// not looked at.
-func Add(dir string, spec Spec) error {
-	return update(dir, "add fake GPUs", func(m *Machine) error { return m.add(spec) })
-}
-
-// add makes the GPUs of a spec. Two neighbours share a PCIe switch; on a
-// machine with more than four the second half is at the other NUMA node.
-func (m *Machine) add(spec Spec) error {
-	if spec.Count < 0 || len(m.GPUs)+spec.Count > MaxGPUs {
-		return fmt.Errorf("count is %d, allowed are 0 to %d", spec.Count, MaxGPUs-len(m.GPUs))
-	}
-	p, err := LoadProfile(spec.Profile)
-	if err != nil {
-		return err
-	}
-	all := len(m.GPUs) + spec.Count
-	for n := 0; len(m.GPUs) < all; n++ {
-		id := uuid("GPU", fmt.Sprintf("%s/%d", spec.Seed, n))
-		if slices.ContainsFunc(m.GPUs, func(g GPU) bool { return g.UUID == id }) {
-			continue
-		}
-		g := p.clone()
-		g.UUID = id
-		minor := uint64(0)
-		for slices.ContainsFunc(m.GPUs, func(g GPU) bool { return g.Numbers["minor"] == minor }) {
-			minor++
-		}
-		g.Serial = fmt.Sprintf("13200%08d", minor)
-		g.Numbers["minor"], g.Numbers["bus"], g.Numbers["module"] = minor, minor+1, minor+1
-		g.Numbers["pcie_switch"] = minor/2 + 1
-		g.Numbers["numa"] = 0
-		if all > 4 && minor >= uint64(all+1)/2 {
-			g.Numbers["numa"] = 1
-		}
-		m.GPUs = append(m.GPUs, g)
-	}
-	return nil
-}
-
-// uuid is stable for a name.
-func uuid(prefix, name string) string {
-	s := sha256.Sum256([]byte(name))
-	return fmt.Sprintf("%s-%x-%x-%x-%x-%x", prefix, s[0:4], s[4:6], s[6:8], s[8:10], s[10:16])
-}
-
 // Remove takes a GPU out of the machine. In all functions a GPU is named by
 // its index, its UUID, a beginning of the UUID that is unique, or as "all".
 func Remove(dir, gpu string) error {
@@ -129,19 +37,21 @@ func Remove(dir, gpu string) error {
 // serial, vbios or part_number. Bytes may be given as 10Gi.
 func Set(dir, gpu string, values ...string) error {
 	return update(dir, "change fake GPUs", func(m *Machine) error {
-		return m.each(gpu, func(g *GPU) error {
-			for _, v := range values {
-				key, value, ok := strings.Cut(v, "=")
-				if !ok {
-					return fmt.Errorf("value is %q, want KEY=VALUE", v)
-				}
-				if err := g.set(key, value); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		return m.each(gpu, func(g *GPU) error { return g.setAll(values) })
 	})
+}
+
+func (g *GPU) setAll(values []string) error {
+	for _, v := range values {
+		key, value, ok := strings.Cut(v, "=")
+		if !ok {
+			return fmt.Errorf("value is %q, want KEY=VALUE", v)
+		}
+		if err := g.set(key, value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // set takes a value as people write it.
@@ -152,17 +62,43 @@ func (g *GPU) set(key, value string) error {
 			return nil
 		}
 	}
-	n, err := strconv.ParseUint(value, 0, 64)
-	if err != nil {
-		q, err := resource.ParseQuantity(value)
-		whole, exact := q.AsInt64()
-		if err != nil || !exact || whole < 0 {
-			return fmt.Errorf("%s is %q, want a whole number, as 85, 0x10DE or 10Gi", key, value)
-		}
-		n = uint64(whole)
+	n, ok := ParseNumber(value)
+	if !ok {
+		return fmt.Errorf("%s is %.120q, want a whole number, as 85, 0x10DE or 10Gi", key, value)
 	}
 	g.Numbers[key] = n // check knows the keys
 	return nil
+}
+
+// ParseNumber reads a whole number as people write it: decimal (also 010),
+// hexadecimal (0x10DE), or with a unit (10Gi).
+func ParseNumber(text string) (n uint64, ok bool) {
+	if digits, hex := strings.CutPrefix(strings.ToLower(text), "0x"); hex {
+		n, err := strconv.ParseUint(digits, 16, 64)
+		return n, err == nil
+	}
+	if n, err := strconv.ParseUint(text, 10, 64); err == nil {
+		return n, true
+	}
+	q, err := resource.ParseQuantity(text)
+	whole, exact := q.AsInt64()
+	return uint64(whole), err == nil && exact && whole >= 0
+}
+
+// SetProcesses says which processes use a GPU from now on: those, and no
+// others. It changes values as well, as Set does.
+func SetProcesses(dir, gpu string, processes []Process, values ...string) error {
+	return update(dir, "change fake GPUs", func(m *Machine) error {
+		for i, p := range processes {
+			if slices.ContainsFunc(processes[:i], func(q Process) bool { return p.PID == q.PID && p.Type == q.Type }) {
+				return fmt.Errorf("%s process %d is there twice", p.Type, p.PID)
+			}
+		}
+		return m.each(gpu, func(g *GPU) error {
+			g.Processes = slices.Clone(processes)
+			return g.setAll(values)
+		})
+	})
 }
 
 // The bits of nvmlEventType.
@@ -198,24 +134,30 @@ func CountECC(dir, gpu string, uncorrected bool, errors uint64) error {
 		kind, e = "uncorrected", event{kind: eventDoubleBitECC}
 	}
 	return change(dir, "count ECC errors", gpu, e, func(g *GPU) error {
+		if errors == 0 {
+			return fmt.Errorf("count of errors is 0, allowed are 1 and more")
+		}
 		if g.Numbers["ecc"] == 0 {
 			return fmt.Errorf("%s has no ECC memory", g.Name)
 		}
-		g.Numbers["ecc_dram_"+kind+"_volatile"] += errors
-		g.Numbers["ecc_dram_"+kind+"_aggregate"] += errors
+		for _, period := range []string{"_volatile", "_aggregate"} {
+			key := "ecc_dram_" + kind + period
+			if errors > math.MaxUint64-g.Numbers[key] {
+				return fmt.Errorf("%s is %d, allowed are up to %d more", key, g.Numbers[key], math.MaxUint64-g.Numbers[key])
+			}
+			g.Numbers[key] += errors
+		}
 		return nil
 	})
 }
-
-var functionName = regexp.MustCompile(`^(nvml\w+|\*)$`)
 
 // Inject adds a fault, for one GPU or, with an empty name, for the machine: for
 // all functions whether they are about a GPU or not. A fault of the same
 // function is replaced.
 func Inject(dir, gpu string, f Fault) error {
 	return update(dir, "inject a fault", func(m *Machine) error {
-		if !functionName.MatchString(f.Function) {
-			return fmt.Errorf("function is %q, want the name of one as nvmlDeviceGetName, or *", f.Function)
+		if err := checkFunction(f.Function); err != nil {
+			return err
 		}
 		with := func(faults []Fault) []Fault {
 			same := func(other Fault) bool { return other.Function == f.Function }
@@ -260,52 +202,12 @@ func Heal(dir, gpu string) error {
 	})
 }
 
-var migProfile = regexp.MustCompile(`^([12347])g\.(\d+)gb$`)
-
-// SplitMIG turns MIG mode on and divides a GPU into MIG devices of profiles as
-// 1g.10gb; without any it turns MIG mode off.
-func SplitMIG(dir, gpu string, profiles ...string) error {
-	return update(dir, "divide fake GPUs", func(m *Machine) error {
-		return m.each(gpu, func(g *GPU) error { return g.split(profiles) })
-	})
-}
-
-func (g *GPU) split(profiles []string) error {
-	most := g.Numbers["mig_max"]
-	if most == 0 {
-		return fmt.Errorf("%s cannot be divided", g.Name)
-	}
-	g.MIGs, g.Numbers["mig_mode"] = nil, 0
-	var slicesUsed, memory uint64
-	for i, p := range profiles {
-		match := migProfile.FindStringSubmatch(p)
-		if match == nil {
-			return fmt.Errorf("MIG profile is %q, want one as 1g.10gb", p)
-		}
-		n, _ := strconv.ParseUint(match[1], 10, 64) // a digit
-		gb, err := strconv.ParseUint(match[2], 10, 16)
-		if err != nil {
-			return fmt.Errorf("MIG profile is %q, want one as 1g.10gb", p)
-		}
-		slicesUsed += n
-		memory += gb << 30
-		g.Numbers["mig_mode"] = 1
-		g.MIGs = append(g.MIGs, MIG{
-			UUID: uuid("MIG", fmt.Sprintf("%s/%d", g.UUID, i)), GI: uint64(i + 1),
-			Slices: n, ComputeSlices: n,
-			// A GPU has seven compute slices, says NVIDIA's MIG user guide.
-			SMs: g.Numbers["sms"] * n / 7, Memory: gb << 30,
-		})
-	}
-	if slicesUsed > most || memory > g.Numbers["memory"]+1<<30 { // profiles are named by rounded sizes
-		return fmt.Errorf("%s has no room for %s", g.Name, strings.Join(profiles, " "))
-	}
-	return nil
-}
-
 // find returns the UUIDs of the GPUs that a name stands for.
 func (m *Machine) find(name string) (map[string]bool, error) {
 	chosen := make(map[string]bool)
+	if slices.ContainsFunc(m.GPUs, func(g GPU) bool { return g.UUID == name }) {
+		return map[string]bool{name: true}, nil // though another UUID may begin with it
+	}
 	index, err := strconv.Atoi(name)
 	for i, g := range m.GPUs {
 		if name == "all" || err == nil && i == index || err != nil && name != "" && strings.HasPrefix(g.UUID, name) {

@@ -70,6 +70,12 @@ func damages(t *testing.T) []damage {
 	add("a bus of three digits", replaced("bus 1\n", "bus 256\n"))
 	add("a zero byte", replaced("name T", "name \x00"))
 	add("no space", replaced("bus 1", "bus"))
+	add("a text without a value", replaced("vbios ", "vbios\nvbios "))
+	add("an empty text", replaced("vbios ", "vbios \nvbios "))
+	add("a wrong text before a right one", replaced("vbios ", "vbios "+strings.Repeat("x", 96)+"\nvbios "))
+	add("a wrong number before a right one", replaced("bus 1\n", "bus 256\nbus 1\n"))
+	add("a wrong code before a right one", replaced("init 0\n", "init 1000\ninit 0\n"))
+	add("33 faults of a GPU", replaced("power ", strings.Repeat("fault * 0 0\n", 33)+"power "))
 	add("a GPU's line before the first GPU", "bus 1\n"+string(good))
 
 	random := rand.New(rand.NewPCG(1, 2))
@@ -151,6 +157,14 @@ func FuzzState(f *testing.F) {
 	}
 	f.Add([]byte("driver 1\nnvml 1\ncuda 1\nfault * 0 0\ngpu GPU-1\nname n\nmemory 5\nmig_mode 1\nmig MIG-1 1 0 1 1 1 1\n" +
 		"process 1 mps 1 1 a b\nfault nvmlInit 999 1\nend\n"))
+	const machine = "driver 1\nnvml 1\n"
+	for _, text := range []string{
+		machine + "cuda 010\nend\n", machine + "driver \nend\n", machine + "driver\nend\n",
+		machine + "gpu GPU-1\nname n\nvbios\nend\n", machine + "gpu GPU-1\nname n\nvbios \nend\n",
+		machine + "gpu GPU-1\nname n\nfans 17\nfans 1\nend\n",
+	} {
+		f.Add([]byte(text))
+	}
 	f.Setenv(fakegpu.EnvState, dir)
 	lib := nvml.New(nvml.WithLibraryPath(files.library))
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -172,10 +186,29 @@ func FuzzState(f *testing.F) {
 		if got != want {
 			t.Fatalf("Init gives %v, want %v: Load says %v", got, want, err)
 		}
+		if slices.ContainsFunc(m.Faults, func(f fakegpu.Fault) bool { return f.HangMS > 0 }) {
+			return // the next calls would take their time
+		}
 		if count, r := lib.DeviceGetCount(); got == nvml.SUCCESS && r == nvml.SUCCESS && count != len(m.GPUs) {
 			t.Errorf("%d GPUs, Load finds %d", count, len(m.GPUs))
 		}
+		if cuda, r := lib.SystemGetCudaDriverVersion_v2(); got == nvml.SUCCESS && r == nvml.SUCCESS && uint64(cuda) != m.CUDA {
+			t.Errorf("CUDA %d, Load finds %d", cuda, m.CUDA)
+		}
 	})
+}
+
+// TestFuzzWorkersBuildNothing fuzzes where there is no compiler.
+func TestFuzzWorkersBuildNothing(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", "")
+	out, err := output(self, "-test.run=^$", "-test.fuzz=^FuzzState$", "-test.fuzztime=20x", "-test.parallel=2", "-test.fuzzcachedir="+t.TempDir())
+	if err != nil || !strings.Contains(out, "execs: 2") {
+		t.Errorf("fuzzing says %v, want 20 or more runs:\n%s", err, out)
+	}
 }
 
 func read(t *testing.T, dir string) []byte {

@@ -149,15 +149,17 @@ func TestLoadRefuses(t *testing.T) {
 			t.Errorf("%s: Load gives no error", d.name)
 		}
 	}
-	empty, cut, wrong := t.TempDir(), t.TempDir(), t.TempDir()
+	empty, cut, wrong, bare := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
 	machine(t, cut, fakegpu.Spec{Profile: "T4", Count: 2})
 	good := read(t, cut)
 	put(t, cut, good[:len(good)/2])
 	put(t, wrong, []byte("driver 1\nnvml 1\ngpu GPU-1\nname x\nbus one\nend\n"))
+	put(t, bare, []byte("driver 1\nnvml 1\ngpu GPU-1\nname x\nvbios\nend\n"))
 	for _, test := range []struct{ name, dir, want string }{
 		{"empty directory", empty, "fakegpu create"},
 		{"half a file", cut, "does not end with"},
 		{"no number", wrong, `line 5: bus: "one"`},
+		{"no value", bare, `line 5: "vbios" has no value`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if m, err := fakegpu.Load(test.dir); err == nil || !strings.Contains(err.Error(), test.want) {

@@ -23,10 +23,11 @@ const (
 	MaxGPUs      = 64
 	maxProcesses = 32
 	maxMIGs      = 7
-	maxFaults    = 32
+	maxFaults    = 32 // of a GPU, and of the machine
 	maxText      = 95
 	maxReturn    = 999 // the largest nvmlReturn_t, NVML_ERROR_UNKNOWN
 	maxHangMS    = 3600000
+	maxCUDA      = math.MaxInt32
 	maxFile      = 1<<20 - 1
 )
 
@@ -141,6 +142,7 @@ var keys = slices.Concat(
 	numbers(small, "nvlink_version"),
 	numbers(1, "mig_mode"),
 	numbers(maxMIGs, "mig_max"),
+	numbers(small, "mig_sms_1g mig_sms_1g_double mig_sms_2g mig_sms_3g mig_sms_4g mig_sms_7g"),
 )
 
 // Load reads the state of a directory.
@@ -215,7 +217,10 @@ func parse(content string) (Machine, error) {
 		return m, fmt.Errorf("does not end with a line that says end")
 	}
 	for i, l := range lines[:len(lines)-2] {
-		key, value, _ := strings.Cut(l, " ")
+		key, value, ok := strings.Cut(l, " ")
+		if !ok {
+			return m, fmt.Errorf("line %d: %.120q has no value", i+1, key)
+		}
 		if err := m.take(key, value); err != nil {
 			return m, fmt.Errorf("line %d: %w", i+1, err)
 		}
@@ -241,17 +246,15 @@ func (m *Machine) take(key, value string) error {
 	if len(m.GPUs) == 0 {
 		switch key {
 		case "driver":
-			m.Driver = value
-			return nil
+			return takeText(key, value, &m.Driver)
 		case "nvml":
-			m.NVML = value
-			return nil
+			return takeText(key, value, &m.NVML)
 		case "cuda":
-			return scan(value, &m.CUDA)
+			return takeNumber(key, value, maxCUDA, &m.CUDA)
 		case "init":
-			return scan(value, &m.Init)
+			return takeNumber(key, value, maxReturn, &m.Init)
 		}
-		return fmt.Errorf("%q is no key of a machine", key)
+		return fmt.Errorf("%.120q is no key of a machine", key)
 	}
 	return m.GPUs[len(m.GPUs)-1].take(key, value)
 }
@@ -259,8 +262,7 @@ func (m *Machine) take(key, value string) error {
 func (g *GPU) take(key, value string) error {
 	for _, t := range g.texts() {
 		if t.key == key {
-			*t.value = value
-			return nil
+			return takeText(key, value, t.value)
 		}
 	}
 	switch key {
@@ -275,12 +277,46 @@ func (g *GPU) take(key, value string) error {
 		g.MIGs = append(g.MIGs, d)
 		return err
 	}
+	largest, ok := largestOf(key)
+	if !ok {
+		return unknownKey(key)
+	}
 	var n uint64
-	if err := scan(value, &n); err != nil {
+	err := takeNumber(key, value, largest, &n)
+	g.Numbers[key] = n
+	return err
+}
+
+// largestOf returns what a number of a GPU may be at most.
+func largestOf(key string) (largest uint64, ok bool) {
+	for _, k := range keys {
+		if k.name == key {
+			return k.largest, true
+		}
+	}
+	return 0, false
+}
+
+func unknownKey(key string) error {
+	return fmt.Errorf("%.120q is no key of a GPU; the keys are %s", key, strings.Join(Keys(), ", "))
+}
+
+// takeText and takeNumber check each line for itself, because a later line with
+// the same key hides it from check, and not from state.c.
+func takeText(key, value string, to *string) error {
+	var c checker
+	c.text(key, value)
+	*to = value
+	return c.err
+}
+
+func takeNumber(key, value string, largest uint64, to *uint64) error {
+	if err := scan(value, to); err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
-	g.Numbers[key] = n // check knows the keys
-	return nil
+	var c checker
+	c.number(key, *to, largest)
+	return c.err
 }
 
 // scan reads words into texts and numbers; the last one, if it is a text, takes
@@ -303,118 +339,4 @@ func scan(value string, into ...any) error {
 		}
 	}
 	return nil
-}
-
-// check returns what is wrong with a machine, in the words of the file.
-func (m Machine) check() error {
-	var c checker
-	c.text("driver", m.Driver)
-	c.text("nvml", m.NVML)
-	c.number("cuda", m.CUDA, math.MaxInt32)
-	c.number("init", m.Init, maxReturn)
-	faults := c.faults(m.Faults)
-	c.count("GPUs", len(m.GPUs), MaxGPUs)
-	seen := make(map[string]bool)
-	for i, g := range m.GPUs {
-		c.where = fmt.Sprintf("GPU %d: ", i)
-		c.text("uuid", g.UUID)
-		c.text("name", g.Name)
-		if seen[g.UUID] {
-			c.bad("UUID %s is that of another GPU", g.UUID)
-		}
-		seen[g.UUID] = true
-		for _, t := range g.texts() {
-			if *t.value != "" {
-				c.text(t.key, *t.value)
-			}
-		}
-		for name, n := range g.Numbers {
-			i := slices.IndexFunc(keys, func(k key) bool { return k.name == name })
-			if i < 0 {
-				c.bad("%q is no key of a GPU; the keys are %s", name, strings.Join(Keys(), ", "))
-				continue
-			}
-			c.number(name, n, keys[i].largest)
-		}
-		memory, used := g.Numbers["memory"], g.Numbers["memory_used"]
-		if used > memory || g.Numbers["memory_reserved"] > memory-used {
-			c.bad("memory_used and memory_reserved are more than the memory of %d bytes", memory)
-		}
-		if g.Numbers["bar1_used"] > g.Numbers["bar1"] {
-			c.bad("bar1_used is more than the bar1 of %d bytes", g.Numbers["bar1"])
-		}
-		faults += c.faults(g.Faults)
-		c.count("processes", len(g.Processes), maxProcesses)
-		for _, p := range g.Processes {
-			c.number("pid", p.PID, math.MaxInt32)
-			c.number("sm", p.SM, 100)
-			c.text("process name", p.Name)
-			if !slices.Contains([]string{"compute", "graphics", "mps"}, p.Type) {
-				c.bad("type of process is %q, allowed are compute, graphics, mps", p.Type)
-			}
-		}
-		c.count("MIG devices", len(g.MIGs), maxMIGs)
-		if len(g.MIGs) > 0 && g.Numbers["mig_mode"] == 0 {
-			c.bad("MIG devices without mig_mode 1")
-		}
-		for _, d := range g.MIGs {
-			c.word("uuid of MIG device", d.UUID)
-			for _, n := range []uint64{d.GI, d.CI} {
-				c.number("id of instance", n, 255)
-			}
-			for _, n := range []uint64{d.Slices, d.ComputeSlices} {
-				c.number("slices", n, 7)
-			}
-			c.number("sms", d.SMs, small)
-		}
-	}
-	c.where = ""
-	c.count("faults", faults, maxFaults)
-	return c.err
-}
-
-// checker keeps the first thing that is wrong.
-type checker struct {
-	where string
-	err   error
-}
-
-func (c *checker) bad(format string, values ...any) {
-	if c.err == nil {
-		c.err = fmt.Errorf(c.where+format, values...)
-	}
-}
-
-func (c *checker) text(what, value string) {
-	if value == "" || len(value) > maxText || strings.ContainsAny(value, "\n\x00") {
-		c.bad("%s is %.120q, allowed are 1 to %d bytes in one line", what, value, maxText)
-	}
-}
-
-func (c *checker) word(what, value string) {
-	c.text(what, value)
-	if strings.Contains(value, " ") {
-		c.bad("%s is %q, allowed is one word", what, value)
-	}
-}
-
-func (c *checker) number(what string, n, largest uint64) {
-	if n > largest {
-		c.bad("%s is %d, allowed are 0 to %d", what, n, largest)
-	}
-}
-
-func (c *checker) count(what string, n, most int) {
-	if n > most {
-		c.bad("%d %s, allowed are 0 to %d", n, what, most)
-	}
-}
-
-func (c *checker) faults(faults []Fault) int {
-	for _, f := range faults {
-		c.word("function", f.Function)
-		c.number("code", f.Code, maxReturn)
-		c.number("hang", f.HangMS, maxHangMS)
-	}
-	return len(faults)
 }

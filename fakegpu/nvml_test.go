@@ -207,6 +207,25 @@ func TestInitErrors(t *testing.T) {
 	}
 }
 
+// TestErrorStrings has the texts of NVML, by which programs and people know them.
+func TestErrorStrings(t *testing.T) {
+	lib, _, _ := open(t, fakegpu.Spec{Profile: "T4", Count: 1})
+	for code, want := range map[nvml.Return]string{
+		0: "Success", 1: "Uninitialized", 2: "Invalid Argument", 3: "Not Supported", 4: "Insufficient Permissions",
+		5: "Already Initialized", 6: "Not Found", 7: "Insufficient Size", 8: "Insufficient External Power", 9: "Driver Not Loaded",
+		10: "Timeout", 11: "Interrupt Request Issue", 12: "NVML Shared Library Not Found", 13: "Function Not Found",
+		14: "Corrupted infoROM", 15: "GPU is lost", 16: "GPU requires restart", 17: "The operating system has blocked the request.",
+		18: "Driver/library version mismatch", 19: "In use by another client", 20: "Insufficient Memory", 21: "No data",
+		22: "The requested vgpu operation is not available on target device, because ECC is enabled", 23: "Insufficient Resources",
+		24: "Frequency not supported", 25: "Argument version mismatch", 26: "Deprecated", 27: "Not Ready", 28: "GPU not found",
+		29: "Invalid state", 30: "Reset type not supported", 999: "Unknown Error", 500: "Unknown Error",
+	} {
+		if got := lib.ErrorString(code); got != want {
+			t.Errorf("the text of %d is %q, want %q", code, got, want)
+		}
+	}
+}
+
 func TestOpenLibrarySeesChanges(t *testing.T) {
 	lib, dir, before := open(t, fakegpu.Spec{Profile: "T4", Count: 3, Seed: "change"})
 	last, r := lib.DeviceGetHandleByIndex(2)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -39,20 +40,28 @@ func LoadProfile(name string) (GPU, error) {
 	if err != nil {
 		return g, fmt.Errorf("read profile %s: %w", name, err)
 	}
+	if err := g.describe(content); err != nil {
+		return g, fmt.Errorf("read profile %s: %w", name, err)
+	}
+	return g, nil
+}
+
+// describe takes the values of a profile.
+func (g *GPU) describe(content []byte) error {
 	var values map[string]any
 	if err := yaml.UnmarshalStrict(content, &values); err != nil {
-		return g, fmt.Errorf("read profile %s: %w", name, err)
+		return err
 	}
 	for key, value := range values {
 		text := fmt.Sprint(value)
 		if n, ok := value.(float64); ok { // JSON's only number, exact up to 2^53
-			text = fmt.Sprintf("%.0f", n)
+			text = strconv.FormatFloat(n, 'f', -1, 64) // with its fraction, which set refuses
 		}
 		if err := g.set(key, text); err != nil {
-			return g, fmt.Errorf("read profile %s: %w", name, err)
+			return err
 		}
 	}
-	return g, nil
+	return nil
 }
 
 // clone returns a copy that shares nothing.

@@ -100,6 +100,44 @@ func TestClientInCOnARichMachine(t *testing.T) {
 	})
 }
 
+// TestEveryFunction calls all that the library exports, but for those that do
+// not fit: before nvmlInit, with nothing but zeros, and for a lost GPU.
+func TestEveryFunction(t *testing.T) {
+	entries, err := os.ReadFile(filepath.Join("shim", "entry.gen.c"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, m := range regexp.MustCompile(`DECLDIR (nvml\w+)\((nvmlDevice_t )?`).FindAllSubmatch(entries, -1) {
+		name := string(m[1])
+		if strings.HasPrefix(name, "nvmlInit") || name == "nvmlErrorString" {
+			continue
+		}
+		if len(m[2]) > 0 {
+			name += "@"
+		}
+		names = append(names, name)
+	}
+	if len(names) < 400 {
+		t.Fatalf("%d functions, want over 400: the expression is wrong", len(names))
+	}
+	eachVariant(t, func(t *testing.T, v variant) {
+		dir := t.TempDir()
+		machine(t, dir, fakegpu.Spec{Profile: "H100-80GB", Count: 2})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			run(t, v, dir, "now", append([]string{"every"}, names...)...)
+		}()
+		until(t, "the client has its handles", func() bool {
+			found, _ := filepath.Glob(filepath.Join(dir, "ready.*"))
+			return len(found) > 0
+		})
+		check(t, fakegpu.Set(dir, "1", "lost=1"))
+		<-done
+	})
+}
+
 // TestClientInCWithThreads changes the machine while many threads ask.
 func TestClientInCWithThreads(t *testing.T) {
 	eachVariant(t, func(t *testing.T, v variant) {

@@ -98,17 +98,18 @@ struct nvmlDevice_st *handle_for(const char *uuid) {
 }
 
 static int stands_for(const char *uuid, const struct gpu *g, struct device *d) {
-    d->gpu = g;
-    d->mig = NULL;
-    if (!strcmp(g->uuid, uuid)) return 1;
-    for (unsigned int i = 0; i < g->mig_count; i++) {
-        d->mig = &g->migs[i];
-        if (!strcmp(d->mig->uuid, uuid)) return 1;
+    const struct mig *mig = NULL;
+    int found = !strcmp(g->uuid, uuid);
+    for (unsigned int i = 0; !found && i < g->mig_count; i++) {
+        mig = &g->migs[i];
+        found = !strcmp(mig->uuid, uuid);
     }
-    return 0;
+    if (found) *d = (struct device){g, mig};
+    return found;
 }
 
 nvmlReturn_t handle_device(struct nvmlDevice_st *handle, struct device *d) {
+    *d = (struct device){NULL, NULL};
     if ((uintptr_t)handle < (uintptr_t)handles || (uintptr_t)handle >= (uintptr_t)(handles + handle_count) ||
         ((uintptr_t)handle - (uintptr_t)handles) % sizeof *handle)
         return NVML_ERROR_INVALID_ARGUMENT;
@@ -140,17 +141,22 @@ nvmlReturn_t state_sleep(unsigned int milliseconds) {
     return initialized ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
 }
 
+/* fault_of finds the fault that is meant for a function, if there is one. */
+static const struct fault *fault_of(const struct faults *all, const char *function, int any) {
+    for (const struct fault *f = all->list; f < all->list + all->count; f++)
+        if (!strcmp(f->function, function) || (any && !strcmp(f->function, "*"))) return f;
+    return NULL;
+}
+
 /* suffer lets the call suffer the fault that is meant for it, if there is one,
  * and returns the answer that it must give. */
-static nvmlReturn_t suffer(const char *function, const struct device *d, int all) {
-    for (unsigned int i = 0; i < now->fault_count; i++) {
-        const struct fault f = now->faults[i];
-        if (f.gpu >= 0 && (!d->gpu || d->gpu->index != (unsigned int)f.gpu)) continue;
-        if (strcmp(f.function, function) && (!all || strcmp(f.function, "*"))) continue;
-        if (f.hang) sleep_open(f.hang);
-        return (nvmlReturn_t)f.code;
-    }
-    return NVML_SUCCESS;
+static nvmlReturn_t suffer(const char *function, const struct device *d, int any) {
+    const struct fault *f = fault_of(&now->faults, function, any);
+    if (!f && d->gpu) f = fault_of(&d->gpu->faults, function, any);
+    if (!f) return NVML_SUCCESS;
+    nvmlReturn_t answer = (nvmlReturn_t)f->code;
+    if (f->hang) sleep_open(f->hang); /* the state may be another one afterwards */
+    return answer;
 }
 
 static void begin(struct call *c, const char *function) {
@@ -168,7 +174,7 @@ nvmlReturn_t call_begin(struct call *c, const char *function, const nvmlDevice_t
         found = handle_device(handle->handle, &c->device);
         if (found != NVML_ERROR_INVALID_ARGUMENT) c->uuid = handle->handle->uuid;
     }
-    if (now->fault_count) {
+    if (now->faults.count || (c->device.gpu && c->device.gpu->faults.count)) {
         answer = suffer(function, &c->device, 1);
         if (!initialized) return NVML_ERROR_UNINITIALIZED;
         if (handle) found = handle_device(handle->handle, &c->device); /* the state may be a newer one */
@@ -184,7 +190,6 @@ static void path_from(const char *variable, char *path) {
     memcpy(path, value, length);
     path[length] = 0;
 }
-
 
 nvmlReturn_t call_init(struct call *c, const char *function) {
     static const struct device none;
@@ -208,7 +213,7 @@ nvmlReturn_t call_init(struct call *c, const char *function) {
 nvmlReturn_t call_shutdown(struct call *c, const char *function) {
     begin(c, function);
     if (!initialized) return NVML_ERROR_UNINITIALIZED;
-    initialized--;
+    if (--initialized == 0) events_end();
     return NVML_SUCCESS;
 }
 

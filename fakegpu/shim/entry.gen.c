@@ -31,7 +31,7 @@ nvmlReturn_t DECLDIR nvmlDeviceGetHandleByUUIDV(const nvmlUUID_t *uuid, nvmlDevi
 nvmlReturn_t DECLDIR nvmlDeviceGetHandleByPciBusId_v2(const char *pciBusId, nvmlDevice_t *device) { MACHINE(nvmlDeviceGetHandleByPciBusId_v2, pciBusId, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned int length) { DEVICE(nvmlDeviceGetName, device, name, length) }
 nvmlReturn_t DECLDIR nvmlDeviceGetBrand(nvmlDevice_t device, nvmlBrandType_t *type) { GPU(nvmlDeviceGetBrand, device, type) }
-nvmlReturn_t DECLDIR nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index) { GPU(nvmlDeviceGetIndex, device, index) }
+nvmlReturn_t DECLDIR nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index) { DEVICE(nvmlDeviceGetIndex, device, index) }
 nvmlReturn_t DECLDIR nvmlDeviceGetSerial(nvmlDevice_t device, char *serial, unsigned int length) { GPU(nvmlDeviceGetSerial, device, serial, length) }
 nvmlReturn_t DECLDIR nvmlDeviceGetModuleId(nvmlDevice_t device, unsigned int *moduleId) { GPU(nvmlDeviceGetModuleId, device, moduleId) }
 nvmlReturn_t DECLDIR nvmlDeviceGetC2cModeInfoV(nvmlDevice_t device, nvmlC2cModeInfo_v1_t *c2cModeInfo) { STUB_DEVICE(nvmlDeviceGetC2cModeInfoV, device) }
@@ -123,7 +123,7 @@ nvmlReturn_t DECLDIR nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *
 nvmlReturn_t DECLDIR nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *memory) { DEVICE(nvmlDeviceGetMemoryInfo_v2, device, memory) }
 nvmlReturn_t DECLDIR nvmlDeviceSetMemoryLimits_v1(nvmlDevice_t device, nvmlSetMemoryLimits_v1_t *limits) { STUB_DEVICE(nvmlDeviceSetMemoryLimits_v1, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetMemoryLimits_v1(nvmlDevice_t device, nvmlGetMemoryLimits_v1_t *limits) { STUB_DEVICE(nvmlDeviceGetMemoryLimits_v1, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetComputeMode(nvmlDevice_t device, nvmlComputeMode_t *mode) { GPU(nvmlDeviceGetComputeMode, device, mode) }
+nvmlReturn_t DECLDIR nvmlDeviceGetComputeMode(nvmlDevice_t device, nvmlComputeMode_t *mode) { DEVICE(nvmlDeviceGetComputeMode, device, mode) }
 nvmlReturn_t DECLDIR nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major, int *minor) { GPU(nvmlDeviceGetCudaComputeCapability, device, major, minor) }
 nvmlReturn_t DECLDIR nvmlDeviceGetDramEncryptionMode(nvmlDevice_t device, nvmlDramEncryptionInfo_t *current, nvmlDramEncryptionInfo_t *pending) { STUB_DEVICE(nvmlDeviceGetDramEncryptionMode, device) }
 nvmlReturn_t DECLDIR nvmlDeviceSetDramEncryptionMode(nvmlDevice_t device, const nvmlDramEncryptionInfo_t *dramEncryption) { STUB_DEVICE(nvmlDeviceSetDramEncryptionMode, device) }
@@ -133,7 +133,7 @@ nvmlReturn_t DECLDIR nvmlDeviceGetBoardId(nvmlDevice_t device, unsigned int *boa
 nvmlReturn_t DECLDIR nvmlDeviceGetMultiGpuBoard(nvmlDevice_t device, unsigned int *multiGpuBool) { GPU(nvmlDeviceGetMultiGpuBoard, device, multiGpuBool) }
 nvmlReturn_t DECLDIR nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t errorType, nvmlEccCounterType_t counterType, unsigned long long *eccCounts) { GPU(nvmlDeviceGetTotalEccErrors, device, errorType, counterType, eccCounts) }
 nvmlReturn_t DECLDIR nvmlDeviceGetDetailedEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t errorType, nvmlEccCounterType_t counterType, nvmlEccErrorCounts_t *eccCounts) { GPU(nvmlDeviceGetDetailedEccErrors, device, errorType, counterType, eccCounts) }
-nvmlReturn_t DECLDIR nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, nvmlMemoryErrorType_t errorType, nvmlEccCounterType_t counterType, nvmlMemoryLocation_t locationType, unsigned long long *count) { GPU(nvmlDeviceGetMemoryErrorCounter, device, errorType, counterType, locationType, count) }
+nvmlReturn_t DECLDIR nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, nvmlMemoryErrorType_t errorType, nvmlEccCounterType_t counterType, nvmlMemoryLocation_t locationType, unsigned long long *count) { DEVICE(nvmlDeviceGetMemoryErrorCounter, device, errorType, counterType, locationType, count) }
 nvmlReturn_t DECLDIR nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *utilization) { GPU(nvmlDeviceGetUtilizationRates, device, utilization) }
 nvmlReturn_t DECLDIR nvmlDeviceGetEncoderUtilization(nvmlDevice_t device, unsigned int *utilization, unsigned int *samplingPeriodUs) { GPU(nvmlDeviceGetEncoderUtilization, device, utilization, samplingPeriodUs) }
 nvmlReturn_t DECLDIR nvmlDeviceGetEncoderCapacity(nvmlDevice_t device, nvmlEncoderType_t encoderQueryType, unsigned int *encoderCapacity) { GPU(nvmlDeviceGetEncoderCapacity, device, encoderQueryType, encoderCapacity) }
@@ -154,7 +154,7 @@ nvmlReturn_t DECLDIR nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, 
 nvmlReturn_t DECLDIR nvmlDeviceOnSameBoard(nvmlDevice_t device1, nvmlDevice_t device2, int *onSameBoard) { GPU(nvmlDeviceOnSameBoard, device1, device2, onSameBoard) }
 nvmlReturn_t DECLDIR nvmlDeviceGetAPIRestriction(nvmlDevice_t device, nvmlRestrictedAPI_t apiType, nvmlEnableState_t *isRestricted) { GPU(nvmlDeviceGetAPIRestriction, device, apiType, isRestricted) }
 nvmlReturn_t DECLDIR nvmlDeviceGetSamples(nvmlDevice_t device, nvmlSamplingType_t type, unsigned long long lastSeenTimeStamp, nvmlValueType_t *sampleValType, unsigned int *sampleCount, nvmlSample_t *samples) { GPU(nvmlDeviceGetSamples, device, type, lastSeenTimeStamp, sampleValType, sampleCount, samples) }
-nvmlReturn_t DECLDIR nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR1Memory_t *bar1Memory) { GPU(nvmlDeviceGetBAR1MemoryInfo, device, bar1Memory) }
+nvmlReturn_t DECLDIR nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR1Memory_t *bar1Memory) { DEVICE(nvmlDeviceGetBAR1MemoryInfo, device, bar1Memory) }
 nvmlReturn_t DECLDIR nvmlDeviceGetViolationStatus(nvmlDevice_t device, nvmlPerfPolicyType_t perfPolicyType, nvmlViolationTime_t *violTime) { GPU(nvmlDeviceGetViolationStatus, device, perfPolicyType, violTime) }
 nvmlReturn_t DECLDIR nvmlDeviceGetIrqNum(nvmlDevice_t device, unsigned int *irqNum) { GPU(nvmlDeviceGetIrqNum, device, irqNum) }
 nvmlReturn_t DECLDIR nvmlDeviceGetNumGpuCores(nvmlDevice_t device, unsigned int *numCores) { GPU(nvmlDeviceGetNumGpuCores, device, numCores) }
@@ -360,7 +360,7 @@ nvmlReturn_t DECLDIR nvmlDeviceSetMigMode(nvmlDevice_t device, unsigned int mode
 nvmlReturn_t DECLDIR nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *currentMode, unsigned int *pendingMode) { GPU(nvmlDeviceGetMigMode, device, currentMode, pendingMode) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceProfileInfo(nvmlDevice_t device, unsigned int profile, nvmlGpuInstanceProfileInfo_t *info) { GPU(nvmlDeviceGetGpuInstanceProfileInfo, device, profile, info) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceProfileInfoV(nvmlDevice_t device, unsigned int profile, nvmlGpuInstanceProfileInfo_v2_t *info) { GPU(nvmlDeviceGetGpuInstanceProfileInfoV, device, profile, info) }
-nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceProfileInfoByIdV(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstanceProfileInfo_v2_t *info) { STUB_DEVICE(nvmlDeviceGetGpuInstanceProfileInfoByIdV, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceProfileInfoByIdV(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstanceProfileInfo_v2_t *info) { GPU(nvmlDeviceGetGpuInstanceProfileInfoByIdV, device, profileId, info) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstancePossiblePlacements_v2(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstancePlacement_t *placements, unsigned int *count) { STUB_DEVICE(nvmlDeviceGetGpuInstancePossiblePlacements_v2, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceRemainingCapacity(nvmlDevice_t device, unsigned int profileId, unsigned int *count) { STUB_DEVICE(nvmlDeviceGetGpuInstanceRemainingCapacity, device) }
 nvmlReturn_t DECLDIR nvmlDeviceCreateGpuInstance(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstance_t *gpuInstance) { STUB_DEVICE(nvmlDeviceCreateGpuInstance, device) }

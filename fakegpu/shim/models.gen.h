@@ -20,7 +20,7 @@ nvmlReturn_t model_nvmlDeviceGetHandleByUUIDV(const nvmlUUID_t *uuid, nvmlDevice
 nvmlReturn_t model_nvmlDeviceGetHandleByPciBusId_v2(const char *pciBusId, nvmlDevice_t *device);
 nvmlReturn_t model_nvmlDeviceGetName(const struct device *, char *name, unsigned int length);
 nvmlReturn_t model_nvmlDeviceGetBrand(const struct gpu *, nvmlBrandType_t *type);
-nvmlReturn_t model_nvmlDeviceGetIndex(const struct gpu *, unsigned int *index);
+nvmlReturn_t model_nvmlDeviceGetIndex(const struct device *, unsigned int *index);
 nvmlReturn_t model_nvmlDeviceGetSerial(const struct gpu *, char *serial, unsigned int length);
 nvmlReturn_t model_nvmlDeviceGetModuleId(const struct gpu *, unsigned int *moduleId);
 nvmlReturn_t model_nvmlDeviceGetMemoryAffinity(const struct gpu *, unsigned int nodeSetSize, unsigned long *nodeSet, nvmlAffinityScope_t scope);
@@ -82,7 +82,7 @@ nvmlReturn_t model_nvmlDeviceGetTotalEnergyConsumption(const struct gpu *, unsig
 nvmlReturn_t model_nvmlDeviceGetEnforcedPowerLimit(const struct gpu *, unsigned int *limit);
 nvmlReturn_t model_nvmlDeviceGetMemoryInfo(const struct device *, nvmlMemory_t *memory);
 nvmlReturn_t model_nvmlDeviceGetMemoryInfo_v2(const struct device *, nvmlMemory_v2_t *memory);
-nvmlReturn_t model_nvmlDeviceGetComputeMode(const struct gpu *, nvmlComputeMode_t *mode);
+nvmlReturn_t model_nvmlDeviceGetComputeMode(const struct device *, nvmlComputeMode_t *mode);
 nvmlReturn_t model_nvmlDeviceGetCudaComputeCapability(const struct gpu *, int *major, int *minor);
 nvmlReturn_t model_nvmlDeviceGetEccMode(const struct gpu *, nvmlEnableState_t *current, nvmlEnableState_t *pending);
 nvmlReturn_t model_nvmlDeviceGetDefaultEccMode(const struct gpu *, nvmlEnableState_t *defaultMode);
@@ -90,7 +90,7 @@ nvmlReturn_t model_nvmlDeviceGetBoardId(const struct gpu *, unsigned int *boardI
 nvmlReturn_t model_nvmlDeviceGetMultiGpuBoard(const struct gpu *, unsigned int *multiGpuBool);
 nvmlReturn_t model_nvmlDeviceGetTotalEccErrors(const struct gpu *, nvmlMemoryErrorType_t errorType, nvmlEccCounterType_t counterType, unsigned long long *eccCounts);
 nvmlReturn_t model_nvmlDeviceGetDetailedEccErrors(const struct gpu *, nvmlMemoryErrorType_t errorType, nvmlEccCounterType_t counterType, nvmlEccErrorCounts_t *eccCounts);
-nvmlReturn_t model_nvmlDeviceGetMemoryErrorCounter(const struct gpu *, nvmlMemoryErrorType_t errorType, nvmlEccCounterType_t counterType, nvmlMemoryLocation_t locationType, unsigned long long *count);
+nvmlReturn_t model_nvmlDeviceGetMemoryErrorCounter(const struct device *, nvmlMemoryErrorType_t errorType, nvmlEccCounterType_t counterType, nvmlMemoryLocation_t locationType, unsigned long long *count);
 nvmlReturn_t model_nvmlDeviceGetUtilizationRates(const struct gpu *, nvmlUtilization_t *utilization);
 nvmlReturn_t model_nvmlDeviceGetEncoderUtilization(const struct gpu *, unsigned int *utilization, unsigned int *samplingPeriodUs);
 nvmlReturn_t model_nvmlDeviceGetEncoderCapacity(const struct gpu *, nvmlEncoderType_t encoderQueryType, unsigned int *encoderCapacity);
@@ -109,7 +109,7 @@ nvmlReturn_t model_nvmlDeviceGetRunningProcessDetailList(const struct device *, 
 nvmlReturn_t model_nvmlDeviceOnSameBoard(const struct gpu *, nvmlDevice_t device2, int *onSameBoard);
 nvmlReturn_t model_nvmlDeviceGetAPIRestriction(const struct gpu *, nvmlRestrictedAPI_t apiType, nvmlEnableState_t *isRestricted);
 nvmlReturn_t model_nvmlDeviceGetSamples(const struct gpu *, nvmlSamplingType_t type, unsigned long long lastSeenTimeStamp, nvmlValueType_t *sampleValType, unsigned int *sampleCount, nvmlSample_t *samples);
-nvmlReturn_t model_nvmlDeviceGetBAR1MemoryInfo(const struct gpu *, nvmlBAR1Memory_t *bar1Memory);
+nvmlReturn_t model_nvmlDeviceGetBAR1MemoryInfo(const struct device *, nvmlBAR1Memory_t *bar1Memory);
 nvmlReturn_t model_nvmlDeviceGetViolationStatus(const struct gpu *, nvmlPerfPolicyType_t perfPolicyType, nvmlViolationTime_t *violTime);
 nvmlReturn_t model_nvmlDeviceGetIrqNum(const struct gpu *, unsigned int *irqNum);
 nvmlReturn_t model_nvmlDeviceGetNumGpuCores(const struct gpu *, unsigned int *numCores);
@@ -154,6 +154,7 @@ nvmlReturn_t model_nvmlGetExcludedDeviceInfoByIndex(unsigned int index, nvmlExcl
 nvmlReturn_t model_nvmlDeviceGetMigMode(const struct gpu *, unsigned int *currentMode, unsigned int *pendingMode);
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfo(const struct gpu *, unsigned int profile, nvmlGpuInstanceProfileInfo_t *info);
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfoV(const struct gpu *, unsigned int profile, nvmlGpuInstanceProfileInfo_v2_t *info);
+nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfoByIdV(const struct gpu *, unsigned int profileId, nvmlGpuInstanceProfileInfo_v2_t *info);
 nvmlReturn_t model_nvmlDeviceGetGpuInstances(const struct gpu *, unsigned int profileId, nvmlGpuInstance_t *gpuInstances, unsigned int *count);
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceById(const struct gpu *, unsigned int id, nvmlGpuInstance_t *gpuInstance);
 nvmlReturn_t model_nvmlGpuInstanceGetInfo(nvmlGpuInstance_t gpuInstance, nvmlGpuInstanceInfo_t *info);

@@ -98,12 +98,11 @@ nvmlReturn_t model_nvmlDeviceGetUUID(const struct device *d, char *uuid, unsigne
     return give_text(uuid, length, d->mig ? d->mig->uuid : d->gpu->uuid);
 }
 
-/* A MIG device is named after its GPU, its share of it and its memory. */
+/* A MIG device is named after its GPU and its share of it. */
 nvmlReturn_t model_nvmlDeviceGetName(const struct device *d, char *name, unsigned int length) {
     if (!d->mig) return give_text(name, length, d->gpu->name);
-    char text[2 * TEXT], share[16] = "";
-    if (d->mig->compute_slices < d->mig->slices) snprintf(share, sizeof share, "%uc.", d->mig->compute_slices);
-    snprintf(text, sizeof text, "%s MIG %s%ug.%llugb", d->gpu->name, share, d->mig->slices, (d->mig->memory + (1ULL << 29)) >> 30);
+    char text[2 * TEXT];
+    mig_name(d, text, sizeof text);
     return give_text(name, length, text);
 }
 
@@ -141,12 +140,18 @@ nvmlReturn_t model_nvmlDeviceGetGspFirmwareMode(const struct gpu *g, unsigned in
     return NVML_SUCCESS;
 }
 
-GETTER(nvmlDeviceGetIndex, unsigned int, 1, g->index)
+/* The index of a MIG device is its place among those of its GPU. */
+nvmlReturn_t model_nvmlDeviceGetIndex(const struct device *d, unsigned int *index) {
+    NEED(index);
+    *index = d->mig ? (unsigned int)(d->mig - d->gpu->migs) : d->gpu->index;
+    return NVML_SUCCESS;
+}
+
 GETTER(nvmlDeviceGetMinorNumber, unsigned int, 1, g->minor)
 GETTER(nvmlDeviceGetBrand, nvmlBrandType_t, 1, g->brand)
 GETTER(nvmlDeviceGetArchitecture, nvmlDeviceArchitecture_t, g->architecture, g->architecture)
 GETTER(nvmlDeviceGetModuleId, unsigned int, g->module, g->module)
-GETTER(nvmlDeviceGetNumGpuCores, unsigned int, g->cores, g->cores)
+GETTER(nvmlDeviceGetNumGpuCores, unsigned int, g->cores && !g->mig_mode, g->cores) /* the header: not on GPUs with MIG */
 GETTER(nvmlDeviceGetMemoryBusWidth, unsigned int, g->bus_width, g->bus_width)
 GETTER(nvmlDeviceGetBusType, nvmlBusType_t, 1, NVML_BUS_TYPE_PCIE)
 GETTER(nvmlDeviceGetIrqNum, unsigned int, 1, 64 + g->minor)

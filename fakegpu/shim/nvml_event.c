@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,14 +24,17 @@ struct registration {
 enum { MAX_SETS = 64, MAX_REGISTRATIONS = 4 * MAX_GPUS, MAX_LINE = 256, POLL_MS = 2 };
 
 struct nvmlEventSet_st {
-    int used;
+    unsigned long long serial; /* tells it from others that had its place before; 0 if it is free */
     long long read; /* how much of the journal the set has seen */
     unsigned int count;
     struct registration registrations[MAX_REGISTRATIONS];
 };
 static struct nvmlEventSet_st sets[MAX_SETS];
 
-static int valid(nvmlEventSet_t set) { return set.handle >= sets && set.handle < sets + MAX_SETS && set.handle->used; }
+static int valid(nvmlEventSet_t set) {
+    uintptr_t at = (uintptr_t)set.handle - (uintptr_t)sets;
+    return at < sizeof sets && at % sizeof *sets == 0 && set.handle->serial;
+}
 
 static long long journal_size(void) {
     char path[PATH_MAX];
@@ -40,10 +44,11 @@ static long long journal_size(void) {
 }
 
 nvmlReturn_t model_nvmlEventSetCreate(nvmlEventSet_t *set) {
+    static unsigned long long serial;
     NEED(set);
     for (unsigned int i = 0; i < MAX_SETS; i++) {
-        if (sets[i].used) continue;
-        sets[i].used = 1;
+        if (sets[i].serial) continue;
+        sets[i].serial = ++serial;
         sets[i].count = 0;
         set->handle = &sets[i];
         return NVML_SUCCESS;
@@ -53,8 +58,12 @@ nvmlReturn_t model_nvmlEventSetCreate(nvmlEventSet_t *set) {
 
 nvmlReturn_t model_nvmlEventSetFree(nvmlEventSet_t set) {
     NEED(valid(set));
-    set.handle->used = 0;
+    set.handle->serial = 0;
     return NVML_SUCCESS;
+}
+
+void events_end(void) {
+    for (unsigned int i = 0; i < MAX_SETS; i++) sets[i].serial = 0;
 }
 
 /* supported are the events that a model can raise. */
@@ -151,9 +160,10 @@ static long long milliseconds(void) {
 /* The journal is looked at every few milliseconds: that needs no thread, no
  * descriptor that stays open, and works on every file system. */
 nvmlReturn_t model_nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *data, unsigned int timeout_ms) {
-    NEED(data);
+    NEED(data && valid(set));
+    unsigned long long serial = set.handle->serial;
     for (long long end = milliseconds() + timeout_ms;;) {
-        NEED(valid(set)); /* it may be freed while its waiter sleeps */
+        NEED(set.handle->serial == serial); /* it may be freed while its waiter sleeps */
         if (next_event(set.handle, data)) {
             state_expire();
             return NVML_SUCCESS;

@@ -32,7 +32,7 @@ nvmlReturn_t model_nvmlDeviceGetTotalEccErrors(const struct gpu *g, nvmlMemoryEr
     NEED(count && type < NVML_MEMORY_ERROR_TYPE_COUNT && counter < NVML_ECC_COUNTER_TYPE_COUNT);
     SUPPORT(g->ecc);
     errors(g, type, counter, &dram, &sram);
-    *count = dram + sram;
+    *count = sum(dram, sram);
     return NVML_SUCCESS;
 }
 
@@ -46,11 +46,20 @@ nvmlReturn_t model_nvmlDeviceGetDetailedEccErrors(const struct gpu *g, nvmlMemor
     return NVML_SUCCESS;
 }
 
-nvmlReturn_t model_nvmlDeviceGetMemoryErrorCounter(const struct gpu *g, nvmlMemoryErrorType_t type, nvmlEccCounterType_t counter,
+/* The header: with MIG, a GPU does not tell its volatile errors, and a MIG device
+ * those that cannot be corrected and are not of the DRAM, of which it has none. */
+nvmlReturn_t model_nvmlDeviceGetMemoryErrorCounter(const struct device *d, nvmlMemoryErrorType_t type, nvmlEccCounterType_t counter,
                                                    nvmlMemoryLocation_t location, unsigned long long *count) {
+    const struct gpu *g = d->gpu;
     unsigned long long dram, sram;
     NEED(count && type < NVML_MEMORY_ERROR_TYPE_COUNT && counter < NVML_ECC_COUNTER_TYPE_COUNT && location < NVML_MEMORY_LOCATION_COUNT);
     SUPPORT(g->ecc);
+    if (d->mig) {
+        SUPPORT(type == NVML_MEMORY_ERROR_TYPE_UNCORRECTED && counter == NVML_VOLATILE_ECC && location != NVML_MEMORY_LOCATION_DRAM);
+        *count = 0;
+        return NVML_SUCCESS;
+    }
+    SUPPORT(!(g->mig_mode && counter == NVML_VOLATILE_ECC));
     errors(g, type, counter, &dram, &sram);
     switch (location) {
     case NVML_MEMORY_LOCATION_DRAM: *count = dram; break;
@@ -75,7 +84,9 @@ nvmlReturn_t model_nvmlDeviceGetSramEccErrorStatus(const struct gpu *g, nvmlEccS
 }
 
 /* Since Ampere, rows are remapped; before, pages were retired. */
-static int remaps(const struct gpu *g) { return g->ecc && g->architecture >= NVML_DEVICE_ARCH_AMPERE; }
+static int remaps(const struct gpu *g) {
+    return g->ecc && g->architecture >= NVML_DEVICE_ARCH_AMPERE && !g->mig_mode; /* the header: not on GPUs with MIG */
+}
 static int retires(const struct gpu *g) { return g->ecc && g->architecture < NVML_DEVICE_ARCH_AMPERE; }
 
 nvmlReturn_t model_nvmlDeviceGetRemappedRows(const struct gpu *g, unsigned int *corrected, unsigned int *uncorrected, unsigned int *pending,

@@ -28,12 +28,13 @@ nvmlReturn_t model_nvmlDeviceGetMemoryInfo_v2(const struct device *d, nvmlMemory
     return NVML_SUCCESS;
 }
 
-nvmlReturn_t model_nvmlDeviceGetBAR1MemoryInfo(const struct gpu *g, nvmlBAR1Memory_t *memory) {
+/* A MIG device has the same share of BAR1 as of the memory. */
+nvmlReturn_t model_nvmlDeviceGetBAR1MemoryInfo(const struct device *d, nvmlBAR1Memory_t *memory) {
     NEED(memory);
-    SUPPORT(g->bar1);
-    memory->bar1Total = g->bar1;
-    memory->bar1Used = g->bar1_used;
-    memory->bar1Free = g->bar1 - g->bar1_used;
+    SUPPORT(d->gpu->bar1);
+    memory->bar1Total = d->mig ? d->gpu->bar1 / 8 * mig_eighths(d) : d->gpu->bar1;
+    memory->bar1Used = d->mig ? 0 : d->gpu->bar1_used;
+    memory->bar1Free = memory->bar1Total - memory->bar1Used;
     return NVML_SUCCESS;
 }
 
@@ -99,6 +100,8 @@ nvmlReturn_t model_nvmlDeviceGetSamples(const struct gpu *g, nvmlSamplingType_t 
     case NVML_MODULE_POWER_SAMPLES: return NVML_ERROR_NOT_SUPPORTED;
     default: return NVML_ERROR_INVALID_ARGUMENT;
     }
+    /* The header: not on GPUs with MIG. */
+    SUPPORT(!(g->mig_mode && type >= NVML_GPU_UTILIZATION_SAMPLES && type <= NVML_DEC_UTILIZATION_SAMPLES));
     *value_type = NVML_VALUE_TYPE_UNSIGNED_INT;
     *count = 1;
     if (!samples) return NVML_SUCCESS;
@@ -351,12 +354,19 @@ nvmlReturn_t model_nvmlDeviceGetPcieThroughput(const struct gpu *g, nvmlPcieUtil
 /* Modes. */
 
 GETTER(nvmlDeviceGetPersistenceMode, nvmlEnableState_t, 1, g->persistence)
-GETTER(nvmlDeviceGetComputeMode, nvmlComputeMode_t, 1, g->compute_mode)
+
+nvmlReturn_t model_nvmlDeviceGetComputeMode(const struct device *d, nvmlComputeMode_t *mode) {
+    NEED(mode);
+    *mode = (nvmlComputeMode_t)d->gpu->compute_mode;
+    return NVML_SUCCESS;
+}
+
 GETTER(nvmlDeviceGetAccountingMode, nvmlEnableState_t, 1, NVML_FEATURE_DISABLED)
 GETTER(nvmlDeviceGetAccountingBufferSize, unsigned int, 1, 4000)
 
 nvmlReturn_t model_nvmlDeviceGetAccountingPids(const struct gpu *g, unsigned int *count, unsigned int *pids) {
-    return give_count(count, pids, 0);
+    NEED(count);
+    return NVML_ERROR_NOT_SUPPORTED; /* while the mode is disabled */
 }
 
 nvmlReturn_t model_nvmlDeviceGetAPIRestriction(const struct gpu *g, nvmlRestrictedAPI_t type, nvmlEnableState_t *restricted) {

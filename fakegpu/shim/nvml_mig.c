@@ -69,57 +69,110 @@ nvmlReturn_t model_nvmlDeviceGetAttributes(const struct device *d, nvmlDeviceAtt
     return model_nvmlDeviceGetAttributes_v2(d, attributes);
 }
 
-/* The profiles of GPU instances, in the order of NVML_GPU_INSTANCE_PROFILE_*.
- * The ids are those that nvidia-smi shows for the A100 and H100 (NVIDIA's MIG
- * user guide); the memory is in eighths of the GPU's. */
-static const struct { unsigned int slices, id, instances, eighths; } profiles[] = {
-    {1, 19, 7, 1}, {2, 14, 3, 2}, {3, 9, 2, 4}, {4, 5, 1, 4}, {7, 0, 1, 8},
+/* The kinds of GPU instances. The ids are those that nvidia-smi shows for the
+ * A100 and H100 (NVIDIA's MIG user guide); the memory is in eighths of the GPU's.
+ * mig.go has the same. */
+struct profile { unsigned int number, slices, eighths, id, instances; };
+static const struct profile profiles[] = {
+    {NVML_GPU_INSTANCE_PROFILE_1_SLICE, 1, 1, 19, 7},      {NVML_GPU_INSTANCE_PROFILE_2_SLICE, 2, 2, 14, 3},
+    {NVML_GPU_INSTANCE_PROFILE_3_SLICE, 3, 4, 9, 2},       {NVML_GPU_INSTANCE_PROFILE_4_SLICE, 4, 4, 5, 1},
+    {NVML_GPU_INSTANCE_PROFILE_7_SLICE, 7, 8, 0, 1},       {NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV2, 1, 2, 15, 4},
 };
-enum { PROFILES = sizeof profiles / sizeof *profiles };
+enum { PROFILES = sizeof profiles / sizeof *profiles, DOUBLE = PROFILES - 1 };
 
-static unsigned int profile_of(unsigned int slices) {
-    unsigned int i = 0;
-    while (i < PROFILES - 1 && profiles[i].slices < slices) i++;
-    return i;
+/* profile_of finds the kind of GPU instance that a MIG device is of. */
+static const struct profile *profile_of(const struct gpu *g, const struct mig *m) {
+    if (m->slices == 1 && m->memory > g->memory / 8 * 3 / 2) return &profiles[DOUBLE];
+    const struct profile *p = profiles;
+    while (p < profiles + DOUBLE - 1 && p->slices < m->slices) p++;
+    return p;
 }
 
-/* profile_info fills what all versions of the struct have in common. */
-#define PROFILE_INFO(g, profile, info)                                                      \
-    do {                                                                                    \
-        SUPPORT((g)->mig_max);                                                              \
-        NEED((profile) < NVML_GPU_INSTANCE_PROFILE_COUNT);                                  \
-        SUPPORT((profile) < PROFILES);                                                      \
-        (info)->id = profiles[profile].id;                                                  \
-        (info)->sliceCount = profiles[profile].slices;                                      \
-        (info)->instanceCount = profiles[profile].instances;                                \
-        (info)->multiprocessorCount = (unsigned int)((g)->sms * profiles[profile].slices / (g)->mig_max); \
-        (info)->copyEngineCount = profiles[profile].slices;                                 \
-        (info)->memorySizeMB = ((g)->memory >> 20) * profiles[profile].eighths / 8;         \
+unsigned int mig_eighths(const struct device *d) { return profile_of(d->gpu, d->mig)->eighths; }
+
+/* gigabytes is a share of the memory in whole GiB, as names have it. */
+static unsigned int gigabytes(const struct gpu *g, const struct profile *p) {
+    return (unsigned int)((((g->memory + (1ULL << 30) - 1) >> 30) * p->eighths + 4) / 8);
+}
+
+void mig_name(const struct device *d, char *to, unsigned long size) {
+    const struct mig *m = d->mig;
+    char share[16] = "";
+    if (m->compute_slices < m->slices) snprintf(share, sizeof share, "%uc.", m->compute_slices);
+    snprintf(to, size, "%s MIG %s%ug.%ugb", d->gpu->name, share, m->slices, gigabytes(d->gpu, profile_of(d->gpu, m)));
+}
+
+static unsigned long long sms_of(const struct gpu *g, const struct profile *p) {
+    const unsigned long long sms[PROFILES] = {g->mig_sms_1g, g->mig_sms_2g, g->mig_sms_3g, g->mig_sms_4g, g->mig_sms_7g, g->mig_sms_1g_double};
+    return sms[p - profiles];
+}
+
+/* profile_numbered finds a kind of GPU instance by NVML_GPU_INSTANCE_PROFILE_*,
+ * if the GPU has it. */
+static nvmlReturn_t profile_numbered(const struct gpu *g, unsigned int number, const struct profile **found) {
+    SUPPORT(g->mig_max);
+    NEED(number < NVML_GPU_INSTANCE_PROFILE_COUNT);
+    const struct profile *p = profiles;
+    while (p < profiles + PROFILES && p->number != number) p++;
+    SUPPORT(p < profiles + PROFILES && sms_of(g, p));
+    *found = p;
+    return NVML_SUCCESS;
+}
+
+/* PROFILE_INFO fills what all versions of the struct have in common. */
+#define PROFILE_INFO(g, p, info)                                            \
+    do {                                                                    \
+        (info)->id = (p)->id;                                               \
+        (info)->sliceCount = (p)->slices;                                   \
+        (info)->instanceCount = (p)->instances;                             \
+        (info)->multiprocessorCount = (unsigned int)sms_of(g, p);           \
+        (info)->copyEngineCount = (p)->slices;                              \
+        (info)->memorySizeMB = ((g)->memory >> 20) * (p)->eighths / 8;      \
     } while (0)
 
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfo(const struct gpu *g, unsigned int profile, nvmlGpuInstanceProfileInfo_t *info) {
+    const struct profile *p;
     NEED(info);
+    nvmlReturn_t r = profile_numbered(g, profile, &p);
+    if (r) return r;
     memset(info, 0, sizeof *info);
-    PROFILE_INFO(g, profile, info);
+    PROFILE_INFO(g, p, info);
+    return NVML_SUCCESS;
+}
+
+/* versioned fills one of the later structs. The header: these are only for GPUs in MIG mode. */
+static nvmlReturn_t versioned(const struct gpu *g, nvmlReturn_t found, const struct profile *p, nvmlGpuInstanceProfileInfo_v2_t *info) {
+    NEED(info);
+    unsigned int version = info->version;
+    if (version != nvmlGpuInstanceProfileInfo_v2 && version != nvmlGpuInstanceProfileInfo_v3) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    if (found) return found;
+    SUPPORT(g->mig_mode);
+    if (version == nvmlGpuInstanceProfileInfo_v3) {
+        nvmlGpuInstanceProfileInfo_v3_t *v3 = (void *)info;
+        memset(v3, 0, sizeof *v3);
+        v3->version = version;
+        PROFILE_INFO(g, p, v3);
+        snprintf(v3->name, sizeof v3->name, "MIG %ug.%ugb", p->slices, gigabytes(g, p));
+        return NVML_SUCCESS;
+    }
+    memset(info, 0, sizeof *info);
+    info->version = version;
+    PROFILE_INFO(g, p, info);
+    snprintf(info->name, sizeof info->name, "MIG %ug.%ugb", p->slices, gigabytes(g, p));
     return NVML_SUCCESS;
 }
 
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfoV(const struct gpu *g, unsigned int profile, nvmlGpuInstanceProfileInfo_v2_t *info) {
-    NEED(info);
-    if (info->version == nvmlGpuInstanceProfileInfo_v3) {
-        nvmlGpuInstanceProfileInfo_v3_t *v3 = (void *)info;
-        memset(v3, 0, sizeof *v3);
-        v3->version = nvmlGpuInstanceProfileInfo_v3;
-        PROFILE_INFO(g, profile, v3);
-        snprintf(v3->name, sizeof v3->name, "MIG %ug.%llugb", v3->sliceCount, (v3->memorySizeMB + 512) >> 10);
-        return NVML_SUCCESS;
-    }
-    VERSION(info, nvmlGpuInstanceProfileInfo_v2);
-    memset(info, 0, sizeof *info);
-    info->version = nvmlGpuInstanceProfileInfo_v2;
-    PROFILE_INFO(g, profile, info);
-    snprintf(info->name, sizeof info->name, "MIG %ug.%llugb", info->sliceCount, (info->memorySizeMB + 512) >> 10);
-    return NVML_SUCCESS;
+    const struct profile *p = NULL;
+    nvmlReturn_t found = profile_numbered(g, profile, &p);
+    return versioned(g, found, p, info);
+}
+
+nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfoByIdV(const struct gpu *g, unsigned int id, nvmlGpuInstanceProfileInfo_v2_t *info) {
+    const struct profile *p = profiles;
+    while (p < profiles + PROFILES && p->id != id) p++;
+    nvmlReturn_t found = p == profiles + PROFILES ? NVML_ERROR_INVALID_ARGUMENT : profile_numbered(g, p->number, &p);
+    return versioned(g, found, p, info);
 }
 
 /* The handle of an instance is that of a MIG device in it: of the first one for
@@ -150,7 +203,7 @@ nvmlReturn_t model_nvmlDeviceGetGpuInstances(const struct gpu *g, unsigned int p
     for (unsigned int i = 0; i < g->mig_count; i++) {
         unsigned int first = 0;
         while (g->migs[first].gi != g->migs[i].gi) first++;
-        if (first < i || profiles[profile_of(g->migs[i].slices)].id != profile_id) continue;
+        if (first < i || profile_of(g, &g->migs[i])->id != profile_id) continue;
         list[(*count)++].handle = (void *)handle_for(g->migs[i].uuid);
     }
     return NVML_SUCCESS;
@@ -164,25 +217,29 @@ nvmlReturn_t model_nvmlGpuInstanceGetInfo(nvmlGpuInstance_t gi, nvmlGpuInstanceI
     memset(info, 0, sizeof *info);
     info->device.handle = handle_for(d.gpu->uuid);
     info->id = d.mig->gi;
-    info->profileId = profiles[profile_of(d.mig->slices)].id;
-    info->placement.size = profiles[profile_of(d.mig->slices)].eighths;
-    for (const struct mig *m = d.gpu->migs; m < d.mig; m++) info->placement.start += profiles[profile_of(m->slices)].eighths;
+    info->profileId = profile_of(d.gpu, d.mig)->id;
+    info->placement.size = profile_of(d.gpu, d.mig)->eighths;
+    for (const struct mig *m = d.gpu->migs; m < d.mig; m++) info->placement.start += profile_of(d.gpu, m)->eighths;
     return NVML_SUCCESS;
 }
 
-/* A compute instance's profile is known by its place among them. */
+/* The sizes of compute instances, in the order of
+ * NVML_COMPUTE_INSTANCE_PROFILE_*, which are also their ids here. */
+static const unsigned int compute_slices[] = {1, 2, 3, 4, 7};
+enum { COMPUTE_PROFILES = sizeof compute_slices / sizeof *compute_slices };
+
 nvmlReturn_t model_nvmlGpuInstanceGetComputeInstanceProfileInfo(nvmlGpuInstance_t gi, unsigned int profile, unsigned int engines,
                                                                 nvmlComputeInstanceProfileInfo_t *info) {
     struct device d;
     NEED(info && profile < NVML_COMPUTE_INSTANCE_PROFILE_COUNT && engines < NVML_COMPUTE_INSTANCE_ENGINE_PROFILE_COUNT);
     nvmlReturn_t r = instance((void *)gi.handle, &d);
     if (r) return r;
-    SUPPORT(profile < PROFILES && profiles[profile].slices <= d.mig->slices);
+    SUPPORT(profile < COMPUTE_PROFILES && compute_slices[profile] <= d.mig->slices);
     memset(info, 0, sizeof *info);
     info->id = profile;
-    info->sliceCount = profiles[profile].slices;
-    info->instanceCount = d.mig->slices / profiles[profile].slices;
-    info->multiprocessorCount = d.mig->sms * profiles[profile].slices / d.mig->slices;
+    info->sliceCount = compute_slices[profile];
+    info->instanceCount = d.mig->slices / compute_slices[profile];
+    info->multiprocessorCount = d.mig->sms * compute_slices[profile] / d.mig->slices;
     info->sharedCopyEngineCount = d.mig->slices;
     return NVML_SUCCESS;
 }
@@ -210,7 +267,7 @@ nvmlReturn_t model_nvmlComputeInstanceGetInfo_v2(nvmlComputeInstance_t ci, nvmlC
     info->device.handle = handle_for(d.gpu->uuid);
     info->gpuInstance.handle = (void *)ci.handle;
     info->id = d.mig->ci;
-    info->profileId = profile_of(d.mig->compute_slices);
+    while (info->profileId < COMPUTE_PROFILES - 1 && compute_slices[info->profileId] < d.mig->compute_slices) info->profileId++;
     info->placement.size = d.mig->compute_slices;
     return NVML_SUCCESS;
 }

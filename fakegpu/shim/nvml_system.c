@@ -64,7 +64,11 @@ nvmlReturn_t model_nvmlUnitGetHandleByIndex(unsigned int index, nvmlUnit_t *unit
     return NVML_ERROR_INVALID_ARGUMENT;
 }
 
-nvmlReturn_t model_nvmlSystemGetHicVersion(unsigned int *count, nvmlHwbcEntry_t *entries) { return give_count(count, entries, 0); }
+nvmlReturn_t model_nvmlSystemGetHicVersion(unsigned int *count, nvmlHwbcEntry_t *entries) {
+    NEED(count && entries);
+    *count = 0;
+    return NVML_SUCCESS;
+}
 
 nvmlReturn_t model_nvmlGetExcludedDeviceCount(unsigned int *count) { return give_count(count, count, 0); }
 
@@ -72,33 +76,42 @@ nvmlReturn_t model_nvmlGetExcludedDeviceInfoByIndex(unsigned int index, nvmlExcl
     return NVML_ERROR_INVALID_ARGUMENT;
 }
 
-/* The one function that works before nvmlInit. */
+/* The one function that works before nvmlInit. The texts are those of NVML, as
+ * pynvml and nvidia-smi show them. */
 const char *model_nvmlErrorString(nvmlReturn_t result) {
     switch (result) {
-    case NVML_SUCCESS: return "success";
-    case NVML_ERROR_UNINITIALIZED: return "not initialized";
-    case NVML_ERROR_INVALID_ARGUMENT: return "invalid argument";
-    case NVML_ERROR_NOT_SUPPORTED: return "not supported";
-    case NVML_ERROR_NO_PERMISSION: return "no permission";
-    case NVML_ERROR_ALREADY_INITIALIZED: return "already initialized";
-    case NVML_ERROR_NOT_FOUND: return "not found";
-    case NVML_ERROR_INSUFFICIENT_SIZE: return "buffer too small";
-    case NVML_ERROR_INSUFFICIENT_POWER: return "external power not attached";
-    case NVML_ERROR_DRIVER_NOT_LOADED: return "driver not loaded";
-    case NVML_ERROR_TIMEOUT: return "timeout";
-    case NVML_ERROR_IRQ_ISSUE: return "interrupt problem";
-    case NVML_ERROR_LIBRARY_NOT_FOUND: return "library not found";
-    case NVML_ERROR_FUNCTION_NOT_FOUND: return "function not found";
-    case NVML_ERROR_CORRUPTED_INFOROM: return "infoROM corrupted";
+    case NVML_SUCCESS: return "Success";
+    case NVML_ERROR_UNINITIALIZED: return "Uninitialized";
+    case NVML_ERROR_INVALID_ARGUMENT: return "Invalid Argument";
+    case NVML_ERROR_NOT_SUPPORTED: return "Not Supported";
+    case NVML_ERROR_NO_PERMISSION: return "Insufficient Permissions";
+    case NVML_ERROR_ALREADY_INITIALIZED: return "Already Initialized";
+    case NVML_ERROR_NOT_FOUND: return "Not Found";
+    case NVML_ERROR_INSUFFICIENT_SIZE: return "Insufficient Size";
+    case NVML_ERROR_INSUFFICIENT_POWER: return "Insufficient External Power";
+    case NVML_ERROR_DRIVER_NOT_LOADED: return "Driver Not Loaded";
+    case NVML_ERROR_TIMEOUT: return "Timeout";
+    case NVML_ERROR_IRQ_ISSUE: return "Interrupt Request Issue";
+    case NVML_ERROR_LIBRARY_NOT_FOUND: return "NVML Shared Library Not Found";
+    case NVML_ERROR_FUNCTION_NOT_FOUND: return "Function Not Found";
+    case NVML_ERROR_CORRUPTED_INFOROM: return "Corrupted infoROM";
     case NVML_ERROR_GPU_IS_LOST: return "GPU is lost";
-    case NVML_ERROR_RESET_REQUIRED: return "GPU needs a reset";
-    case NVML_ERROR_OPERATING_SYSTEM: return "blocked by the operating system";
-    case NVML_ERROR_LIB_RM_VERSION_MISMATCH: return "driver and library versions differ";
-    case NVML_ERROR_IN_USE: return "in use";
-    case NVML_ERROR_MEMORY: return "insufficient memory";
-    case NVML_ERROR_NO_DATA: return "no data";
-    case NVML_ERROR_INSUFFICIENT_RESOURCES: return "insufficient resources";
-    case NVML_ERROR_ARGUMENT_VERSION_MISMATCH: return "struct version not supported";
-    default: return "unknown error";
+    case NVML_ERROR_RESET_REQUIRED: return "GPU requires restart";
+    case NVML_ERROR_OPERATING_SYSTEM: return "The operating system has blocked the request.";
+    case NVML_ERROR_LIB_RM_VERSION_MISMATCH: return "Driver/library version mismatch";
+    case NVML_ERROR_IN_USE: return "In use by another client";
+    case NVML_ERROR_MEMORY: return "Insufficient Memory";
+    case NVML_ERROR_NO_DATA: return "No data";
+    case NVML_ERROR_VGPU_ECC_NOT_SUPPORTED: return "The requested vgpu operation is not available on target device, because ECC is enabled";
+    case NVML_ERROR_INSUFFICIENT_RESOURCES: return "Insufficient Resources";
+    case NVML_ERROR_FREQ_NOT_SUPPORTED: return "Frequency not supported";
+    case NVML_ERROR_ARGUMENT_VERSION_MISMATCH: return "Argument version mismatch";
+    case NVML_ERROR_DEPRECATED: return "Deprecated";
+    case NVML_ERROR_NOT_READY: return "Not Ready";
+    case NVML_ERROR_GPU_NOT_FOUND: return "GPU not found";
+    case NVML_ERROR_INVALID_STATE: return "Invalid state";
+    case NVML_ERROR_RESET_TYPE_NOT_SUPPORTED: return "Reset type not supported";
+    case NVML_ERROR_UNKNOWN: break;
     }
+    return "Unknown Error";
 }

@@ -41,6 +41,7 @@ static nvmlReturn_t nearest(const struct gpu *from, nvmlGpuTopologyLevel_t level
 
 nvmlReturn_t model_nvmlDeviceGetTopologyNearestGpus(const struct gpu *g, nvmlGpuTopologyLevel_t level, unsigned int *count,
                                                     nvmlDevice_t *list) {
+    NEED(level <= NVML_TOPOLOGY_SYSTEM && level % 10 == 0); /* the levels are ten apart */
     return nearest(g, level, count, list);
 }
 

@@ -39,10 +39,9 @@ static int text(const char *value, char *to) {
     return 1;
 }
 
-static int fault(struct machine *m, char *line) {
-    if (m->fault_count == MAX_FAULTS) return 0;
-    struct fault *f = &m->faults[m->fault_count++];
-    f->gpu = (int)m->gpu_count - 1;
+static int fault(struct faults *all, char *line) {
+    if (all->count == MAX_FAULTS) return 0;
+    struct fault *f = &all->list[all->count++];
     return text(word(&line), f->function) && small(word(&line), 999, &f->code) && small(word(&line), 3600000, &f->hang) && !line;
 }
 
@@ -99,7 +98,7 @@ static unsigned long long *number_of(struct gpu *g, const char *key, unsigned lo
  * understood means that the file is damaged, or newer than this library. */
 static int set(struct machine *m, const char *key, char *value) {
     if (!strcmp(key, "gpu")) return new_gpu(m, value);
-    if (!strcmp(key, "fault")) return fault(m, value);
+    if (!strcmp(key, "fault")) return fault(m->gpu_count ? &m->gpus[m->gpu_count - 1].faults : &m->faults, value);
     if (m->gpu_count == 0) {
         if (!strcmp(key, "driver")) return text(value, m->driver);
         if (!strcmp(key, "nvml")) return text(value, m->nvml);

@@ -16,7 +16,7 @@ enum { MAX_GPUS = 64, MAX_PROCESSES = 32, MAX_MIGS = 7, MAX_FAULTS = 32, MAX_LIN
 #define LARGE 0xffffffffffffffffULL
 #define NUMBERS(N)                                                                                                              \
     N(brand, SMALL) N(architecture, SMALL) N(cc_major, SMALL) N(cc_minor, SMALL) N(bus, 0xff) N(minor, SMALL)                   \
-    N(pci_device, SMALL) N(pci_subsystem, SMALL) N(numa, 63) N(pcie_switch, SMALL) N(module, SMALL)                                  \
+    N(pci_device, SMALL) N(pci_subsystem, SMALL) N(numa, 63) N(pcie_switch, SMALL) N(module, SMALL)                             \
     N(cores, SMALL) N(bus_width, SMALL) N(sms, SMALL)                                                                           \
     N(memory, LARGE) N(memory_used, LARGE) N(memory_reserved, LARGE) N(bar1, LARGE) N(bar1_used, LARGE)                         \
     N(utilization_gpu, PERCENT) N(utilization_memory, PERCENT) N(utilization_encoder, PERCENT)                                  \
@@ -35,8 +35,21 @@ enum { MAX_GPUS = 64, MAX_PROCESSES = 32, MAX_MIGS = 7, MAX_FAULTS = 32, MAX_LIN
     N(ecc_sram_corrected_volatile, LARGE) N(ecc_sram_uncorrected_volatile, LARGE)                                               \
     N(ecc_sram_corrected_aggregate, LARGE) N(ecc_sram_uncorrected_aggregate, LARGE)                                             \
     N(remap_corrected, SMALL) N(remap_uncorrected, SMALL) N(remap_pending, FLAG) N(remap_failed, FLAG)                          \
-    N(retired_single, 64) N(retired_double, 64) N(retired_pending, FLAG) N(lost, FLAG) N(recovery_action, 7)                                          \
-    N(nvlinks, MAX_LINKS) N(nvlink_version, SMALL) N(mig_mode, FLAG) N(mig_max, MAX_MIGS)
+    N(retired_single, 64) N(retired_double, 64) N(retired_pending, FLAG) N(lost, FLAG) N(recovery_action, 7)                    \
+    N(nvlinks, MAX_LINKS) N(nvlink_version, SMALL) N(mig_mode, FLAG) N(mig_max, MAX_MIGS)                                       \
+    N(mig_sms_1g, SMALL) N(mig_sms_1g_double, SMALL) N(mig_sms_2g, SMALL) N(mig_sms_3g, SMALL) N(mig_sms_4g, SMALL)             \
+    N(mig_sms_7g, SMALL)
+
+/* A fault makes a function answer late, or wrong, or both. */
+struct fault {
+    char function[TEXT]; /* "*" for all */
+    unsigned int code, hang;
+};
+
+struct faults {
+    unsigned int count;
+    struct fault list[MAX_FAULTS];
+};
 
 struct process {
     unsigned int pid;
@@ -63,6 +76,7 @@ struct gpu {
     unsigned int process_count, mig_count;
     struct process processes[MAX_PROCESSES];
     struct mig migs[MAX_MIGS];
+    struct faults faults; /* of calls about it */
 };
 
 /* What a handle stands for: a GPU, or one of its MIG devices. */
@@ -71,18 +85,11 @@ struct device {
     const struct mig *mig; /* NULL for the whole GPU */
 };
 
-/* A fault makes a function answer late, or wrong, or both. */
-struct fault {
-    char function[TEXT]; /* "*" for all */
-    int gpu;             /* index of the only GPU it is about; -1 for all calls */
-    unsigned int code, hang;
-};
-
 struct machine {
     char driver[TEXT], nvml[TEXT];
     unsigned int cuda, init; /* init is what nvmlInit answers */
-    unsigned int gpu_count, fault_count;
-    struct fault faults[MAX_FAULTS];
+    unsigned int gpu_count;
+    struct faults faults; /* of all calls */
     struct gpu gpus[MAX_GPUS];
 };
 
@@ -118,6 +125,9 @@ void state_expire(void);
 /* state_path names a file of the state directory. */
 void state_path(const char *file, char *path, unsigned long size);
 
+/* events_end frees all event sets, as the last nvmlShutdown does. */
+void events_end(void);
+
 /* state_sleep lets other calls in for some milliseconds. Everything that was
  * read before is void then. */
 nvmlReturn_t state_sleep(unsigned int milliseconds);
@@ -147,6 +157,15 @@ nvmlReturn_t handle_device(struct nvmlDevice_st *handle, struct device *d);
  * goes on, both as NVML does. */
 nvmlReturn_t give_text(char *to, unsigned int length, const char *from);
 nvmlReturn_t give_count(unsigned int *count, const void *list, unsigned int have);
+
+/* mig_eighths is how many eighths of the GPU's memory a MIG device has. */
+unsigned int mig_eighths(const struct device *d);
+
+/* mig_name gives the full name of a MIG device. */
+void mig_name(const struct device *d, char *to, unsigned long size);
+
+/* sum stays at the largest number, as a counter does. */
+static inline unsigned long long sum(unsigned long long a, unsigned long long b) { return a > ~b ? ~0ULL : a + b; }
 
 /* now_us is the time in microseconds since 1970, which is what NVML's
  * timestamps are. */

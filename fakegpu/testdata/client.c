@@ -2,6 +2,8 @@
  *
  *   client LIBRARY now|lazy check UUID COUNT    checks the library's answers on healthy T4s
  *   client LIBRARY now|lazy rich                checks lists, events and MIG devices, see TestClientInCOnARichMachine
+ *   client LIBRARY now|lazy every NAME...       calls every function before nvmlInit, after it, and for a GPU that gets
+ *                                               lost after the file ready.PID is there; NAME@ is about a device
  *   client LIBRARY now|lazy threads             asks from many threads, while others change the state
  *   client LIBRARY now|lazy load DIR...         starts on each state, prints the codes
  *   client LIBRARY now|lazy watch COUNT         prints so many Xids; leaves a file ready.PID when it listens
@@ -13,6 +15,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +48,23 @@ static void *symbol(const char *name) {
 #define INIT() want(((nvmlReturn_t(*)(void))symbol("nvmlInit_v2"))(), NVML_SUCCESS, "nvmlInit_v2()")
 #define SHUTDOWN() (((nvmlReturn_t(*)(void))symbol("nvmlShutdown"))())
 
+/* The library's sleep is this one, so that a test can hold it up. */
+static int hold, held;
+
+__attribute__((visibility("default"))) int nanosleep(const struct timespec *time, struct timespec *rest) {
+    while (__atomic_load_n(&hold, __ATOMIC_ACQUIRE)) {
+        __atomic_store_n(&held, 1, __ATOMIC_RELEASE);
+        sched_yield();
+    }
+    return clock_nanosleep(CLOCK_MONOTONIC, 0, time, rest) ? -1 : 0;
+}
+
+static void ready(void) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/ready.%d", getenv("FAKEGPU_STATE"), (int)getpid());
+    fclose(fopen(path, "w"));
+}
+
 static void before_init(const char *uuid) {
     nvmlDevice_t device = {0};
     unsigned int n = 0;
@@ -64,7 +84,7 @@ static void before_init(const char *uuid) {
     WANT(UNINITIALIZED, nvmlSystemGetCudaDriverVersion_v2, &cuda);
     WANT(UNINITIALIZED, nvmlDeviceGetPlatformInfo, device, NULL); /* which is not modelled */
     want(SHUTDOWN(), NVML_ERROR_UNINITIALIZED, "nvmlShutdown() before nvmlInit");
-    want(strcmp(CALL(nvmlErrorString, NVML_ERROR_UNINITIALIZED), "not initialized"), 0, "nvmlErrorString before nvmlInit");
+    want(strcmp(CALL(nvmlErrorString, NVML_ERROR_UNINITIALIZED), "Uninitialized"), 0, "nvmlErrorString before nvmlInit");
 }
 
 static void handles(const char *uuid, unsigned int count) {
@@ -174,6 +194,21 @@ static void structs(void) {
     WANT(NOT_SUPPORTED, nvmlDeviceGetFanSpeed, device, &n);
     WANT(NOT_SUPPORTED, nvmlDeviceGetPlatformInfo, device, NULL);
     WANT(NOT_SUPPORTED, nvmlDeviceGetMigMode, device, &n, &n);
+    n = 0;
+    WANT(INVALID_ARGUMENT, nvmlDeviceGetAccountingPids, device, NULL, NULL);
+    WANT(NOT_SUPPORTED, nvmlDeviceGetAccountingPids, device, &n, NULL); /* the header: while the mode is disabled */
+    nvmlHwbcEntry_t card;
+    WANT(INVALID_ARGUMENT, nvmlSystemGetHicVersion, NULL, &card);
+    WANT(INVALID_ARGUMENT, nvmlSystemGetHicVersion, &n, NULL);
+    n = 1;
+    OK(nvmlSystemGetHicVersion, &n, &card);
+    want(n, 0, "host interface cards");
+    for (unsigned int level = 0; level <= 60; level++) {
+        n = 0;
+        int good = level % 10 == 0 && level <= NVML_TOPOLOGY_SYSTEM;
+        want(CALL(nvmlDeviceGetTopologyNearestGpus, device, (nvmlGpuTopologyLevel_t)level, &n, NULL),
+             good ? NVML_SUCCESS : NVML_ERROR_INVALID_ARGUMENT, "nvmlDeviceGetTopologyNearestGpus at a level");
+    }
 }
 
 /* in_child runs the checks in a child that fork made. */
@@ -309,7 +344,7 @@ static void mig(void) {
     want(attributes.gpuInstanceSliceCount, 3, "slices");
     nvmlMemory_t memory;
     OK(nvmlDeviceGetMemoryInfo, device, &memory);
-    want((long long)memory.total, 40LL << 30, "memory of the MIG device");
+    want((long long)memory.total, 40779LL << 20, "memory of the MIG device, four eighths");
     OK(nvmlDeviceGetGpuInstanceId, device, &n);
     want(n, 2, "GPU instance");
     nvmlGpuInstance_t gi;
@@ -335,6 +370,59 @@ static void mig(void) {
             found += info.sliceCount == 3;
     }
     want(found, 2, "profiles of the instances");
+    nvmlGpuInstanceProfileInfo_v3_t v3 = {.version = nvmlGpuInstanceProfileInfo_v3};
+    OK(nvmlDeviceGetGpuInstanceProfileInfoByIdV, gpu, gi_info.profileId, (nvmlGpuInstanceProfileInfo_v2_t *)&v3);
+    want(v3.sliceCount * 1000 + v3.multiprocessorCount, 3060, "slices and multiprocessors of a profile");
+    want(strcmp(v3.name, "MIG 3g.40gb"), 0, v3.name);
+    nvmlGpuInstanceProfileInfo_v2_t v2 = {.version = nvmlGpuInstanceProfileInfo_v2};
+    WANT(INVALID_ARGUMENT, nvmlDeviceGetGpuInstanceProfileInfoByIdV, gpu, 99, &v2);
+    OK(nvmlDeviceGetGpuInstanceProfileInfoV, gpu, NVML_GPU_INSTANCE_PROFILE_1_SLICE, &v2);
+    v2.version = 1;
+    WANT(ARGUMENT_VERSION_MISMATCH, nvmlDeviceGetGpuInstanceProfileInfoV, gpu, NVML_GPU_INSTANCE_PROFILE_1_SLICE, &v2);
+    v2.version = nvmlGpuInstanceProfileInfo_v2;
+    OK(nvmlDeviceGetHandleByIndex_v2, 0, &back); /* which is not in MIG mode */
+    WANT(NOT_SUPPORTED, nvmlDeviceGetGpuInstanceProfileInfoV, back, NVML_GPU_INSTANCE_PROFILE_1_SLICE, &v2);
+
+    /* What the header says of MIG in the notes on single functions. */
+    for (unsigned int i = 0; i < 2; i++) {
+        OK(nvmlDeviceGetMigDeviceHandleByIndex, gpu, i, &back);
+        OK(nvmlDeviceGetIndex, back, &n);
+        want(n, i, "index of a MIG device");
+    }
+    nvmlComputeMode_t mode = NVML_COMPUTEMODE_PROHIBITED;
+    OK(nvmlDeviceGetComputeMode, device, &mode);
+    want(mode, NVML_COMPUTEMODE_DEFAULT, "compute mode of the MIG device");
+    WANT(INVALID_ARGUMENT, nvmlDeviceGetComputeMode, device, NULL);
+    WANT(NOT_SUPPORTED, nvmlDeviceGetRemappedRows, gpu, &n, &n, &n, &n);
+    WANT(NOT_SUPPORTED, nvmlDeviceGetRemappedRows, device, &n, &n, &n, &n);
+    WANT(NOT_SUPPORTED, nvmlDeviceGetNumGpuCores, gpu, &n);
+    WANT(NOT_SUPPORTED, nvmlDeviceGetNumGpuCores, device, &n);
+    nvmlValueType_t type;
+    const struct { nvmlSamplingType_t type; nvmlReturn_t answer; } samples[] = {
+        {NVML_TOTAL_POWER_SAMPLES, NVML_SUCCESS},
+        {NVML_GPU_UTILIZATION_SAMPLES, NVML_ERROR_NOT_SUPPORTED},
+        {NVML_MEMORY_UTILIZATION_SAMPLES, NVML_ERROR_NOT_SUPPORTED},
+        {NVML_ENC_UTILIZATION_SAMPLES, NVML_ERROR_NOT_SUPPORTED},
+        {NVML_DEC_UTILIZATION_SAMPLES, NVML_ERROR_NOT_SUPPORTED},
+        {NVML_PROCESSOR_CLK_SAMPLES, NVML_SUCCESS},
+    };
+    for (unsigned int i = 0; i < sizeof samples / sizeof *samples; i++) {
+        want(CALL(nvmlDeviceGetSamples, gpu, samples[i].type, 0, &type, &n, NULL), samples[i].answer, "samples of a divided GPU");
+        WANT(NOT_SUPPORTED, nvmlDeviceGetSamples, device, samples[i].type, 0, &type, &n, NULL);
+    }
+    nvmlBAR1Memory_t whole, part;
+    OK(nvmlDeviceGetBAR1MemoryInfo, gpu, &whole);
+    OK(nvmlDeviceGetBAR1MemoryInfo, device, &part);
+    want((long long)part.bar1Total, (long long)whole.bar1Total / 2, "BAR1 of the MIG device, four eighths");
+    want((long long)(part.bar1Free + part.bar1Used), (long long)part.bar1Total, "BAR1 adds up");
+    unsigned long long errors = 7;
+    OK(nvmlDeviceGetMemoryErrorCounter, device, NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC, NVML_MEMORY_LOCATION_SRAM, &errors);
+    want((long long)errors, 0, "errors of the MIG device");
+    WANT(NOT_SUPPORTED, nvmlDeviceGetMemoryErrorCounter, device, NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC,
+         NVML_MEMORY_LOCATION_DRAM, &errors);
+    WANT(NOT_SUPPORTED, nvmlDeviceGetMemoryErrorCounter, gpu, NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC,
+         NVML_MEMORY_LOCATION_SRAM, &errors);
+    OK(nvmlDeviceGetMemoryErrorCounter, gpu, NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_AGGREGATE_ECC, NVML_MEMORY_LOCATION_DRAM, &errors);
 }
 
 static void append(const char *line) {
@@ -435,6 +523,85 @@ static void events(void) {
     }
 }
 
+static void *wait_for_event(void *set) {
+    nvmlEventData_t data;
+    WANT(INVALID_ARGUMENT, nvmlEventSetWait_v2, *(nvmlEventSet_t *)set, &data, 60000);
+    return NULL;
+}
+
+/* freed is about a set that is freed while a thread waits for it, and a new one
+ * at its place. */
+static void freed(void) {
+    nvmlDevice_t gpu = {0};
+    nvmlEventSet_t old, new;
+    char uuid[96], line[512];
+    pthread_t waiter;
+    OK(nvmlDeviceGetHandleByIndex_v2, 0, &gpu);
+    OK(nvmlDeviceGetUUID, gpu, uuid, sizeof uuid);
+    OK(nvmlEventSetCreate, &old);
+    OK(nvmlDeviceRegisterEvents, gpu, nvmlEventTypeXidCriticalError, old);
+    __atomic_store_n(&hold, 1, __ATOMIC_RELEASE);
+    pthread_create(&waiter, NULL, wait_for_event, &old);
+    while (!__atomic_load_n(&held, __ATOMIC_ACQUIRE)) sched_yield();
+    OK(nvmlEventSetFree, old);
+    OK(nvmlEventSetCreate, &new);
+    want(new.handle == old.handle, 1, "the new set is at the place of the old one");
+    OK(nvmlDeviceRegisterEvents, gpu, nvmlEventTypeXidCriticalError, new);
+    snprintf(line, sizeof line, "%s 8 77\n", uuid);
+    append(line);
+    __atomic_store_n(&hold, 0, __ATOMIC_RELEASE);
+    pthread_join(waiter, NULL);
+    expect(new, 1000, 77, "the event of the new set");
+    OK(nvmlEventSetFree, new);
+}
+
+/* sets end with the last nvmlShutdown. */
+static void sets(void) {
+    nvmlEventSet_t set = {0};
+    nvmlEventData_t data;
+    for (int round = 0; round < 3; round++) {
+        INIT();
+        INIT();
+        if (round) WANT(INVALID_ARGUMENT, nvmlEventSetWait_v2, set, &data, 0);
+        for (int i = 0; i < 64; i++) OK(nvmlEventSetCreate, &set);
+        SHUTDOWN();
+        WANT(TIMEOUT, nvmlEventSetWait_v2, set, &data, 0);
+        SHUTDOWN();
+    }
+}
+
+/* every calls a function by its name with no more than zeros, or a device and
+ * zeros. No function has more parameters than eight. */
+static int every(const char *name, nvmlDevice_t device) {
+    char plain[128];
+    snprintf(plain, sizeof plain, "%.*s", (int)strcspn(name, "@"), name);
+    int (*function)(void *, void *, void *, void *, void *, void *, void *, void *) = symbol(plain);
+    return function(device.handle, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+}
+
+static void all(char **names) {
+    nvmlDevice_t none = {0}, gpu = {0}, doomed = {0};
+    nvmlMemory_t memory;
+    for (char **n = names; *n; n++) want(every(*n, none), NVML_ERROR_UNINITIALIZED, *n);
+    INIT();
+    OK(nvmlDeviceGetHandleByIndex_v2, 0, &gpu);
+    OK(nvmlDeviceGetHandleByIndex_v2, 1, &doomed);
+    for (char **n = names; *n; n++) {
+        if (!strcmp(*n, "nvmlShutdown")) continue;
+        int answer = every(*n, none);
+        int good = answer == NVML_ERROR_NOT_SUPPORTED || answer == NVML_ERROR_INVALID_ARGUMENT;
+        want(strchr(*n, '@') ? answer == NVML_ERROR_INVALID_ARGUMENT : good, 1, *n);
+        if (!strchr(*n, '@')) continue;
+        answer = every(*n, gpu);
+        want(answer == NVML_ERROR_NOT_SUPPORTED || answer == NVML_ERROR_INVALID_ARGUMENT || answer == NVML_ERROR_INSUFFICIENT_SIZE, 1, *n);
+    }
+    ready();
+    while (CALL(nvmlDeviceGetMemoryInfo, doomed, &memory) != NVML_ERROR_GPU_IS_LOST) sched_yield();
+    for (char **n = names; *n; n++)
+        if (strchr(*n, '@')) want(every(*n, doomed), NVML_ERROR_GPU_IS_LOST, *n);
+    SHUTDOWN();
+}
+
 static void *ask(void *end) {
     nvmlDevice_t device = {0};
     char text[96];
@@ -470,7 +637,6 @@ static void threads(void) {
 }
 
 static void watch(int count) {
-    char path[4096];
     nvmlDevice_t device = {0};
     nvmlEventSet_t set;
     nvmlEventData_t data;
@@ -480,8 +646,7 @@ static void watch(int count) {
         OK(nvmlDeviceGetHandleByIndex_v2, i, &device);
         OK(nvmlDeviceRegisterEvents, device, nvmlEventTypeXidCriticalError, set);
     }
-    snprintf(path, sizeof path, "%s/ready.%d", getenv("FAKEGPU_STATE"), (int)getpid());
-    fclose(fopen(path, "w"));
+    ready();
     for (; count > 0; count--) {
         OK(nvmlEventSetWait_v2, set, &data, 20000);
         printf("%llu\n", data.eventData);
@@ -562,8 +727,12 @@ int main(int argc, char **argv) {
         lists();
         mig();
         events();
+        freed();
         SHUTDOWN();
-    } else if (!strcmp(argv[3], "threads"))
+        sets();
+    } else if (!strcmp(argv[3], "every"))
+        all(argv + 4);
+    else if (!strcmp(argv[3], "threads"))
         threads();
     else if (!strcmp(argv[3], "watch"))
         watch(atoi(argv[4]));

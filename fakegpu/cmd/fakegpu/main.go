@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -22,7 +23,7 @@ type cli struct {
 
 	Create create `cmd:"" help:"Make a state directory with GPUs, or replace the GPUs of one."`
 	List   list   `cmd:"" help:"List the GPUs of a state directory."`
-	Set    set    `cmd:"" help:"Change values of a GPU, as temperature=85 or memory_used=10Gi."`
+	Set    set    `cmd:"" help:"Change values of a GPU, as temperature=85 or memory_used=10Gi, and its processes."`
 	Inject inject `cmd:"" help:"Make something go wrong."`
 	Heal   heal   `cmd:"" help:"Repair and reset a GPU: it is not lost, has no faults and no fresh errors."`
 	Add    add    `cmd:"" help:"Plug more GPUs in."`
@@ -37,13 +38,38 @@ type cli struct {
 
 // machine are the flags that say which GPUs to make.
 type machine struct {
-	Profile string `default:"T4" help:"Model of the GPUs: ${profiles}."`
-	Count   int    `default:"1" help:"How many, 0 to 64."`
-	Seed    string `default:"fakegpu" help:"Makes the UUIDs; the same seed gives the same ones."`
+	Profile *string `placeholder:"T4" xor:"profile" help:"Model of the GPUs: ${profiles}."`
+	Count   *int    `placeholder:"1" xor:"count" help:"How many, 0 to 64."`
+	GPUs    []model `name:"gpus" sep:"none" xor:"profile,count" placeholder:"PROFILE=COUNT" help:"Instead of both, for several models: --gpus H100-80GB=4 --gpus T4=2, in this order."`
+	Seed    string  `default:"fakegpu" help:"Makes the UUIDs; the same seed gives the same ones."`
 }
 
 func (m machine) spec() fakegpu.Spec {
-	return fakegpu.Spec{Profile: m.Profile, Count: m.Count, Seed: m.Seed}
+	s := fakegpu.Spec{Profile: "T4", Count: 1, Seed: m.Seed}
+	if m.Profile != nil {
+		s.Profile = *m.Profile
+	}
+	if m.Count != nil {
+		s.Count = *m.Count
+	}
+	for _, of := range m.GPUs {
+		s.Models = append(s.Models, fakegpu.Model(of))
+	}
+	return s
+}
+
+// model is a number of GPUs of one profile.
+type model fakegpu.Model
+
+// UnmarshalText takes PROFILE=COUNT.
+func (m *model) UnmarshalText(text []byte) error {
+	profile, count, _ := strings.Cut(string(text), "=")
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return fmt.Errorf("GPUs are %.120q, want PROFILE=COUNT as H100-80GB=4", text)
+	}
+	*m = model{profile, n}
+	return nil
 }
 
 // gpu names what a command is about.
@@ -122,10 +148,24 @@ func (l list) Run(out io.Writer) error {
 
 type set struct {
 	gpu
-	Values []string `arg:"" name:"key=value" help:"The keys are in fakegpu's README; bytes may be given as 10Gi."`
+	Values      []string  `arg:"" optional:"" name:"key=value" help:"The keys are in fakegpu's README; bytes may be given as 10Gi."`
+	Process     []process `sep:"none" xor:"processes" placeholder:"PID=BYTES" help:"A process that uses the GPU: 1234=2Gi, or with more about it 1234=2Gi,type=compute,sm=30,name=python3 train.py. All of them at once: those that are not named end."`
+	NoProcesses bool      `xor:"processes" help:"No process uses the GPU any more."`
 }
 
-func (s set) Run() error { return fakegpu.Set(s.Dir, s.GPU, s.Values...) }
+func (s set) Run() error {
+	if len(s.Process) == 0 && !s.NoProcesses {
+		if len(s.Values) == 0 {
+			return errors.New("nothing is to be set; want KEY=VALUE, --process or --no-processes")
+		}
+		return fakegpu.Set(s.Dir, s.GPU, s.Values...)
+	}
+	var processes []fakegpu.Process
+	for _, p := range s.Process {
+		processes = append(processes, fakegpu.Process(p))
+	}
+	return fakegpu.SetProcesses(s.Dir, s.GPU, processes, s.Values...)
+}
 
 type heal struct{ gpu }
 

@@ -182,6 +182,22 @@ func TestBadInputGivesOneLine(t *testing.T) {
 		{"set of no number", []string{"set", full, "0", "power=much"}, `power is "much"`},
 		{"set of no value", []string{"set", full, "0", "power"}, "KEY=VALUE"},
 		{"set of too much memory", []string{"set", full, "0", "memory_used=99Gi"}, "more than the memory"},
+		{"set nothing", []string{"set", full, "0"}, "nothing is to be set"},
+		{"set an octal number that is none", []string{"set", full, "0", "power=0o17"}, `power is "0o17"`},
+		{"set a process without memory", []string{"set", full, "0", "--process", "12"}, `process is "12", want PID=BYTES`},
+		{"set a process of no type", []string{"set", full, "0", "--process", "12=1,type=game"}, `type of process is "game"`},
+		{"set a process of an unknown key", []string{"set", full, "0", "--process", "12=1,user=me"}, `"user" is no key of a process`},
+		{"set a process of a wrong share", []string{"set", full, "0", "--process", "12=1,sm=101"}, "sm is 101, allowed are 0 to 100"},
+		{"set a process of no share", []string{"set", full, "0", "--process", "12=1,sm=half"}, `sm is "half"`},
+		{"set a process twice", []string{"set", full, "0", "--process", "12=1", "--process", "12=2"}, "process 12 is there twice"},
+		{"set a process and a wrong value", []string{"set", full, "0", "power=x", "--process", "12=1"}, `power is "x"`},
+		{"set processes and none", []string{"set", full, "0", "--process", "12=1", "--no-processes"}, "together"},
+		{"models without a count", []string{"create", dir, "--gpus", "T4"}, `GPUs are "T4", want PROFILE=COUNT`},
+		{"models and a profile", []string{"create", dir, "--gpus", "T4=1", "--profile", "T4"}, "together"},
+		{"models and a count", []string{"create", dir, "--gpus", "T4=1", "--count", "2"}, "together"},
+		{"too many of two models", []string{"create", dir, "--gpus", "T4=60", "--gpus", "L4=5"}, "count is 5, allowed are 0 to 4"},
+		{"inject no ECC error", []string{"inject", "ecc", full, "0", "--count", "0"}, "count of errors is 0"},
+		{"inject into a function that there is not", []string{"inject", "error", full, "0", "nvmlDeviceGetNmae", "3"}, "did you mean nvmlDeviceGetName?"},
 		{"inject nothing", []string{"inject"}, "expected one of"},
 		{"inject no Xid", []string{"inject", "xid", full, "0", "many"}, "many"},
 		{"inject into no function", []string{"inject", "error", full, "0", "GetName", "3"}, `function is "GetName"`},
@@ -235,6 +251,15 @@ func TestVerbs(t *testing.T) {
 	succeed(t, "set", dir, "all", "power=1")
 	want("power of all", number(0, "power")+number(1, "power"), uint64(2))
 
+	succeed(t, "set", dir, "0", "--process", "1234=2Gi", "--process", "5=1,sm=30,type=graphics,name=X, 1=2", "temperature=7")
+	want("processes", load(t, dir).GPUs[0].Processes, []fakegpu.Process{
+		{PID: 1234, Type: "compute", Memory: 2 << 30, Name: "process-1234"}, {PID: 5, Type: "graphics", Memory: 1, SM: 30, Name: "X, 1=2"}})
+	want("temperature", number(0, "temperature"), uint64(7))
+	succeed(t, "set", dir, "0", "temperature=8")
+	want("processes after another change", len(load(t, dir).GPUs[0].Processes), 2)
+	succeed(t, "set", dir, "0", "--no-processes")
+	want("processes", len(load(t, dir).GPUs[0].Processes), 0)
+
 	succeed(t, "inject", "xid", dir, uuids[0][:12], "31")
 	want("recovery after an application's Xid", number(0, "recovery_action"), uint64(0))
 	succeed(t, "inject", "xid", dir, "0", "79")
@@ -283,17 +308,36 @@ func TestVerbs(t *testing.T) {
 	succeed(t, "mig", dir, "0", "1g.10gb", "3g.40gb")
 	m = load(t, dir)
 	want("MIG devices", len(m.GPUs[0].MIGs), 2)
-	want("its share", m.GPUs[0].MIGs[1].SMs, uint64(132*3/7))
-	if out := succeed(t, "list", dir); !strings.Contains(out, m.GPUs[0].MIGs[1].UUID+"  MIG 3g  40960 MiB") {
+	want("its share", m.GPUs[0].MIGs[1].SMs, uint64(60))
+	if out := succeed(t, "list", dir); !strings.Contains(out, m.GPUs[0].MIGs[1].UUID+"  MIG 3g  40779 MiB") {
 		t.Errorf("list has no MIG devices:\n%s", out)
 	}
 	succeed(t, "mig", dir, "0")
 	want("MIG devices", len(load(t, dir).GPUs[0].MIGs), 0)
 }
 
+func TestSeveralModels(t *testing.T) {
+	dir := t.TempDir()
+	succeed(t, "create", dir, "--gpus", "H100-80GB=1", "--gpus", "T4=2")
+	succeed(t, "add", dir, "--gpus", "L4=1")
+	var names []string
+	for _, g := range load(t, dir).GPUs {
+		names = append(names, g.Name)
+	}
+	if diff := cmp.Diff([]string{"NVIDIA H100 80GB HBM3", "Tesla T4", "Tesla T4", "NVIDIA L4"}, names); diff != "" {
+		t.Errorf("models (-want +got):\n%s", diff)
+	}
+	if out := succeed(t, "--library", library(t), "exec", "--gpus", "T4=1", "--gpus", "L4=1", "--", "sh", "-c", `grep -c ^gpu "$FAKEGPU_STATE/state" >"$0/count"`, dir); out != "" {
+		t.Errorf("exec prints %q", out)
+	}
+	if count, err := os.ReadFile(filepath.Join(dir, "count")); string(count) != "2\n" {
+		t.Errorf("the program had %q GPUs, %v, want 2", count, err)
+	}
+}
+
 func TestHelp(t *testing.T) {
 	out := succeed(t, "create", "--help")
-	for _, want := range append(fakegpu.Profiles(), "--count", "--seed", "--init-error") {
+	for _, want := range append(fakegpu.Profiles(), "--count", "--gpus", "--seed", "--init-error") {
 		if !strings.Contains(out, want) {
 			t.Errorf("help has no %q:\n%s", want, out)
 		}

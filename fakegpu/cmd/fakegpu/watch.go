@@ -43,19 +43,30 @@ func (w watch) Run(out io.Writer) error {
 			return nil
 		case <-time.After(interval):
 		}
-		now, err := fakegpu.Load(w.Dir)
-		if err != nil {
-			return err
-		}
-		stamp := time.Now().Format(time.TimeOnly)
-		for _, line := range differences(before, now) {
-			fmt.Fprintf(out, "%s  %s\n", stamp, line)
-		}
-		before = now
-		if journal, err = w.tell(out, stamp, journal); err != nil {
+		if before, journal, err = w.look(out, before, journal); err != nil {
 			return err
 		}
 	}
+}
+
+// look prints what has happened since a state and a place of the journal, and
+// returns the next ones. Events come after what caused them: the journal is
+// read up to where it ended before the state was read.
+func (w watch) look(out io.Writer, before fakegpu.Machine, from int64) (fakegpu.Machine, int64, error) {
+	end, err := w.journal()
+	if err != nil {
+		return before, from, err
+	}
+	now, err := fakegpu.Load(w.Dir)
+	if err != nil {
+		return before, from, err
+	}
+	stamp := time.Now().Format(time.TimeOnly)
+	for _, line := range differences(before, now) {
+		fmt.Fprintf(out, "%s  %s\n", stamp, line)
+	}
+	from, err = w.tell(out, stamp, from, end)
+	return now, from, err
 }
 
 // journal returns where the journal ends now.
@@ -70,8 +81,9 @@ func (w watch) journal() (int64, error) {
 	return info.Size(), nil
 }
 
-// tell prints the events since a place of the journal, and returns the next one.
-func (w watch) tell(out io.Writer, stamp string, from int64) (int64, error) {
+// tell prints the events from a place of the journal to another, and returns
+// where the next one is.
+func (w watch) tell(out io.Writer, stamp string, from, to int64) (int64, error) {
 	f, err := os.Open(filepath.Join(w.Dir, "events"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return from, nil
@@ -83,10 +95,10 @@ func (w watch) tell(out io.Writer, stamp string, from int64) (int64, error) {
 	if _, err := f.Seek(from, io.SeekStart); err != nil {
 		return from, err
 	}
-	for r := bufio.NewReader(f); ; {
+	for r := bufio.NewReader(io.LimitReader(f, to-from)); ; {
 		line, err := r.ReadString('\n')
 		if err != nil {
-			return from, nil // the last line is not written yet, or there is none
+			return from, nil // the last line was not written yet, or there is none
 		}
 		from += int64(len(line))
 		var uuid string
@@ -142,6 +154,16 @@ func differences(before, now fakegpu.Machine) []string {
 		}
 		if len(was.MIGs) != len(g.MIGs) {
 			lines = append(lines, fmt.Sprintf("%s  %d -> %d MIG devices", g.UUID, len(was.MIGs), len(g.MIGs)))
+		}
+		for _, p := range g.Processes {
+			if !slices.Contains(was.Processes, p) {
+				lines = append(lines, fmt.Sprintf("%s  process %d (%s, %s) uses %d bytes, %d %%", g.UUID, p.PID, p.Name, p.Type, p.Memory, p.SM))
+			}
+		}
+		for _, p := range was.Processes {
+			if !slices.ContainsFunc(g.Processes, func(other fakegpu.Process) bool { return other.PID == p.PID }) {
+				lines = append(lines, fmt.Sprintf("%s  process %d is gone", g.UUID, p.PID))
+			}
 		}
 		lines = append(lines, faults(g.UUID, was.Faults, g.Faults)...)
 	}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/studioml/studio-go-runner/fakegpu"
+)
+
+// TestWatchTellsTheCauseBeforeTheEvent has a change, and its event, come right
+// after watch has read the state: the state file is a pipe, so that the test
+// knows when.
+func TestWatchTellsTheCauseBeforeTheEvent(t *testing.T) {
+	dir := t.TempDir()
+	state := filepath.Join(dir, "state")
+	succeed(t, "create", dir, "--seed", "w")
+	before := load(t, dir)
+	old, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uuid := before.GPUs[0].UUID
+	succeed(t, "inject", "xid", dir, "0", "79")
+	changed, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	journal, err := os.ReadFile(filepath.Join(dir, "events"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{state, filepath.Join(dir, "events")} {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	if err := syscall.Mkfifo(state, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fed := make(chan error)
+	go func() {
+		pipe, err := os.OpenFile(state, os.O_WRONLY, 0) // waits for the reader
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "events"), journal, 0o600)
+		}
+		if err == nil {
+			_, err = pipe.Write(old)
+		}
+		if err == nil {
+			err = pipe.Close()
+		}
+		fed <- err
+	}()
+	var out bytes.Buffer
+	w := watch{Dir: dir}
+	now, from, err := w.look(&out, before, 0)
+	if err := <-fed; err != nil {
+		t.Fatal(err)
+	}
+	if err != nil || out.String() != "" {
+		t.Errorf("watch has seen the old state, and prints %q, %v", out.String(), err)
+	}
+	if err := os.Remove(state); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(state, changed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if now, from, err = w.look(&out, now, from); err != nil || from != int64(len(journal)) || now.GPUs[0].Numbers["recovery_action"] != 1 {
+		t.Errorf("watch has read %d of %d bytes of the journal, %v", from, len(journal), err)
+	}
+	want := "TIME  " + uuid + "  recovery_action 0 -> 1\nTIME  " + uuid + "  event Xid 79\n"
+	if diff := cmp.Diff(want, regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d`).ReplaceAllString(out.String(), "TIME")); diff != "" {
+		t.Errorf("watch (-want +got):\n%s", diff)
+	}
+}
+
+func TestWatchTellsOfProcesses(t *testing.T) {
+	a, b := fakegpu.Process{PID: 1, Type: "compute", Memory: 5, SM: 3, Name: "x"}, fakegpu.Process{PID: 2, Type: "mps", Name: "y"}
+	machine := func(processes ...fakegpu.Process) fakegpu.Machine {
+		return fakegpu.Machine{GPUs: []fakegpu.GPU{{UUID: "GPU-1", Processes: processes}}}
+	}
+	got := differences(machine(b), machine(a))
+	if diff := cmp.Diff([]string{"GPU-1  process 1 (x, compute) uses 5 bytes, 3 %", "GPU-1  process 2 is gone"}, got); diff != "" {
+		t.Errorf("differences (-want +got):\n%s", diff)
+	}
+}
