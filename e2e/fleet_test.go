@@ -1,12 +1,11 @@
 package e2e_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,7 +20,6 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/target"
-	"github.com/studioml/studio-go-runner/e2e/target/embedded/assets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -29,8 +27,7 @@ import (
 // kubectl, as people do.
 type fleet struct {
 	target.Env
-	overlay string // directory of the kustomization that a user would write
-	kubectl string
+	kubectl
 
 	mu      sync.Mutex
 	notes   []target.TaskNote
@@ -56,20 +53,13 @@ func newFleet(ctx SpecContext, needs ...scenario.Need) *fleet {
 	f := &fleet{Env: env}
 	DeferCleanup(func(ctx SpecContext) { Expect(env.Close(ctx)).To(Succeed()) }, NodeTimeout(engine.Stretch(cleanupTime)))
 	DeferOnFailure(func(ctx SpecContext) {
-		if err := env.Collect(ctx); err != nil {
+		if err := errors.Join(env.Collect(ctx), collectNodes(ctx, evidence)); err != nil {
 			AddReportEntry("evidence incomplete", err.Error())
 		}
 	}, NodeTimeout(engine.Stretch(cleanupTime)))
 
-	f.kubectl, err = exec.LookPath("kubectl")
-	if err != nil {
-		dir, err := assets.Path(ctx)
-		Expect(err).NotTo(HaveOccurred())
-		f.kubectl = filepath.Join(dir, "kubectl")
-	}
-	f.overlay, err = os.MkdirTemp("", "studio-go-runner-e2e-*")
+	f.kubectl, err = newKubectl(ctx, env.Namespace())
 	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func() error { return os.RemoveAll(f.overlay) })
 
 	follow, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
@@ -98,50 +88,23 @@ func (f *fleet) do(ctx context.Context, args ...string) string {
 	return out
 }
 
-// try runs kubectl.
-func (f *fleet) try(ctx context.Context, stdin []byte, args ...string) (string, error) {
-	var out, problems bytes.Buffer
-	cmd := exec.CommandContext(ctx, f.kubectl, append([]string{"--namespace=" + f.Namespace()}, args...)...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &problems
-	if config.kubeconfig != "" {
-		cmd.Env = append(os.Environ(), "KUBECONFIG="+config.kubeconfig)
-	}
-	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, problems.String())
-	}
-	return out.String(), nil
-}
-
-// apply applies a shipped workload as the README says: through a kustomization
-// of one's own, with what edits it says beside namespace, image and volume.
+// apply applies a shipped workload, with the tests' image and volume and what
+// patches say.
 func (f *fleet) apply(ctx context.Context, workload string, patches ...string) {
 	GinkgoHelper()
-	shipped, err := filepath.Abs(filepath.Join("..", "runner", "deploy"))
-	Expect(err).NotTo(HaveOccurred())
-	shipped, err = filepath.Rel(f.overlay, shipped) // kustomize takes no absolute paths
-	Expect(err).NotTo(HaveOccurred())
 	name, tag, _ := strings.Cut(config.image, ":")
-	kustomization := map[string]any{
-		"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
-		"namespace": f.Namespace(),
-		"resources": []string{filepath.Join(shipped, workload)},
-		"images":    []any{map[string]string{"name": "studio-go-runner", "newName": name, "newTag": tag}},
-		"patches":   []any{},
-	}
+	fields := fmt.Sprintf("images: [{name: studio-go-runner, newName: %s, newTag: %s}]\npatches:\n", name, tag)
 	// The volume is that of the tests, which have their journal on it as well.
-	patches = append([]string{`
+	for _, patch := range append([]string{`
 - {op: replace, path: /spec/template/spec/volumes/0/persistentVolumeClaim/claimName, value: spool}
 - {op: replace, path: /spec/template/spec/containers/0/volumeMounts/0/mountPath, value: /e2e}
 - {op: replace, path: /spec/template/spec/containers/0/env/0, value: {name: STUDIOML_SPOOL, value: /e2e/spool}}
-`}, patches...)
-	for _, patch := range patches {
-		kustomization["patches"] = append(kustomization["patches"].([]any),
-			map[string]any{"target": map[string]string{"kind": "(Job|Deployment|StatefulSet)"}, "patch": patch})
+`}, patches...) {
+		text, err := json.Marshal(patch) // which YAML reads
+		Expect(err).NotTo(HaveOccurred())
+		fields += fmt.Sprintf("- target: {kind: (Job|Deployment|StatefulSet)}\n  patch: %s\n", text)
 	}
-	data, err := json.Marshal(kustomization) // which is YAML as well
-	Expect(err).NotTo(HaveOccurred())
-	Expect(os.WriteFile(filepath.Join(f.overlay, "kustomization.yaml"), data, 0o644)).To(Succeed())
-	f.do(ctx, "apply", "-k", f.overlay)
+	Expect(f.kubectl.apply(ctx, workload, fields)).To(Succeed())
 }
 
 // state says to all runners, or to one, what they shall do.
@@ -210,7 +173,7 @@ func (f *fleet) job(ctx context.Context) (job batchv1.Job) {
 
 // status asks a runner's pod.
 func (f *fleet) status(ctx context.Context, pod string) (status api.Status, err error) {
-	out, err := f.try(ctx, nil, "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:http/proxy/statusz", f.Namespace(), pod))
+	out, err := f.try(ctx, nil, "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:8080/proxy/statusz", f.Namespace(), pod))
 	if err == nil {
 		err = json.Unmarshal([]byte(out), &status)
 	}

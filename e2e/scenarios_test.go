@@ -90,6 +90,11 @@ func play(ctx SpecContext, s scenario.Scenario) {
 	} else {
 		DeferOnFailure(collect, NodeTimeout(engine.Stretch(cleanupTime)))
 	}
+	DeferOnFailure(func(ctx SpecContext) {
+		if err := collectNodes(ctx, evidence); err != nil {
+			AddReportEntry("evidence incomplete", err.Error())
+		}
+	}, NodeTimeout(engine.Stretch(cleanupTime)))
 	defer AttachProgressReporter(record.Summary)()
 
 	if err := engine.Run(ctx, env, s, record); err != nil {

@@ -44,7 +44,7 @@ func init() {
 	text(&config.client, "client", "E2E_CLIENT", "", "embedded: the `program` for submits and looks into the queue, if not the runner's")
 	text(&config.nvml, "nvml", "E2E_NVML", "", "embedded: the fake NVML `library`; without it there are no GPUs")
 	text(&config.kubeconfig, "kubeconfig", "E2E_KUBECONFIG", "", "existing: the `file` that says how to reach the cluster; by default KUBECONFIG, ~/.kube/config or, in a pod, its service account")
-	text(&config.image, "image", "E2E_IMAGE", "", "kind, existing: the `image` of the runners, which must have a shell, too; kind: an archive of it")
+	text(&config.image, "image", "E2E_IMAGE", "", "existing: the `image` of the runners, which must have a shell, too")
 	text(&config.storage, "storage", "E2E_STORAGE", "", "existing: the storage `class` of the queues, with :shared if several nodes can mount its volumes; by default the cluster's default, on one node")
 	text(&config.artifacts, "artifacts", "E2E_ARTIFACTS", filepath.Join("..", "artifacts"), "the `directory` where failed scenarios leave their evidence")
 	flag.BoolVar(&config.keep, "e2e.keep", os.Getenv("E2E_KEEP") != "", "keep the evidence of all scenarios, and the kind cluster (E2E_KEEP)")
@@ -76,8 +76,8 @@ func TestE2E(t *testing.T) {
 	if config.target == "" {
 		t.Skip("needs a cluster: neither -e2e.target nor E2E_TARGET is set; run it with: make e2e")
 	}
-	if !slices.Contains(targetNames, config.target) {
-		t.Fatalf("the target is %q, allowed are %v", config.target, targetNames)
+	if !slices.Contains(scenario.Targets, config.target) {
+		t.Fatalf("the target is %q, allowed are %v", config.target, scenario.Targets)
 	}
 	if err := absolute(); err != nil {
 		t.Fatal(err)

@@ -25,13 +25,14 @@ import (
 // The targets: what the first process does for all, and how the others, it
 // among them, then use it.
 var (
-	targetNames = []string{"embedded", "existing"}
-	setUp       = map[string]func(SpecContext) (handle any, err error){
+	setUp = map[string]func(SpecContext) (handle any, err error){
 		"embedded": setUpEmbedded,
+		"kind":     setUpKind,
 		"existing": setUpExisting,
 	}
 	open = map[string]func(handle []byte) (target.Target, error){
 		"embedded": openEmbedded,
+		"kind":     openKind,
 		"existing": openPods,
 	}
 )
@@ -80,20 +81,20 @@ func setUpExisting(ctx SpecContext) (any, error) {
 const suiteTime = 2 * time.Hour
 
 // setUpPods looks at a cluster and sees to it that nothing stays there.
-func setUpPods(ctx SpecContext, c pods.Config) (any, error) {
+func setUpPods(ctx SpecContext, c pods.Config) (handle pods.Handle, err error) {
 	c.Run, c.Expires = rand.String(8), time.Now().Add(suiteTime)
 	t, err := pods.Connect(c)
 	if err != nil {
-		return nil, err
+		return handle, err
 	}
 	if n, err := pods.SweepExpired(ctx, t.Client(), time.Now()); err != nil {
-		return nil, err
+		return handle, err
 	} else if n > 0 {
 		fmt.Printf("removed %d namespaces that earlier runs have left\n", n)
 	}
 	dismiss, err := startJanitor(c)
 	if err != nil {
-		return nil, err
+		return handle, err
 	}
 	DeferCleanup(func(ctx SpecContext) error {
 		if err := t.Sweep(ctx); err != nil {
@@ -102,7 +103,7 @@ func setUpPods(ctx SpecContext, c pods.Config) (any, error) {
 		return dismiss()
 	}, NodeTimeout(engine.Stretch(2*cleanupTime)))
 	if err := t.Inspect(ctx); err != nil {
-		return nil, err
+		return handle, err
 	}
 	return t.Handle(), nil
 }

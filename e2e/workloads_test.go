@@ -35,8 +35,8 @@ func workloads() {
 		f.state(ctx, "studio-go-runner-0", "DrainAndTerminate")
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Draining", "Running"))
 		f.submit(ctx, "queued", 2)
-		eventually(ctx, func() []string { return by(f.finished("queued")) }).Should(HaveExactElements("studio-go-runner-1", "studio-go-runner-1"))
 		Expect(f.Release(ctx, "held")).To(Succeed())
+		eventually(ctx, func() []string { return by(f.finished("queued")) }).Should(HaveExactElements("studio-go-runner-1", "studio-go-runner-1"))
 		eventually(ctx, func(ctx context.Context) string { return f.job(ctx).Status.CompletedIndexes }).WithArguments(ctx).Should(Equal("0"))
 
 		By("deleting the pod of index 1 in the middle of a task")

@@ -36,8 +36,8 @@ type Status struct {
 	// InFlight lists the tasks that run, oldest first.
 	InFlight []InFlight `json:"inFlight,omitempty"`
 	GPUs     []GPU      `json:"gpus,omitempty"`
-	// GPUProblem says in a sentence why there are no GPUs, or why what is said
-	// of them may be old.
+	// GPUProblem says in a sentence why there are no GPUs, why one is not in the
+	// list, or why what is said of them may be old.
 	GPUProblem string `json:"gpuProblem,omitempty"`
 }
 

@@ -1,6 +1,7 @@
 # Container images. They need no Docker; where it answers, it gets them as well.
 
-BUILD_IMAGE = go run ./runner/deploy/image --load --version='$(VERSION)' --revision="$$(git rev-parse HEAD 2>/dev/null || echo unknown)"
+IMAGE_FILE  = go run ./runner/deploy/image --version='$(VERSION)' --revision="$$(git rev-parse HEAD 2>/dev/null || echo unknown)"
+BUILD_IMAGE = $(IMAGE_FILE) --load
 
 # Programs as they are in images: without paths of this machine and symbols.
 GO_SMALL = go build -trimpath -ldflags '-s -w $(LDFLAGS)'
@@ -38,6 +39,16 @@ bin/fakegpu-image.tar: tools bin/image/fakegpu bin/libnvidia-ml.so.1 bin/image/n
 	@$(BUILD_IMAGE) --name='$(FAKEGPU_IMAGE)' --output=$@ --title='Fake GPUs for a Kubernetes node' $(ADD_FAKEGPU) \
 	  --add=bin/image/nvidia-device-plugin=/usr/local/bin/nvidia-device-plugin --user=0:0 --entrypoint=/usr/local/lib/fakegpu/fakegpu \
 	  --env=PATH=/usr/local/lib/fakegpu:/usr/local/bin --env=LD_LIBRARY_PATH=/usr/local/lib/fakegpu --env=FAKEGPU_STATE=/var/lib/fakegpu/state
+
+# The runners of the scenarios on a kind cluster: their tasks are shell scripts, so
+# there is Debian below the runner, and some change their fake GPUs.
+.PHONY: bin/e2e-image.tar
+bin/e2e-image.tar: tools bin/image/runner bin/image/fakegpu bin/libnvidia-ml.so.1
+	@$(IMAGE_FILE) --name=studio-go-runner:e2e --base="$(TASKS_BASE)" --output=$@ --title='StudioML runner, for its scenarios' $(ADD_FAKEGPU) \
+	  --add=bin/image/runner=/usr/local/bin/runner --entrypoint=/usr/local/bin/runner --env=PATH=/usr/local/bin:/usr/local/lib/fakegpu:/usr/bin:/bin
+
+# Debian: made here where that can be done, else from a registry.
+TASKS_BASE = $(or $(BASE),$(shell if [ "$$(id -u)" = 0 ] && command -v debootstrap >/dev/null; then go run ./e2e/cmd/nodeimage rootfs; else echo debian:12-slim; fi))
 
 # The runners of the tests are pods of this image as well, so its entry point is
 # the runner; the tests are run-tests. They look for files as in a checkout.

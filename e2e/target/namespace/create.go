@@ -2,11 +2,13 @@ package namespace
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -37,4 +39,23 @@ func poll(ctx context.Context, done func() bool) error {
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// Remove has the cluster remove a namespace with all that is in it, at once:
+// a runner would use its whole grace period for tasks that are held. It does not
+// wait for the end of that.
+func Remove(ctx context.Context, client kubernetes.Interface, name string) error {
+	all, now := metav1.ListOptions{}, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}
+	// Jobs go before their pods. A Job with a limit for each index gives up a
+	// failed pod only when it has made the next one, which it cannot in a
+	// namespace that is ending, and the namespace waits for its pods.
+	background := metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}
+	err := errors.Join(
+		client.BatchV1().Jobs(name).DeleteCollection(ctx, background, all),
+		client.CoreV1().Pods(name).DeleteCollection(ctx, now, all),
+		client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{}))
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("remove namespace %s: %w", name, err)
+	}
+	return nil
 }

@@ -111,9 +111,9 @@ func (e *env) createVolume(ctx context.Context) error {
 
 // inKeeper runs a program beside the volume and returns what it prints.
 func (e *env) inKeeper(ctx context.Context, stdin io.Reader, command ...string) ([]byte, error) {
-	var stdout bytes.Buffer
+	var stdout buffer
 	err := e.cluster.exec(ctx, e.namespace, keeper, keeper, stdin, &stdout, command...)
-	return stdout.Bytes(), err
+	return []byte(stdout.String()), err
 }
 
 // Namespace is that of the runners.
@@ -239,14 +239,9 @@ func (e *env) Close(ctx context.Context) error {
 	if e.watch != nil {
 		e.watch.close()
 	}
-	// At once: a runner would use its whole grace period for tasks that are held.
-	now := metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}
-	if e.namespace != "" {
-		problems = append(problems, e.cluster.client.CoreV1().Pods(e.namespace).DeleteCollection(ctx, now, metav1.ListOptions{}))
-	}
 	for _, name := range []string{e.namespace, e.elsewhere} {
 		if name != "" {
-			problems = append(problems, e.cluster.client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{}))
+			problems = append(problems, namespace.Remove(ctx, e.cluster.client, name))
 		}
 	}
 	if err := errors.Join(problems...); err != nil {

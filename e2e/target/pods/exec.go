@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/httpstream"
@@ -17,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/klog/v2"
 )
 
 // cluster is what reaches into pods.
@@ -46,8 +49,9 @@ func (c cluster) exec(ctx context.Context, namespace, pod, container string, std
 	if err != nil {
 		return err
 	}
-	var stderr bytes.Buffer
-	err = executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: stdin, Stdout: stdout, Stderr: &stderr})
+	var stderr buffer
+	// Without its log: the end of a scenario is an error to it.
+	err = executor.StreamWithContext(klog.NewContext(ctx, logr.Discard()), remotecommand.StreamOptions{Stdin: stdin, Stdout: stdout, Stderr: &stderr})
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -55,6 +59,26 @@ func (c cluster) exec(ctx context.Context, namespace, pod, container string, std
 		return fmt.Errorf("%s in pod %s: %w\n%s", strings.Join(command[:min(len(command), 2)], " "), pod, err, strings.TrimSpace(stderr.String()))
 	}
 	return nil
+}
+
+// buffer keeps what is written to it. Whoever gives up on a program may still be
+// written to for a moment.
+type buffer struct {
+	mu   sync.Mutex
+	data bytes.Buffer
+}
+
+func (b *buffer) Write(data []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.data.Write(data)
+}
+
+// String is what was written so far.
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.data.String()
 }
 
 // pause is between two tries to reach a pod again.

@@ -28,6 +28,7 @@ var needed = []struct {
 	{"", "configmaps", "create delete get list watch update patch"},
 	{"", "events", "create patch list"},
 	{"events.k8s.io", "events", "create patch"},
+	{"batch", "jobs", "deletecollection"},
 	{"rbac.authorization.k8s.io", "roles", "create get list update"},
 	{"rbac.authorization.k8s.io", "rolebindings", "create"},
 	{"authorization.k8s.io", "subjectaccessreviews", "create"},

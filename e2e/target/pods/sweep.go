@@ -7,9 +7,10 @@ import (
 	"strconv"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/studioml/studio-go-runner/e2e/target/namespace"
 )
 
 // The labels of all namespaces of a run of the suite.
@@ -43,12 +44,7 @@ func sweep(ctx context.Context, client kubernetes.Interface, selector string, du
 			continue
 		}
 		removed++
-		err = errors.Join(
-			client.CoreV1().Pods(ns.Name).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{}),
-			client.CoreV1().Namespaces().Delete(ctx, ns.Name, metav1.DeleteOptions{}))
-		if err != nil && !apierrors.IsNotFound(err) {
-			problems = append(problems, fmt.Errorf("remove namespace %s of the tests: %w", ns.Name, err))
-		}
+		problems = append(problems, namespace.Remove(ctx, client, ns.Name))
 	}
 	return removed, errors.Join(problems...)
 }

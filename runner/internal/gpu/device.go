@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // Device is what a task can be given: a whole GPU, or a MIG device.
@@ -24,20 +26,28 @@ type Device struct {
 // gpu is the UUID of the GPU that the device is or is part of.
 func (d Device) gpu() string { return cmp.Or(d.Parent, d.UUID) }
 
+// silent reports whether the device stands for a GPU that has never answered,
+// so that only its index is known.
+func (d Device) silent() bool { return d.UUID == "" }
+
 // Visible returns those of the devices that the environment leaves to this
-// process, in the order in which it names them. NVML itself knows neither
+// process, in the order in which CUDA's names them. NVML itself knows neither
 // variable.
 //
 // nvidia is NVIDIA_VISIBLE_DEVICES of NVIDIA's container toolkit: all, a list
 // of indices or UUIDs, or none and the empty text for no device at all. Void
 // hides nothing: it says that the toolkit was told of the devices in another
-// way (CDI), and then NVML shows only those.
+// way (CDI), and then NVML shows only those. The indices may be those of the
+// host, of a container that the toolkit has already left with these GPUs only.
 // cuda is CUDA_VISIBLE_DEVICES of the CUDA programming guide: a list of indices
 // or of UUIDs, which may be shortened while they stay unique; it ends at the
 // first entry that names no device, and a device named twice leaves none.
 // A nil variable is not set and hides nothing. Indices count the GPUs in NVML's
 // order, for CUDA among the visible ones. Both take the UUID of a MIG device, in full, as well; an entry for a
 // GPU that is divided into MIG devices means all of them.
+//
+// A GPU that has not answered yet is a device without UUID. It has its index
+// nevertheless, and is left where a UUID that no other device has may be its own.
 func Visible(devices []Device, nvidia, cuda *string) ([]Device, error) {
 	visible := devices
 	if nvidia != nil {
@@ -59,66 +69,124 @@ func visibleToToolkit(devices []Device, list string) ([]Device, error) {
 	case "none", "":
 		return nil, nil
 	}
-	var visible []Device
-	for entry := range strings.SplitSeq(list, ",") {
-		entry = strings.TrimSpace(entry)
-		named := find(devices, entry, func(_ int, d Device) bool {
-			return d.gpu() == entry || strconv.Itoa(d.Index) == entry
+	entries := strings.Split(list, ",")
+	for i := range entries {
+		entries[i] = strings.TrimSpace(entries[i])
+	}
+	if countsOnHost(devices, entries) {
+		return devices, nil
+	}
+	var named []Device
+	for _, entry := range entries {
+		found := find(devices, entry, func(_ int, d Device) bool {
+			return strconv.Itoa(d.Index) == entry || !d.silent() && d.gpu() == entry
 		})
-		if named == nil {
-			return nil, fmt.Errorf("NVIDIA_VISIBLE_DEVICES names %q, but there is no such GPU; allowed are all, none, void, indices as of nvidia-smi and UUIDs", entry)
+		if found == nil {
+			found = maybe(devices, entry)
 		}
-		for _, d := range named {
-			if !slices.ContainsFunc(visible, func(other Device) bool { return other.UUID == d.UUID }) {
-				visible = append(visible, d)
-			}
+		if found == nil {
+			return nil, fmt.Errorf("NVIDIA_VISIBLE_DEVICES names %s, but NVML shows no such GPU, only %s; "+
+				"allowed are all, none, void, indices as of nvidia-smi here, and UUIDs; in a container that was given its GPUs in another way, set it to void",
+				api.Excerpt(entry), indices(devices))
+		}
+		named = append(named, found...)
+	}
+	// In a container, NVML's order is that of the machine, whatever was named first.
+	hidden := func(d Device) bool { return !slices.ContainsFunc(named, d.same) }
+	return slices.DeleteFunc(slices.Clone(devices), hidden), nil
+}
+
+// countsOnHost reports whether the entries can only be indices of the host, of
+// which the container has these GPUs and no others, as docker run --gpus
+// '"device=2,3"' leaves it: as many indices as GPUs, and not all of them from
+// here. NVML counts the GPUs of a container anew.
+func countsOnHost(devices []Device, entries []string) bool {
+	here, named, foreign := make(map[int]bool), make(map[int]bool), false
+	for _, d := range devices {
+		here[d.Index] = true
+	}
+	for _, entry := range entries {
+		index, err := strconv.Atoi(entry)
+		if err != nil || index < 0 {
+			return false
+		}
+		named[index] = true
+		foreign = foreign || !here[index]
+	}
+	return foreign && len(named) == len(here)
+}
+
+// indices says in words which GPUs there are.
+func indices(devices []Device) string {
+	var list []string
+	for _, d := range devices {
+		if index := strconv.Itoa(d.Index); !slices.Contains(list, index) {
+			list = append(list, index)
 		}
 	}
-	return visible, nil
+	return "GPU " + strings.Join(list, ", ")
 }
 
 func visibleToCUDA(devices []Device, list string) []Device {
 	var visible []Device
-	seen := make(map[string]bool)
 	for entry := range strings.SplitSeq(list, ",") {
 		entry = strings.TrimSpace(entry)
 		named := find(devices, entry, func(place int, d Device) bool {
 			return strconv.Itoa(place) == entry || strings.HasPrefix(entry, "GPU-") && strings.HasPrefix(d.gpu(), entry)
 		})
 		if named == nil {
-			break
+			if named = maybe(devices, entry); named == nil {
+				break
+			}
+			named = slices.DeleteFunc(named, func(d Device) bool { return slices.ContainsFunc(visible, d.same) })
 		}
 		for _, d := range named {
-			if seen[d.UUID] {
+			if slices.ContainsFunc(visible, d.same) {
 				return nil
 			}
-			seen[d.UUID] = true
 		}
 		visible = append(visible, named...)
 	}
 	return visible
 }
 
+// same reports whether both are the same device, be it a silent one.
+func (d Device) same(other Device) bool { return d.UUID == other.UUID && d.Index == other.Index }
+
+// maybe returns the GPUs that have not answered yet if the entry is a UUID that
+// may be of one of them, or of a MIG device of such a one.
+func maybe(devices []Device, entry string) (silent []Device) {
+	uuid := strings.HasPrefix(entry, "GPU-") || strings.HasPrefix(entry, "MIG-")
+	for _, d := range devices {
+		if !uuid || strings.HasPrefix(d.gpu(), entry) {
+			return nil
+		}
+		if d.silent() {
+			silent = append(silent, d)
+		}
+	}
+	return silent
+}
+
 // find returns the devices that entry names: a MIG device by its UUID, or those
 // of the one GPU that matches, judged by its place among the GPUs and its first
-// device. It returns nil where there is none, or more than one.
+// device. It returns nil where there is none, or more than one. Devices of one
+// GPU have one index.
 func find(devices []Device, entry string, matches func(place int, d Device) bool) []Device {
 	var named []Device
-	var gpus []string
-	found := make(map[string]bool)
+	found := make(map[int]bool) // by index
 	for i, d := range devices {
 		if d.Parent != "" && d.UUID == entry {
 			return devices[i : i+1]
 		}
-		if !slices.Contains(gpus, d.gpu()) {
-			found[d.gpu()] = matches(len(gpus), d)
-			gpus = append(gpus, d.gpu())
+		if _, seen := found[d.Index]; !seen {
+			found[d.Index] = matches(len(found), d)
 		}
-		if found[d.gpu()] {
+		if found[d.Index] {
 			named = append(named, d)
 		}
 	}
-	if len(named) > 0 && named[0].gpu() == named[len(named)-1].gpu() {
+	if len(named) > 0 && named[0].Index == named[len(named)-1].Index {
 		return named
 	}
 	return nil

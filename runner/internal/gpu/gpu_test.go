@@ -1,6 +1,8 @@
 package gpu_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -29,7 +31,7 @@ func TestVisible(t *testing.T) {
 		{"none", unset, []int{}},
 		{"void", unset, []int{0, 1, 2, 3}},
 		{"", unset, []int{}},
-		{"1,0", unset, []int{1, 0}},
+		{"1,0", unset, []int{0, 1}},
 		{"0,0,GPU-aaaa1111", unset, []int{0}},
 		{"GPU-bbbb3333", unset, []int{2}},
 		{"GPU-bbbb", unset, nil},
@@ -47,7 +49,14 @@ func TestVisible(t *testing.T) {
 		{unset, "GPU-b,GPU-aaaa2", []int{2, 1}},
 		{unset, "GPU-aaaa", []int{}}, // not unique
 		{"1,2", "0", []int{1}},       // the toolkit hides first, CUDA counts what is left
+		{"3,1", "0", []int{1}},       // in NVML's order
 		{"none", "0", []int{}},
+		{"4,5,6,7", unset, []int{0, 1, 2, 3}}, // of the host, of which these are left
+		{"1,2,3,4", unset, []int{0, 1, 2, 3}},
+		{"4,5,6", unset, nil},
+		{"4,5,6,6", unset, nil},
+		{"3,4,5,6,7", unset, nil},
+		{"0,1,2,GPU-dddd", unset, nil},
 	} {
 		pointer := func(s string) *string {
 			if s == unset {
@@ -60,14 +69,59 @@ func TestVisible(t *testing.T) {
 			t.Errorf("NVIDIA %q, CUDA %q: error %v, want one: %v", test.nvidia, test.cuda, err, test.want == nil)
 			continue
 		}
-		got := []int{}
-		for _, d := range devices {
-			got = append(got, d.Index)
-		}
+		got := append([]int{}, indices(devices)...)
 		if test.want != nil && !cmp.Equal(got, test.want) {
 			t.Errorf("NVIDIA %q, CUDA %q: %v, want %v", test.nvidia, test.cuda, got, test.want)
 		}
 	}
+}
+
+// A GPU that does not answer has no UUID, but its place.
+func TestVisibleWithASilentGPU(t *testing.T) {
+	devices := slices.Clone(machine)
+	devices[0] = gpu.Device{Index: 0}
+	devices[2] = gpu.Device{Index: 2}
+	for _, list := range []struct {
+		entries      string
+		nvidia, cuda []int // nil for an error, or none
+	}{
+		{"0", []int{0}, []int{0}},
+		{"1", []int{1}, []int{1}},
+		{"2,0,3", []int{0, 2, 3}, []int{2, 0, 3}},
+		{"0,0", []int{0}, nil},
+		{"4", nil, nil},
+		{"", nil, nil},
+		{"0,,1", nil, []int{0}},
+		{"GPU-aaaa1111,GPU-cccc4444", []int{0, 2, 3}, []int{0, 2, 3}}, // the first may be a silent one
+		{"MIG-1,GPU-bbbb3333,GPU-cccc4444", []int{0, 2, 3}, []int{0, 2, 3}},
+		{"GPU-aaaa,3", nil, []int{1, 3}}, // for all that is known
+		{"4,5,6,7", []int{0, 1, 2, 3}, nil},
+	} {
+		got, err := gpu.Visible(devices, &list.entries, nil)
+		if !cmp.Equal(indices(got), list.nvidia) || (err == nil) != (list.nvidia != nil || list.entries == "") {
+			t.Errorf("NVIDIA %q: %v and %v, want %v", list.entries, indices(got), err, list.nvidia)
+		}
+		if got, _ := gpu.Visible(devices, nil, &list.entries); !cmp.Equal(indices(got), list.cuda) {
+			t.Errorf("CUDA %q: %v, want %v", list.entries, indices(got), list.cuda)
+		}
+	}
+}
+
+func TestAnIndexThatDoesNotExistIsToldWithThoseThatDo(t *testing.T) {
+	list := "0,7"
+	_, err := gpu.Visible(machine, &list, nil)
+	for _, says := range []string{`NVIDIA_VISIBLE_DEVICES names "7"`, "only GPU 0, 1, 2, 3;", "set it to void"} {
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("error %v, want one with %q", err, says)
+		}
+	}
+}
+
+func indices(devices []gpu.Device) (indices []int) {
+	for _, d := range devices {
+		indices = append(indices, d.Index)
+	}
+	return indices
 }
 
 func TestVisibleMIGDevices(t *testing.T) {
@@ -82,7 +136,7 @@ func TestVisibleMIGDevices(t *testing.T) {
 		nvidia, cuda []string
 	}{
 		{"MIG-1b", []string{"MIG-1b"}, []string{"MIG-1b"}},
-		{"MIG-1b,GPU-0000", []string{"MIG-1b", "GPU-0000"}, []string{"MIG-1b", "GPU-0000"}},
+		{"MIG-1b,GPU-0000", []string{"GPU-0000", "MIG-1b"}, []string{"MIG-1b", "GPU-0000"}},
 		{"GPU-1111", []string{"MIG-1a", "MIG-1b"}, []string{"MIG-1a", "MIG-1b"}},
 		{"GPU-1", nil, []string{"MIG-1a", "MIG-1b"}},
 		{"1", []string{"MIG-1a", "MIG-1b"}, []string{"MIG-1a", "MIG-1b"}},
@@ -226,6 +280,31 @@ func TestOnlyHealthyDevicesAreGiven(t *testing.T) {
 	}
 	if g := pool.List()[0]; g.Health != api.Healthy || g.HealthReason != "" {
 		t.Errorf("healed and listed as %+v", g)
+	}
+}
+
+func TestRetireLeavesTheSickAsTheyAre(t *testing.T) {
+	pool := gpu.NewPool(append(slices.Clone(machine[:2]), gpu.Device{UUID: "MIG-1", Parent: "GPU-1"}))
+	held := reserve(t, pool, "a", api.Resources{GPUs: 1})
+	pool.SetHealth(held[0], api.Sick, "Xid 79")
+	for i := range 2 {
+		state := pool.State()
+		pool.Retire("NVML does not answer")
+		if (state.Err() != nil) != (i == 0) {
+			t.Errorf("time %d: the state ended: %v", i, state.Err() != nil)
+		}
+		for _, g := range pool.List() {
+			is, why := api.Retiring, "NVML does not answer"
+			if g.UUID == held[0] {
+				is, why = api.Sick, "Xid 79"
+			}
+			if g.Health != is || g.HealthReason != why {
+				t.Errorf("%s is %s for %q, want %s for %q", g.UUID, g.Health, g.HealthReason, is, why)
+			}
+		}
+	}
+	if pool.Sick(held) == "" {
+		t.Error("the task's GPU is not sick any more")
 	}
 }
 

@@ -21,17 +21,57 @@ type signs struct {
 	remapFailed     bool
 	remapPending    bool
 	retirePending   bool
-	recovery        nvml.DeviceGpuRecoveryAction
+	recovery        recovery
 	knowsOfRecovery bool
+}
+
+// recovery is what a GPU needs before it is well again. An Xid that this
+// process has not seen, because it has started since, can still be told by it.
+type recovery nvml.DeviceGpuRecoveryAction
+
+// waits reports whether what runs on the GPU may finish first. The driver
+// asks for a drain then; whatever else it may ask for one day takes the GPU out.
+func (r recovery) waits() bool {
+	switch nvml.DeviceGpuRecoveryAction(r) {
+	case nvml.GPU_RECOVERY_ACTION_DRAIN_P2P, nvml.GPU_RECOVERY_ACTION_DRAIN_AND_RESET,
+		nvml.GPU_RECOVERY_ACTION_RECOVER_IMEX_DOMAIN: // of the links to other nodes
+		return true
+	}
+	return false
+}
+
+// need says in words what NVML asks for.
+func (r recovery) need() string {
+	var do string
+	switch nvml.DeviceGpuRecoveryAction(r) {
+	case nvml.GPU_RECOVERY_ACTION_GPU_RESET:
+		do = "reset the GPU"
+	case nvml.GPU_RECOVERY_ACTION_NODE_REBOOT:
+		do = "reboot the node"
+	case nvml.GPU_RECOVERY_ACTION_DRAIN_P2P:
+		do = "drain its peer-to-peer traffic"
+	case nvml.GPU_RECOVERY_ACTION_DRAIN_AND_RESET:
+		do = "drain its peer-to-peer traffic and reset the GPU"
+	case nvml.GPU_RECOVERY_ACTION_RECOVER_IMEX_DOMAIN:
+		do = "recover the IMEX domain"
+	case nvml.GPU_RECOVERY_ACTION_BUS_RESET:
+		do = "reset the PCIe bus of the GPU"
+	case nvml.GPU_RECOVERY_ACTION_SYSTEM_REBOOT:
+		do = "reboot the system"
+	default:
+		do = fmt.Sprintf("recovery action %d", r)
+	}
+	return "the driver asks for a recovery: " + do
 }
 
 // record is what is remembered of a GPU from one look at it to the next.
 type record struct {
 	seen     bool
-	baseline uint64 // uncorrected errors that were there before, or that a reset has left
-	xid      uint64 // the Xid that took the GPU out; 0 for none
-	xidShown bool   // whether the driver itself has shown the damage since
-	last     uint64 // the last Xid of any kind
+	baseline uint64      // uncorrected errors that were there before, or that a reset has left
+	xid      uint64      // the Xid that took the GPU out; 0 for none
+	xidShown bool        // whether the driver itself has shown the damage since
+	last     uint64      // the last Xid of any kind
+	deaf     nvml.Return // why NVML does not tell its events; SUCCESS if it does, or cannot
 	told     api.Health
 }
 
@@ -48,7 +88,7 @@ func (r *record) raise(xid uint64, harmless []uint64) {
 // GPU or as a recovery that it needs, and no longer shows it. A driver that
 // never does leaves the GPU out until the runner starts again.
 func (r *record) diagnose(s signs) (is api.Health, reason string) {
-	needsRecovery := s.knowsOfRecovery && s.recovery != nvml.GPU_RECOVERY_ACTION_NONE
+	needsRecovery := s.knowsOfRecovery && s.recovery != recovery(nvml.GPU_RECOVERY_ACTION_NONE)
 	if s.failure == "" {
 		if !r.seen || s.uncorrected < r.baseline {
 			r.baseline = s.uncorrected
@@ -71,10 +111,14 @@ func (r *record) diagnose(s signs) (is api.Health, reason string) {
 		return api.Sick, fmt.Sprintf("%d uncorrectable ECC errors", s.uncorrected-r.baseline)
 	case s.remapFailed:
 		return api.Sick, "a row of its memory could not be remapped"
+	case needsRecovery && !s.recovery.waits():
+		return api.Sick, s.recovery.need()
 	case s.remapPending:
 		return api.Retiring, "a row of its memory is to be remapped; reset the GPU"
 	case s.retirePending:
 		return api.Retiring, "a page of its memory is to be retired; reset the GPU"
+	case needsRecovery:
+		return api.Retiring, s.recovery.need()
 	}
 	return api.Healthy, ""
 }
@@ -99,7 +143,7 @@ func readSigns(d nvml.Device) signs {
 	values := []nvml.FieldValue{{FieldId: nvml.FI_DEV_GET_GPU_RECOVERY_ACTION}}
 	if d.GetFieldValues(values) == nvml.SUCCESS && nvml.Return(values[0].NvmlReturn) == nvml.SUCCESS {
 		s.knowsOfRecovery = true
-		s.recovery = nvml.DeviceGpuRecoveryAction(values[0].Value[0]) // the low byte of a little-endian number below 256
+		s.recovery = recovery(values[0].Value[0]) // the low byte of a little-endian number below 256
 	}
 	return s
 }

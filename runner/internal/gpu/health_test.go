@@ -19,7 +19,10 @@ type chapter struct {
 
 func TestDiagnose(t *testing.T) {
 	knows := signs{knowsOfRecovery: true}
-	reset := signs{knowsOfRecovery: true, recovery: nvml.GPU_RECOVERY_ACTION_GPU_RESET}
+	needs := func(action nvml.DeviceGpuRecoveryAction) signs {
+		return signs{knowsOfRecovery: true, recovery: recovery(action)}
+	}
+	reset := needs(nvml.GPU_RECOVERY_ACTION_GPU_RESET)
 	lost := signs{failure: "GPU is lost"}
 	for name, story := range map[string][]chapter{
 		"healthy": {{0, signs{}, api.Healthy, ""}, {0, knows, api.Healthy, ""}},
@@ -60,7 +63,18 @@ func TestDiagnose(t *testing.T) {
 			{0, signs{}, api.Healthy, ""},
 			{0, signs{retirePending: true}, api.Retiring, "a page of its memory is to be retired; reset the GPU"},
 		},
-		"a recovery without an Xid is the driver's affair": {{0, reset, api.Healthy, ""}},
+		"a recovery that a runner finds when it starts": {
+			{0, reset, api.Sick, "the driver asks for a recovery: reset the GPU"}, {0, knows, api.Healthy, ""},
+		},
+		"a recovery after an Xid of the application": {
+			{31, knows, api.Healthy, ""}, {0, reset, api.Sick, "the driver asks for a recovery: reset the GPU"},
+		},
+		"a recovery that waits for the task": {
+			{0, needs(nvml.GPU_RECOVERY_ACTION_DRAIN_AND_RESET), api.Retiring, "the driver asks for a recovery: drain its peer-to-peer traffic and reset the GPU"},
+			{0, needs(nvml.GPU_RECOVERY_ACTION_DRAIN_P2P), api.Retiring, "the driver asks for a recovery: drain its peer-to-peer traffic"},
+			{0, needs(nvml.GPU_RECOVERY_ACTION_NODE_REBOOT), api.Sick, "the driver asks for a recovery: reboot the node"},
+			{0, needs(99), api.Sick, "the driver asks for a recovery: recovery action 99"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var r record

@@ -4,9 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,8 +35,9 @@ type Monitor struct {
 	Off bool
 	// Library is the NVML library; empty means where the loader finds it.
 	Library string
-	// Visible chooses the devices that this runner may use. It is called once,
-	// when the devices are known.
+	// Visible chooses the devices that this runner may use, among those that
+	// have been there since the start, each with its index as of then. One that
+	// has never answered has no UUID.
 	Visible func([]Device) ([]Device, error)
 	// HarmlessXids leave a GPU in service.
 	HarmlessXids []uint64
@@ -48,8 +50,8 @@ type Monitor struct {
 	// What only the monitor's goroutine uses.
 	records map[string]*record // by UUID of the GPU
 	known   []Device           // all devices that were there at the last look, visible or not
-	chosen  bool               // whether Visible was asked
-	only    map[string]bool    // the UUIDs that it left; nil if it left all, and all that will come
+	places  []Device           // all that were ever there, for Visible
+	chosen  map[string]bool    // the UUIDs that Visible has left; nil before it did
 
 	mu       sync.Mutex
 	busy     time.Time // since when NVML has been asked without an answer; zero while it is not
@@ -118,11 +120,7 @@ func (m *Monitor) noticeHang() {
 	problem := "NVML has not answered since " + m.busy.Format(time.TimeOnly)
 	m.wanted = true
 	m.trouble(problem)
-	for _, g := range m.Pool.List() {
-		if g.Health == api.Healthy {
-			m.Pool.SetHealth(cmp.Or(g.Parent, g.UUID), api.Retiring, problem)
-		}
-	}
+	m.Pool.Retire(problem)
 }
 
 // run opens NVML, however often that takes, and looks until it is of no use
@@ -139,8 +137,10 @@ func (m *Monitor) run(ctx context.Context) error {
 			return wrong.error
 		}
 		if err != nil {
+			// Those that run may well not need NVML: a driver that was updated
+			// under them serves them to their end.
 			m.trouble(err.Error())
-			m.retire(err.Error())
+			m.Pool.Retire(err.Error())
 			m.lookIsOver()
 		}
 		if errors.Is(err, errNoNVML) {
@@ -150,14 +150,6 @@ func (m *Monitor) run(ctx context.Context) error {
 		pause(ctx, m.Interval)
 	}
 	return nil
-}
-
-// retire keeps new tasks away while NVML is of no use. Those that run may well
-// not need it: a driver that was updated under them serves them to their end.
-func (m *Monitor) retire(reason string) {
-	for _, d := range m.known {
-		m.Pool.SetHealth(d.gpu(), api.Retiring, reason)
-	}
 }
 
 func (m *Monitor) open() (nvml.Interface, error) {
@@ -180,12 +172,12 @@ func (m *Monitor) watch(ctx context.Context, lib nvml.Interface) error {
 	defer func() { events.free() }()
 	for ctx.Err() == nil {
 		m.lookBegins()
-		gpus, err := m.look(lib)
+		gpus, problem, err := m.look(lib)
 		if err != nil {
 			return err
 		}
 		events = m.subscribe(lib, events, gpus)
-		m.trouble("")
+		m.trouble(problem)
 		m.lookIsOver()
 		for end := time.Now().Add(m.Interval); time.Now().Before(end) && ctx.Err() == nil && !m.isWanted(); {
 			if m.wait(ctx, events, max(0, min(slice, time.Until(end)))) {
@@ -197,11 +189,11 @@ func (m *Monitor) watch(ctx context.Context, lib nvml.Interface) error {
 }
 
 // look reads what there is now and tells the pool. It returns the GPUs that
-// answer.
-func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, err error) {
+// answer, and what is wrong with one that the pool does not have.
+func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, problem string, err error) {
 	devices, failures, err := inventory(lib, m.known)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	// A GPU that does not answer any more is still the one of its index.
 	for _, d := range m.known {
@@ -215,9 +207,13 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, er
 		m.Log.Info("GPUs found", "count", len(devices))
 	}
 	m.known = devices
-	visible, err := m.visible(devices)
+	visible, silent, err := m.visible(devices, failures)
 	if err != nil {
-		return nil, err
+		return nil, "", err
+	}
+	var problems []string
+	for _, i := range silent {
+		problems = append(problems, fmt.Sprintf("GPU %d has not answered yet: %s", i, cmp.Or(failures[i].text, "removed")))
 	}
 	m.Pool.SetDevices(visible)
 
@@ -230,7 +226,7 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, er
 			continue // by another of its MIG devices
 		}
 		read[uuid] = true
-		s, handle := signs{failure: failures[d.Index]}, nvml.Device(nil)
+		s, handle := signs{failure: failures[d.Index].text}, nvml.Device(nil)
 		if s.failure == "" {
 			var code nvml.Return
 			if handle, code = lib.DeviceGetHandleByUUID(uuid); code == nvml.SUCCESS {
@@ -254,7 +250,7 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, er
 	m.mu.Lock()
 	m.readings = readings
 	m.mu.Unlock()
-	return answering, nil
+	return answering, strings.Join(problems, "; "), nil
 }
 
 func level(h api.Health) slog.Level {
@@ -269,32 +265,6 @@ func (m *Monitor) record(uuid string) *record {
 		m.records[uuid] = &record{told: api.Healthy}
 	}
 	return m.records[uuid]
-}
-
-// visibleError is an error of the configuration.
-type visibleError struct{ error }
-
-// visible returns the devices that this runner may use. What the environment
-// says about indices is about the machine as it was at the start; later the
-// same devices are meant, whatever their index is then.
-func (m *Monitor) visible(devices []Device) ([]Device, error) {
-	if !m.chosen && len(devices) > 0 {
-		chosen, err := m.Visible(devices)
-		if err != nil {
-			return nil, &visibleError{err}
-		}
-		m.chosen = true
-		if len(chosen) < len(devices) {
-			m.only = make(map[string]bool)
-			for _, d := range chosen {
-				m.only[d.UUID] = true
-			}
-		}
-	}
-	if m.only == nil {
-		return devices, nil
-	}
-	return slices.DeleteFunc(slices.Clone(devices), func(d Device) bool { return !m.only[d.UUID] }), nil
 }
 
 // measureLoad reads what metrics are made of. What is not supported stays zero.
@@ -313,76 +283,6 @@ func measureLoad(handle nvml.Device, d Device, r *record) Reading {
 		reading.MemoryUsed, reading.MemoryTotal = memory.Used, memory.Total
 	}
 	return reading
-}
-
-// eventSet is a set of NVML with the GPUs that it was made for. The zero value
-// is none.
-type eventSet struct {
-	nvml.EventSet
-	gpus map[string]nvml.Device
-}
-
-func (s eventSet) free() {
-	if s.EventSet != nil {
-		s.EventSet.Free()
-	}
-}
-
-// wantedEvents are the events after which the monitor looks at once.
-const wantedEvents = nvml.EventTypeXidCriticalError | nvml.EventTypeDoubleBitEccError | nvml.EventTypeSingleBitEccError
-
-// subscribe returns a set with the GPUs that answer now: a set with a lost GPU
-// reports nothing but the loss. The new set is there before the old one is
-// read for the last time, so that no event falls between them.
-func (m *Monitor) subscribe(lib nvml.Interface, old eventSet, gpus map[string]nvml.Device) eventSet {
-	same := func(a, b nvml.Device) bool { return true }
-	if old.EventSet != nil && maps.EqualFunc(old.gpus, gpus, same) {
-		return old
-	}
-	next := eventSet{gpus: gpus}
-	set, code := lib.EventSetCreate()
-	if code == nvml.SUCCESS {
-		next.EventSet = set
-	}
-	for uuid, gpu := range gpus {
-		types, code := gpu.GetSupportedEventTypes()
-		if code == nvml.SUCCESS && next.EventSet != nil {
-			code = gpu.RegisterEvents(types&wantedEvents, set)
-		}
-		if code != nvml.SUCCESS && code != nvml.ERROR_NOT_SUPPORTED {
-			m.Log.Warn("no events of a GPU", "gpu", uuid, "error", lib.ErrorString(code))
-		}
-	}
-	for old.EventSet != nil && m.wait(context.Background(), old, 0) {
-	}
-	old.free()
-	return next
-}
-
-// wait waits for an event and reports whether one came. Without events it only
-// waits.
-func (m *Monitor) wait(ctx context.Context, events eventSet, d time.Duration) bool {
-	if events.EventSet == nil {
-		pause(ctx, d)
-		return false
-	}
-	m.setBusy(true)
-	event, code := events.Wait(uint32(d.Milliseconds()))
-	m.setBusy(false)
-	switch code {
-	case nvml.SUCCESS:
-	case nvml.ERROR_TIMEOUT:
-		return false
-	default: // a GPU is lost, or worse: the look at the interval's end will tell
-		pause(ctx, d)
-		return false
-	}
-	if uuid, code := event.Device.GetUUID(); code == nvml.SUCCESS && event.EventType == nvml.EventTypeXidCriticalError {
-		r := m.record(uuid)
-		m.Log.Warn("Xid", "gpu", uuid, "xid", event.EventData, "harmless", slices.Contains(m.HarmlessXids, event.EventData))
-		r.raise(event.EventData, m.HarmlessXids)
-	}
-	return true
 }
 
 // Check returns why one of the devices is sick, as of a look that began after

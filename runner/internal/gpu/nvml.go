@@ -12,26 +12,32 @@ import (
 // without GPUs.
 var errNoNVML = errors.New("no NVML library, so no GPUs; tasks that need GPUs are left to other runners")
 
+// failure is NVML's answer where it does not tell what a GPU is.
+type failure struct {
+	text string
+	code nvml.Return
+}
+
 // inventory lists the GPUs through NVML, and for a GPU that is divided into MIG
 // devices those in its place. For a GPU that does not answer, it says by index
 // what NVML answered instead. How close the devices are is taken from before if
 // they are the same: that does not change, and asking takes a call for each pair.
-func inventory(lib nvml.Interface, before []Device) (devices []Device, failures map[int]string, err error) {
+func inventory(lib nvml.Interface, before []Device) (devices []Device, failures map[int]failure, err error) {
 	count, code := lib.DeviceGetCount()
 	if code != nvml.SUCCESS {
 		return nil, nil, fmt.Errorf("NVML does not count the GPUs: %s", lib.ErrorString(code))
 	}
-	failures = make(map[int]string)
+	failures = make(map[int]failure)
 	var handles []nvml.Device
 	for i := range count {
 		handle, code := lib.DeviceGetHandleByIndex(i)
 		if code != nvml.SUCCESS {
-			failures[i] = lib.ErrorString(code)
+			failures[i] = failure{lib.ErrorString(code), code}
 			continue
 		}
 		d, what, code := describe(handle)
 		if code != nvml.SUCCESS {
-			failures[i] = what + ": " + lib.ErrorString(code)
+			failures[i] = failure{what + ": " + lib.ErrorString(code), code}
 			continue
 		}
 		d.Index = i
@@ -41,7 +47,7 @@ func inventory(lib nvml.Interface, before []Device) (devices []Device, failures 
 		}
 		parts, what, code := migDevices(handle)
 		if code != nvml.SUCCESS {
-			failures[i] = what + ": " + lib.ErrorString(code)
+			failures[i] = failure{what + ": " + lib.ErrorString(code), code}
 			continue
 		}
 		for _, part := range parts {

@@ -88,6 +88,22 @@ func (p *Pool) SetHealth(uuid string, is api.Health, reason string) {
 	p.change()
 }
 
+// Retire makes every healthy device Retiring, because nobody can tell how it is.
+// What was Sick before stays so: that it is not known to be well is no news.
+func (p *Pool) Retire(reason string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	news := false
+	for _, d := range p.devices {
+		if p.healthOf(d).is == api.Healthy {
+			p.health[d.gpu()], news = health{api.Retiring, reason}, true
+		}
+	}
+	if news {
+		p.change()
+	}
+}
+
 // SetProblem says in a sentence why the pool may not be what the machine is, or
 // is empty; the empty text ends it. It reports whether that is news.
 func (p *Pool) SetProblem(problem string) (news bool) {

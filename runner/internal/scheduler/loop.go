@@ -162,8 +162,10 @@ func (s *Scheduler) start(ctx context.Context, h *head, uuids []string) {
 	s.mu.Lock()
 	s.busy++
 	s.mu.Unlock()
+	stop := s.newStopper()
 	s.tasks.Go(func() {
-		s.attempt(ctx, h.ticket, h.delivery, uuids)
+		s.attempt(ctx, h.ticket, h.delivery, uuids, stop)
+		s.forget(stop)
 		s.mu.Lock()
 		s.busy--
 		s.mu.Unlock()

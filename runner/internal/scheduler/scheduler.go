@@ -3,6 +3,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,12 +79,34 @@ type Scheduler struct {
 	mu       sync.Mutex
 	busy     int // slots in use
 	draining bool
-	running  map[*stopper]struct{}
+	running  map[*stopper]struct{} // of all attempts, from before they begin
 }
 
 // stopper ends one attempt.
 type stopper struct {
-	terminate, kill context.CancelCauseFunc
+	terminated, killed context.Context
+	terminate, kill    context.CancelCauseFunc
+}
+
+// newStopper returns a stopper that Stop knows, from before the attempt begins:
+// that may take long, and a stop must not miss it.
+func (s *Scheduler) newStopper() *stopper {
+	stop := new(stopper)
+	stop.terminated, stop.terminate = context.WithCancelCause(context.Background())
+	stop.killed, stop.kill = context.WithCancelCause(context.Background())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running[stop] = struct{}{}
+	return stop
+}
+
+// forget must be called when the attempt is over.
+func (s *Scheduler) forget(stop *stopper) {
+	s.mu.Lock()
+	delete(s.running, stop)
+	s.mu.Unlock()
+	stop.terminate(nil)
+	stop.kill(nil)
 }
 
 // New returns a scheduler.
@@ -101,7 +124,7 @@ func New(c Config) *Scheduler {
 // attempt starts a delivery, waits for its end and settles it. The GPUs are
 // free, and the delivery settled, before the ticket leaves the gate: idle means
 // that nothing is held.
-func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.Delivery, uuids []string) {
+func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.Delivery, uuids []string, stop *stopper) {
 	task := d.Task()
 	log := s.Log.With("task", task.ID)
 	number, err := d.Begin()
@@ -112,30 +135,27 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 		return
 	}
 	log = log.With("attempt", number)
-	a := Attempt{Task: task, Number: number, GPUs: uuids, Started: time.Now(), DrainFile: s.drainFile}
-	var stop stopper
-	a.Terminate, stop.terminate = context.WithCancelCause(context.Background())
-	a.Kill, stop.kill = context.WithCancelCause(context.Background())
-	defer stop.kill(nil)
-	defer stop.terminate(nil)
-
+	a := Attempt{
+		Task: task, Number: number, GPUs: uuids, Started: time.Now(), DrainFile: s.drainFile,
+		Terminate: stop.terminated, Kill: stop.killed,
+	}
+	reason := "the gate closed before it started"
 	s.mu.Lock()
-	started := ticket.Start(api.InFlight{ID: task.ID, Attempt: number, Started: a.Started, GPUs: uuids})
-	if started {
-		s.running[&stop] = struct{}{}
+	started := false
+	if err := cmp.Or(context.Cause(a.Kill), context.Cause(a.Terminate)); err != nil {
+		reason = "stopped before it started: " + err.Error()
+	} else {
+		started = ticket.Start(api.InFlight{ID: task.ID, Attempt: number, Started: a.Started, GPUs: uuids})
 	}
 	s.mu.Unlock()
 	if !started {
-		log.Info("task given back", "reason", "the gate closed before it started")
+		log.Info("task given back", "reason", reason)
 		s.GPUs.Free(uuids)
 		s.giveBack(ctx, ticket, d)
 		return
 	}
 	log.Info("task started", "gpus", uuids)
 	result, store, err := s.execute(a, stop.terminate)
-	s.mu.Lock()
-	delete(s.running, &stop)
-	s.mu.Unlock()
 	if err == nil {
 		result = s.blame(ctx, a, result)
 	}
@@ -225,7 +245,7 @@ var (
 	errForced   = errors.New("the runner was forced to exit")
 )
 
-// Stop stops the tasks that run now.
+// Stop stops the tasks that run now or are about to.
 func (s *Scheduler) Stop(how lifecycle.Stop) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -343,6 +343,45 @@ func TestStopReachesTheTasksThatRun(t *testing.T) {
 	}
 }
 
+// The gate may be open then: a part of the runner that fails ends it, too.
+func TestStopReachesTheTaskThatIsAboutToStart(t *testing.T) {
+	for _, how := range []lifecycle.Stop{lifecycle.Terminate, lifecycle.Kill} {
+		play(t, func(w *world) {
+			w.onBegin = func() { w.scheduler.Stop(how) }
+			w.tasks <- onGPU("a")
+			w.want("release a")
+			if c := w.gate.Snapshot().Counts; c.Started != 0 || c.Requeued != 1 {
+				w.Errorf("counts %+v, want none started", c)
+			}
+			w.onBegin = nil
+			w.tasks <- onGPU("b") // the GPU is free again
+			w.want("release a", "run b")
+			close(w.hold)
+		})
+	}
+}
+
+func TestTheEndOfTheProcessReachesTheTaskThatIsAboutToStart(t *testing.T) {
+	var w *world
+	play(t, func(story *world) {
+		w = story
+		begun, ended := make(chan struct{}), make(chan struct{})
+		w.onBegin = func() {
+			close(begun)
+			<-ended
+		}
+		w.tasks <- cpu("a")
+		<-begun
+		go func() {
+			synctest.Wait() // Run has ended, and waits for its tasks
+			close(ended)
+		}()
+	})
+	if got := w.noted(); !slices.Equal(got, []string{"release a"}) {
+		t.Errorf("log %q, want a release", got)
+	}
+}
+
 func TestAnAttemptThatCannotBePreparedIsGivenBackAndNotTakenAgainAtOnce(t *testing.T) {
 	play(t, func(w *world) {
 		close(w.hold)

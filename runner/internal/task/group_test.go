@@ -179,11 +179,43 @@ func TestNoSurvivor(t *testing.T) {
 	waitGone(t, pid)
 }
 
-// A process that has left the group cannot be ended, but Run does not wait
-// for it.
+// Nor does what has left the group survive, with a session of its own and a
+// parent that is gone; another attempt's does.
+func TestNoStrayOutsideTheGroup(t *testing.T) {
+	pids, others := newPidPipe(t), newPidPipe(t)
+	stray := `(setsid sh -c 'echo $$ >%s; exec sleep 1000' >/dev/null 2>&1 &) ; read x <%[1]s.go`
+	other := newSpec(t, shell(fmt.Sprintf(stray, others)))
+	spec := newSpec(t, shell(fmt.Sprintf(stray, pids)))
+	other.DrainFile, other.Attempt = spec.DrainFile, 2
+	for _, p := range []pidPipe{pids, others} {
+		if err := unix.Mkfifo(string(p)+".go", 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	otherPid, _, _, otherResult := started(t, other, others)
+	pid, _, _, result := started(t, spec, pids)
+	if err := os.WriteFile(string(pids)+".go", []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := result(); got.Outcome != api.Succeeded || got.Reason != "" {
+		t.Errorf("%s (%s), want Succeeded", got.Outcome, got.Reason)
+	}
+	waitGone(t, pid)
+	if err := syscall.Kill(otherPid, 0); err != nil {
+		t.Errorf("the other attempt's process: %v", err)
+	}
+	if err := os.WriteFile(string(others)+".go", []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	otherResult()
+	waitGone(t, otherPid)
+}
+
+// A process that has left the group and its environment cannot be ended, but
+// Run does not wait for it.
 func TestOutputLeftOpen(t *testing.T) {
 	pids := newPidPipe(t)
-	spec := newSpec(t, shell(fmt.Sprintf(`setsid sh -c 'echo $$ >%s; exec sleep 1000' & echo done; read x <%[1]s.go`, pids)))
+	spec := newSpec(t, shell(fmt.Sprintf(`env -i setsid sh -c 'echo $$ >%s; exec sleep 1000' & echo done; read x <%[1]s.go`, pids)))
 	if err := unix.Mkfifo(string(pids)+".go", 0o600); err != nil {
 		t.Fatal(err)
 	}

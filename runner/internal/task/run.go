@@ -2,7 +2,9 @@
 //
 // The process leads a group of its own, so that what it starts can be ended
 // with it, and dies with the runner, so that a killed runner leaves no task
-// behind that another runner starts again.
+// behind that another runner starts again. What the process itself has started
+// outlives a runner that gets SIGKILL, unless the runner was the first process
+// of a container: nothing is left then that could end it.
 package task
 
 import (
@@ -35,7 +37,7 @@ type Spec struct {
 	OutputLimit int64
 	// KillDelay is the time between TERM and KILL, and also how long Run waits
 	// for the end of the output when the process has ended and something that
-	// left its group keeps the output open.
+	// got away from it keeps the output open.
 	KillDelay time.Duration
 	// Environ is the runner's environment, as of os.Environ. What configures
 	// the runner is left out for the task.
@@ -47,7 +49,8 @@ type Spec struct {
 // once. In both cases the outcome is Interrupted, whatever exit status the
 // task then chooses, with the cause of the context as the reason.
 //
-// When Run returns, nothing is left of the process group. A process that not
+// When Run returns, nothing is left of the process group, nor of what has left
+// it with the environment that it was given. A process that not
 // even KILL ends, because it hangs in a driver, keeps Run from returning.
 func Run(ctx, kill context.Context, spec Spec) api.Result {
 	r := api.Result{
@@ -94,7 +97,7 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 		Dir:    spec.Dir,
 		Stdout: stdout,
 		Stderr: stderr,
-		// A process that left the group may hold the output open for ever;
+		// A process that got away may hold the output open for ever;
 		// without a limit Wait would wait as long. What is in the pipe already
 		// needs a moment to be read.
 		WaitDelay:   max(spec.KillDelay, time.Second),
@@ -106,6 +109,7 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 		return
 	}
 	stop := supervise(ctx, kill, cmd.Process.Pid, exited, time.Duration(spec.Task.Timeout), cmd.WaitDelay)
+	endStrays(spec)
 	err = cmd.Wait()
 	classify(r, cmd, err, stop)
 }

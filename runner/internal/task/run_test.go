@@ -31,7 +31,7 @@ func newSpec(t *testing.T, of *api.Task) task.Spec {
 		t.Fatal(err)
 	}
 	return task.Spec{
-		Task: of, Attempt: 1, Runner: "r", DrainFile: "/run/drain",
+		Task: of, Attempt: 1, Runner: "r", DrainFile: filepath.Join(dir, "drain"),
 		Dir: scratch, Stdout: filepath.Join(dir, "stdout"), Stderr: filepath.Join(dir, "stderr"),
 		OutputLimit: 64 << 20, KillDelay: time.Hour, Environ: []string{"PATH=" + os.Getenv("PATH")},
 	}
@@ -133,7 +133,7 @@ func TestEnvironment(t *testing.T) {
 			got := strings.Split(strings.TrimSpace(strings.ReplaceAll(read(t, spec.Stdout), "x\ny", "x y")), "\n")
 			want := append([]string{
 				spec.Environ[0], "KEPT=1", "OVERRIDDEN=by the task", "ADDED=x y", "PWD=" + spec.Dir,
-				"STUDIOML_TASK_ID=a", "STUDIOML_TASK_ATTEMPT=3", "STUDIOML_RUNNER=r", "STUDIOML_DRAIN_FILE=/run/drain",
+				"STUDIOML_TASK_ID=a", "STUDIOML_TASK_ATTEMPT=3", "STUDIOML_RUNNER=r", "STUDIOML_DRAIN_FILE=" + spec.DrainFile,
 			}, test.want...)
 			slices.Sort(got)
 			slices.Sort(want)

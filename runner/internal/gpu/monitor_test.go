@@ -1,0 +1,313 @@
+package gpu
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// fakeMachine is NVML with GPUs that a test loses and brings back.
+type fakeMachine struct {
+	nvml.Interface
+	gpus []*fakeGPU
+}
+
+type fakeGPU struct {
+	*mock.Device
+	uuid string
+	code nvml.Return // what it answers to everything; SUCCESS for the usual
+}
+
+func newMachine(uuids ...string) *fakeMachine {
+	m := &fakeMachine{}
+	for _, uuid := range uuids {
+		m.gpus = append(m.gpus, newGPU(uuid))
+	}
+	lib := &mock.Interface{
+		DeviceGetCountFunc: func() (int, nvml.Return) { return len(m.gpus), nvml.SUCCESS },
+		DeviceGetHandleByIndexFunc: func(i int) (nvml.Device, nvml.Return) {
+			return m.gpus[i], m.gpus[i].code
+		},
+		DeviceGetHandleByUUIDFunc: func(uuid string) (nvml.Device, nvml.Return) {
+			for _, g := range m.gpus {
+				if g.uuid == uuid {
+					return g, g.code
+				}
+			}
+			return nil, nvml.ERROR_NOT_FOUND
+		},
+		ErrorStringFunc: func(code nvml.Return) string { return fmt.Sprintf("error %d", code) },
+		ExtensionsFunc: func() nvml.ExtendedInterface {
+			return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return errors.New("missing") }}
+		},
+	}
+	m.Interface = lib
+	return m
+}
+
+func newGPU(uuid string) *fakeGPU {
+	g := &fakeGPU{uuid: uuid}
+	no := nvml.ERROR_NOT_SUPPORTED
+	g.Device = &mock.Device{
+		GetUUIDFunc:       func() (string, nvml.Return) { return uuid, g.code },
+		GetNameFunc:       func() (string, nvml.Return) { return "model", g.code },
+		GetMemoryInfoFunc: func() (nvml.Memory, nvml.Return) { return nvml.Memory{Total: 1 << 30}, g.code },
+		GetP2PStatusFunc:  func(nvml.Device, nvml.GpuP2PCapsIndex) (nvml.GpuP2PStatus, nvml.Return) { return 0, no },
+		GetTopologyCommonAncestorFunc: func(nvml.Device) (nvml.GpuTopologyLevel, nvml.Return) {
+			return 0, no
+		},
+		GetTotalEccErrorsFunc: func(nvml.MemoryErrorType, nvml.EccCounterType) (uint64, nvml.Return) {
+			return 0, no
+		},
+		GetRemappedRowsFunc:              func() (int, int, bool, bool, nvml.Return) { return 0, 0, false, false, no },
+		GetRetiredPagesPendingStatusFunc: func() (nvml.EnableState, nvml.Return) { return 0, no },
+		GetFieldValuesFunc:               func([]nvml.FieldValue) nvml.Return { return no },
+		GetTemperatureFunc:               func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 0, no },
+		GetPowerUsageFunc:                func() (uint32, nvml.Return) { return 0, no },
+		GetUtilizationRatesFunc:          func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{}, no },
+	}
+	return g
+}
+
+// newMonitor returns a monitor that has the variables where they are not "-".
+func newMonitor(nvidia, cuda string) *Monitor {
+	variable := func(s string) *string {
+		if s == "-" {
+			return nil
+		}
+		return &s
+	}
+	return &Monitor{
+		Visible: func(devices []Device) ([]Device, error) { return Visible(devices, variable(nvidia), variable(cuda)) },
+		Pool:    NewPool(nil), Log: slog.New(slog.DiscardHandler), HarmlessXids: ApplicationXids,
+		records: make(map[string]*record),
+	}
+}
+
+// healthy is what the pool has to give.
+func (p *Pool) healthy() (uuids []string) {
+	for _, g := range p.List() {
+		if g.Health == api.Healthy {
+			uuids = append(uuids, g.UUID)
+		}
+	}
+	slices.Sort(uuids)
+	return uuids
+}
+
+func TestASilentGPUKeepsItsPlace(t *testing.T) {
+	for _, test := range []struct {
+		nvidia, cuda string
+		silent       []int    // at the first look
+		first        []string // what there is then
+		later        []string // and when all have answered
+	}{
+		{"-", "0", []int{0}, nil, []string{"GPU-a"}},
+		{"-", "1", []int{0}, []string{"GPU-b"}, []string{"GPU-b"}},
+		{"0", "-", []int{0}, nil, []string{"GPU-a"}},
+		{"0,2", "1", []int{0}, []string{"GPU-c"}, []string{"GPU-c"}},
+		{"0,2", "0", []int{0}, nil, []string{"GPU-a"}},
+		{"GPU-a,GPU-b", "-", []int{0}, []string{"GPU-b"}, []string{"GPU-a", "GPU-b"}},
+		{"-", "GPU-a,GPU-b", []int{0}, []string{"GPU-b"}, []string{"GPU-a", "GPU-b"}},
+		{"-", "GPU-b", []int{0, 2}, []string{"GPU-b"}, []string{"GPU-b"}},
+		{"-", "0,1,2", []int{0, 1, 2}, nil, []string{"GPU-a", "GPU-b", "GPU-c"}},
+		{"-", "-", []int{0, 1, 2}, nil, []string{"GPU-a", "GPU-b", "GPU-c"}},
+		{"all", "2", []int{0, 1, 2}, nil, []string{"GPU-c"}},
+		{"GPU-nowhere,GPU-b", "-", []int{0}, []string{"GPU-b"}, []string{"GPU-b"}}, // too late for an error
+	} {
+		name := fmt.Sprintf("NVIDIA %s, CUDA %s, silent %v", test.nvidia, test.cuda, test.silent)
+		t.Run(name, func(t *testing.T) {
+			machine := newMachine("GPU-a", "GPU-b", "GPU-c")
+			m := newMonitor(test.nvidia, test.cuda)
+			for _, i := range test.silent {
+				machine.gpus[i].code = nvml.ERROR_GPU_IS_LOST
+			}
+			want := test.first
+			for range 2 {
+				_, problem, err := m.look(machine)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := m.Pool.healthy(); !slices.Equal(got, want) {
+					t.Errorf("%v, want %v", got, want)
+				}
+				if unlike := !slices.Equal(test.first, test.later); unlike && (problem == "") != slices.Equal(want, test.later) {
+					t.Errorf("problem %q with %v", problem, want)
+				}
+				for _, g := range machine.gpus {
+					g.code = nvml.SUCCESS
+				}
+				want = test.later
+			}
+		})
+	}
+}
+
+func TestAProblemSaysWhichGPUIsSilent(t *testing.T) {
+	machine := newMachine("GPU-a", "GPU-b")
+	machine.gpus[1].code = nvml.ERROR_GPU_IS_LOST
+	if _, problem, err := newMonitor("-", "-").look(machine); err != nil || problem != "GPU 1 has not answered yet: error 15" {
+		t.Errorf("problem %q, error %v", problem, err)
+	}
+}
+
+// A GPU that this process has no permission for is another's; CUDA does not
+// count it.
+func TestAForbiddenGPUHasNoPlace(t *testing.T) {
+	machine := newMachine("GPU-a", "GPU-b")
+	machine.gpus[0].code = nvml.ERROR_NO_PERMISSION
+	m := newMonitor("-", "0")
+	if _, problem, err := m.look(machine); err != nil || problem != "" {
+		t.Errorf("problem %q, error %v", problem, err)
+	}
+	if got := m.Pool.healthy(); !slices.Equal(got, []string{"GPU-b"}) {
+		t.Errorf("%v, want GPU-b", got)
+	}
+}
+
+func TestVisibleIsAboutTheMachineOfTheStart(t *testing.T) {
+	for _, test := range []struct {
+		cuda          string
+		added, onceGo []string // with one more GPU, and when GPU-a is gone then
+	}{
+		{"-", []string{"GPU-a", "GPU-b", "GPU-c"}, []string{"GPU-b", "GPU-c"}},
+		{"0,1", []string{"GPU-a", "GPU-b"}, []string{"GPU-b"}},
+		{"1", []string{"GPU-b"}, []string{"GPU-b"}},
+	} {
+		machine, m := newMachine("GPU-a", "GPU-b"), newMonitor("-", test.cuda)
+		look := func(want []string) {
+			t.Helper()
+			if _, _, err := m.look(machine); err != nil {
+				t.Fatal(err)
+			}
+			if got := m.Pool.healthy(); !slices.Equal(got, want) {
+				t.Errorf("CUDA %q: %v, want %v", test.cuda, got, want)
+			}
+		}
+		look(slices.DeleteFunc(slices.Clone(test.added), func(uuid string) bool { return uuid == "GPU-c" }))
+		machine.gpus = append(machine.gpus, newGPU("GPU-c"))
+		look(test.added)
+		machine.gpus = machine.gpus[1:]
+		look(test.onceGo)
+		machine.gpus = append(machine.gpus, newGPU("GPU-a"))
+		look(test.added)
+	}
+}
+
+func TestAnImpossibleVariableEndsTheRunnerAtTheStart(t *testing.T) {
+	var wrong *visibleError
+	if _, _, err := newMonitor("7,8", "-").look(newMachine("GPU-a")); !errors.As(err, &wrong) {
+		t.Errorf("error %v, want one of the configuration", err)
+	}
+}
+
+// events is a set that gives one event, after that much time.
+func events(machine *fakeMachine, takes time.Duration, code nvml.Return, event nvml.EventData) eventSet {
+	set := eventSet{gpus: make(map[string]nvml.Device), EventSet: &mock.EventSet{
+		WaitFunc: func(uint32) (nvml.EventData, nvml.Return) {
+			time.Sleep(takes)
+			return event, code
+		},
+	}}
+	for _, g := range machine.gpus {
+		set.gpus[g.uuid] = g
+	}
+	return set
+}
+
+func TestAnXidOfAGPUThatIsLostIsRemembered(t *testing.T) {
+	machine, m := newMachine("GPU-a", "GPU-b"), newMonitor("-", "-")
+	lost := machine.gpus[1]
+	lost.code = nvml.ERROR_GPU_IS_LOST
+	set := events(machine, 0, nvml.SUCCESS, nvml.EventData{Device: lost, EventType: nvml.EventTypeXidCriticalError, EventData: 79})
+	if !m.wait(t.Context(), set, 0) {
+		t.Error("no look at once")
+	}
+	if r := m.record("GPU-b"); r.xid != 79 || r.last != 79 {
+		t.Errorf("remembered Xid %d, want 79", r.xid)
+	}
+}
+
+func TestALostGPUCallsForALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+		for code, want := range map[nvml.Return]bool{nvml.ERROR_GPU_IS_LOST: true, nvml.ERROR_TIMEOUT: false, nvml.ERROR_UNKNOWN: false} {
+			if got := m.wait(t.Context(), events(machine, 0, code, nvml.EventData{}), slice); got != want {
+				t.Errorf("after error %d: %v, want %v", code, got, want)
+			}
+		}
+	})
+}
+
+// Whatever NVML is asked after an event is under the watch, too.
+func TestAHangAfterAnEventIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+		if _, _, err := m.look(machine); err != nil {
+			t.Fatal(err)
+		}
+		other := newGPU("GPU-unknown to the set")
+		other.GetUUIDFunc = func() (string, nvml.Return) {
+			time.Sleep(8 * time.Second)
+			return "", nvml.ERROR_GPU_IS_LOST
+		}
+		set := events(machine, 0, nvml.SUCCESS, nvml.EventData{Device: other, EventType: nvml.EventTypeXidCriticalError, EventData: 79})
+		done := make(chan bool)
+		go func() { done <- m.wait(t.Context(), set, slice) }()
+		time.Sleep(hangLimit + time.Second)
+		m.noticeHang()
+		if g := m.Pool.List()[0]; g.Health != api.Retiring || !strings.Contains(g.HealthReason, "not answered since") {
+			t.Errorf("GPU is %s for %q, want Retiring", g.Health, g.HealthReason)
+		}
+		<-done
+	})
+}
+
+// A set that does not have all GPUs is made anew, and what cannot be had is
+// logged once.
+func TestEventsThatWereRefusedAreAskedForAgain(t *testing.T) {
+	machine, m := newMachine("GPU-a", "GPU-b"), newMonitor("-", "-")
+	var log bytes.Buffer
+	m.Log = slog.New(slog.NewTextHandler(&log, nil))
+	machine.Interface.(*mock.Interface).EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) {
+		return &mock.EventSet{
+			FreeFunc: func() nvml.Return { return nvml.SUCCESS },
+			WaitFunc: func(uint32) (nvml.EventData, nvml.Return) { return nvml.EventData{}, nvml.ERROR_TIMEOUT },
+		}, nvml.SUCCESS
+	}
+	answers := map[string]nvml.Return{"GPU-a": nvml.ERROR_UNKNOWN}
+	asked := make(map[string]int)
+	gpus := make(map[string]nvml.Device)
+	for _, g := range machine.gpus {
+		gpus[g.uuid] = g
+		g.GetSupportedEventTypesFunc = func() (uint64, nvml.Return) { return nvml.EventTypeXidCriticalError, nvml.SUCCESS }
+		g.RegisterEventsFunc = func(uint64, nvml.EventSet) nvml.Return {
+			asked[g.uuid]++
+			return answers[g.uuid]
+		}
+	}
+	var set eventSet
+	for i, want := range []int{1, 2, 3, 3} {
+		if i == 2 {
+			delete(answers, "GPU-a")
+		}
+		set = m.subscribe(machine, set, gpus)
+		if asked["GPU-a"] != want {
+			t.Errorf("look %d: asked %d times, want %d", i, asked["GPU-a"], want)
+		}
+	}
+	if got := strings.Count(log.String(), "no events"); got != 1 {
+		t.Errorf("logged %d times:\n%s", got, &log)
+	}
+}
