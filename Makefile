@@ -93,6 +93,7 @@ e2e-embedded: bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1
 # The tasks of the scenarios are shell scripts, so their runners' image has Debian
 # below the runner, and the fake GPUs that they change.
 e2e-kind: export E2E_TIME_FACTOR ?= 3
+e2e-kind: FAKEGPU_IMAGE = studio-go-runner-fakegpu:e2e
 e2e-kind: bin/kind bin/e2e-image.tar fakegpu-image
 	@go run ./e2e/cmd/controlplane build >/dev/null
 	$(GINKGO)
