@@ -68,10 +68,10 @@ bin/runner:
 bin/runner-race:
 	@go build -race -ldflags '$(LDFLAGS)' -o $@ ./runner
 
-include runner/deploy/image.mk
-
 bin/kind:
 	@go build -o $@ sigs.k8s.io/kind
+
+include runner/deploy/image.mk
 
 .PHONY: run
 run: build ## Start a control plane and two runners and watch them; DEMO=1 plays a drain by itself
@@ -113,8 +113,9 @@ GINKGO = @mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && \
 	  --output-dir=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) --json-report=report.json --junit-report=junit.xml \
 	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e
 
-bin/kind: go.mod
-	@go build -o $@ sigs.k8s.io/kind
+.PHONY: node-image
+node-image: tools ## Make the image of a kind node where there is no container registry (as root)
+	@go run ./e2e/cmd/nodeimage
 
 .PHONY: bench
 bench: tools ## Measure the fake NVML and the allocation of GPUs
