@@ -94,8 +94,9 @@ e2e-embedded: bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1
 # below the runner, and the fake GPUs that they change.
 e2e-kind: export E2E_TIME_FACTOR ?= 3
 e2e-kind: FAKEGPU_IMAGE = studio-go-runner-fakegpu:e2e
-e2e-kind: bin/kind bin/e2e-image.tar fakegpu-image
+e2e-kind: bin/kind bin/e2e-image.tar bin/fakegpu-image.tar
 	@go run ./e2e/cmd/controlplane build >/dev/null
+	@go run ./e2e/cmd/nodeimage choose >/dev/null
 	$(GINKGO)
 
 e2e-existing: export E2E_TIME_FACTOR ?= 3
@@ -105,7 +106,7 @@ e2e-existing:
 
 GINKGO = @mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && \
 	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
-	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_KUBECONFIG=$(KUBECONFIG) GORACE=atexit_sleep_ms=0 \
+	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_KUBECONFIG=$(if $(findstring :,$(KUBECONFIG)),,$(abspath $(KUBECONFIG))) GORACE=atexit_sleep_ms=0 \
 	go tool ginkgo --race --ldflags='-extldflags=-Wl,-z,lazy' --procs=$(PROCS) --randomize-all --trace \
 	  --no-color --silence-skips --fail-on-pending --fail-on-empty --timeout=60m --grace-period=5s \
 	  --poll-progress-after=90s --poll-progress-interval=30s --output-interceptor-mode=none \

@@ -42,7 +42,7 @@ var nodes *kind.Cluster
 
 // setUpKind makes a cluster of three nodes, two of them with fake GPUs.
 func setUpKind(ctx SpecContext) (any, error) {
-	out := os.Stdout
+	out := GinkgoWriter // shown when it fails; make has shown what takes long
 	bin, err := filepath.Abs(filepath.Join("..", "bin"))
 	if err != nil {
 		return nil, err

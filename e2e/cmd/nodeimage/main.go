@@ -4,6 +4,7 @@
 //
 //	go run ./e2e/cmd/nodeimage         # makes the node image unless Docker has it, prints its name
 //	go run ./e2e/cmd/nodeimage debian  # the same for the image for pods
+//	go run ./e2e/cmd/nodeimage choose  # the node image that make e2e uses: kind's published one or this
 //	go run ./e2e/cmd/nodeimage rootfs  # the same as a file, without Docker
 package main
 
@@ -20,6 +21,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/docker"
 	"github.com/studioml/studio-go-runner/e2e/nodeimage"
+	"github.com/studioml/studio-go-runner/e2e/target/kind"
 )
 
 // commands are the subcommands; their help is the text of --help.
@@ -27,6 +29,7 @@ type commands struct {
 	Keep   bool     `env:"KEEP" help:"Leave Docker running if it is started."`
 	Node   struct{} `cmd:"" default:"1" help:"Make the image of a node and print its name."`
 	Debian struct{} `cmd:"" help:"Make the base image for pods and print its name."`
+	Choose struct{} `cmd:"" help:"Get the node image that make e2e uses, kind's published one or, where that cannot be, ours; print its name."`
 	Rootfs struct{} `cmd:"" help:"Make the file that the base image is made from and print its name. This needs no Docker."`
 }
 
@@ -78,8 +81,12 @@ func ensure(ctx context.Context, command string, keep bool, progress io.Writer) 
 		return "", err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	if command == "debian" {
+	switch command {
+	case "debian":
 		return nodeimage.EnsureDebian(ctx, d, progress)
+	case "choose":
+		image, err := kind.ChooseNodeImage(ctx, d, progress)
+		return image.Name, err
 	}
 	return nodeimage.Ensure(ctx, d, progress)
 }
