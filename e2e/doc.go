@@ -3,7 +3,8 @@
 //
 // Run it with make:
 //
-//	make e2e                                       # all scenarios
+//	make e2e                                       # all scenarios, on kind or embedded
+//	make e2e TARGET=embedded                       # likewise kind, existing
 //	make e2e FOCUS='two flips'                     # those whose name matches
 //	make e2e LABELS='row: containsAny {16, 17}'    # those that show a row
 //	make e2e LABELS='area: consistsOf {drain}'     # those of a folder
@@ -25,8 +26,9 @@
 //
 // The packages: scenario is the format, oracle an independent statement of the
 // rules for expected values, engine plays a scenario, history is its record,
-// target says what a cluster must be able to do, and target/embedded is one.
-// Clusters are made of programs (built from Go modules, kept in cache), docker (a
+// target says what a cluster must be able to do; target/embedded is one, and
+// target/pods is one whose runners are pods. Both use target/namespace and
+// target/tasks. Clusters are made of programs (built from Go modules, kept in cache), docker (a
 // daemon that is found or started), nodeimage and target/kind. None of them
 // imports anything of the runner but the package api, the words on the wire.
 package e2e

@@ -48,7 +48,11 @@ func newFleet(ctx SpecContext, needs ...scenario.Need) *fleet {
 	}
 	evidence := filepath.Join(config.artifacts, "scenarios", fileName("workloads", CurrentSpecReport().LeafNodeText))
 	Expect(os.RemoveAll(evidence)).To(Succeed())
-	env, err := where.Isolate(ctx, target.Isolation{Name: CurrentSpecReport().LeafNodeText, Needs: needs, Artifacts: evidence})
+	isolation := target.Isolation{Name: CurrentSpecReport().LeafNodeText, Needs: needs, Artifacts: evidence}
+	if slices.Contains(needs, scenario.NeedGPUs) {
+		isolation.GPUs = 2
+	}
+	env, err := where.Isolate(ctx, isolation)
 	Expect(err).NotTo(HaveOccurred())
 	f := &fleet{Env: env}
 	DeferCleanup(func(ctx SpecContext) { Expect(env.Close(ctx)).To(Succeed()) }, NodeTimeout(engine.Stretch(cleanupTime)))
@@ -92,8 +96,14 @@ func (f *fleet) do(ctx context.Context, args ...string) string {
 // patches say.
 func (f *fleet) apply(ctx context.Context, workload string, patches ...string) {
 	GinkgoHelper()
+	f.applyWith(ctx, workload, "", patches...)
+}
+
+// applyWith does the same with more fields of the kustomization.
+func (f *fleet) applyWith(ctx context.Context, workload, fields string, patches ...string) {
+	GinkgoHelper()
 	name, tag, _ := strings.Cut(config.image, ":")
-	fields := fmt.Sprintf("images: [{name: studio-go-runner, newName: %s, newTag: %s}]\npatches:\n", name, tag)
+	fields += fmt.Sprintf("images: [{name: studio-go-runner, newName: %s, newTag: %s}]\npatches:\n", name, tag)
 	// The volume is that of the tests, which have their journal on it as well.
 	for _, patch := range append([]string{`
 - {op: replace, path: /spec/template/spec/volumes/0/persistentVolumeClaim/claimName, value: spool}
@@ -118,11 +128,17 @@ func (f *fleet) state(ctx context.Context, configMap, state string) {
 // submit puts tasks into the queue, held ones if their group is called held.
 func (f *fleet) submit(ctx context.Context, group string, count int) {
 	GinkgoHelper()
+	f.submitOn(ctx, 0, group, count)
+}
+
+// submitOn submits tasks that need GPUs.
+func (f *fleet) submitOn(ctx context.Context, gpus int, group string, count int) {
+	GinkgoHelper()
 	command, args, err := f.TaskCommand(target.TaskSpec{Group: group, Hold: strings.HasPrefix(group, "held")})
 	Expect(err).NotTo(HaveOccurred())
 	var all []api.Task
 	for n := range count {
-		all = append(all, api.Task{ID: fmt.Sprintf("%s-%d", group, n+1), Command: command, Args: args})
+		all = append(all, api.Task{ID: fmt.Sprintf("%s-%d", group, n+1), Command: command, Args: args, Resources: api.Resources{GPUs: gpus}})
 	}
 	Expect(f.Submit(ctx, all)).To(Succeed())
 }

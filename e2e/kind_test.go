@@ -27,6 +27,7 @@ import (
 const (
 	runnerArchive  = "e2e-image.tar"
 	fakegpuArchive = "fakegpu-image.tar"
+	testsArchive   = "tests-image.tar" // loaded by the spec that needs it
 	runnerImage    = "studio-go-runner:e2e"
 	fakegpuImage   = "studio-go-runner-fakegpu:e2e"
 )

@@ -46,21 +46,23 @@ func (k kubectl) try(ctx context.Context, stdin []byte, args ...string) (string,
 }
 
 // apply applies a directory of runner/deploy as the README says: through a
-// kustomization of one's own, here with more fields as YAML text.
+// kustomization of one's own, here with more fields as YAML text, in which $DEPLOY
+// stands for runner/deploy.
 func (k kubectl) apply(ctx context.Context, directory, fields string) error {
 	overlay, err := os.MkdirTemp("", "studio-go-runner-e2e-*")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(overlay)
-	shipped, err := filepath.Abs(filepath.Join("..", "runner", "deploy", directory))
+	deploy, err := filepath.Abs(filepath.Join("..", "runner", "deploy"))
 	if err != nil {
 		return err
 	}
-	if shipped, err = filepath.Rel(overlay, shipped); err != nil { // kustomize takes no absolute paths
+	if deploy, err = filepath.Rel(overlay, deploy); err != nil { // kustomize takes no absolute paths
 		return err
 	}
-	text := fmt.Sprintf("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: %s\nresources: [%s]\n%s", k.namespace, shipped, fields)
+	text := fmt.Sprintf("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: %s\nresources: [$DEPLOY/%s]\n%s", k.namespace, directory, fields)
+	text = strings.ReplaceAll(text, "$DEPLOY", deploy)
 	if err := os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), []byte(text), 0o600); err != nil {
 		return err
 	}

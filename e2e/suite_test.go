@@ -90,6 +90,9 @@ func TestE2E(t *testing.T) {
 	if config.target != "embedded" {
 		workloads()
 	}
+	if config.target == "kind" {
+		clusterSpecs()
+	}
 	RegisterFailHandler(Fail)
 	RunSpecs(t, "studio-go-runner on "+config.target, Label("target:"+config.target))
 }

@@ -52,10 +52,10 @@ TASKS_BASE = $(or $(BASE),$(shell if [ "$$(id -u)" = 0 ] && command -v debootstr
 
 # The runners of the tests are pods of this image as well, so its entry point is
 # the runner; the tests are run-tests. They look for files as in a checkout.
-.PHONY: tests-image
-tests-image: tools bin/image/runner bin/image/fakegpu bin/libnvidia-ml.so.1 bin/image/ginkgo bin/image/e2e.test bin/image/kubectl ## Build the image of the tests on a BASE with a shell, bin/tests-image.tar
-	@test -n '$(BASE)' || { echo "BASE is empty; name an image with a shell and glibc, as BASE=debian:stable-slim"; exit 1; }
-	@$(BUILD_IMAGE) --name='$(TESTS_IMAGE)' --base='$(BASE)' --output=bin/tests-image.tar --title='Tests of the StudioML runner' $(ADD_FAKEGPU) \
+.PHONY: tests-image bin/tests-image.tar
+tests-image: bin/tests-image.tar ## Build the image of the tests on a BASE with a shell, bin/tests-image.tar
+bin/tests-image.tar: tools bin/image/runner bin/image/fakegpu bin/libnvidia-ml.so.1 bin/image/ginkgo bin/image/e2e.test bin/image/kubectl
+	@$(BUILD_IMAGE) --name='$(TESTS_IMAGE)' --base="$(TASKS_BASE)" --output=$@ --title='Tests of the StudioML runner' $(ADD_FAKEGPU) \
 	  --add=bin/image/runner=/usr/local/bin/runner --entrypoint=/usr/local/bin/runner \
 	  --add=bin/image/kubectl=/usr/local/bin/kubectl --add=bin/image/ginkgo=/usr/local/bin/ginkgo --add=runner/deploy/tests/run-tests=/usr/local/bin/run-tests \
 	  --add=bin/image/e2e.test=/studio-go-runner/e2e/e2e.test --add=scenarios=/studio-go-runner/scenarios --add=runner/deploy=/studio-go-runner/runner/deploy \

@@ -1,0 +1,315 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/studioml/studio-go-runner/e2e/engine"
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// clusterSpecs are the specs that need a cluster of one's own: they drain and
+// stop nodes, stop the API server, break GPUs that the kubelet gives away, and
+// make things that belong to the whole cluster. Those that disturb others run
+// alone.
+func clusterSpecs() {
+	limit := SpecTimeout(engine.Stretch(5 * time.Minute))
+
+	It("hostNetwork: HOSTNAME is the node's name, and so is the node map's", rows(28), limit, func(ctx SpecContext) {
+		f := newFleet(ctx)
+		f.do(ctx, "label", "--overwrite", "namespace", f.Namespace(), "pod-security.kubernetes.io/enforce=privileged")
+		workers, err := nodes.Workers()
+		Expect(err).NotTo(HaveOccurred())
+		f.state(ctx, workers[0], "DrainAndSuspend")
+		f.apply(ctx, "deployment", `
+- {op: add, path: /spec/template/spec/hostNetwork, value: true}
+- {op: replace, path: /spec/template/spec/containers/0/ports, value: [{name: http, containerPort: 18080}]}
+- {op: replace, path: /spec/template/spec/containers/0/args, value: [serve, "--listen=:18080"]}
+- {op: add, path: /spec/template/spec/affinity, value: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app.kubernetes.io/name: studio-go-runner}}}]}}}
+`)
+		f.do(ctx, "rollout", "status", "--timeout=120s", "deployment/studio-go-runner")
+		f.submit(ctx, "queued", 4)
+		f.settled(ctx, 4)
+		Expect(by(f.started("queued"))).To(HaveEach(workers[1]))
+	})
+
+	It("the reference document's cluster-admin for the default service account goes on to work", rows(57), limit, Serial, func(ctx SpecContext) {
+		f := newFleet(ctx)
+		// As the document types it, but for its namespace, which is "default".
+		f.do(ctx, "create", "clusterrolebinding", "default-cluster-admin", "--clusterrole=cluster-admin", "--serviceaccount="+f.Namespace()+":default")
+		DeferCleanup(func(ctx SpecContext) { f.do(ctx, "delete", "clusterrolebinding", "default-cluster-admin") }, NodeTimeout(engine.Stretch(cleanupTime)))
+		f.state(ctx, api.GlobalMapName, "DrainAndSuspend")
+		f.apply(ctx, "deployment", "\n- {op: replace, path: /spec/template/spec/serviceAccountName, value: default}\n- {op: replace, path: /spec/replicas, value: 1}\n")
+		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Suspended"))
+		f.submit(ctx, "queued", 1)
+		f.state(ctx, api.GlobalMapName, "Running")
+		f.settled(ctx, 1)
+	})
+
+	It("kubectl drain of a node: the budget holds, runners end their tasks or give them back, and go on elsewhere", rows(52, 55), limit, Serial, func(ctx SpecContext) {
+		f := newFleet(ctx)
+		f.state(ctx, api.GlobalMapName, "Running")
+		f.apply(ctx, "job", graceOf("2s"))
+		f.submit(ctx, "held", 2)
+		eventually(ctx, func() []string { return by(f.started("held")) }).Should(HaveLen(2))
+		node := f.runners(ctx)[0].Spec.NodeName
+		DeferCleanup(func(ctx SpecContext) { f.do(ctx, "uncordon", node) }, NodeTimeout(engine.Stretch(cleanupTime)))
+		f.do(ctx, "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s", "--pod-selector=app.kubernetes.io/name=studio-go-runner")
+		for _, pod := range f.runners(ctx) {
+			Expect(pod.Spec.NodeName == node && pod.Status.Phase == corev1.PodRunning).To(BeFalse(), "pod %s is still on %s", pod.Name, node)
+		}
+		Expect(f.Release(ctx, "held")).To(Succeed())
+		f.settled(ctx, 2)
+		Expect(f.job(ctx).Status.Failed).To(BeZero(), "an eviction is no failure")
+		f.state(ctx, api.GlobalMapName, "DrainAndTerminate")
+		f.do(ctx, "wait", "--for=condition=complete", "--timeout=120s", "job/studio-go-runner")
+	})
+
+	It("a node loses its power in the middle of a task and comes back: the task runs elsewhere, nothing is lost", rows(55), limit, Serial, func(ctx SpecContext) {
+		f := newFleet(ctx)
+		f.state(ctx, api.GlobalMapName, "Running")
+		workers, err := nodes.Workers()
+		Expect(err).NotTo(HaveOccurred())
+		keeper := f.do(ctx, "get", "pod", "keeper", "--output=jsonpath={.spec.nodeName}")
+		victim := workers[0] // the queue must stay within reach
+		if victim == keeper {
+			victim = workers[1]
+		}
+		f.apply(ctx, "statefulset", `
+- {op: add, path: /spec/template/spec/topologySpreadConstraints, value: [{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app.kubernetes.io/name: studio-go-runner}}}]}
+`)
+		f.submit(ctx, "held", 2) // one slot each
+		eventually(ctx, func() []string { return by(f.started("held")) }).Should(ConsistOf("studio-go-runner-0", "studio-go-runner-1"))
+		lost, stays := "", ""
+		for _, pod := range f.runners(ctx) {
+			if pod.Spec.NodeName == victim {
+				lost = pod.Name
+			} else {
+				stays = pod.Name
+			}
+		}
+		Expect([]string{lost, stays}).To(ConsistOf("studio-go-runner-0", "studio-go-runner-1"))
+
+		Expect(nodes.StopNode(ctx, victim)).To(Succeed())
+		back := false
+		start := func(ctx context.Context) {
+			if !back {
+				Expect(nodes.StartNode(ctx, victim)).To(Succeed())
+				back = true
+			}
+		}
+		DeferCleanup(func(ctx SpecContext) { start(ctx) }, NodeTimeout(engine.Stretch(2*cleanupTime)))
+		Expect(f.Release(ctx, "held")).To(Succeed())
+		f.settled(ctx, 2) // both, while the node is away
+		Expect(by(f.finished("held"))).To(HaveEach(stays))
+		start(ctx)
+		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running", "Running"))
+		f.submit(ctx, "held-after", 2)
+		eventually(ctx, func() []string { return by(f.started("held-after")) }).Should(ConsistOf(lost, stays))
+		Expect(f.Release(ctx, "held-after")).To(Succeed())
+		f.settled(ctx, 4)
+	})
+
+	It("the API server is stopped for a minute: runners go on, no pod is restarted, what changed is seen", rows(37, 39), limit, Serial, func(ctx SpecContext) {
+		f := newFleet(ctx)
+		f.state(ctx, api.GlobalMapName, "Running")
+		f.apply(ctx, "deployment")
+		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running", "Running"))
+		before := f.runners(ctx)
+		// Two slots, and so two minutes and more of work.
+		const count = 30
+		var all []api.Task
+		for n := range count {
+			all = append(all, api.Task{ID: fmt.Sprintf("long-%d", n), Command: "/bin/sh", Args: []string{"-c", "sleep 6"}})
+		}
+		Expect(f.Submit(ctx, all)).To(Succeed())
+		finished := func(ctx context.Context) (int, error) {
+			contents, err := f.Queue(ctx)
+			return len(contents.Finished), err
+		}
+		eventually(ctx, finished).WithArguments(ctx).Should(BeNumerically(">", 0))
+		done, err := finished(ctx)
+		Expect(err).NotTo(HaveOccurred())
+
+		Expect(stopAPIServer(ctx)).To(Succeed())
+		DeferCleanup(func(ctx SpecContext) { Expect(startAPIServer(ctx)).To(Succeed()) }, NodeTimeout(engine.Stretch(2*cleanupTime)))
+		// There is nothing to wait for but the minute: nobody in the cluster can be asked.
+		minute := time.NewTimer(time.Minute)
+		defer minute.Stop()
+		select {
+		case <-minute.C:
+		case <-ctx.Done():
+		}
+		Expect(startAPIServer(ctx)).To(Succeed())
+		// Ten tasks fit into the minute for each slot; all but those that were running
+		// when it came back have ended without an API server.
+		now := 0
+		eventually(ctx, func(ctx context.Context) error {
+			now, err = finished(ctx)
+			return err
+		}).WithArguments(ctx).Should(Succeed())
+		Expect(now).To(BeNumerically(">=", done+10), "tasks went on during the outage")
+
+		f.state(ctx, api.GlobalMapName, "DrainAndSuspend")
+		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Suspended", "Suspended"))
+		after := f.runners(ctx)
+		Expect(uids(after)).To(Equal(uids(before)))
+		Expect(restarts(after)).To(BeZero())
+		contents, err := f.Queue(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(len(contents.Finished) + len(contents.Ready)).To(Equal(count))
+	})
+
+	It("GPUs of NVIDIA's device plugin: a runner has those that the kubelet allocated", rows(58), limit, func(ctx SpecContext) {
+		f := newFleet(ctx, scenario.NeedGPUs)
+		f.state(ctx, api.GlobalMapName, "Running")
+		f.applyWith(ctx, "statefulset", onFakeGPUs, "\n- {op: replace, path: /spec/template/spec/containers/0/resources/limits, value: {nvidia.com/gpu: 2}}\n")
+		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running", "Running"))
+		seen := map[string]string{}
+		for _, pod := range f.runners(ctx) {
+			status, err := f.status(ctx, pod.Name)
+			Expect(err).NotTo(HaveOccurred())
+			var has []string
+			for _, gpu := range status.GPUs {
+				has = append(has, gpu.UUID)
+				Expect(seen).NotTo(HaveKey(gpu.UUID), "%s and %s share a GPU", seen[gpu.UUID], pod.Name)
+				seen[gpu.UUID] = pod.Name
+			}
+			allocated := strings.Split(strings.TrimSpace(f.do(ctx, "exec", pod.Name, "--", "printenv", "NVIDIA_VISIBLE_DEVICES")), ",")
+			Expect(has).To(ConsistOf(allocated), "GPUs of %s", pod.Name)
+			Expect(has).To(HaveLen(2))
+		}
+	})
+
+	It("a fatal Xid on a GPU that the kubelet gives away: allocatable goes down, the runner takes it out, its task runs again", rows(60), limit, Serial, func(ctx SpecContext) {
+		f := newFleet(ctx, scenario.NeedGPUs)
+		f.state(ctx, api.GlobalMapName, "Running")
+		f.applyWith(ctx, "statefulset", onFakeGPUs,
+			"\n- {op: replace, path: /spec/template/spec/containers/0/resources/limits, value: {nvidia.com/gpu: 2}}\n- {op: replace, path: /spec/replicas, value: 1}\n")
+		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running"))
+		pod := f.runners(ctx)[0]
+		f.submitOn(ctx, 1, "held", 1)
+		eventually(ctx, func() int { return len(f.started("held")) }).Should(Equal(1))
+		gpu := f.started("held")[0].GPUs
+
+		allocatable := func(ctx context.Context) string {
+			return f.do(ctx, "get", "node", pod.Spec.NodeName, `--output=jsonpath={.status.allocatable.nvidia\.com/gpu}`)
+		}
+		all := allocatable(ctx)
+		plugin := kubectl{f.program, fakeNamespace}
+		daemon, err := plugin.try(ctx, nil, "get", "pods", "--field-selector=spec.nodeName="+pod.Spec.NodeName, "--output=jsonpath={.items[0].metadata.name}")
+		Expect(err).NotTo(HaveOccurred())
+		fakegpu := func(ctx context.Context, words ...string) {
+			_, err := plugin.try(ctx, nil, slices.Concat([]string{"exec", daemon, "--container=device-plugin", "--", "fakegpu"}, words)...)
+			Expect(err).NotTo(HaveOccurred())
+		}
+		DeferCleanup(func(ctx SpecContext) {
+			fakegpu(ctx, "heal", fakeStateDir, "all")
+			// The plugin takes no GPU back, so it begins anew.
+			_, err := plugin.try(ctx, nil, "delete", "pod", daemon)
+			Expect(err).NotTo(HaveOccurred())
+			eventually(ctx, allocatable).WithArguments(ctx).Should(Equal(all))
+		}, NodeTimeout(engine.Stretch(2*cleanupTime)))
+		fakegpu(ctx, "inject", "xid", fakeStateDir, gpu, "79")
+		eventually(ctx, allocatable).WithArguments(ctx).ShouldNot(Equal(all))
+		// It runs again on the other one.
+		eventually(ctx, func() int { return len(f.started("held")) }).Should(Equal(2))
+		Expect(f.started("held")[1].GPUs).NotTo(Equal(gpu))
+		Expect(f.Release(ctx, "held")).To(Succeed())
+		f.settled(ctx, 1)
+		status, err := f.status(ctx, pod.Name)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(status.Tasks.MachineFailed).To(Equal(1))
+	})
+
+	It("the tests as an image: a Job with a GPU plays scenarios on the cluster that it is in", Labels{"area:workloads", "document"}, SpecTimeout(engine.Stretch(8*time.Minute)), func(ctx SpecContext) {
+		Expect(nodes.LoadArchive(ctx, filepath.Join("..", "bin", testsArchive))).To(Succeed())
+		k, err := newKubectl(ctx, "studio-go-runner-tests")
+		Expect(err).NotTo(HaveOccurred())
+		do := func(ctx context.Context, args ...string) string {
+			GinkgoHelper()
+			out, err := k.try(ctx, nil, args...)
+			Expect(err).NotTo(HaveOccurred())
+			return out
+		}
+		do(ctx, "create", "namespace", k.namespace)
+		DeferCleanup(func(ctx SpecContext) {
+			do(ctx, "delete", "namespace", "--wait=false", k.namespace)
+			do(ctx, "delete", "clusterrole,clusterrolebinding", "studio-go-runner-tests")
+		}, NodeTimeout(engine.Stretch(cleanupTime)))
+		// Few scenarios, for it is the image that is tried: some of any kind, and one
+		// whose runner asks for a GPU of the device plugin, as the tests' pod does.
+		Expect(k.apply(ctx, "tests", `
+images: [{name: studio-go-runner-tests, newTag: e2e}]
+patches:
+- target: {kind: Job}
+  patch: |
+    - {op: replace, path: /spec/template/spec/containers/0/env/1/value, value: "`+storageClass+`:shared"}
+    - {op: add, path: /spec/template/spec/containers/0/env/-, value: {name: E2E_TIME_FACTOR, value: "3"}}
+    - {op: add, path: /spec/template/spec/containers/0/args, value: ["--label-filter=row: containsAny {2, 3, 46}"]}
+`)).To(Succeed())
+		DeferOnFailure(func(ctx SpecContext) {
+			out, err := k.try(ctx, nil, "logs", "--tail=400", "job/studio-go-runner-tests")
+			AddReportEntry("log of the tests in the cluster", out, err)
+		}, NodeTimeout(engine.Stretch(cleanupTime)))
+		do(ctx, "wait", "--for=condition=complete", "--timeout=6m", "job/studio-go-runner-tests")
+		log := do(ctx, "logs", "job/studio-go-runner-tests")
+		Expect(log).To(MatchRegexp(`(?m)^[3-9]\d* passed, 0 failed`))
+		AddReportEntry("counts in the cluster", regexp.MustCompile(`(?m)^\d+ passed.*$`).FindString(log))
+	})
+
+	It("the tests' image left sleeping, for a shell", Labels{"area:workloads", "document"}, limit, func(ctx SpecContext) {
+		f := newFleet(ctx)
+		f.do(ctx, "label", "--overwrite", "namespace", f.Namespace(), "pod-security.kubernetes.io/enforce=privileged")
+		// The document's command, with the tests' image. Today's kubectl run makes a
+		// pod, and has no flags for resources.
+		f.do(ctx, "run", "--image="+config.image, "build", "--command", "--", "sleep", "100m")
+		f.do(ctx, "wait", "--for=condition=ready", "--timeout=120s", "pod/build")
+		Expect(f.do(ctx, "exec", "build", "--", "sh", "-c", "runner version")).To(ContainSubstring("studio-go-runner"))
+		f.do(ctx, "delete", "pod", "build", "--grace-period=1")
+	})
+}
+
+// onFakeGPUs has a workload see the fake GPUs of the nodes.
+const onFakeGPUs = "components: [$DEPLOY/fake-gpu/workload]\n"
+
+// fakeStateDir is where runner/deploy/fake-gpu has the state of a node's GPUs.
+const fakeStateDir = "/var/lib/fakegpu/state"
+
+// manifest is where kubeadm has the kubelet find the API server, and where it is
+// while that is stopped.
+const (
+	manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+	away     = "/etc/kubernetes/kube-apiserver.yaml"
+)
+
+// stopAPIServer has the kubelet stop it, and waits until it does not answer.
+func stopAPIServer(ctx context.Context) error {
+	return moveManifest(ctx, manifest, away, "! curl -ksS --max-time 2 -o /dev/null https://127.0.0.1:6443/livez")
+}
+
+// startAPIServer has the kubelet start it again unless it runs, and waits until
+// it is ready.
+func startAPIServer(ctx context.Context) error {
+	return moveManifest(ctx, away, manifest, "curl -ksSf --max-time 2 -o /dev/null https://127.0.0.1:6443/readyz")
+}
+
+func moveManifest(ctx context.Context, from, to, until string) error {
+	node, err := nodes.ControlPlane()
+	if err != nil {
+		return err
+	}
+	script := fmt.Sprintf("if [ -e %s ]; then mv %s %s; fi; until %s 2>/dev/null; do sleep 0.2; done", from, from, to, until)
+	_, err = nodes.Run(ctx, node, nil, "sh", "-c", script)
+	return err
+}
