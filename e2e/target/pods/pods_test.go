@@ -1,0 +1,137 @@
+package pods
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+	"sigs.k8s.io/e2e-framework/klient/decoder"
+
+	"github.com/studioml/studio-go-runner/runner/deploy"
+)
+
+// Who is bound to the shipped ClusterRole can run the suite.
+func TestTheShippedClusterRoleHasWhatIsNeeded(t *testing.T) {
+	file, err := deploy.Files.Open("tests/rbac.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	objects, err := decoder.DecodeAll(t.Context(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rules []rbacv1.PolicyRule
+	for _, object := range objects {
+		if role, ok := object.(*rbacv1.ClusterRole); ok {
+			rules = append(rules, role.Rules...)
+		}
+	}
+	for _, n := range needed {
+		for verb := range strings.FieldsSeq(n.verbs) {
+			if !slices.ContainsFunc(rules, func(r rbacv1.PolicyRule) bool {
+				return slices.Contains(r.APIGroups, n.group) && slices.Contains(r.Resources, n.resources) && slices.Contains(r.Verbs, verb)
+			}) {
+				t.Errorf("tests/rbac.yaml does not allow to %s %s of group %q", verb, n.resources, n.group)
+			}
+		}
+	}
+}
+
+func TestSweep(t *testing.T) {
+	now := time.Now()
+	space := func(name, run string, expires string) *corev1.Namespace {
+		return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{runLabel: run, expiresLabel: expires}}}
+	}
+	past, future := strconv.FormatInt(now.Add(-time.Minute).Unix(), 10), strconv.FormatInt(now.Add(time.Hour).Unix(), 10)
+	client := fake.NewClientset(
+		space("left-behind", "old", past),
+		space("in-use", "other", future),
+		space("mine", "this", future),
+		space("wanted", "old", "never"),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "somebody's"}},
+	)
+	names := func() []string {
+		t.Helper()
+		list, err := client.CoreV1().Namespaces().List(context.Background(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, ns := range list.Items {
+			names = append(names, ns.Name)
+		}
+		slices.Sort(names)
+		return names
+	}
+	if n, err := SweepExpired(t.Context(), client, now); n != 1 || err != nil {
+		t.Errorf("removed %d, %v, want 1", n, err)
+	}
+	if got, want := names(), []string{"in-use", "mine", "somebody's", "wanted"}; !slices.Equal(got, want) {
+		t.Errorf("left are %v, want %v", got, want)
+	}
+	if err := Sweep(t.Context(), client, "this"); err != nil {
+		t.Error(err)
+	}
+	if got, want := names(), []string{"in-use", "somebody's", "wanted"}; !slices.Equal(got, want) {
+		t.Errorf("left are %v, want %v", got, want)
+	}
+}
+
+func TestParseStorage(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		want Storage
+		err  string
+	}{
+		{"", Storage{}, ""},
+		{"fast", Storage{Class: "fast"}, ""},
+		{"nfs:shared", Storage{Class: "nfs", Shared: true}, ""},
+		{":shared", Storage{Shared: true}, ""},
+		{"nfs:rwx", Storage{}, `storage is "nfs:rwx", allowed is`},
+	} {
+		got, err := ParseStorage(test.text)
+		if got != test.want || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("%q is %+v, %v", test.text, got, err)
+		}
+	}
+}
+
+// A pod may be replaced, be gone, or never start; who waits must not wait for ever.
+func TestEndsOfPods(t *testing.T) {
+	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	over := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
+	pod := func(phase corev1.PodPhase, state *corev1.ContainerState) *corev1.Pod {
+		p := &corev1.Pod{Status: corev1.PodStatus{Phase: phase}}
+		if state != nil {
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: runnerContainer, State: *state}}
+		}
+		return p
+	}
+	for _, test := range []struct {
+		name         string
+		pod          *corev1.Pod
+		begun, ended bool
+	}{
+		{"not scheduled", pod(corev1.PodPending, nil), false, false},
+		{"pulling", pod(corev1.PodPending, &corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}), false, false},
+		{"running", pod(corev1.PodRunning, &running), true, false},
+		{"ended, its neighbour not", pod(corev1.PodRunning, &over), true, true},
+		{"ended", pod(corev1.PodSucceeded, &over), true, true},
+		{"evicted before its start", pod(corev1.PodFailed, nil), true, true},
+	} {
+		if b, e := begun(test.pod, runnerContainer), ended(test.pod, runnerContainer); b != test.begun || e != test.ended {
+			t.Errorf("%s: begun %t, ended %t, want %t, %t", test.name, b, e, test.begun, test.ended)
+		}
+	}
+	if same(nil, pod(corev1.PodRunning, nil)) {
+		t.Error("no pod is a pod")
+	}
+}
