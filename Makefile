@@ -105,8 +105,8 @@ e2e-existing: export E2E_IMAGE = $(IMAGE)
 e2e-existing:
 	$(GINKGO)
 
-GINKGO = @mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/counts.txt && \
-	trap 'cat $(ARTIFACTS)/$(@:e2e-%=%)/counts.txt 2>/dev/null' EXIT; \
+GINKGO = @mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt && \
+	trap 'cat $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt 2>/dev/null' EXIT; \
 	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
 	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_KUBECONFIG=$(if $(findstring :,$(KUBECONFIG)),,$(abspath $(KUBECONFIG))) GORACE=atexit_sleep_ms=0 \
 	go tool ginkgo --race --ldflags='-extldflags=-Wl,-z,lazy' --procs=$(PROCS) --randomize-all --trace \

@@ -100,7 +100,9 @@ func TestE2E(t *testing.T) {
 // The first process makes the cluster ready, all of them use it.
 var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {
 	handle, err := setUp[config.target](ctx)
-	Expect(err).NotTo(HaveOccurred())
+	if err != nil {
+		Fail(err.Error()) // a sentence for people, not a value for programmers
+	}
 	data, err := json.Marshal(handle)
 	Expect(err).NotTo(HaveOccurred())
 	return data
@@ -110,9 +112,9 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {
 	Expect(err).NotTo(HaveOccurred())
 })
 
-// The counts are left in a file for make to print: what this process prints is
+// The summary is left in a file for make to print: what this process prints is
 // not shown when several run the specs.
-var _ = ReportAfterSuite("counts", func(report Report) {
+var _ = ReportAfterSuite("summary", func(report Report) {
 	specs := report.SpecReports.WithLeafNodeType(types.NodeTypeIt)
 	skipped := 0
 	for _, spec := range specs.WithState(types.SpecStateSkipped) {
@@ -120,7 +122,10 @@ var _ = ReportAfterSuite("counts", func(report Report) {
 			skipped++
 		}
 	}
-	line := fmt.Sprintf("%s: %d passed, %d failed, %d skipped\n", config.target,
+	text := fmt.Sprintf("%s: %d passed, %d failed, %d skipped\n", config.target,
 		specs.CountWithState(types.SpecStatePassed), specs.CountWithState(types.SpecStateFailureStates), skipped)
-	Expect(os.WriteFile(filepath.Join(config.artifacts, "counts.txt"), []byte(line), 0o644)).To(Succeed())
+	if nodes != nil && config.keep {
+		text += nodes.Look() + "\n"
+	}
+	Expect(os.WriteFile(filepath.Join(config.artifacts, "summary.txt"), []byte(text), 0o644)).To(Succeed())
 })

@@ -87,6 +87,9 @@ func setUpPods(ctx SpecContext, c pods.Config) (handle pods.Handle, err error) {
 	if err != nil {
 		return handle, err
 	}
+	if err := t.CheckPermissions(ctx); err != nil {
+		return handle, err
+	}
 	if n, err := pods.SweepExpired(ctx, t.Client(), time.Now()); err != nil {
 		return handle, err
 	} else if n > 0 {

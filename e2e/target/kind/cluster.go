@@ -126,10 +126,15 @@ func Create(ctx context.Context, config Config) (_ *Cluster, err error) {
 		return nil, err
 	}
 	if config.Keep {
-		c.say("it is kept; use it with KUBECONFIG=%s, delete it with: %s%s delete cluster --name %s",
-			c.Kubeconfig, dockerHost(c.DockerHost), config.Kind, name)
+		c.say("%s", c.Look())
 	}
 	return c, nil
+}
+
+// Look says how people look into a cluster that is kept, and delete it.
+func (c *Cluster) Look() string {
+	return fmt.Sprintf("the cluster is kept: export KUBECONFIG=%s\ndelete it with: %s%s delete cluster --name %s",
+		c.Kubeconfig, dockerHost(c.DockerHost), c.Handle.Kind, c.Name)
 }
 
 // dockerHost is the assignment for a command line.

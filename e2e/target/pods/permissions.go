@@ -22,23 +22,31 @@ var needed = []struct {
 	{"", "pods/exec", "create get"},
 	{"", "pods/log", "get"},
 	{"", "pods/proxy", "get"},
-	{"", "persistentvolumeclaims", "create"},
-	{"", "serviceaccounts", "create"},
+	{"", "persistentvolumeclaims", "create get list patch"},
+	{"", "serviceaccounts", "create get patch"},
 	// The API server lets nobody give rights away that he has not.
 	{"", "configmaps", "create delete get list watch update patch"},
 	{"", "events", "create patch list"},
 	{"events.k8s.io", "events", "create patch"},
-	{"batch", "jobs", "deletecollection"},
-	{"rbac.authorization.k8s.io", "roles", "create get list update"},
-	{"rbac.authorization.k8s.io", "rolebindings", "create"},
+	// The shipped workloads, and what is applied with them.
+	{"batch", "jobs", "create delete deletecollection get list patch watch"},
+	{"apps", "deployments", "create get list patch watch"},
+	{"apps", "deployments/scale", "get patch update"},
+	{"apps", "statefulsets", "create get list patch watch"},
+	{"policy", "poddisruptionbudgets", "create get patch"},
+	{"networking.k8s.io", "networkpolicies", "create get patch"},
+	{"", "services", "create get patch"},
+	{"rbac.authorization.k8s.io", "roles", "create get list patch update"},
+	{"rbac.authorization.k8s.io", "rolebindings", "create get patch"},
 	{"authorization.k8s.io", "subjectaccessreviews", "create"},
 }
 
-// checkPermissions says which rights the suite lacks, all at once.
-func (t *Target) checkPermissions(ctx context.Context) error {
+// CheckPermissions says which rights the suite lacks, all at once.
+func (t *Target) CheckPermissions(ctx context.Context) error {
 	var missing []error
 	for _, n := range needed {
 		resource, subresource, _ := strings.Cut(n.resources, "/")
+		var verbs []string
 		for verb := range strings.FieldsSeq(n.verbs) {
 			review, err := t.cluster.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authzv1.SelfSubjectAccessReview{
 				Spec: authzv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authzv1.ResourceAttributes{
@@ -49,12 +57,15 @@ func (t *Target) checkPermissions(ctx context.Context) error {
 				return fmt.Errorf("ask what the suite may do: %w", err)
 			}
 			if !review.Status.Allowed {
-				name := n.resources
-				if n.group != "" {
-					name += " of " + n.group
-				}
-				missing = append(missing, fmt.Errorf("  %s %s", verb, name))
+				verbs = append(verbs, verb)
 			}
+		}
+		if len(verbs) > 0 {
+			name := n.resources
+			if n.group != "" {
+				name += "." + n.group
+			}
+			missing = append(missing, fmt.Errorf("  %s: %s", name, strings.Join(verbs, ", ")))
 		}
 	}
 	if len(missing) == 0 {
