@@ -108,7 +108,10 @@ func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(
 	delivered := 0
 	retry(ctx, func() (done bool) {
 		p := e.watch.get(pod.Name)
-		last := !same(p, pod) || ended(p, name) // nothing will be added to what is read now
+		if !same(p, pod) {
+			return true // and if there is one of its name, it has a log of its own
+		}
+		last := ended(p, name) // nothing will be added to what is read now
 		var n int
 		n, err = e.readLog(ctx, pod, name, delivered, each)
 		delivered += n
