@@ -215,7 +215,6 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, pr
 	for _, i := range silent {
 		problems = append(problems, fmt.Sprintf("GPU %d has not answered yet: %s", i, cmp.Or(failures[i].text, "removed")))
 	}
-	m.Pool.SetDevices(visible)
 
 	answering = make(map[string]nvml.Device)
 	var readings []Reading
@@ -247,6 +246,8 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, pr
 			readings = append(readings, measureLoad(handle, d, r))
 		}
 	}
+	// Only now, for a task would get a device that nobody knows to be well.
+	m.Pool.SetDevices(visible)
 	m.mu.Lock()
 	m.readings = readings
 	m.mu.Unlock()

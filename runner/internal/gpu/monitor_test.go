@@ -274,6 +274,23 @@ func TestAHangAfterAnEventIsNoticed(t *testing.T) {
 	})
 }
 
+// A GPU that is new may be sick, and what tells may take its time.
+func TestAGPUIsNotGivenBeforeItsHealthIsKnown(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	machine.gpus[0].GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) {
+		if got := m.Pool.healthy(); len(got) > 0 {
+			t.Errorf("tasks can have %v already", got)
+		}
+		return 0, 0, false, true, nvml.SUCCESS
+	}
+	if _, _, err := m.look(machine); err != nil {
+		t.Fatal(err)
+	}
+	if list := m.Pool.List(); len(list) != 1 || list[0].Health != api.Sick {
+		t.Errorf("pool %v, want one sick GPU", list)
+	}
+}
+
 // A set that does not have all GPUs is made anew, and what cannot be had is
 // logged once.
 func TestEventsThatWereRefusedAreAskedForAgain(t *testing.T) {
