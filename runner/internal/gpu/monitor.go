@@ -225,16 +225,16 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, pr
 			continue // by another of its MIG devices
 		}
 		read[uuid] = true
-		s, handle := signs{failure: failures[d.Index].text}, nvml.Device(nil)
+		s, handle, r := signs{failure: failures[d.Index].text}, nvml.Device(nil), m.record(uuid)
 		if s.failure == "" {
 			var code nvml.Return
 			if handle, code = lib.DeviceGetHandleByUUID(uuid); code == nvml.SUCCESS {
-				s = readSigns(handle)
+				s = readSigns(handle, r.signs)
+				r.signs = s
 			} else {
 				s.failure = lib.ErrorString(code)
 			}
 		}
-		r := m.record(uuid)
 		is, reason := r.diagnose(s)
 		if is != r.told {
 			m.Log.Log(context.Background(), level(is), "GPU health", "gpu", uuid, "health", is, "reason", reason)
@@ -263,7 +263,7 @@ func level(h api.Health) slog.Level {
 
 func (m *Monitor) record(uuid string) *record {
 	if m.records[uuid] == nil {
-		m.records[uuid] = &record{told: api.Healthy}
+		m.records[uuid] = &record{told: api.Healthy, signs: signs{uncounted: true}}
 	}
 	return m.records[uuid]
 }

@@ -291,6 +291,44 @@ func TestAGPUIsNotGivenBeforeItsHealthIsKnown(t *testing.T) {
 	}
 }
 
+// What NVML fails to tell for a moment is as it was before.
+func TestAnAnswerThatFailsChangesNoHealth(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	g, code, errors, action := machine.gpus[0], nvml.ERROR_UNKNOWN, uint64(5), nvml.DeviceGpuRecoveryAction(0)
+	g.GetTotalEccErrorsFunc = func(nvml.MemoryErrorType, nvml.EccCounterType) (uint64, nvml.Return) {
+		if code != nvml.SUCCESS {
+			return 0, code
+		}
+		return errors, code
+	}
+	g.GetFieldValuesFunc = func(values []nvml.FieldValue) nvml.Return {
+		values[0].NvmlReturn = uint32(code)
+		if code == nvml.SUCCESS {
+			values[0].Value[0] = byte(action)
+		}
+		return nvml.SUCCESS
+	}
+	for i, test := range []struct {
+		code   nvml.Return
+		action nvml.DeviceGpuRecoveryAction
+		want   api.Health
+	}{
+		{nvml.ERROR_UNKNOWN, 0, api.Healthy}, {nvml.SUCCESS, 0, api.Healthy}, // the errors are old
+		{nvml.ERROR_UNKNOWN, 0, api.Healthy}, {nvml.SUCCESS, 0, api.Healthy},
+		{nvml.SUCCESS, nvml.GPU_RECOVERY_ACTION_GPU_RESET, api.Sick}, {nvml.ERROR_UNKNOWN, 0, api.Sick},
+		{nvml.SUCCESS, 0, api.Healthy},
+		{nvml.SUCCESS, nvml.GPU_RECOVERY_ACTION_GPU_RESET, api.Sick}, {nvml.ERROR_NOT_SUPPORTED, 0, api.Healthy},
+	} {
+		code, action = test.code, test.action
+		if _, _, err := m.look(machine); err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Pool.List()[0]; got.Health != test.want {
+			t.Errorf("look %d: %s (%s), want %s", i, got.Health, got.HealthReason, test.want)
+		}
+	}
+}
+
 // A set that does not have all GPUs is made anew, and what cannot be had is
 // logged once.
 func TestEventsThatWereRefusedAreAskedForAgain(t *testing.T) {
