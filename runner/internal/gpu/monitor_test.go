@@ -329,6 +329,30 @@ func TestAnAnswerThatFailsChangesNoHealth(t *testing.T) {
 	}
 }
 
+// The whole GPU would be given away beside its MIG devices.
+func TestADividedGPUStaysSoWhileNVMLDoesNotTell(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	machine.Interface.(*mock.Interface).ExtensionsFunc = func() nvml.ExtendedInterface {
+		return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return nil }}
+	}
+	g, code := machine.gpus[0], nvml.SUCCESS
+	g.GetMigModeFunc = func() (int, int, nvml.Return) { return nvml.DEVICE_MIG_ENABLE, 0, code }
+	g.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 1, nvml.SUCCESS }
+	g.GetMigDeviceHandleByIndexFunc = func(int) (nvml.Device, nvml.Return) { return newGPU("MIG-a"), nvml.SUCCESS }
+	for _, code = range []nvml.Return{nvml.SUCCESS, nvml.ERROR_UNKNOWN, nvml.SUCCESS} {
+		if _, _, err := m.look(machine); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"MIG-a"}
+		if code != nvml.SUCCESS {
+			want = nil
+		}
+		if got := m.Pool.healthy(); !slices.Equal(got, want) {
+			t.Errorf("with error %d: %v, want %v", code, got, want)
+		}
+	}
+}
+
 // A set that does not have all GPUs is made anew, and what cannot be had is
 // logged once.
 func TestEventsThatWereRefusedAreAskedForAgain(t *testing.T) {
