@@ -183,6 +183,34 @@ var signs = []string{
 	"ecc_dram_corrected_volatile", "ecc_dram_uncorrected_volatile", "ecc_sram_corrected_volatile", "ecc_sram_uncorrected_volatile",
 }
 
+// Ailments says what is wrong with a GPU, which is what Heal would end.
+func (g GPU) Ailments() []string {
+	var list []string
+	for _, key := range signs {
+		if n := g.Numbers[key]; n != 0 {
+			list = append(list, fmt.Sprintf("%s=%d", key, n))
+		}
+	}
+	return append(list, ailments(g.Faults)...)
+}
+
+// Ailments says what is wrong with the machine, apart from its GPUs.
+func (m Machine) Ailments() []string {
+	var list []string
+	if m.Init != 0 {
+		list = append(list, fmt.Sprintf("init=%d", m.Init))
+	}
+	return append(list, ailments(m.Faults)...)
+}
+
+func ailments(faults []Fault) []string {
+	var list []string
+	for _, f := range faults {
+		list = append(list, fmt.Sprintf("%s answers %d after %d ms", f.Function, f.Code, f.HangMS))
+	}
+	return list
+}
+
 // Heal stands for a repair and a reset: a GPU is not lost any more, has no
 // faults and no fresh errors. With "all" the faults of the machine end as well.
 func Heal(dir, gpu string) error {

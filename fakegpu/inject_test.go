@@ -147,12 +147,13 @@ func TestTrace(t *testing.T) {
 	t.Setenv(fakegpu.EnvTrace, trace)
 	lib, _, gpus := open(t, fakegpu.Spec{Profile: "T4", Count: 1})
 	device, _ := lib.DeviceGetHandleByIndex(0)
-	device.GetFanSpeed()
+	_, code := device.GetFanSpeed()
+	lib.ErrorString(code)
 	text, err := os.ReadFile(trace)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"nvmlInit_v2() = 0\n", "nvmlDeviceGetHandleByIndex_v2() = 0\n", "nvmlDeviceGetFanSpeed(" + gpus[0].UUID + ") = 3\n"} {
+	for _, line := range []string{"nvmlInit_v2() = 0\n", "nvmlDeviceGetHandleByIndex_v2() = 0\n", "nvmlDeviceGetFanSpeed(" + gpus[0].UUID + ") = 3\n", "nvmlErrorString() = 0\n"} {
 		if !strings.Contains(string(text), fmt.Sprint(" ", os.Getpid(), " ", line)) {
 			t.Errorf("the trace has no %q:\n%s", line, text)
 		}

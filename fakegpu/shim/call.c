@@ -159,14 +159,14 @@ static nvmlReturn_t suffer(const char *function, const struct device *d, int any
     return answer;
 }
 
-static void begin(struct call *c, const char *function) {
+void call_any(struct call *c, const char *function) {
     memset(c, 0, sizeof *c);
     c->function = function;
     take();
 }
 
 nvmlReturn_t call_begin(struct call *c, const char *function, const nvmlDevice_t *handle) {
-    begin(c, function);
+    call_any(c, function);
     if (!initialized) return NVML_ERROR_UNINITIALIZED;
     refresh(0);
     nvmlReturn_t found = NVML_SUCCESS, answer = NVML_SUCCESS;
@@ -194,7 +194,7 @@ static void path_from(const char *variable, char *path) {
 nvmlReturn_t call_init(struct call *c, const char *function) {
     static const struct device none;
     char path[PATH_MAX];
-    begin(c, function);
+    call_any(c, function);
     if (initialized == 0) {
         readable = 0;
         path_from("FAKEGPU_STATE", directory);
@@ -211,7 +211,7 @@ nvmlReturn_t call_init(struct call *c, const char *function) {
 }
 
 nvmlReturn_t call_shutdown(struct call *c, const char *function) {
-    begin(c, function);
+    call_any(c, function);
     if (!initialized) return NVML_ERROR_UNINITIALIZED;
     if (--initialized == 0) events_end();
     return NVML_SUCCESS;

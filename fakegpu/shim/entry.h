@@ -18,7 +18,11 @@
     if (answer == NVML_SUCCESS) answer = (model); \
     return call_end(&c, answer);
 
-#define STRING(function, ...) return model_##function(__VA_ARGS__);
+#define STRING(function, ...)     \
+    struct call c;                \
+    call_any(&c, #function);      \
+    call_end(&c, NVML_SUCCESS);   \
+    return model_##function(__VA_ARGS__);
 #define INIT(function) BEGIN(call_init(&c, #function), answer)
 #define SHUTDOWN(function) BEGIN(call_shutdown(&c, #function), answer)
 #define MACHINE(function, ...) BEGIN(call_begin(&c, #function, NULL), model_##function(__VA_ARGS__))

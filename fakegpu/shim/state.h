@@ -105,6 +105,9 @@ struct call {
     struct device device;
 };
 
+/* call_any starts a call that works at any time; call_end must follow. */
+void call_any(struct call *c, const char *function);
+
 /* call_begin starts a call that is about a GPU or, without a handle, about the
  * machine. Another answer than NVML_SUCCESS is that of the function; call_end
  * must follow in any case, and returns the answer. */

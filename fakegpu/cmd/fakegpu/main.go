@@ -22,7 +22,7 @@ type cli struct {
 	Library string `env:"FAKEGPU_LIBRARY" placeholder:"FILE" help:"The fake libnvidia-ml.so.1; by default the one beside this program."`
 
 	Create create `cmd:"" help:"Make a state directory with GPUs, or replace the GPUs of one."`
-	List   list   `cmd:"" help:"List the GPUs of a state directory."`
+	List   list   `cmd:"" help:"List the GPUs of a state directory, and what is wrong with them."`
 	Set    set    `cmd:"" help:"Change values of a GPU, as temperature=85 or memory_used=10Gi, and its processes."`
 	Inject inject `cmd:"" help:"Make something go wrong."`
 	Heal   heal   `cmd:"" help:"Repair and reset a GPU: it is not lost, has no faults and no fresh errors."`
@@ -137,8 +137,15 @@ type list struct {
 
 func (l list) Run(out io.Writer) error {
 	m, err := fakegpu.Load(l.Dir)
+	if wrong := m.Ailments(); len(wrong) > 0 {
+		fmt.Fprintf(out, "machine  %s\n", strings.Join(wrong, ", "))
+	}
 	for i, g := range m.GPUs {
-		fmt.Fprintf(out, "%d  %s  %s  %d MiB\n", i, g.UUID, g.Name, g.Numbers["memory"]>>20)
+		columns := []string{strconv.Itoa(i), g.UUID, g.Name, fmt.Sprintf("%d MiB", g.Numbers["memory"]>>20)}
+		if wrong := g.Ailments(); len(wrong) > 0 {
+			columns = append(columns, strings.Join(wrong, ", "))
+		}
+		fmt.Fprintln(out, strings.Join(columns, "  "))
 		for _, d := range g.MIGs {
 			fmt.Fprintf(out, "   %s  MIG %dg  %d MiB\n", d.UUID, d.Slices, d.Memory>>20)
 		}
