@@ -73,6 +73,7 @@ type record struct {
 	xid      uint64      // the Xid that took the GPU out; 0 for none
 	xidShown bool        // whether the driver itself has shown the damage since
 	last     uint64      // the last Xid of any kind
+	model    string      // of the GPU, when it last told
 	deaf     nvml.Return // why NVML does not tell its events; SUCCESS if it does, or cannot
 	told     api.Health
 }

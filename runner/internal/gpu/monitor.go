@@ -66,6 +66,7 @@ type Monitor struct {
 type Reading struct {
 	UUID, Model             string
 	Index                   int
+	Silent                  bool // it does not answer, so that there is no more than its last Xid
 	TemperatureCelsius      uint32
 	PowerWatts              float64
 	UtilizationPercent      uint32
@@ -243,8 +244,8 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, pr
 		m.Pool.SetHealth(uuid, is, reason)
 		if s.failure == "" {
 			answering[uuid] = handle
-			readings = append(readings, measureLoad(handle, d, r))
 		}
+		readings = append(readings, measureLoad(handle, d, r, s.failure != ""))
 	}
 	// Only now, for a task would get a device that nobody knows to be well.
 	m.Pool.SetDevices(visible)
@@ -269,8 +270,15 @@ func (m *Monitor) record(uuid string) *record {
 }
 
 // measureLoad reads what metrics are made of. What is not supported stays zero.
-func measureLoad(handle nvml.Device, d Device, r *record) Reading {
-	reading := Reading{UUID: d.gpu(), Model: d.Model, Index: d.Index, LastXid: r.last}
+// The model is that of the GPU, also where d is one of its MIG devices.
+func measureLoad(handle nvml.Device, d Device, r *record, silent bool) Reading {
+	reading := Reading{UUID: d.gpu(), Model: cmp.Or(r.model, d.Model), Index: d.Index, Silent: silent, LastXid: r.last}
+	if silent {
+		return reading
+	}
+	if model, code := handle.GetName(); code == nvml.SUCCESS {
+		reading.Model, r.model = model, model
+	}
 	if t, code := handle.GetTemperature(nvml.TEMPERATURE_GPU); code == nvml.SUCCESS {
 		reading.TemperatureCelsius = t
 	}

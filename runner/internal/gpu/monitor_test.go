@@ -338,7 +338,11 @@ func TestADividedGPUStaysSoWhileNVMLDoesNotTell(t *testing.T) {
 	g, code := machine.gpus[0], nvml.SUCCESS
 	g.GetMigModeFunc = func() (int, int, nvml.Return) { return nvml.DEVICE_MIG_ENABLE, 0, code }
 	g.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 1, nvml.SUCCESS }
-	g.GetMigDeviceHandleByIndexFunc = func(int) (nvml.Device, nvml.Return) { return newGPU("MIG-a"), nvml.SUCCESS }
+	g.GetMigDeviceHandleByIndexFunc = func(int) (nvml.Device, nvml.Return) {
+		part := newGPU("MIG-a")
+		part.GetNameFunc = func() (string, nvml.Return) { return "part of a model", nvml.SUCCESS }
+		return part, nvml.SUCCESS
+	}
 	for _, code = range []nvml.Return{nvml.SUCCESS, nvml.ERROR_UNKNOWN, nvml.SUCCESS} {
 		if _, _, err := m.look(machine); err != nil {
 			t.Fatal(err)
@@ -350,6 +354,23 @@ func TestADividedGPUStaysSoWhileNVMLDoesNotTell(t *testing.T) {
 		if got := m.Pool.healthy(); !slices.Equal(got, want) {
 			t.Errorf("with error %d: %v, want %v", code, got, want)
 		}
+		if got := m.Readings()[0].Model; got != "model" {
+			t.Errorf("with error %d: the load is that of a %s, want that of the GPU", code, got)
+		}
+	}
+}
+
+func TestTheXidOfALostGPUCanStillBeRead(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	for _, code := range []nvml.Return{nvml.SUCCESS, nvml.ERROR_GPU_IS_LOST} {
+		machine.gpus[0].code = code
+		if _, _, err := m.look(machine); err != nil {
+			t.Fatal(err)
+		}
+		m.record("GPU-a").raise(79, nil)
+	}
+	if got := m.Readings(); len(got) != 1 || got[0] != (Reading{UUID: "GPU-a", Model: "model", Silent: true, LastXid: 79}) {
+		t.Errorf("read %+v", got)
 	}
 }
 
