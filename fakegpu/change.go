@@ -156,7 +156,7 @@ func CountECC(dir, gpu string, uncorrected bool, errors uint64) error {
 // function is replaced.
 func Inject(dir, gpu string, f Fault) error {
 	return update(dir, "inject a fault", func(m *Machine) error {
-		if err := checkFunction(f.Function); err != nil {
+		if err := checkFunction(f.Function, gpu != ""); err != nil {
 			return err
 		}
 		with := func(faults []Fault) []Fault {

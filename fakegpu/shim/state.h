@@ -116,6 +116,10 @@ nvmlReturn_t call_init(struct call *c, const char *function);
 nvmlReturn_t call_shutdown(struct call *c, const char *function);
 nvmlReturn_t call_end(struct call *c, nvmlReturn_t answer);
 
+/* call_given ends what gives a handle: it is about the GPU that it has found,
+ * and suffers the faults of that as well. */
+nvmlReturn_t call_given(struct call *c, nvmlReturn_t answer, const nvmlDevice_t *given);
+
 /* The rest is for the models, which run inside of a call. */
 
 /* state_machine returns the newest state, at most a millisecond old. */
