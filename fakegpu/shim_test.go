@@ -48,6 +48,16 @@ func TestExportsEveryFunctionOfTheHeader(t *testing.T) {
 	}
 }
 
+func TestTheLibraryIsSmall(t *testing.T) {
+	info, err := os.Stat(files.library)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() >= 150_000 {
+		t.Errorf("it has %d bytes, want less than 150 kB", info.Size())
+	}
+}
+
 // eachVariant runs a test with the C client and the library in all variants.
 func eachVariant(t *testing.T, test func(t *testing.T, v variant)) {
 	for _, name := range append(slices.Collect(maps.Keys(sanitizers)), "valgrind") {
