@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -196,6 +197,16 @@ type mig struct {
 
 func (m mig) Run() error { return fakegpu.SplitMIG(m.Dir, m.GPU, m.Profiles...) }
 
+type watch struct {
+	Dir string `arg:"" env:"FAKEGPU_STATE" help:"The state directory."`
+}
+
+func (w watch) Run(out io.Writer) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return fakegpu.Watch(ctx, w.Dir, out)
+}
+
 type env struct {
 	Dir string `arg:"" help:"The state directory."`
 }
@@ -209,28 +220,12 @@ func (e env) Run(c *cli, out io.Writer) error {
 	return err
 }
 
-// environment are the variables that make the loader find the library, and the
-// library the state.
 func (c *cli) environment(dir string) ([]string, error) {
 	library, err := c.library()
 	if err != nil {
 		return nil, err
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
-	}
-	return []string{
-		fakegpu.EnvState + "=" + dir,
-		"STUDIOML_NVML_LIBRARY=" + library,
-		"LD_LIBRARY_PATH=" + filepath.Dir(library) + withOthers(os.Getenv("LD_LIBRARY_PATH")),
-	}, nil
-}
-
-func withOthers(paths string) string {
-	if paths == "" {
-		return ""
-	}
-	return ":" + paths
+	return fakegpu.Environment(dir, library)
 }
 
 type run struct {
@@ -240,25 +235,10 @@ type run struct {
 	Command   []string `arg:"" passthrough:"" help:"The program and its arguments, after --."`
 }
 
-func (r run) Run(c *cli) (err error) {
-	dir, err := os.MkdirTemp("", "fakegpu-*")
+func (r run) Run(c *cli) error {
+	library, err := c.library()
 	if err != nil {
 		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := (create{Dir: dir, machine: r.machine, InitError: r.InitError}).Run(); err != nil {
-		return err
-	}
-	vars, err := c.environment(dir)
-	if err != nil {
-		return err
-	}
-	if r.Trace != "" {
-		trace, err := filepath.Abs(r.Trace)
-		if err != nil {
-			return err
-		}
-		vars = append(vars, fakegpu.EnvTrace+"="+trace)
 	}
 	args := r.Command
 	if len(args) > 0 && args[0] == "--" {
@@ -267,10 +247,21 @@ func (r run) Run(c *cli) (err error) {
 	if len(args) == 0 {
 		return errors.New("no program is named; put it after --")
 	}
-	program := exec.Command(args[0], args[1:]...)
-	program.Stdin, program.Stdout, program.Stderr = os.Stdin, os.Stdout, os.Stderr
-	program.Env = append(os.Environ(), vars...)
-	return runToEnd(program)
+	spec := r.spec()
+	spec.InitError = r.InitError
+	return fakegpu.Exec(library, spec, func(vars []string) error {
+		if r.Trace != "" {
+			trace, err := filepath.Abs(r.Trace)
+			if err != nil {
+				return err
+			}
+			vars = append(vars, fakegpu.EnvTrace+"="+trace)
+		}
+		program := exec.Command(args[0], args[1:]...)
+		program.Stdin, program.Stdout, program.Stderr = os.Stdin, os.Stdout, os.Stderr
+		program.Env = append(os.Environ(), vars...)
+		return runToEnd(program)
+	})
 }
 
 // runToEnd runs a program and passes on to it what would end this one: the GPUs
