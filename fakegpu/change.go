@@ -156,7 +156,7 @@ func CountECC(dir, gpu string, uncorrected bool, errors uint64) error {
 // function is replaced.
 func Inject(dir, gpu string, f Fault) error {
 	return update(dir, "inject a fault", func(m *Machine) error {
-		if err := checkFunction(f.Function); err != nil {
+		if err := checkFunction(f.Function, gpu != ""); err != nil {
 			return err
 		}
 		with := func(faults []Fault) []Fault {
@@ -181,6 +181,34 @@ func SetInit(dir string, code uint64) error {
 var signs = []string{
 	"lost", "recovery_action", "remap_pending", "remap_failed", "retired_pending",
 	"ecc_dram_corrected_volatile", "ecc_dram_uncorrected_volatile", "ecc_sram_corrected_volatile", "ecc_sram_uncorrected_volatile",
+}
+
+// Ailments says what is wrong with a GPU, which is what Heal would end.
+func (g GPU) Ailments() []string {
+	var list []string
+	for _, key := range signs {
+		if n := g.Numbers[key]; n != 0 {
+			list = append(list, fmt.Sprintf("%s=%d", key, n))
+		}
+	}
+	return append(list, ailments(g.Faults)...)
+}
+
+// Ailments says what is wrong with the machine, apart from its GPUs.
+func (m Machine) Ailments() []string {
+	var list []string
+	if m.Init != 0 {
+		list = append(list, fmt.Sprintf("init=%d", m.Init))
+	}
+	return append(list, ailments(m.Faults)...)
+}
+
+func ailments(faults []Fault) []string {
+	var list []string
+	for _, f := range faults {
+		list = append(list, fmt.Sprintf("%s answers %d after %d ms", f.Function, f.Code, f.HangMS))
+	}
+	return list
 }
 
 // Heal stands for a repair and a reset: a GPU is not lost any more, has no

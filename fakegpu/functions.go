@@ -3,6 +3,7 @@ package fakegpu
 import (
 	_ "embed"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,24 +15,29 @@ import (
 //go:embed shim/entry.gen.c
 var entries string
 
-var entry = regexp.MustCompile(`(?m)^.* DECLDIR (nvml\w+)\(`)
+var entry = regexp.MustCompile(`(?m)^.* DECLDIR (nvml\w+)\(.*\{ (\w+)\(`)
 
-// functions lists what the library exports.
-var functions = sync.OnceValue(func() []string {
-	var names []string
+// functions says of all that the library exports whether it is about a GPU.
+var functions = sync.OnceValue(func() map[string]bool {
+	about := make(map[string]bool)
 	for _, m := range entry.FindAllStringSubmatch(entries, -1) {
-		names = append(names, m[1])
+		about[m[1]] = slices.Contains([]string{"GPU", "DEVICE", "STUB_DEVICE", "HANDLE"}, m[2])
 	}
-	return names
+	return about
 })
 
-// checkFunction refuses a function that nobody can call.
-func checkFunction(name string) error {
-	if name == "*" || slices.Contains(functions(), name) {
+// checkFunction refuses a function that nobody can call, and for a GPU one that
+// is about none.
+func checkFunction(name string, ofGPU bool) error {
+	about, ok := functions()[name]
+	switch {
+	case name == "*" || ok && (about || !ofGPU):
 		return nil
+	case ok:
+		return fmt.Errorf("function is %s, which is about no GPU; name the machine instead of a GPU", name)
 	}
 	hint := ""
-	if near := nearest(name, functions()); near != "" {
+	if near := nearest(name, slices.Sorted(maps.Keys(functions()))); near != "" {
 		hint = "; did you mean " + near + "?"
 	}
 	return fmt.Errorf("function is %.120q, want the name of one of nvml.h as nvmlDeviceGetName, or *%s", name, hint)

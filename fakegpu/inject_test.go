@@ -38,8 +38,16 @@ func TestFaults(t *testing.T) {
 	want("a function about the machine", count, nvml.SUCCESS)
 	check(t, fakegpu.Inject(dir, "", fakegpu.Fault{Function: "nvmlDeviceGetCount_v2", Code: uint64(nvml.ERROR_NO_DATA)}))
 	want("a function about the machine", count, nvml.ERROR_NO_DATA)
+	handle := func(i int) func() nvml.Return {
+		return func() nvml.Return { _, r := lib.DeviceGetHandleByIndex(i); return r }
+	}
+	want("every function, also what gives the handle", handle(1), nvml.ERROR_RESET_REQUIRED)
+	check(t, fakegpu.Inject(dir, "0", fakegpu.Fault{Function: "nvmlDeviceGetHandleByIndex_v2", Code: uint64(nvml.ERROR_NO_PERMISSION)}))
+	want("what gives the handle", handle(0), nvml.ERROR_NO_PERMISSION)
+	refused(t, fakegpu.Inject(dir, "0", fakegpu.Fault{Function: "nvmlDeviceGetCount_v2", Code: 1}), "which is about no GPU; name the machine")
 	check(t, fakegpu.Heal(dir, "all"))
 	want("the healed GPU", power(first), nvml.SUCCESS)
+	want("the healed GPU's handle", handle(0), nvml.SUCCESS)
 	want("the healed machine", count, nvml.SUCCESS)
 
 	check(t, fakegpu.Set(dir, "1", "lost=1"))
@@ -147,12 +155,13 @@ func TestTrace(t *testing.T) {
 	t.Setenv(fakegpu.EnvTrace, trace)
 	lib, _, gpus := open(t, fakegpu.Spec{Profile: "T4", Count: 1})
 	device, _ := lib.DeviceGetHandleByIndex(0)
-	device.GetFanSpeed()
+	_, code := device.GetFanSpeed()
+	lib.ErrorString(code)
 	text, err := os.ReadFile(trace)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"nvmlInit_v2() = 0\n", "nvmlDeviceGetHandleByIndex_v2() = 0\n", "nvmlDeviceGetFanSpeed(" + gpus[0].UUID + ") = 3\n"} {
+	for _, line := range []string{"nvmlInit_v2() = 0\n", "nvmlDeviceGetHandleByIndex_v2(" + gpus[0].UUID + ") = 0\n", "nvmlDeviceGetFanSpeed(" + gpus[0].UUID + ") = 3\n", "nvmlErrorString() = 0\n"} {
 		if !strings.Contains(string(text), fmt.Sprint(" ", os.Getpid(), " ", line)) {
 			t.Errorf("the trace has no %q:\n%s", line, text)
 		}

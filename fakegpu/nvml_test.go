@@ -1,8 +1,10 @@
 package fakegpu_test
 
 import (
+	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -208,6 +210,26 @@ func TestInitErrors(t *testing.T) {
 }
 
 // TestErrorStrings has the texts of NVML, by which programs and people know them.
+// TestExec has a client that is not told where its library and state are.
+func TestExec(t *testing.T) {
+	var state string
+	err := fakegpu.Exec(files.library, fakegpu.Spec{Profile: "T4", Count: 3}, func(environment []string) error {
+		_, state, _ = strings.Cut(environment[0], "=")
+		gpus, err := fakegpu.Load(state)
+		if err != nil {
+			return err
+		}
+		_, err = outputWith(append(os.Environ(), environment...), files.client, "libnvidia-ml.so.1", "now", "check", gpus.GPUs[0].UUID, "3")
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(state); !os.IsNotExist(err) {
+		t.Errorf("what is left of the GPUs: %v", err)
+	}
+}
+
 func TestErrorStrings(t *testing.T) {
 	lib, _, _ := open(t, fakegpu.Spec{Profile: "T4", Count: 1})
 	for code, want := range map[nvml.Return]string{

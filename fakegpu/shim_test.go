@@ -48,6 +48,16 @@ func TestExportsEveryFunctionOfTheHeader(t *testing.T) {
 	}
 }
 
+func TestTheLibraryIsSmall(t *testing.T) {
+	info, err := os.Stat(files.library)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() >= 150_000 {
+		t.Errorf("it has %d bytes, want less than 150 kB", info.Size())
+	}
+}
+
 // eachVariant runs a test with the C client and the library in all variants.
 func eachVariant(t *testing.T, test func(t *testing.T, v variant)) {
 	for _, name := range append(slices.Collect(maps.Keys(sanitizers)), "valgrind") {
@@ -89,7 +99,7 @@ func TestClientInCOnARichMachine(t *testing.T) {
 	eachVariant(t, func(t *testing.T, v variant) {
 		dir := t.TempDir()
 		machine(t, dir, fakegpu.Spec{Profile: "H100-80GB", Count: 8})
-		check(t, fakegpu.Set(dir, "0", "utilization_gpu=70", "ecc_dram_uncorrected_volatile=5"))
+		check(t, fakegpu.Set(dir, "0", "utilization_gpu=70", "ecc_dram_uncorrected_volatile=5", "module=0"))
 		check(t, fakegpu.SplitMIG(dir, "1", "1g.10gb", "3g.40gb"))
 		processes := "process 101 compute 1024 30 a\nprocess 102 compute 2048 40 python3 train.py\nprocess 103 graphics 1 0 X\n"
 		text := string(read(t, dir))

@@ -76,6 +76,8 @@ func generate(dir string) (map[string][]byte, error) {
 			kind = "DEVICE"
 		case modelled && ofDevice && about == "gpu":
 			kind = "GPU"
+		case modelled && about == "" && strings.HasPrefix(f.name, "nvmlDeviceGetHandleBy"):
+			kind, arguments = "HANDLE", f.name+", "+f.names[len(f.names)-1]+", "+strings.Join(f.names, ", ")
 		case modelled && about == "":
 			kind = "MACHINE"
 		case modelled:

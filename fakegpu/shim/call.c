@@ -148,25 +148,23 @@ static const struct fault *fault_of(const struct faults *all, const char *functi
     return NULL;
 }
 
-/* suffer lets the call suffer the fault that is meant for it, if there is one,
- * and returns the answer that it must give. */
-static nvmlReturn_t suffer(const char *function, const struct device *d, int any) {
-    const struct fault *f = fault_of(&now->faults, function, any);
-    if (!f && d->gpu) f = fault_of(&d->gpu->faults, function, any);
+/* suffer lets a call suffer a fault, if there is one, and returns the answer that
+ * it must give. The state may be another one afterwards. */
+static nvmlReturn_t suffer(const struct fault *f) {
     if (!f) return NVML_SUCCESS;
     nvmlReturn_t answer = (nvmlReturn_t)f->code;
-    if (f->hang) sleep_open(f->hang); /* the state may be another one afterwards */
+    if (f->hang) sleep_open(f->hang);
     return answer;
 }
 
-static void begin(struct call *c, const char *function) {
+void call_any(struct call *c, const char *function) {
     memset(c, 0, sizeof *c);
     c->function = function;
     take();
 }
 
 nvmlReturn_t call_begin(struct call *c, const char *function, const nvmlDevice_t *handle) {
-    begin(c, function);
+    call_any(c, function);
     if (!initialized) return NVML_ERROR_UNINITIALIZED;
     refresh(0);
     nvmlReturn_t found = NVML_SUCCESS, answer = NVML_SUCCESS;
@@ -175,11 +173,22 @@ nvmlReturn_t call_begin(struct call *c, const char *function, const nvmlDevice_t
         if (found != NVML_ERROR_INVALID_ARGUMENT) c->uuid = handle->handle->uuid;
     }
     if (now->faults.count || (c->device.gpu && c->device.gpu->faults.count)) {
-        answer = suffer(function, &c->device, 1);
+        const struct fault *f = fault_of(&now->faults, function, 1);
+        if (!f && c->device.gpu) f = fault_of(&c->device.gpu->faults, function, 1);
+        answer = suffer(f);
         if (!initialized) return NVML_ERROR_UNINITIALIZED;
         if (handle) found = handle_device(handle->handle, &c->device); /* the state may be a newer one */
     }
     return answer ? answer : found;
+}
+
+nvmlReturn_t call_given(struct call *c, nvmlReturn_t answer, const nvmlDevice_t *given) {
+    if (answer != NVML_SUCCESS) return answer;
+    c->uuid = given->handle->uuid;
+    handle_device(given->handle, &c->device);
+    nvmlReturn_t fault = suffer(fault_of(&c->device.gpu->faults, c->function, 1));
+    if (!initialized) return NVML_ERROR_UNINITIALIZED;
+    return fault ? fault : handle_device(given->handle, &c->device);
 }
 
 static void path_from(const char *variable, char *path) {
@@ -192,9 +201,8 @@ static void path_from(const char *variable, char *path) {
 }
 
 nvmlReturn_t call_init(struct call *c, const char *function) {
-    static const struct device none;
     char path[PATH_MAX];
-    begin(c, function);
+    call_any(c, function);
     if (initialized == 0) {
         readable = 0;
         path_from("FAKEGPU_STATE", directory);
@@ -204,14 +212,14 @@ nvmlReturn_t call_init(struct call *c, const char *function) {
     state_path("state", path, sizeof path);
     if (!path[0] || (!readable && access(path, F_OK))) return NVML_ERROR_DRIVER_NOT_LOADED;
     if (!readable) return NVML_ERROR_UNKNOWN;
-    nvmlReturn_t answer = suffer(function, &none, 0);
+    nvmlReturn_t answer = suffer(fault_of(&now->faults, function, 0));
     if (answer == NVML_SUCCESS) answer = (nvmlReturn_t)now->init;
     if (answer == NVML_SUCCESS) initialized++;
     return answer;
 }
 
 nvmlReturn_t call_shutdown(struct call *c, const char *function) {
-    begin(c, function);
+    call_any(c, function);
     if (!initialized) return NVML_ERROR_UNINITIALIZED;
     if (--initialized == 0) events_end();
     return NVML_SUCCESS;

@@ -24,11 +24,11 @@ nvmlReturn_t DECLDIR nvmlUnitGetFanSpeedInfo(nvmlUnit_t unit, nvmlUnitFanSpeeds_
 nvmlReturn_t DECLDIR nvmlUnitGetDevices(nvmlUnit_t unit, unsigned int *deviceCount, nvmlDevice_t *devices) { STUB(nvmlUnitGetDevices) }
 nvmlReturn_t DECLDIR nvmlDeviceGetCount_v2(unsigned int *deviceCount) { MACHINE(nvmlDeviceGetCount_v2, deviceCount) }
 nvmlReturn_t DECLDIR nvmlDeviceGetAttributes_v2(nvmlDevice_t device, nvmlDeviceAttributes_t *attributes) { DEVICE(nvmlDeviceGetAttributes_v2, device, attributes) }
-nvmlReturn_t DECLDIR nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *device) { MACHINE(nvmlDeviceGetHandleByIndex_v2, index, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetHandleBySerial(const char *serial, nvmlDevice_t *device) { MACHINE(nvmlDeviceGetHandleBySerial, serial, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device) { MACHINE(nvmlDeviceGetHandleByUUID, uuid, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetHandleByUUIDV(const nvmlUUID_t *uuid, nvmlDevice_t *device) { MACHINE(nvmlDeviceGetHandleByUUIDV, uuid, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetHandleByPciBusId_v2(const char *pciBusId, nvmlDevice_t *device) { MACHINE(nvmlDeviceGetHandleByPciBusId_v2, pciBusId, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *device) { HANDLE(nvmlDeviceGetHandleByIndex_v2, device, index, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetHandleBySerial(const char *serial, nvmlDevice_t *device) { HANDLE(nvmlDeviceGetHandleBySerial, device, serial, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device) { HANDLE(nvmlDeviceGetHandleByUUID, device, uuid, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetHandleByUUIDV(const nvmlUUID_t *uuid, nvmlDevice_t *device) { HANDLE(nvmlDeviceGetHandleByUUIDV, device, uuid, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetHandleByPciBusId_v2(const char *pciBusId, nvmlDevice_t *device) { HANDLE(nvmlDeviceGetHandleByPciBusId_v2, device, pciBusId, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned int length) { DEVICE(nvmlDeviceGetName, device, name, length) }
 nvmlReturn_t DECLDIR nvmlDeviceGetBrand(nvmlDevice_t device, nvmlBrandType_t *type) { GPU(nvmlDeviceGetBrand, device, type) }
 nvmlReturn_t DECLDIR nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index) { DEVICE(nvmlDeviceGetIndex, device, index) }
@@ -408,8 +408,8 @@ nvmlReturn_t DECLDIR nvmlDeviceSetRusdSettings_v1(nvmlDevice_t device, nvmlRusdS
 nvmlReturn_t DECLDIR nvmlDeviceGetBankRemapperStatus_v1(nvmlDevice_t device, nvmlEccBankRemapperStatus_v1_t *pBankRemapperStatus) { STUB_DEVICE(nvmlDeviceGetBankRemapperStatus_v1, device) }
 nvmlReturn_t DECLDIR nvmlInit(void) { INIT(nvmlInit) }
 nvmlReturn_t DECLDIR nvmlDeviceGetCount(unsigned int *deviceCount) { MACHINE(nvmlDeviceGetCount, deviceCount) }
-nvmlReturn_t DECLDIR nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t *device) { MACHINE(nvmlDeviceGetHandleByIndex, index, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetHandleByPciBusId(const char *pciBusId, nvmlDevice_t *device) { MACHINE(nvmlDeviceGetHandleByPciBusId, pciBusId, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t *device) { HANDLE(nvmlDeviceGetHandleByIndex, device, index, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetHandleByPciBusId(const char *pciBusId, nvmlDevice_t *device) { HANDLE(nvmlDeviceGetHandleByPciBusId, device, pciBusId, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetPciInfo(nvmlDevice_t device, nvmlPciInfo_t *pci) { GPU(nvmlDeviceGetPciInfo, device, pci) }
 nvmlReturn_t DECLDIR nvmlDeviceGetPciInfo_v2(nvmlDevice_t device, nvmlPciInfo_t *pci) { GPU(nvmlDeviceGetPciInfo_v2, device, pci) }
 nvmlReturn_t DECLDIR nvmlDeviceGetNvLinkRemotePciInfo(nvmlDevice_t device, unsigned int link, nvmlPciInfo_t *pci) { STUB_DEVICE(nvmlDeviceGetNvLinkRemotePciInfo, device) }

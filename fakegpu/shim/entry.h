@@ -18,10 +18,15 @@
     if (answer == NVML_SUCCESS) answer = (model); \
     return call_end(&c, answer);
 
-#define STRING(function, ...) return model_##function(__VA_ARGS__);
+#define STRING(function, ...)     \
+    struct call c;                \
+    call_any(&c, #function);      \
+    call_end(&c, NVML_SUCCESS);   \
+    return model_##function(__VA_ARGS__);
 #define INIT(function) BEGIN(call_init(&c, #function), answer)
 #define SHUTDOWN(function) BEGIN(call_shutdown(&c, #function), answer)
 #define MACHINE(function, ...) BEGIN(call_begin(&c, #function, NULL), model_##function(__VA_ARGS__))
+#define HANDLE(function, given, ...) BEGIN(call_begin(&c, #function, NULL), call_given(&c, model_##function(__VA_ARGS__), given))
 #define DEVICE(function, handle, ...) BEGIN(call_begin(&c, #function, &(handle)), model_##function(&c.device, ##__VA_ARGS__))
 #define STUB(function) BEGIN(call_begin(&c, #function, NULL), NVML_ERROR_NOT_SUPPORTED)
 #define STUB_DEVICE(function, handle) BEGIN(call_begin(&c, #function, &(handle)), NVML_ERROR_NOT_SUPPORTED)

@@ -150,7 +150,7 @@ nvmlReturn_t model_nvmlDeviceGetIndex(const struct device *d, unsigned int *inde
 GETTER(nvmlDeviceGetMinorNumber, unsigned int, 1, g->minor)
 GETTER(nvmlDeviceGetBrand, nvmlBrandType_t, 1, g->brand)
 GETTER(nvmlDeviceGetArchitecture, nvmlDeviceArchitecture_t, g->architecture, g->architecture)
-GETTER(nvmlDeviceGetModuleId, unsigned int, g->module, g->module)
+GETTER(nvmlDeviceGetModuleId, unsigned int, 1, g->module) /* the header: 0 for a GPU that is on no baseboard */
 GETTER(nvmlDeviceGetNumGpuCores, unsigned int, g->cores && !g->mig_mode, g->cores) /* the header: not on GPUs with MIG */
 GETTER(nvmlDeviceGetMemoryBusWidth, unsigned int, g->bus_width, g->bus_width)
 GETTER(nvmlDeviceGetBusType, nvmlBusType_t, 1, NVML_BUS_TYPE_PCIE)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -176,8 +177,14 @@ nvmlReturn_t model_nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *data
     }
 }
 
+/* The struct of the first version ends before the instances; its callers have
+ * no room for more. */
 nvmlReturn_t model_nvmlEventSetWait(nvmlEventSet_t set, nvmlEventData_t *data, unsigned int timeout_ms) {
-    return model_nvmlEventSetWait_v2(set, data, timeout_ms);
+    nvmlEventData_t all;
+    NEED(data);
+    nvmlReturn_t r = model_nvmlEventSetWait_v2(set, &all, timeout_ms);
+    if (r == NVML_SUCCESS) memcpy(data, &all, offsetof(nvmlEventData_t, gpuInstanceId));
+    return r;
 }
 
 nvmlReturn_t model_nvmlEventSetWait_v3(nvmlEventSet_t set, nvmlEventSetWait_v3_t *event) {

@@ -341,7 +341,7 @@ GETTER(nvmlDeviceGetMaxPcieLinkWidth, unsigned int, g->pcie_width_max, g->pcie_w
 GETTER(nvmlDeviceGetPcieReplayCounter, unsigned int, 1, g->pcie_replays)
 GETTER(nvmlDeviceGetPcieLinkMaxSpeed, unsigned int, g->pcie_gen_max, g->pcie_gen_max) /* the constants count like the generations */
 
-/* Megabytes a second and lane, by generation. */
+/* Megabits a second and lane, by generation. */
 static const unsigned int pcie_speed[] = {0, 2500, 5000, 8000, 16000, 32000, 64000};
 GETTER(nvmlDeviceGetPcieSpeed, unsigned int, g->pcie_gen, pcie_speed[g->pcie_gen])
 

@@ -2,6 +2,7 @@
  * instance. Making and destroying them is not modelled. */
 #include "state.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -65,8 +66,14 @@ nvmlReturn_t model_nvmlDeviceGetAttributes_v2(const struct device *d, nvmlDevice
     return NVML_SUCCESS;
 }
 
+/* The struct of the first version ends before the slices; its callers have no
+ * room for more. */
 nvmlReturn_t model_nvmlDeviceGetAttributes(const struct device *d, nvmlDeviceAttributes_t *attributes) {
-    return model_nvmlDeviceGetAttributes_v2(d, attributes);
+    nvmlDeviceAttributes_t all;
+    NEED(attributes);
+    nvmlReturn_t r = model_nvmlDeviceGetAttributes_v2(d, &all);
+    if (r == NVML_SUCCESS) memcpy(attributes, &all, offsetof(nvmlDeviceAttributes_t, gpuInstanceSliceCount));
+    return r;
 }
 
 /* The kinds of GPU instances. The ids are those that nvidia-smi shows for the
@@ -272,6 +279,11 @@ nvmlReturn_t model_nvmlComputeInstanceGetInfo_v2(nvmlComputeInstance_t ci, nvmlC
     return NVML_SUCCESS;
 }
 
+/* The struct of the first version ends before the placement. */
 nvmlReturn_t model_nvmlComputeInstanceGetInfo(nvmlComputeInstance_t ci, nvmlComputeInstanceInfo_t *info) {
-    return model_nvmlComputeInstanceGetInfo_v2(ci, info);
+    nvmlComputeInstanceInfo_t all;
+    NEED(info);
+    nvmlReturn_t r = model_nvmlComputeInstanceGetInfo_v2(ci, &all);
+    if (r == NVML_SUCCESS) memcpy(info, &all, offsetof(nvmlComputeInstanceInfo_t, placement));
+    return r;
 }

@@ -105,6 +105,9 @@ struct call {
     struct device device;
 };
 
+/* call_any starts a call that works at any time; call_end must follow. */
+void call_any(struct call *c, const char *function);
+
 /* call_begin starts a call that is about a GPU or, without a handle, about the
  * machine. Another answer than NVML_SUCCESS is that of the function; call_end
  * must follow in any case, and returns the answer. */
@@ -112,6 +115,10 @@ nvmlReturn_t call_begin(struct call *c, const char *function, const nvmlDevice_t
 nvmlReturn_t call_init(struct call *c, const char *function);
 nvmlReturn_t call_shutdown(struct call *c, const char *function);
 nvmlReturn_t call_end(struct call *c, nvmlReturn_t answer);
+
+/* call_given ends what gives a handle: it is about the GPU that it has found,
+ * and suffers the faults of that as well. */
+nvmlReturn_t call_given(struct call *c, nvmlReturn_t answer, const nvmlDevice_t *given);
 
 /* The rest is for the models, which run inside of a call. */
 

@@ -248,9 +248,11 @@ static void check(const char *uuid, unsigned int count) {
 /* lists are about two compute processes and a graphics one on GPU 0. */
 static void lists(void) {
     nvmlDevice_t device = {0}, same = {0};
-    unsigned int n = 0;
+    unsigned int n = 7;
     char text[96];
     OK(nvmlDeviceGetHandleByIndex_v2, 0, &device);
+    OK(nvmlDeviceGetModuleId, device, &n);
+    want(n, 0, "module of a GPU that is on no baseboard");
     WANT(INSUFFICIENT_SIZE, nvmlDeviceGetComputeRunningProcesses_v3, device, &n, NULL);
     want(n, 2, "processes of a size probe");
     n = 1;
@@ -342,6 +344,12 @@ static void mig(void) {
     nvmlDeviceAttributes_t attributes;
     OK(nvmlDeviceGetAttributes_v2, device, &attributes);
     want(attributes.gpuInstanceSliceCount, 3, "slices");
+    /* The first versions of these structs were shorter. */
+    size_t old = __builtin_offsetof(nvmlDeviceAttributes_t, gpuInstanceSliceCount);
+    nvmlDeviceAttributes_t *old_attributes = malloc(old);
+    OK(nvmlDeviceGetAttributes, device, old_attributes);
+    want(memcmp(old_attributes, &attributes, old), 0, "attributes in both versions");
+    free(old_attributes);
     nvmlMemory_t memory;
     OK(nvmlDeviceGetMemoryInfo, device, &memory);
     want((long long)memory.total, 40779LL << 20, "memory of the MIG device, four eighths");
@@ -357,6 +365,11 @@ static void mig(void) {
     want(gi_info.id, 2, "id of the GPU instance");
     OK(nvmlGpuInstanceGetComputeInstanceById, gi, 0, &ci);
     OK(nvmlComputeInstanceGetInfo_v2, ci, &ci_info);
+    old = __builtin_offsetof(nvmlComputeInstanceInfo_t, placement);
+    nvmlComputeInstanceInfo_t *old_info = malloc(old);
+    OK(nvmlComputeInstanceGetInfo, ci, old_info);
+    want(memcmp(old_info, &ci_info, old), 0, "compute instance in both versions");
+    free(old_info);
     /* Both profiles can be found by their ids. */
     int found = 0;
     for (unsigned int i = 0; i < NVML_GPU_INSTANCE_PROFILE_COUNT; i++) {
@@ -504,6 +517,15 @@ static void events(void) {
     waitpid(child, &status, 0);
     want(status, 0, "status of the child");
     expect(a, 1000, 8, "the same event in its parent");
+    /* The struct of the first version is shorter. */
+    append(line);
+    size_t size = __builtin_offsetof(nvmlEventData_t, gpuInstanceId);
+    void *old = malloc(size);
+    OK(nvmlEventSetWait, a, old, 1000);
+    data = (nvmlEventData_t){.device = other, .eventType = nvmlEventTypeXidCriticalError, .eventData = 7};
+    want(memcmp(old, &data, size), 0, "an event of version 1");
+    free(old);
+    WANT(INVALID_ARGUMENT, nvmlEventSetWait, a, NULL, 0);
     /* A line that never ends is damage, and is passed over. */
     char *noise = malloc(20000);
     memset(noise, 'x', 19999);

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +23,7 @@ type cli struct {
 	Library string `env:"FAKEGPU_LIBRARY" placeholder:"FILE" help:"The fake libnvidia-ml.so.1; by default the one beside this program."`
 
 	Create create `cmd:"" help:"Make a state directory with GPUs, or replace the GPUs of one."`
-	List   list   `cmd:"" help:"List the GPUs of a state directory."`
+	List   list   `cmd:"" help:"List the GPUs of a state directory, and what is wrong with them."`
 	Set    set    `cmd:"" help:"Change values of a GPU, as temperature=85 or memory_used=10Gi, and its processes."`
 	Inject inject `cmd:"" help:"Make something go wrong."`
 	Heal   heal   `cmd:"" help:"Repair and reset a GPU: it is not lost, has no faults and no fresh errors."`
@@ -137,8 +138,15 @@ type list struct {
 
 func (l list) Run(out io.Writer) error {
 	m, err := fakegpu.Load(l.Dir)
+	if wrong := m.Ailments(); len(wrong) > 0 {
+		fmt.Fprintf(out, "machine  %s\n", strings.Join(wrong, ", "))
+	}
 	for i, g := range m.GPUs {
-		fmt.Fprintf(out, "%d  %s  %s  %d MiB\n", i, g.UUID, g.Name, g.Numbers["memory"]>>20)
+		columns := []string{strconv.Itoa(i), g.UUID, g.Name, fmt.Sprintf("%d MiB", g.Numbers["memory"]>>20)}
+		if wrong := g.Ailments(); len(wrong) > 0 {
+			columns = append(columns, strings.Join(wrong, ", "))
+		}
+		fmt.Fprintln(out, strings.Join(columns, "  "))
 		for _, d := range g.MIGs {
 			fmt.Fprintf(out, "   %s  MIG %dg  %d MiB\n", d.UUID, d.Slices, d.Memory>>20)
 		}
@@ -189,6 +197,16 @@ type mig struct {
 
 func (m mig) Run() error { return fakegpu.SplitMIG(m.Dir, m.GPU, m.Profiles...) }
 
+type watch struct {
+	Dir string `arg:"" env:"FAKEGPU_STATE" help:"The state directory."`
+}
+
+func (w watch) Run(out io.Writer) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return fakegpu.Watch(ctx, w.Dir, out)
+}
+
 type env struct {
 	Dir string `arg:"" help:"The state directory."`
 }
@@ -202,28 +220,12 @@ func (e env) Run(c *cli, out io.Writer) error {
 	return err
 }
 
-// environment are the variables that make the loader find the library, and the
-// library the state.
 func (c *cli) environment(dir string) ([]string, error) {
 	library, err := c.library()
 	if err != nil {
 		return nil, err
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
-	}
-	return []string{
-		fakegpu.EnvState + "=" + dir,
-		"STUDIOML_NVML_LIBRARY=" + library,
-		"LD_LIBRARY_PATH=" + filepath.Dir(library) + withOthers(os.Getenv("LD_LIBRARY_PATH")),
-	}, nil
-}
-
-func withOthers(paths string) string {
-	if paths == "" {
-		return ""
-	}
-	return ":" + paths
+	return fakegpu.Environment(dir, library)
 }
 
 type run struct {
@@ -233,25 +235,10 @@ type run struct {
 	Command   []string `arg:"" passthrough:"" help:"The program and its arguments, after --."`
 }
 
-func (r run) Run(c *cli) (err error) {
-	dir, err := os.MkdirTemp("", "fakegpu-*")
+func (r run) Run(c *cli) error {
+	library, err := c.library()
 	if err != nil {
 		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := (create{Dir: dir, machine: r.machine, InitError: r.InitError}).Run(); err != nil {
-		return err
-	}
-	vars, err := c.environment(dir)
-	if err != nil {
-		return err
-	}
-	if r.Trace != "" {
-		trace, err := filepath.Abs(r.Trace)
-		if err != nil {
-			return err
-		}
-		vars = append(vars, fakegpu.EnvTrace+"="+trace)
 	}
 	args := r.Command
 	if len(args) > 0 && args[0] == "--" {
@@ -260,10 +247,21 @@ func (r run) Run(c *cli) (err error) {
 	if len(args) == 0 {
 		return errors.New("no program is named; put it after --")
 	}
-	program := exec.Command(args[0], args[1:]...)
-	program.Stdin, program.Stdout, program.Stderr = os.Stdin, os.Stdout, os.Stderr
-	program.Env = append(os.Environ(), vars...)
-	return runToEnd(program)
+	spec := r.spec()
+	spec.InitError = r.InitError
+	return fakegpu.Exec(library, spec, func(vars []string) error {
+		if r.Trace != "" {
+			trace, err := filepath.Abs(r.Trace)
+			if err != nil {
+				return err
+			}
+			vars = append(vars, fakegpu.EnvTrace+"="+trace)
+		}
+		program := exec.Command(args[0], args[1:]...)
+		program.Stdin, program.Stdout, program.Stderr = os.Stdin, os.Stdout, os.Stderr
+		program.Env = append(os.Environ(), vars...)
+		return runToEnd(program)
+	})
 }
 
 // runToEnd runs a program and passes on to it what would end this one: the GPUs

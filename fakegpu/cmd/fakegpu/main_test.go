@@ -76,6 +76,25 @@ func TestCreateAndList(t *testing.T) {
 	}
 }
 
+func TestListSaysWhatIsWrong(t *testing.T) {
+	dir := t.TempDir()
+	succeed(t, "create", dir, "--count", "2")
+	m := load(t, dir)
+	well := "0  " + m.GPUs[0].UUID + "  Tesla T4  15360 MiB"
+	other := "1  " + m.GPUs[1].UUID + "  Tesla T4  15360 MiB\n"
+	succeed(t, "inject", "init", dir, "9")
+	succeed(t, "inject", "lost", dir, "0")
+	succeed(t, "inject", "hang", dir, "0", "nvmlDeviceGetName", "2s")
+	want := "machine  init=9\n" + well + "  lost=1, nvmlDeviceGetName answers 0 after 2000 ms\n" + other
+	if diff := cmp.Diff(want, succeed(t, "list", dir)); diff != "" {
+		t.Errorf("list (-want +got):\n%s", diff)
+	}
+	succeed(t, "heal", dir, "all")
+	if diff := cmp.Diff(well+"\n"+other, succeed(t, "list", dir)); diff != "" {
+		t.Errorf("list of healed GPUs (-want +got):\n%s", diff)
+	}
+}
+
 const report = `printf '%s\n' "$FAKEGPU_STATE" "$STUDIOML_NVML_LIBRARY" "$LD_LIBRARY_PATH"`
 
 func TestEnvIsForAShell(t *testing.T) {

@@ -365,3 +365,24 @@ func TestMIGDevicesAreForTasksOfOneGPU(t *testing.T) {
 		t.Error("a sick GPU has healthy MIG devices")
 	}
 }
+
+func TestAGPUThatIsDividedUnderATaskIsNotGivenAgain(t *testing.T) {
+	whole := []gpu.Device{{UUID: "GPU-1"}, {UUID: "GPU-2"}}
+	parts := []gpu.Device{{UUID: "MIG-1", Parent: "GPU-1"}, {UUID: "MIG-2", Parent: "GPU-1"}, {UUID: "GPU-2"}}
+	one := api.Resources{GPUs: 1}
+	for _, test := range []struct{ before, after []gpu.Device }{{whole, parts}, {parts, whole}} {
+		pool := gpu.NewPool(test.before)
+		first := reserve(t, pool, "first", one)
+		pool.SetDevices(test.after)
+		if got := reserve(t, pool, "second", one); got[0] != "GPU-2" {
+			t.Errorf("with %v held, the next task got %v", first, got)
+		}
+		if pool.Available(one, nil) {
+			t.Errorf("with %v held, there is one more", first)
+		}
+		pool.Free(first)
+		if !pool.Available(one, nil) {
+			t.Errorf("with %v given back, there is none", first)
+		}
+	}
+}

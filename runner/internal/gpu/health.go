@@ -13,11 +13,12 @@ import (
 // in service. NVIDIA's device plugin and DRA driver start from the same list.
 var ApplicationXids = []uint64{13, 31, 43, 45, 68, 109}
 
-// signs are what NVML says about the health of a GPU at one moment. What the
-// GPU or its driver does not support stays zero.
+// signs are what NVML has last said about the health of a GPU. What the GPU or
+// its driver does not support stays zero.
 type signs struct {
 	failure         string // NVML's answer where it would not talk about the GPU
 	uncorrected     uint64 // volatile ECC errors; the count starts anew when the GPU is reset
+	uncounted       bool   // NVML has not told yet how many those are
 	remapFailed     bool
 	remapPending    bool
 	retirePending   bool
@@ -66,11 +67,13 @@ func (r recovery) need() string {
 
 // record is what is remembered of a GPU from one look at it to the next.
 type record struct {
+	signs    signs // as of the last look at which NVML talked about the GPU
 	seen     bool
 	baseline uint64      // uncorrected errors that were there before, or that a reset has left
 	xid      uint64      // the Xid that took the GPU out; 0 for none
 	xidShown bool        // whether the driver itself has shown the damage since
 	last     uint64      // the last Xid of any kind
+	model    string      // of the GPU, when it last told
 	deaf     nvml.Return // why NVML does not tell its events; SUCCESS if it does, or cannot
 	told     api.Health
 }
@@ -89,7 +92,7 @@ func (r *record) raise(xid uint64, harmless []uint64) {
 // never does leaves the GPU out until the runner starts again.
 func (r *record) diagnose(s signs) (is api.Health, reason string) {
 	needsRecovery := s.knowsOfRecovery && s.recovery != recovery(nvml.GPU_RECOVERY_ACTION_NONE)
-	if s.failure == "" {
+	if s.failure == "" && !s.uncounted {
 		if !r.seen || s.uncorrected < r.baseline {
 			r.baseline = s.uncorrected
 		}
@@ -124,25 +127,33 @@ func (r *record) diagnose(s signs) (is api.Health, reason string) {
 }
 
 // readSigns asks NVML for the signs of a GPU. Only a GPU that does not even
-// tell its name is given up: what else is not supported, or fails, says nothing.
-func readSigns(d nvml.Device) signs {
-	var s signs
+// tell its name is given up. What cannot be read for another reason than that
+// there is no such thing stays as it was before: it is neither a sign nor the
+// end of one.
+func readSigns(d nvml.Device, before signs) signs {
+	s := before
+	s.failure = ""
 	if _, code := d.GetName(); code != nvml.SUCCESS {
 		s.failure = nvml.ErrorString(code)
 		return s
 	}
-	if count, code := d.GetTotalEccErrors(nvml.MEMORY_ERROR_TYPE_UNCORRECTED, nvml.VOLATILE_ECC); code == nvml.SUCCESS {
-		s.uncorrected = count
+	told := func(code nvml.Return) bool { return code == nvml.SUCCESS || code == nvml.ERROR_NOT_SUPPORTED }
+	if count, code := d.GetTotalEccErrors(nvml.MEMORY_ERROR_TYPE_UNCORRECTED, nvml.VOLATILE_ECC); told(code) {
+		s.uncorrected, s.uncounted = count, false
 	}
-	if _, _, pending, failed, code := d.GetRemappedRows(); code == nvml.SUCCESS {
+	if _, _, pending, failed, code := d.GetRemappedRows(); told(code) {
 		s.remapPending, s.remapFailed = pending, failed
 	}
-	if pending, code := d.GetRetiredPagesPendingStatus(); code == nvml.SUCCESS {
+	if pending, code := d.GetRetiredPagesPendingStatus(); told(code) {
 		s.retirePending = pending == nvml.FEATURE_ENABLED
 	}
 	values := []nvml.FieldValue{{FieldId: nvml.FI_DEV_GET_GPU_RECOVERY_ACTION}}
-	if d.GetFieldValues(values) == nvml.SUCCESS && nvml.Return(values[0].NvmlReturn) == nvml.SUCCESS {
-		s.knowsOfRecovery = true
+	code := d.GetFieldValues(values)
+	if code == nvml.SUCCESS {
+		code = nvml.Return(values[0].NvmlReturn)
+	}
+	if told(code) {
+		s.knowsOfRecovery = code == nvml.SUCCESS
 		s.recovery = recovery(values[0].Value[0]) // the low byte of a little-endian number below 256
 	}
 	return s

@@ -66,6 +66,7 @@ type Monitor struct {
 type Reading struct {
 	UUID, Model             string
 	Index                   int
+	Silent                  bool // it does not answer, so that there is no more than its last Xid
 	TemperatureCelsius      uint32
 	PowerWatts              float64
 	UtilizationPercent      uint32
@@ -215,7 +216,6 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, pr
 	for _, i := range silent {
 		problems = append(problems, fmt.Sprintf("GPU %d has not answered yet: %s", i, cmp.Or(failures[i].text, "removed")))
 	}
-	m.Pool.SetDevices(visible)
 
 	answering = make(map[string]nvml.Device)
 	var readings []Reading
@@ -226,16 +226,16 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, pr
 			continue // by another of its MIG devices
 		}
 		read[uuid] = true
-		s, handle := signs{failure: failures[d.Index].text}, nvml.Device(nil)
+		s, handle, r := signs{failure: failures[d.Index].text}, nvml.Device(nil), m.record(uuid)
 		if s.failure == "" {
 			var code nvml.Return
 			if handle, code = lib.DeviceGetHandleByUUID(uuid); code == nvml.SUCCESS {
-				s = readSigns(handle)
+				s = readSigns(handle, r.signs)
+				r.signs = s
 			} else {
 				s.failure = lib.ErrorString(code)
 			}
 		}
-		r := m.record(uuid)
 		is, reason := r.diagnose(s)
 		if is != r.told {
 			m.Log.Log(context.Background(), level(is), "GPU health", "gpu", uuid, "health", is, "reason", reason)
@@ -244,9 +244,11 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, pr
 		m.Pool.SetHealth(uuid, is, reason)
 		if s.failure == "" {
 			answering[uuid] = handle
-			readings = append(readings, measureLoad(handle, d, r))
 		}
+		readings = append(readings, measureLoad(handle, d, r, s.failure != ""))
 	}
+	// Only now, for a task would get a device that nobody knows to be well.
+	m.Pool.SetDevices(visible)
 	m.mu.Lock()
 	m.readings = readings
 	m.mu.Unlock()
@@ -262,14 +264,21 @@ func level(h api.Health) slog.Level {
 
 func (m *Monitor) record(uuid string) *record {
 	if m.records[uuid] == nil {
-		m.records[uuid] = &record{told: api.Healthy}
+		m.records[uuid] = &record{told: api.Healthy, signs: signs{uncounted: true}}
 	}
 	return m.records[uuid]
 }
 
 // measureLoad reads what metrics are made of. What is not supported stays zero.
-func measureLoad(handle nvml.Device, d Device, r *record) Reading {
-	reading := Reading{UUID: d.gpu(), Model: d.Model, Index: d.Index, LastXid: r.last}
+// The model is that of the GPU, also where d is one of its MIG devices.
+func measureLoad(handle nvml.Device, d Device, r *record, silent bool) Reading {
+	reading := Reading{UUID: d.gpu(), Model: cmp.Or(r.model, d.Model), Index: d.Index, Silent: silent, LastXid: r.last}
+	if silent {
+		return reading
+	}
+	if model, code := handle.GetName(); code == nvml.SUCCESS {
+		reading.Model, r.model = model, model
+	}
 	if t, code := handle.GetTemperature(nvml.TEMPERATURE_GPU); code == nvml.SUCCESS {
 		reading.TemperatureCelsius = t
 	}

@@ -274,6 +274,106 @@ func TestAHangAfterAnEventIsNoticed(t *testing.T) {
 	})
 }
 
+// A GPU that is new may be sick, and what tells may take its time.
+func TestAGPUIsNotGivenBeforeItsHealthIsKnown(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	machine.gpus[0].GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) {
+		if got := m.Pool.healthy(); len(got) > 0 {
+			t.Errorf("tasks can have %v already", got)
+		}
+		return 0, 0, false, true, nvml.SUCCESS
+	}
+	if _, _, err := m.look(machine); err != nil {
+		t.Fatal(err)
+	}
+	if list := m.Pool.List(); len(list) != 1 || list[0].Health != api.Sick {
+		t.Errorf("pool %v, want one sick GPU", list)
+	}
+}
+
+// What NVML fails to tell for a moment is as it was before.
+func TestAnAnswerThatFailsChangesNoHealth(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	g, code, errors, action := machine.gpus[0], nvml.ERROR_UNKNOWN, uint64(5), nvml.DeviceGpuRecoveryAction(0)
+	g.GetTotalEccErrorsFunc = func(nvml.MemoryErrorType, nvml.EccCounterType) (uint64, nvml.Return) {
+		if code != nvml.SUCCESS {
+			return 0, code
+		}
+		return errors, code
+	}
+	g.GetFieldValuesFunc = func(values []nvml.FieldValue) nvml.Return {
+		values[0].NvmlReturn = uint32(code)
+		if code == nvml.SUCCESS {
+			values[0].Value[0] = byte(action)
+		}
+		return nvml.SUCCESS
+	}
+	for i, test := range []struct {
+		code   nvml.Return
+		action nvml.DeviceGpuRecoveryAction
+		want   api.Health
+	}{
+		{nvml.ERROR_UNKNOWN, 0, api.Healthy}, {nvml.SUCCESS, 0, api.Healthy}, // the errors are old
+		{nvml.ERROR_UNKNOWN, 0, api.Healthy}, {nvml.SUCCESS, 0, api.Healthy},
+		{nvml.SUCCESS, nvml.GPU_RECOVERY_ACTION_GPU_RESET, api.Sick}, {nvml.ERROR_UNKNOWN, 0, api.Sick},
+		{nvml.SUCCESS, 0, api.Healthy},
+		{nvml.SUCCESS, nvml.GPU_RECOVERY_ACTION_GPU_RESET, api.Sick}, {nvml.ERROR_NOT_SUPPORTED, 0, api.Healthy},
+	} {
+		code, action = test.code, test.action
+		if _, _, err := m.look(machine); err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Pool.List()[0]; got.Health != test.want {
+			t.Errorf("look %d: %s (%s), want %s", i, got.Health, got.HealthReason, test.want)
+		}
+	}
+}
+
+// The whole GPU would be given away beside its MIG devices.
+func TestADividedGPUStaysSoWhileNVMLDoesNotTell(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	machine.Interface.(*mock.Interface).ExtensionsFunc = func() nvml.ExtendedInterface {
+		return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return nil }}
+	}
+	g, code := machine.gpus[0], nvml.SUCCESS
+	g.GetMigModeFunc = func() (int, int, nvml.Return) { return nvml.DEVICE_MIG_ENABLE, 0, code }
+	g.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 1, nvml.SUCCESS }
+	g.GetMigDeviceHandleByIndexFunc = func(int) (nvml.Device, nvml.Return) {
+		part := newGPU("MIG-a")
+		part.GetNameFunc = func() (string, nvml.Return) { return "part of a model", nvml.SUCCESS }
+		return part, nvml.SUCCESS
+	}
+	for _, code = range []nvml.Return{nvml.SUCCESS, nvml.ERROR_UNKNOWN, nvml.SUCCESS} {
+		if _, _, err := m.look(machine); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"MIG-a"}
+		if code != nvml.SUCCESS {
+			want = nil
+		}
+		if got := m.Pool.healthy(); !slices.Equal(got, want) {
+			t.Errorf("with error %d: %v, want %v", code, got, want)
+		}
+		if got := m.Readings()[0].Model; got != "model" {
+			t.Errorf("with error %d: the load is that of a %s, want that of the GPU", code, got)
+		}
+	}
+}
+
+func TestTheXidOfALostGPUCanStillBeRead(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	for _, code := range []nvml.Return{nvml.SUCCESS, nvml.ERROR_GPU_IS_LOST} {
+		machine.gpus[0].code = code
+		if _, _, err := m.look(machine); err != nil {
+			t.Fatal(err)
+		}
+		m.record("GPU-a").raise(79, nil)
+	}
+	if got := m.Readings(); len(got) != 1 || got[0] != (Reading{UUID: "GPU-a", Model: "model", Silent: true, LastXid: 79}) {
+		t.Errorf("read %+v", got)
+	}
+}
+
 // A set that does not have all GPUs is made anew, and what cannot be had is
 // logged once.
 func TestEventsThatWereRefusedAreAskedForAgain(t *testing.T) {

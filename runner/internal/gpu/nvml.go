@@ -41,7 +41,13 @@ func inventory(lib nvml.Interface, before []Device) (devices []Device, failures 
 			continue
 		}
 		d.Index = i
-		if !divided(lib, handle) {
+		mig, code := divided(lib, handle)
+		parted := slices.ContainsFunc(before, func(b Device) bool { return b.Parent == d.UUID })
+		if code != nvml.SUCCESS && parted { // its MIG devices may be in use: the whole is not to be had
+			failures[i] = failure{"MIG mode: " + lib.ErrorString(code), code}
+			continue
+		}
+		if !mig {
 			devices, handles = append(devices, d), append(handles, handle)
 			continue
 		}
@@ -108,12 +114,15 @@ func describe(handle nvml.Device) (d Device, what string, code nvml.Return) {
 // divided reports whether the GPU is in MIG mode, in which a task can use only
 // its MIG devices. A driver older than R450 has no such function, and calling
 // one that is missing ends the process.
-func divided(lib nvml.Interface, handle nvml.Device) bool {
+func divided(lib nvml.Interface, handle nvml.Device) (bool, nvml.Return) {
 	if lib.Extensions().LookupSymbol("nvmlDeviceGetMigMode") != nil {
-		return false
+		return false, nvml.SUCCESS
 	}
 	mode, _, code := handle.GetMigMode()
-	return code == nvml.SUCCESS && mode == nvml.DEVICE_MIG_ENABLE
+	if code == nvml.ERROR_NOT_SUPPORTED {
+		return false, nvml.SUCCESS
+	}
+	return code == nvml.SUCCESS && mode == nvml.DEVICE_MIG_ENABLE, code
 }
 
 // migDevices lists the MIG devices that exist.

@@ -204,12 +204,21 @@ func (p *Pool) Reserve(task string, r api.Resources, spare *api.Resources) (uuid
 	return uuids, true
 }
 
-// free returns the healthy devices that suit the request and nobody holds.
+// free returns the healthy devices that suit the request and nobody holds. Who
+// had a GPU before it was divided, or a part of it before it was whole again,
+// still uses it, whatever the device is called now.
 func (p *Pool) free(r api.Resources, spare *api.Resources) []Device {
+	parted := make(map[string]bool) // GPUs of which somebody holds a part
+	for _, d := range p.devices {
+		if _, held := p.holders[d.UUID]; held {
+			parted[d.Parent] = true
+		}
+	}
 	var free []Device
 	for _, d := range p.devices {
 		_, held := p.holders[d.UUID]
-		if !held && suits(d, r) && (spare == nil || !suits(d, *spare)) && p.healthOf(d).is == api.Healthy {
+		_, whole := p.holders[d.Parent]
+		if !held && !whole && !parted[d.UUID] && suits(d, r) && (spare == nil || !suits(d, *spare)) && p.healthOf(d).is == api.Healthy {
 			free = append(free, d)
 		}
 	}

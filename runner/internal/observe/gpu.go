@@ -9,7 +9,8 @@ import (
 )
 
 // GPULoad exports what the monitor has read, under the names, units and labels
-// of NVIDIA's dcgm-exporter, so that dashboards for that work here too.
+// of NVIDIA's dcgm-exporter, so that dashboards for that work here too. Of a GPU
+// that does not answer there is the Xid, which may tell why.
 func GPULoad(read func() []gpu.Reading) prometheus.Collector { return gpuCollector{read} }
 
 type gpuCollector struct{ read func() []gpu.Reading }
@@ -40,11 +41,14 @@ func (c gpuCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge := func(d *prometheus.Desc, v float64) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, strconv.Itoa(r.Index), r.UUID, r.Model)
 		}
+		gauge(descXid, float64(r.LastXid))
+		if r.Silent {
+			continue
+		}
 		gauge(descTemperature, float64(r.TemperatureCelsius))
 		gauge(descPower, r.PowerWatts)
 		gauge(descUtilization, float64(r.UtilizationPercent))
 		gauge(descMemoryUsed, float64(r.MemoryUsed>>20))
 		gauge(descMemoryFree, float64((r.MemoryTotal-r.MemoryUsed)>>20))
-		gauge(descXid, float64(r.LastXid))
 	}
 }

@@ -1,34 +1,28 @@
-package main
+package fakegpu
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
-
-	"github.com/studioml/studio-go-runner/fakegpu"
 )
 
-// interval is how often watch looks: soon enough for a person.
-const interval = 50 * time.Millisecond
+// watchInterval is how often Watch looks: soon enough for a person.
+const watchInterval = 50 * time.Millisecond
 
-type watch struct {
-	Dir string `arg:"" env:"FAKEGPU_STATE" help:"The state directory."`
-}
+type watch struct{ dir string }
 
-func (w watch) Run(out io.Writer) error {
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(interrupted)
-	before, err := fakegpu.Load(w.Dir)
+// Watch prints each change and each event of a state directory until ctx ends.
+func Watch(ctx context.Context, dir string, out io.Writer) error {
+	w := watch{dir}
+	before, err := Load(w.dir)
 	if err != nil {
 		return err
 	}
@@ -36,12 +30,12 @@ func (w watch) Run(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%s has %d GPUs; waiting for changes\n", w.Dir, len(before.GPUs))
+	fmt.Fprintf(out, "%s has %d GPUs; waiting for changes\n", w.dir, len(before.GPUs))
 	for {
 		select {
-		case <-interrupted:
+		case <-ctx.Done():
 			return nil
-		case <-time.After(interval):
+		case <-time.After(watchInterval):
 		}
 		if before, journal, err = w.look(out, before, journal); err != nil {
 			return err
@@ -52,12 +46,12 @@ func (w watch) Run(out io.Writer) error {
 // look prints what has happened since a state and a place of the journal, and
 // returns the next ones. Events come after what caused them: the journal is
 // read up to where it ended before the state was read.
-func (w watch) look(out io.Writer, before fakegpu.Machine, from int64) (fakegpu.Machine, int64, error) {
+func (w watch) look(out io.Writer, before Machine, from int64) (Machine, int64, error) {
 	end, err := w.journal()
 	if err != nil {
 		return before, from, err
 	}
-	now, err := fakegpu.Load(w.Dir)
+	now, err := Load(w.dir)
 	if err != nil {
 		return before, from, err
 	}
@@ -71,7 +65,7 @@ func (w watch) look(out io.Writer, before fakegpu.Machine, from int64) (fakegpu.
 
 // journal returns where the journal ends now.
 func (w watch) journal() (int64, error) {
-	info, err := os.Stat(filepath.Join(w.Dir, "events"))
+	info, err := os.Stat(filepath.Join(w.dir, eventFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
@@ -84,7 +78,7 @@ func (w watch) journal() (int64, error) {
 // tell prints the events from a place of the journal to another, and returns
 // where the next one is.
 func (w watch) tell(out io.Writer, stamp string, from, to int64) (int64, error) {
-	f, err := os.Open(filepath.Join(w.Dir, "events"))
+	f, err := os.Open(filepath.Join(w.dir, eventFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return from, nil
 	}
@@ -111,25 +105,25 @@ func (w watch) tell(out io.Writer, stamp string, from, to int64) (int64, error) 
 
 func eventName(kind, data uint64) string {
 	switch kind {
-	case 1:
+	case eventSingleBitECC:
 		return "single bit ECC error"
-	case 2:
+	case eventDoubleBitECC:
 		return "double bit ECC error"
-	case 8:
+	case eventXid:
 		return fmt.Sprintf("Xid %d", data)
 	}
 	return fmt.Sprintf("type %d, data %d", kind, data)
 }
 
 // differences says what has changed from one state to the next.
-func differences(before, now fakegpu.Machine) []string {
+func differences(before, now Machine) []string {
 	var lines []string
 	if before.Init != now.Init {
 		lines = append(lines, fmt.Sprintf("init %d -> %d", before.Init, now.Init))
 	}
-	lines = append(lines, faults("machine", before.Faults, now.Faults)...)
-	byUUID := func(gpus []fakegpu.GPU) map[string]fakegpu.GPU {
-		all := make(map[string]fakegpu.GPU)
+	lines = append(lines, faultChanges("machine", before.Faults, now.Faults)...)
+	byUUID := func(gpus []GPU) map[string]GPU {
+		all := make(map[string]GPU)
 		for _, g := range gpus {
 			all[g.UUID] = g
 		}
@@ -147,7 +141,7 @@ func differences(before, now fakegpu.Machine) []string {
 			lines = append(lines, fmt.Sprintf("%s  added: %s", g.UUID, g.Name))
 			continue
 		}
-		for _, key := range fakegpu.Keys() {
+		for _, key := range Keys() {
 			if was.Numbers[key] != g.Numbers[key] {
 				lines = append(lines, fmt.Sprintf("%s  %s %d -> %d", g.UUID, key, was.Numbers[key], g.Numbers[key]))
 			}
@@ -161,16 +155,16 @@ func differences(before, now fakegpu.Machine) []string {
 			}
 		}
 		for _, p := range was.Processes {
-			if !slices.ContainsFunc(g.Processes, func(other fakegpu.Process) bool { return other.PID == p.PID }) {
+			if !slices.ContainsFunc(g.Processes, func(other Process) bool { return other.PID == p.PID }) {
 				lines = append(lines, fmt.Sprintf("%s  process %d is gone", g.UUID, p.PID))
 			}
 		}
-		lines = append(lines, faults(g.UUID, was.Faults, g.Faults)...)
+		lines = append(lines, faultChanges(g.UUID, was.Faults, g.Faults)...)
 	}
 	return lines
 }
 
-func faults(what string, before, now []fakegpu.Fault) []string {
+func faultChanges(what string, before, now []Fault) []string {
 	var lines []string
 	for _, f := range now {
 		if !slices.Contains(before, f) {
@@ -178,7 +172,7 @@ func faults(what string, before, now []fakegpu.Fault) []string {
 		}
 	}
 	for _, f := range before {
-		if !slices.ContainsFunc(now, func(other fakegpu.Fault) bool { return other.Function == f.Function }) {
+		if !slices.ContainsFunc(now, func(other Fault) bool { return other.Function == f.Function }) {
 			lines = append(lines, fmt.Sprintf("%s  %s has no fault any more", what, f.Function))
 		}
 	}

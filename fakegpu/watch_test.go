@@ -1,4 +1,4 @@
-package main
+package fakegpu
 
 import (
 	"bytes"
@@ -9,8 +9,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/studioml/studio-go-runner/fakegpu"
 )
 
 // TestWatchTellsTheCauseBeforeTheEvent has a change, and its event, come right
@@ -19,14 +17,21 @@ import (
 func TestWatchTellsTheCauseBeforeTheEvent(t *testing.T) {
 	dir := t.TempDir()
 	state := filepath.Join(dir, "state")
-	succeed(t, "create", dir, "--seed", "w")
-	before := load(t, dir)
+	if _, err := Create(dir, Spec{Profile: "T4", Count: 1}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	old, err := os.ReadFile(state)
 	if err != nil {
 		t.Fatal(err)
 	}
 	uuid := before.GPUs[0].UUID
-	succeed(t, "inject", "xid", dir, "0", "79")
+	if err := RaiseXid(dir, "0", 79); err != nil {
+		t.Fatal(err)
+	}
 	changed, err := os.ReadFile(state)
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +64,7 @@ func TestWatchTellsTheCauseBeforeTheEvent(t *testing.T) {
 		fed <- err
 	}()
 	var out bytes.Buffer
-	w := watch{Dir: dir}
+	w := watch{dir}
 	now, from, err := w.look(&out, before, 0)
 	if err := <-fed; err != nil {
 		t.Fatal(err)
@@ -83,9 +88,9 @@ func TestWatchTellsTheCauseBeforeTheEvent(t *testing.T) {
 }
 
 func TestWatchTellsOfProcesses(t *testing.T) {
-	a, b := fakegpu.Process{PID: 1, Type: "compute", Memory: 5, SM: 3, Name: "x"}, fakegpu.Process{PID: 2, Type: "mps", Name: "y"}
-	machine := func(processes ...fakegpu.Process) fakegpu.Machine {
-		return fakegpu.Machine{GPUs: []fakegpu.GPU{{UUID: "GPU-1", Processes: processes}}}
+	a, b := Process{PID: 1, Type: "compute", Memory: 5, SM: 3, Name: "x"}, Process{PID: 2, Type: "mps", Name: "y"}
+	machine := func(processes ...Process) Machine {
+		return Machine{GPUs: []GPU{{UUID: "GPU-1", Processes: processes}}}
 	}
 	got := differences(machine(b), machine(a))
 	if diff := cmp.Diff([]string{"GPU-1  process 1 (x, compute) uses 5 bytes, 3 %", "GPU-1  process 2 is gone"}, got); diff != "" {
