@@ -41,6 +41,10 @@ type kindHandle struct {
 // nodes is the kind cluster, for specs about nodes; nil on other targets.
 var nodes *kind.Cluster
 
+// upIn is how long the kind cluster took until its nodes were ready and its DNS
+// answered. Only the first process, which makes it, knows.
+var upIn time.Duration
+
 // setUpKind makes a cluster of three nodes, two of them with fake GPUs.
 func setUpKind(ctx SpecContext) (any, error) {
 	out := GinkgoWriter // shown when it fails; make has shown what takes long
@@ -64,6 +68,7 @@ func setUpKind(ctx SpecContext) (any, error) {
 	if !config.keep {
 		DeferCleanup(func() error { return os.RemoveAll(shared) })
 	}
+	began := time.Now()
 	cluster, err := kind.Create(ctx, kind.Config{
 		Docker: daemon, Kind: filepath.Join(bin, "kind"), Image: image, ConfigFile: filepath.Join("..", "kind-config.yaml"),
 		Shared: shared, Logs: filepath.Join(config.artifacts, "nodes"), Keep: config.keep, Progress: out,
@@ -73,7 +78,8 @@ func setUpKind(ctx SpecContext) (any, error) {
 	}
 	DeferCleanup(func(ctx SpecContext) error { return cluster.Close(ctx) }, NodeTimeout(3*time.Minute))
 
-	began := time.Now()
+	upIn = time.Since(began)
+	began = time.Now()
 	for _, archive := range []string{runnerArchive, fakegpuArchive} {
 		if err := cluster.LoadArchive(ctx, filepath.Join(bin, archive)); err != nil {
 			return nil, err

@@ -232,7 +232,7 @@ func clusterSpecs() {
 		Expect(status.Tasks.MachineFailed).To(Equal(1))
 	})
 
-	It("the tests as an image: a Job with a GPU plays scenarios on the cluster that it is in", Labels{"area:workloads", "document"}, SpecTimeout(engine.Stretch(8*time.Minute)), func(ctx SpecContext) {
+	It("the tests as an image: a Job with a GPU plays scenarios on the cluster that it is in, and a pod of it gives a shell", Labels{"area:workloads", "document"}, SpecTimeout(engine.Stretch(8*time.Minute)), func(ctx SpecContext) {
 		Expect(nodes.LoadArchive(ctx, filepath.Join("..", "bin", testsArchive))).To(Succeed())
 		k, err := newKubectl(ctx, "studio-go-runner-tests")
 		Expect(err).NotTo(HaveOccurred())
@@ -266,17 +266,16 @@ patches:
 		log := do(ctx, "logs", "job/studio-go-runner-tests")
 		Expect(log).To(MatchRegexp(`(?m)^existing: [3-9]\d* passed, 0 failed`))
 		AddReportEntry("counts in the cluster", regexp.MustCompile(`(?m)^existing: .*$`).FindString(log))
-	})
 
-	It("the tests' image left sleeping, for a shell", Labels{"area:workloads", "document"}, limit, func(ctx SpecContext) {
-		f := newFleet(ctx)
-		f.do(ctx, "label", "--overwrite", "namespace", f.Namespace(), "pod-security.kubernetes.io/enforce=privileged")
-		// The document's command, with the tests' image. Today's kubectl run makes a
-		// pod, and has no flags for resources.
-		f.do(ctx, "run", "--image="+config.image, "build", "--command", "--", "sleep", "100m")
-		f.do(ctx, "wait", "--for=condition=ready", "--timeout=120s", "pod/build")
-		Expect(f.do(ctx, "exec", "build", "--", "sh", "-c", "runner version")).To(ContainSubstring("studio-go-runner"))
-		f.do(ctx, "delete", "pod", "build", "--grace-period=1")
+		By("leaving the image asleep, for a shell")
+		do(ctx, "run", "build", "--image=studio-go-runner-tests:e2e", "--override-type=strategic",
+			`--overrides={"spec": {"serviceAccountName": "studio-go-runner-tests", "containers": [{"name": "build", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}}`,
+			"--command", "--", "sleep", "100m")
+		do(ctx, "wait", "--for=condition=ready", "--timeout=120s", "pod/build")
+		Expect(do(ctx, "exec", "build", "--", "sh", "-c", "echo $NVIDIA_VISIBLE_DEVICES")).To(HavePrefix("GPU-"))
+		Expect(do(ctx, "exec", "build", "--", "env", "E2E_STORAGE="+storageClass+":shared", "E2E_TIME_FACTOR=3", "run-tests", "--focus=suspended at start")).
+			To(ContainSubstring("existing: 1 passed, 0 failed"))
+		do(ctx, "delete", "pod", "build", "--grace-period=1")
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	"github.com/onsi/ginkgo/v2/types"
@@ -124,6 +125,9 @@ var _ = ReportAfterSuite("summary", func(report Report) {
 	}
 	text := fmt.Sprintf("%s: %d passed, %d failed, %d skipped\n", config.target,
 		specs.CountWithState(types.SpecStatePassed), specs.CountWithState(types.SpecStateFailureStates), skipped)
+	if upIn > 0 {
+		text += fmt.Sprintf("the kind cluster was up in %s\n", upIn.Round(time.Second))
+	}
 	if nodes != nil && config.keep {
 		text += nodes.Look() + "\n"
 	}
