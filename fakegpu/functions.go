@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/agext/levenshtein"
 )
 
 // entries has an entry point for each function of the library.
@@ -53,32 +55,10 @@ func nearest(word string, words []string) string {
 	}
 	for _, w := range words {
 		for _, form := range []string{w, strings.TrimPrefix(w, "nvml"), strings.TrimPrefix(w, "nvmlDevice")} {
-			if n := edits(strings.ToLower(word), strings.ToLower(form)); n < fewest && n < len(form)/2 {
+			if n := levenshtein.Distance(strings.ToLower(word), strings.ToLower(form), nil); n < fewest && n < len(form)/2 {
 				best, fewest = w, n
 			}
 		}
 	}
 	return best
-}
-
-// edits is how many letters must be put in, left out or replaced to make one
-// word of another.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := diagonal
-			if a[i] != b[j] {
-				replaced++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

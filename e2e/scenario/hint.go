@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/agext/levenshtein"
+
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -18,7 +20,7 @@ func hint(word string, allowed []string) string {
 	}
 	best, distance := "", maxEdits+1
 	for _, candidate := range allowed {
-		d := edits(strings.ToLower(word), strings.ToLower(candidate))
+		d := levenshtein.Distance(strings.ToLower(word), strings.ToLower(candidate), nil)
 		if d < distance && d < len(candidate) {
 			best, distance = candidate, d
 		}
@@ -27,26 +29,6 @@ func hint(word string, allowed []string) string {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %s?", best)
-}
-
-// edits is the number of letters to add, drop or change to get from a to b.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal, row[j+1] = row[j+1], min(change, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // oneOf returns what is wrong with a word that is not among those allowed,

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/agext/levenshtein"
 )
 
 // GlobalMapName is the name of the ConfigMap that all runners of a namespace
@@ -67,31 +69,11 @@ func nearest(value string) (State, bool) {
 	}
 	best, distance := Unset, maxEdits+1
 	for _, s := range States {
-		if d := editDistance(plain(value), plain(string(s))); d < distance {
+		if d := levenshtein.Distance(plain(value), plain(string(s)), nil); d < distance {
 			best, distance = s, d
 		}
 	}
 	return best, best != Unset
-}
-
-// editDistance is the Levenshtein distance between a and b, in bytes.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }
 
 // Excerpt quotes a value that came from outside so that it can be printed:
