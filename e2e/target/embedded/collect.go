@@ -11,12 +11,13 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/studioml/studio-go-runner/e2e/target/evidence"
 	"github.com/studioml/studio-go-runner/e2e/target/namespace"
 )
 
 // Limits of what is collected after a failure.
 const (
-	maxArtifact     = 4 << 20 // bytes of each file but the runners' logs
+	maxTail         = 4 << 20 // bytes of a log of the control plane, and of the journal
 	lastStatuses    = 200     // of each runner
 	collectDeadline = 10 * time.Second
 )
@@ -41,13 +42,7 @@ func (e *env) Collect(ctx context.Context) error {
 	return nil
 }
 
-// save writes a file of the artifacts.
-func (e *env) save(name string, data []byte) error {
-	if len(data) > maxArtifact {
-		data = append(data[:maxArtifact:maxArtifact], "\n(cut here)\n"...)
-	}
-	return os.WriteFile(filepath.Join(e.isolation.Artifacts, name), data, 0o644)
-}
+func (e *env) evidence() evidence.Dir { return evidence.Dir(e.isolation.Artifacts) }
 
 // copyTail copies the end of a file into the artifacts.
 func (e *env) copyTail(path string) error {
@@ -60,24 +55,17 @@ func (e *env) copyTail(path string) error {
 	if err != nil {
 		return err
 	}
-	data, err := io.ReadAll(io.NewSectionReader(file, max(0, info.Size()-maxArtifact), maxArtifact))
+	data, err := io.ReadAll(io.NewSectionReader(file, max(0, info.Size()-maxTail), maxTail))
 	if err != nil {
 		return err
 	}
-	return e.save(filepath.Base(path), data)
+	return e.evidence().Save(filepath.Base(path), data)
 }
 
 // collectQueue writes queue.json.
 func (e *env) collectQueue(ctx context.Context) error {
 	contents, err := e.Queue(ctx)
-	if err != nil {
-		return err
-	}
-	data, err := json.MarshalIndent(contents, "", "  ")
-	if err != nil {
-		return err
-	}
-	return e.save("queue.json", data)
+	return e.evidence().SaveJSON("queue.json", contents, err)
 }
 
 // collectObjects writes the objects of the namespaces as YAML.
@@ -86,8 +74,8 @@ func (e *env) collectObjects(ctx context.Context) error {
 	elsewhere := e.elsewhere
 	e.mu.Unlock()
 	return errors.Join(
-		namespace.Collect(ctx, e.admin, e.namespace, "", e.save),
-		namespace.Collect(ctx, e.admin, elsewhere, "elsewhere-", e.save))
+		namespace.Collect(ctx, e.admin, e.namespace, "", e.evidence().Save),
+		namespace.Collect(ctx, e.admin, elsewhere, "elsewhere-", e.evidence().Save))
 }
 
 // collectStatuses writes the last statuses of each process, one a line, and how
@@ -109,7 +97,7 @@ func (e *env) collectStatuses() error {
 		if p.ended() {
 			problems = append(problems, encoder.Encode(p.exit))
 		}
-		problems = append(problems, e.save(fmt.Sprintf("runner-%s.%d.status.jsonl", p.name, starts[p.name]), out.Bytes()))
+		problems = append(problems, e.evidence().Save(fmt.Sprintf("runner-%s.%d.status.jsonl", p.name, starts[p.name]), out.Bytes()))
 	}
 	return errors.Join(problems...)
 }

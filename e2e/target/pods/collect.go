@@ -3,23 +3,21 @@ package pods
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/studioml/studio-go-runner/e2e/target/evidence"
 	"github.com/studioml/studio-go-runner/e2e/target/namespace"
 )
 
 // Limits of what is collected after a failure.
 const (
-	maxArtifact     = 16 << 20 // bytes of each file
+	maxLog          = 16 << 20 // bytes of each
 	collectDeadline = 30 * time.Second
 )
 
@@ -31,15 +29,12 @@ func (e *env) Collect(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, collectDeadline)
 	defer cancel()
-	if err := os.MkdirAll(e.isolation.Artifacts, 0o755); err != nil {
-		return fmt.Errorf("collect artifacts: %w", err)
-	}
 	e.mu.Lock()
 	elsewhere := e.elsewhere
 	e.mu.Unlock()
 	err := errors.Join(
-		namespace.Collect(ctx, e.cluster.client, e.namespace, "", e.save),
-		namespace.Collect(ctx, e.cluster.client, elsewhere, "elsewhere-", e.save),
+		namespace.Collect(ctx, e.cluster.client, e.namespace, "", e.evidence().Save),
+		namespace.Collect(ctx, e.cluster.client, elsewhere, "elsewhere-", e.evidence().Save),
 		e.collectLogs(ctx), e.collectQueue(ctx), e.collectJournal(ctx))
 	if err != nil {
 		return fmt.Errorf("collect artifacts: %w", err)
@@ -47,32 +42,19 @@ func (e *env) Collect(ctx context.Context) error {
 	return nil
 }
 
-// save writes a file of the artifacts.
-func (e *env) save(name string, data []byte) error {
-	if len(data) > maxArtifact {
-		data = append(data[:maxArtifact:maxArtifact], "\n(cut here)\n"...)
-	}
-	return os.WriteFile(filepath.Join(e.isolation.Artifacts, name), data, 0o644)
-}
-
 func (e *env) collectQueue(ctx context.Context) error {
 	contents, err := e.Queue(ctx)
-	if err != nil {
-		return err
-	}
-	data, err := json.MarshalIndent(contents, "", "  ")
-	if err != nil {
-		return err
-	}
-	return e.save("queue.json", data)
+	return e.evidence().SaveJSON("queue.json", contents, err)
 }
+
+func (e *env) evidence() evidence.Dir { return evidence.Dir(e.isolation.Artifacts) }
 
 func (e *env) collectJournal(ctx context.Context) error {
 	data, err := e.inKeeper(ctx, nil, "cat", journal)
 	if err != nil {
 		return err
 	}
-	return e.save("journal", data)
+	return e.evidence().Save("journal", data)
 }
 
 // collectLogs writes POD.CONTAINER.log of every container that has begun.
@@ -88,7 +70,7 @@ func (e *env) collectLogs(ctx context.Context) error {
 			if !begun(&pod, c.Name) {
 				continue
 			}
-			stream, err := pods.GetLogs(pod.Name, &corev1.PodLogOptions{Container: c.Name, LimitBytes: new(int64(maxArtifact))}).Stream(ctx)
+			stream, err := pods.GetLogs(pod.Name, &corev1.PodLogOptions{Container: c.Name, LimitBytes: new(int64(maxLog))}).Stream(ctx)
 			if err != nil {
 				problems = append(problems, err)
 				continue
@@ -97,7 +79,7 @@ func (e *env) collectLogs(ctx context.Context) error {
 			_, err = io.Copy(&log, stream)
 			problems = append(problems, err, stream.Close())
 			if log.Len() > 0 {
-				problems = append(problems, e.save(pod.Name+"."+c.Name+".log", log.Bytes()))
+				problems = append(problems, e.evidence().Save(pod.Name+"."+c.Name+".log", log.Bytes()))
 			}
 		}
 	}
