@@ -101,14 +101,19 @@ e2e-kind: bin/kind bin/e2e-image.tar bin/fakegpu-image.tar bin/tests-image.tar
 	$(GINKGO)
 
 e2e-existing: export E2E_TIME_FACTOR ?= 3
-e2e-existing: export E2E_IMAGE = $(IMAGE)
+# Only an image that was named: no cluster has the one that make image would make.
+e2e-existing: export E2E_IMAGE = $(if $(filter file,$(origin IMAGE)),,$(IMAGE))
 e2e-existing:
 	$(GINKGO)
+
+# The suite runs in another directory. KUBECONFIG may be a list of files, as kubectl has it.
+space := $(subst ,, )
+KUBECONFIG_OF_SUITE = $(if $(findstring :,$(KUBECONFIG)),KUBECONFIG=$(subst $(space),:,$(abspath $(subst :, ,$(KUBECONFIG)))),E2E_KUBECONFIG=$(abspath $(KUBECONFIG)))
 
 GINKGO = @mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt && \
 	trap 'cat $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt 2>/dev/null' EXIT; \
 	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
-	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_KUBECONFIG=$(if $(findstring :,$(KUBECONFIG)),,$(abspath $(KUBECONFIG))) GORACE=atexit_sleep_ms=0 \
+	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) $(KUBECONFIG_OF_SUITE) GORACE=atexit_sleep_ms=0 \
 	go tool ginkgo --race --ldflags='-extldflags=-Wl,-z,lazy' --procs=$(PROCS) --randomize-all --trace \
 	  --no-color --silence-skips --fail-on-pending --fail-on-empty --timeout=60m --grace-period=5s \
 	  --poll-progress-after=90s --poll-progress-interval=30s --output-interceptor-mode=none \

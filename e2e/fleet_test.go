@@ -20,6 +20,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/target/pods"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -102,14 +103,20 @@ func (f *fleet) apply(ctx context.Context, workload string, patches ...string) {
 // applyWith does the same with more fields of the kustomization.
 func (f *fleet) applyWith(ctx context.Context, workload, fields string, patches ...string) {
 	GinkgoHelper()
-	name, tag, _ := strings.Cut(config.image, ":")
-	fields += fmt.Sprintf("images: [{name: studio-go-runner, newName: %s, newTag: %s}]\npatches:\n", name, tag)
+	fields += images("studio-go-runner", config.image) + "patches:\n"
 	// The volume is that of the tests, which have their journal on it as well.
-	for _, patch := range append([]string{`
+	ours := []string{`
 - {op: replace, path: /spec/template/spec/volumes/0/persistentVolumeClaim/claimName, value: spool}
 - {op: replace, path: /spec/template/spec/containers/0/volumeMounts/0/mountPath, value: /e2e}
 - {op: replace, path: /spec/template/spec/containers/0/env/0, value: {name: STUDIOML_SPOOL, value: /e2e/spool}}
-`}, patches...) {
+`}
+	if storage, err := pods.ParseStorage(config.storage); config.target == "existing" && err == nil && !storage.Shared {
+		// Other nodes than the keeper's could not mount the volume.
+		ours = append(ours, fmt.Sprintf(`
+- {op: add, path: /spec/template/spec/affinity, value: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchFields: [{key: metadata.name, operator: In, values: [%q]}]}]}}}}
+`, f.do(ctx, "get", "pod", "keeper", "--output=jsonpath={.spec.nodeName}")))
+	}
+	for _, patch := range append(ours, patches...) {
 		text, err := json.Marshal(patch) // which YAML reads
 		Expect(err).NotTo(HaveOccurred())
 		fields += fmt.Sprintf("- target: {kind: (Job|Deployment|StatefulSet)}\n  patch: %s\n", text)
