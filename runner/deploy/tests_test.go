@@ -1,11 +1,14 @@
 package deploy_test
 
 import (
+	"bufio"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -110,10 +113,13 @@ func TestRunTests(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	run := func(env ...string) ([]string, error) {
+	command := func(env ...string) *exec.Cmd {
 		c := exec.Command(file, "--focus=two flips")
 		c.Env = append([]string{"PATH=" + dir + ":/usr/bin:/bin", "E2E_ARTIFACTS=" + filepath.Join(dir, "artifacts")}, env...)
-		out, err := c.CombinedOutput()
+		return c
+	}
+	run := func(env ...string) ([]string, error) {
+		out, err := command(env...).CombinedOutput()
 		return strings.Split(strings.TrimSpace(string(out)), "\n"), err
 	}
 	for _, test := range []struct{ name, variable, image string }{
@@ -141,6 +147,36 @@ func TestRunTests(t *testing.T) {
 	}
 	if lines, err := run("HOSTNAME=other"); err == nil || !strings.Contains(strings.Join(lines, "\n"), "E2E_IMAGE") {
 		t.Errorf("without a known image: %v: %q, want advice", err, lines)
+	}
+
+	// The kubelet tells only the first process that the pod is deleted.
+	waiting := "#!/bin/sh\ntrap 'echo cleaned up; exit 3' TERM\necho begun\nwhile :; do sleep 1; done\n"
+	if err := os.WriteFile(filepath.Join(dir, "ginkgo"), []byte(waiting), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := command("E2E_IMAGE=mine:v2")
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }()
+	said := bufio.NewReader(out)
+	if line, err := said.ReadString('\n'); line != "begun\n" {
+		t.Fatalf("it says %q, %v", line, err)
+	}
+	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(said)
+	if err != nil || string(rest) != "cleaned up\n" {
+		t.Errorf("after TERM it says %q, %v", rest, err)
+	}
+	if _ = c.Wait(); c.ProcessState.ExitCode() != 3 {
+		t.Errorf("after TERM: %s, want ginkgo's exit code", c.ProcessState)
 	}
 }
 
