@@ -8,12 +8,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 	"sigs.k8s.io/e2e-framework/klient/decoder"
 
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/target"
 	"github.com/studioml/studio-go-runner/runner/deploy"
 )
 
@@ -82,6 +86,41 @@ func TestSweep(t *testing.T) {
 	}
 	if got, want := names(), []string{"in-use", "somebody's", "wanted"}; !slices.Equal(got, want) {
 		t.Errorf("left are %v, want %v", got, want)
+	}
+}
+
+// Nodes with GPUs are often tainted, so that other pods stay away; the volume of
+// a runner with GPUs, and so the keeper, must be there as well.
+func TestPodsForNodesWithGPUs(t *testing.T) {
+	node := corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "gpu-node", Labels: map[string]string{corev1.LabelHostname: "gpu-host"}}}
+	node.Status.Allocatable = corev1.ResourceList{gpuResource: resource.MustParse("2")}
+	there := &Target{handle: Handle{Nodes: []corev1.Node{node}}}
+	for _, uses := range []bool{false, true} {
+		e := &env{target: there, isolation: target.Isolation{GPUs: 2}}
+		spec := target.RunnerSpec{Name: "a"}
+		if uses {
+			e.isolation.Needs = []scenario.Need{scenario.NeedGPUs}
+			spec.GPUs = 2
+		}
+		keeper, err := e.keeperPod(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		runner, err := e.runnerPod(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, pod := range []*corev1.Pod{keeper, runner} {
+			tolerates := slices.ContainsFunc(pod.Spec.Tolerations, func(x corev1.Toleration) bool {
+				return x.ToleratesTaint(logr.Discard(), &corev1.Taint{Key: "nvidia.com/gpu", Value: "present", Effect: corev1.TaintEffectNoSchedule}, false)
+			})
+			if tolerates != uses {
+				t.Errorf("with GPUs %t: pod %s tolerates their taint: %t", uses, pod.Name, tolerates)
+			}
+		}
+		if (keeper.Spec.Affinity != nil) != uses {
+			t.Errorf("with GPUs %t: the keeper's affinity is %v", uses, keeper.Spec.Affinity)
+		}
 	}
 }
 

@@ -107,6 +107,7 @@ func (e *env) keeperPod(ctx context.Context) (*corev1.Pod, error) {
 	// A volume of one node is where its first pod is, so that must be a node
 	// that the runners can use.
 	if nodes := e.target.nodesWith(e.isolation.GPUs); e.usesPlugin() {
+		tolerateGPUs(pod)
 		pod.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
 			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
 				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: nodes}},
@@ -173,11 +174,18 @@ func (e *env) usesPlugin() bool {
 	return slices.Contains(e.isolation.Needs, scenario.NeedGPUs) && !slices.Contains(e.isolation.Needs, scenario.NeedFakeGPUs)
 }
 
+// tolerateGPUs lets a pod be on nodes that are kept for those with GPUs, by the
+// taint that is customary for that.
+func tolerateGPUs(pod *corev1.Pod) {
+	pod.Spec.Tolerations = append(pod.Spec.Tolerations, corev1.Toleration{Key: gpuResource, Operator: corev1.TolerationOpExists})
+}
+
 // gpus gives a runner its GPUs.
 func (e *env) gpus(ctx context.Context, pod *corev1.Pod, spec target.RunnerSpec) error {
 	c := &pod.Spec.Containers[0]
 	if e.usesPlugin() {
 		c.Resources.Limits = corev1.ResourceList{gpuResource: *resource.NewQuantity(int64(spec.GPUs), resource.DecimalSI)}
+		tolerateGPUs(pod)
 		if e.target.fakeNodes() {
 			showFakeDriver(pod)
 		}
