@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -66,7 +67,7 @@ func setUpKind(ctx SpecContext) (any, error) {
 		return nil, err
 	}
 	if !config.keep {
-		DeferCleanup(func() error { return os.RemoveAll(shared) })
+		DeferCleanup(func(ctx SpecContext) error { return removeShared(ctx, daemon, image.Name, shared) }, NodeTimeout(time.Minute))
 	}
 	began := time.Now()
 	cluster, err := kind.Create(ctx, kind.Config{
@@ -127,6 +128,18 @@ const (
 	// volumes is how many scenarios one cluster has volumes for; each uses one.
 	volumes = 500
 )
+
+// removeShared removes the directory that nodes shared. What pods have written
+// there is theirs: who is not root needs Docker for it, and an image that it has.
+func removeShared(ctx context.Context, d *docker.Docker, image, shared string) error {
+	err := os.RemoveAll(shared)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	_, err = d.Run(ctx, "run", "--rm", "--network=none", "--user=0", "--security-opt=label=disable", "--volume="+shared+":/shared",
+		"--entrypoint=find", image, "/shared", "-mindepth", "1", "-delete")
+	return errors.Join(err, os.RemoveAll(shared))
+}
 
 // createVolumes makes volumes in the directory that all nodes share, for claims
 // of that storage class. A cluster of one's own has a provisioner for that.

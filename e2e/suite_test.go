@@ -111,7 +111,7 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {
 	var err error
 	where, err = open[config.target](data)
 	Expect(err).NotTo(HaveOccurred())
-})
+}, GracePeriod(3*time.Minute)) // to remove, after Ctrl-C, a cluster that was being made
 
 // The summary is left in a file for make to print: what this process prints is
 // not shown when several run the specs.
@@ -131,5 +131,6 @@ var _ = ReportAfterSuite("summary", func(report Report) {
 	if nodes != nil && config.keep {
 		text += nodes.Look() + "\n"
 	}
+	Expect(os.MkdirAll(config.artifacts, 0o755)).To(Succeed())
 	Expect(os.WriteFile(filepath.Join(config.artifacts, "summary.txt"), []byte(text), 0o644)).To(Succeed())
 })
