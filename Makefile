@@ -39,7 +39,7 @@ help: ## List the targets and their variables
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 	@printf '\nVariables of make e2e:\n'
 	@printf '  TARGET=embedded    etcd and kube-apiserver on loopback, runners are processes\n'
-	@printf '  TARGET=kind        a cluster in Docker, runners are pods; KEEP=1 leaves it running\n'
+	@printf '  TARGET=kind        a cluster in Docker, runners are pods on BASE, else Debian 12; KEEP=1 leaves it running\n'
 	@printf '  TARGET=existing    the cluster of KUBECONFIG, runners are pods of IMAGE, queues are on STORAGE=class or class:shared\n'
 	@printf '  FOCUS=text         only scenarios whose name or file contains it (a regular expression)\n'
 	@printf '  LABELS=query       only these labels, as LABELS="row: containsAny {16, 17}" or "area: isSubsetOf {drain}"\n'
