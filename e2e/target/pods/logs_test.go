@@ -1,11 +1,14 @@
 package pods
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"syscall"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -96,5 +99,32 @@ func TestLogsOfAPodThatIsGone(t *testing.T) {
 	}
 	if want := []string{"one"}; !slices.Equal(lines, want) {
 		t.Errorf("lines are %q, want %q", lines, want)
+	}
+}
+
+// The end of a runner's container ends also the program that has sent the signal.
+func TestASignalThatEndsTheRunnerWasSent(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		before, now corev1.ContainerState
+		fails       bool
+	}{
+		{"it ends", nowRunning, nowOver, false},
+		{"it lives", nowRunning, nowRunning, true},
+		{"it had ended", nowOver, nowOver, true},
+	} {
+		var e *env
+		var pod *corev1.Pod
+		e, pod = knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
+			e.state(t, pod, test.now)
+			http.Error(w, "the program was killed", http.StatusInternalServerError)
+		})
+		e.state(t, pod, test.before)
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		err := (&runner{env: e, pod: pod}).Signal(ctx, syscall.SIGTERM)
+		cancel()
+		if (err != nil) != test.fails {
+			t.Errorf("%s: error is %v", test.name, err)
+		}
 	}
 }

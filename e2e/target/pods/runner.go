@@ -61,7 +61,8 @@ func (r *runner) Watch(ctx context.Context, each func(api.Status)) error {
 	return errors.Join(err, bad)
 }
 
-// lastWords is how long the statuses of a runner that has ended are waited for.
+// lastWords is how long the statuses of a runner that has ended are waited for,
+// and the end of one that was told to.
 const lastWords = 10 * time.Second
 
 // Logs calls each for every line that the runner writes.
@@ -95,12 +96,22 @@ func (r *runner) Signal(ctx context.Context, sig os.Signal) error {
 	if name == "" {
 		return fmt.Errorf("send signal to runner %s: it is %s, allowed are TERM, INT and KILL", r.pod.Name, sig)
 	}
-	_, err := r.env.watch.await(ctx, r.pod.Name, func(p *corev1.Pod) bool { return !same(p, r.pod) || begun(p, runnerContainer) })
+	before, err := r.env.watch.await(ctx, r.pod.Name, func(p *corev1.Pod) bool { return !same(p, r.pod) || begun(p, runnerContainer) })
 	if err != nil {
 		return err
 	}
 	// The first process of the container is the runner.
-	return r.env.cluster.exec(ctx, r.env.namespace, r.pod.Name, runnerContainer, nil, nil, "/bin/sh", "-c", "kill -"+name+" 1")
+	err = r.env.cluster.exec(ctx, r.env.namespace, r.pod.Name, runnerContainer, nil, nil, "/bin/sh", "-c", "kill -"+name+" 1")
+	if err == nil || !same(before, r.pod) || ended(before, runnerContainer) {
+		return err
+	}
+	// A runner that ends at once takes along what has told it to.
+	ctx, cancel := context.WithTimeout(ctx, lastWords)
+	defer cancel()
+	if _, lives := r.ended(ctx); lives != nil {
+		return err
+	}
+	return nil
 }
 
 // ended waits for the end of the runner's container and returns the pod, or
