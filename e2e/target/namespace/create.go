@@ -51,11 +51,19 @@ func Remove(ctx context.Context, client kubernetes.Interface, name string) error
 	// namespace that is ending, and the namespace waits for its pods.
 	background := metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}
 	err := errors.Join(
-		client.BatchV1().Jobs(name).DeleteCollection(ctx, background, all),
-		client.CoreV1().Pods(name).DeleteCollection(ctx, now, all),
-		client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{}))
-	if err != nil && !apierrors.IsNotFound(err) {
+		unlessGone(client.BatchV1().Jobs(name).DeleteCollection(ctx, background, all)),
+		unlessGone(client.CoreV1().Pods(name).DeleteCollection(ctx, now, all)),
+		unlessGone(client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})))
+	if err != nil {
 		return fmt.Errorf("remove namespace %s: %w", name, err)
 	}
 	return nil
+}
+
+// unlessGone is the error of a removal, if what it is about was there.
+func unlessGone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
