@@ -95,6 +95,7 @@ e2e-embedded: bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1
 e2e-kind: export E2E_TIME_FACTOR ?= 3
 e2e-kind: FAKEGPU_IMAGE = studio-go-runner-fakegpu:e2e
 e2e-kind: TESTS_IMAGE = studio-go-runner-tests:e2e
+e2e-kind: BUILD_IMAGE = $(IMAGE_FILE)# the nodes get the archives; Docker would collect them
 e2e-kind: bin/kind bin/e2e-image.tar bin/fakegpu-image.tar bin/tests-image.tar
 	@go run ./e2e/cmd/controlplane build >/dev/null
 	@go run ./e2e/cmd/nodeimage choose >/dev/null

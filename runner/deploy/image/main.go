@@ -181,7 +181,10 @@ func describe(out io.Writer, tag name.Tag, base, file string, image v1.Image) er
 
 // load gives the archive to Docker.
 func load(ctx context.Context, out io.Writer, file string) error {
-	if err := exec.CommandContext(ctx, "docker", "version").Run(); err != nil {
+	const patience = 10 * time.Second // with a daemon that hangs
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := exec.CommandContext(asking, "docker", "version").Run(); err != nil {
 		_, err := fmt.Fprintf(out, "docker   does not answer; later: docker load -i %s\n", file)
 		return err
 	}
