@@ -177,6 +177,9 @@ func eventually(ctx context.Context, actual any) AsyncAssertion {
 	return Eventually(ctx, actual).WithTimeout(engine.Stretch(patience)).WithPolling(200 * time.Millisecond)
 }
 
+// timeout is the option of kubectl for the same time.
+func timeout() string { return "--timeout=" + engine.Stretch(patience).String() }
+
 // runners are the pods of the workload that are not on their way out, by name.
 func (f *fleet) runners(ctx context.Context) []corev1.Pod {
 	GinkgoHelper()

@@ -37,7 +37,7 @@ func clusterSpecs() {
 - {op: replace, path: /spec/template/spec/containers/0/args, value: [serve, "--listen=:18080"]}
 - {op: add, path: /spec/template/spec/affinity, value: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app.kubernetes.io/name: studio-go-runner}}}]}}}
 `)
-		f.do(ctx, "rollout", "status", "--timeout=120s", "deployment/studio-go-runner")
+		f.do(ctx, "rollout", "status", timeout(), "deployment/studio-go-runner")
 		f.submit(ctx, "queued", 4)
 		f.settled(ctx, 4)
 		Expect(by(f.started("queued"))).To(HaveEach(workers[1]))
@@ -64,7 +64,7 @@ func clusterSpecs() {
 		eventually(ctx, func() []string { return by(f.started("held")) }).Should(HaveLen(2))
 		node := f.runners(ctx)[0].Spec.NodeName
 		DeferCleanup(func(ctx SpecContext) { f.do(ctx, "uncordon", node) }, NodeTimeout(engine.Stretch(cleanupTime)))
-		f.do(ctx, "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s", "--pod-selector=app.kubernetes.io/name=studio-go-runner")
+		f.do(ctx, "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", timeout(), "--pod-selector=app.kubernetes.io/name=studio-go-runner")
 		for _, pod := range f.runners(ctx) {
 			Expect(pod.Spec.NodeName == node && pod.Status.Phase == corev1.PodRunning).To(BeFalse(), "pod %s is still on %s", pod.Name, node)
 		}
@@ -72,7 +72,7 @@ func clusterSpecs() {
 		f.settled(ctx, 2)
 		Expect(f.job(ctx).Status.Failed).To(BeZero(), "an eviction is no failure")
 		f.state(ctx, api.GlobalMapName, "DrainAndTerminate")
-		f.do(ctx, "wait", "--for=condition=complete", "--timeout=120s", "job/studio-go-runner")
+		f.do(ctx, "wait", "--for=condition=complete", timeout(), "job/studio-go-runner")
 	})
 
 	It("a node loses its power in the middle of a task and comes back: the task runs elsewhere, nothing is lost", rows(55), limit, Serial, func(ctx SpecContext) {
@@ -262,7 +262,7 @@ patches:
 			out, err := k.try(ctx, nil, "logs", "--tail=400", "job/studio-go-runner-tests")
 			AddReportEntry("log of the tests in the cluster", out, err)
 		}, NodeTimeout(engine.Stretch(cleanupTime)))
-		do(ctx, "wait", "--for=condition=complete", "--timeout=6m", "job/studio-go-runner-tests")
+		do(ctx, "wait", "--for=condition=complete", "--timeout="+engine.Stretch(6*time.Minute).String(), "job/studio-go-runner-tests")
 		log := do(ctx, "logs", "job/studio-go-runner-tests")
 		Expect(log).To(MatchRegexp(`(?m)^existing: ([3-9]|[1-9]\d+) passed, 0 failed`))
 		AddReportEntry("counts in the cluster", regexp.MustCompile(`(?m)^existing: .*$`).FindString(log))
@@ -271,7 +271,7 @@ patches:
 		do(ctx, "run", "build", "--image=studio-go-runner-tests:e2e", "--override-type=strategic",
 			`--overrides={"spec": {"serviceAccountName": "studio-go-runner-tests", "containers": [{"name": "build", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}}`,
 			"--command", "--", "sleep", "100m")
-		do(ctx, "wait", "--for=condition=ready", "--timeout=120s", "pod/build")
+		do(ctx, "wait", "--for=condition=ready", timeout(), "pod/build")
 		Expect(do(ctx, "exec", "build", "--", "sh", "-c", "echo $NVIDIA_VISIBLE_DEVICES")).To(HavePrefix("GPU-"))
 		Expect(do(ctx, "exec", "build", "--", "env", "E2E_STORAGE="+storageClass+":shared", "E2E_TIME_FACTOR=3", "run-tests", "--focus=suspended at start")).
 			To(ContainSubstring("existing: 1 passed, 0 failed"))

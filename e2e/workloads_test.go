@@ -58,7 +58,7 @@ func workloads() {
 		By("draining all")
 		f.state(ctx, api.GlobalMapName, "DrainAndTerminate")
 		eventually(ctx, func(ctx context.Context) string { return f.job(ctx).Status.CompletedIndexes }).WithArguments(ctx).Should(Equal("0,1"))
-		f.do(ctx, "wait", "--for=condition=complete", "--timeout=60s", "job/studio-go-runner")
+		f.do(ctx, "wait", "--for=condition=complete", timeout(), "job/studio-go-runner")
 	})
 
 	It("a Deployment that parks: drained pods stay, ready and idle, and go on with Running", rows(53), limit, long, func(ctx SpecContext) {
@@ -70,7 +70,7 @@ func workloads() {
 		f.state(ctx, api.GlobalMapName, "DrainAndTerminate")
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Terminated", "Terminated"))
 		f.submit(ctx, "queued", 4)
-		f.do(ctx, "rollout", "status", "--timeout=60s", "deployment/studio-go-runner")
+		f.do(ctx, "rollout", "status", timeout(), "deployment/studio-go-runner")
 		Expect(f.started("queued")).To(BeEmpty())
 
 		f.state(ctx, api.GlobalMapName, "Running")
@@ -98,11 +98,11 @@ func workloads() {
 		f.state(ctx, api.GlobalMapName, "DrainAndSuspend")
 		f.submit(ctx, "queued", 3)
 		f.apply(ctx, "deployment")
-		f.do(ctx, "rollout", "status", "--timeout=120s", "deployment/studio-go-runner")
+		f.do(ctx, "rollout", "status", timeout(), "deployment/studio-go-runner")
 		f.do(ctx, "rollout", "restart", "deployment/studio-go-runner")
-		f.do(ctx, "rollout", "status", "--timeout=120s", "deployment/studio-go-runner")
+		f.do(ctx, "rollout", "status", timeout(), "deployment/studio-go-runner")
 		f.do(ctx, "scale", "--replicas=3", "deployment/studio-go-runner")
-		f.do(ctx, "rollout", "status", "--timeout=120s", "deployment/studio-go-runner")
+		f.do(ctx, "rollout", "status", timeout(), "deployment/studio-go-runner")
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Suspended", "Suspended", "Suspended"))
 		Expect(f.started("queued")).To(BeEmpty())
 		f.state(ctx, api.GlobalMapName, "Running")
@@ -120,7 +120,7 @@ func workloads() {
 		// Whoever has a slot now takes it: the other one is busy, the new one is not.
 		eventually(ctx, func() []string { return by(f.started("held")) }).Should(HaveLen(3))
 		f.do(ctx, "rollout", "restart", "deployment/studio-go-runner")
-		f.do(ctx, "rollout", "status", "--timeout=120s", "deployment/studio-go-runner")
+		f.do(ctx, "rollout", "status", timeout(), "deployment/studio-go-runner")
 		Expect(f.Release(ctx, "held")).To(Succeed())
 		f.settled(ctx, 2)
 	})

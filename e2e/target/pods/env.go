@@ -2,6 +2,7 @@ package pods
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,9 +80,10 @@ func (e *env) make(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	e.node = pod.Spec.NodeName // of one that has joined since the look at the nodes it is the best guess
 	for _, node := range e.target.handle.Nodes {
 		if node.Name == pod.Spec.NodeName {
-			e.node = node.Labels[corev1.LabelHostname]
+			e.node = cmp.Or(node.Labels[corev1.LabelHostname], node.Name)
 		}
 	}
 	// Its command makes the directories after it has begun.
