@@ -3,6 +3,7 @@ package fakegpu
 import (
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 )
@@ -83,6 +84,8 @@ func (m *Machine) add(spec Spec) error {
 		if err != nil {
 			return err
 		}
+		maps.Copy(p.Numbers, p.rest())
+		p.fillMIG()
 		for range model.Count {
 			plugged = append(plugged, p.clone())
 		}

@@ -19,6 +19,25 @@ var instances = []instance{
 	{3, 4, "mig_sms_3g"}, {4, 4, "mig_sms_4g"}, {7, 8, "mig_sms_7g"},
 }
 
+// fillMIG adds the multiprocessors of the larger instances of which no public
+// source was found for a model: as many as in the instances of two slices and of
+// one that they have room for, and all of the GPU for all seven slices.
+func (g *GPU) fillMIG() {
+	n := g.Numbers
+	if n["mig_max"] == 0 {
+		return
+	}
+	for _, i := range instances {
+		switch {
+		case n[i.sms] != 0 || i.slices <= 2:
+		case i.slices == 7:
+			n[i.sms] = n["sms"]
+		default:
+			n[i.sms] = i.slices/2*n["mig_sms_2g"] + i.slices%2*n["mig_sms_1g"]
+		}
+	}
+}
+
 // name is what nvidia-smi calls it on a GPU: the share of the memory is in
 // whole GiB.
 func (i instance) name(g *GPU) string {

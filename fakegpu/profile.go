@@ -30,7 +30,8 @@ func Profiles() []string {
 }
 
 // LoadProfile returns a GPU of the model of that name, without what tells it
-// from others of its model. A profile has the keys of a state file.
+// from others of its model and without what it does. A profile has the keys of
+// a state file.
 func LoadProfile(name string) (GPU, error) {
 	g := GPU{Numbers: make(map[string]uint64)}
 	if !slices.Contains(Profiles(), name) {
@@ -59,6 +60,11 @@ func (g *GPU) describe(content []byte) error {
 		}
 		if err := g.set(key, text); err != nil {
 			return err
+		}
+	}
+	for key := range g.rest() {
+		if _, ok := g.Numbers[key]; ok {
+			return fmt.Errorf("%s is no figure of a model; rest.go has it", key)
 		}
 	}
 	return nil

@@ -362,11 +362,12 @@ nvmlReturn_t model_nvmlDeviceGetComputeMode(const struct device *d, nvmlComputeM
 }
 
 GETTER(nvmlDeviceGetAccountingMode, nvmlEnableState_t, 1, NVML_FEATURE_DISABLED)
-GETTER(nvmlDeviceGetAccountingBufferSize, unsigned int, 1, 4000)
+/* The header: neither is supported while the mode is disabled. */
+GETTER(nvmlDeviceGetAccountingBufferSize, unsigned int, 0, 0)
 
 nvmlReturn_t model_nvmlDeviceGetAccountingPids(const struct gpu *g, unsigned int *count, unsigned int *pids) {
     NEED(count);
-    return NVML_ERROR_NOT_SUPPORTED; /* while the mode is disabled */
+    return NVML_ERROR_NOT_SUPPORTED;
 }
 
 nvmlReturn_t model_nvmlDeviceGetAPIRestriction(const struct gpu *g, nvmlRestrictedAPI_t type, nvmlEnableState_t *restricted) {

@@ -197,6 +197,8 @@ static void structs(void) {
     n = 0;
     WANT(INVALID_ARGUMENT, nvmlDeviceGetAccountingPids, device, NULL, NULL);
     WANT(NOT_SUPPORTED, nvmlDeviceGetAccountingPids, device, &n, NULL); /* the header: while the mode is disabled */
+    WANT(INVALID_ARGUMENT, nvmlDeviceGetAccountingBufferSize, device, NULL);
+    WANT(NOT_SUPPORTED, nvmlDeviceGetAccountingBufferSize, device, &n); /* likewise */
     nvmlHwbcEntry_t card;
     WANT(INVALID_ARGUMENT, nvmlSystemGetHicVersion, NULL, &card);
     WANT(INVALID_ARGUMENT, nvmlSystemGetHicVersion, &n, NULL);
