@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -256,13 +255,10 @@ func await(ctx context.Context, holds func() error) error {
 	}
 }
 
-var nodeLogs sync.Once
-
-// collectNodes leaves the nodes' logs with the first failure of a process; they
-// are many, and much of them is the same for the others.
-func collectNodes(ctx context.Context, evidence string) (err error) {
-	if nodes != nil {
-		nodeLogs.Do(func() { err = nodes.CollectLogs(ctx, filepath.Join(evidence, "nodes")) })
+// collectNodes leaves the nodes' logs, where the suite can have them.
+func collectNodes(ctx context.Context, evidence string) error {
+	if nodes == nil {
+		return nil
 	}
-	return err
+	return nodes.CollectLogs(ctx, filepath.Join(evidence, "nodes"))
 }

@@ -262,7 +262,13 @@ patches:
 			out, err := k.try(ctx, nil, "logs", "--tail=400", "job/studio-go-runner-tests")
 			AddReportEntry("log of the tests in the cluster", out, err)
 		}, NodeTimeout(engine.Stretch(cleanupTime)))
-		do(ctx, "wait", "--for=condition=complete", "--timeout="+engine.Stretch(6*time.Minute).String(), "job/studio-go-runner-tests")
+		eventually(ctx, func(ctx context.Context) string {
+			is := do(ctx, "get", "job/studio-go-runner-tests", `--output=jsonpath={.status.conditions[?(@.status=="True")].type}`)
+			if strings.Contains(is, "Failed") {
+				StopTrying("the Job has failed").Now()
+			}
+			return is
+		}).WithArguments(ctx).WithTimeout(engine.Stretch(6 * time.Minute)).Should(ContainSubstring("Complete"))
 		log := do(ctx, "logs", "job/studio-go-runner-tests")
 		Expect(log).To(MatchRegexp(`(?m)^existing: ([3-9]|[1-9]\d+) passed, 0 failed`))
 		AddReportEntry("counts in the cluster", regexp.MustCompile(`(?m)^existing: .*$`).FindString(log))

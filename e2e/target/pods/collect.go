@@ -1,11 +1,10 @@
 package pods
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -70,18 +69,25 @@ func (e *env) collectLogs(ctx context.Context) error {
 			if !begun(&pod, c.Name) {
 				continue
 			}
-			stream, err := pods.GetLogs(pod.Name, &corev1.PodLogOptions{Container: c.Name, LimitBytes: new(int64(maxLog))}).Stream(ctx)
-			if err != nil {
-				problems = append(problems, err)
-				continue
-			}
-			var log bytes.Buffer
-			_, err = io.Copy(&log, stream)
-			problems = append(problems, err, stream.Close())
-			if log.Len() > 0 {
-				problems = append(problems, e.evidence().Save(pod.Name+"."+c.Name+".log", log.Bytes()))
+			problems = append(problems, e.collectLog(ctx, pod.Name, c.Name, false))
+			if slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == c.Name && s.RestartCount > 0 }) {
+				problems = append(problems, e.collectLog(ctx, pod.Name, c.Name, true))
 			}
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// collectLog writes the log of a container, or of the one before its restart.
+func (e *env) collectLog(ctx context.Context, pod, container string, previous bool) error {
+	options := &corev1.PodLogOptions{Container: container, Previous: previous, LimitBytes: new(int64(maxLog))}
+	log, err := e.cluster.client.CoreV1().Pods(e.namespace).GetLogs(pod, options).DoRaw(ctx)
+	if err != nil || len(log) == 0 {
+		return err
+	}
+	name := pod + "." + container
+	if previous {
+		name += ".previous"
+	}
+	return e.evidence().Save(name+".log", log)
 }
