@@ -18,6 +18,7 @@ export SOURCE_DATE_EPOCH
 # What `make e2e` runs; see the help below.
 TARGET    ?=
 STORAGE   ?=
+RUNTIME_CLASS ?=
 FOCUS     ?=
 LABELS    ?=
 REPEAT    ?= 1
@@ -40,7 +41,8 @@ help: ## List the targets and their variables
 	@printf '\nVariables of make e2e:\n'
 	@printf '  TARGET=embedded    etcd and kube-apiserver on loopback, runners are processes\n'
 	@printf '  TARGET=kind        a cluster in Docker, runners are pods on BASE, else Debian 12; KEEP=1 leaves it running\n'
-	@printf '  TARGET=existing    the cluster of KUBECONFIG, runners are pods of IMAGE, queues are on STORAGE=class or class:shared\n'
+	@printf '  TARGET=existing    the cluster of KUBECONFIG, runners are pods of IMAGE, queues are on STORAGE=class or class:shared;\n'
+	@printf '                     RUNTIME_CLASS=name for those with GPUs, where the default runtime shows them none\n'
 	@printf '  FOCUS=text         only scenarios whose name or file contains it (a regular expression)\n'
 	@printf '  LABELS=query       only these labels, as LABELS="row: containsAny {16, 17}" or "area: isSubsetOf {drain}"\n'
 	@printf '  REPEAT=10          run that many times in a row, until one run fails\n'
@@ -114,7 +116,7 @@ KUBECONFIG_OF_SUITE = $(if $(findstring :,$(KUBECONFIG)),KUBECONFIG=$(subst $(sp
 GINKGO = @mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt && \
 	trap 'cat $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt 2>/dev/null' EXIT; \
 	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
-	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) $(KUBECONFIG_OF_SUITE) GORACE=atexit_sleep_ms=0 \
+	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_RUNTIME_CLASS=$(RUNTIME_CLASS) $(KUBECONFIG_OF_SUITE) GORACE=atexit_sleep_ms=0 \
 	go tool ginkgo --race --ldflags='-extldflags=-Wl,-z,lazy' --procs=$(PROCS) --randomize-all --trace \
 	  --no-color --silence-skips --fail-on-pending --fail-on-empty --timeout=60m --grace-period=5s \
 	  --poll-progress-after=90s --poll-progress-interval=30s --output-interceptor-mode=none \

@@ -315,6 +315,7 @@ func moveManifest(ctx context.Context, from, to, until string) error {
 		return err
 	}
 	script := fmt.Sprintf("if [ -e %s ]; then mv %s %s; fi; until %s 2>/dev/null; do sleep 0.2; done", from, from, to, until)
-	_, err = nodes.Run(ctx, node, nil, "sh", "-c", script)
+	// What docker runs in a node goes on when docker is stopped, so it ends by itself.
+	_, err = nodes.Run(ctx, node, nil, "timeout", "300", "sh", "-c", script)
 	return err
 }

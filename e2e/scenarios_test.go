@@ -30,7 +30,8 @@ const (
 )
 
 // specs makes one spec of each scenario that is meant for the target. Those
-// with an API server of their own take longest, so they come first.
+// with an API server of their own take longest, so they come first. The GPUs of
+// a cluster may be few, so those that use them are played one at a time.
 func specs(scenarios []scenario.Scenario) {
 	priority := func(s scenario.Scenario) SpecPriority {
 		if slices.Contains(s.Needs, scenario.NeedAPIServer) || slices.Contains(s.Labels, "slow") {
@@ -40,7 +41,11 @@ func specs(scenarios []scenario.Scenario) {
 	}
 	for _, s := range scenarios {
 		if slices.Contains(s.Targets, config.target) {
-			It(s.Name, labels(s), priority(s), SpecTimeout(engine.Stretch(placeTime+time.Duration(s.Timeout))), GracePeriod(5*time.Second),
+			order := []any{priority(s)}
+			if config.target != "embedded" && scenario.UsesGPUsOfTarget(s.Needs) {
+				order = append(order, Serial)
+			}
+			It(s.Name, labels(s), order, SpecTimeout(engine.Stretch(placeTime+time.Duration(s.Timeout))), GracePeriod(5*time.Second),
 				types.CodeLocation{FileName: s.Path, LineNumber: s.Line}, func(ctx SpecContext) { play(ctx, s) })
 		}
 	}

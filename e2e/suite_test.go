@@ -31,6 +31,7 @@ var config struct {
 	kubeconfig string
 	image      string
 	storage    string
+	runtime    string
 	artifacts  string
 	keep       bool
 }
@@ -47,6 +48,7 @@ func init() {
 	text(&config.kubeconfig, "kubeconfig", "E2E_KUBECONFIG", "", "existing: the `file` that says how to reach the cluster; by default KUBECONFIG, ~/.kube/config or, in a pod, its service account")
 	text(&config.image, "image", "E2E_IMAGE", "", "existing: the `image` of the runners, which must have a shell, too")
 	text(&config.storage, "storage", "E2E_STORAGE", "", "existing: the storage `class` of the queues, with :shared if several nodes can mount its volumes; by default the cluster's default, on one node")
+	text(&config.runtime, "runtime-class", "E2E_RUNTIME_CLASS", "", "existing: the RuntimeClass `name` of runners with the cluster's GPUs; by default the nodes' own runtime")
 	text(&config.artifacts, "artifacts", "E2E_ARTIFACTS", filepath.Join("..", "artifacts"), "the `directory` where failed scenarios leave their evidence")
 	flag.BoolVar(&config.keep, "e2e.keep", os.Getenv("E2E_KEEP") != "", "keep the evidence of all scenarios, and the kind cluster (E2E_KEEP)")
 }

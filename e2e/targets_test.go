@@ -76,7 +76,7 @@ func setUpExisting(ctx SpecContext) (any, error) {
 	if _, err := newKubectl(ctx, ""); err != nil { // now rather than in every spec that needs it
 		return nil, err
 	}
-	return setUpPods(ctx, pods.Config{Name: "existing", Kubeconfig: config.kubeconfig, Image: config.image, Storage: storage})
+	return setUpPods(ctx, pods.Config{Name: "existing", Kubeconfig: config.kubeconfig, Image: config.image, Storage: storage, RuntimeClass: config.runtime})
 }
 
 // suiteTime is above what any run of the suite may take; see --timeout in the

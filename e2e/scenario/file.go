@@ -3,7 +3,10 @@
 // target; the engine runs what this package returns.
 package scenario
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // File is one scenario, or a family of them when it has a matrix.
 type File struct {
@@ -82,6 +85,12 @@ const (
 	// cluster, can be installed.
 	NeedAdmission Need = "admission"
 )
+
+// UsesGPUsOfTarget says whether needs ask for GPUs as the target has them. Those
+// that a scenario changes are fake, and of that scenario alone.
+func UsesGPUsOfTarget(needs []Need) bool {
+	return slices.Contains(needs, NeedGPUs) && !slices.Contains(needs, NeedFakeGPUs)
+}
 
 // Permissions is a set of rights of the runners' service account.
 type Permissions string

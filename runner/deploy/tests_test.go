@@ -43,6 +43,9 @@ func TestTestsRunOnceInAPodWithAGPU(t *testing.T) {
 	if gpus := tests.Resources.Limits["nvidia.com/gpu"]; gpus.Value() != 1 || tests.Image != "example/tests:v1" {
 		t.Errorf("%s GPUs, image %s", gpus.String(), tests.Image)
 	}
+	if !tolerates(pod.Spec, "nvidia.com/gpu") {
+		t.Errorf("it does not tolerate the taint of nodes for GPUs: %v", pod.Spec.Tolerations)
+	}
 	if pod.Spec.RestartPolicy != corev1.RestartPolicyNever {
 		t.Errorf("it is restarted %s, want Never", pod.Spec.RestartPolicy)
 	}

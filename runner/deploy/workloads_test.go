@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -177,6 +178,9 @@ func TestWorkloads(t *testing.T) {
 				}
 			}
 			pod = template(t, objects)
+			if !tolerates(pod.Spec, "nvidia.com/gpu") {
+				t.Errorf("with the component gpu %s does not tolerate the taint of nodes for GPUs: %v", name, pod.Spec.Tolerations)
+			}
 			if class := pod.Spec.RuntimeClassName; class == nil || *class != "nvidia" {
 				t.Errorf("with the component gpu/runtime-class the runtime class is %v", class)
 			}
@@ -186,4 +190,10 @@ func TestWorkloads(t *testing.T) {
 			}
 		})
 	}
+}
+
+// tolerates says whether a pod may be on nodes with a taint that keeps others away.
+func tolerates(pod corev1.PodSpec, key string) bool {
+	taint := &corev1.Taint{Key: key, Value: "present", Effect: corev1.TaintEffectNoSchedule}
+	return slices.ContainsFunc(pod.Tolerations, func(t corev1.Toleration) bool { return t.ToleratesTaint(logr.Discard(), taint, false) })
 }

@@ -45,14 +45,16 @@ func poll(ctx context.Context, done func() bool) error {
 // a runner would use its whole grace period for tasks that are held. It does not
 // wait for the end of that.
 func Remove(ctx context.Context, client kubernetes.Interface, name string) error {
-	all, now := metav1.ListOptions{}, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}
+	// A second, rather than none: so the kubelet says when a pod's containers have
+	// ended, and its GPUs are free.
+	all, soon := metav1.ListOptions{}, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}
 	// Jobs go before their pods. A Job with a limit for each index gives up a
 	// failed pod only when it has made the next one, which it cannot in a
 	// namespace that is ending, and the namespace waits for its pods.
 	background := metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}
 	err := errors.Join(
 		unlessGone(client.BatchV1().Jobs(name).DeleteCollection(ctx, background, all)),
-		unlessGone(client.CoreV1().Pods(name).DeleteCollection(ctx, now, all)),
+		unlessGone(client.CoreV1().Pods(name).DeleteCollection(ctx, soon, all)),
 		unlessGone(client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})))
 	if err != nil {
 		return fmt.Errorf("remove namespace %s: %w", name, err)

@@ -34,7 +34,8 @@ type env struct {
 	namespace string
 	account   *namespace.Account
 	watch     *watch
-	node      string // of the keeper, as its label kubernetes.io/hostname has it
+	node      string   // of the keeper, as its label kubernetes.io/hostname has it
+	gpuNodes  []string // likewise those where GPUs of the cluster were free for a runner
 
 	mu        sync.Mutex // guards what follows
 	elsewhere string

@@ -92,13 +92,11 @@ func TestSweep(t *testing.T) {
 // Nodes with GPUs are often tainted, so that other pods stay away; the volume of
 // a runner with GPUs, and so the keeper, must be there as well.
 func TestPodsForNodesWithGPUs(t *testing.T) {
-	node := corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "gpu-node", Labels: map[string]string{corev1.LabelHostname: "gpu-host"}}}
-	node.Status.Allocatable = corev1.ResourceList{gpuResource: resource.MustParse("2")}
-	there := &Target{handle: Handle{Nodes: []corev1.Node{node}}}
 	for _, uses := range []bool{false, true} {
-		e := &env{target: there, isolation: target.Isolation{GPUs: 2}}
+		e := &env{target: &Target{config: Config{RuntimeClass: "nvidia"}}, isolation: target.Isolation{GPUs: 2}}
 		spec := target.RunnerSpec{Name: "a"}
 		if uses {
+			e.gpuNodes = []string{"gpu-host"}
 			e.isolation.Needs = []scenario.Need{scenario.NeedGPUs}
 			spec.GPUs = 2
 		}
@@ -120,6 +118,54 @@ func TestPodsForNodesWithGPUs(t *testing.T) {
 		}
 		if (keeper.Spec.Affinity != nil) != uses {
 			t.Errorf("with GPUs %t: the keeper's affinity is %v", uses, keeper.Spec.Affinity)
+		}
+		if class := runner.Spec.RuntimeClassName; (class != nil && *class == "nvidia") != uses {
+			t.Errorf("with GPUs %t: the runner's RuntimeClass is %v", uses, class)
+		}
+		c := runner.Spec.Containers[slices.IndexFunc(runner.Spec.Containers, func(c corev1.Container) bool { return c.Name == runnerContainer })]
+		// NVIDIA's runtime sets it to the GPUs that a pod has, and gives all to one that says so.
+		if void := slices.Contains(c.Env, corev1.EnvVar{Name: "NVIDIA_VISIBLE_DEVICES", Value: "void"}); void == uses {
+			t.Errorf("with GPUs %t: the runner's variables are %v", uses, c.Env)
+		}
+	}
+}
+
+func TestFreeGPUs(t *testing.T) {
+	node := func(name, gpus string) corev1.Node {
+		n := corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name + "-host"}}}
+		if gpus != "" {
+			n.Status.Allocatable = corev1.ResourceList{gpuResource: resource.MustParse(gpus)}
+		}
+		return n
+	}
+	pod := func(node, gpus string, phase corev1.PodPhase) corev1.Pod {
+		limits := corev1.ResourceList{gpuResource: resource.MustParse(gpus)}
+		return corev1.Pod{
+			Spec:   corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Resources: corev1.ResourceRequirements{Limits: limits, Requests: limits}}}},
+			Status: corev1.PodStatus{Phase: phase},
+		}
+	}
+	closed := node("closed", "8")
+	closed.Spec.Unschedulable = true
+	nodes := []corev1.Node{node("cpu", ""), node("one", "1"), node("four", "4"), closed}
+	pods := []corev1.Pod{
+		pod("one", "1", corev1.PodSucceeded), pod("one", "1", corev1.PodFailed), // these hold nothing any more
+		pod("four", "2", corev1.PodRunning), pod("four", "1", corev1.PodPending), // these do
+		pod("", "4", corev1.PodPending), // not on a node yet
+	}
+	const have = "; one has 1, of which 0 are in use; four has 4, of which 3 are in use"
+	for _, test := range []struct {
+		gpus     int64
+		want     []string
+		possible bool
+	}{
+		{1, []string{"one-host", "four-host"}, true},
+		{2, nil, true},
+		{5, nil, false},
+	} {
+		got, said, possible := freeGPUs(nodes, pods, test.gpus)
+		if !slices.Equal(got, test.want) || possible != test.possible || said != have {
+			t.Errorf("%d GPUs: %v, %t, %q", test.gpus, got, possible, said)
 		}
 	}
 }

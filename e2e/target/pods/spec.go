@@ -40,9 +40,6 @@ const (
 	// defaultSlots and defaultProfile are the format's defaults (scenario.Runner).
 	defaultSlots   = 4
 	defaultProfile = "T4"
-
-	// gpuResource is what NVIDIA's device plugin advertises.
-	gpuResource = "nvidia.com/gpu"
 )
 
 // shippedPod is the pod of the shipped Job with the scenario's image, account
@@ -106,11 +103,11 @@ func (e *env) keeperPod(ctx context.Context) (*corev1.Pod, error) {
 	c.ReadinessProbe = nil
 	// A volume of one node is where its first pod is, so that must be a node
 	// that the runners can use.
-	if nodes := e.target.nodesWith(e.isolation.GPUs); e.usesPlugin() {
+	if e.usesPlugin() {
 		tolerateGPUs(pod)
 		pod.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
 			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
-				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: nodes}},
+				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: e.gpuNodes}},
 			}}},
 		}}
 	}
@@ -152,7 +149,8 @@ func (e *env) runnerPod(ctx context.Context, spec target.RunnerSpec) (*corev1.Po
 			return nil, err
 		}
 	} else {
-		setEnv(c, api.EnvNVDevices, "none") // should the node have any
+		// NVIDIA's container runtime, should it be the node's, then leaves the pod alone.
+		setEnv(c, api.EnvNVDevices, "void")
 	}
 
 	// What the runner says is written down from its first word to its last: TERM
@@ -168,24 +166,15 @@ func (e *env) runnerPod(ctx context.Context, spec target.RunnerSpec) (*corev1.Po
 	return pod, nil
 }
 
-// usesPlugin says whether runners get GPUs from the cluster. Those that a
-// scenario changes are of the scenario alone.
-func (e *env) usesPlugin() bool {
-	return slices.Contains(e.isolation.Needs, scenario.NeedGPUs) && !slices.Contains(e.isolation.Needs, scenario.NeedFakeGPUs)
-}
-
-// tolerateGPUs lets a pod be on nodes that are kept for those with GPUs, by the
-// taint that is customary for that.
-func tolerateGPUs(pod *corev1.Pod) {
-	pod.Spec.Tolerations = append(pod.Spec.Tolerations, corev1.Toleration{Key: gpuResource, Operator: corev1.TolerationOpExists})
-}
-
 // gpus gives a runner its GPUs.
 func (e *env) gpus(ctx context.Context, pod *corev1.Pod, spec target.RunnerSpec) error {
 	c := &pod.Spec.Containers[0]
 	if e.usesPlugin() {
 		c.Resources.Limits = corev1.ResourceList{gpuResource: *resource.NewQuantity(int64(spec.GPUs), resource.DecimalSI)}
 		tolerateGPUs(pod)
+		if class := e.target.config.RuntimeClass; class != "" {
+			pod.Spec.RuntimeClassName = &class
+		}
 		if e.target.fakeNodes() {
 			showFakeDriver(pod)
 		}

@@ -1,7 +1,6 @@
 package pods
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +31,9 @@ type Config struct {
 	Image string
 	// Storage is where queues are.
 	Storage Storage
+	// RuntimeClass is that of runners with GPUs of the cluster, empty for the
+	// nodes' default.
+	RuntimeClass string
 	// Run marks everything that this run of the suite makes.
 	Run string
 	// Expires is when another run may remove what this one has left.
@@ -156,7 +158,7 @@ func (t *Target) Can(need scenario.Need) (ok bool, reason string) {
 	case scenario.NeedSignals:
 		return true, ""
 	case scenario.NeedGPUs:
-		if t.handle.FakeGPU == "" && len(t.nodesWith(1)) == 0 {
+		if t.handle.FakeGPU == "" && !slices.ContainsFunc(t.handle.Nodes, hasGPUs) {
 			return false, "no node has " + gpuResource + " to allocate, and the image has no fake GPUs"
 		}
 		return true, ""
@@ -174,19 +176,6 @@ func (t *Target) Can(need scenario.Need) (ok bool, reason string) {
 	return false, fmt.Sprintf("runners in pods do not have the need %q", need)
 }
 
-// nodesWith are the names of the nodes that have so many GPUs for one pod, as
-// their label kubernetes.io/hostname has them.
-func (t *Target) nodesWith(gpus int) []string {
-	var names []string
-	for _, node := range t.handle.Nodes {
-		allocatable := node.Status.Allocatable[gpuResource]
-		if gpus > 0 && allocatable.Value() >= int64(gpus) && !node.Spec.Unschedulable {
-			names = append(names, cmp.Or(node.Labels[corev1.LabelHostname], node.Name))
-		}
-	}
-	return names
-}
-
 // Isolate makes a namespace with an account, a volume and the keeper.
 func (t *Target) Isolate(ctx context.Context, isolation target.Isolation) (target.Env, error) {
 	for _, need := range isolation.Needs {
@@ -195,8 +184,11 @@ func (t *Target) Isolate(ctx context.Context, isolation target.Isolation) (targe
 		}
 	}
 	e := &env{target: t, cluster: t.cluster, isolation: isolation}
-	if e.usesPlugin() && len(t.nodesWith(isolation.GPUs)) == 0 {
-		return nil, target.Cannot(fmt.Sprintf("no node has %d %s to allocate", isolation.GPUs, gpuResource))
+	if e.usesPlugin() {
+		var err error
+		if e.gpuNodes, err = t.awaitFreeGPUs(ctx, isolation.GPUs); err != nil {
+			return nil, fmt.Errorf("isolate scenario %q: %w", isolation.Name, err)
+		}
 	}
 	if err := e.make(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("isolate scenario %q: %w", isolation.Name, err), e.Collect(ctx), e.Close(context.WithoutCancel(ctx)))
@@ -207,10 +199,4 @@ func (t *Target) Isolate(ctx context.Context, isolation target.Isolation) (targe
 // labels mark a namespace of this run.
 func (t *Target) labels() map[string]string {
 	return map[string]string{runLabel: t.config.Run, expiresLabel: strconv.FormatInt(t.config.Expires.Unix(), 10)}
-}
-
-// fakeNodes says whether the GPUs of the cluster are fake ones of
-// runner/deploy/fake-gpu, which pods must be shown.
-func (t *Target) fakeNodes() bool {
-	return slices.ContainsFunc(t.handle.Nodes, func(n corev1.Node) bool { _, ok := n.Labels[fakeLabel]; return ok })
 }
