@@ -36,22 +36,27 @@ func hasGPUs(node corev1.Node) bool {
 }
 
 // awaitFreeGPUs returns the nodes on which so many GPUs are free for one pod, as
-// their label kubernetes.io/hostname has them. What the scenarios before have
-// used comes free when their pods have ended; what others use may never.
+// their label kubernetes.io/hostname has them. It waits for what this run has
+// used until a moment ago, not for what others use.
 func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (nodes []string, err error) {
 	var have string
 	err = wait.PollUntilContextTimeout(ctx, time.Second, time.Minute, true, func(ctx context.Context) (bool, error) {
-		list, err := t.cluster.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+		client := t.cluster.client.CoreV1()
+		all, err := client.Nodes().List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return false, fmt.Errorf("list the nodes: %w", err)
 		}
-		pods, err := t.cluster.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+		own, err := client.Namespaces().List(ctx, metav1.ListOptions{LabelSelector: runLabel + "=" + t.config.Run})
+		if err != nil {
+			return false, fmt.Errorf("list the namespaces: %w", err)
+		}
+		pods, err := client.Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return false, fmt.Errorf("list the pods: %w", err)
 		}
-		var possible bool
-		nodes, have, possible = freeGPUs(list.Items, pods.Items, int64(gpus))
-		return len(nodes) > 0 || !possible, nil
+		var soon bool
+		nodes, soon, have = freeGPUs(int64(gpus), all.Items, own.Items, pods.Items)
+		return len(nodes) > 0 || !soon, nil
 	})
 	if len(nodes) == 0 && (err == nil || wait.Interrupted(err) && ctx.Err() == nil) {
 		return nil, target.Cannot(fmt.Sprintf("no node has %d %s to spare%s", gpus, gpuResource, have))
@@ -59,25 +64,34 @@ func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (nodes []string, e
 	return nodes, err
 }
 
-// freeGPUs returns the nodes on which so many GPUs are free. Without one, have
-// says what there is, and possible whether it would do if nobody else used it.
-func freeGPUs(nodes []corev1.Node, pods []corev1.Pod, gpus int64) (free []string, have string, possible bool) {
-	used := map[string]int64{}
+// freeGPUs returns the nodes on which so many GPUs are free. Without one, soon
+// says whether there will be one when pods have ended that are in these
+// namespaces, or that were deleted; have is what there is, for people.
+func freeGPUs(gpus int64, nodes []corev1.Node, own []corev1.Namespace, pods []corev1.Pod) (free []string, soon bool, have string) {
+	used, remain := map[string]int64{}, map[string]int64{} // by node
 	for _, pod := range pods {
-		if pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
-			requests := podresource.PodRequests(&pod, podresource.PodResourcesOptions{})[gpuResource]
-			used[pod.Spec.NodeName] += requests.Value()
+		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+			continue
+		}
+		requests := podresource.PodRequests(&pod, podresource.PodResourcesOptions{})[gpuResource]
+		used[pod.Spec.NodeName] += requests.Value()
+		ours := slices.ContainsFunc(own, func(n corev1.Namespace) bool { return n.Name == pod.Namespace })
+		if !ours && pod.DeletionTimestamp == nil {
+			remain[pod.Spec.NodeName] += requests.Value()
 		}
 	}
-	for _, node := range slices.DeleteFunc(slices.Clone(nodes), func(n corev1.Node) bool { return !hasGPUs(n) }) {
+	for _, node := range nodes {
+		if !hasGPUs(node) {
+			continue
+		}
 		allocatable := node.Status.Allocatable[gpuResource]
 		if allocatable.Value()-used[node.Name] >= gpus {
 			free = append(free, cmp.Or(node.Labels[corev1.LabelHostname], node.Name))
 		}
-		possible = possible || allocatable.Value() >= gpus
+		soon = soon || allocatable.Value()-remain[node.Name] >= gpus
 		have += fmt.Sprintf("; %s has %d, of which %d are in use", node.Name, allocatable.Value(), used[node.Name])
 	}
-	return free, have, possible
+	return free, soon, have
 }
 
 // fakeNodes says whether the GPUs of the cluster are fake ones of

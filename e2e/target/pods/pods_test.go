@@ -138,34 +138,40 @@ func TestFreeGPUs(t *testing.T) {
 		}
 		return n
 	}
-	pod := func(node, gpus string, phase corev1.PodPhase) corev1.Pod {
+	pod := func(namespace, node, gpus string, phase corev1.PodPhase) corev1.Pod {
 		limits := corev1.ResourceList{gpuResource: resource.MustParse(gpus)}
 		return corev1.Pod{
-			Spec:   corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Resources: corev1.ResourceRequirements{Limits: limits, Requests: limits}}}},
-			Status: corev1.PodStatus{Phase: phase},
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace},
+			Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Resources: corev1.ResourceRequirements{Limits: limits, Requests: limits}}}},
+			Status:     corev1.PodStatus{Phase: phase},
 		}
 	}
 	closed := node("closed", "8")
 	closed.Spec.Unschedulable = true
-	nodes := []corev1.Node{node("cpu", ""), node("one", "1"), node("four", "4"), closed}
+	deleted := pod("other", "eight", "2", corev1.PodRunning)
+	deleted.DeletionTimestamp = &metav1.Time{}
+	nodes := []corev1.Node{node("cpu", ""), node("one", "1"), node("eight", "8"), closed}
+	own := []corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "own"}}}
 	pods := []corev1.Pod{
-		pod("one", "1", corev1.PodSucceeded), pod("one", "1", corev1.PodFailed), // these hold nothing any more
-		pod("four", "2", corev1.PodRunning), pod("four", "1", corev1.PodPending), // these do
-		pod("", "4", corev1.PodPending), // not on a node yet
+		pod("other", "one", "1", corev1.PodSucceeded), pod("other", "one", "1", corev1.PodFailed), // these hold nothing any more
+		pod("other", "eight", "2", corev1.PodRunning), pod("other", "eight", "1", corev1.PodPending), // these do
+		pod("own", "eight", "2", corev1.PodRunning), deleted, // these will not for long
+		pod("other", "", "4", corev1.PodPending), // not on a node yet
 	}
-	const have = "; one has 1, of which 0 are in use; four has 4, of which 3 are in use"
+	const have = "; one has 1, of which 0 are in use; eight has 8, of which 7 are in use"
 	for _, test := range []struct {
-		gpus     int64
-		want     []string
-		possible bool
+		gpus int64
+		want []string
+		soon bool
 	}{
-		{1, []string{"one-host", "four-host"}, true},
+		{1, []string{"one-host", "eight-host"}, true},
 		{2, nil, true},
-		{5, nil, false},
+		{5, nil, true},
+		{6, nil, false},
 	} {
-		got, said, possible := freeGPUs(nodes, pods, test.gpus)
-		if !slices.Equal(got, test.want) || possible != test.possible || said != have {
-			t.Errorf("%d GPUs: %v, %t, %q", test.gpus, got, possible, said)
+		got, soon, said := freeGPUs(test.gpus, nodes, own, pods)
+		if !slices.Equal(got, test.want) || soon != test.soon || said != have {
+			t.Errorf("%d GPUs: %v, %t, %q", test.gpus, got, soon, said)
 		}
 	}
 }

@@ -62,18 +62,6 @@ type Monitor struct {
 	readings []Reading
 }
 
-// Reading is what NVML last said about the load of a GPU.
-type Reading struct {
-	UUID, Model             string
-	Index                   int
-	Silent                  bool // it does not answer, so that there is no more than its last Xid
-	TemperatureCelsius      uint32
-	PowerWatts              float64
-	UtilizationPercent      uint32
-	MemoryUsed, MemoryTotal uint64 // bytes
-	LastXid                 uint64 // 0 for none
-}
-
 // Run watches the machine until ctx ends. It returns the error of Visible: that
 // is one of the configuration.
 func (m *Monitor) Run(ctx context.Context) error {
@@ -245,7 +233,7 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, pr
 		if s.failure == "" {
 			answering[uuid] = handle
 		}
-		readings = append(readings, measureLoad(handle, d, r, s.failure != ""))
+		readings = append(readings, measureLoad(lib, handle, d, r, s.failure != ""))
 	}
 	// Only now, for a task would get a device that nobody knows to be well.
 	m.Pool.SetDevices(visible)
@@ -267,31 +255,6 @@ func (m *Monitor) record(uuid string) *record {
 		m.records[uuid] = &record{told: api.Healthy, signs: signs{uncounted: true}}
 	}
 	return m.records[uuid]
-}
-
-// measureLoad reads what metrics are made of. What is not supported stays zero.
-// The model is that of the GPU, also where d is one of its MIG devices.
-func measureLoad(handle nvml.Device, d Device, r *record, silent bool) Reading {
-	reading := Reading{UUID: d.gpu(), Model: cmp.Or(r.model, d.Model), Index: d.Index, Silent: silent, LastXid: r.last}
-	if silent {
-		return reading
-	}
-	if model, code := handle.GetName(); code == nvml.SUCCESS {
-		reading.Model, r.model = model, model
-	}
-	if t, code := handle.GetTemperature(nvml.TEMPERATURE_GPU); code == nvml.SUCCESS {
-		reading.TemperatureCelsius = t
-	}
-	if milliwatts, code := handle.GetPowerUsage(); code == nvml.SUCCESS {
-		reading.PowerWatts = float64(milliwatts) / 1000
-	}
-	if u, code := handle.GetUtilizationRates(); code == nvml.SUCCESS {
-		reading.UtilizationPercent = u.Gpu
-	}
-	if memory, code := handle.GetMemoryInfo(); code == nvml.SUCCESS {
-		reading.MemoryUsed, reading.MemoryTotal = memory.Used, memory.Total
-	}
-	return reading
 }
 
 // Check returns why one of the devices is sick, as of a look that began after

@@ -73,6 +73,7 @@ func newGPU(uuid string) *fakeGPU {
 		GetRemappedRowsFunc:              func() (int, int, bool, bool, nvml.Return) { return 0, 0, false, false, no },
 		GetRetiredPagesPendingStatusFunc: func() (nvml.EnableState, nvml.Return) { return 0, no },
 		GetFieldValuesFunc:               func([]nvml.FieldValue) nvml.Return { return no },
+		GetMemoryInfo_v2Func:             func() (nvml.Memory_v2, nvml.Return) { return nvml.Memory_v2{}, no },
 		GetTemperatureFunc:               func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 0, no },
 		GetPowerUsageFunc:                func() (uint32, nvml.Return) { return 0, no },
 		GetUtilizationRatesFunc:          func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{}, no },

@@ -168,12 +168,12 @@ func TestLoadOfGPUs(t *testing.T) {
 	_, metrics, url := serve(t)
 	metrics.Registry.MustRegister(observe.GPULoad(func() []gpu.Reading {
 		return []gpu.Reading{
-			{UUID: "GPU-a", Model: "T4", TemperatureCelsius: 40, PowerWatts: 12.5, UtilizationPercent: 7, MemoryUsed: 1 << 30, MemoryTotal: 3 << 30},
+			{UUID: "GPU-a", Model: "T4", TemperatureCelsius: 40, PowerWatts: 12.5, UtilizationPercent: 7, MemoryUsed: 1 << 30, MemoryFree: 2 << 30, MemoryReserved: 512 << 20},
 			{UUID: "GPU-b", Model: "T4", Index: 1, Silent: true, LastXid: 79},
 		}
 	}))
 	_, body := get(t, url+"/metrics")
-	for _, want := range []string{"GPU_TEMP#a 40", "POWER_USAGE#a 12.5", "GPU_UTIL#a 7", "FB_USED#a 1024", "FB_FREE#a 2048", "XID_ERRORS#a 0", "XID_ERRORS#b 79"} {
+	for _, want := range []string{"GPU_TEMP#a 40", "POWER_USAGE#a 12.5", "GPU_UTIL#a 7", "FB_USED#a 1024", "FB_FREE#a 2048", "FB_RESERVED#a 512", "XID_ERRORS#a 0", "XID_ERRORS#b 79"} {
 		want = strings.NewReplacer("#a", `{UUID="GPU-a",gpu="0",modelName="T4"}`, "#b", `{UUID="GPU-b",gpu="1",modelName="T4"}`).Replace(want)
 		if !strings.Contains(body, "\nDCGM_FI_DEV_"+want+"\n") {
 			t.Errorf("there is no DCGM_FI_DEV_%s", want)

@@ -1,0 +1,58 @@
+package gpu
+
+import (
+	"cmp"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+)
+
+// Reading is what NVML last said about the load of a GPU.
+type Reading struct {
+	UUID, Model        string
+	Index              int
+	Silent             bool // it does not answer, so that there is no more than its last Xid
+	TemperatureCelsius uint32
+	PowerWatts         float64
+	UtilizationPercent uint32
+	// Memory in bytes; what the driver keeps for itself is reserved, neither used nor free.
+	MemoryUsed, MemoryFree, MemoryReserved uint64
+	LastXid                                uint64 // 0 for none
+}
+
+// measureLoad reads what metrics are made of. What is not supported stays zero.
+// The model is that of the GPU, also where d is one of its MIG devices.
+func measureLoad(lib nvml.Interface, handle nvml.Device, d Device, r *record, silent bool) Reading {
+	reading := Reading{UUID: d.gpu(), Model: cmp.Or(r.model, d.Model), Index: d.Index, Silent: silent, LastXid: r.last}
+	if silent {
+		return reading
+	}
+	if model, code := handle.GetName(); code == nvml.SUCCESS {
+		reading.Model, r.model = model, model
+	}
+	if t, code := handle.GetTemperature(nvml.TEMPERATURE_GPU); code == nvml.SUCCESS {
+		reading.TemperatureCelsius = t
+	}
+	if milliwatts, code := handle.GetPowerUsage(); code == nvml.SUCCESS {
+		reading.PowerWatts = float64(milliwatts) / 1000
+	}
+	if u, code := handle.GetUtilizationRates(); code == nvml.SUCCESS {
+		reading.UtilizationPercent = u.Gpu
+	}
+	if memory, code := memoryInfo(lib, handle); code == nvml.SUCCESS {
+		reading.MemoryUsed, reading.MemoryFree, reading.MemoryReserved = memory.Used, memory.Free, memory.Reserved
+	}
+	return reading
+}
+
+// memoryInfo tells what is used from what the driver has reserved, as nvidia-smi
+// does. Drivers before R510 have no such function, and calling one that is
+// missing ends the process; to them reserved memory is used.
+func memoryInfo(lib nvml.Interface, handle nvml.Device) (nvml.Memory_v2, nvml.Return) {
+	if lib.Extensions().LookupSymbol("nvmlDeviceGetMemoryInfo_v2") == nil {
+		if memory, code := handle.GetMemoryInfo_v2(); code != nvml.ERROR_NOT_SUPPORTED {
+			return memory, code
+		}
+	}
+	memory, code := handle.GetMemoryInfo()
+	return nvml.Memory_v2{Total: memory.Total, Free: memory.Free, Used: memory.Used}, code
+}
