@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -119,14 +120,18 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {
 // not shown when several run the specs.
 var _ = ReportAfterSuite("summary", func(report Report) {
 	specs := report.SpecReports.WithLeafNodeType(types.NodeTypeIt)
-	skipped := 0
+	skipped, reasons := 0, map[string]int{}
 	for _, spec := range specs.WithState(types.SpecStateSkipped) {
-		if spec.Failure.Message != "" { // it has a reason; the others were not asked for
+		if reason := spec.Failure.Message; reason != "" { // the others were not asked for
 			skipped++
+			reasons[reason]++
 		}
 	}
 	text := fmt.Sprintf("%s: %d passed, %d failed, %d skipped\n", config.target,
 		specs.CountWithState(types.SpecStatePassed), specs.CountWithState(types.SpecStateFailureStates), skipped)
+	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
+		text += fmt.Sprintf("  %d skipped: %s\n", reasons[reason], reason)
+	}
 	if upIn > 0 {
 		text += fmt.Sprintf("the kind cluster was up in %s\n", upIn.Round(time.Second))
 	}
