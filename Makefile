@@ -129,8 +129,8 @@ node-image: tools ## Make the image of a kind node where there is no container r
 	@go run ./e2e/cmd/nodeimage
 
 .PHONY: bench
-bench: tools ## Measure the fake NVML and the allocation of GPUs
-	go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner/internal/gpu
+bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, and a change of STATE
+	go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner/internal/gpu ./e2e
 
 .PHONY: scenarios
 scenarios: ## List and validate the scenarios, without a cluster

@@ -19,14 +19,15 @@
 // and busy machines.
 //
 // Each scenario is one spec, in a place of its own (a namespace, a service
-// account, a queue), so that specs run at the same time. Its labels are
+// account, a queue), so that specs run at the same time, but for those that use
+// the cluster's GPUs or harm its nodes. Its labels are
 // area:<folder>, row:<number> for each row of the catalogue, target:<target>,
 // and what its file adds. The location of a spec is the line of its file:
 // failures lead there.
 //
 // The packages: scenario is the format, oracle an independent statement of the
 // rules for expected values, engine plays a scenario, history is its record,
-// target says what a cluster must be able to do; target/embedded is one, and
+// crowd is ConfigMaps that concern no runner, target says what a cluster must be able to do; target/embedded is one, and
 // target/pods is one whose runners are pods. Both use target/namespace,
 // target/tasks and target/evidence. Clusters are made of programs (built from Go
 // modules, kept in cache), docker (a daemon that is found or started), nodeimage

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -34,6 +35,8 @@ func describe(s scenario.Step) string {
 		return "touch " + keys(s.Touch)
 	case s.Flip != nil:
 		return "flip " + s.Flip.Map
+	case s.Crowd != nil:
+		return fmt.Sprintf("crowd of %d maps", s.Crowd.Maps)
 	case s.Manifest != nil:
 		return "manifest"
 	case s.Admission:

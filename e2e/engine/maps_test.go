@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -77,6 +78,43 @@ func TestMapSteps(t *testing.T) {
 				t.Errorf("the map is %v", m)
 			}
 		})
+	}
+}
+
+// A crowd is there when its step ends, goes on changing, and is not in the record.
+func TestCrowd(t *testing.T) {
+	env := newFakeEnv(t, idle)
+	record, err := run(t, env, `name: crowd
+rows: [44]
+targets: [embedded]
+maps: {global: Running}
+runners: {a: {}}
+steps:
+  - crowd: {maps: 20, every: 1ms}
+  - expect: {a: {processes: 1}}
+  - wait: {for: 50ms, because: "the crowd changes"}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := 0
+	for n := range 20 {
+		m := env.api.have(fmt.Sprintf("here/crowd-%d", n))
+		if m == nil {
+			t.Fatalf("there is no crowd-%d", n)
+		}
+		if m.Data[api.StateKey] != "new" {
+			changed++
+		}
+		if got := versions(record, m.Name); got != nil {
+			t.Errorf("the record has a map of the crowd: %v", got)
+		}
+	}
+	if changed == 0 {
+		t.Error("none has changed")
+	}
+	if got := versions(record, api.GlobalMapName); len(got) != 1 {
+		t.Errorf("the record of the global map is %v", got)
 	}
 }
 

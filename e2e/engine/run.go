@@ -167,6 +167,8 @@ func (p *play) step(s scenario.Step) error {
 		return each(s.Touch, p.touch)
 	case s.Flip != nil:
 		return p.flip(*s.Flip)
+	case s.Crowd != nil:
+		return p.crowd(*s.Crowd)
 	case s.Manifest != nil:
 		return p.manifest(*s.Manifest)
 	case s.Admission:

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
+	"github.com/studioml/studio-go-runner/e2e/crowd"
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/target"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -30,7 +31,8 @@ func (p *play) source(name string, feed func(context.Context) error) {
 	})
 }
 
-// watchMaps records every version of every map of the namespace, and returns
+// watchMaps records every version of every map of the namespace, but for those
+// of a crowd, and returns
 // once the watch has begun. It outlives outages of the API server.
 func (p *play) watchMaps() error {
 	client, err := kubernetes.NewForConfig(p.env.Client().RESTConfig())
@@ -83,7 +85,7 @@ func (r *mapRecorder) add(m history.Map) {
 }
 
 func (r *mapRecorder) Add(object any) error {
-	if m, ok := object.(*corev1.ConfigMap); ok && r.known[m.Name] != m.ResourceVersion {
+	if m, ok := object.(*corev1.ConfigMap); ok && !crowd.Has(m) && r.known[m.Name] != m.ResourceVersion {
 		r.add(history.Map{Namespace: m.Namespace, Name: m.Name, ResourceVersion: m.ResourceVersion, Data: m.Data})
 	}
 	return nil
@@ -92,7 +94,7 @@ func (r *mapRecorder) Add(object any) error {
 func (r *mapRecorder) Update(object any) error { return r.Add(object) }
 
 func (r *mapRecorder) Delete(object any) error {
-	if m, ok := object.(*corev1.ConfigMap); ok {
+	if m, ok := object.(*corev1.ConfigMap); ok && !crowd.Has(m) {
 		r.add(history.Map{Namespace: m.Namespace, Name: m.Name, ResourceVersion: m.ResourceVersion, Deleted: true})
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/e2e-framework/klient/k8s"
 
+	"github.com/studioml/studio-go-runner/e2e/crowd"
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -165,6 +166,16 @@ func (p *play) touch(subject string) error {
 		}
 		m.Labels["touched"] = strconv.FormatInt(time.Now().UnixNano(), 10)
 	})
+}
+
+// crowd makes maps that concern no runner, and goes on changing them.
+func (p *play) crowd(c scenario.Crowd) error {
+	all, err := crowd.Make(p.ctx, p.env.Client(), p.env.Namespace(), c.Maps)
+	if err != nil {
+		return err
+	}
+	p.source("crowd", func(ctx context.Context) error { return all.Change(ctx, time.Duration(c.Every)) })
+	return nil
 }
 
 // flip changes one map again and again, at a steady pace.

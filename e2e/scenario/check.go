@@ -19,6 +19,7 @@ const (
 	maxTasks   = 10000
 	maxSlots   = 256
 	maxFlips   = 100000
+	maxCrowd   = 20000
 	maxGroup   = 40 // characters: a task is called <group>-<number>
 	maxTimeout = Duration(time.Hour)
 )

@@ -68,6 +68,8 @@ func (c *checker) action(at, do string, s *Step) {
 		c.subjects(at, s.Touch)
 	case "flip":
 		c.flip(at, s.Flip)
+	case "crowd":
+		c.between(at+".maps", s.Crowd.Maps, 1, maxCrowd)
 	case "manifest":
 		if c.given(at+".text") && strings.TrimSpace(s.Manifest.Text) == "" {
 			c.bad(at+".text", "is empty")

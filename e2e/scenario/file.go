@@ -192,6 +192,8 @@ type Step struct {
 	Touch []string `json:"touch,omitempty"`
 	// Flip changes one map many times in a row.
 	Flip *Flip `json:"flip,omitempty"`
+	// Crowd fills the runners' namespace with maps that concern none of them.
+	Crowd *Crowd `json:"crowd,omitempty"`
 	// Manifest applies YAML text as kubectl reads it.
 	Manifest *Manifest `json:"manifest,omitempty"`
 	// Admission installs the shipped ValidatingAdmissionPolicy for the
@@ -246,6 +248,15 @@ type Flip struct {
 	Times int `json:"times"`
 	// Last is the value at the end.
 	Last string `json:"last"`
+}
+
+// Crowd is many ConfigMaps that concern no runner. They are there when the step
+// ends; until the scenario does, they are changed, one at a time.
+type Crowd struct {
+	// Maps is how many there are.
+	Maps int `json:"maps"`
+	// Every is the time between two changes.
+	Every Duration `json:"every"`
 }
 
 // Manifest is YAML text for the API server. The namespace is filled in.

@@ -7,8 +7,6 @@ type Row struct {
 	Part string
 	// Title says in a few words what is shown.
 	Title string
-	// NotYet says why nothing has to show the row so far; empty if it must be shown.
-	NotYet string
 }
 
 // Rows is the catalogue, in order.
@@ -90,9 +88,6 @@ var Rows = catalogue([]part{
 	}},
 })
 
-// notYet are the rows that wait for something that is still to be built.
-var notYet = map[int]string{44: "needs a load generator"}
-
 // part is a heading of the catalogue, with its rows from first on.
 type part struct {
 	name   string
@@ -105,7 +100,7 @@ func catalogue(parts []part) []Row {
 	for _, p := range parts {
 		for i, title := range p.titles {
 			n := p.first + i
-			rows = append(rows, Row{n, p.name, title, notYet[n]})
+			rows = append(rows, Row{n, p.name, title})
 		}
 	}
 	return rows

@@ -138,7 +138,7 @@ func TestCatalogue(t *testing.T) {
 func TestMissing(t *testing.T) {
 	shown := map[int][]witness{}
 	for _, row := range scenario.Rows {
-		if row.NotYet == "" && row.Number != 7 {
+		if row.Number != 7 {
 			shown[row.Number] = []witness{{file: "x"}}
 		}
 	}

@@ -1,0 +1,161 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/studioml/studio-go-runner/e2e/crowd"
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/target/embedded"
+	"github.com/studioml/studio-go-runner/e2e/target/embedded/assets"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// BenchmarkChangeOfState measures how long a runner takes to report a state that
+// was written to the API server, and its memory: alone, and in a namespace with
+// 10,000 other maps, of which 200 are changed each second.
+func BenchmarkChangeOfState(b *testing.B) {
+	programs, err := assets.Ensure(b.Context(), os.Stderr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	plane, err := embedded.StartControlPlane(b.Context(), programs, b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = plane.Close() })
+	runner, err := filepath.Abs(filepath.Join("..", "bin", "runner"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	t, err := embedded.New(embedded.Config{Handle: plane.Handle(), RunnerBinary: runner})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, others := range []int{0, 10000} {
+		b.Run(fmt.Sprintf("others=%d", others), func(b *testing.B) { changeState(b, t, others) })
+	}
+}
+
+func changeState(b *testing.B, t target.Target, others int) {
+	env, err := t.Isolate(b.Context(), target.Isolation{Name: "benchmark", NodeMaps: []string{"a"}, Permissions: scenario.PermissionsShipped, Artifacts: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := env.Close(context.Background()); err != nil {
+			b.Error(err)
+		}
+	})
+	objects := env.Client().Resources(env.Namespace())
+	global := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: api.GlobalMapName, Namespace: env.Namespace()}}
+	global.Data = map[string]string{api.StateKey: string(api.Running)}
+	if err := objects.Create(b.Context(), global); err != nil {
+		b.Fatal(err)
+	}
+	runner, err := env.StartRunner(b.Context(), target.RunnerSpec{Name: "a"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	following := follow(ctx, runner)
+	if others > 0 {
+		all, err := crowd.Make(ctx, env.Client(), env.Namespace(), others)
+		if err != nil {
+			b.Fatal(err)
+		}
+		changed := make(chan error, 1)
+		go func() { changed <- all.Change(ctx, 5*time.Millisecond) }()
+		defer func() {
+			cancel()
+			if err := <-changed; err != nil {
+				b.Error(err)
+			}
+		}()
+	}
+	defer cancel()
+	last, err := following.await(global.ResourceVersion)
+	if err != nil {
+		b.Fatal(err)
+	}
+
+	var took []time.Duration
+	states := []api.State{api.DrainAndSuspend, api.Running}
+	for b.Loop() {
+		global.Data[api.StateKey] = string(states[len(took)%2])
+		begin := time.Now()
+		if err := objects.Update(ctx, global); err != nil {
+			b.Fatal(err)
+		}
+		if last, err = following.await(global.ResourceVersion); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(begin))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+	memory, err := residentMemory(last.PID)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(memory, "runner-MiB")
+}
+
+// statuses are those of one runner.
+type statuses struct {
+	all   chan api.Status
+	ended chan error
+}
+
+func follow(ctx context.Context, runner target.Runner) statuses {
+	s := statuses{make(chan api.Status), make(chan error, 1)}
+	go func() {
+		s.ended <- runner.Watch(ctx, func(status api.Status) {
+			select {
+			case s.all <- status:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	return s
+}
+
+// await returns the first status that knows a version of the global map.
+func (s statuses) await(version string) (api.Status, error) {
+	for {
+		select {
+		case status := <-s.all:
+			if m := status.Maps.Global; m != nil && m.ResourceVersion == version {
+				return status, nil
+			}
+		case err := <-s.ended:
+			return api.Status{}, errors.Join(errors.New("the runner tells no more"), err)
+		case <-time.After(10 * time.Second):
+			return api.Status{}, fmt.Errorf("version %s of the global map is not reported", version)
+		}
+	}
+}
+
+// residentMemory of a process, in MiB.
+func residentMemory(pid int) (float64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, text, _ := strings.Cut(string(data), "VmRSS:")
+	kib, err := strconv.ParseFloat(strings.Fields(text + " 0")[0], 64)
+	return kib / 1024, err
+}
