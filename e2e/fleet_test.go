@@ -3,9 +3,7 @@ package e2e_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,27 +40,21 @@ const patience = 2 * time.Minute
 // newFleet makes a place; needs are those of a scenario.
 func newFleet(ctx SpecContext, needs ...scenario.Need) *fleet {
 	GinkgoHelper()
-	for _, need := range needs {
-		if ok, reason := where.Can(need); !ok {
-			Skip(fmt.Sprintf("needs %s: %s", need, reason))
-		}
-	}
 	evidence := filepath.Join(config.artifacts, "scenarios", fileName("workloads", CurrentSpecReport().LeafNodeText))
-	Expect(os.RemoveAll(evidence)).To(Succeed())
 	isolation := target.Isolation{Name: CurrentSpecReport().LeafNodeText, Needs: needs, Artifacts: evidence}
 	if slices.Contains(needs, scenario.NeedGPUs) {
 		isolation.GPUs = 2
 	}
-	env, err := where.Isolate(ctx, isolation)
-	Expect(err).NotTo(HaveOccurred())
+	env := isolate(ctx, isolation)
 	f := &fleet{Env: env}
 	DeferCleanup(func(ctx SpecContext) { Expect(env.Close(ctx)).To(Succeed()) }, NodeTimeout(engine.Stretch(cleanupTime)))
 	DeferOnFailure(func(ctx SpecContext) {
-		if err := errors.Join(env.Collect(ctx), collectNodes(ctx, evidence)); err != nil {
+		if err := env.Collect(ctx); err != nil {
 			AddReportEntry("evidence incomplete", err.Error())
 		}
 	}, NodeTimeout(engine.Stretch(cleanupTime)))
 
+	var err error
 	f.kubectl, err = newKubectl(ctx, env.Namespace())
 	Expect(err).NotTo(HaveOccurred())
 
@@ -204,6 +196,12 @@ func (f *fleet) status(ctx context.Context, pod string) (status api.Status, err 
 		err = json.Unmarshal([]byte(out), &status)
 	}
 	return status, err
+}
+
+// allocatableGPUs is how many a node can give to pods.
+func (f *fleet) allocatableGPUs(ctx context.Context, node string) string {
+	GinkgoHelper()
+	return f.do(ctx, "get", "node", node, `--output=jsonpath={.status.allocatable.nvidia\.com/gpu}`)
 }
 
 // phases are what the runners' pods say to be so; of one that does not answer,

@@ -2,7 +2,9 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -75,6 +77,39 @@ func clusterSpecs() {
 		f.do(ctx, "wait", "--for=condition=complete", timeout(), "job/studio-go-runner")
 	})
 
+	It("the budget: of two runners one can be evicted, and the other one not before that is back", rows(55), limit, func(ctx SpecContext) {
+		f := newFleet(ctx)
+		f.state(ctx, api.GlobalMapName, "Running")
+		f.apply(ctx, "job", graceOf("2s"))
+		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running", "Running"))
+		pods := f.runners(ctx)
+		evict := func(ctx context.Context, pod string) error {
+			text := fmt.Sprintf("{apiVersion: policy/v1, kind: Eviction, metadata: {name: %s}}", pod)
+			_, err := f.try(ctx, []byte(text), "create", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/eviction", f.Namespace(), pod), "-f", "-")
+			return err
+		}
+		// The budget takes a moment to see that both are ready.
+		eventually(ctx, evict).WithArguments(ctx, pods[0].Name).Should(Succeed())
+		Expect(evict(ctx, pods[1].Name)).To(MatchError(ContainSubstring("violate the pod's disruption budget")))
+		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running", "Running"))
+		eventually(ctx, evict).WithArguments(ctx, pods[1].Name).Should(Succeed())
+	})
+
+	It("pods of different nodes reach each other, by address and by name", Labels{"area:workloads"}, limit, func(ctx SpecContext) {
+		f := newFleet(ctx)
+		f.state(ctx, api.GlobalMapName, "DrainAndSuspend")
+		f.apply(ctx, "statefulset", apart)
+		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Suspended", "Suspended"))
+		pods := f.runners(ctx)
+		Expect(pods[0].Spec.NodeName).NotTo(Equal(pods[1].Spec.NodeName))
+		f.do(ctx, "expose", "pod", pods[1].Name, "--name=neighbour", "--port=80", "--target-port=http")
+		for _, address := range []string{pods[1].Status.PodIP + ":8080", "neighbour:80", "neighbour." + f.Namespace() + ".svc.cluster.local:80"} {
+			eventually(ctx, func(ctx context.Context) (string, error) {
+				return f.try(ctx, nil, "exec", pods[0].Name, "--", "runner", "status", "--address="+address)
+			}).Should(ContainSubstring(pods[1].Name), address)
+		}
+	})
+
 	It("a node loses its power in the middle of a task and comes back: the task runs elsewhere, nothing is lost", rows(55), limit, Serial, func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.state(ctx, api.GlobalMapName, "Running")
@@ -85,9 +120,7 @@ func clusterSpecs() {
 		if victim == keeper {
 			victim = workers[1]
 		}
-		f.apply(ctx, "statefulset", `
-- {op: add, path: /spec/template/spec/topologySpreadConstraints, value: [{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app.kubernetes.io/name: studio-go-runner}}}]}
-`)
+		f.apply(ctx, "statefulset", apart)
 		f.submit(ctx, "held", 2) // one slot each
 		eventually(ctx, func() []string { return by(f.started("held")) }).Should(ConsistOf("studio-go-runner-0", "studio-go-runner-1"))
 		lost, stays := "", ""
@@ -100,6 +133,7 @@ func clusterSpecs() {
 		}
 		Expect([]string{lost, stays}).To(ConsistOf("studio-go-runner-0", "studio-go-runner-1"))
 
+		gpus := f.allocatableGPUs(ctx, victim)
 		Expect(nodes.StopNode(ctx, victim)).To(Succeed())
 		back := false
 		start := func(ctx context.Context) {
@@ -107,6 +141,7 @@ func clusterSpecs() {
 				Expect(nodes.StartNode(ctx, victim)).To(Succeed())
 				back = true
 			}
+			eventually(ctx, f.allocatableGPUs).WithArguments(ctx, victim).Should(Equal(gpus)) // the next spec may want them
 		}
 		DeferCleanup(func(ctx SpecContext) { start(ctx) }, NodeTimeout(engine.Stretch(2*cleanupTime)))
 		Expect(f.Release(ctx, "held")).To(Succeed())
@@ -202,9 +237,7 @@ func clusterSpecs() {
 		eventually(ctx, func() int { return len(f.started("held")) }).Should(Equal(1))
 		gpu := f.started("held")[0].GPUs
 
-		allocatable := func(ctx context.Context) string {
-			return f.do(ctx, "get", "node", pod.Spec.NodeName, `--output=jsonpath={.status.allocatable.nvidia\.com/gpu}`)
-		}
+		allocatable := func(ctx context.Context) string { return f.allocatableGPUs(ctx, pod.Spec.NodeName) }
 		all := allocatable(ctx)
 		plugin := kubectl{f.program, fakeNamespace}
 		daemon, err := plugin.try(ctx, nil, "get", "pods", "--field-selector=spec.nodeName="+pod.Spec.NodeName, "--output=jsonpath={.items[0].metadata.name}")
@@ -258,9 +291,16 @@ patches:
     - {op: add, path: /spec/template/spec/containers/0/env/-, value: {name: E2E_TIME_FACTOR, value: "3"}}
     - {op: add, path: /spec/template/spec/containers/0/args, value: ["--label-filter=row: containsAny {2, 3, 46}"]}
 `)).To(Succeed())
+		evidence := filepath.Join(config.artifacts, "scenarios", fileName("workloads", CurrentSpecReport().LeafNodeText))
+		Expect(os.RemoveAll(evidence)).To(Succeed())
 		DeferOnFailure(func(ctx SpecContext) {
 			out, err := k.try(ctx, nil, "logs", "--tail=400", "job/studio-go-runner-tests")
 			AddReportEntry("log of the tests in the cluster", out, err)
+			objects, err := k.try(ctx, nil, "get", "jobs,pods,events", "--output=yaml")
+			err = errors.Join(err, os.MkdirAll(evidence, 0o755), os.WriteFile(filepath.Join(evidence, "objects.yaml"), []byte(objects), 0o644))
+			if err := errors.Join(err, collectNodes(ctx, evidence)); err != nil {
+				AddReportEntry("evidence incomplete", err.Error())
+			}
 		}, NodeTimeout(engine.Stretch(cleanupTime)))
 		eventually(ctx, func(ctx context.Context) string {
 			is := do(ctx, "get", "job/studio-go-runner-tests", `--output=jsonpath={.status.conditions[?(@.status=="True")].type}`)
@@ -284,6 +324,11 @@ patches:
 		do(ctx, "delete", "pod", "build", "--grace-period=1")
 	})
 }
+
+// apart has the runners of a workload on different nodes.
+const apart = `
+- {op: add, path: /spec/template/spec/topologySpreadConstraints, value: [{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app.kubernetes.io/name: studio-go-runner}}}]}
+`
 
 // onFakeGPUs has a workload see the fake GPUs of the nodes.
 const onFakeGPUs = "components: [$DEPLOY/fake-gpu/workload]\n"

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -59,22 +60,38 @@ func labels(s scenario.Scenario) Labels {
 	return append(all, s.Labels...)
 }
 
-// play runs one scenario in a place of its own.
-func play(ctx SpecContext, s scenario.Scenario) {
-	for _, need := range s.Needs {
+// isolate makes a place, or skips the spec if the target cannot.
+func isolate(ctx SpecContext, isolation target.Isolation) target.Env {
+	GinkgoHelper()
+	for _, need := range isolation.Needs {
 		if ok, reason := where.Can(need); !ok {
 			Skip(fmt.Sprintf("needs %s: %s", need, reason))
 		}
 	}
-	evidence := filepath.Join(config.artifacts, "scenarios", fileName(s.Area, s.Name))
-	Expect(os.RemoveAll(evidence)).To(Succeed())
-	env, err := where.Isolate(ctx, target.Isolation{
-		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), GPUs: gpus(s), Artifacts: evidence,
-	})
+	Expect(os.RemoveAll(isolation.Artifacts)).To(Succeed())
+	// Before anything can fail: nodes may be why a place does not come up.
+	DeferOnFailure(func(ctx SpecContext) {
+		if err := collectNodes(ctx, isolation.Artifacts); err != nil {
+			AddReportEntry("evidence incomplete", err.Error())
+		}
+	}, NodeTimeout(engine.Stretch(cleanupTime)))
+	limit := engine.Stretch(placeTime)
+	making, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("making a place took more than %s", limit))
+	defer cancel()
+	env, err := where.Isolate(making, isolation)
 	if cannot := target.Cannot(""); errors.As(err, &cannot) {
 		Skip(cannot.Error())
 	}
 	Expect(err).NotTo(HaveOccurred())
+	return env
+}
+
+// play runs one scenario in a place of its own.
+func play(ctx SpecContext, s scenario.Scenario) {
+	evidence := filepath.Join(config.artifacts, "scenarios", fileName(s.Area, s.Name))
+	env := isolate(ctx, target.Isolation{
+		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), GPUs: gpus(s), Artifacts: evidence,
+	})
 	DeferCleanup(func(ctx SpecContext) {
 		Expect(env.Close(ctx)).To(Succeed())
 		if !ctx.SpecReport().Failed() && !config.keep {
@@ -95,11 +112,6 @@ func play(ctx SpecContext, s scenario.Scenario) {
 	} else {
 		DeferOnFailure(collect, NodeTimeout(engine.Stretch(cleanupTime)))
 	}
-	DeferOnFailure(func(ctx SpecContext) {
-		if err := collectNodes(ctx, evidence); err != nil {
-			AddReportEntry("evidence incomplete", err.Error())
-		}
-	}, NodeTimeout(engine.Stretch(cleanupTime)))
 	defer AttachProgressReporter(record.Summary)()
 
 	if err := engine.Run(ctx, env, s, record); err != nil {

@@ -1,14 +1,9 @@
 package e2e_test
 
 import (
-	"cmp"
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"syscall"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -98,7 +93,7 @@ func setUpPods(ctx SpecContext, c pods.Config) (handle pods.Handle, err error) {
 	} else if n > 0 {
 		fmt.Printf("removed %d namespaces that earlier runs have left\n", n)
 	}
-	dismiss, err := startJanitor(c)
+	cleaner, err := startJanitor(c)
 	if err != nil {
 		return handle, err
 	}
@@ -106,7 +101,7 @@ func setUpPods(ctx SpecContext, c pods.Config) (handle pods.Handle, err error) {
 		if err := t.Sweep(ctx); err != nil {
 			return err // and the janitor tries it again
 		}
-		return dismiss()
+		return cleaner.dismiss()
 	}, NodeTimeout(engine.Stretch(2*cleanupTime)))
 	if err := t.Inspect(ctx); err != nil {
 		return handle, err
@@ -120,64 +115,4 @@ func openPods(data []byte) (target.Target, error) {
 		return nil, err
 	}
 	return pods.Open(handle)
-}
-
-// janitorVariable makes this program a janitor. It holds the target's
-// configuration.
-const janitorVariable = "E2E_JANITOR"
-
-// startJanitor starts a process that removes what the run has made when the
-// suite ends without a word, as after a SIGKILL.
-func startJanitor(c pods.Config) (dismiss func() error, err error) {
-	data, err := json.Marshal(c)
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), janitorVariable+"="+string(data))
-	cmd.Stdout, cmd.Stderr = nil, nil                     // those of the suite would be kept open
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the suite
-	words, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start janitor: %w", err)
-	}
-	return func() error {
-		if _, err := io.WriteString(words, dismissed); err != nil {
-			return fmt.Errorf("dismiss janitor: %w", err)
-		}
-		if err := cmp.Or(words.Close(), cmd.Wait()); err != nil {
-			return fmt.Errorf("dismiss janitor: %w", err)
-		}
-		return nil
-	}, nil
-}
-
-const dismissed = "done"
-
-// janitor is the program of startJanitor; it returns only in other processes.
-func janitor() {
-	text := os.Getenv(janitorVariable)
-	if text == "" {
-		return
-	}
-	if words, _ := io.ReadAll(os.Stdin); string(words) == dismissed {
-		os.Exit(0)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	var c pods.Config
-	err := json.Unmarshal([]byte(text), &c)
-	if err == nil {
-		var t *pods.Target
-		if t, err = pods.Connect(c); err == nil {
-			err = t.Sweep(ctx)
-		}
-	}
-	if err != nil {
-		os.Exit(1)
-	}
-	os.Exit(0)
 }

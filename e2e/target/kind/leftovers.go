@@ -24,9 +24,11 @@ func (c *Cluster) register(ctx context.Context, keep bool) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if c.release, err = cache.Lock(ctx, path, func() {}); err != nil {
+	release, err := cache.Lock(ctx, path, func() {})
+	if err != nil {
 		return err
 	}
+	c.release = release
 	return os.WriteFile(path, []byte(c.dir), 0o600)
 }
 

@@ -12,8 +12,8 @@ import (
 )
 
 // Collect saves what there is in a namespace, as YAML, for a look after a
-// failure: maps, Events, Roles, pods and volume claims. Without a name it does
-// nothing.
+// failure: maps, Events, Roles, pods, volume claims and workloads. Without a name
+// it does nothing.
 func Collect(ctx context.Context, client kubernetes.Interface, name, prefix string, save func(file string, data []byte) error) error {
 	if name == "" {
 		return nil
@@ -38,6 +38,12 @@ func Collect(ctx context.Context, client kubernetes.Interface, name, prefix stri
 	note("pods", pods, err)
 	claims, err := client.CoreV1().PersistentVolumeClaims(name).List(ctx, limit)
 	note("claims", claims, err)
+	jobs, err := client.BatchV1().Jobs(name).List(ctx, limit)
+	note("jobs", jobs, err)
+	deployments, err := client.AppsV1().Deployments(name).List(ctx, limit)
+	note("deployments", deployments, err)
+	sets, err := client.AppsV1().StatefulSets(name).List(ctx, limit)
+	note("statefulsets", sets, err)
 	return errors.Join(problems...)
 }
 

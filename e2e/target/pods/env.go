@@ -2,7 +2,6 @@ package pods
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,8 +33,8 @@ type env struct {
 	namespace string
 	account   *namespace.Account
 	watch     *watch
-	node      string   // of the keeper, as its label kubernetes.io/hostname has it
-	gpuNodes  []string // likewise those where GPUs of the cluster were free for a runner
+	node      string        // of the keeper, as its label kubernetes.io/hostname has it
+	gpuNodes  []corev1.Node // where GPUs of the cluster were free for a runner
 
 	mu        sync.Mutex // guards what follows
 	elsewhere string
@@ -53,7 +52,7 @@ func (e *env) make(ctx context.Context) error {
 	// The shipped manifests are for the strictest profile; only what is mounted
 	// in place of a driver is not.
 	labels["pod-security.kubernetes.io/enforce"] = "restricted"
-	if e.usesPlugin() && e.target.fakeNodes() {
+	if e.usesPlugin() && e.onFakeNodes() {
 		labels["pod-security.kubernetes.io/enforce"] = "privileged"
 	}
 	var err error
@@ -84,7 +83,7 @@ func (e *env) make(ctx context.Context) error {
 	e.node = pod.Spec.NodeName // of one that has joined since the look at the nodes it is the best guess
 	for _, node := range e.target.handle.Nodes {
 		if node.Name == pod.Spec.NodeName {
-			e.node = cmp.Or(node.Labels[corev1.LabelHostname], node.Name)
+			e.node = hostname(node)
 		}
 	}
 	// Its command makes the directories after it has begun.

@@ -3,6 +3,7 @@ package pods
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -29,18 +30,24 @@ func tolerateGPUs(pod *corev1.Pod) {
 	pod.Spec.Tolerations = append(pod.Spec.Tolerations, corev1.Toleration{Key: gpuResource, Operator: corev1.TolerationOpExists})
 }
 
-// hasGPUs says whether pods can have GPUs on a node at all.
+// hasGPUs says whether the suite's pods can have GPUs on a node at all. A node
+// that is not ready, or is to have no new pods, has a taint.
 func hasGPUs(node corev1.Node) bool {
 	allocatable := node.Status.Allocatable[gpuResource]
-	return !node.Spec.Unschedulable && !allocatable.IsZero()
+	return !allocatable.IsZero() && !slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool {
+		return t.Key != gpuResource && t.Effect != corev1.TaintEffectPreferNoSchedule
+	})
 }
 
-// awaitFreeGPUs returns the nodes on which so many GPUs are free for one pod, as
-// their label kubernetes.io/hostname has them. It waits for what this run has
-// used until a moment ago, not for what others use.
-func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (nodes []string, err error) {
+// hostname is what a node's label kubernetes.io/hostname says.
+func hostname(node corev1.Node) string { return cmp.Or(node.Labels[corev1.LabelHostname], node.Name) }
+
+// awaitFreeGPUs returns the nodes on which so many GPUs are free for one pod. It
+// waits for what this run has used until a moment ago, not for what others use.
+func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (free []corev1.Node, err error) {
+	const interval, limit = 2 * time.Second, 3 * time.Minute // the suite's own limit for a place is what counts
 	var have string
-	err = wait.PollUntilContextTimeout(ctx, time.Second, time.Minute, true, func(ctx context.Context) (bool, error) {
+	err = wait.PollUntilContextTimeout(ctx, interval, limit, true, func(ctx context.Context) (bool, error) {
 		client := t.cluster.client.CoreV1()
 		all, err := client.Nodes().List(ctx, metav1.ListOptions{})
 		if err != nil {
@@ -50,24 +57,30 @@ func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (nodes []string, e
 		if err != nil {
 			return false, fmt.Errorf("list the namespaces: %w", err)
 		}
-		pods, err := client.Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+		// Somebody's cluster may have many; this asks the API server's cache.
+		pods, err := client.Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 		if err != nil {
 			return false, fmt.Errorf("list the pods: %w", err)
 		}
 		var soon bool
-		nodes, soon, have = freeGPUs(int64(gpus), all.Items, own.Items, pods.Items)
-		return len(nodes) > 0 || !soon, nil
+		free, soon, have = freeGPUs(int64(gpus), all.Items, own.Items, pods.Items)
+		return len(free) > 0 || !soon && !t.config.Owned, nil
 	})
-	if len(nodes) == 0 && (err == nil || wait.Interrupted(err) && ctx.Err() == nil) {
-		return nil, target.Cannot(fmt.Sprintf("no node has %d %s to spare%s", gpus, gpuResource, have))
+	if len(free) == 0 && (err == nil || wait.Interrupted(err) && ctx.Err() == nil) {
+		none := fmt.Sprintf("no node has %d %s to spare%s", gpus, gpuResource, have)
+		if t.config.Owned {
+			return nil, errors.New(none) // nobody else is the reason
+		}
+		return nil, target.Cannot(none)
 	}
-	return nodes, err
+	return free, err
 }
 
-// freeGPUs returns the nodes on which so many GPUs are free. Without one, soon
-// says whether there will be one when pods have ended that are in these
-// namespaces, or that were deleted; have is what there is, for people.
-func freeGPUs(gpus int64, nodes []corev1.Node, own []corev1.Namespace, pods []corev1.Pod) (free []string, soon bool, have string) {
+// freeGPUs returns the nodes on which so many GPUs are free, all real ones or all
+// fake ones. Without one, soon says whether there will be one when pods have ended
+// that are in these namespaces, or that were deleted; have is what there is, for
+// people.
+func freeGPUs(gpus int64, nodes []corev1.Node, own []corev1.Namespace, pods []corev1.Pod) (free []corev1.Node, soon bool, have string) {
 	used, remain := map[string]int64{}, map[string]int64{} // by node
 	for _, pod := range pods {
 		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
@@ -86,16 +99,19 @@ func freeGPUs(gpus int64, nodes []corev1.Node, own []corev1.Namespace, pods []co
 		}
 		allocatable := node.Status.Allocatable[gpuResource]
 		if allocatable.Value()-used[node.Name] >= gpus {
-			free = append(free, cmp.Or(node.Labels[corev1.LabelHostname], node.Name))
+			free = append(free, node)
 		}
 		soon = soon || allocatable.Value()-remain[node.Name] >= gpus
 		have += fmt.Sprintf("; %s has %d, of which %d are in use", node.Name, allocatable.Value(), used[node.Name])
 	}
-	return free, soon, have
+	return slices.DeleteFunc(free, func(n corev1.Node) bool { return isFake(n) != isFake(free[0]) }), soon, have
 }
 
-// fakeNodes says whether the GPUs of the cluster are fake ones of
+// onFakeNodes says whether the GPUs that runners get are fake ones of
 // runner/deploy/fake-gpu, which pods must be shown.
-func (t *Target) fakeNodes() bool {
-	return slices.ContainsFunc(t.handle.Nodes, func(n corev1.Node) bool { _, ok := n.Labels[fakeLabel]; return ok })
+func (e *env) onFakeNodes() bool { return len(e.gpuNodes) > 0 && isFake(e.gpuNodes[0]) }
+
+func isFake(node corev1.Node) bool {
+	_, fake := node.Labels[fakeLabel]
+	return fake
 }

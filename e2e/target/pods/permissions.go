@@ -11,8 +11,8 @@ import (
 )
 
 // needed is all that the suite does in a cluster. Namespaces it makes itself,
-// and so it needs the rest in all of them; runner/deploy/tests has the same as
-// a ClusterRole.
+// and so it needs the rest in all of them; the ClusterRole of runner/deploy/tests
+// has it, and what a person needs to look after the tests.
 var needed = []struct {
 	group, resources, verbs string
 }{

@@ -92,13 +92,16 @@ func TestSweep(t *testing.T) {
 // Nodes with GPUs are often tainted, so that other pods stay away; the volume of
 // a runner with GPUs, and so the keeper, must be there as well.
 func TestPodsForNodesWithGPUs(t *testing.T) {
-	for _, uses := range []bool{false, true} {
+	for _, test := range []struct {
+		uses bool
+		gpus int
+	}{{false, 0}, {true, 2}, {true, 0}} {
+		uses, gpus := test.uses, test.gpus > 0
 		e := &env{target: &Target{config: Config{RuntimeClass: "nvidia"}}, isolation: target.Isolation{GPUs: 2}}
-		spec := target.RunnerSpec{Name: "a"}
+		spec := target.RunnerSpec{Name: "a", Runner: scenario.Runner{GPUs: test.gpus}}
 		if uses {
-			e.gpuNodes = []string{"gpu-host"}
+			e.gpuNodes = []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "gpu-node", Labels: map[string]string{corev1.LabelHostname: "gpu-host"}}}}
 			e.isolation.Needs = []scenario.Need{scenario.NeedGPUs}
-			spec.GPUs = 2
 		}
 		keeper, err := e.keeperPod(t.Context())
 		if err != nil {
@@ -119,13 +122,16 @@ func TestPodsForNodesWithGPUs(t *testing.T) {
 		if (keeper.Spec.Affinity != nil) != uses {
 			t.Errorf("with GPUs %t: the keeper's affinity is %v", uses, keeper.Spec.Affinity)
 		}
-		if class := runner.Spec.RuntimeClassName; (class != nil && *class == "nvidia") != uses {
-			t.Errorf("with GPUs %t: the runner's RuntimeClass is %v", uses, class)
+		if class := runner.Spec.RuntimeClassName; (class != nil && *class == "nvidia") != gpus {
+			t.Errorf("with %d GPUs: the runner's RuntimeClass is %v", test.gpus, class)
 		}
-		c := runner.Spec.Containers[slices.IndexFunc(runner.Spec.Containers, func(c corev1.Container) bool { return c.Name == runnerContainer })]
-		// NVIDIA's runtime sets it to the GPUs that a pod has, and gives all to one that says so.
-		if void := slices.Contains(c.Env, corev1.EnvVar{Name: "NVIDIA_VISIBLE_DEVICES", Value: "void"}); void == uses {
-			t.Errorf("with GPUs %t: the runner's variables are %v", uses, c.Env)
+		// NVIDIA's runtime gives all GPUs of a node to a container whose image says
+		// so; the device plugin sets the variable where it gives some.
+		for _, c := range append(runner.Spec.Containers, keeper.Spec.Containers...) {
+			void := slices.Contains(c.Env, corev1.EnvVar{Name: "NVIDIA_VISIBLE_DEVICES", Value: "void"})
+			if want := c.Name != runnerContainer || !gpus; void != want {
+				t.Errorf("with %d GPUs: the variables of %s are %v", test.gpus, c.Name, c.Env)
+			}
 		}
 	}
 }
@@ -146,11 +152,18 @@ func TestFreeGPUs(t *testing.T) {
 			Status:     corev1.PodStatus{Phase: phase},
 		}
 	}
-	closed := node("closed", "8")
-	closed.Spec.Unschedulable = true
+	tainted := func(name, taint string) corev1.Node {
+		n := node(name, "8")
+		n.Spec.Taints = []corev1.Taint{{Key: taint, Effect: corev1.TaintEffectNoSchedule}}
+		return n
+	}
+	fake := node("fake", "1")
+	fake.Labels[fakeLabel] = "T4"
+	one := node("one", "1")
+	one.Spec.Taints = []corev1.Taint{{Key: gpuResource, Effect: corev1.TaintEffectNoSchedule}, {Key: "old", Effect: corev1.TaintEffectPreferNoSchedule}}
 	deleted := pod("other", "eight", "2", corev1.PodRunning)
 	deleted.DeletionTimestamp = &metav1.Time{}
-	nodes := []corev1.Node{node("cpu", ""), node("one", "1"), node("eight", "8"), closed}
+	nodes := []corev1.Node{node("cpu", ""), one, node("eight", "8"), fake, tainted("closed", corev1.TaintNodeUnschedulable), tainted("not-ready", corev1.TaintNodeNotReady)}
 	own := []corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "own"}}}
 	pods := []corev1.Pod{
 		pod("other", "one", "1", corev1.PodSucceeded), pod("other", "one", "1", corev1.PodFailed), // these hold nothing any more
@@ -158,18 +171,22 @@ func TestFreeGPUs(t *testing.T) {
 		pod("own", "eight", "2", corev1.PodRunning), deleted, // these will not for long
 		pod("other", "", "4", corev1.PodPending), // not on a node yet
 	}
-	const have = "; one has 1, of which 0 are in use; eight has 8, of which 7 are in use"
+	const have = "; one has 1, of which 0 are in use; eight has 8, of which 7 are in use; fake has 1, of which 0 are in use"
 	for _, test := range []struct {
 		gpus int64
 		want []string
 		soon bool
 	}{
-		{1, []string{"one-host", "eight-host"}, true},
+		{1, []string{"one-host", "eight-host"}, true}, // and not the fake one beside them,
 		{2, nil, true},
 		{5, nil, true},
 		{6, nil, false},
 	} {
-		got, soon, said := freeGPUs(test.gpus, nodes, own, pods)
+		free, soon, said := freeGPUs(test.gpus, nodes, own, pods)
+		var got []string
+		for _, node := range free {
+			got = append(got, hostname(node))
+		}
 		if !slices.Equal(got, test.want) || soon != test.soon || said != have {
 			t.Errorf("%d GPUs: %v, %t, %q", test.gpus, got, soon, said)
 		}

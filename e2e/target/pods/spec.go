@@ -75,6 +75,12 @@ func (e *env) shippedPod(ctx context.Context, name string) (*corev1.Pod, error) 
 		}
 	}
 	setEnv(c, "STUDIOML_SPOOL", queueDir)
+	// NVIDIA's container runtime, should it be the node's, shows a container all
+	// GPUs if the image says so; this keeps it away.
+	setEnv(c, api.EnvNVDevices, "void")
+	if e.usesPlugin() {
+		tolerateGPUs(pod) // those without GPUs may have to be beside one that has
+	}
 	return pod, nil
 }
 
@@ -104,10 +110,13 @@ func (e *env) keeperPod(ctx context.Context) (*corev1.Pod, error) {
 	// A volume of one node is where its first pod is, so that must be a node
 	// that the runners can use.
 	if e.usesPlugin() {
-		tolerateGPUs(pod)
+		var names []string
+		for _, node := range e.gpuNodes {
+			names = append(names, hostname(node))
+		}
 		pod.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
 			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
-				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: e.gpuNodes}},
+				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: names}},
 			}}},
 		}}
 	}
@@ -148,9 +157,6 @@ func (e *env) runnerPod(ctx context.Context, spec target.RunnerSpec) (*corev1.Po
 		if err := e.gpus(ctx, pod, spec); err != nil {
 			return nil, err
 		}
-	} else {
-		// NVIDIA's container runtime, should it be the node's, then leaves the pod alone.
-		setEnv(c, api.EnvNVDevices, "void")
 	}
 
 	// What the runner says is written down from its first word to its last: TERM
@@ -162,6 +168,7 @@ func (e *env) runnerPod(ctx context.Context, spec target.RunnerSpec) (*corev1.Po
 	pod.Spec.Containers = append([]corev1.Container{{
 		Name: statusContainer, Image: c.Image, SecurityContext: c.SecurityContext,
 		Command: []string{"/bin/sh", "-c", "trap '' TERM; runner status --watch --output=json --address=127.0.0.1:" + port},
+		Env:     []corev1.EnvVar{{Name: api.EnvNVDevices, Value: "void"}},
 	}}, pod.Spec.Containers...)
 	return pod, nil
 }
@@ -171,11 +178,11 @@ func (e *env) gpus(ctx context.Context, pod *corev1.Pod, spec target.RunnerSpec)
 	c := &pod.Spec.Containers[0]
 	if e.usesPlugin() {
 		c.Resources.Limits = corev1.ResourceList{gpuResource: *resource.NewQuantity(int64(spec.GPUs), resource.DecimalSI)}
-		tolerateGPUs(pod)
+		c.Env = slices.DeleteFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == api.EnvNVDevices }) // it is the plugin's to set
 		if class := e.target.config.RuntimeClass; class != "" {
 			pod.Spec.RuntimeClassName = &class
 		}
-		if e.target.fakeNodes() {
+		if e.onFakeNodes() {
 			showFakeDriver(pod)
 		}
 		return nil

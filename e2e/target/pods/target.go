@@ -191,7 +191,7 @@ func (t *Target) Isolate(ctx context.Context, isolation target.Isolation) (targe
 		}
 	}
 	if err := e.make(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("isolate scenario %q: %w", isolation.Name, err), e.Collect(ctx), e.Close(context.WithoutCancel(ctx)))
+		return nil, errors.Join(fmt.Errorf("isolate scenario %q: %w", isolation.Name, err), e.Collect(context.WithoutCancel(ctx)), e.Close(context.WithoutCancel(ctx)))
 	}
 	return e, nil
 }

@@ -49,7 +49,7 @@ func measureLoad(lib nvml.Interface, handle nvml.Device, d Device, r *record, si
 // missing ends the process; to them reserved memory is used.
 func memoryInfo(lib nvml.Interface, handle nvml.Device) (nvml.Memory_v2, nvml.Return) {
 	if lib.Extensions().LookupSymbol("nvmlDeviceGetMemoryInfo_v2") == nil {
-		if memory, code := handle.GetMemoryInfo_v2(); code != nvml.ERROR_NOT_SUPPORTED {
+		if memory, code := handle.GetMemoryInfo_v2(); code == nvml.SUCCESS {
 			return memory, code
 		}
 	}

@@ -19,11 +19,14 @@ func TestReservedMemoryIsNotUsed(t *testing.T) {
 		{"today's driver", nil, nvml.SUCCESS, Reading{MemoryUsed: 1, MemoryFree: 6, MemoryReserved: 3}},
 		{"not of this GPU", nil, nvml.ERROR_NOT_SUPPORTED, Reading{MemoryUsed: 4, MemoryFree: 6}},
 		{"before R510", errors.New("missing"), nvml.SUCCESS, Reading{MemoryUsed: 4, MemoryFree: 6}},
-		{"silent", nil, nvml.ERROR_GPU_IS_LOST, Reading{}},
+		{"lost", nil, nvml.ERROR_GPU_IS_LOST, Reading{}},
 	} {
 		g := newGPU("GPU-1")
 		device := g.Device
 		device.GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) {
+			if test.code == nvml.ERROR_GPU_IS_LOST {
+				return nvml.Memory{}, test.code
+			}
 			return nvml.Memory{Total: 10, Used: 4, Free: 6}, nvml.SUCCESS
 		}
 		device.GetMemoryInfo_v2Func = func() (nvml.Memory_v2, nvml.Return) {
