@@ -84,7 +84,7 @@ func clusterSpecs() {
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running", "Running"))
 		pods := f.runners(ctx)
 		evict := func(ctx context.Context, pod string) error {
-			text := fmt.Sprintf("{apiVersion: policy/v1, kind: Eviction, metadata: {name: %s}}", pod)
+			text := fmt.Sprintf(`{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": %q}}`, pod)
 			_, err := f.try(ctx, []byte(text), "create", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/eviction", f.Namespace(), pod), "-f", "-")
 			return err
 		}

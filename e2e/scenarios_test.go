@@ -129,6 +129,9 @@ func gpus(s scenario.Scenario) (most int) {
 
 // write leaves the record in a directory, for people and for programs.
 func write(dir string, record *history.History) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
 	if err := os.WriteFile(filepath.Join(dir, "timeline.txt"), []byte(record.Timeline()), 0o644); err != nil {
 		return err
 	}
