@@ -265,25 +265,24 @@ func clusterSpecs() {
 		Expect(status.Tasks.MachineFailed).To(Equal(1))
 	})
 
-	It("the tests as an image: a Job with a GPU plays scenarios on the cluster that it is in, and a pod of it gives a shell", Labels{"area:workloads", "document"},
-		SpecPriority(1), SpecTimeout(engine.Stretch(8*time.Minute)), func(ctx SpecContext) {
-			Expect(nodes.LoadArchive(ctx, filepath.Join("..", "bin", testsArchive))).To(Succeed())
-			k, err := newKubectl(ctx, "studio-go-runner-tests")
+	It("the tests as an image: a Job with a GPU plays scenarios on the cluster that it is in, and a pod of it gives a shell", Labels{"area:workloads", "document"}, SpecPriority(1), SpecTimeout(engine.Stretch(8*time.Minute)), func(ctx SpecContext) {
+		Expect(nodes.LoadArchive(ctx, filepath.Join("..", "bin", testsArchive))).To(Succeed())
+		k, err := newKubectl(ctx, "studio-go-runner-tests")
+		Expect(err).NotTo(HaveOccurred())
+		do := func(ctx context.Context, args ...string) string {
+			GinkgoHelper()
+			out, err := k.try(ctx, nil, args...)
 			Expect(err).NotTo(HaveOccurred())
-			do := func(ctx context.Context, args ...string) string {
-				GinkgoHelper()
-				out, err := k.try(ctx, nil, args...)
-				Expect(err).NotTo(HaveOccurred())
-				return out
-			}
-			do(ctx, "create", "namespace", k.namespace)
-			DeferCleanup(func(ctx SpecContext) {
-				do(ctx, "delete", "namespace", "--wait=false", k.namespace)
-				do(ctx, "delete", "clusterrole,clusterrolebinding", "studio-go-runner-tests")
-			}, NodeTimeout(engine.Stretch(cleanupTime)))
-			// Few scenarios, for it is the image that is tried: some of any kind, and one
-			// whose runner asks for a GPU of the device plugin, as the tests' pod does.
-			Expect(k.apply(ctx, "tests", `
+			return out
+		}
+		do(ctx, "create", "namespace", k.namespace)
+		DeferCleanup(func(ctx SpecContext) {
+			do(ctx, "delete", "namespace", "--wait=false", k.namespace)
+			do(ctx, "delete", "clusterrole,clusterrolebinding", "studio-go-runner-tests")
+		}, NodeTimeout(engine.Stretch(cleanupTime)))
+		// Few scenarios, for it is the image that is tried: some of any kind, and one
+		// whose runner asks for a GPU of the device plugin, as the tests' pod does.
+		Expect(k.apply(ctx, "tests", `
 images: [{name: studio-go-runner-tests, newTag: e2e}]
 patches:
 - target: {kind: Job}
@@ -292,38 +291,38 @@ patches:
     - {op: add, path: /spec/template/spec/containers/0/env/-, value: {name: E2E_TIME_FACTOR, value: "3"}}
     - {op: add, path: /spec/template/spec/containers/0/args, value: ["--label-filter=row: containsAny {2, 3, 46}"]}
 `)).To(Succeed())
-			evidence := filepath.Join(config.artifacts, "scenarios", fileName("workloads", CurrentSpecReport().LeafNodeText))
-			Expect(os.RemoveAll(evidence)).To(Succeed())
-			DeferOnFailure(func(ctx SpecContext) {
-				out, err := k.try(ctx, nil, "logs", "--tail=400", "job/studio-go-runner-tests")
-				AddReportEntry("log of the tests in the cluster", out, err)
-				objects, err := k.try(ctx, nil, "get", "jobs,pods,events", "--output=yaml")
-				err = errors.Join(err, os.MkdirAll(evidence, 0o755), os.WriteFile(filepath.Join(evidence, "objects.yaml"), []byte(objects), 0o644))
-				if err := errors.Join(err, collectNodes(ctx, evidence)); err != nil {
-					AddReportEntry("evidence incomplete", err.Error())
-				}
-			}, NodeTimeout(engine.Stretch(cleanupTime)))
-			eventually(ctx, func(ctx context.Context) string {
-				is := do(ctx, "get", "job/studio-go-runner-tests", `--output=jsonpath={.status.conditions[?(@.status=="True")].type}`)
-				if strings.Contains(is, "Failed") {
-					StopTrying("the Job has failed").Now()
-				}
-				return is
-			}).WithArguments(ctx).WithTimeout(engine.Stretch(6 * time.Minute)).Should(ContainSubstring("Complete"))
-			log := do(ctx, "logs", "job/studio-go-runner-tests")
-			Expect(log).To(MatchRegexp(`(?m)^existing: ([3-9]|[1-9]\d+) passed, 0 failed`))
-			AddReportEntry("counts in the cluster", regexp.MustCompile(`(?m)^existing: .*$`).FindString(log))
+		evidence := filepath.Join(config.artifacts, "scenarios", fileName("workloads", CurrentSpecReport().LeafNodeText))
+		Expect(os.RemoveAll(evidence)).To(Succeed())
+		DeferOnFailure(func(ctx SpecContext) {
+			out, err := k.try(ctx, nil, "logs", "--tail=400", "job/studio-go-runner-tests")
+			AddReportEntry("log of the tests in the cluster", out, err)
+			objects, err := k.try(ctx, nil, "get", "jobs,pods,events", "--output=yaml")
+			err = errors.Join(err, os.MkdirAll(evidence, 0o755), os.WriteFile(filepath.Join(evidence, "objects.yaml"), []byte(objects), 0o644))
+			if err := errors.Join(err, collectNodes(ctx, evidence)); err != nil {
+				AddReportEntry("evidence incomplete", err.Error())
+			}
+		}, NodeTimeout(engine.Stretch(cleanupTime)))
+		eventually(ctx, func(ctx context.Context) string {
+			is := do(ctx, "get", "job/studio-go-runner-tests", `--output=jsonpath={.status.conditions[?(@.status=="True")].type}`)
+			if strings.Contains(is, "Failed") {
+				StopTrying("the Job has failed").Now()
+			}
+			return is
+		}).WithArguments(ctx).WithTimeout(engine.Stretch(6 * time.Minute)).Should(ContainSubstring("Complete"))
+		log := do(ctx, "logs", "job/studio-go-runner-tests")
+		Expect(log).To(MatchRegexp(`(?m)^existing: ([3-9]|[1-9]\d+) passed, 0 failed`))
+		AddReportEntry("counts in the cluster", regexp.MustCompile(`(?m)^existing: .*$`).FindString(log))
 
-			By("leaving the image asleep, for a shell")
-			do(ctx, "run", "build", "--image=studio-go-runner-tests:e2e", "--override-type=strategic",
-				`--overrides={"spec": {"serviceAccountName": "studio-go-runner-tests", "containers": [{"name": "build", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}}`,
-				"--command", "--", "sleep", "100m")
-			do(ctx, "wait", "--for=condition=ready", timeout(), "pod/build")
-			Expect(do(ctx, "exec", "build", "--", "sh", "-c", "echo $NVIDIA_VISIBLE_DEVICES")).To(HavePrefix("GPU-"))
-			Expect(do(ctx, "exec", "build", "--", "env", "E2E_STORAGE="+storageClass+":shared", "E2E_TIME_FACTOR=3", "run-tests", "--focus=suspended at start")).
-				To(ContainSubstring("existing: 1 passed, 0 failed"))
-			do(ctx, "delete", "pod", "build", "--grace-period=1")
-		})
+		By("leaving the image asleep, for a shell")
+		do(ctx, "run", "build", "--image=studio-go-runner-tests:e2e", "--override-type=strategic",
+			`--overrides={"spec": {"serviceAccountName": "studio-go-runner-tests", "containers": [{"name": "build", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}}`,
+			"--command", "--", "sleep", "100m")
+		do(ctx, "wait", "--for=condition=ready", timeout(), "pod/build")
+		Expect(do(ctx, "exec", "build", "--", "sh", "-c", "echo $NVIDIA_VISIBLE_DEVICES")).To(HavePrefix("GPU-"))
+		Expect(do(ctx, "exec", "build", "--", "env", "E2E_STORAGE="+storageClass+":shared", "E2E_TIME_FACTOR=3", "run-tests", "--focus=suspended at start")).
+			To(ContainSubstring("existing: 1 passed, 0 failed"))
+		do(ctx, "delete", "pod", "build", "--grace-period=1")
+	})
 }
 
 // apart has the runners of a workload on different nodes.
