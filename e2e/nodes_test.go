@@ -58,7 +58,7 @@ func clusterSpecs() {
 		f.settled(ctx, 1)
 	})
 
-	It("kubectl drain of a node: the budget holds, runners end their tasks or give them back, and go on elsewhere", rows(52, 55), limit, Serial, func(ctx SpecContext) {
+	It("kubectl drain of a node: runners end their tasks or give them back, and go on elsewhere", rows(52, 55), limit, Serial, func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.state(ctx, api.GlobalMapName, "Running")
 		f.apply(ctx, "job", graceOf("2s"))

@@ -18,33 +18,27 @@ func Collect(ctx context.Context, client kubernetes.Interface, name, prefix stri
 	if name == "" {
 		return nil
 	}
-	limit := metav1.ListOptions{Limit: 200}
-	var problems []error
-	note := func(what string, list runtime.Object, err error) {
-		if err == nil {
-			err = saveObjects(prefix+what+".yaml", list, save)
-		}
-		if err != nil {
-			problems = append(problems, fmt.Errorf("collect %s: %w", what, err))
-		}
+	return errors.Join(
+		saveList(ctx, client.CoreV1().ConfigMaps(name).List, prefix+"maps.yaml", save),
+		saveList(ctx, client.CoreV1().Events(name).List, prefix+"events.yaml", save),
+		saveList(ctx, client.RbacV1().Roles(name).List, prefix+"roles.yaml", save),
+		saveList(ctx, client.CoreV1().Pods(name).List, prefix+"pods.yaml", save),
+		saveList(ctx, client.CoreV1().PersistentVolumeClaims(name).List, prefix+"claims.yaml", save),
+		saveList(ctx, client.BatchV1().Jobs(name).List, prefix+"jobs.yaml", save),
+		saveList(ctx, client.AppsV1().Deployments(name).List, prefix+"deployments.yaml", save),
+		saveList(ctx, client.AppsV1().StatefulSets(name).List, prefix+"statefulsets.yaml", save))
+}
+
+// saveList saves the objects of one kind.
+func saveList[L runtime.Object](ctx context.Context, list func(context.Context, metav1.ListOptions) (L, error), file string, save func(string, []byte) error) error {
+	objects, err := list(ctx, metav1.ListOptions{Limit: 200})
+	if err == nil {
+		err = saveObjects(file, objects, save)
 	}
-	maps, err := client.CoreV1().ConfigMaps(name).List(ctx, limit)
-	note("maps", maps, err)
-	events, err := client.CoreV1().Events(name).List(ctx, limit)
-	note("events", events, err)
-	roles, err := client.RbacV1().Roles(name).List(ctx, limit)
-	note("roles", roles, err)
-	pods, err := client.CoreV1().Pods(name).List(ctx, limit)
-	note("pods", pods, err)
-	claims, err := client.CoreV1().PersistentVolumeClaims(name).List(ctx, limit)
-	note("claims", claims, err)
-	jobs, err := client.BatchV1().Jobs(name).List(ctx, limit)
-	note("jobs", jobs, err)
-	deployments, err := client.AppsV1().Deployments(name).List(ctx, limit)
-	note("deployments", deployments, err)
-	sets, err := client.AppsV1().StatefulSets(name).List(ctx, limit)
-	note("statefulsets", sets, err)
-	return errors.Join(problems...)
+	if err != nil {
+		return fmt.Errorf("collect %s: %w", file, err)
+	}
+	return nil
 }
 
 // saveObjects writes the items of a list, without what only servers read; no

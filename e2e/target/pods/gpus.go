@@ -45,7 +45,7 @@ func hostname(node corev1.Node) string { return cmp.Or(node.Labels[corev1.LabelH
 // awaitFreeGPUs returns the nodes on which so many GPUs are free for one pod. It
 // waits for what this run has used until a moment ago, not for what others use.
 func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (free []corev1.Node, err error) {
-	const interval, limit = 2 * time.Second, 3 * time.Minute // the suite's own limit for a place is what counts
+	const interval, limit = 2 * time.Second, 90 * time.Second // less than the suite gives a place
 	var have string
 	err = wait.PollUntilContextTimeout(ctx, interval, limit, true, func(ctx context.Context) (bool, error) {
 		client := t.cluster.client.CoreV1()

@@ -25,13 +25,13 @@ var (
 	descUtilization = dcgm("GPU_UTIL", "GPU utilization (in %).")
 	descMemoryUsed  = dcgm("FB_USED", "Framebuffer memory used (in MiB).")
 	descMemoryFree  = dcgm("FB_FREE", "Framebuffer memory free (in MiB).")
-	descMemoryKept  = dcgm("FB_RESERVED", "Framebuffer memory reserved (in MiB).")
+	descReserved    = dcgm("FB_RESERVED", "Framebuffer memory reserved (in MiB).")
 	descXid         = dcgm("XID_ERRORS", "Value of the last XID error encountered.")
 )
 
 // Describe implements prometheus.Collector.
 func (c gpuCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descTemperature, descPower, descUtilization, descMemoryUsed, descMemoryFree, descMemoryKept, descXid} {
+	for _, d := range []*prometheus.Desc{descTemperature, descPower, descUtilization, descMemoryUsed, descMemoryFree, descReserved, descXid} {
 		ch <- d
 	}
 }
@@ -51,6 +51,6 @@ func (c gpuCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descUtilization, float64(r.UtilizationPercent))
 		gauge(descMemoryUsed, float64(r.MemoryUsed>>20))
 		gauge(descMemoryFree, float64(r.MemoryFree>>20))
-		gauge(descMemoryKept, float64(r.MemoryReserved>>20))
+		gauge(descReserved, float64(r.MemoryReserved>>20))
 	}
 }
