@@ -32,6 +32,9 @@ const (
 	// its exit gives up after 30 s (R6), which must fit; so must the grace
 	// period of 25 s and what follows it.
 	exitBudget = 50 * time.Second
+	// expectBudget is for what has happened to be told: tasks, runners and the
+	// queue speak over connections of their own, each with its own delay.
+	expectBudget = 5 * time.Second
 )
 
 // awaitBudget is for the slowest of what the conditions wait for.

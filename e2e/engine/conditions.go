@@ -27,11 +27,11 @@ type observed struct {
 // recheck is how often that is asked for while a condition needs it.
 const recheck = 200 * time.Millisecond
 
-// await waits until all conditions hold at once.
-func (p *play) await(that map[string]scenario.Condition) error {
+// await waits until all conditions hold at once, for as long as the budget.
+func (p *play) await(that map[string]scenario.Condition, budget time.Duration) error {
 	var now verdict
 	begun := time.Now()
-	ctx, cancel := context.WithTimeoutCause(p.ctx, Stretch(awaitBudget(that)), errSlow)
+	ctx, cancel := context.WithTimeoutCause(p.ctx, Stretch(budget), errSlow)
 	defer cancel()
 	for {
 		// First what the record shows, which costs nothing to wait for.
@@ -58,22 +58,6 @@ func (p *play) await(that map[string]scenario.Condition) error {
 		_ = p.record.Wait(again, func(f *history.Facts) bool { return f.Entries > length })
 		cancel()
 	}
-}
-
-// expect says whether all conditions hold now.
-func (p *play) expect(that map[string]scenario.Condition) error {
-	return p.bounded(queueBudget, func(ctx context.Context) error {
-		var seen observed
-		if asksFor(that) {
-			seen = p.observe(ctx, that)
-		}
-		var now verdict
-		p.record.View(func(f *history.Facts) { now = p.judge(f, that, seen) })
-		if !now.ok() {
-			return p.failed(that, now, "")
-		}
-		return nil
-	})
 }
 
 // never looks at the facts as they were after each entry since the mark. A log

@@ -198,9 +198,9 @@ func (p *play) step(s scenario.Step) error {
 		p.record.Add(history.Entry{Mark: s.Mark})
 		return nil
 	case s.Await != nil:
-		return p.await(s.Await)
+		return p.await(s.Await, awaitBudget(s.Await))
 	case s.Expect != nil:
-		return p.expect(s.Expect)
+		return p.await(s.Expect, expectBudget)
 	case s.Never != nil:
 		return p.never(*s.Never)
 	case s.Wait != nil:

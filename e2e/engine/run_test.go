@@ -196,8 +196,8 @@ func TestMessages(t *testing.T) {
 		{name: "too many", script: drains, steps: "[{await: {a: {running: 1}}}, {await: {a: {processes: 2}}}]",
 			want: `await a: processes is 1, want 2; a: only steps start processes
   a: Draining to DrainAndSuspend, source global, effective DrainAndSuspend, 1 running, 0 waiting; waits for 1 task`},
-		{name: "expect", script: idle, steps: "[{await: {a: {phase: Running}}}, {expect: {a: {source: node, live: false}}}]",
-			want: `expect a: /livez succeeds is true, want false; source is default, want node
+		{name: "expect", script: idle, steps: "[{await: {a: {phase: Running}}}, {expect: {a: {live: false}}}]",
+			want: `expect a: /livez succeeds is true, want false; waited T, then that is enough
   a: Running, source default, effective Running, 0 running, 0 waiting`},
 		{name: "never", script: exits, steps: "[{await: {a: {exit: 10}}}, {never: {that: {a: {phase: Running}}}}]",
 			want: `never a: a: what must never be was so, T into the scenario: Running, source default, effective Running, 0 running, 0 waiting`},
@@ -258,7 +258,7 @@ func TestRulesAreApplied(t *testing.T) {
 // The line of a step is that of the file.
 func TestLine(t *testing.T) {
 	_, err := run(t, newFakeEnv(t, idle), "steps:\n  - expect: {a: {processes: 1}}\n\n  - expect: {a: {processes: 2}}\n")
-	if want := "scenarios/x/fake.yaml:9: expect a: processes is 1, want 2\n"; err == nil || !strings.HasPrefix(err.Error(), want) {
+	if want := "scenarios/x/fake.yaml:9: expect a: processes is 1, want 2; "; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }
@@ -308,6 +308,33 @@ runners: {a: {}}
 steps:
   - await: {a: {exit: 0, phase: Terminated, source: global, finished: 1}}
 `)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// What has happened may be told later than what was waited for: here a task has
+// written that it runs, and its runner says so only when the expect has begun.
+func TestExpectWaitsForNews(t *testing.T) {
+	begun := make(chan struct{})
+	env := newFakeEnv(t, func(r *fakeRunner) {
+		r.say(running())
+		r.env.notes.add(target.TaskNote{Task: "work-1", Attempt: 1, Runner: "a"})
+		<-begun
+		busy := running()
+		busy.Tasks = api.TaskCounts{Running: 1, Started: 1}
+		r.say(busy)
+		<-r.env.t.Context().Done()
+	})
+	tell := sync.OnceFunc(func() { close(begun) })
+	defer tell()
+	err := runUntil(t, env, head+"tasks: [{group: work}]\nsteps:\n  - await: {tasks/work: {started: 1}}\n  - expect: {a: {running: 1}}\n",
+		func(f *history.Facts) bool {
+			if f.Step != nil && f.Step.Line == 9 {
+				tell()
+			}
+			return false
+		})
 	if err != nil {
 		t.Error(err)
 	}

@@ -227,7 +227,8 @@ type Step struct {
 	Mark string `json:"mark,omitempty"`
 	// Await waits until all the conditions hold at once, by subject.
 	Await map[string]Condition `json:"await,omitempty"`
-	// Expect says what must hold now, without waiting.
+	// Expect says what must hold already. It waits for nothing but the news of
+	// it: runners, tasks and the queue report each with a delay of their own.
 	Expect map[string]Condition `json:"expect,omitempty"`
 	// Never says what no entry of the record may show.
 	Never *Never `json:"never,omitempty"`
