@@ -343,24 +343,27 @@ const (
 	away     = "/etc/kubernetes/kube-apiserver.yaml"
 )
 
-// stopAPIServer has the kubelet stop it, and waits until it does not answer.
+// stopAPIServer kills it, as a crash does, and waits until it is gone. Stopped
+// with a signal, it would go on to serve its watches for its grace period, and
+// take itself out of the Service of its kind first.
 func stopAPIServer(ctx context.Context) error {
-	return moveManifest(ctx, manifest, away, "! curl -ksS --max-time 2 -o /dev/null https://127.0.0.1:6443/livez")
+	return onControlPlane(ctx, `pkill -KILL -x kube-apiserver; mv "$1" "$2"; while pgrep -x kube-apiserver; do sleep 0.2; done`)
 }
 
 // startAPIServer has the kubelet start it again unless it runs, and waits until
 // it is ready.
 func startAPIServer(ctx context.Context) error {
-	return moveManifest(ctx, away, manifest, "curl -ksSf --max-time 2 -o /dev/null https://127.0.0.1:6443/readyz")
+	return onControlPlane(ctx, `if [ -e "$2" ]; then mv "$2" "$1"; fi
+		until curl -ksSf --max-time 2 -o /dev/null https://127.0.0.1:6443/readyz 2>/dev/null; do sleep 0.2; done`)
 }
 
-func moveManifest(ctx context.Context, from, to, until string) error {
+// onControlPlane runs a script with the two places of the manifest.
+func onControlPlane(ctx context.Context, script string) error {
 	node, err := nodes.ControlPlane()
 	if err != nil {
 		return err
 	}
-	script := fmt.Sprintf("if [ -e %s ]; then mv %s %s; fi; until %s 2>/dev/null; do sleep 0.2; done", from, from, to, until)
 	// What docker runs in a node goes on when docker is stopped, so it ends by itself.
-	_, err = nodes.Run(ctx, node, nil, "timeout", "300", "sh", "-c", script)
+	_, err = nodes.Run(ctx, node, nil, "timeout", "300", "sh", "-c", script, "sh", manifest, away)
 	return err
 }
