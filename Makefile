@@ -85,7 +85,7 @@ test: tools ## Quick tests: no cluster
 
 .PHONY: e2e
 e2e: tools ## Run the scenarios, on a kind cluster where Docker is usable, else on a control plane
-	@target=$$(go run ./e2e/cmd/target $(TARGET)) && $(MAKE) --no-print-directory e2e-$$target
+	@target=$$(go run ./e2e/cmd/target $(TARGET)) && $(MAKE) --no-print-directory --jobs=2 e2e-$$target
 
 .PHONY: e2e-embedded e2e-kind e2e-existing
 e2e-embedded: bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1
@@ -117,7 +117,7 @@ GINKGO = @mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/
 	trap 'cat $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt 2>/dev/null' EXIT; \
 	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
 	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_RUNTIME_CLASS=$(RUNTIME_CLASS) $(KUBECONFIG_OF_SUITE) GORACE=atexit_sleep_ms=0 \
-	go tool ginkgo --race --ldflags='-extldflags=-Wl,-z,lazy' --procs=$(PROCS) --randomize-all --trace \
+	go tool ginkgo --race --ldflags='-w -extldflags=-Wl,-z,lazy' --procs=$(PROCS) --randomize-all --trace \
 	  --no-color --silence-skips --fail-on-pending --fail-on-empty --timeout=60m --grace-period=5s \
 	  --poll-progress-after=90s --poll-progress-interval=30s --output-interceptor-mode=none \
 	  --repeat=$$(( $(REPEAT) - 1 )) \

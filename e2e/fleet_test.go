@@ -14,6 +14,8 @@ import (
 	. "github.com/onsi/gomega"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
@@ -23,10 +25,11 @@ import (
 )
 
 // fleet is one of the shipped workloads in a namespace of its own, steered with
-// kubectl, as people do.
+// kubectl, as people do. What is looked at again and again is read without it.
 type fleet struct {
 	target.Env
 	kubectl
+	client kubernetes.Interface
 
 	mu      sync.Mutex
 	notes   []target.TaskNote
@@ -56,6 +59,8 @@ func newFleet(ctx SpecContext, needs ...scenario.Need) *fleet {
 
 	var err error
 	f.kubectl, err = newKubectl(ctx, env.Namespace())
+	Expect(err).NotTo(HaveOccurred())
+	f.client, err = kubernetes.NewForConfig(env.Client().RESTConfig())
 	Expect(err).NotTo(HaveOccurred())
 
 	follow, cancel := context.WithCancel(context.Background())
@@ -175,33 +180,37 @@ func timeout() string { return "--timeout=" + engine.Stretch(patience).String() 
 // runners are the pods of the workload that are not on their way out, by name.
 func (f *fleet) runners(ctx context.Context) []corev1.Pod {
 	GinkgoHelper()
-	var pods corev1.PodList
-	Expect(json.Unmarshal([]byte(f.do(ctx, "get", "pods", "--selector=app.kubernetes.io/name=studio-go-runner", "--output=json")), &pods)).To(Succeed())
+	pods, err := f.client.CoreV1().Pods(f.Namespace()).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=studio-go-runner"})
+	Expect(err).NotTo(HaveOccurred())
 	all := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
 	slices.SortFunc(all, func(a, b corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
 // job is the Job as it is now.
-func (f *fleet) job(ctx context.Context) (job batchv1.Job) {
+func (f *fleet) job(ctx context.Context) *batchv1.Job {
 	GinkgoHelper()
-	Expect(json.Unmarshal([]byte(f.do(ctx, "get", "job", "studio-go-runner", "--output=json")), &job)).To(Succeed())
+	job, err := f.client.BatchV1().Jobs(f.Namespace()).Get(ctx, "studio-go-runner", metav1.GetOptions{})
+	Expect(err).NotTo(HaveOccurred())
 	return job
 }
 
 // status asks a runner's pod.
 func (f *fleet) status(ctx context.Context, pod string) (status api.Status, err error) {
-	out, err := f.try(ctx, nil, "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:8080/proxy/statusz", f.Namespace(), pod))
+	out, err := f.client.CoreV1().Pods(f.Namespace()).ProxyGet("http", pod, "8080", "statusz", nil).DoRaw(ctx)
 	if err == nil {
-		err = json.Unmarshal([]byte(out), &status)
+		err = json.Unmarshal(out, &status)
 	}
 	return status, err
 }
 
 // allocatableGPUs is how many a node can give to pods.
-func (f *fleet) allocatableGPUs(ctx context.Context, node string) string {
+func (f *fleet) allocatableGPUs(ctx context.Context, node string) int {
 	GinkgoHelper()
-	return f.do(ctx, "get", "node", node, `--output=jsonpath={.status.allocatable.nvidia\.com/gpu}`)
+	n, err := f.client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+	Expect(err).NotTo(HaveOccurred())
+	gpus := n.Status.Allocatable["nvidia.com/gpu"]
+	return int(gpus.Value())
 }
 
 // phases are what the runners' pods say to be so; of one that does not answer,

@@ -115,13 +115,13 @@ func clusterSpecs() {
 		f.state(ctx, api.GlobalMapName, "Running")
 		workers, err := nodes.Workers()
 		Expect(err).NotTo(HaveOccurred())
+		f.apply(ctx, "statefulset", apart)
+		f.submit(ctx, "held", 2) // one slot each
 		keeper := f.do(ctx, "get", "pod", "keeper", "--output=jsonpath={.spec.nodeName}")
 		victim := workers[0] // the queue must stay within reach
 		if victim == keeper {
 			victim = workers[1]
 		}
-		f.apply(ctx, "statefulset", apart)
-		f.submit(ctx, "held", 2) // one slot each
 		eventually(ctx, func() []string { return by(f.started("held")) }).Should(ConsistOf("studio-go-runner-0", "studio-go-runner-1"))
 		lost, stays := "", ""
 		for _, pod := range f.runners(ctx) {
@@ -237,7 +237,7 @@ func clusterSpecs() {
 		eventually(ctx, func() int { return len(f.started("held")) }).Should(Equal(1))
 		gpu := f.started("held")[0].GPUs
 
-		allocatable := func(ctx context.Context) string { return f.allocatableGPUs(ctx, pod.Spec.NodeName) }
+		allocatable := func(ctx context.Context) int { return f.allocatableGPUs(ctx, pod.Spec.NodeName) }
 		all := allocatable(ctx)
 		plugin := kubectl{f.program, fakeNamespace}
 		daemon, err := plugin.try(ctx, nil, "get", "pods", "--field-selector=spec.nodeName="+pod.Spec.NodeName, "--output=jsonpath={.items[0].metadata.name}")

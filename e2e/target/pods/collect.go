@@ -34,7 +34,10 @@ func (e *env) Collect(ctx context.Context) error {
 	err := errors.Join(
 		namespace.Collect(ctx, e.cluster.client, e.namespace, "", e.evidence().Save),
 		namespace.Collect(ctx, e.cluster.client, elsewhere, "elsewhere-", e.evidence().Save),
-		e.collectLogs(ctx), e.collectQueue(ctx), e.collectJournal(ctx))
+		e.collectLogs(ctx))
+	if e.hasKeeper() {
+		err = errors.Join(err, e.collectQueue(ctx), e.collectJournal(ctx))
+	}
 	if err != nil {
 		return fmt.Errorf("collect artifacts: %w", err)
 	}

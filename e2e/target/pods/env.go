@@ -33,8 +33,11 @@ type env struct {
 	namespace string
 	account   *namespace.Account
 	watch     *watch
-	node      string        // of the keeper, as its label kubernetes.io/hostname has it
 	gpuNodes  []corev1.Node // where GPUs of the cluster were free for a runner
+
+	keeperMu sync.Mutex // guards kept and node
+	kept     bool       // the keeper is there
+	node     string     // of the keeper, as its label kubernetes.io/hostname has it
 
 	mu        sync.Mutex // guards what follows
 	elsewhere string
@@ -69,14 +72,27 @@ func (e *env) make(ctx context.Context) error {
 	if err := e.createVolume(ctx); err != nil {
 		return err
 	}
+	if e.target.config.Storage.Shared {
+		return nil // many scenarios have no tasks and never need the keeper
+	}
+	return e.keep(ctx) // the runners have to be where it is
+}
+
+// keep makes the keeper, unless it is there.
+func (e *env) keep(ctx context.Context) error {
+	e.keeperMu.Lock()
+	defer e.keeperMu.Unlock()
+	if e.kept {
+		return nil
+	}
 	pod, err := e.keeperPod(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := e.cluster.client.CoreV1().Pods(e.namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
+	if _, err := e.cluster.client.CoreV1().Pods(e.namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create pod %s: %w", keeper, err)
 	}
-	pod, err = e.watch.await(ctx, keeper, func(p *corev1.Pod) bool { return p != nil && begun(p, keeper) })
+	pod, err = e.awaitKeeper(ctx)
 	if err != nil {
 		return err
 	}
@@ -87,8 +103,21 @@ func (e *env) make(ctx context.Context) error {
 		}
 	}
 	// Its command makes the directories after it has begun.
-	_, err = e.inKeeper(ctx, nil, "/bin/sh", "-c", "until [ -e "+journal+" ]; do sleep 0.1; done")
+	err = e.cluster.exec(ctx, e.namespace, keeper, keeper, nil, nil, "/bin/sh", "-c", "until [ -e "+journal+" ]; do sleep 0.1; done")
+	e.kept = err == nil
 	return err
+}
+
+// hasKeeper says whether something was done through the keeper.
+func (e *env) hasKeeper() bool {
+	e.keeperMu.Lock()
+	defer e.keeperMu.Unlock()
+	return e.kept
+}
+
+// awaitKeeper waits until the keeper has begun, if somebody makes it.
+func (e *env) awaitKeeper(ctx context.Context) (*corev1.Pod, error) {
+	return e.watch.await(ctx, keeper, func(p *corev1.Pod) bool { return p != nil && begun(p, keeper) })
 }
 
 func (e *env) createVolume(ctx context.Context) error {
@@ -113,6 +142,9 @@ func (e *env) createVolume(ctx context.Context) error {
 
 // inKeeper runs a program beside the volume and returns what it prints.
 func (e *env) inKeeper(ctx context.Context, stdin io.Reader, command ...string) ([]byte, error) {
+	if err := e.keep(ctx); err != nil {
+		return nil, err
+	}
 	var stdout buffer
 	err := e.cluster.exec(ctx, e.namespace, keeper, keeper, stdin, &stdout, command...)
 	return []byte(stdout.String()), err
@@ -217,6 +249,9 @@ func (e *env) Release(ctx context.Context, group string) error {
 // connection it reads on where it was.
 func (e *env) Journal(ctx context.Context, each func(target.TaskNote)) error {
 	reader := &tasks.Reader{Each: each}
+	if _, err := e.awaitKeeper(ctx); err != nil {
+		return nil // there were no tasks
+	}
 	retry(ctx, func() bool {
 		_ = e.cluster.exec(ctx, e.namespace, keeper, keeper, nil, reader, "tail", "-c", fmt.Sprintf("+%d", reader.Taken()+1), "-f", journal)
 		return reader.Err() != nil

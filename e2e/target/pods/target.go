@@ -176,7 +176,7 @@ func (t *Target) Can(need scenario.Need) (ok bool, reason string) {
 	return false, fmt.Sprintf("runners in pods do not have the need %q", need)
 }
 
-// Isolate makes a namespace with an account, a volume and the keeper.
+// Isolate makes a namespace with an account and a volume.
 func (t *Target) Isolate(ctx context.Context, isolation target.Isolation) (target.Env, error) {
 	for _, need := range isolation.Needs {
 		if ok, reason := t.Can(need); !ok {
