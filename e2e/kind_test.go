@@ -124,9 +124,26 @@ func openKind(data []byte) (target.Target, error) {
 
 const (
 	storageClass = "shared"
-	// volumes is how many scenarios one cluster has volumes for; each uses one.
-	volumes = 500
+	// spareVolumes are for the scenarios of the tests' Job, and for one that is
+	// played again.
+	spareVolumes = 30
+	// keptVolumes are for who goes on to use a cluster that is kept.
+	keptVolumes = 300
 )
+
+// specsToRun is known in the first process, before it makes the cluster.
+var specsToRun int
+
+var _ = ReportBeforeSuite(func(report Report) { specsToRun = report.PreRunStats.SpecsThatWillRun })
+
+// volumes is how many a cluster needs: each scenario uses one. More would hold
+// up the first ones, for Kubernetes takes note of only 20 a second.
+func volumes() int {
+	if config.keep {
+		return specsToRun + spareVolumes + keptVolumes
+	}
+	return specsToRun + spareVolumes
+}
 
 // removeShared removes the directory that nodes shared. What pods have written
 // there is theirs: who is not root needs Docker for it, and an image that it has.
@@ -143,7 +160,7 @@ func removeShared(ctx context.Context, d *docker.Docker, image, shared string) e
 // createVolumes makes volumes in the directory that all nodes share, for claims
 // of that storage class. A cluster of one's own has a provisioner for that.
 func createVolumes(ctx context.Context, client kubernetes.Interface, shared string) error {
-	for n := range volumes {
+	for n := range volumes() {
 		name := fmt.Sprintf("%s-%03d", storageClass, n)
 		dir := filepath.Join(shared, name)
 		if err := os.Mkdir(dir, 0o777); err != nil {
