@@ -155,7 +155,9 @@ func clusterSpecs() {
 		f.settled(ctx, 4)
 	})
 
-	It("the API server is stopped for a minute: runners go on, no pod is restarted, what changed is seen", rows(37, 39), limit, Serial, func(ctx SpecContext) {
+	// The last one: the controllers and the scheduler, which end without an API
+	// server, take most of a minute to come back after it.
+	It("the API server is stopped for a minute: runners go on, no pod is restarted, what changed is seen", rows(37, 39), limit, Serial, SpecPriority(-1), func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.state(ctx, api.GlobalMapName, "Running")
 		f.apply(ctx, "deployment")

@@ -19,8 +19,11 @@ const (
 	clusterBudget = 20 * time.Second
 	// runnerBudget is for a runner to start.
 	runnerBudget = 30 * time.Second
-	// queueBudget is for a look into the queue, or a submit.
+	// queueBudget is for a look into the queue.
 	queueBudget = 20 * time.Second
+	// submitBudget is for a submit. With the first one a cluster makes the pod
+	// through which the queue is reached.
+	submitBudget = 60 * time.Second
 	// outageBudget is for stopping or starting an API server.
 	outageBudget = 90 * time.Second
 	// stateBudget is from a change of a map to what a runner says of it. After

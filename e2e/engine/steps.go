@@ -42,7 +42,7 @@ func (p *play) submit(s scenario.Submit) error {
 			MaxAttempts: s.MaxAttempts, Timeout: api.Duration(timeout),
 		})
 	}
-	if err := p.bounded(queueBudget, func(ctx context.Context) error { return p.env.Submit(ctx, tasks) }); err != nil {
+	if err := p.bounded(submitBudget, func(ctx context.Context) error { return p.env.Submit(ctx, tasks) }); err != nil {
 		return fmt.Errorf("submit %s: %w", s.Group, err)
 	}
 	for _, t := range tasks {
