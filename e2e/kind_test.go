@@ -172,7 +172,7 @@ func createVolumes(ctx context.Context, client kubernetes.Interface, shared stri
 		_, err := client.CoreV1().PersistentVolumes().Create(ctx, &corev1.PersistentVolume{
 			ObjectMeta: metav1.ObjectMeta{Name: name},
 			Spec: corev1.PersistentVolumeSpec{
-				AccessModes:                   []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},
+				AccessModes:                   []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany, corev1.ReadWriteOnce},
 				Capacity:                      corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("10Gi")},
 				StorageClassName:              storageClass,
 				PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
