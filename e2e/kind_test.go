@@ -137,7 +137,8 @@ var specsToRun int
 var _ = ReportBeforeSuite(func(report Report) { specsToRun = report.PreRunStats.SpecsThatWillRun })
 
 // volumes is how many a cluster needs: each scenario uses one. More would hold
-// up the first ones, for Kubernetes takes note of only 20 a second.
+// up the first claims: a controller manager makes 20 requests a second by
+// default (its --kube-api-qps).
 func volumes() int {
 	if config.keep {
 		return specsToRun + spareVolumes + keptVolumes

@@ -34,6 +34,7 @@ func (p *play) await(that map[string]scenario.Condition, budget time.Duration) e
 	ctx, cancel := context.WithTimeoutCause(p.ctx, Stretch(budget), errSlow)
 	defer cancel()
 	for {
+		before := now
 		// First what the record shows, which costs nothing to wait for.
 		err := p.record.Wait(ctx, func(f *history.Facts) bool {
 			now = p.judge(f, that, observed{})
@@ -44,6 +45,9 @@ func (p *play) await(that map[string]scenario.Condition, budget time.Duration) e
 			p.record.View(func(f *history.Facts) { length = f.Entries })
 			seen := p.observe(ctx, that)
 			p.record.View(func(f *history.Facts) { now = p.judge(f, that, seen) })
+			if len(seen.silent) > 0 && ctx.Err() != nil && !before.ok() {
+				now = before // this look was cut short, so the one before says more
+			}
 		}
 		switch {
 		case now.ok():
@@ -162,12 +166,8 @@ func (p *play) readQueue(ctx context.Context) (api.QueueContents, error) {
 // it was not waited for any longer, and what is known of the subjects.
 func (p *play) failed(that map[string]scenario.Condition, now verdict, why string) error {
 	const lines = 5 // of the log of a runner that has ended
-	parts := now.wrong
-	if why != "" {
-		parts = append(parts, why)
-	}
 	var text strings.Builder
-	text.WriteString(strings.Join(parts, "; "))
+	text.WriteString(strings.Join(append(now.wrong, why), "; "))
 	p.record.View(func(f *history.Facts) {
 		for _, subject := range slices.Sorted(maps.Keys(that)) {
 			fmt.Fprintf(&text, "\n  %s: %s", subject, p.describeSubject(f, subject))

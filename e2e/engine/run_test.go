@@ -340,6 +340,32 @@ func TestExpectWaitsForNews(t *testing.T) {
 	}
 }
 
+// The look that the end of the budget cuts short does not hide what the one
+// before it saw.
+func TestLastWholeLook(t *testing.T) {
+	before := engine.SetTimeFactor(0.1)
+	defer engine.SetTimeFactor(before)
+	env := &secondLookHangs{fakeEnv: newFakeEnv(t, idle)}
+	_, err := run(t, env, head+"tasks: [{group: work}]\nsteps:\n  - await: {a: {phase: Running}}\n  - expect: {tasks/work: {queued: 2}}\n")
+	if err == nil || !strings.Contains(err.Error(), "expect tasks/work: queued is 1, want 2; waited") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// secondLookHangs answers the first look into the queue, and no other.
+type secondLookHangs struct {
+	*fakeEnv
+	looks int
+}
+
+func (e *secondLookHangs) Queue(ctx context.Context) (api.QueueContents, error) {
+	if e.looks++; e.looks == 1 {
+		return e.fakeEnv.Queue(ctx)
+	}
+	<-ctx.Done()
+	return api.QueueContents{}, ctx.Err()
+}
+
 // A mark and never look at the past; nothing is waited for.
 func TestNever(t *testing.T) {
 	script := func(r *fakeRunner) {

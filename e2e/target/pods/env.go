@@ -35,8 +35,8 @@ type env struct {
 	watch     *watch
 	gpuNodes  []corev1.Node // where GPUs of the cluster were free for a runner
 
-	keeperMu sync.Mutex // guards kept and node
-	kept     bool       // the keeper is there
+	keeperMu sync.Mutex // held while the keeper is made; guards kept
+	kept     bool       // the keeper is there, and what it makes
 	node     string     // of the keeper, as its label kubernetes.io/hostname has it
 
 	mu        sync.Mutex // guards what follows
