@@ -17,9 +17,9 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/crowd"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/target"
-	"github.com/studioml/studio-go-runner/e2e/target/embedded"
-	"github.com/studioml/studio-go-runner/e2e/target/embedded/assets"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
+	"github.com/studioml/studio-go-runner/e2e/targets/embedded/assets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -49,8 +49,8 @@ func BenchmarkChangeOfState(b *testing.B) {
 	}
 }
 
-func changeState(b *testing.B, t target.Target, others int) {
-	env, err := t.Isolate(b.Context(), target.Isolation{Name: "benchmark", NodeMaps: []string{"a"}, Permissions: scenario.PermissionsShipped, Artifacts: b.TempDir()})
+func changeState(b *testing.B, t targets.Target, others int) {
+	env, err := t.Isolate(b.Context(), targets.Isolation{Name: "benchmark", NodeMaps: []string{"a"}, Permissions: scenario.PermissionsShipped, Artifacts: b.TempDir()})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func changeState(b *testing.B, t target.Target, others int) {
 	if err := objects.Create(b.Context(), global); err != nil {
 		b.Fatal(err)
 	}
-	runner, err := env.StartRunner(b.Context(), target.RunnerSpec{Name: "a"})
+	runner, err := env.StartRunner(b.Context(), targets.RunnerSpec{Name: "a"})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -120,7 +120,7 @@ type statuses struct {
 	ended chan error
 }
 
-func follow(ctx context.Context, runner target.Runner) statuses {
+func follow(ctx context.Context, runner targets.Runner) statuses {
 	s := statuses{make(chan api.Status), make(chan error, 1)}
 	go func() {
 		s.ended <- runner.Watch(ctx, func(status api.Status) {

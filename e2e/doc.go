@@ -27,10 +27,10 @@
 //
 // The packages: scenario is the format, oracle an independent statement of the
 // rules for expected values, engine plays a scenario, history is its record,
-// crowd is ConfigMaps that concern no runner, target says what a cluster must be able to do; target/embedded is one, and
-// target/pods is one whose runners are pods. Both use target/namespace,
-// target/tasks and target/evidence. Clusters are made of programs (built from Go
+// crowd is ConfigMaps that concern no runner, targets says what a cluster must be able to do; targets/embedded is one, and
+// targets/pods is one whose runners are pods. Both use targets/namespace,
+// targets/tasks and targets/evidence. Clusters are made of programs (built from Go
 // modules, kept in cache), docker (a daemon that is found or started), nodeimage
-// and target/kind. None of them imports anything of the runner but the package
+// and targets/kind. None of them imports anything of the runner but the package
 // api, the words on the wire, and the shipped manifests of runner/deploy.
 package e2e

@@ -19,20 +19,20 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/target"
-	"github.com/studioml/studio-go-runner/e2e/target/pods"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/e2e/targets/pods"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // fleet is one of the shipped workloads in a namespace of its own, steered with
 // kubectl, as people do. What is looked at again and again is read without it.
 type fleet struct {
-	target.Env
+	targets.Env
 	kubectl
 	client kubernetes.Interface
 
 	mu      sync.Mutex
-	notes   []target.TaskNote
+	notes   []targets.TaskNote
 	problem error
 }
 
@@ -44,7 +44,7 @@ const patience = 2 * time.Minute
 func newFleet(ctx SpecContext, needs ...scenario.Need) *fleet {
 	GinkgoHelper()
 	evidence := filepath.Join(config.artifacts, "scenarios", fileName("workloads", CurrentSpecReport().LeafNodeText))
-	isolation := target.Isolation{Name: CurrentSpecReport().LeafNodeText, Needs: needs, Artifacts: evidence}
+	isolation := targets.Isolation{Name: CurrentSpecReport().LeafNodeText, Needs: needs, Artifacts: evidence}
 	if slices.Contains(needs, scenario.NeedGPUs) {
 		isolation.GPUs = 2
 	}
@@ -66,7 +66,7 @@ func newFleet(ctx SpecContext, needs ...scenario.Need) *fleet {
 	follow, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() {
-		err := env.Journal(follow, func(n target.TaskNote) {
+		err := env.Journal(follow, func(n targets.TaskNote) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.notes = append(f.notes, n)
@@ -138,7 +138,7 @@ func (f *fleet) submit(ctx context.Context, group string, count int) {
 // submitOn submits tasks that need GPUs.
 func (f *fleet) submitOn(ctx context.Context, gpus int, group string, count int) {
 	GinkgoHelper()
-	command, args, err := f.TaskCommand(target.TaskSpec{Group: group, Hold: strings.HasPrefix(group, "held")})
+	command, args, err := f.TaskCommand(targets.TaskSpec{Group: group, Hold: strings.HasPrefix(group, "held")})
 	Expect(err).NotTo(HaveOccurred())
 	var all []api.Task
 	for n := range count {
@@ -148,18 +148,18 @@ func (f *fleet) submitOn(ctx context.Context, gpus int, group string, count int)
 }
 
 // started are the notes of starts so far, of the tasks of a group.
-func (f *fleet) started(group string) []target.TaskNote { return f.told(group, false) }
+func (f *fleet) started(group string) []targets.TaskNote { return f.told(group, false) }
 
 // finished are the notes of ends.
-func (f *fleet) finished(group string) []target.TaskNote { return f.told(group, true) }
+func (f *fleet) finished(group string) []targets.TaskNote { return f.told(group, true) }
 
-func (f *fleet) told(group string, end bool) []target.TaskNote {
+func (f *fleet) told(group string, end bool) []targets.TaskNote {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.problem != nil {
 		StopTrying("the journal cannot be read").Wrap(f.problem).Now()
 	}
-	var told []target.TaskNote
+	var told []targets.TaskNote
 	for _, n := range f.notes {
 		if n.End == end && strings.HasPrefix(n.Task, group+"-") {
 			told = append(told, n)

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/studioml/studio-go-runner/e2e/target/pods"
+	"github.com/studioml/studio-go-runner/e2e/targets/pods"
 )
 
 // janitorVariable makes this program a janitor. It holds the target's

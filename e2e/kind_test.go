@@ -17,9 +17,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/studioml/studio-go-runner/e2e/docker"
-	"github.com/studioml/studio-go-runner/e2e/target"
-	"github.com/studioml/studio-go-runner/e2e/target/kind"
-	"github.com/studioml/studio-go-runner/e2e/target/pods"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/e2e/targets/kind"
+	"github.com/studioml/studio-go-runner/e2e/targets/pods"
 )
 
 // What make builds for the kind cluster: the archives of images, and the names
@@ -109,7 +109,7 @@ func setUpKind(ctx SpecContext) (any, error) {
 	return kindHandle{cluster.Handle, handle}, nil
 }
 
-func openKind(data []byte) (target.Target, error) {
+func openKind(data []byte) (targets.Target, error) {
 	var handle kindHandle
 	if err := json.Unmarshal(data, &handle); err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/studioml/studio-go-runner/e2e/programs"
-	"github.com/studioml/studio-go-runner/e2e/target/embedded/assets"
+	"github.com/studioml/studio-go-runner/e2e/targets/embedded/assets"
 )
 
 // kubectl is the program, used in one namespace.

@@ -19,7 +19,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
 const (
@@ -61,7 +61,7 @@ func labels(s scenario.Scenario) Labels {
 }
 
 // isolate makes a place, or skips the spec if the target cannot.
-func isolate(ctx SpecContext, isolation target.Isolation) target.Env {
+func isolate(ctx SpecContext, isolation targets.Isolation) targets.Env {
 	GinkgoHelper()
 	for _, need := range isolation.Needs {
 		if ok, reason := where.Can(need); !ok {
@@ -79,7 +79,7 @@ func isolate(ctx SpecContext, isolation target.Isolation) target.Env {
 	making, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("making a place took more than %s", limit))
 	defer cancel()
 	env, err := where.Isolate(making, isolation)
-	if cannot := target.Cannot(""); errors.As(err, &cannot) {
+	if cannot := targets.Cannot(""); errors.As(err, &cannot) {
 		Skip(cannot.Error())
 	}
 	Expect(err).NotTo(HaveOccurred())
@@ -89,7 +89,7 @@ func isolate(ctx SpecContext, isolation target.Isolation) target.Env {
 // play runs one scenario in a place of its own.
 func play(ctx SpecContext, s scenario.Scenario) {
 	evidence := filepath.Join(config.artifacts, "scenarios", fileName(s.Area, s.Name))
-	env := isolate(ctx, target.Isolation{
+	env := isolate(ctx, targets.Isolation{
 		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), GPUs: gpus(s), Artifacts: evidence,
 	})
 	DeferCleanup(func(ctx SpecContext) {

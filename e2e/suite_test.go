@@ -18,7 +18,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
 // config is how make calls the suite: a flag for each field, or an environment
@@ -69,7 +69,7 @@ func absolute() error {
 }
 
 // where is the target that the specs of this process use.
-var where target.Target
+var where targets.Target
 
 func TestMain(m *testing.M) {
 	janitor() // in a process that is one, this does not return

@@ -11,10 +11,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
-	"github.com/studioml/studio-go-runner/e2e/target"
-	"github.com/studioml/studio-go-runner/e2e/target/embedded"
-	"github.com/studioml/studio-go-runner/e2e/target/embedded/assets"
-	"github.com/studioml/studio-go-runner/e2e/target/pods"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
+	"github.com/studioml/studio-go-runner/e2e/targets/embedded/assets"
+	"github.com/studioml/studio-go-runner/e2e/targets/pods"
 )
 
 // The targets: what the first process does for all, and how the others, it
@@ -25,7 +25,7 @@ var (
 		"kind":     setUpKind,
 		"existing": setUpExisting,
 	}
-	open = map[string]func(handle []byte) (target.Target, error){
+	open = map[string]func(handle []byte) (targets.Target, error){
 		"embedded": openEmbedded,
 		"kind":     openKind,
 		"existing": openPods,
@@ -53,7 +53,7 @@ func setUpEmbedded(ctx SpecContext) (any, error) {
 	return plane.Handle(), nil
 }
 
-func openEmbedded(data []byte) (target.Target, error) {
+func openEmbedded(data []byte) (targets.Target, error) {
 	handle, err := embedded.ParseHandle(data)
 	if err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func setUpPods(ctx SpecContext, c pods.Config) (handle pods.Handle, err error) {
 	return t.Handle(), nil
 }
 
-func openPods(data []byte) (target.Target, error) {
+func openPods(data []byte) (targets.Target, error) {
 	var handle pods.Handle
 	if err := json.Unmarshal(data, &handle); err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -203,7 +203,7 @@ func graceOf(d string) string {
 }
 
 // by are the runners of notes, sorted.
-func by(notes []target.TaskNote) []string {
+func by(notes []targets.TaskNote) []string {
 	var names []string
 	for _, n := range notes {
 		names = append(names, n.Runner)

@@ -3,7 +3,7 @@ package engine
 import (
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -15,7 +15,7 @@ var Conserved = conserved
 
 // Judge compares the record with conditions and returns what is wrong, and why
 // it is hopeless.
-func Judge(env target.Env, runners map[string]target.Runner, record *history.History, that map[string]scenario.Condition,
+func Judge(env targets.Env, runners map[string]targets.Runner, record *history.History, that map[string]scenario.Condition,
 	queue *api.QueueContents, probes map[string]bool) (wrong []string, hopeless string) {
 	p := &play{env: env, record: record, runners: make(map[string]*started)}
 	for name, r := range runners {

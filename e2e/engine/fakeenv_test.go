@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -25,7 +25,7 @@ type fakeEnv struct {
 	client klient.Client
 	// script plays a runner's process, in a goroutine of its own.
 	script func(r *fakeRunner)
-	notes  *stream[target.TaskNote]
+	notes  *stream[targets.TaskNote]
 	// journalFails is what Journal returns.
 	journalFails error
 
@@ -39,11 +39,11 @@ type fakeEnv struct {
 }
 
 var (
-	_ target.Env              = (*fakeEnv)(nil)
-	_ target.APIServerControl = (*faultyEnv)(nil)
-	_ target.NetworkControl   = (*faultyEnv)(nil)
-	_ target.QueueControl     = (*faultyEnv)(nil)
-	_ target.Runner           = (*fakeRunner)(nil)
+	_ targets.Env              = (*fakeEnv)(nil)
+	_ targets.APIServerControl = (*faultyEnv)(nil)
+	_ targets.NetworkControl   = (*faultyEnv)(nil)
+	_ targets.QueueControl     = (*faultyEnv)(nil)
+	_ targets.Runner           = (*fakeRunner)(nil)
 )
 
 func newFakeEnv(t *testing.T, script func(r *fakeRunner)) *fakeEnv {
@@ -52,7 +52,7 @@ func newFakeEnv(t *testing.T, script func(r *fakeRunner)) *fakeEnv {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &fakeEnv{t: t, api: a, client: client, script: script, notes: newStream[target.TaskNote](), runners: make(map[string]int)}
+	e := &fakeEnv{t: t, api: a, client: client, script: script, notes: newStream[targets.TaskNote](), runners: make(map[string]int)}
 	t.Cleanup(func() {
 		e.scripts.Wait()
 		e.mu.Lock()
@@ -94,8 +94,8 @@ func (e *fakeEnv) queue(change func(*api.QueueContents)) {
 
 // finish plays the whole life of a task on a runner.
 func (e *fakeEnv) finish(id, runner string) {
-	e.notes.add(target.TaskNote{Task: id, Attempt: 1, Runner: runner})
-	e.notes.add(target.TaskNote{Task: id, Attempt: 1, Runner: runner, End: true})
+	e.notes.add(targets.TaskNote{Task: id, Attempt: 1, Runner: runner})
+	e.notes.add(targets.TaskNote{Task: id, Attempt: 1, Runner: runner, End: true})
 	e.queue(func(c *api.QueueContents) {
 		c.Ready = slices.DeleteFunc(c.Ready, func(t api.QueuedTask) bool { return t.ID == id })
 		c.Finished = append(c.Finished, id)
@@ -117,7 +117,7 @@ func (e *fakeEnv) SetPermissions(_ context.Context, p scenario.Permissions) erro
 	return nil
 }
 
-func (e *fakeEnv) StartRunner(_ context.Context, spec target.RunnerSpec) (target.Runner, error) {
+func (e *fakeEnv) StartRunner(_ context.Context, spec targets.RunnerSpec) (targets.Runner, error) {
 	e.called("start %s", spec.Name)
 	e.mu.Lock()
 	e.runners[spec.Name]++
@@ -142,11 +142,11 @@ func (e *fakeEnv) Queue(context.Context) (api.QueueContents, error) {
 	return e.contents, e.queueErr
 }
 
-func (e *fakeEnv) TaskCommand(spec target.TaskSpec) (string, []string, error) {
+func (e *fakeEnv) TaskCommand(spec targets.TaskSpec) (string, []string, error) {
 	return "task", []string{fmt.Sprintf("%+v", spec)}, nil
 }
 
-func (e *fakeEnv) Journal(ctx context.Context, each func(target.TaskNote)) error {
+func (e *fakeEnv) Journal(ctx context.Context, each func(targets.TaskNote)) error {
 	defer e.source()()
 	if e.journalFails != nil {
 		return e.journalFails
@@ -193,7 +193,7 @@ type fakeRunner struct {
 	probeErr error
 
 	ended chan struct{}
-	last  target.Exit
+	last  targets.Exit
 }
 
 // say publishes a status with the next sequence number.
@@ -206,7 +206,7 @@ func (r *fakeRunner) say(s api.Status) {
 }
 
 func (r *fakeRunner) exit(code int, message string) {
-	r.last = target.Exit{Code: code, Message: message, Time: time.Now()}
+	r.last = targets.Exit{Code: code, Message: message, Time: time.Now()}
 	r.statuses.close()
 	r.logs.close()
 	close(r.ended)
@@ -238,13 +238,13 @@ func (r *fakeRunner) Signal(_ context.Context, sig os.Signal) error {
 	return nil
 }
 
-func (r *fakeRunner) Wait(ctx context.Context) (target.Exit, error) {
+func (r *fakeRunner) Wait(ctx context.Context) (targets.Exit, error) {
 	defer r.env.source()()
 	select {
 	case <-r.ended:
 		return r.last, nil
 	case <-ctx.Done():
-		return target.Exit{}, ctx.Err()
+		return targets.Exit{}, ctx.Err()
 	}
 }
 

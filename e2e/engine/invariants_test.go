@@ -9,7 +9,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -19,15 +19,15 @@ func said(sequence uint64, phase api.Phase, counts api.TaskCounts, inFlight ...a
 }
 
 func began(task string, attempt int, gpus string) history.Entry {
-	return history.Entry{Note: &target.TaskNote{Task: task, Attempt: attempt, Runner: "a", GPUs: gpus}}
+	return history.Entry{Note: &targets.TaskNote{Task: task, Attempt: attempt, Runner: "a", GPUs: gpus}}
 }
 
 func ended(task string, attempt int, gpus string) history.Entry {
-	return history.Entry{Note: &target.TaskNote{Task: task, Attempt: attempt, Runner: "a", GPUs: gpus, End: true}}
+	return history.Entry{Note: &targets.TaskNote{Task: task, Attempt: attempt, Runner: "a", GPUs: gpus, End: true}}
 }
 
 func exited(code int) history.Entry {
-	return history.Entry{Runner: "a", Process: 1, Exit: &target.Exit{Code: code, Message: "a sentence"}}
+	return history.Entry{Runner: "a", Process: 1, Exit: &targets.Exit{Code: code, Message: "a sentence"}}
 }
 
 func logged(line string) history.Entry { return history.Entry{Runner: "a", Process: 1, Log: line} }

@@ -9,7 +9,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -32,7 +32,7 @@ func busy() *api.Status {
 func busyRecord() *history.History {
 	record := history.New()
 	note := func(task, runner string, end bool) {
-		record.Add(history.Entry{Note: &target.TaskNote{Task: task, Attempt: 1, Runner: runner, End: end}})
+		record.Add(history.Entry{Note: &targets.TaskNote{Task: task, Attempt: 1, Runner: runner, End: end}})
 	}
 	record.Add(history.Entry{Runner: "a", Process: 1, Start: true})
 	record.Add(history.Entry{Runner: "a", Process: 1, Status: &api.Status{Phase: api.PhaseRunning}})
@@ -47,7 +47,7 @@ func busyRecord() *history.History {
 	record.Add(history.Entry{Map: &history.Map{Namespace: "here", Name: "unrelated", ResourceVersion: "99"}})
 	record.Add(history.Entry{Runner: "b", Process: 1, Start: true})
 	record.Add(history.Entry{Runner: "b", Process: 1, Status: &api.Status{Phase: api.PhaseTerminated}})
-	record.Add(history.Entry{Runner: "b", Process: 1, Exit: &target.Exit{Code: 0, Message: "drained"}})
+	record.Add(history.Entry{Runner: "b", Process: 1, Exit: &targets.Exit{Code: 0, Message: "drained"}})
 	return record
 }
 
@@ -98,7 +98,7 @@ func TestConditions(t *testing.T) {
 		Dead:    []api.DeadLetter{{Task: &api.Task{ID: "u-1"}}, {Document: "no task"}},
 	}
 	probes := map[string]bool{"a/livez": true, "a/readyz": false}
-	runners := map[string]target.Runner{"a": &fakeRunner{name: "a"}}
+	runners := map[string]targets.Runner{"a": &fakeRunner{name: "a"}}
 	env, record := &fakeEnv{t: t}, busyRecord()
 	judge := func(text string) ([]string, string) {
 		var that map[string]scenario.Condition
@@ -165,7 +165,7 @@ func TestSeen(t *testing.T) {
 			record.Add(history.Entry{Runner: "a", Process: 1, Start: true})
 			record.Add(history.Entry{Runner: "a", Process: 1, Status: s})
 			that := map[string]scenario.Condition{"a": {Seen: new(true)}}
-			wrong, _ := engine.Judge(&fakeEnv{t: t}, map[string]target.Runner{"a": &fakeRunner{name: "a"}}, record, that, nil, nil)
+			wrong, _ := engine.Judge(&fakeEnv{t: t}, map[string]targets.Runner{"a": &fakeRunner{name: "a"}}, record, that, nil, nil)
 			var want []string
 			if tt.want != "" {
 				want = []string{tt.want}

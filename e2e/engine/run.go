@@ -14,13 +14,13 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // play is one scenario while it runs.
 type play struct {
-	env      target.Env
+	env      targets.Env
 	scenario scenario.Scenario
 	record   *history.History
 
@@ -35,14 +35,14 @@ type play struct {
 
 // started is a runner that was started at least once.
 type started struct {
-	target.Runner
+	targets.Runner
 	process int
 }
 
 // Run plays the scenario and returns what was not as expected, with the line
 // of the file. It ends with the scenario's timeout. The Env is left as it is,
 // for a look at it and for Close.
-func Run(ctx context.Context, env target.Env, s scenario.Scenario, record *history.History) error {
+func Run(ctx context.Context, env targets.Env, s scenario.Scenario, record *history.History) error {
 	limit := Stretch(time.Duration(s.Timeout))
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the scenario's timeout of %s is over", limit))
 	p := &play{
@@ -131,7 +131,7 @@ func (p *play) prepare() error {
 		return err
 	}
 	p.source("journal", func(ctx context.Context) error {
-		return p.env.Journal(ctx, func(n target.TaskNote) { p.record.Add(history.Entry{Note: &n}) })
+		return p.env.Journal(ctx, func(n targets.TaskNote) { p.record.Add(history.Entry{Note: &n}) })
 	})
 	if err := p.applyAll(p.scenario.Maps, p.apply); err != nil {
 		return err

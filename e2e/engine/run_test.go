@@ -15,7 +15,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -41,7 +41,7 @@ func parse(t *testing.T, text string) scenario.Scenario {
 }
 
 // run plays a scenario.
-func run(t *testing.T, env target.Env, text string) (*history.History, error) {
+func run(t *testing.T, env targets.Env, text string) (*history.History, error) {
 	t.Helper()
 	record := history.New()
 	err := engine.Run(t.Context(), env, parse(t, text), record)
@@ -55,7 +55,7 @@ func run(t *testing.T, env target.Env, text string) (*history.History, error) {
 var errEnough = errors.New("that is enough")
 
 // runUntil plays a scenario and interrupts it when the facts are so.
-func runUntil(t *testing.T, env target.Env, text string, enough func(*history.Facts) bool) error {
+func runUntil(t *testing.T, env targets.Env, text string, enough func(*history.Facts) bool) error {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
@@ -278,7 +278,7 @@ func TestBudget(t *testing.T) {
 // hurried has little time from the start of a runner on.
 type hurried struct{ *fakeEnv }
 
-func (h hurried) StartRunner(ctx context.Context, spec target.RunnerSpec) (target.Runner, error) {
+func (h hurried) StartRunner(ctx context.Context, spec targets.RunnerSpec) (targets.Runner, error) {
 	engine.SetTimeFactor(0.001)
 	return h.fakeEnv.StartRunner(ctx, spec)
 }
@@ -319,7 +319,7 @@ func TestExpectWaitsForNews(t *testing.T) {
 	begun := make(chan struct{})
 	env := newFakeEnv(t, func(r *fakeRunner) {
 		r.say(running())
-		r.env.notes.add(target.TaskNote{Task: "work-1", Attempt: 1, Runner: "a"})
+		r.env.notes.add(targets.TaskNote{Task: "work-1", Attempt: 1, Runner: "a"})
 		<-begun
 		busy := running()
 		busy.Tasks = api.TaskCounts{Running: 1, Started: 1}

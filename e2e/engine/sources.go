@@ -18,7 +18,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/crowd"
 	"github.com/studioml/studio-go-runner/e2e/history"
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -130,7 +130,7 @@ func (r *mapRecorder) Resync() error { return nil }
 
 // follow records what a runner's process says and how it ends. The exit comes
 // last: when it is in the record, so is the process's last word.
-func (p *play) follow(name string, process int, r target.Runner) {
+func (p *play) follow(name string, process int, r targets.Runner) {
 	entry := func() history.Entry { return history.Entry{Runner: name, Process: process} }
 	p.source("runner "+name, func(ctx context.Context) error {
 		said := make(chan error, 2)

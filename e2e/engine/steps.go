@@ -13,13 +13,13 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // submit puts a group of tasks into the queue.
 func (p *play) submit(s scenario.Submit) error {
-	command, args, err := p.env.TaskCommand(target.TaskSpec{Group: s.Group, Hold: s.Hold, Fail: s.Fail, IgnoreTerm: s.IgnoreTerm})
+	command, args, err := p.env.TaskCommand(targets.TaskSpec{Group: s.Group, Hold: s.Hold, Fail: s.Fail, IgnoreTerm: s.IgnoreTerm})
 	if err != nil {
 		return fmt.Errorf("submit %s: %w", s.Group, err)
 	}
@@ -65,7 +65,7 @@ func (p *play) start(name string) error {
 		}
 	}
 	return p.bounded(runnerBudget, func(ctx context.Context) error {
-		r, err := p.env.StartRunner(ctx, target.RunnerSpec{Name: name, Runner: p.scenario.Runners[name]})
+		r, err := p.env.StartRunner(ctx, targets.RunnerSpec{Name: name, Runner: p.scenario.Runners[name]})
 		if err != nil {
 			return err
 		}
@@ -96,7 +96,7 @@ func (p *play) signal(all map[string]string) error {
 var errCannot = errors.New("the target said that it can do this, but its Env cannot")
 
 func (p *play) apiServer(what string) error {
-	control, ok := p.env.(target.APIServerControl)
+	control, ok := p.env.(targets.APIServerControl)
 	if !ok {
 		return errCannot
 	}
@@ -107,7 +107,7 @@ func (p *play) apiServer(what string) error {
 }
 
 func (p *play) network(what string) error {
-	control, ok := p.env.(target.NetworkControl)
+	control, ok := p.env.(targets.NetworkControl)
 	if !ok {
 		return errCannot
 	}
@@ -125,12 +125,12 @@ func (p *play) network(what string) error {
 }
 
 func (p *play) fakeGPU(lines map[string]string) error {
-	control, ok := p.env.(target.FakeGPUControl)
+	control, ok := p.env.(targets.FakeGPUControl)
 	if !ok {
 		return errCannot
 	}
 	for _, name := range slices.Sorted(maps.Keys(lines)) {
-		spec := target.RunnerSpec{Name: name, Runner: p.scenario.Runners[name]}
+		spec := targets.RunnerSpec{Name: name, Runner: p.scenario.Runners[name]}
 		err := p.bounded(runnerBudget, func(ctx context.Context) error {
 			return control.ChangeGPUs(ctx, spec, strings.Fields(lines[name]))
 		})
@@ -142,7 +142,7 @@ func (p *play) fakeGPU(lines map[string]string) error {
 }
 
 func (p *play) queue(what string) error {
-	control, ok := p.env.(target.QueueControl)
+	control, ok := p.env.(targets.QueueControl)
 	if !ok {
 		return errCannot
 	}

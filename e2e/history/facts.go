@@ -3,7 +3,7 @@ package history
 import (
 	"strings"
 
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -29,7 +29,7 @@ type Runner struct {
 	// Status is the newest one of the newest process, nil before the first.
 	// That of a process that has ended is kept.
 	Status *api.Status
-	Exit   *target.Exit // of the newest process, nil while it lives
+	Exit   *targets.Exit // of the newest process, nil while it lives
 	// Transitions counts the changes of the newest process's phase.
 	Transitions int
 	Log         []string // lines of all processes
@@ -87,7 +87,7 @@ func (f *Facts) Apply(e Entry) {
 	}
 }
 
-func (f *Facts) note(n target.TaskNote) {
+func (f *Facts) note(n targets.TaskNote) {
 	t, r := f.Task(n.Task), f.Runner(n.Runner)
 	if n.End {
 		t.Finished++

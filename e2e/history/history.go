@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -30,8 +30,8 @@ type Entry struct {
 	Map     *Map               `json:"map,omitempty"`
 	Status  *api.Status        `json:"status,omitempty"`
 	Log     string             `json:"log,omitempty"`
-	Exit    *target.Exit       `json:"exit,omitempty"`
-	Note    *target.TaskNote   `json:"note,omitempty"`
+	Exit    *targets.Exit      `json:"exit,omitempty"`
+	Note    *targets.TaskNote  `json:"note,omitempty"`
 	Queue   *api.QueueContents `json:"queue,omitempty"`
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -26,11 +26,11 @@ func status(process int, phase api.Phase) history.Entry {
 }
 
 func exit(process, code int) history.Entry {
-	return history.Entry{Runner: "a", Process: process, Exit: &target.Exit{Code: code, Message: "a sentence"}}
+	return history.Entry{Runner: "a", Process: process, Exit: &targets.Exit{Code: code, Message: "a sentence"}}
 }
 
 func note(task string, attempt int, end bool) history.Entry {
-	return history.Entry{Note: &target.TaskNote{Task: task, Attempt: attempt, Runner: "a", End: end, GPUs: "G1"}}
+	return history.Entry{Note: &targets.TaskNote{Task: task, Attempt: attempt, Runner: "a", End: end, GPUs: "G1"}}
 }
 
 func TestFacts(t *testing.T) {
@@ -50,7 +50,7 @@ func TestFacts(t *testing.T) {
 		facts.Apply(e)
 	}
 	want := &history.Runner{
-		Processes: 2, Status: &api.Status{Phase: api.PhaseTerminated}, Exit: &target.Exit{Code: 0, Message: "a sentence"},
+		Processes: 2, Status: &api.Status{Phase: api.PhaseTerminated}, Exit: &targets.Exit{Code: 0, Message: "a sentence"},
 		Transitions: 1, Log: []string{"first life"}, Started: 4, Finished: 1,
 	}
 	if diff := cmp.Diff(want, facts.Runner("a")); diff != "" {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/target"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -19,23 +19,23 @@ const gpusEach = 4
 
 // demo is two runners, a stream of tasks, and a table of what they do.
 type demo struct {
-	env     target.Env
+	env     targets.Env
 	shell   *shell
-	runners map[string]target.Runner
+	runners map[string]targets.Runner
 
 	mu        sync.Mutex
 	statuses  map[string]api.Status
-	exits     map[string]target.Exit
+	exits     map[string]targets.Exit
 	submitted int
 	changed   chan struct{} // closed and replaced with each change
 }
 
-func newDemo(env target.Env, shell *shell) *demo {
+func newDemo(env targets.Env, shell *shell) *demo {
 	return &demo{
 		env: env, shell: shell,
-		runners:  make(map[string]target.Runner),
+		runners:  make(map[string]targets.Runner),
 		statuses: make(map[string]api.Status),
-		exits:    make(map[string]target.Exit),
+		exits:    make(map[string]targets.Exit),
 		changed:  make(chan struct{}),
 	}
 }
@@ -59,7 +59,7 @@ func (d *demo) run(ctx context.Context, play bool) error {
 	}
 	parts, ctx := errgroup.WithContext(ctx)
 	for _, name := range names {
-		spec := target.RunnerSpec{Name: name, Runner: scenario.Runner{
+		spec := targets.RunnerSpec{Name: name, Runner: scenario.Runner{
 			GPUs: gpusEach, Slots: gpusEach, Profile: "H100-80GB", Flags: map[string]string{"settle": "2s"},
 		}}
 		r, err := d.env.StartRunner(ctx, spec)

@@ -17,9 +17,9 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/target"
-	"github.com/studioml/studio-go-runner/e2e/target/embedded"
-	"github.com/studioml/studio-go-runner/e2e/target/embedded/assets"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
+	"github.com/studioml/studio-go-runner/e2e/targets/embedded/assets"
 )
 
 type options struct {
@@ -81,7 +81,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	env, err := place.Isolate(ctx, target.Isolation{
+	env, err := place.Isolate(ctx, targets.Isolation{
 		Name: "demo", Needs: []scenario.Need{scenario.NeedGPUs}, Permissions: scenario.PermissionsShipped, NodeMaps: names,
 	})
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/docker"
 	"github.com/studioml/studio-go-runner/e2e/nodeimage"
-	"github.com/studioml/studio-go-runner/e2e/target/kind"
+	"github.com/studioml/studio-go-runner/e2e/targets/kind"
 )
 
 // commands are the subcommands; their help is the text of --help.

@@ -1,0 +1,175 @@
+package embedded_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
+	"github.com/studioml/studio-go-runner/e2e/targets/tasks"
+)
+
+// taskBench runs the real task script.
+type taskBench struct {
+	t       *testing.T
+	journal string
+	notes   chan targets.TaskNote
+}
+
+// newTaskBench makes a journal, with a name that a careless script breaks on,
+// and follows it until the test ends.
+func newTaskBench(t *testing.T) *taskBench {
+	t.Helper()
+	if _, err := exec.LookPath("flock"); err != nil {
+		t.Skip("needs flock of util-linux")
+	}
+	b := &taskBench{t: t, journal: filepath.Join(t.TempDir(), `journal $(false) "x'`), notes: make(chan targets.TaskNote, 100)}
+	if err := os.WriteFile(b.journal, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- tasks.FollowJournal(ctx, b.journal, func(n targets.TaskNote) { b.notes <- n }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("follow journal: %v", err)
+		}
+	})
+	return b
+}
+
+// start starts a task in a process group of its own, as a runner does.
+func (b *taskBench) start(id string, hold tasks.Hold, spec targets.TaskSpec) *exec.Cmd {
+	b.t.Helper()
+	command, args := tasks.Command(b.journal, hold, spec)
+	cmd := exec.Command(command, args...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "STUDIOML_TASK_ID=" + id, "STUDIOML_TASK_ATTEMPT=2",
+		"STUDIOML_RUNNER=r1", "CUDA_VISIBLE_DEVICES=GPU-1,GPU-2"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	return cmd
+}
+
+// next waits for the next note and checks it.
+func (b *taskBench) next(id string, end bool) {
+	b.t.Helper()
+	want := targets.TaskNote{Task: id, Attempt: 2, Runner: "r1", End: end, GPUs: "GPU-1,GPU-2"}
+	if diff := cmp.Diff(want, <-b.notes); diff != "" {
+		b.t.Fatalf("note (-want +got):\n%s", diff)
+	}
+}
+
+func TestHeldTasksWaitForRelease(t *testing.T) {
+	b := newTaskBench(t)
+	holds := embedded.NewHolds(t.TempDir())
+	hold, err := holds.Hold(`a/b 'c" $(x)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := targets.TaskSpec{Group: "g", Hold: true}
+	first := b.start("first", tasks.Lock(hold), spec)
+	b.next("first", false)
+	second := b.start("second", tasks.Lock(hold), spec)
+	b.next("second", false)
+	// A task that is not held passes them, so they had their chance to end.
+	if err := b.start("free", tasks.Hold{}, targets.TaskSpec{}).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	b.next("free", false)
+	b.next("free", true)
+
+	if err := holds.Release(`a/b 'c" $(x)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(first.Wait(), second.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if note := <-b.notes; !note.End {
+			t.Errorf("note is %+v, want an end", note)
+		}
+	}
+	// Late ones pass, whether their command line was made before or after.
+	again, err := holds.Hold(`a/b 'c" $(x)`)
+	if err != nil || again != hold {
+		t.Fatalf("hold after release is %q, %v", again, err)
+	}
+	if err := b.start("late", tasks.Lock(hold), spec).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	b.next("late", false)
+	b.next("late", true)
+}
+
+func TestTaskAndTERM(t *testing.T) {
+	for _, test := range []struct {
+		ignore bool
+		want   string
+	}{
+		{ignore: false, want: "signal: terminated"},
+		{ignore: true, want: "<nil>"},
+	} {
+		t.Run(fmt.Sprintf("ignore=%t", test.ignore), func(t *testing.T) {
+			b := newTaskBench(t)
+			holds := embedded.NewHolds(t.TempDir())
+			hold, err := holds.Hold("g")
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := b.start("task", tasks.Lock(hold), targets.TaskSpec{Hold: true, IgnoreTerm: test.ignore})
+			b.next("task", false)
+			if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if test.ignore {
+				if err := holds.Release("g"); err != nil {
+					t.Fatal(err)
+				}
+				b.next("task", true)
+			}
+			if got := fmt.Sprint(cmd.Wait()); got != test.want {
+				t.Errorf("task ended with %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestTaskFails(t *testing.T) {
+	b := newTaskBench(t)
+	err := b.start("task", tasks.Hold{}, targets.TaskSpec{Fail: true}).Wait()
+	if got, want := fmt.Sprint(err), "exit status 1"; got != want {
+		t.Errorf("task ended with %s, want %s", got, want)
+	}
+	b.next("task", false)
+	b.next("task", true)
+}
+
+func TestJournalWaitsForWholeLines(t *testing.T) {
+	b := newTaskBench(t)
+	file, err := os.OpenFile(b.journal, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	line := "start\tone\t2\tr1\tGPU-1,GPU-2\nend\tone\t2\tr1\tGPU-1,GPU-2\n"
+	for _, part := range strings.SplitAfter(line, "n") { // in the middle of words
+		if _, err := file.WriteString(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.next("one", false)
+	b.next("one", true)
+}

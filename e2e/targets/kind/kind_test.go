@@ -1,0 +1,259 @@
+package kind_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/studioml/studio-go-runner/e2e/docker"
+	"github.com/studioml/studio-go-runner/e2e/nodeimage"
+	"github.com/studioml/studio-go-runner/e2e/targets/kind"
+)
+
+// A real cluster: what the scenarios need of one. It wants bin/kind.
+func TestRealCluster(t *testing.T) {
+	if os.Getenv("E2E_KIND") == "" {
+		t.Skip("makes a kind cluster; run it with: make bin/kind && E2E_KIND=1 go test -v -timeout=30m ./e2e/targets/kind")
+	}
+	ctx := t.Context()
+	d, err := docker.Ensure(ctx, docker.Options{Progress: os.Stderr, Keep: os.Getenv("KEEP") != ""})
+	must(t, err)
+	t.Cleanup(func() { must(t, d.Close()) })
+	image, err := kind.ChooseNodeImage(ctx, d, os.Stderr)
+	must(t, err)
+	debian, err := nodeimage.EnsureDebian(ctx, d, os.Stderr)
+	must(t, err)
+	shared := t.TempDir()
+	cluster, err := kind.Create(ctx, kind.Config{
+		Docker: d, Kind: filepath.Join("..", "..", "..", "bin", "kind"), Image: image, Shared: shared,
+		ConfigFile: filepath.Join("..", "..", "..", "kind-config.yaml"), Logs: filepath.Join(t.TempDir(), "logs"), Progress: os.Stderr,
+	})
+	must(t, err)
+	t.Cleanup(func() { must(t, cluster.Close(context.Background())) })
+	timed(t, "load an image", func() error { return cluster.LoadImage(ctx, debian) })
+
+	workers, err := cluster.Workers()
+	must(t, err)
+	if _, err := cluster.ControlPlane(); err != nil || len(workers) != 2 {
+		t.Fatalf("workers are %q, %v", workers, err)
+	}
+	c := client{t, clientFor(t, cluster.Kubeconfig), debian}
+	// Written by pods of different nodes, and there on this machine.
+	c.run("write", workers[0], "echo written >"+kind.SharedDir+"/file")
+	if got := c.run("read", workers[1], "cat "+kind.SharedDir+"/file"); got != "written\n" {
+		t.Errorf("the other node read %q", got)
+	}
+	if data, err := os.ReadFile(filepath.Join(shared, "file")); err != nil || string(data) != "written\n" {
+		t.Errorf("this machine read %q, %v", data, err)
+	}
+	c.serve(workers[0])
+	c.reach("first", workers[1])
+
+	timed(t, "stop and start a node", func() error {
+		if err := cluster.StopNode(ctx, workers[1]); err != nil {
+			return err
+		}
+		return cluster.StartNode(ctx, workers[1])
+	})
+	c.reach("again", workers[1])
+
+	timed(t, "stop and start the control plane", func() error {
+		node, err := cluster.ControlPlane()
+		if err != nil {
+			return err
+		}
+		if err := cluster.StopNode(ctx, node); err != nil {
+			return err
+		}
+		return cluster.StartNode(ctx, node)
+	})
+	c.reach("once-more", workers[1])
+
+	_, err = cluster.Run(ctx, workers[0], nil, "sh", "-c", "echo the reason >&2; exit 3")
+	if err == nil || !strings.Contains(err.Error(), "the reason") || !strings.Contains(err.Error(), "exit status 3") {
+		t.Errorf("error of a program is %v", err)
+	}
+	logs := t.TempDir()
+	timed(t, "collect logs", func() error { return cluster.CollectLogs(ctx, logs) })
+	if _, err := os.Stat(filepath.Join(logs, workers[0], "kubelet.log")); err != nil {
+		t.Error(err)
+	}
+	other, err := kind.Connect(cluster.Handle)
+	must(t, err)
+	must(t, other.Close(ctx))
+	if _, err := other.Workers(); err != nil {
+		t.Errorf("closing a connection deleted the cluster: %v", err)
+	}
+}
+
+// Kind's own words are in the error, and nothing is left.
+func TestRealFailure(t *testing.T) {
+	if os.Getenv("E2E_KIND") == "" {
+		t.Skip("needs Docker, see TestRealCluster")
+	}
+	d, err := docker.Ensure(t.Context(), docker.Options{Progress: os.Stderr})
+	must(t, err)
+	t.Cleanup(func() { must(t, d.Close()) })
+	debian, err := nodeimage.EnsureDebian(t.Context(), d, os.Stderr)
+	must(t, err)
+	create := func(ctx context.Context, image string) error {
+		var progress strings.Builder
+		_, err := kind.Create(ctx, kind.Config{
+			Docker: d, Kind: filepath.Join("..", "..", "..", "bin", "kind"), Image: kind.NodeImage{Name: image, Ours: true},
+			Shared: t.TempDir(), ConfigFile: filepath.Join("..", "..", "..", "kind-config.yaml"), Progress: &progress,
+		})
+		fmt.Fprintln(os.Stderr, progress.String(), err)
+		name := regexp.MustCompile(`studio-go-runner-[a-z0-9]{6}`).FindString(progress.String())
+		left, e := d.Run(t.Context(), "ps", "--all", "--quiet", "--filter", "name="+name)
+		if e != nil || left != "" || name == "" {
+			t.Errorf("cluster %q: left %q, %v", name, left, e)
+		}
+		return err
+	}
+	// An image without what a node needs.
+	if err := create(t.Context(), debian); err == nil || !strings.Contains(err.Error(), "Preparing nodes") {
+		t.Errorf("error is %v", err)
+	}
+	// Interrupted while kind works.
+	image, err := nodeimage.Ensure(t.Context(), d, os.Stderr)
+	must(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+	defer cancel()
+	if err := create(ctx, image); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestCreateSaysWhatIsMissing(t *testing.T) {
+	_, err := kind.Create(t.Context(), kind.Config{Docker: &docker.Docker{}, Kind: filepath.Join(t.TempDir(), "kind"), Progress: io.Discard})
+	if err == nil || !strings.Contains(err.Error(), "make bin/kind") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func timed(t *testing.T, what string, do func() error) {
+	t.Helper()
+	began := time.Now()
+	if err := do(); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	fmt.Fprintf(os.Stderr, "%s: %s\n", what, time.Since(began).Round(100*time.Millisecond))
+}
+
+func clientFor(t *testing.T, kubeconfig string) kubernetes.Interface {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	must(t, err)
+	set, err := kubernetes.NewForConfig(config)
+	must(t, err)
+	return set
+}
+
+// client runs pods of one image.
+type client struct {
+	t *testing.T
+	kubernetes.Interface
+	image string
+}
+
+// pod starts a shell script on a node.
+func (c client) pod(name, node, script string) {
+	c.t.Helper()
+	_, err := c.CoreV1().Pods("default").Create(c.t.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app": name}},
+		Spec: corev1.PodSpec{
+			NodeName: node, RestartPolicy: corev1.RestartPolicyNever, TerminationGracePeriodSeconds: new(int64(0)),
+			Containers: []corev1.Container{{
+				Name: "main", Image: c.image, Command: []string{"sh", "-euc", script},
+				VolumeMounts: []corev1.VolumeMount{{Name: "shared", MountPath: kind.SharedDir}},
+			}},
+			Volumes: []corev1.Volume{{Name: "shared", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: kind.SharedDir}}}},
+		},
+	}, metav1.CreateOptions{})
+	must(c.t, err)
+}
+
+// run runs a shell script to its end and returns its output.
+func (c client) run(name, node, script string) string {
+	c.t.Helper()
+	c.pod(name, node, script)
+	phase := c.wait(name, func(p *corev1.Pod) bool {
+		return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+	}).Status.Phase
+	log, err := c.CoreV1().Pods("default").GetLogs(name, &corev1.PodLogOptions{}).DoRaw(c.t.Context())
+	must(c.t, err)
+	if phase != corev1.PodSucceeded {
+		c.t.Fatalf("pod %s: %s\n%s", name, phase, log)
+	}
+	return string(log)
+}
+
+// wait waits for a pod.
+func (c client) wait(name string, until func(*corev1.Pod) bool) *corev1.Pod {
+	c.t.Helper()
+	var pod *corev1.Pod
+	err := wait.PollUntilContextTimeout(c.t.Context(), 200*time.Millisecond, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
+		var err error
+		pod, err = c.CoreV1().Pods("default").Get(ctx, name, metav1.GetOptions{})
+		return err == nil && until(pod), nil
+	})
+	if err != nil {
+		c.t.Fatalf("pod %s: %v: %+v", name, err, pod.Status)
+	}
+	return pod
+}
+
+// serve starts a server on a node, and a service in front of it.
+func (c client) serve(node string) {
+	c.t.Helper()
+	c.pod("server", node, `exec socat TCP-LISTEN:8080,fork,reuseaddr SYSTEM:"echo hello"`)
+	_, err := c.CoreV1().Services("default").Create(c.t.Context(), &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "server"},
+		Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": "server"}, Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(8080)}}},
+	}, metav1.CreateOptions{})
+	must(c.t, err)
+	c.wait("server", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
+}
+
+// reach reaches the server from a node: the pod, the service, the service's
+// name. Rules for a new service take a moment.
+func (c client) reach(name, node string) {
+	c.t.Helper()
+	ctx := c.t.Context()
+	pod, err := c.CoreV1().Pods("default").Get(ctx, "server", metav1.GetOptions{})
+	must(c.t, err)
+	service, err := c.CoreV1().Services("default").Get(ctx, "server", metav1.GetOptions{})
+	must(c.t, err)
+	script := fmt.Sprintf(`ask() { for try in 1 2 3 4 5 6 7 8 9 10; do socat -T5 - TCP:$1,connect-timeout=2 </dev/null && return; sleep 0.5; done; exit 1; }
+ask %s:8080
+ask %s:80
+for try in 1 2 3; do getent hosts server.default.svc.cluster.local && break; done
+ask server.default.svc.cluster.local:80`, pod.Status.PodIP, service.Spec.ClusterIP)
+	began := time.Now()
+	got := strings.Fields(c.run(name, node, script))
+	fmt.Fprintf(os.Stderr, "%s: %q in %s\n", name, got, time.Since(began).Round(100*time.Millisecond))
+	want := []string{"hello", "hello", service.Spec.ClusterIP, "server.default.svc.cluster.local", "hello"}
+	if strings.Join(got, " ") != strings.Join(want, " ") {
+		c.t.Errorf("%s: got %q, want %q", name, got, want)
+	}
+}

@@ -1,0 +1,42 @@
+package namespace_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/studioml/studio-go-runner/e2e/targets/namespace"
+)
+
+func TestRemove(t *testing.T) {
+	client := fake.NewClientset(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "here"}})
+	for range 2 { // the second time it is gone
+		if err := namespace.Remove(t.Context(), client, "here"); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := client.CoreV1().Namespaces().Get(t.Context(), "here", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
+// That one thing is gone does not hide that another one stays.
+func TestRemoveSaysWhatStays(t *testing.T) {
+	client := fake.NewClientset()
+	for resource, err := range map[string]error{
+		"jobs":       apierrors.NewNotFound(corev1.Resource("namespaces"), "here"),
+		"namespaces": errors.New("the server is busy"),
+	} {
+		client.PrependReactor("*", resource, func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, err })
+	}
+	if err := namespace.Remove(t.Context(), client, "here"); err == nil || !strings.Contains(err.Error(), "busy") {
+		t.Errorf("error is %v", err)
+	}
+}

@@ -1,0 +1,245 @@
+package pods
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+	"sigs.k8s.io/e2e-framework/klient/decoder"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/runner/deploy"
+)
+
+// Who is bound to the shipped ClusterRole can run the suite.
+func TestTheShippedClusterRoleHasWhatIsNeeded(t *testing.T) {
+	file, err := deploy.Files.Open("tests/rbac.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	objects, err := decoder.DecodeAll(t.Context(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rules []rbacv1.PolicyRule
+	for _, object := range objects {
+		if role, ok := object.(*rbacv1.ClusterRole); ok {
+			rules = append(rules, role.Rules...)
+		}
+	}
+	for _, n := range needed {
+		for verb := range strings.FieldsSeq(n.verbs) {
+			if !slices.ContainsFunc(rules, func(r rbacv1.PolicyRule) bool {
+				return slices.Contains(r.APIGroups, n.group) && slices.Contains(r.Resources, n.resources) && slices.Contains(r.Verbs, verb)
+			}) {
+				t.Errorf("tests/rbac.yaml does not allow to %s %s of group %q", verb, n.resources, n.group)
+			}
+		}
+	}
+}
+
+func TestSweep(t *testing.T) {
+	now := time.Now()
+	space := func(name, run string, expires string) *corev1.Namespace {
+		return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{runLabel: run, expiresLabel: expires}}}
+	}
+	past, future := strconv.FormatInt(now.Add(-time.Minute).Unix(), 10), strconv.FormatInt(now.Add(time.Hour).Unix(), 10)
+	client := fake.NewClientset(
+		space("left-behind", "old", past),
+		space("in-use", "other", future),
+		space("mine", "this", future),
+		space("wanted", "old", "never"),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "somebody's"}},
+	)
+	names := func() []string {
+		t.Helper()
+		list, err := client.CoreV1().Namespaces().List(context.Background(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, ns := range list.Items {
+			names = append(names, ns.Name)
+		}
+		slices.Sort(names)
+		return names
+	}
+	if n, err := SweepExpired(t.Context(), client, now); n != 1 || err != nil {
+		t.Errorf("removed %d, %v, want 1", n, err)
+	}
+	if got, want := names(), []string{"in-use", "mine", "somebody's", "wanted"}; !slices.Equal(got, want) {
+		t.Errorf("left are %v, want %v", got, want)
+	}
+	if err := Sweep(t.Context(), client, "this"); err != nil {
+		t.Error(err)
+	}
+	if got, want := names(), []string{"in-use", "somebody's", "wanted"}; !slices.Equal(got, want) {
+		t.Errorf("left are %v, want %v", got, want)
+	}
+}
+
+// Nodes with GPUs are often tainted, so that other pods stay away; the volume of
+// a runner with GPUs, and so the keeper, must be there as well.
+func TestPodsForNodesWithGPUs(t *testing.T) {
+	for _, test := range []struct {
+		uses bool
+		gpus int
+	}{{false, 0}, {true, 2}, {true, 0}} {
+		uses, gpus := test.uses, test.gpus > 0
+		e := &env{target: &Target{config: Config{RuntimeClass: "nvidia"}}, isolation: targets.Isolation{GPUs: 2}}
+		spec := targets.RunnerSpec{Name: "a", Runner: scenario.Runner{GPUs: test.gpus}}
+		if uses {
+			e.gpuNodes = []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "gpu-node", Labels: map[string]string{corev1.LabelHostname: "gpu-host"}}}}
+			e.isolation.Needs = []scenario.Need{scenario.NeedGPUs}
+		}
+		keeper, err := e.keeperPod(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		runner, err := e.runnerPod(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, pod := range []*corev1.Pod{keeper, runner} {
+			tolerates := slices.ContainsFunc(pod.Spec.Tolerations, func(x corev1.Toleration) bool {
+				return x.ToleratesTaint(logr.Discard(), &corev1.Taint{Key: "nvidia.com/gpu", Value: "present", Effect: corev1.TaintEffectNoSchedule}, false)
+			})
+			if tolerates != uses {
+				t.Errorf("with GPUs %t: pod %s tolerates their taint: %t", uses, pod.Name, tolerates)
+			}
+		}
+		if (keeper.Spec.Affinity != nil) != uses {
+			t.Errorf("with GPUs %t: the keeper's affinity is %v", uses, keeper.Spec.Affinity)
+		}
+		if class := runner.Spec.RuntimeClassName; (class != nil && *class == "nvidia") != gpus {
+			t.Errorf("with %d GPUs: the runner's RuntimeClass is %v", test.gpus, class)
+		}
+		// NVIDIA's runtime gives all GPUs of a node to a container whose image says
+		// so; the device plugin sets the variable where it gives some.
+		for _, c := range append(runner.Spec.Containers, keeper.Spec.Containers...) {
+			void := slices.Contains(c.Env, corev1.EnvVar{Name: "NVIDIA_VISIBLE_DEVICES", Value: "void"})
+			if want := c.Name != runnerContainer || !gpus; void != want {
+				t.Errorf("with %d GPUs: the variables of %s are %v", test.gpus, c.Name, c.Env)
+			}
+		}
+	}
+}
+
+func TestFreeGPUs(t *testing.T) {
+	node := func(name, gpus string) corev1.Node {
+		n := corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name + "-host"}}}
+		if gpus != "" {
+			n.Status.Allocatable = corev1.ResourceList{gpuResource: resource.MustParse(gpus)}
+		}
+		return n
+	}
+	pod := func(namespace, node, gpus string, phase corev1.PodPhase) corev1.Pod {
+		limits := corev1.ResourceList{gpuResource: resource.MustParse(gpus)}
+		return corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace},
+			Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Resources: corev1.ResourceRequirements{Limits: limits, Requests: limits}}}},
+			Status:     corev1.PodStatus{Phase: phase},
+		}
+	}
+	tainted := func(name, taint string) corev1.Node {
+		n := node(name, "8")
+		n.Spec.Taints = []corev1.Taint{{Key: taint, Effect: corev1.TaintEffectNoSchedule}}
+		return n
+	}
+	fake := node("fake", "1")
+	fake.Labels[fakeLabel] = "T4"
+	one := node("one", "1")
+	one.Spec.Taints = []corev1.Taint{{Key: gpuResource, Effect: corev1.TaintEffectNoSchedule}, {Key: "old", Effect: corev1.TaintEffectPreferNoSchedule}}
+	deleted := pod("other", "eight", "2", corev1.PodRunning)
+	deleted.DeletionTimestamp = &metav1.Time{}
+	nodes := []corev1.Node{node("cpu", ""), one, node("eight", "8"), fake, tainted("closed", corev1.TaintNodeUnschedulable), tainted("not-ready", corev1.TaintNodeNotReady)}
+	own := []corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "own"}}}
+	pods := []corev1.Pod{
+		pod("other", "one", "1", corev1.PodSucceeded), pod("other", "one", "1", corev1.PodFailed), // these hold nothing any more
+		pod("other", "eight", "2", corev1.PodRunning), pod("other", "eight", "1", corev1.PodPending), // these do
+		pod("own", "eight", "2", corev1.PodRunning), deleted, // these will not for long
+		pod("other", "", "4", corev1.PodPending), // not on a node yet
+	}
+	const have = "; one has 1, of which 0 are in use; eight has 8, of which 7 are in use; fake has 1, of which 0 are in use"
+	for _, test := range []struct {
+		gpus int64
+		want []string
+		soon bool
+	}{
+		{1, []string{"one-host", "eight-host"}, true}, // and not the fake one beside them,
+		{2, nil, true},
+		{5, nil, true},
+		{6, nil, false},
+	} {
+		free, soon, said := freeGPUs(test.gpus, nodes, own, pods)
+		var got []string
+		for _, node := range free {
+			got = append(got, hostname(node))
+		}
+		if !slices.Equal(got, test.want) || soon != test.soon || said != have {
+			t.Errorf("%d GPUs: %v, %t, %q", test.gpus, got, soon, said)
+		}
+	}
+}
+
+func TestParseStorage(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		want Storage
+		err  string
+	}{
+		{"", Storage{}, ""},
+		{"fast", Storage{Class: "fast"}, ""},
+		{"nfs:shared", Storage{Class: "nfs", Shared: true}, ""},
+		{":shared", Storage{Shared: true}, ""},
+		{"nfs:rwx", Storage{}, `storage is "nfs:rwx", allowed is`},
+	} {
+		got, err := ParseStorage(test.text)
+		if got != test.want || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("%q is %+v, %v", test.text, got, err)
+		}
+	}
+}
+
+// A pod may be replaced, be gone, or never start; who waits must not wait for ever.
+func TestEndsOfPods(t *testing.T) {
+	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	over := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
+	pod := func(phase corev1.PodPhase, state *corev1.ContainerState) *corev1.Pod {
+		p := &corev1.Pod{Status: corev1.PodStatus{Phase: phase}}
+		if state != nil {
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: runnerContainer, State: *state}}
+		}
+		return p
+	}
+	for _, test := range []struct {
+		name         string
+		pod          *corev1.Pod
+		begun, ended bool
+	}{
+		{"not scheduled", pod(corev1.PodPending, nil), false, false},
+		{"pulling", pod(corev1.PodPending, &corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}), false, false},
+		{"running", pod(corev1.PodRunning, &running), true, false},
+		{"ended, its neighbour not", pod(corev1.PodRunning, &over), true, true},
+		{"ended", pod(corev1.PodSucceeded, &over), true, true},
+		{"evicted before its start", pod(corev1.PodFailed, nil), true, true},
+	} {
+		if b, e := begun(test.pod, runnerContainer), ended(test.pod, runnerContainer); b != test.begun || e != test.ended {
+			t.Errorf("%s: begun %t, ended %t, want %t, %t", test.name, b, e, test.begun, test.ended)
+		}
+	}
+	if same(nil, pod(corev1.PodRunning, nil)) {
+		t.Error("no pod is a pod")
+	}
+}

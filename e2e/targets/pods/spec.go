@@ -1,0 +1,233 @@
+package pods
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/e2e-framework/klient/decoder"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/fakegpu"
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/deploy"
+)
+
+const (
+	jobFile         = "job/job.yaml"
+	runnerContainer = "runner" // of the shipped Job
+	statusContainer = "status" // beside it, see doc.go
+	keeper          = "keeper"
+
+	volume = "spool" // of the shipped Job
+	// mount is where pods have the volume, and below it what there is.
+	mount    = "/e2e"
+	queueDir = mount + "/spool"
+	journal  = mount + "/journal"
+	releases = mount + "/release"
+	machines = mount + "/gpus"
+
+	// defaultSlots and defaultProfile are the format's defaults (scenario.Runner).
+	defaultSlots   = 4
+	defaultProfile = "T4"
+)
+
+// shippedPod is the pod of the shipped Job with the scenario's image, account
+// and volume. All pods of a scenario are made from it.
+func (e *env) shippedPod(ctx context.Context, name string) (*corev1.Pod, error) {
+	file, err := deploy.Files.Open(jobFile)
+	if err != nil {
+		return nil, fmt.Errorf("read shipped manifest: %w", err)
+	}
+	defer file.Close()
+	var job batchv1.Job
+	if err := decoder.Decode(file, &job); err != nil {
+		return nil, fmt.Errorf("read shipped manifest %s: %w", jobFile, err)
+	}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: e.namespace, Labels: maps.Clone(job.Spec.Template.Labels)},
+		Spec:       job.Spec.Template.Spec,
+	}
+	for i := range pod.Spec.Volumes {
+		if claim := pod.Spec.Volumes[i].PersistentVolumeClaim; claim != nil && pod.Spec.Volumes[i].Name == volume {
+			claim.ClaimName = volume
+		}
+	}
+	containers := pod.Spec.Containers
+	if len(containers) != 1 || containers[0].Name != runnerContainer {
+		return nil, fmt.Errorf("%s does not have exactly one container called %s", jobFile, runnerContainer)
+	}
+	c := &containers[0]
+	c.Image = e.target.config.Image
+	for i := range c.VolumeMounts {
+		if c.VolumeMounts[i].Name == volume {
+			c.VolumeMounts[i].MountPath = mount
+		}
+	}
+	setEnv(c, "STUDIOML_SPOOL", queueDir)
+	// NVIDIA's container runtime, should it be the node's, shows a container all
+	// GPUs if the image says so; this keeps it away.
+	setEnv(c, api.EnvNVDevices, "void")
+	if e.usesPlugin() {
+		tolerateGPUs(pod) // those without GPUs may have to be beside one that has
+	}
+	return pod, nil
+}
+
+func setEnv(c *corev1.Container, name, value string) {
+	i := slices.IndexFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == name })
+	if i < 0 {
+		c.Env = append(c.Env, corev1.EnvVar{Name: name})
+		i = len(c.Env) - 1
+	}
+	c.Env[i].Value = value
+}
+
+// keeperPod is the pod through which the harness reaches the volume.
+func (e *env) keeperPod(ctx context.Context) (*corev1.Pod, error) {
+	pod, err := e.shippedPod(ctx, keeper)
+	if err != nil {
+		return nil, err
+	}
+	pod.Labels = nil // no runner: the shipped budget and network policy do not mean it
+	pod.Spec.TerminationGracePeriodSeconds = new(int64(0))
+	pod.Spec.AutomountServiceAccountToken = new(false)
+	c := &pod.Spec.Containers[0]
+	c.Name = keeper
+	c.Command = []string{"/bin/sh", "-c", fmt.Sprintf("mkdir -p %s %s %s && : >>%s && exec sleep 2147483647", queueDir, releases, machines, journal)}
+	c.Args, c.Ports, c.LivenessProbe = nil, nil, nil
+	c.ReadinessProbe = nil
+	// A volume of one node is where its first pod is, so that must be a node
+	// that the runners can use.
+	if e.usesPlugin() {
+		var names []string
+		for _, node := range e.gpuNodes {
+			names = append(names, hostname(node))
+		}
+		pod.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: names}},
+			}}},
+		}}
+	}
+	return pod, nil
+}
+
+// runnerPod is the pod of a runner.
+func (e *env) runnerPod(ctx context.Context, spec targets.RunnerSpec) (*corev1.Pod, error) {
+	pod, err := e.shippedPod(ctx, spec.Name)
+	if err != nil {
+		return nil, err
+	}
+	if !e.target.config.Storage.Shared {
+		// Others could not mount the volume.
+		pod.Spec.NodeSelector = map[string]string{corev1.LabelHostname: e.node}
+	}
+	c := &pod.Spec.Containers[0]
+	flags := map[string]string{
+		"name":       spec.Name,
+		"slots":      strconv.Itoa(cmp.Or(spec.Slots, defaultSlots)),
+		"settle":     "200ms",
+		"log-format": "json",
+		"log-level":  "debug",
+	}
+	maps.Copy(flags, spec.Flags)
+	c.Args = []string{"serve"}
+	for _, name := range slices.Sorted(maps.Keys(flags)) {
+		c.Args = append(c.Args, "--"+name+"="+flags[name])
+	}
+	switch spec.Hostname {
+	case "":
+	case scenario.NoHost:
+		c.Command = []string{"/bin/sh", "-c", `unset HOSTNAME; exec runner "$@"`, "runner"}
+	default:
+		setEnv(c, "HOSTNAME", spec.Hostname)
+	}
+	if spec.GPUs > 0 {
+		if err := e.gpus(ctx, pod, spec); err != nil {
+			return nil, err
+		}
+	}
+
+	// What the runner says is written down from its first word to its last: TERM
+	// is for all containers of a pod, and this one ends by itself.
+	_, port, err := net.SplitHostPort(cmp.Or(flags["listen"], ":8080"))
+	if err != nil {
+		return nil, fmt.Errorf("flag listen: %w", err)
+	}
+	pod.Spec.Containers = append([]corev1.Container{{
+		Name: statusContainer, Image: c.Image, SecurityContext: c.SecurityContext,
+		Command: []string{"/bin/sh", "-c", "trap '' TERM; runner status --watch --output=json --address=127.0.0.1:" + port},
+		Env:     []corev1.EnvVar{{Name: api.EnvNVDevices, Value: "void"}},
+	}}, pod.Spec.Containers...)
+	return pod, nil
+}
+
+// gpus gives a runner its GPUs.
+func (e *env) gpus(ctx context.Context, pod *corev1.Pod, spec targets.RunnerSpec) error {
+	c := &pod.Spec.Containers[0]
+	if e.usesPlugin() {
+		c.Resources.Limits = corev1.ResourceList{gpuResource: *resource.NewQuantity(int64(spec.GPUs), resource.DecimalSI)}
+		c.Env = slices.DeleteFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == api.EnvNVDevices }) // it is the plugin's to set
+		if class := e.target.config.RuntimeClass; class != "" {
+			pod.Spec.RuntimeClassName = &class
+		}
+		if e.onFakeNodes() {
+			showFakeDriver(pod)
+		}
+		return nil
+	}
+	machine, err := e.machine(ctx, spec)
+	if err != nil {
+		return err
+	}
+	setEnv(c, "STUDIOML_NVML_LIBRARY", e.target.handle.Library)
+	setEnv(c, fakegpu.EnvState, machine)
+	if spec.Visible != "" {
+		setEnv(c, api.EnvNVDevices, spec.Visible)
+	}
+	return nil
+}
+
+// machine makes the fake GPUs of a runner, unless that was done before, and
+// returns their directory. The name is the seed of their UUIDs.
+func (e *env) machine(ctx context.Context, spec targets.RunnerSpec) (string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	name := cmp.Or(spec.Machine, spec.Name)
+	dir := machines + "/" + name
+	if slices.Contains(e.machines, name) {
+		return dir, nil
+	}
+	_, err := e.inKeeper(ctx, nil, e.target.handle.FakeGPU, "create", dir,
+		"--profile="+cmp.Or(spec.Profile, defaultProfile), "--count="+strconv.Itoa(spec.GPUs), "--seed="+name)
+	if err != nil {
+		return "", fmt.Errorf("make fake GPUs: %w", err)
+	}
+	e.machines = append(e.machines, name)
+	return dir, nil
+}
+
+// ChangeGPUs runs the fakegpu command on the state of a runner's GPUs.
+func (e *env) ChangeGPUs(ctx context.Context, spec targets.RunnerSpec, words []string) error {
+	dir, err := e.machine(ctx, spec)
+	if err != nil {
+		return err
+	}
+	words = slices.Clone(words)
+	words[slices.Index(words, "DIR")] = dir
+	if _, err := e.inKeeper(ctx, nil, append([]string{e.target.handle.FakeGPU}, words...)...); err != nil {
+		return fmt.Errorf("fakegpu %s: %w", strings.Join(words, " "), err)
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+package pods
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/studioml/studio-go-runner/e2e/targets/namespace"
+)
+
+// The labels of all namespaces of a run of the suite.
+const (
+	runLabel     = "studioml.io/e2e-run"
+	expiresLabel = "studioml.io/e2e-expires" // seconds of Unix time
+)
+
+// Sweep removes every namespace of a run.
+func Sweep(ctx context.Context, client kubernetes.Interface, run string) error {
+	_, err := sweep(ctx, client, runLabel+"="+run, func(int64) bool { return true })
+	return err
+}
+
+// SweepExpired removes the namespaces that runs have left whose time is over,
+// and returns how many there were.
+func SweepExpired(ctx context.Context, client kubernetes.Interface, now time.Time) (int, error) {
+	return sweep(ctx, client, runLabel, func(expires int64) bool { return expires < now.Unix() })
+}
+
+func sweep(ctx context.Context, client kubernetes.Interface, selector string, due func(expires int64) bool) (removed int, err error) {
+	all, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: selector})
+	if err != nil {
+		return 0, fmt.Errorf("look for namespaces of the tests: %w", err)
+	}
+	var problems []error
+	for _, ns := range all.Items {
+		// Whoever has changed the label wants the namespace to stay.
+		expires, err := strconv.ParseInt(ns.Labels[expiresLabel], 10, 64)
+		if err != nil || !due(expires) || ns.DeletionTimestamp != nil {
+			continue
+		}
+		removed++
+		problems = append(problems, namespace.Remove(ctx, client, ns.Name))
+	}
+	return removed, errors.Join(problems...)
+}

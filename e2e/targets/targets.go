@@ -1,0 +1,148 @@
+// Package targets says what the engine needs of a cluster and of the runners on
+// it. A target knows no scenario and the engine knows no target.
+package targets
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"sigs.k8s.io/e2e-framework/klient"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// Target is a kind of cluster that scenarios run on.
+type Target interface {
+	// Name is embedded, kind or existing.
+	Name() string
+	// Can says whether scenarios with that need can run here, and if not, why.
+	Can(need scenario.Need) (ok bool, reason string)
+	// Isolate makes a place for one scenario that no other one can see.
+	Isolate(ctx context.Context, isolation Isolation) (Env, error)
+}
+
+// Isolation is what a scenario asks of its place.
+type Isolation struct {
+	Name        string // of the scenario, for people
+	Needs       []scenario.Need
+	Permissions scenario.Permissions
+	// NodeMaps are the names of all node maps, for Roles that list names.
+	NodeMaps []string
+	// GPUs is the most that one of its runners has.
+	GPUs int
+	// Artifacts is a directory for what a person needs after a failure.
+	Artifacts string
+}
+
+// Cannot is the error of Isolate where a scenario is one that this cluster
+// cannot play; it says why.
+type Cannot string
+
+func (c Cannot) Error() string { return string(c) }
+
+// Env is the place of one scenario: a namespace with a service account, a
+// queue and runners.
+type Env interface {
+	Namespace() string
+	// Elsewhere is a second namespace, made when it is first asked for.
+	Elsewhere(ctx context.Context) (string, error)
+	// Client acts as the test, with all rights.
+	Client() klient.Client
+	// StartRunner starts a runner, or starts it again under its old name.
+	StartRunner(ctx context.Context, spec RunnerSpec) (Runner, error)
+	// Submit puts task documents into the queue, all with one call.
+	Submit(ctx context.Context, tasks []api.Task) error
+	// Queue lists what is in the queue now.
+	Queue(ctx context.Context) (api.QueueContents, error)
+	// TaskCommand is the command line of a task that notes its start, waits
+	// for Release if it is held, and notes its end; see TaskSpec.
+	TaskCommand(spec TaskSpec) (command string, args []string, err error)
+	// Release lets the held tasks of a group end, now and later.
+	Release(ctx context.Context, group string) error
+	// Journal calls each for every note of a task, in order, until ctx ends.
+	Journal(ctx context.Context, each func(TaskNote)) error
+	SetPermissions(ctx context.Context, p scenario.Permissions) error
+	// Admission installs the shipped admission policy for this namespace.
+	Admission(ctx context.Context) error
+	// Collect writes what a person needs after a failure into the artifacts.
+	Collect(ctx context.Context) error
+	// Close ends the runners and removes everything.
+	Close(ctx context.Context) error
+}
+
+// TaskSpec says how a task behaves.
+type TaskSpec struct {
+	Group      string
+	Hold       bool
+	Fail       bool
+	IgnoreTerm bool
+}
+
+// TaskNote is what a task itself wrote down about its run.
+type TaskNote struct {
+	Task    string
+	Attempt int
+	Runner  string // the runner's name as the task was told
+	End     bool   // false at its start
+	GPUs    string // CUDA_VISIBLE_DEVICES
+}
+
+// RunnerSpec is a runner to start.
+type RunnerSpec struct {
+	Name string
+	scenario.Runner
+}
+
+// Runner is one process or pod.
+type Runner interface {
+	// NodeMap is the name of its node map, empty if it has none.
+	NodeMap() string
+	// Watch calls each for every status of the process, in order, until the
+	// process or ctx ends. A runner that does not answer yet is waited for.
+	Watch(ctx context.Context, each func(api.Status)) error
+	// Logs calls each for every log line of the process until it or ctx ends.
+	Logs(ctx context.Context, each func(line string)) error
+	// Probe asks /livez or /readyz and says whether the answer was 200.
+	Probe(ctx context.Context, path string) (bool, error)
+	Signal(ctx context.Context, sig os.Signal) error
+	// Wait returns when the process has ended.
+	Wait(ctx context.Context) (Exit, error)
+}
+
+// Exit is how a runner's process ended.
+type Exit struct {
+	Code    int    // -1 if a signal ended it
+	Message string // the termination message
+	Time    time.Time
+}
+
+// APIServerControl is what an Env has where scenarios need apiserver.
+type APIServerControl interface {
+	StopAPIServer(ctx context.Context) error
+	StartAPIServer(ctx context.Context) error
+}
+
+// NetworkControl is what an Env has where scenarios need network.
+type NetworkControl interface {
+	// CutNetwork ends all connections of runners to the API server and refuses
+	// new ones; RestoreNetwork ends that.
+	CutNetwork() error
+	RestoreNetwork() error
+	// LimitConnections ends each connection after d.
+	LimitConnections(d time.Duration) error
+}
+
+// FakeGPUControl is what an Env has where scenarios need fake-gpus.
+type FakeGPUControl interface {
+	// ChangeGPUs runs a command line of fakegpu on the machine of a runner that
+	// may not have been started yet; the word DIR stands for its state directory.
+	ChangeGPUs(ctx context.Context, spec RunnerSpec, words []string) error
+}
+
+// QueueControl is what an Env has where scenarios need queue-outage.
+type QueueControl interface {
+	HideQueue() error
+	RestoreQueue() error
+}
