@@ -28,6 +28,9 @@ type Isolation struct {
 	Name        string // of the scenario, for people
 	Needs       []scenario.Need
 	Permissions scenario.Permissions
+	// APIServerFlags are further flags of the scenario's own API server, by name
+	// without dashes; only where it needs apiserver.
+	APIServerFlags map[string]string
 	// NodeMaps are the names of all node maps, for Roles that list names.
 	NodeMaps []string
 	// GPUs is the most that one of its runners has.
@@ -43,15 +46,39 @@ type Cannot string
 func (c Cannot) Error() string { return string(c) }
 
 // Env is the place of one scenario: a namespace with a service account, a
-// queue and runners.
+// queue and runners. Its methods return when what they are asked for is so; the
+// error says what could not be done, and ctx bounds the attempt.
 type Env interface {
+	Cluster
+	Queue
+	// StartRunner starts a runner, or starts it again under its old name, which
+	// is an error while its last process lives. What the process tells goes to
+	// the sink until it has ended or the Env is closed.
+	StartRunner(ctx context.Context, spec RunnerSpec, tells Sink) (Runner, error)
+	// Collect writes what a person needs after a failure into the artifacts.
+	Collect(ctx context.Context) error
+	// Close ends the runners and removes everything.
+	Close(ctx context.Context) error
+}
+
+// Cluster is the API server as one scenario sees it.
+type Cluster interface {
+	// Namespace is the name of the runners' namespace.
 	Namespace() string
 	// Elsewhere is a second namespace, made when it is first asked for.
 	Elsewhere(ctx context.Context) (string, error)
 	// Client acts as the test, with all rights.
 	Client() klient.Client
-	// StartRunner starts a runner, or starts it again under its old name.
-	StartRunner(ctx context.Context, spec RunnerSpec) (Runner, error)
+	// SetPermissions changes the rights of the runners, and waits until they are
+	// in force.
+	SetPermissions(ctx context.Context, p scenario.Permissions) error
+	// Admission installs the shipped admission policy for this namespace, and
+	// waits until it refuses what it should.
+	Admission(ctx context.Context) error
+}
+
+// Queue is the queue of one scenario, and what its tasks note.
+type Queue interface {
 	// Submit puts task documents into the queue, all with one call.
 	Submit(ctx context.Context, tasks []api.Task) error
 	// Queue lists what is in the queue now.
@@ -63,13 +90,6 @@ type Env interface {
 	Release(ctx context.Context, group string) error
 	// Journal calls each for every note of a task, in order, until ctx ends.
 	Journal(ctx context.Context, each func(TaskNote)) error
-	SetPermissions(ctx context.Context, p scenario.Permissions) error
-	// Admission installs the shipped admission policy for this namespace.
-	Admission(ctx context.Context) error
-	// Collect writes what a person needs after a failure into the artifacts.
-	Collect(ctx context.Context) error
-	// Close ends the runners and removes everything.
-	Close(ctx context.Context) error
 }
 
 // TaskSpec says how a task behaves.
@@ -97,18 +117,22 @@ type RunnerSpec struct {
 
 // Runner is one process or pod.
 type Runner interface {
-	// NodeMap is the name of its node map, empty if it has none.
-	NodeMap() string
-	// Watch calls each for every status of the process, in order, until the
-	// process or ctx ends. A runner that does not answer yet is waited for.
-	Watch(ctx context.Context, each func(api.Status)) error
-	// Logs calls each for every log line of the process until it or ctx ends.
-	Logs(ctx context.Context, each func(line string)) error
-	// Probe asks /livez or /readyz and says whether the answer was 200.
-	Probe(ctx context.Context, path string) (bool, error)
+	// Get asks for a path of the process, as /livez, and returns the HTTP status
+	// and the body; an error means that nothing answered.
+	Get(ctx context.Context, path string) (code int, body []byte, err error)
+	// Signal sends a signal, and does not wait for what it does.
 	Signal(ctx context.Context, sig os.Signal) error
-	// Wait returns when the process has ended.
-	Wait(ctx context.Context) (Exit, error)
+}
+
+// Sink takes what a process of a runner tells, as it comes. Statuses and log
+// lines each come in their order, from goroutines of their own. Exit is the last
+// call, and the only one of its kind: everything else was told before.
+type Sink interface {
+	Status(api.Status)
+	Log(line string)
+	// Trouble is why something that the process told may be missing.
+	Trouble(err error)
+	Exit(Exit)
 }
 
 // Exit is how a runner's process ended.
@@ -126,12 +150,17 @@ type APIServerControl interface {
 
 // NetworkControl is what an Env has where scenarios need network.
 type NetworkControl interface {
-	// CutNetwork ends all connections of runners to the API server and refuses
-	// new ones; RestoreNetwork ends that.
-	CutNetwork() error
-	RestoreNetwork() error
-	// LimitConnections ends each connection after d.
-	LimitConnections(d time.Duration) error
+	// SetNetwork changes what lies between the runners and the API server, for
+	// connections that are open and for new ones.
+	SetNetwork(scenario.Network) error
+}
+
+// TokenControl is what an Env has where scenarios need token.
+type TokenControl interface {
+	// SetToken replaces the token of the runners' service account: by a new one
+	// (rotate), or by nothing that the API server takes: the present one has
+	// expired, or was revoked. It waits until the API server sees it so.
+	SetToken(ctx context.Context, what scenario.Token) error
 }
 
 // FakeGPUControl is what an Env has where scenarios need fake-gpus.
