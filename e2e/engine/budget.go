@@ -7,8 +7,6 @@ import (
 	"os"
 	"strconv"
 	"time"
-
-	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
 // The budgets of what a scenario does and waits for, on a healthy machine. They
@@ -35,24 +33,13 @@ const (
 	// its exit gives up after 30 s (R6), which must fit; so must the grace
 	// period of 25 s and what follows it.
 	exitBudget = 50 * time.Second
+	// tokenBudget is for a token to expire, and for the API server to forget that
+	// it took it, which it remembers for 10 s.
+	tokenBudget = 60 * time.Second
 	// expectBudget is for what has happened to be told: tasks, runners and the
 	// queue speak over connections of their own, each with its own delay.
 	expectBudget = 5 * time.Second
 )
-
-// awaitBudget is for the slowest of what the conditions wait for.
-func awaitBudget(that map[string]scenario.Condition) time.Duration {
-	budget := taskBudget
-	for _, c := range that {
-		if needsStatus(c) {
-			budget = max(budget, stateBudget)
-		}
-		if c.Exit != nil || c.Phase == "Terminated" {
-			budget = max(budget, exitBudget)
-		}
-	}
-	return budget
-}
 
 // timeFactor stretches the budgets on machines that are slow or busy.
 var timeFactor = func() float64 {

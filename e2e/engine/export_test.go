@@ -14,18 +14,36 @@ var Rules = rules
 var Conserved = conserved
 
 // Judge compares the record with conditions and returns what is wrong, and why
-// it is hopeless.
-func Judge(env targets.Env, runners map[string]targets.Runner, record *history.History, that map[string]scenario.Condition,
-	queue *api.QueueContents, probes map[string]bool) (wrong []string, hopeless string) {
-	p := &play{env: env, record: record, runners: make(map[string]*started)}
-	for name, r := range runners {
-		p.runners[name] = &started{r, 1}
+// it is hopeless. Bodies are what the runners' paths answer, by runner and path; at
+// the mark "then" they answered what before says.
+func Judge(env targets.Env, record *history.History, that scenario.Conditions,
+	queue *api.QueueContents, bodies, before map[string]string) (wrong []string, hopeless string) {
+	answers := func(bodies map[string]string) look {
+		seen := look{queue: queue, answers: make(map[string]answer)}
+		for path, body := range bodies {
+			a := answer{code: 200, body: []byte(body)}
+			if body == "" {
+				a.code = 503
+			}
+			seen.answers[path] = a
+		}
+		return seen
 	}
+	p := &play{env: env, record: record, marks: map[scenario.Mark]mark{"then": {look: answers(before)}}}
+	p.scenario.Runners = map[string]scenario.Runner{"a": {}, "b": {}, "c": {}}
 	record.View(func(f *history.Facts) {
-		v := p.judge(f, that, observed{queue: queue, probes: probes})
+		v := p.judge(f, that, answers(bodies), true)
 		wrong, hopeless = v.wrong, v.hopeless
 	})
 	return wrong, hopeless
+}
+
+// Facts are the names of all facts.
+func Facts() (names []string) {
+	for _, f := range facts {
+		names = append(names, f.Name)
+	}
+	return names
 }
 
 // SetTimeFactor changes the time factor and returns the one before.

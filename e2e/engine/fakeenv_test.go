@@ -42,6 +42,7 @@ var (
 	_ targets.Env              = (*fakeEnv)(nil)
 	_ targets.APIServerControl = (*faultyEnv)(nil)
 	_ targets.NetworkControl   = (*faultyEnv)(nil)
+	_ targets.TokenControl     = (*faultyEnv)(nil)
 	_ targets.QueueControl     = (*faultyEnv)(nil)
 	_ targets.Runner           = (*fakeRunner)(nil)
 )
@@ -117,12 +118,11 @@ func (e *fakeEnv) SetPermissions(_ context.Context, p scenario.Permissions) erro
 	return nil
 }
 
-func (e *fakeEnv) StartRunner(_ context.Context, spec targets.RunnerSpec) (targets.Runner, error) {
+func (e *fakeEnv) StartRunner(_ context.Context, spec targets.RunnerSpec, tells targets.Sink) (targets.Runner, error) {
 	e.called("start %s", spec.Name)
 	e.mu.Lock()
 	e.runners[spec.Name]++
-	r := &fakeRunner{env: e, name: spec.Name, nth: e.runners[spec.Name], statuses: newStream[api.Status](), logs: newStream[string](),
-		signals: make(chan os.Signal, 10), ended: make(chan struct{}), live: true}
+	r := &fakeRunner{env: e, name: spec.Name, nth: e.runners[spec.Name], tells: tells, signals: make(chan os.Signal, 10), live: true}
 	e.mu.Unlock()
 	e.scripts.Go(func() { e.script(r) })
 	return r, nil
@@ -169,10 +169,12 @@ func (e faultyEnv) StartAPIServer(context.Context) error {
 	return nil
 }
 
-func (e faultyEnv) CutNetwork() error     { e.called("network cut"); return nil }
-func (e faultyEnv) RestoreNetwork() error { e.called("network restore"); return nil }
-func (e faultyEnv) LimitConnections(d time.Duration) error {
-	e.called("network %s", d)
+func (e faultyEnv) SetNetwork(n scenario.Network) error {
+	e.called("network %s", n)
+	return nil
+}
+func (e faultyEnv) SetToken(_ context.Context, what scenario.Token) error {
+	e.called("token %s", what)
 	return nil
 }
 func (e faultyEnv) HideQueue() error    { e.called("queue hide"); return nil }
@@ -180,20 +182,16 @@ func (e faultyEnv) RestoreQueue() error { e.called("queue restore"); return nil 
 
 // fakeRunner is one process of a runner.
 type fakeRunner struct {
-	env      *fakeEnv
-	name     string
-	nth      int // process
-	statuses *stream[api.Status]
-	logs     *stream[string]
-	signals  chan os.Signal
+	env     *fakeEnv
+	name    string
+	nth     int // process
+	tells   targets.Sink
+	signals chan os.Signal
 
 	mu       sync.Mutex
 	sequence uint64
 	live     bool
 	probeErr error
-
-	ended chan struct{}
-	last  targets.Exit
 }
 
 // say publishes a status with the next sequence number.
@@ -202,50 +200,28 @@ func (r *fakeRunner) say(s api.Status) {
 	r.sequence++
 	s.Sequence, s.Runner = r.sequence, r.name
 	r.mu.Unlock()
-	r.statuses.add(s)
+	r.tells.Status(s)
 }
 
 func (r *fakeRunner) exit(code int, message string) {
-	r.last = targets.Exit{Code: code, Message: message, Time: time.Now()}
-	r.statuses.close()
-	r.logs.close()
-	close(r.ended)
+	r.tells.Exit(targets.Exit{Code: code, Message: message, Time: time.Now()})
 }
 
-func (r *fakeRunner) NodeMap() string { return r.name }
-
-func (r *fakeRunner) Watch(ctx context.Context, each func(api.Status)) error {
-	defer r.env.source()()
-	return r.statuses.follow(ctx, each)
-}
-
-func (r *fakeRunner) Logs(ctx context.Context, each func(string)) error {
-	defer r.env.source()()
-	return r.logs.follow(ctx, each)
-}
-
-func (r *fakeRunner) Probe(_ context.Context, path string) (bool, error) {
+func (r *fakeRunner) Get(_ context.Context, path string) (int, []byte, error) {
 	if path != "/livez" && path != "/readyz" {
-		r.env.t.Errorf("unexpected probe of %s", path)
+		r.env.t.Errorf("unexpected request for %s", path)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.live, r.probeErr
+	if !r.live {
+		return 503, nil, r.probeErr
+	}
+	return 200, nil, r.probeErr
 }
 
 func (r *fakeRunner) Signal(_ context.Context, sig os.Signal) error {
 	r.signals <- sig
 	return nil
-}
-
-func (r *fakeRunner) Wait(ctx context.Context) (targets.Exit, error) {
-	defer r.env.source()()
-	select {
-	case <-r.ended:
-		return r.last, nil
-	case <-ctx.Done():
-		return targets.Exit{}, ctx.Err()
-	}
 }
 
 // stream is a list that readers follow from its beginning.

@@ -190,20 +190,23 @@ func exitCodes(s scenario.Scenario, entries []history.Entry) error {
 }
 
 func expectsExit(s scenario.Scenario, code int) bool {
-	for _, step := range s.Steps {
-		for _, conditions := range []map[string]scenario.Condition{step.Await, step.Expect} {
-			for _, c := range conditions {
-				if c.Exit != nil && *c.Exit == code {
-					return true
-				}
+	for that := range scenario.Actions[scenario.Conditions](s.Steps) {
+		for _, condition := range that {
+			if condition["exit"] == code {
+				return true
 			}
 		}
 	}
 	return false
 }
 
-func signalled(s scenario.Scenario, runner, signal string) bool {
-	return slices.ContainsFunc(s.Steps, func(step scenario.Step) bool { return step.Signal[runner] == signal })
+func signalled(s scenario.Scenario, runner string, name signalName) bool {
+	for sent := range scenario.Actions[signal](s.Steps) {
+		if sent[scenario.RunnerName(runner)] == name {
+			return true
+		}
+	}
+	return false
 }
 
 // noDuplicates is the second half of R12: a task is started twice only where
@@ -252,12 +255,12 @@ func blamedOnGPUs(entries []history.Entry) (all int) {
 // interrupts says whether a scenario lets attempts fail, or ends them early
 // without an end of the runner.
 func interrupts(s scenario.Scenario) bool {
-	fails := func(t scenario.Submit) bool { return t.Fail || t.Timeout != "" }
+	fails := func(t scenario.Submit) bool { return t.Fail || t.Timeout != 0 }
 	if slices.ContainsFunc(s.Tasks, fails) {
 		return true
 	}
-	for _, step := range s.Steps {
-		if step.Submit != nil && fails(*step.Submit) {
+	for t := range scenario.Actions[scenario.Submit](s.Steps) {
+		if fails(t) {
 			return true
 		}
 	}

@@ -32,13 +32,18 @@ func exited(code int) history.Entry {
 
 func logged(line string) history.Entry { return history.Entry{Runner: "a", Process: 1, Log: line} }
 
+// steps are one step as it stands in a file.
+func steps(t *testing.T, step string) []scenario.Step {
+	return parse(t, "steps:\n  - "+step+"\n  - expect: {a: {live: true}}\n").Steps[:1]
+}
+
 func TestRules(t *testing.T) {
 	none := api.TaskCounts{}
-	kill := scenario.Scenario{File: scenario.File{Steps: []scenario.Step{{Signal: map[string]string{"a": "KILL"}}}}}
+	kill := scenario.Scenario{File: scenario.File{Steps: steps(t, "signal: {a: KILL}")}}
 	fails := scenario.Scenario{File: scenario.File{Tasks: []scenario.Submit{{Fail: true}}}}
-	later := scenario.Scenario{File: scenario.File{Steps: []scenario.Step{{Submit: &scenario.Submit{Timeout: "1s"}}}}}
-	deadline := scenario.Scenario{File: scenario.File{Runners: map[string]scenario.Runner{"a": {Flags: map[string]string{"drain-deadline": "1s"}}}}}
-	misconfigured := scenario.Scenario{File: scenario.File{Steps: []scenario.Step{{Await: map[string]scenario.Condition{"a": {Exit: new(1)}}}}}}
+	later := scenario.Scenario{File: scenario.File{Steps: steps(t, "submit: {group: x, timeout: 1s}")}}
+	deadline := scenario.Scenario{File: scenario.File{Runners: map[string]scenario.Runner{"a": {Flags: map[scenario.Flag]string{"drain-deadline": "1s"}}}}}
+	misconfigured := scenario.Scenario{File: scenario.File{Steps: steps(t, "await: {a: {exit: 1}}")}}
 	tests := []struct {
 		name     string
 		scenario scenario.Scenario

@@ -1,10 +1,12 @@
 package engine_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"sigs.k8s.io/yaml"
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/history"
@@ -19,11 +21,11 @@ func busy() *api.Status {
 		Phase: api.PhaseDraining, Effective: api.DrainAndSuspend, Target: api.DrainAndSuspend, Source: api.SourceNode,
 		Reason: "waits for 2 tasks", Shadowed: &api.Shadowed{Source: api.SourceGlobal, Value: api.Running},
 		Maps: api.Maps{
-			Global: &api.MapStatus{Name: api.GlobalMapName, ResourceVersion: "20", Problem: "cannot be read"},
-			Node:   &api.MapStatus{Name: "a", ResourceVersion: "30"},
+			Global: &api.MapStatus{Name: api.GlobalMapName, Readable: true, ResourceVersion: "20", Problem: "cannot be read"},
+			Node:   &api.MapStatus{Name: "a", Readable: true, ResourceVersion: "30"},
 		},
-		Tasks: api.TaskCounts{Running: 2, Waiting: 1},
-		GPUs:  []api.GPU{{UUID: "GPU-1", Task: "t-1"}, {UUID: "GPU-2"}, {UUID: "GPU-3", Task: "t-2"}},
+		Tasks: api.TaskCounts{Running: 2, Waiting: 1, MachineFailed: 4},
+		GPUs:  []api.GPU{{UUID: "GPU-1", Task: "t-1"}, {UUID: "GPU-2", Health: api.Sick, HealthReason: "it fell off"}, {UUID: "GPU-3", Task: "t-2", Health: api.Retiring, HealthReason: "it is old"}},
 	}
 }
 
@@ -51,6 +53,17 @@ func busyRecord() *history.History {
 	return record
 }
 
+// conditions reads conditions as they stand in a file.
+func conditions(t *testing.T, text string) scenario.Conditions {
+	t.Helper()
+	all, err := engine.Format.Parse("x/y.yaml", []byte("name: x\nrows: [1]\ntargets: [embedded]\nrunners: {a: {}, b: {}, c: {}}\n"+
+		"tasks: [{group: t}, {group: u}]\nsteps:\n  - mark: then\n  - expect: {"+text+"}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all[0].Steps[1].Value.(scenario.Conditions)
+}
+
 func TestConditions(t *testing.T) {
 	const gone = "b: it has exited with 0 (drained), so this will not come any more"
 	tests := []struct {
@@ -71,20 +84,30 @@ func TestConditions(t *testing.T) {
 		{"a: {gpusBusy: 2}", "a: {gpusBusy: 1}", "gpusBusy is 2, want 1", ""},
 		{"a: {problem: cannot be}", "a: {problem: grant}", `problem does not say "grant": cannot be read`, ""},
 		{"a: {reason: 2 tasks}", "a: {reason: 1 task}", `reason does not say "1 task": waits for 2 tasks`, ""},
-		{"a: {seen: true}", "a: {seen: false}", "it has seen the newest maps, want that it has not", ""},
-		{"a: {live: true}", "a: {live: false}", "/livez succeeds is true, want false", ""},
-		{"a: {ready: false}", "a: {ready: true}", "/readyz succeeds is false, want true", ""},
-		{"a: {log: line}", "a: {log: other}", `no log line says "other"`, ""},
-		{"b: {exit: 0}", "b: {exit: 10}", "exit code is 0, want 10", gone},
-		{"a: {processes: 1}", "a: {exit: 0}", "it has not exited, want exit code 0", ""},
-		{"c: {processes: 0}", "a: {processes: 2}", "processes is 1, want 2", "a: only steps start processes"},
+		{"a: {seen: true}", "a: {seen: false}", "seen is true, want false", ""},
+		{"a: {live: true}", "a: {live: false}", "live is true, want false (ok)", ""},
+		{"a: {ready: false}", "a: {ready: true}", "ready is false, want true", ""},
+		{"a: {log: line}", "a: {log: other}", `log does not say "other": 1 lines`, ""},
+		{"b: {exit: 0}", "b: {exit: 10}", "exit is 0, want 10", gone},
+		{"a: {processes: 1}", "a: {exit: 0}", "exit is not known: it has not exited", ""},
+		{"c: {processes: 0}", "a: {processes: 2}", "processes is 1, want 2", "a: only steps change processes"},
+		{"a: {readable: true}", "a: {readable: false}", "readable is true, want false", ""},
+		{"a: {gpusSick: 1}", "a: {gpusSick: 0}", "gpusSick is 1, want 0", ""},
+		{"a: {gpusRetiring: 1}", "a: {gpusRetiring: 2}", "gpusRetiring is 1, want 2", ""},
+		{"a: {gpuReason: fell off}", "a: {gpuReason: bus 2}", `gpuReason does not say "bus 2": ; ; it fell off; it is old`, ""},
+		{"a: {machineFailed: 4}", "a: {machineFailed: 5}", "machineFailed is 4, want 5", ""},
+		{"a: {heard: 61m}", "b: {heard: 1m}", "heard is not known: it was not started", gone},
+		{"a: {fd: {since: then, most: 2}}", "a: {fd: {since: then, most: 1}}", "fd is 12, which is 2 more than at then, want at most 1", ""},
+		{"a: {goroutines: {since: then, most: 0}}", "b: {goroutines: {since: then, most: 0}}", "goroutines is not known: it was not started", gone},
+		{"a+b: {started: 3}", "a+b: {started: 4}", "started is 3, want 4", ""},
+		{"runners: {processes: 2}", "runners: {running: 2}", "running is not known: c: it has not reported anything yet", ""},
 		{"a: {transitions: 1}", "a: {transitions: 0}", "transitions is 1, want 0", ""},
 		{"a: {started: 2}", "a: {started: 3}", "started is 2, want 3", ""},
 		{"a: {finished: 1}", "a: {finished: 0}", "finished is 1, want 0", "a: finished never gets smaller"},
 		// The tasks' notes may still come after the exit.
 		{"b: {started: 1}", "b: {finished: 1}", "finished is 0, want 1", ""},
 		{"b: {phase: Terminated}", "b: {phase: Suspended}", "phase is Terminated, want Suspended", gone},
-		{"c: {started: 0}", "c: {phase: Running}", "it has not reported anything yet", ""},
+		{"c: {started: 0}", "c: {phase: Running}", "phase is not known: it has not reported anything yet", ""},
 		{"tasks: {started: 3}", "tasks: {started: 2}", "started is 3, want 2", "tasks: started never gets smaller"},
 		{"tasks/t: {started: 2}", "tasks/u: {finished: 1}", "finished is 0, want 1", ""},
 		{"tasks: {left: 3}", "tasks: {left: 0}", "left is 3, want 0", ""},
@@ -97,17 +120,25 @@ func TestConditions(t *testing.T) {
 		Claimed: []api.QueuedTask{{ID: "t-2"}},
 		Dead:    []api.DeadLetter{{Task: &api.Task{ID: "u-1"}}, {Document: "no task"}},
 	}
-	probes := map[string]bool{"a/livez": true, "a/readyz": false}
-	runners := map[string]targets.Runner{"a": &fakeRunner{name: "a"}}
+	metrics := func(fd, goroutines int) string {
+		return fmt.Sprintf("# TYPE go_goroutines gauge\ngo_goroutines %d\nprocess_open_fds %d\n", goroutines, fd)
+	}
+	heard, err := json.Marshal(api.Status{Heard: time.Now().Add(-time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bodies := map[string]string{"a/livez": "ok", "a/readyz": "", "a/metrics": metrics(12, 30), "a/statusz": string(heard)}
 	env, record := &fakeEnv{t: t}, busyRecord()
 	judge := func(text string) ([]string, string) {
-		var that map[string]scenario.Condition
-		if err := yaml.UnmarshalStrict([]byte("{"+text+"}"), &that); err != nil {
-			t.Fatal(err)
-		}
-		return engine.Judge(env, runners, record, that, queue, probes)
+		return engine.Judge(env, record, conditions(t, text), queue, bodies, map[string]string{"a/metrics": metrics(10, 31)})
 	}
+	asked := map[string]bool{}
 	for _, tt := range tests {
+		for _, condition := range conditions(t, tt.met) {
+			for name := range condition {
+				asked[name] = true
+			}
+		}
 		t.Run(tt.unmet, func(t *testing.T) {
 			if wrong, _ := judge(tt.met); wrong != nil {
 				t.Errorf("{%s} is said not to hold: %q", tt.met, wrong)
@@ -120,6 +151,11 @@ func TestConditions(t *testing.T) {
 				t.Errorf("hopeless is %q, want %q", hopeless, tt.hopeless)
 			}
 		})
+	}
+	for _, name := range engine.Facts() {
+		if !asked[name] {
+			t.Errorf("no case here judges %s", name)
+		}
 	}
 }
 
@@ -139,13 +175,13 @@ func TestSeen(t *testing.T) {
 		{name: "the same", maps: []history.Entry{entry(api.GlobalMapName, "9", false)}, global: "9", node: "-"},
 		{name: "a newer one", maps: []history.Entry{entry(api.GlobalMapName, "9", false)}, global: "10", node: ""},
 		{name: "an older one", maps: []history.Entry{entry(api.GlobalMapName, "10", false)}, global: "9",
-			want: "it has not seen the newest maps: studioml-go-runner is at version 10, the runner saw 9"},
+			want: "seen is false, want true (studioml-go-runner is at version 10, the runner saw 9)"},
 		{name: "nothing", maps: []history.Entry{entry(api.GlobalMapName, "10", false)}, global: "-",
-			want: "it has not seen the newest maps: studioml-go-runner is at version 10, the runner saw none"},
+			want: "seen is false, want true (studioml-go-runner is at version 10, the runner saw none)"},
 		{name: "the node map", maps: []history.Entry{entry(api.GlobalMapName, "10", false), entry("a", "11", false)}, global: "12", node: "10",
-			want: "it has not seen the newest maps: a is at version 11, the runner saw 10"},
+			want: "seen is false, want true (a is at version 11, the runner saw 10)"},
 		{name: "a missed deletion", maps: []history.Entry{entry(api.GlobalMapName, "10", true)}, global: "10",
-			want: "it has not seen the newest maps: studioml-go-runner is at version 10, the runner saw 10"},
+			want: "seen is false, want true (studioml-go-runner is at version 10, the runner saw 10)"},
 		{name: "a missed deletion that it saw", maps: []history.Entry{entry(api.GlobalMapName, "10", true)}, global: "11"},
 		{name: "another runner's map", maps: []history.Entry{entry("b", "10", false)}, global: "", node: ""},
 	}
@@ -164,8 +200,7 @@ func TestSeen(t *testing.T) {
 			}
 			record.Add(history.Entry{Runner: "a", Process: 1, Start: true})
 			record.Add(history.Entry{Runner: "a", Process: 1, Status: s})
-			that := map[string]scenario.Condition{"a": {Seen: new(true)}}
-			wrong, _ := engine.Judge(&fakeEnv{t: t}, map[string]targets.Runner{"a": &fakeRunner{name: "a"}}, record, that, nil, nil)
+			wrong, _ := engine.Judge(&fakeEnv{t: t}, record, conditions(t, "a: {seen: true}"), nil, nil, nil)
 			var want []string
 			if tt.want != "" {
 				want = []string{tt.want}

@@ -23,7 +23,7 @@ import (
 const head = `name: fake
 rows: [1]
 targets: [embedded]
-needs: [apiserver, network, queue-outage, signals]
+needs: [apiserver, network, queue-outage, signals, token]
 runners: {a: {}}
 `
 
@@ -33,7 +33,7 @@ func parse(t *testing.T, text string) scenario.Scenario {
 	if strings.HasPrefix(text, "steps:") {
 		text = head + text
 	}
-	all, err := scenario.Parse("scenarios/x/fake.yaml", []byte(text))
+	all, err := engine.Format.Parse("scenarios/x/fake.yaml", []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func running() api.Status {
 
 // idle plays a runner that runs until it is told to end.
 func idle(r *fakeRunner) {
-	r.logs.add("serving")
+	r.tells.Log("serving")
 	r.say(running())
 	select {
 	case sig := <-r.signals:
@@ -106,7 +106,7 @@ func TestEveryStep(t *testing.T) {
 	_, err := run(t, faultyEnv{env}, `name: all steps
 rows: [1]
 targets: [embedded]
-needs: [apiserver, network, queue-outage, signals, gpus, admission]
+needs: [apiserver, network, queue-outage, signals, gpus, token, admission]
 maps: {global: Running, a: keyless}
 tasks:
   - {group: early}
@@ -123,6 +123,11 @@ steps:
   - network: cut
   - network: restore
   - network: 500ms
+  - network: drop
+  - network: {answer: 429, retryAfter: 45s}
+  - network: {late: 2s}
+  - token: rotate
+  - repeat: {times: 2, steps: [{permissions: shipped}]}
   - queue: hide
   - queue: restore
   - mark: here
@@ -133,6 +138,8 @@ steps:
   - await: {a: {exit: 143, phase: Terminated}, b: {exit: -1, processes: 1}}
   - start: [b]
   - await: {b: {processes: 2, phase: Running}}
+  - offset: {since: here, by: 1ms, late: 1m}
+  - say: that is all
   - never: {since: here, that: {a: {phase: Draining}}}
 `)
 	if err != nil {
@@ -143,7 +150,7 @@ steps:
 		"submit work-1 {Group:work Hold:true Fail:false IgnoreTerm:true} gpus=1",
 		"submit work-2 {Group:work Hold:true Fail:false IgnoreTerm:true} gpus=1",
 		"start a", "start b", "release work", "permissions named", "admission", "network cut", "network restore",
-		"network 500ms", "queue hide", "queue restore", "apiserver stop", "apiserver start", "start b",
+		"network 500ms", "network drop", "network answers 429", "network late by 2s", "token rotate", "permissions shipped", "permissions shipped", "queue hide", "queue restore", "apiserver stop", "apiserver start", "start b",
 	}
 	if diff := cmp.Diff(want, env.calls); diff != "" {
 		t.Errorf("calls, want - got +\n%s", diff)
@@ -166,8 +173,8 @@ func TestMessages(t *testing.T) {
 	}
 	exits := func(r *fakeRunner) {
 		r.say(running())
-		r.logs.add("first")
-		r.logs.add("it goes wrong")
+		r.tells.Log("first")
+		r.tells.Log("it goes wrong")
 		r.exit(10, "the drain deadline has passed")
 	}
 	tests := []struct {
@@ -189,20 +196,20 @@ func TestMessages(t *testing.T) {
     first
     it goes wrong`},
 		{name: "exit code", script: exits, steps: "[{await: {a: {exit: 0}}}]",
-			want: `await a: exit code is 10, want 0; a: it has exited with 10 (the drain deadline has passed), so this will not come any more
+			want: `await a: exit is 10, want 0; a: it has exited with 10 (the drain deadline has passed), so this will not come any more
   a: Running, source default, effective Running, 0 running, 0 waiting; exited with 10: the drain deadline has passed
     first
     it goes wrong`},
 		{name: "too many", script: drains, steps: "[{await: {a: {running: 1}}}, {await: {a: {processes: 2}}}]",
-			want: `await a: processes is 1, want 2; a: only steps start processes
+			want: `await a: processes is 1, want 2; a: only steps change processes
   a: Draining to DrainAndSuspend, source global, effective DrainAndSuspend, 1 running, 0 waiting; waits for 1 task`},
 		{name: "expect", script: idle, steps: "[{await: {a: {phase: Running}}}, {expect: {a: {live: false}}}]",
-			want: `expect a: /livez succeeds is true, want false; waited T, then that is enough
+			want: `expect a: live is true, want false; waited T, then that is enough
   a: Running, source default, effective Running, 0 running, 0 waiting`},
 		{name: "never", script: exits, steps: "[{await: {a: {exit: 10}}}, {never: {that: {a: {phase: Running}}}}]",
 			want: `never a: a: what must never be was so, T into the scenario: Running, source default, effective Running, 0 running, 0 waiting`},
 		{name: "queue", script: idle, change: func(e *fakeEnv) { e.queueErr = errFake }, steps: "[{await: {tasks: {left: 0}}}]",
-			want: `await tasks: the queue cannot be read: made to fail; waited T, then that is enough
+			want: `await tasks: left is not known: the queue cannot be read: made to fail; waited T, then that is enough
   tasks: 0 started, 0 finished`},
 		{name: "journal", script: idle, change: func(e *fakeEnv) { e.journalFails = errFake }, steps: "[{await: {tasks: {finished: 1}}}]",
 			want: `await tasks: finished is 0, want 1; waited T, then that is enough
@@ -247,7 +254,7 @@ the record may have a gap: the journal has failed: made to fail`},
 // line where the scenario begins.
 func TestRulesAreApplied(t *testing.T) {
 	_, err := run(t, newFakeEnv(t, func(r *fakeRunner) {
-		r.logs.add("WARNING: DATA RACE")
+		r.tells.Log("WARNING: DATA RACE")
 		idle(r)
 	}), "steps:\n  - await: {a: {log: DATA RACE}}\n")
 	if want := `scenarios/x/fake.yaml:1: after the last step: runner a: "WARNING: DATA RACE"; see its log`; err == nil || err.Error() != want {
@@ -278,9 +285,9 @@ func TestBudget(t *testing.T) {
 // hurried has little time from the start of a runner on.
 type hurried struct{ *fakeEnv }
 
-func (h hurried) StartRunner(ctx context.Context, spec targets.RunnerSpec) (targets.Runner, error) {
+func (h hurried) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells targets.Sink) (targets.Runner, error) {
 	engine.SetTimeFactor(0.001)
-	return h.fakeEnv.StartRunner(ctx, spec)
+	return h.fakeEnv.StartRunner(ctx, spec, tells)
 }
 
 // The scenario's timeout ends it wherever it is, and is named.
@@ -369,7 +376,7 @@ func (e *secondLookHangs) Queue(ctx context.Context) (api.QueueContents, error) 
 // A mark and never look at the past; nothing is waited for.
 func TestNever(t *testing.T) {
 	script := func(r *fakeRunner) {
-		r.logs.add("starting")
+		r.tells.Log("starting")
 		r.say(running())
 		r.say(api.Status{Phase: api.PhaseDraining, Source: api.SourceGlobal, Target: api.DrainAndSuspend})
 		r.say(api.Status{Phase: api.PhaseSuspended, Source: api.SourceGlobal})
@@ -388,12 +395,14 @@ func TestNever(t *testing.T) {
 		{"{since: now, that: {a: {log: start}}}", false},
 		{"{that: {a: {exit: 0}}}", false},
 		{"{that: {a: {processes: 1}}}", true},
-		{"{that: {tasks: {left: 0}}}", false}, // nobody has looked
-		{"{that: {a: {live: false}}}", true},  // cannot be known
+		{"{that: {tasks: {left: 1}}}", false},
+		{"{that: {tasks: {left: 0}}}", true},    // it is looked up at last
+		{"{that: {b: {phase: Running}}}", true}, // nothing could have shown it
 	}
 	for _, tt := range tests {
 		t.Run(tt.never, func(t *testing.T) {
-			_, err := run(t, newFakeEnv(t, script), "steps:\n  - await: {a: {phase: Suspended, log: starting}}\n  - mark: now\n  - never: "+tt.never+"\n")
+			_, err := run(t, newFakeEnv(t, script), strings.Replace(head, "a: {}", "a: {}, b: {delayed: true}", 1)+
+				"steps:\n  - await: {a: {phase: Suspended, log: starting}}\n  - mark: now\n  - never: "+tt.never+"\n  - start: [b]\n")
 			if (err != nil) != tt.fails {
 				t.Errorf("got %v, want error: %v", err, tt.fails)
 			}

@@ -16,10 +16,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
-	"github.com/studioml/studio-go-runner/e2e/crowd"
+	crowds "github.com/studioml/studio-go-runner/e2e/crowd"
 	"github.com/studioml/studio-go-runner/e2e/history"
-	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // source runs a part that feeds the record until the scenario ends.
@@ -85,7 +83,7 @@ func (r *mapRecorder) add(m history.Map) {
 }
 
 func (r *mapRecorder) Add(object any) error {
-	if m, ok := object.(*corev1.ConfigMap); ok && !crowd.Has(m) && r.known[m.Name] != m.ResourceVersion {
+	if m, ok := object.(*corev1.ConfigMap); ok && !crowds.Has(m) && r.known[m.Name] != m.ResourceVersion {
 		r.add(history.Map{Namespace: m.Namespace, Name: m.Name, ResourceVersion: m.ResourceVersion, Data: m.Data})
 	}
 	return nil
@@ -94,7 +92,7 @@ func (r *mapRecorder) Add(object any) error {
 func (r *mapRecorder) Update(object any) error { return r.Add(object) }
 
 func (r *mapRecorder) Delete(object any) error {
-	if m, ok := object.(*corev1.ConfigMap); ok && !crowd.Has(m) {
+	if m, ok := object.(*corev1.ConfigMap); ok && !crowds.Has(m) {
 		r.add(history.Map{Namespace: m.Namespace, Name: m.Name, ResourceVersion: m.ResourceVersion, Deleted: true})
 	}
 	return nil
@@ -127,42 +125,3 @@ func (r *mapRecorder) Replace(list []any, _ string) error {
 }
 
 func (r *mapRecorder) Resync() error { return nil }
-
-// follow records what a runner's process says and how it ends. The exit comes
-// last: when it is in the record, so is the process's last word.
-func (p *play) follow(name string, process int, r targets.Runner) {
-	entry := func() history.Entry { return history.Entry{Runner: name, Process: process} }
-	p.source("runner "+name, func(ctx context.Context) error {
-		said := make(chan error, 2)
-		go func() {
-			said <- r.Watch(ctx, func(s api.Status) {
-				e := entry()
-				e.Status = &s
-				p.record.Add(e)
-			})
-		}()
-		go func() {
-			said <- r.Logs(ctx, func(line string) {
-				e := entry()
-				e.Log = line
-				p.record.Add(e)
-			})
-		}()
-		exit, err := r.Wait(ctx)
-		for range 2 {
-			if saidErr := <-said; err == nil {
-				err = saidErr
-			}
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			p.record.Add(history.Entry{Trouble: fmt.Sprintf("runner %s: %v", name, err)})
-		}
-		e := entry()
-		e.Exit = &exit
-		p.record.Add(e)
-		return nil
-	})
-}

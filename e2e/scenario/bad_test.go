@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/engine"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -22,9 +22,9 @@ func TestBadFiles(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			scenarios, err := scenario.Load(file)
+			all, err := engine.Format.Load(file)
 			if err == nil {
-				t.Fatalf("loaded %d scenarios, want an error", len(scenarios))
+				t.Fatalf("loaded %d scenarios, want an error", len(all))
 			}
 			golden(t, strings.TrimSuffix(file, ".yaml")+".txt", err.Error()+"\n")
 		})
@@ -66,7 +66,7 @@ steps: [{expect: {a: {live: true}}}]
 			`scenarios/y/b.yaml:2: name "same" is also that of scenarios/x/a.yaml:2`},
 		{"all files are told", map[string]string{"x/a.yaml": "name: [", "x/b.yaml": "- x\n", "x/c.yaml": file("fine")},
 			"scenarios/x/a.yaml:1: sequence end token ']' not found\n" +
-				"scenarios/x/b.yaml:1: the file is a list, expected is a mapping"},
+				"scenarios/x/b.yaml:1: the file is a list; must be a mapping"},
 		{"no area", map[string]string{"a.yaml": file("a")},
 			"scenarios/a.yaml: is in the wrong place, scenarios are in scenarios/<area>/<file>.yaml"},
 		{"too deep", map[string]string{"x/y/a.yaml": file("a")},
@@ -78,7 +78,7 @@ steps: [{expect: {a: {live: true}}}]
 		t.Run(tt.name, func(t *testing.T) {
 			root := filepath.Join(t.TempDir(), "scenarios")
 			write(t, root, tt.files)
-			all, err := scenario.LoadDir(root)
+			all, err := engine.Format.LoadDir(root)
 			if err == nil {
 				t.Fatalf("loaded %d scenarios, want an error", len(all))
 			}
@@ -87,10 +87,10 @@ steps: [{expect: {a: {live: true}}}]
 			}
 		})
 	}
-	if _, err := scenario.LoadDir(t.TempDir()); err == nil {
+	if _, err := engine.Format.LoadDir(t.TempDir()); err == nil {
 		t.Error("an empty directory was loaded, want an error")
 	}
-	if _, err := scenario.LoadDir(filepath.Join(t.TempDir(), "missing")); err == nil {
+	if _, err := engine.Format.LoadDir(filepath.Join(t.TempDir(), "missing")); err == nil {
 		t.Error("a missing directory was loaded, want an error")
 	}
 }
@@ -108,9 +108,22 @@ func write(t *testing.T, root string, files map[string]string) {
 	}
 }
 
+// What would keep a parser busy is refused before it is parsed.
+func TestRefusedUnread(t *testing.T) {
+	for text, want := range map[string]string{
+		"\xef\xbb\xbfname: x":                          "x.yaml:1: begins with a byte order mark; save the file as UTF-8 without one",
+		"name: x\nrows: " + strings.Repeat("[", 20000): "x.yaml:2: has more than 100 brackets within each other",
+		strings.Repeat("{a: ", 20000):                  "x.yaml:1: has more than 100 brackets within each other",
+	} {
+		if _, err := engine.Format.Parse("x.yaml", []byte(text)); err == nil || err.Error() != want {
+			t.Errorf("got error %v, want %s", err, want)
+		}
+	}
+}
+
 func TestTooLong(t *testing.T) {
-	_, err := scenario.Parse("x.yaml", []byte("name: "+strings.Repeat("n", 256<<10)))
-	if want := "x.yaml: has 262150 bytes, allowed are 262144"; err == nil || err.Error() != want {
+	_, err := engine.Format.Parse("x.yaml", []byte("name: "+strings.Repeat("n", 256<<10)))
+	if want := "x.yaml: has 262150 bytes; must be at most 262144"; err == nil || err.Error() != want {
 		t.Errorf("got error %v, want %s", err, want)
 	}
 }

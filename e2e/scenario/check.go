@@ -1,259 +1,207 @@
 package scenario
 
 import (
-	"encoding/base64"
 	"fmt"
 	"maps"
-	"regexp"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
-
-	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// Bounds of what a scenario may ask for. Far more than any row needs, and
-// little enough that a slip of the pen does not keep a machine busy for hours.
-const (
-	maxName    = 120 // characters, so that a report's line fits a screen
-	maxTasks   = 10000
-	maxSlots   = 256
-	maxFlips   = 100000
-	maxCrowd   = 20000
-	maxGroup   = 40 // characters: a task is called <group>-<number>
-	maxTimeout = Duration(time.Hour)
-)
+// maxTimeout is far more than any row needs, and little enough that a slip of the
+// pen does not keep a machine busy for hours.
+const maxTimeout = Duration(time.Hour)
 
-var (
-	// dnsLabel is RFC 1123's label, as Kubernetes wants it in names.
-	dnsLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-	// labelName keeps clear of the signs that Ginkgo's label filter uses.
-	labelName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
-	flagName  = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
-	dataKey   = regexp.MustCompile(`^[-._a-zA-Z0-9]{1,253}$`)
-)
-
-// checker finds what a file that can be read says wrong.
-type checker struct {
+// Checker finds what a file that can be read says wrong. What a type says by
+// itself (words, bounds, references) is checked wherever a value of it stands;
+// the rest each value checks itself (Checked).
+type Checker struct {
 	*decoder
 	file *File
 
 	// What the steps so far have done.
-	groups  map[string]*Submit
-	freed   map[string]bool // groups that were released
-	marks   map[string]bool
-	started map[string]bool // delayed runners with a start step
+	groups  map[Group]*Submit
+	marks   []Mark
+	done    map[string]bool // what can be done once
+	asserts bool
 }
 
 // check reports the mistakes in an expanded file.
 func check(d *decoder, f *File) {
-	c := &checker{d, f, map[string]*Submit{}, map[string]bool{}, map[string]bool{}, map[string]bool{}}
-	c.head()
-	for _, name := range slices.Sorted(maps.Keys(f.Maps)) {
-		c.mapSubject("maps."+name, name)
-		c.configMap("maps."+name, f.Maps[name])
+	c := &Checker{decoder: d, file: f, groups: map[Group]*Submit{}, done: map[string]bool{}}
+	c.check(reflect.ValueOf(f).Elem(), "")
+	if len(f.Steps) > 0 && !c.asserts {
+		c.Bad("steps", "cannot fail: no step says what must be so; add an await, expect or never")
 	}
-	for i := range f.Tasks {
-		c.submit(fmt.Sprintf("tasks[%d]", i), &f.Tasks[i])
-	}
-	if c.given("runners") && len(f.Runners) == 0 {
-		c.bad("runners", "is empty")
-	}
-	for _, name := range slices.Sorted(maps.Keys(f.Runners)) {
-		c.runner("runners."+name, name, f.Runners[name])
-	}
-	c.steps()
 }
 
-// bad reports a mistake at a path, unless what stands there could not even be
+// Bad reports a mistake at a path, unless what stands there could not even be
 // read.
-func (c *checker) bad(at, format string, args ...any) {
+func (c *Checker) Bad(at, format string, args ...any) {
 	if !c.failed[at] {
 		c.problems.addAt(c.line(at), at, fmt.Sprintf(format, args...))
 	}
 }
 
-// given tells whether the file has that field.
-func (c *checker) given(at string) bool {
+// Given tells whether the file has that field.
+func (c *Checker) Given(at string) bool {
 	_, ok := c.lines[at]
 	return ok
 }
 
-func (c *checker) head() {
-	f := c.file
+// Need reports an ability that the file uses and does not ask for.
+func (c *Checker) Need(at string, n Need) {
+	if !slices.Contains(c.file.Needs, n) {
+		c.Bad(at, "needs a target with %s; add it to needs", n)
+	}
+}
+
+// Tasks returns those of a group, nil if no step before has submitted it, which
+// is reported where the group stands.
+func (c *Checker) Tasks(g Group) *Submit { return c.groups[g] }
+
+// Once says whether it is the first time that this is done.
+func (c *Checker) Once(what string) bool {
+	before := c.done[what]
+	c.done[what] = true
+	return !before
+}
+
+// SetMark lets later steps refer to a mark.
+func (c *Checker) SetMark(at string, m Mark) {
+	if !c.Once("mark " + string(m)) {
+		c.Bad(at, "%s was marked before", quote(string(m)))
+	}
+	c.marks = append(c.marks, m)
+}
+
+// Asserts says that a step can fail because of what a runner or the API server does.
+func (c *Checker) Asserts() { c.asserts = true }
+
+// Timeout is that of the scenario.
+func (c *Checker) Timeout() time.Duration { return time.Duration(c.file.Timeout) }
+
+// check looks at a value and at everything in it, in the order of its type's
+// fields. Only what the file gives is looked at, so an empty text differs from none.
+func (c *Checker) check(v reflect.Value, at string) {
+	if v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
+	if !v.IsValid() {
+		return // it could not be read
+	}
+	if w, ok := v.Interface().(words); ok {
+		c.Word(at, v.String(), w.Words())
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for _, f := range fieldsOf(v.Type()) {
+			if below := join(at, f.name); c.Given(below) && !(at == "" && familyFields[f.name]) {
+				c.bounds(v.Field(f.index), f, below)
+				c.check(v.Field(f.index), below)
+			}
+		}
+	case reflect.Map:
+		c.notEmpty(v, at)
+		keys := v.MapKeys()
+		slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
+		for _, key := range keys {
+			below := join(at, key.String())
+			if k, ok := key.Interface().(Checked); ok {
+				k.Check(c, below)
+			}
+			c.check(v.MapIndex(key), below)
+		}
+	case reflect.Slice:
+		c.notEmpty(v, at)
+		if isReference(v.Type().Elem()) {
+			c.unique(v, at)
+		}
+		for i := range v.Len() {
+			c.check(v.Index(i), fmt.Sprintf("%s[%d]", at, i))
+		}
+	}
+	if checked, ok := v.Interface().(Checked); ok {
+		checked.Check(c, at)
+	}
+}
+
+func (c *Checker) notEmpty(v reflect.Value, at string) {
+	if v.Len() == 0 {
+		c.Bad(at, "is empty")
+	}
+}
+
+// bounds checks what the tag of a field says, which the schema says as well.
+func (c *Checker) bounds(v reflect.Value, f field, at string) {
+	low, hasLow := f.rules["minimum"]
+	high, hasHigh := f.rules["maximum"]
 	switch {
-	case c.given("name") && strings.TrimSpace(f.Name) == "":
-		c.bad("name", "is empty")
-	case strings.ContainsAny(f.Name, "\n\r"):
-		c.bad("name", "has more than one line")
-	case len(f.Name) > maxName:
-		c.bad("name", "has %d characters, allowed are %d", len(f.Name), maxName)
+	case hasLow && hasHigh && (v.Int() < low || v.Int() > high):
+		c.Bad(at, "is %d; must be %d to %d", v.Int(), low, high)
+	case hasLow && v.Int() < low:
+		c.Bad(at, "is %d; must be %d or more", v.Int(), low)
 	}
-	if c.given("rows") && len(f.Rows) == 0 {
-		c.bad("rows", "is empty, expected are rows of the catalogue")
+	if _, ok := f.rules["minLength"]; ok && blank(v.String()) {
+		c.Bad(at, "is empty")
 	}
-	for i, row := range f.Rows {
-		at := fmt.Sprintf("rows[%d]", i)
-		if row < 1 || row > MaxRow {
-			c.bad(at, "is %d, allowed is 1 to %d", row, MaxRow)
-		}
-		if slices.Contains(f.Rows[:i], row) {
-			c.bad(at, "%d stands there twice", row)
-		}
-	}
-	if c.given("targets") && len(f.Targets) == 0 {
-		c.bad("targets", "is empty, allowed is %s", list(Targets))
-	}
-	c.words("targets", f.Targets, Targets)
-	c.words("needs", words(f.Needs...), needs)
-	c.words("labels", f.Labels, nil)
-	for i, label := range f.Labels {
-		if !labelName.MatchString(label) {
-			c.bad(fmt.Sprintf("labels[%d]", i), "is %s, allowed are small letters, digits and '-'", quote(label))
-		}
-	}
-	if f.Timeout > maxTimeout {
-		c.bad("timeout", "is %s, allowed is up to %s", f.Timeout, maxTimeout)
-	}
-	if c.given("permissions") {
-		c.word("permissions", string(f.Permissions), permissions)
+	if most, ok := f.rules["maxLength"]; ok && int64(len(v.String())) > most {
+		c.Bad(at, "has %d characters; must be at most %d", len(v.String()), most)
 	}
 }
 
-// word reports a word that is not allowed.
-func (c *checker) word(at, word string, allowed []string) {
-	if wrong := oneOf(word, allowed); wrong != "" {
-		c.bad(at, "%s", wrong)
-	}
-}
-
-// words reports words of a list that are not allowed or stand there twice; nil
-// allows all words.
-func (c *checker) words(at string, given, allowed []string) {
-	for i, word := range given {
-		at := fmt.Sprintf("%s[%d]", at, i)
-		if allowed != nil {
-			c.word(at, word, allowed)
-		}
-		if slices.Contains(given[:i], word) {
-			c.bad(at, "%s stands there twice", quote(word))
+// unique reports what stands twice in a list.
+func (c *Checker) unique(v reflect.Value, at string) {
+	for i := range v.Len() {
+		for j := range i {
+			if v.Index(i).Equal(v.Index(j)) {
+				c.Bad(fmt.Sprintf("%s[%d]", at, i), "%s stands there twice", quote(fmt.Sprint(v.Index(i))))
+				break
+			}
 		}
 	}
 }
 
-// mapSubject reports a name that no map belongs to.
-func (c *checker) mapSubject(at, name string) {
-	if _, ok := c.file.Runners[name]; !ok && name != Global {
-		c.noSubject(at, name, []string{Global})
+// isReference says whether values of a type name something, so that a list of
+// them has each once.
+func isReference(t reflect.Type) bool {
+	return t.Kind() != reflect.Struct && (t.Implements(reflect.TypeFor[Checked]()) || t.Implements(reflect.TypeFor[words]()))
+}
+
+// Word reports a word that is not allowed.
+func (c *Checker) Word(at, word string, allowed []string) {
+	if !slices.Contains(allowed, word) {
+		c.Bad(at, "is %s; must be %s%s", quote(word), list(allowed), hint(word, allowed))
 	}
 }
 
-// runnerName reports a name that no runner has.
-func (c *checker) runnerName(at, name string) bool {
-	_, ok := c.file.Runners[name]
-	if !ok {
-		c.noSubject(at, name, nil)
-	}
-	return ok
-}
-
-func (c *checker) noSubject(at, name string, others []string) {
-	if len(c.file.Runners) == 0 {
-		return // which is reported already
+// subject reports a name that neither a runner nor one of the others has.
+func (c *Checker) subject(at, name string, others ...string) {
+	if _, ok := c.file.Runners[name]; ok || len(c.file.Runners) == 0 || slices.Contains(others, name) {
+		return // a file without runners is reported already
 	}
 	subjects := append(others, slices.Sorted(maps.Keys(c.file.Runners))...)
-	c.bad(at, "%s is not in this file, allowed is %s%s", quote(name), list(subjects), hint(name, subjects))
+	c.Bad(at, "%s is not in this file; must be %s%s", quote(name), list(subjects), hint(name, subjects))
 }
 
-func (c *checker) configMap(at string, m Map) {
-	if c.given(at+".absent") && !m.Absent {
-		c.bad(at+".absent", "is false, allowed is true")
+func join(at, name string) string {
+	if at == "" {
+		return name
 	}
-	if m.Absent && (len(m.Data)+len(m.BinaryData)+len(m.Labels) > 0 || m.Immutable || m.Elsewhere) {
-		c.bad(at, "is absent and has other fields too")
-	}
-	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
-		if !dataKey.MatchString(key) {
-			c.bad(at+".data."+key, "key %s is not allowed, allowed are letters, digits, '-', '_' and '.'", quote(key))
-		}
-	}
-	for _, key := range slices.Sorted(maps.Keys(m.BinaryData)) {
-		at := at + ".binaryData." + key
-		if _, both := m.Data[key]; both {
-			c.bad(at, "is in data too")
-		}
-		if _, err := base64.StdEncoding.DecodeString(m.BinaryData[key]); err != nil {
-			c.bad(at, "is %s, expected is base64", quote(m.BinaryData[key]))
-		}
-	}
+	return at + "." + name
 }
 
-func (c *checker) runner(at, name string, r Runner) {
-	switch {
-	case name == Global || name == Tasks:
-		c.bad(at, "a runner cannot be called %s, which is a subject of its own", name)
-	case !dnsLabel.MatchString(name):
-		c.bad(at, "%s cannot be a host name, allowed are up to 63 small letters, digits and '-'", quote(name))
-	}
-	c.between(at+".gpus", r.GPUs, 0, api.MaxTaskGPUs)
-	c.between(at+".slots", r.Slots, 1, maxSlots)
-	if r.GPUs > 0 {
-		c.need(at+".gpus", NeedGPUs)
-	}
-	if c.given(at+".profile") && r.GPUs == 0 {
-		c.bad(at+".profile", "is set, but the runner has no gpus")
-	}
-	if c.given(at+".visible") && r.GPUs == 0 {
-		c.bad(at+".visible", "is set, but the runner has no gpus")
-	}
-	if c.given(at + ".machine") {
-		c.need(at+".machine", NeedFakeGPUs)
-		if other, ok := c.file.Runners[r.Machine]; !ok || other.GPUs == 0 || other.Machine != "" {
-			c.bad(at+".machine", "is %s, which is no runner with gpus and a machine of its own", quote(r.Machine))
+// rulesOf reads the bounds in a field's jsonschema tag.
+func rulesOf(tag string) map[string]int64 {
+	rules := map[string]int64{}
+	for part := range strings.SplitSeq(tag, ",") {
+		name, text, _ := strings.Cut(part, "=")
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+			rules[name] = n
 		}
 	}
-	if c.given(at+".hostname") && r.Hostname == "" {
-		c.bad(at+".hostname", "is empty; to remove HOSTNAME write %s", NoHost)
-	}
-	for _, flag := range slices.Sorted(maps.Keys(r.Flags)) {
-		if !flagName.MatchString(flag) {
-			c.bad(at+".flags."+flag, "flag %s is not allowed, write it without dashes in front", quote(flag))
-		}
-	}
-}
-
-// submit checks tasks and remembers their group.
-func (c *checker) submit(at string, s *Submit) {
-	if _, taken := c.groups[s.Group]; taken {
-		c.bad(at+".group", "%s was submitted before", quote(s.Group))
-	}
-	c.groups[s.Group] = s
-	if c.given(at+".group") && (!labelName.MatchString(s.Group) || len(s.Group) > maxGroup) {
-		c.bad(at+".group", "is %s, allowed are up to %d small letters, digits and '-'", quote(s.Group), maxGroup)
-	}
-	c.between(at+".count", s.Count, 1, maxTasks)
-	c.between(at+".gpus", s.GPUs, 0, api.MaxTaskGPUs)
-	c.between(at+".maxAttempts", s.MaxAttempts, 1, api.MaxTaskAttempts)
-	if c.given(at+".gpuMemory") && s.GPUs == 0 {
-		c.bad(at+".gpuMemory", "is set, but the tasks ask for no gpus")
-	}
-	if c.given(at + ".timeout") {
-		if d, err := time.ParseDuration(s.Timeout); err != nil || d <= 0 {
-			c.bad(at+".timeout", "is %s, expected is a duration above zero, as 90s", quote(s.Timeout))
-		}
-	}
-}
-
-// between reports a number out of bounds, if the file gives it.
-func (c *checker) between(at string, number, low, high int) {
-	if c.given(at) && (number < low || number > high) {
-		c.bad(at, "is %d, allowed is %d to %d", number, low, high)
-	}
-}
-
-// need reports an ability that the file uses and does not ask for.
-func (c *checker) need(at string, n Need) {
-	if !slices.Contains(c.file.Needs, n) {
-		c.bad(at, "needs a target with %s, add it to needs", n)
-	}
+	return rules
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/goccy/go-yaml/ast"
 
@@ -20,6 +19,7 @@ func quote(value string) string { return api.Excerpt(value) }
 // YAML library's own decoder because that one ends at the first mistake, takes
 // numbers for texts, and does not tell on which line a field stands.
 type decoder struct {
+	format   *Format
 	problems *problems
 	// variables replaces ${…}; nil while the matrix itself is read.
 	variables *variables
@@ -30,31 +30,31 @@ type decoder struct {
 	failed map[string]bool
 }
 
-func newDecoder(p *problems, v *variables, root ast.Node) *decoder {
-	return &decoder{p, v, map[string]int{"": lineOf(root)}, map[string]bool{}}
+func newDecoder(f *Format, p *problems, v *variables, root ast.Node) *decoder {
+	return &decoder{f, p, v, map[string]int{"": lineOf(root)}, map[string]bool{}}
 }
 
-// The types that are written in another way than their Go kind suggests.
-var (
-	mapType      = reflect.TypeFor[Map]()
-	matrixType   = reflect.TypeFor[Matrix]()
-	durationType = reflect.TypeFor[Duration]()
-)
+// textual is a type that files write as a text, at least for short. Its error
+// says what the text must be.
+type textual interface{ UnmarshalText(text []byte) error }
 
 // decode reads a node into a Go value; at is the node's path.
 func (d *decoder) decode(node ast.Node, into reflect.Value, at string) {
-	switch into.Type() {
-	case mapType:
-		d.decodeMap(node, into, at)
+	switch v := into.Addr().Interface().(type) {
+	case *Step:
+		d.decodeStep(node, v, at)
 		return
-	case matrixType:
-		d.decodeMatrix(node, into.Addr().Interface().(*Matrix), at)
+	case *Condition:
+		d.decodeCondition(node, v, at)
 		return
-	case durationType:
-		if text, ok := d.text(node, at, "a duration, as 500ms"); ok {
-			d.duration(node, text, into.Addr().Interface().(*Duration), at)
+	case *Matrix:
+		d.decodeMatrix(node, v, at)
+		return
+	case textual:
+		if _, isMapping := node.(ast.MapNode); !isMapping || into.Kind() != reflect.Struct {
+			d.decodeText(node, v, at)
+			return
 		}
-		return
 	}
 	switch into.Kind() {
 	case reflect.Pointer:
@@ -67,7 +67,7 @@ func (d *decoder) decode(node ast.Node, into reflect.Value, at string) {
 		d.entries(node, at, func(key string, value ast.Node, at string) {
 			element := reflect.New(into.Type().Elem()).Elem()
 			d.decode(value, element, at)
-			into.SetMapIndex(reflect.ValueOf(key), element)
+			into.SetMapIndex(reflect.ValueOf(key).Convert(into.Type().Key()), element)
 		})
 	case reflect.Slice:
 		d.elements(node, at, func(value ast.Node, at string) {
@@ -86,6 +86,24 @@ func (d *decoder) decode(node ast.Node, into reflect.Value, at string) {
 	default:
 		panic(fmt.Sprintf("scenario: no way to read a %s", into.Type()))
 	}
+}
+
+func (d *decoder) decodeText(node ast.Node, into textual, at string) {
+	text, ok := d.text(node, at, expected(into))
+	if !ok {
+		return
+	}
+	if err := into.UnmarshalText([]byte(text)); err != nil {
+		d.bad(node, at, "is %s; must be %v", quote(text), err)
+	}
+}
+
+// expected says what a type's text must be, as it says itself of a wrong one.
+func expected(into textual) string {
+	if _, isMap := into.(*Map); isMap {
+		return `text for STATE, "absent", "keyless" or a mapping`
+	}
+	return into.UnmarshalText(nil).Error()
 }
 
 // decodeStruct reads a mapping whose keys are the fields of a struct.
@@ -109,9 +127,6 @@ func (d *decoder) decodeStruct(node ast.Node, into reflect.Value, at string) {
 			d.bad(node, at, "field %s is missing", f.name)
 		}
 	}
-	if step, isStep := into.Addr().Interface().(*Step); isStep {
-		step.Line = d.lines[at]
-	}
 }
 
 // entries calls each for every key and value of a mapping. Only the keys that
@@ -119,7 +134,7 @@ func (d *decoder) decodeStruct(node ast.Node, into reflect.Value, at string) {
 func (d *decoder) entries(node ast.Node, at string, each func(key string, value ast.Node, at string)) bool {
 	mapping, ok := node.(ast.MapNode)
 	if !ok {
-		d.bad(node, at, "is %s, expected is a mapping", d.kind(node))
+		d.bad(node, at, "is %s; must be a mapping", d.kind(node))
 		return false
 	}
 	first := map[string]int{}
@@ -131,10 +146,7 @@ func (d *decoder) entries(node ast.Node, at string, each func(key string, value 
 			continue
 		}
 		key, _ := d.replace(line, at, plain.Value)
-		below := key
-		if at != "" {
-			below = at + "." + key
-		}
+		below := join(at, key)
 		if before, twice := first[key]; twice {
 			d.badLine(line, at, "key %s stands here a second time, first on line %d", quote(key), before)
 			continue
@@ -149,7 +161,7 @@ func (d *decoder) entries(node ast.Node, at string, each func(key string, value 
 func (d *decoder) elements(node ast.Node, at string, each func(value ast.Node, at string)) {
 	sequence, ok := node.(*ast.SequenceNode)
 	if !ok {
-		d.bad(node, at, "is %s, expected is a list", d.kind(node))
+		d.bad(node, at, "is %s; must be a list", d.kind(node))
 		return
 	}
 	for i, value := range sequence.Values {
@@ -157,40 +169,6 @@ func (d *decoder) elements(node ast.Node, at string, each func(value ast.Node, a
 		d.lines[below] = lineOf(value)
 		each(value, below)
 	}
-}
-
-// decodeMap reads a ConfigMap, which may be a plain text.
-func (d *decoder) decodeMap(node ast.Node, into reflect.Value, at string) {
-	if _, ok := node.(ast.MapNode); ok {
-		d.decodeStruct(node, into, at)
-		return
-	}
-	text, ok := d.text(node, at, `text for STATE, "absent", "keyless" or a mapping`)
-	if !ok {
-		return
-	}
-	into.Set(reflect.ValueOf(MapOf(text)))
-}
-
-// MapOf returns the map that a plain text in a file stands for.
-func MapOf(text string) Map {
-	switch text {
-	case Absent:
-		return Map{Absent: true}
-	case Keyless:
-		return Map{Data: map[string]string{"NOTE": "a map without STATE"}}
-	default:
-		return Map{Data: map[string]string{api.StateKey: text}}
-	}
-}
-
-func (d *decoder) duration(node ast.Node, text string, into *Duration, at string) {
-	duration, err := time.ParseDuration(text)
-	if err != nil || duration <= 0 {
-		d.bad(node, at, "is %s, expected is a duration above zero, as 500ms", quote(text))
-		return
-	}
-	*into = Duration(duration)
 }
 
 func (d *decoder) decodeInt(node ast.Node, into reflect.Value, at string) {
@@ -203,7 +181,7 @@ func (d *decoder) decodeInt(node ast.Node, into reflect.Value, at string) {
 	}
 	value, err := strconv.Atoi(text)
 	if !placed || err != nil {
-		d.bad(node, at, "is %s, expected is a whole number", d.kind(node))
+		d.bad(node, at, "is %s; must be a whole number", d.kind(node))
 		return
 	}
 	into.SetInt(int64(value))
@@ -218,7 +196,7 @@ func (d *decoder) decodeBool(node ast.Node, into reflect.Value, at string) {
 		return
 	}
 	if !placed || (text != "true" && text != "false") {
-		d.bad(node, at, "is %s, expected is true or false", d.kind(node))
+		d.bad(node, at, "is %s; must be true or false", d.kind(node))
 		return
 	}
 	into.SetBool(text == "true")
@@ -237,7 +215,7 @@ func (d *decoder) text(node ast.Node, at, expected string) (string, bool) {
 		if raw, scalar := anyScalar(node); scalar && strings.Contains(expected, "text") {
 			advice = fmt.Sprintf("; for text write %q", raw)
 		}
-		d.bad(node, at, "is %s, expected is %s%s", d.kind(node), expected, advice)
+		d.bad(node, at, "is %s; must be %s%s", d.kind(node), expected, advice)
 		return "", false
 	}
 	return d.replace(lineOf(node), at, text)

@@ -2,12 +2,9 @@ package scenario
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/agext/levenshtein"
-
-	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // hint returns "; did you mean x?" for the allowed word that was probably
@@ -29,15 +26,6 @@ func hint(word string, allowed []string) string {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %s?", best)
-}
-
-// oneOf returns what is wrong with a word that is not among those allowed,
-// and "" if it is.
-func oneOf(word string, allowed []string) string {
-	if slices.Contains(allowed, word) {
-		return ""
-	}
-	return fmt.Sprintf("is %s, allowed is %s%s", api.Excerpt(word), list(allowed), hint(word, allowed))
 }
 
 // list writes words as "a, b or c".

@@ -1,23 +1,20 @@
 package scenario
 
 import (
-	"cmp"
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"strings"
-	"time"
 )
 
 // maxFileBytes is far above any file that a person would write, and keeps a
 // mistaken path (a log, an image) from being read as YAML.
 const maxFileBytes = 256 << 10
-
-// defaultTimeout is what a scenario on a healthy machine never comes near.
-const defaultTimeout = Duration(time.Minute)
 
 // Scenario is what one spec runs: a file for one combination of its matrix.
 type Scenario struct {
@@ -41,7 +38,7 @@ func (s *Scenario) Location() string { return fmt.Sprintf("%s:%d", s.Path, s.Lin
 // LoadDir loads all scenarios under root, as scenarios/<area>/<file>.yaml, in
 // the order of their paths. Paths in results and errors begin with the last
 // element of root. The error joins all that is wrong with any file.
-func LoadDir(root string) ([]Scenario, error) {
+func (f *Format) LoadDir(root string) ([]Scenario, error) {
 	absolute, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("find scenarios: %w", err)
@@ -74,7 +71,7 @@ func LoadDir(root string) ([]Scenario, error) {
 		if err != nil {
 			return err
 		}
-		some, err := Parse(shown, text)
+		some, err := f.Parse(shown, text)
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -95,12 +92,12 @@ func LoadDir(root string) ([]Scenario, error) {
 }
 
 // Load loads the scenarios of one file. The error joins all that is wrong with it.
-func Load(name string) ([]Scenario, error) {
+func (f *Format) Load(name string) ([]Scenario, error) {
 	text, err := read(name)
 	if err != nil {
 		return nil, err
 	}
-	return Parse(filepath.ToSlash(name), text)
+	return f.Parse(filepath.ToSlash(name), text)
 }
 
 func read(name string) ([]byte, error) {
@@ -113,15 +110,21 @@ func read(name string) ([]byte, error) {
 
 // Parse reads the scenarios in the text of one file; name is the path that the
 // scenarios and the errors carry.
-func Parse(name string, text []byte) ([]Scenario, error) {
+func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
 	if len(text) > maxFileBytes {
-		return nil, &Problem{name, 0, fmt.Sprintf("has %d bytes, allowed are %d", len(text), maxFileBytes)}
+		return nil, &Problem{name, 0, fmt.Sprintf("has %d bytes; must be at most %d", len(text), maxFileBytes)}
+	}
+	if bytes.HasPrefix(text, []byte("\xef\xbb\xbf")) {
+		return nil, &Problem{name, 1, "begins with a byte order mark; save the file as UTF-8 without one"}
+	}
+	if line := tooDeep(text); line > 0 {
+		return nil, &Problem{name, line, fmt.Sprintf("has more than %d brackets within each other", maxDepth)}
 	}
 	root, err := parseYAML(name, text)
 	if err != nil {
 		return nil, err
 	}
-	all, err := expand(name, root)
+	all, err := f.expand(name, root)
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +132,29 @@ func Parse(name string, text []byte) ([]Scenario, error) {
 		return nil, errors.Join(errs...)
 	}
 	return all, nil
+}
+
+// maxDepth is far above what the format has, and little enough for a parser that
+// calls itself.
+const maxDepth = 100
+
+// tooDeep returns the line on which brackets are nested too deeply, 0 if there is
+// none. Those in texts count as well, which no honest file has so many of.
+func tooDeep(text []byte) int {
+	depth, line := 0, 1
+	for _, c := range text {
+		switch c {
+		case '\n':
+			line++
+		case '[', '{':
+			if depth++; depth > maxDepth {
+				return line
+			}
+		case ']', '}':
+			depth--
+		}
+	}
+	return 0
 }
 
 // sameNames returns an error for each scenario with the name of another one.
@@ -156,20 +182,34 @@ func sameNames(all []Scenario) []error {
 	return errs
 }
 
-// fillIn sets what a file leaves to the defaults.
-func (f *File) fillIn() {
-	f.Timeout = cmp.Or(f.Timeout, defaultTimeout)
-	f.Permissions = cmp.Or(f.Permissions, PermissionsShipped)
-	for i := range f.Tasks {
-		f.Tasks[i].Count = cmp.Or(f.Tasks[i].Count, 1)
-	}
-	for i := range f.Steps {
-		if s := f.Steps[i].Submit; s != nil {
-			s.Count = cmp.Or(s.Count, 1)
+// fillIn gives the fields that a file leaves out the defaults of their tags.
+func fillIn(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		if step, ok := v.Addr().Interface().(*Step); ok && step.Value != nil {
+			value := reflect.New(reflect.TypeOf(step.Value)).Elem()
+			value.Set(reflect.ValueOf(step.Value))
+			fillIn(value)
+			step.Value = value.Interface()
+			return
 		}
-	}
-	for name, r := range f.Runners {
-		r.Slots = cmp.Or(r.Slots, 4)
-		f.Runners[name] = r
+		for _, f := range fieldsOf(v.Type()) {
+			field := v.Field(f.index)
+			if field.IsZero() && f.standard != "" {
+				f.fill(field)
+			}
+			fillIn(field)
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			fillIn(v.Index(i))
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			element := reflect.New(v.Type().Elem()).Elem() // what is in a map cannot be set
+			element.Set(v.MapIndex(key))
+			fillIn(element)
+			v.SetMapIndex(key, element)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package scenario_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"strings"
@@ -11,13 +12,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
 // parse reads a file that must be right; lines are put below a head of five lines.
 func parse(t *testing.T, lines string) []scenario.Scenario {
 	t.Helper()
-	all, err := scenario.Parse("area/file.yaml", []byte(head+lines))
+	all, err := engine.Format.Parse("area/file.yaml", []byte(head+lines))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,15 +94,15 @@ steps:
 	if diff := cmp.Diff(wantTasks, s.Tasks); diff != "" {
 		t.Errorf("tasks, want - got +\n%s", diff)
 	}
-	wantMaps := map[string]scenario.Map{"a": {Data: map[string]string{"STATE": `a "quoted" # text`}}}
+	wantMaps := map[scenario.MapName]scenario.Map{"a": {Data: map[string]string{"STATE": `a "quoted" # text`}}}
 	if diff := cmp.Diff(wantMaps, s.Maps); diff != "" {
 		t.Errorf("maps, want - got +\n%s", diff)
 	}
-	wantExpect := map[string]scenario.Condition{"tasks/g": {Left: new(3)}, "a": {Live: new(true)}}
-	if diff := cmp.Diff(wantExpect, s.Steps[0].Expect); diff != "" {
+	wantExpect := scenario.Conditions{"tasks/g": {"left": 3}, "a": {"live": true}}
+	if diff := cmp.Diff(wantExpect, s.Steps[0].Value); diff != "" {
 		t.Errorf("expect, want - got +\n%s", diff)
 	}
-	if _, ok := all[1].Maps["global"]; !ok || *all[1].Steps[0].Expect["a"].Live {
+	if _, ok := all[1].Maps["global"]; !ok || all[1].Steps[0].Value.(scenario.Conditions)["a"]["live"] != false {
 		t.Errorf("the second case is %+v", all[1].File)
 	}
 }
@@ -116,16 +118,16 @@ steps:
       a: {phase: "${want.phase}", effective: "${want.effective}", source: "${want.source}", shadowed: "${want.shadowed}"}
       b: {phase: "${alone.phase}", effective: "${alone.effective}", source: "${alone.source}", shadowed: "${alone.shadowed}"}
 `)
-	a := scenario.Condition{Phase: "Terminated", Effective: "DrainAndTerminate", Source: "node"}
-	want := []map[string]scenario.Condition{
-		{"a": a, "b": {Phase: "Running", Effective: "Running", Source: "default", Shadowed: "none"}},
-		{"a": a, "b": {Phase: "Running", Effective: "Running", Source: "global", Shadowed: "none"}},
-		{"a": a, "b": {Phase: "Suspended", Effective: "DrainAndSuspend", Source: "global", Shadowed: "none"}},
+	a := scenario.Condition{"phase": "Terminated", "effective": "DrainAndTerminate", "source": "node"}
+	want := []scenario.Conditions{
+		{"a": a, "b": {"phase": "Running", "effective": "Running", "source": "default", "shadowed": "none"}},
+		{"a": a, "b": {"phase": "Running", "effective": "Running", "source": "global", "shadowed": "none"}},
+		{"a": a, "b": {"phase": "Suspended", "effective": "DrainAndSuspend", "source": "global", "shadowed": "none"}},
 	}
 	for i, shadowed := range []string{"none", "Running", "DrainAndSuspend"} {
-		a.Shadowed = shadowed
-		want[i]["a"] = a
-		if diff := cmp.Diff(want[i], all[i].Steps[0].Await); diff != "" {
+		want[i]["a"] = maps.Clone(a)
+		want[i]["a"]["shadowed"] = shadowed
+		if diff := cmp.Diff(want[i], all[i].Steps[0].Value); diff != "" {
 			t.Errorf("%s: await, want - got +\n%s", all[i].Name, diff)
 		}
 	}
@@ -171,9 +173,9 @@ steps:
 	if s.Timeout != scenario.Duration(time.Minute) || s.Permissions != scenario.PermissionsShipped {
 		t.Errorf("timeout %s, permissions %s", s.Timeout, s.Permissions)
 	}
-	if s.Tasks[0].Count != 1 || s.Steps[0].Submit.Count != 1 || s.Runners["a"].Slots != 4 {
+	if s.Tasks[0].Count != 1 || s.Steps[0].Value.(scenario.Submit).Count != 1 || s.Runners["a"].Slots != 4 {
 		t.Errorf("counts %d and %d, slots %d; want 1, 1 and 4",
-			s.Tasks[0].Count, s.Steps[0].Submit.Count, s.Runners["a"].Slots)
+			s.Tasks[0].Count, s.Steps[0].Value.(scenario.Submit).Count, s.Runners["a"].Slots)
 	}
 	if got, want := []int{s.Line, s.Steps[0].Line, s.Steps[1].Line}, []int{6, 10, 14}; !cmp.Equal(got, want) {
 		t.Errorf("lines %v, want %v", got, want)
@@ -184,7 +186,7 @@ steps:
 const every = "testdata/good/every/step.yaml"
 
 func TestEveryFieldIsRead(t *testing.T) {
-	all, err := scenario.Load(every)
+	all, err := engine.Format.Load(every)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,6 +201,27 @@ func TestEveryFieldIsRead(t *testing.T) {
 	}
 	for name := range missing {
 		t.Errorf("%s is set nowhere in %s", name, every)
+	}
+	verbs, facts := map[string]bool{}, map[string]bool{}
+	for _, s := range all[0].Steps {
+		verbs[s.Verb] = true
+	}
+	for that := range scenario.Actions[scenario.Conditions](all[0].Steps) {
+		for _, condition := range that {
+			for name := range condition {
+				facts[name] = true
+			}
+		}
+	}
+	for _, v := range engine.Format.Verbs {
+		if !verbs[v.Name] {
+			t.Errorf("no step in %s does %s", every, v.Name)
+		}
+	}
+	for _, f := range engine.Format.Facts {
+		if !facts[f.Name] {
+			t.Errorf("no condition in %s asks for %s", every, f.Name)
+		}
 	}
 }
 
@@ -215,6 +238,10 @@ func unset(v reflect.Value, name string, missing map[string]bool) {
 		case reflect.Slice:
 			for i := range v.Len() {
 				visit(v.Index(i))
+			}
+		case reflect.Interface:
+			if !v.IsNil() {
+				visit(v.Elem())
 			}
 		case reflect.Map:
 			for _, key := range v.MapKeys() {
@@ -237,8 +264,8 @@ func unset(v reflect.Value, name string, missing map[string]bool) {
 }
 
 func TestDurationAsText(t *testing.T) {
-	got, err := json.Marshal(scenario.Wait{For: scenario.Duration(1500 * time.Millisecond), Because: "x"})
-	if want := `{"for":"1.5s","because":"x"}`; err != nil || string(got) != want {
+	got, err := json.Marshal(scenario.Duration(1500 * time.Millisecond))
+	if want := `"1.5s"`; err != nil || string(got) != want {
 		t.Errorf("got %s, %v, want %s", got, err, want)
 	}
 }
@@ -250,7 +277,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		all, err := scenario.Parse("area/file.yaml", text)
+		all, err := engine.Format.Parse("area/file.yaml", text)
 		if err != nil {
 			for line := range strings.Lines(err.Error()) {
 				if !strings.HasPrefix(line, "area/file.yaml") {

@@ -26,18 +26,18 @@ type combination struct {
 }
 
 // expand returns the scenarios of a file, one for each combination.
-func expand(name string, root ast.Node) ([]Scenario, error) {
+func (f *Format) expand(name string, root ast.Node) ([]Scenario, error) {
 	p := &problems{path: name}
 	if _, ok := root.(ast.MapNode); !ok {
-		d := newDecoder(p, nil, root)
-		d.bad(root, "", "the file is %s, expected is a mapping", d.kind(root))
+		d := newDecoder(f, p, nil, root)
+		d.bad(root, "", "the file is %s; must be a mapping", d.kind(root))
 		return nil, p.err()
 	}
-	combinations, matrix := readMatrix(p, root)
+	combinations, matrix := f.readMatrix(p, root)
 	known := newVariables(combinations)
 	var all []Scenario
 	for _, c := range combinations {
-		all = append(all, one(p, root, known.with(c.values), c))
+		all = append(all, f.one(p, root, known.with(c.values), c))
 	}
 	if len(combinations) > 0 {
 		known.checkUse(p, matrix)
@@ -45,34 +45,32 @@ func expand(name string, root ast.Node) ([]Scenario, error) {
 	if err := p.err(); err != nil {
 		return nil, err
 	}
-	for i := range all {
-		all[i].fillIn()
-	}
 	return all, nil
 }
 
 // one reads the file for one combination.
-func one(p *problems, root ast.Node, v *variables, c combination) Scenario {
+func (f *Format) one(p *problems, root ast.Node, v *variables, c combination) Scenario {
 	s := Scenario{Path: p.path, Line: c.line, Values: c.values, Area: areaOf(p.path)}
-	predict(p, root, v)
-	d := newDecoder(p, v, root)
+	f.predict(p, root, v)
+	d := newDecoder(f, p, v, root)
 	d.decodeStruct(root, reflect.ValueOf(&s.File).Elem(), "")
 	if s.Line == 0 {
 		s.Line = d.line("name")
 	}
+	fillIn(reflect.ValueOf(&s.File).Elem())
 	check(d, &s.File)
 	return s
 }
 
 // predict adds what the oracle says to the variables.
-func predict(p *problems, root ast.Node, v *variables) {
+func (f *Format) predict(p *problems, root ast.Node, v *variables) {
 	node := rootField(root, "predict")
 	if node == nil {
 		return
 	}
 	matrixOnly := *v // a prediction cannot be made of another one
 	matrixOnly.predictions = nil
-	d := newDecoder(p, &matrixOnly, root)
+	d := newDecoder(f, p, &matrixOnly, root)
 	pairs := map[string]Pair{}
 	d.decode(node, reflect.ValueOf(&pairs).Elem(), "predict")
 	for name, pair := range pairs {
@@ -80,7 +78,7 @@ func predict(p *problems, root ast.Node, v *variables) {
 		line := d.lines[at]
 		switch {
 		case !variableName.MatchString(name):
-			d.badLine(line, at, "name %s is not allowed, allowed are %s", quote(name), variableNameRule)
+			d.badLine(line, at, "name %s cannot be one; must be %s", quote(name), variableNameRule)
 		case v.known[name] > 0:
 			d.badLine(line, at, "name %s is that of a variable of the matrix", quote(name))
 		default:
@@ -100,8 +98,8 @@ const variableNameRule = "letters, digits, '_' and '-' with a letter at the star
 
 // readMatrix returns the combinations of a file; a file without any matrix
 // has one. On a mistake in the matrix there are none.
-func readMatrix(p *problems, root ast.Node) ([]combination, *decoder) {
-	d := newDecoder(p, nil, root)
+func (f *Format) readMatrix(p *problems, root ast.Node) ([]combination, *decoder) {
+	d := newDecoder(f, p, nil, root)
 	before := len(p.seen)
 	var matrix Matrix
 	var exclude, include []map[string]string
@@ -114,7 +112,7 @@ func readMatrix(p *problems, root ast.Node) ([]combination, *decoder) {
 	for i, row := range include {
 		for name := range row {
 			if at := fmt.Sprintf("include[%d].%s", i, name); !variableName.MatchString(name) {
-				d.badLine(d.lines[at], "include", "name %s is not allowed, allowed are %s", quote(name), variableNameRule)
+				d.badLine(d.lines[at], "include", "name %s cannot be one; must be %s", quote(name), variableNameRule)
 			}
 		}
 	}
@@ -142,7 +140,7 @@ func (d *decoder) decodeMatrix(node ast.Node, into *Matrix, at string) {
 	d.entries(node, at, func(name string, node ast.Node, at string) {
 		v := Variable{Name: name}
 		if !variableName.MatchString(name) {
-			d.bad(node, "matrix", "name %s is not allowed, allowed are %s", quote(name), variableNameRule)
+			d.bad(node, "matrix", "name %s cannot be one; must be %s", quote(name), variableNameRule)
 		}
 		d.decode(node, reflect.ValueOf(&v.Values).Elem(), at)
 		if _, isList := node.(*ast.SequenceNode); isList && len(v.Values) == 0 {

@@ -1,21 +1,64 @@
 package scenario
 
-// Network is what lies between the runners and the API server. In a file it is
+import (
+	"fmt"
+	"slices"
+)
+
+// Network is what lies between the runners and the API server. As a text it is
 // "restore" (nothing), "cut" (connections are ended and refused), "drop" (they
-// stay open, and nothing passes any more: no answer, no reset), a duration
-// after which each connection is ended, as 500ms, or a mapping, for what a server
-// in front of the API server may say in its place.
+// stay open, and nothing passes any more: no answer, no reset), or a duration
+// after which each connection is ended, as 500ms. As a mapping it is what a server
+// in front of the API server may do.
 type Network struct {
 	// Mode is restore, cut or drop; empty if one of the others is set.
 	Mode string `json:"-"`
 	// Limit is how long each connection lives.
 	Limit Duration `json:"-"`
 	// Answer is the HTTP status of every answer, as 429.
-	Answer int `json:"answer,omitempty"`
+	Answer int `json:"answer,omitempty" jsonschema:"minimum=400,maximum=599"`
 	// RetryAfter is sent with it.
 	RetryAfter Duration `json:"retryAfter,omitempty"`
 	// Late is how long the head of each answer of the API server is held back.
 	Late Duration `json:"late,omitempty"`
+}
+
+var networkModes = []string{"restore", "cut", "drop"}
+
+// UnmarshalText reads the short forms.
+func (n *Network) UnmarshalText(text []byte) error {
+	if slices.Contains(networkModes, string(text)) {
+		*n = Network{Mode: string(text)}
+		return nil
+	}
+	*n = Network{}
+	if n.Limit.UnmarshalText(text) != nil {
+		return mustBe("restore, cut, drop, or a positive duration, such as 500ms")
+	}
+	return nil
+}
+
+// String is how a report names it.
+func (n Network) String() string {
+	switch {
+	case n.Mode != "":
+		return n.Mode
+	case n.Limit > 0:
+		return n.Limit.String()
+	case n.Late > 0:
+		return "late by " + n.Late.String()
+	}
+	return fmt.Sprintf("answers %d", n.Answer)
+}
+
+// Check wants one thing at a time.
+func (n Network) Check(c *Checker, at string) {
+	if n.Mode == "" && n.Limit == 0 && (n.Answer == 0) == (n.Late == 0) {
+		c.Bad(at, "must have either answer or late")
+	}
+	if n.RetryAfter > 0 && n.Answer == 0 {
+		c.Bad(at+".retryAfter", "is set, but there is no answer")
+	}
 }
 
 // Token is what happens to the token of the runners' service account.
@@ -27,3 +70,6 @@ const (
 	TokenExpire Token = "expire" // its time is over
 	TokenRevoke Token = "revoke" // its service account was made anew
 )
+
+// Words are those that files can have.
+func (Token) Words() []string { return Words(TokenRotate, TokenExpire, TokenRevoke) }

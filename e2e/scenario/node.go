@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -36,7 +37,7 @@ func parseYAML(name string, text []byte) (root ast.Node, err error) {
 	case len(file.Docs) == 0 || file.Docs[0].Body == nil:
 		return nil, &Problem{name, 1, "the file is empty"}
 	case len(file.Docs) > 1:
-		return nil, &Problem{name, 1, fmt.Sprintf("the file has %d documents, expected is one", len(file.Docs))}
+		return nil, &Problem{name, 1, fmt.Sprintf("the file has %d documents; must be one", len(file.Docs))}
 	}
 	return file.Docs[0].Body, nil
 }
@@ -106,19 +107,44 @@ type field struct {
 	name     string
 	index    int
 	required bool
+	rules    map[string]int64 // bounds by name, as the schema has them
+	standard string           // the default
 }
 
 // fieldsOf lists the fields of a struct that a file can have.
 func fieldsOf(t reflect.Type) []field {
+	if all, ok := knownFields.Load(t); ok {
+		return all.([]field)
+	}
 	var fields []field
 	for i := range t.NumField() {
 		name, options, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		if name == "-" {
+		if name == "-" || name == "" {
 			continue
 		}
-		fields = append(fields, field{name, i, options != "omitempty"})
+		tag := t.Field(i).Tag.Get("jsonschema")
+		_, standard, _ := strings.Cut(tag, "default=")
+		fields = append(fields, field{name, i, options != "omitempty", rulesOf(tag), standard})
 	}
+	knownFields.Store(t, fields)
 	return fields
+}
+
+// knownFields keeps what was read of types, since a family is decoded many times.
+var knownFields sync.Map
+
+// fill sets a field to its default.
+func (f field) fill(v reflect.Value) {
+	switch into := v.Addr().Interface().(type) {
+	case textual:
+		if err := into.UnmarshalText([]byte(f.standard)); err != nil {
+			panic(fmt.Sprintf("scenario: default of %s: %v", f.name, err))
+		}
+	case *int:
+		*into = int(f.rules["default"])
+	default:
+		v.SetString(f.standard)
+	}
 }
 
 func names(fields []field) []string {

@@ -1,16 +1,22 @@
 package scenario
 
-// Row is one row of the catalogue (contract, section 4).
-type Row struct {
-	Number int
+// Row is the number of a row of the catalogue (contract, section 4).
+type Row int
+
+// MaxRow is the last one.
+const MaxRow Row = 85
+
+// Entry is one row of the catalogue.
+type Entry struct {
+	Number Row
 	// Part is the heading that the row stands under.
 	Part string
 	// Title says in a few words what is shown.
 	Title string
 }
 
-// Rows is the catalogue, in order.
-var Rows = catalogue([]part{
+// Catalogue is all of them, in order.
+var Catalogue = catalogue([]part{
 	{"One map", 1, []string{
 		"Running at start: tasks are pulled",
 		"suspended at start: no task is ever pulled",
@@ -86,6 +92,38 @@ var Rows = catalogue([]part{
 		"Xid 79, ECC errors and lost GPUs while idle, busy and draining",
 		"no NVML: a runner for the CPU only",
 	}},
+	{"API server, further", 62, []string{
+		"packets are dropped, while watching and at start",
+		"429 and 503 with Retry-After, heads that come late",
+		"WatchList off: no false warning",
+		"the token is rotated, expires, is revoked",
+		"a map with a finalizer stays in force; all objects of the namespace deleted: nothing starts",
+		"both maps applied in one file, in either order: no runner exits for a state in between",
+	}},
+	{"Machines", 68, []string{
+		"descriptors, processes, threads used up: no attempt is spent",
+		"disk and inodes full, by a task and by others",
+		"the reader of the log is gone, or asleep",
+		"daemons, setsid, an emptied environment: nothing outlives its attempt, nor a SIGKILL of the runner",
+		"the kill delay is the whole group's",
+		"two runners on one machine never share a GPU",
+		"exit within the budget, whatever cannot be ended",
+	}},
+	{"Queue and tasks", 75, []string{
+		"rows 1 to 13, 45 to 51 and 77 to 80 on PostgreSQL as on the spool",
+		"its server killed, stopped, cut off, full, failed over to a standby",
+		"a claim is lost: the task is stopped, its late result refused",
+		"interrupted by a drain, continued elsewhere from its checkpoint",
+		"cancel, retry, expire, priority, a pause before retries",
+		"--max-tasks, --max-idle",
+	}},
+	{"Operators", 81, []string{
+		"conditions and labels of the own pod, and of no other's",
+		"annotations: reason, deadline changed in the middle of a drain",
+		"drain --wait ends when every runner has acted on that version, not before",
+		"busy runners are not evicted by choice, idle ones are",
+		"exit codes with restart rules",
+	}},
 })
 
 // part is a heading of the catalogue, with its rows from first on.
@@ -95,12 +133,11 @@ type part struct {
 	titles []string
 }
 
-func catalogue(parts []part) []Row {
-	var rows []Row
+func catalogue(parts []part) []Entry {
+	var rows []Entry
 	for _, p := range parts {
 		for i, title := range p.titles {
-			n := p.first + i
-			rows = append(rows, Row{n, p.name, title})
+			rows = append(rows, Entry{Row(p.first + i), p.name, title})
 		}
 	}
 	return rows

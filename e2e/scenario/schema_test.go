@@ -10,13 +10,13 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/engine"
 )
 
 const schemaFile = "../../scenarios/schema.json"
 
 func TestSchemaFile(t *testing.T) {
-	got, err := scenario.Schema(".")
+	got, err := engine.Format.Schema("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ steps:
 		{"name: x\n", ""},
 		{"name: x", "nam: x"},
 		{"rows: [1]", "rows: []"},
-		{"rows: [1]", "rows: [62]"},
+		{"rows: [1]", "rows: [86]"},
 		{"[embedded]", "[embeded]"},
 		{"timeout: 30s", "timeout: 30"},
 		{"timeout: 30s", "timeout: soon"},
@@ -77,7 +77,7 @@ steps:
 		{"  - network: 500ms", "  - {network: cut, queue: hide}"},
 		{"network: 500ms", "network: never"},
 		{"network: 500ms", "matrix: {}"},
-		{"network: 500ms", "signal: {a: HUP}"},
+		{"network: 500ms", "signal: {a: SIGTERM}"},
 	} {
 		text := strings.Replace(good, change[0], change[1], 1)
 		if text == good {

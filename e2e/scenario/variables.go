@@ -89,7 +89,7 @@ func (v *variables) unresolved(name string) error {
 		settable = append(settable, name)
 	}
 	for name := range v.predictions {
-		for _, part := range predictionParts {
+		for _, part := range []string{"effective", "phase", "source", "shadowed"} {
 			settable = append(settable, name+"."+part)
 		}
 	}

@@ -1,12 +1,23 @@
 package scenario
 
-import "github.com/studioml/studio-go-runner/runner/api"
+import (
+	"encoding/base64"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
 
-// Global and Tasks are the subjects that are no runner: the global map, and
-// the tasks. Tasks with a slash and a name is one group of them.
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// Global, Tasks and Runners are the subjects that are no runner: the global map,
+// all tasks, and all runners of the file. Tasks with a slash and a name is one
+// group of them; runners joined by a plus sign are taken together.
 const (
-	Global = "global"
-	Tasks  = "tasks"
+	Global  = "global"
+	Tasks   = "tasks"
+	Runners = "runners"
 )
 
 // The words that stand for something else than a value.
@@ -17,37 +28,210 @@ const (
 	NoHost  = "unset"   // no HOSTNAME
 )
 
-// MaxRow is the last row of the catalogue.
-const MaxRow = 61
+// words is a type of which files can have a few words only. Its schema and its
+// check follow from them.
+type words interface{ Words() []string }
 
-// Targets are the kinds of cluster.
-var Targets = []string{"embedded", "kind", "existing"}
-
-// What may stand in the fields that take one of a few words. The JSON schema
-// and the checks both read these.
-var (
-	needs       = words(NeedAPIServer, NeedNetwork, NeedQueueOutage, NeedSignals, NeedGPUs, NeedFakeGPUs, NeedAdmission)
-	permissions = words(PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone)
-
-	phases = words(api.PhaseUnknown, api.PhaseRunning, api.PhaseDraining, api.PhaseSuspended,
-		api.PhaseTerminated)
-	effectives   = append(words(api.States...), None)
-	drainTargets = words(api.DrainAndTerminate, api.DrainAndSuspend)
-	sources      = words(api.SourceSignal, api.SourceNode, api.SourceGlobal, api.SourceDefault)
-
-	signals         = []string{"TERM", "INT", "KILL"}
-	apiserverVerbs  = []string{"stop", "start"}
-	networkVerbs    = []string{"cut", "restore"} // or a duration
-	queueVerbs      = []string{"hide", "restore"}
-	fakegpuVerbs    = []string{"add", "heal", "inject", "mig", "remove", "set"}
-	predictionParts = []string{"effective", "phase", "source", "shadowed"}
-)
-
-// words turns constants of any text type into plain texts.
-func words[T ~string](constants ...T) []string {
+// Words turns constants of any text type into plain texts.
+func Words[T ~string](constants ...T) []string {
 	var texts []string
 	for _, c := range constants {
 		texts = append(texts, string(c))
 	}
 	return texts
 }
+
+// Target is a kind of cluster.
+type Target string
+
+// Targets are all of them.
+var Targets = []Target{"embedded", "kind", "existing"}
+
+// Words are those that files can have.
+func (Target) Words() []string { return Words(Targets...) }
+
+// Need is an ability that not every target has.
+type Need string
+
+// The abilities.
+const (
+	// NeedAPIServer: the API server is the scenario's own: it can be stopped and
+	// started, and have flags.
+	NeedAPIServer Need = "apiserver"
+	// NeedNetwork: what lies between the runners and the API server can be changed.
+	NeedNetwork Need = "network"
+	// NeedToken: the token of the runners' service account can be changed.
+	NeedToken Need = "token"
+	// NeedQueueOutage: the queue can be made unreachable.
+	NeedQueueOutage Need = "queue-outage"
+	// NeedSignals: a runner can be sent any signal, any number of times.
+	NeedSignals Need = "signals"
+	// NeedGPUs: runners can have GPUs, real or fake.
+	NeedGPUs Need = "gpus"
+	// NeedFakeGPUs: the GPUs are fake, and can be changed by the fakegpu command.
+	NeedFakeGPUs Need = "fake-gpus"
+	// NeedAdmission: the shipped admission policy, which is for the whole
+	// cluster, can be installed.
+	NeedAdmission Need = "admission"
+)
+
+// Words are those that files can have.
+func (Need) Words() []string {
+	return Words(NeedAPIServer, NeedNetwork, NeedToken, NeedQueueOutage, NeedSignals, NeedGPUs, NeedFakeGPUs, NeedAdmission)
+}
+
+// UsesGPUsOfTarget says whether needs ask for GPUs as the target has them. Those
+// that a scenario changes are fake, and of that scenario alone.
+func UsesGPUsOfTarget(needs []Need) bool {
+	return slices.Contains(needs, NeedGPUs) && !slices.Contains(needs, NeedFakeGPUs)
+}
+
+// Permissions is a set of rights of the runners' service account.
+type Permissions string
+
+// The sets. Shipped is the namespace-wide Role of runner/deploy, Named the one
+// that allows only the maps' names.
+const (
+	PermissionsShipped    Permissions = "shipped"
+	PermissionsNamed      Permissions = "named"
+	PermissionsGlobalOnly Permissions = "global-only"
+	PermissionsNone       Permissions = "none"
+)
+
+// Words are those that files can have.
+func (Permissions) Words() []string {
+	return Words(PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone)
+}
+
+// Duration is a time.Duration written as 500ms; files have positive ones only.
+type Duration time.Duration
+
+// String returns the duration as it stands in a file.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText returns the duration as it stands in a file.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads a duration.
+func (d *Duration) UnmarshalText(text []byte) error {
+	read, err := time.ParseDuration(string(text))
+	if err != nil || read <= 0 {
+		return mustBe("a positive duration, such as 90s")
+	}
+	*d = Duration(read)
+	return nil
+}
+
+// mustBe is the error of a text that stands for nothing: it says what would.
+type mustBe string
+
+func (m mustBe) Error() string { return string(m) }
+
+// The texts that follow a rule of their own. Each checks itself.
+type (
+	// Name is a label or the name of a group.
+	Name string
+	// Flag is the name of a flag without dashes.
+	Flag string
+	// RunnerName is a runner of the file.
+	RunnerName string
+	// MapName is a map by its subject: global, or a runner of the file.
+	MapName string
+	// Group is a group of tasks that an earlier step has submitted.
+	Group string
+	// Mark is a point of the record that an earlier step has marked.
+	Mark string
+	// Base64 is binary data.
+	Base64 string
+)
+
+var (
+	// nameRule keeps clear of the signs that Ginkgo's label filter uses.
+	nameRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+	flagRule = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+	dataRule = regexp.MustCompile(`^[-._a-zA-Z0-9]{1,253}$`)
+	// hostRule is RFC 1123's label, as Kubernetes wants it in names, and
+	// subdomainRule several of them.
+	hostRule      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	subdomainRule = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+)
+
+// Check wants small letters, digits and dashes.
+func (n Name) Check(c *Checker, at string) {
+	if !nameRule.MatchString(string(n)) {
+		c.Bad(at, "is %s; must be small letters, digits and '-'", quote(string(n)))
+	}
+}
+
+// Check wants a flag.
+func (f Flag) Check(c *Checker, at string) {
+	if !flagRule.MatchString(string(f)) {
+		c.Bad(at, "flag %s cannot be one; write it without dashes in front", quote(string(f)))
+	}
+}
+
+// Check wants a runner of the file.
+func (r RunnerName) Check(c *Checker, at string) { c.subject(at, string(r)) }
+
+// Check wants the subject of a map.
+func (m MapName) Check(c *Checker, at string) {
+	if m != Global {
+		c.subject(at, string(m), Global)
+	}
+}
+
+// Check wants a group that was submitted.
+func (g Group) Check(c *Checker, at string) {
+	if c.groups[g] == nil {
+		c.Bad(at, "no earlier step submits group %s%s", quote(string(g)), hint(string(g), Words(slices.Sorted(maps.Keys(c.groups))...)))
+	}
+}
+
+// Check wants a mark that was set.
+func (m Mark) Check(c *Checker, at string) {
+	if !slices.Contains(c.marks, m) {
+		c.Bad(at, "no earlier step marks %s%s", quote(string(m)), hint(string(m), Words(c.marks...)))
+	}
+}
+
+// Check wants base64.
+func (b Base64) Check(c *Checker, at string) {
+	if _, err := base64.StdEncoding.DecodeString(string(b)); err != nil {
+		c.Bad(at, "is %s; must be base64", quote(string(b)))
+	}
+}
+
+// NodeMap is the name of the node map of the runner with that name, empty where
+// the contract has none: without HOSTNAME, or where that is no legal name, or
+// the global map's.
+func (r Runner) NodeMap(name string) string {
+	host := name
+	if r.Hostname != "" {
+		host = r.Hostname
+	}
+	if r.Hostname == NoHost || host == api.GlobalMapName || len(host) > 253 || !subdomainRule.MatchString(host) {
+		return ""
+	}
+	return host
+}
+
+// UnmarshalText reads the short form of a map.
+func (m *Map) UnmarshalText(text []byte) error {
+	*m = MapOf(string(text))
+	return nil
+}
+
+// MapOf returns the map that a plain text in a file stands for.
+func MapOf(text string) Map {
+	switch text {
+	case Absent:
+		return Map{Absent: true}
+	case Keyless:
+		return Map{Data: map[string]string{"NOTE": "a map without STATE"}}
+	default:
+		return Map{Data: map[string]string{api.StateKey: text}}
+	}
+}
+
+// blank says whether nothing can be seen of a text.
+func blank(text string) bool { return strings.TrimSpace(text) == "" }

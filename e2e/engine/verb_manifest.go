@@ -19,8 +19,29 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
-// manifest sends YAML text as kubectl does, with the types that the text has.
-func (p *play) manifest(m scenario.Manifest) error {
+func init() {
+	add(scenario.Verb{Name: "manifest", Doc: "Applies YAML text as kubectl reads it. The namespace is filled in."}, manifest.do)
+}
+
+type manifest struct {
+	// Text is what kubectl apply would be given.
+	Text string `json:"text" jsonschema:"minLength=1"`
+	// Refused is a part of what the API server's refusal must say; without it the
+	// API server must accept.
+	Refused string `json:"refused,omitempty" jsonschema:"minLength=1"`
+}
+
+func (m manifest) String() string { return "" }
+
+// Check counts a refusal as something that can fail.
+func (m manifest) Check(c *scenario.Checker, _ string) {
+	if m.Refused != "" {
+		c.Asserts()
+	}
+}
+
+// do sends the text as kubectl does, with the types that the text has.
+func (m manifest) do(p *play) error {
 	objects, err := documents(m.Text)
 	if err != nil {
 		return fmt.Errorf("read manifest: %w", err)

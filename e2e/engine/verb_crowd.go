@@ -1,0 +1,33 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	crowds "github.com/studioml/studio-go-runner/e2e/crowd"
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+)
+
+func init() {
+	add(scenario.Verb{Name: "crowd", Doc: "Fills the runners' namespace with maps that concern none of them. " +
+		"They are there when the step ends; until the scenario does, they are changed, one at a time."}, crowd.do)
+}
+
+type crowd struct {
+	// Maps is how many there are.
+	Maps int `json:"maps" jsonschema:"minimum=1,maximum=20000"`
+	// Every is the time between two changes.
+	Every scenario.Duration `json:"every"`
+}
+
+func (c crowd) String() string { return fmt.Sprintf("of %d maps", c.Maps) }
+
+func (c crowd) do(p *play) error {
+	all, err := crowds.Make(p.ctx, p.env.Client(), p.env.Namespace(), c.Maps)
+	if err != nil {
+		return err
+	}
+	p.source("crowd", func(ctx context.Context) error { return all.Change(ctx, time.Duration(c.Every)) })
+	return nil
+}

@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+)
+
+func init() {
+	add(scenario.Verb{Name: "never", Asserts: true,
+		Doc: "Says what no entry of the record may show. An entry that meets every condition of a subject is a failure."}, never.do)
+}
+
+type never struct {
+	// Since is the mark to begin at; without it, the beginning of the record.
+	Since scenario.Mark `json:"since,omitempty"`
+	// That are the conditions, by subject. A log line counts when it is written,
+	// everything else as long as it is so.
+	That scenario.Conditions `json:"that"`
+}
+
+func (n never) String() string { return strings.Join(slices.Sorted(maps.Keys(n.That)), ", ") }
+
+// Check wants facts that a record can have.
+func (n never) Check(c *scenario.Checker, at string) {
+	for subject, condition := range n.That {
+		for name := range condition {
+			if f := factOf(name); !f.Lasting {
+				c.Bad(fmt.Sprintf("%s.that.%s.%s", at, subject, name), "is not in the record; use expect")
+			}
+		}
+	}
+}
+
+// do looks at the facts as they were after each entry since the mark. It fails
+// as well where no entry could have shown what must never be.
+func (n never) do(p *play) error {
+	if _, err := p.lookOnce(n.That); err != nil {
+		return err
+	}
+	for subject, condition := range n.That {
+		if err := p.neverOf(subject, condition, p.marks[n.Since].entries); err != nil {
+			return fmt.Errorf("%s: %w", subject, err)
+		}
+	}
+	return nil
+}
+
+// lookOnce puts the queue into the record, if conditions are about it.
+func (p *play) lookOnce(that scenario.Conditions) (seen look, err error) {
+	err = p.bounded(queueBudget, func(ctx context.Context) error {
+		if seen = p.lookFor(ctx, that); seen.queueTrouble != "" {
+			return fmt.Errorf("%s", seen.queueTrouble)
+		}
+		return nil
+	})
+	return seen, err
+}
+
+func (p *play) neverOf(subject string, condition scenario.Condition, since int) error {
+	log, _ := condition["log"].(string)
+	rest := maps.Clone(condition)
+	delete(rest, "log")
+	facts, entries, known := history.NewFacts(), p.record.Entries(), false
+	for i, e := range entries {
+		facts.Apply(e)
+		if i < since {
+			continue
+		}
+		known = known || p.isKnown(subject, rest, facts)
+		if log != "" && (e.Runner != subject || !strings.Contains(e.Log, log)) {
+			continue
+		}
+		if p.judge(facts, scenario.Conditions{subject: rest}, look{queue: facts.Queue}, true).ok() {
+			return fmt.Errorf("what must never be was so, %s into the scenario: %s",
+				e.Time.Sub(entries[0].Time).Round(time.Millisecond), p.describeSubject(facts, subject))
+		}
+	}
+	if !known {
+		return fmt.Errorf("nothing in the record could have shown it: %s", p.describeSubject(facts, subject))
+	}
+	return nil
+}
+
+// isKnown says whether the facts that a condition asks for are known.
+func (p *play) isKnown(subject string, condition scenario.Condition, facts *history.Facts) bool {
+	for name := range condition {
+		if name == "exit" {
+			continue // a runner that lives shows that it has not exited
+		}
+		if have, _, _ := p.read(factOf(name), subject, facts, look{queue: facts.Queue}); have == nil {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,104 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+)
+
+// Format is the format of the scenarios that the engine can play. A verb is one
+// file, verb_<name>.go, that adds itself; a fact is a row of the table in facts.go.
+var Format = &scenario.Format{Facts: formatOf(facts), Sources: []string{"e2e/scenario", "e2e/engine"}}
+
+// plays has what each verb does.
+var plays = map[string]func(value any, p *play) error{}
+
+// add makes a verb part of the format: do is given what stands behind it.
+func add[V any](v scenario.Verb, do func(V, *play) error) {
+	plays[v.Name] = func(value any, p *play) error { return do(value.(V), p) }
+	v.Type = reflect.TypeFor[V]()
+	i, _ := slices.BinarySearchFunc(Format.Verbs, v.Name, func(other scenario.Verb, name string) int {
+		return strings.Compare(other.Name, name)
+	})
+	Format.Verbs = slices.Insert(Format.Verbs, i, v)
+}
+
+// steps does steps in order, each with an entry of its own in the record.
+func (p *play) steps(all []scenario.Step) error {
+	for _, step := range all {
+		err := p.note(step.Line, detail(step), func() error {
+			err := plays[step.Verb](step.Value, p)
+			if _, nested := step.Value.(scenario.Nested); err == nil || nested {
+				return err // which says where it was
+			}
+			return fmt.Errorf("%s:%d: %s: %w", p.scenario.Path, step.Line, describe(step), err)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// detail is the whole step in one line, as JSON, for the record.
+func detail(s scenario.Step) string {
+	text, err := json.Marshal(map[string]any{s.Verb: s.Value})
+	if err != nil {
+		return describe(s)
+	}
+	return string(text)
+}
+
+// describe names a step in a few words: the verb, and what it is about.
+func describe(s scenario.Step) string {
+	about := ""
+	switch v := reflect.ValueOf(s.Value); {
+	case v.Type().Implements(reflect.TypeFor[fmt.Stringer]()):
+		about = fmt.Sprint(s.Value)
+	case v.Kind() == reflect.Map:
+		var keys []string
+		for _, key := range v.MapKeys() {
+			keys = append(keys, key.String())
+		}
+		slices.Sort(keys)
+		about = strings.Join(keys, ", ")
+	case v.Kind() == reflect.Slice:
+		about = strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Value), " ", ", "), "[]")
+	case v.Kind() == reflect.String:
+		about = v.String()
+	}
+	return strings.TrimSpace(s.Verb + " " + about)
+}
+
+// each does the same for several subjects, in their order.
+func each[S ~string](subjects []S, do func(S) error) error {
+	for _, s := range subjects {
+		if err := do(s); err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	return nil
+}
+
+// eachOf does the same with what is said of several subjects, in a fixed order.
+func eachOf[S ~string, V any](all map[S]V, do func(S, V) error) error {
+	return each(slices.Sorted(maps.Keys(all)), func(s S) error { return do(s, all[s]) })
+}
+
+// errCannot means that the Env lacks what it promised when it was made.
+var errCannot = errors.New("the target said that it can do this, but its Env cannot")
+
+// control is an ability of the Env that only some targets have.
+func control[C any](p *play) (C, error) {
+	c, ok := p.env.(C)
+	if !ok {
+		return c, errCannot
+	}
+	return c, nil
+}
