@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -15,9 +16,11 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
+	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/pods"
@@ -29,11 +32,9 @@ import (
 type fleet struct {
 	targets.Env
 	kubectl
+	*engine.Observation
 	client kubernetes.Interface
-
-	mu      sync.Mutex
-	notes   []targets.TaskNote
-	problem error
+	record *history.History
 }
 
 // patience is for what a cluster does with pods: to schedule, start, stop and
@@ -49,10 +50,10 @@ func newFleet(ctx SpecContext, needs ...scenario.Need) *fleet {
 		isolation.GPUs = 2
 	}
 	env := isolate(ctx, isolation)
-	f := &fleet{Env: env}
+	f := &fleet{Env: env, record: history.New()}
 	DeferCleanup(func(ctx SpecContext) { Expect(env.Close(ctx)).To(Succeed()) }, NodeTimeout(engine.Stretch(cleanupTime)))
 	DeferOnFailure(func(ctx SpecContext) {
-		if err := env.Collect(ctx); err != nil {
+		if err := errors.Join(write(evidence, f.record), env.Collect(ctx)); err != nil {
 			AddReportEntry("evidence incomplete", err.Error())
 		}
 	}, NodeTimeout(engine.Stretch(cleanupTime)))
@@ -63,24 +64,71 @@ func newFleet(ctx SpecContext, needs ...scenario.Need) *fleet {
 	f.client, err = kubernetes.NewForConfig(env.Client().RESTConfig())
 	Expect(err).NotTo(HaveOccurred())
 
-	follow, cancel := context.WithCancel(context.Background())
-	var done sync.WaitGroup
-	done.Go(func() {
-		err := env.Journal(follow, func(n targets.TaskNote) {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.notes = append(f.notes, n)
-		})
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.problem = err
-	})
-	DeferCleanup(func() {
+	// The record goes on while the place is taken down.
+	recording, cancel := context.WithCancel(context.Background())
+	f.Observation, err = engine.Observe(recording, env, f.record)
+	Expect(err).NotTo(HaveOccurred())
+	var following sync.WaitGroup
+	following.Go(func() { f.follow(recording) })
+	DeferCleanup(func(ctx SpecContext) {
+		if !ctx.SpecReport().Failed() {
+			Expect(f.Rules()).To(Succeed())
+		}
 		cancel()
-		done.Wait()
+		following.Wait()
+		f.Close()
 	})
 	return f
 }
+
+// follow records what the runners' pods say, each from the moment that it answers,
+// until ctx ends. One that is out of reach is followed again when it is back.
+func (f *fleet) follow(ctx context.Context) {
+	var followers sync.WaitGroup
+	defer followers.Wait()
+	var followed sync.Map // pods, by UID
+	processes := map[string]int{}
+	_ = wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+		pods, err := f.client.CoreV1().Pods(f.Namespace()).List(ctx, metav1.ListOptions{LabelSelector: runnerLabel})
+		if err != nil {
+			return false, nil // the API server may be away
+		}
+		for _, pod := range pods.Items {
+			if _, known := followed.LoadOrStore(pod.UID, true); known || pod.Status.Phase != corev1.PodRunning {
+				if !known {
+					followed.Delete(pod.UID)
+				}
+				continue
+			}
+			processes[pod.Name]++
+			tells := f.Sink(pod.Name, processes[pod.Name])
+			followers.Go(func() {
+				defer followed.Delete(pod.UID)
+				f.statuses(ctx, pod.Name, tells.Status)
+			})
+		}
+		return false, nil
+	})
+}
+
+// statuses calls each with what a pod says until it is out of reach.
+func (f *fleet) statuses(ctx context.Context, pod string, each func(api.Status)) {
+	stream, err := f.client.CoreV1().Pods(f.Namespace()).ProxyGet("http", pod, "8080", "statusz", map[string]string{"watch": "true"}).Stream(ctx)
+	if err != nil {
+		return
+	}
+	defer stream.Close()
+	for decoder := json.NewDecoder(stream); ; {
+		var status api.Status
+		if decoder.Decode(&status) != nil {
+			return
+		}
+		each(status)
+	}
+}
+
+// Close is that of the record; the place is closed on its own.
+func (f *fleet) Close() { f.Observation.Close() }
 
 // do runs kubectl in the fleet's namespace and returns what it prints.
 func (f *fleet) do(ctx context.Context, args ...string) string {
@@ -130,21 +178,17 @@ func (f *fleet) state(ctx context.Context, configMap, state string) {
 }
 
 // submit puts tasks into the queue, held ones if their group is called held.
-func (f *fleet) submit(ctx context.Context, group string, count int) {
+func (f *fleet) submit(_ context.Context, group string, count int) {
 	GinkgoHelper()
-	f.submitOn(ctx, 0, group, count)
+	f.submitOn(0, group, count)
 }
 
 // submitOn submits tasks that need GPUs.
-func (f *fleet) submitOn(ctx context.Context, gpus int, group string, count int) {
+func (f *fleet) submitOn(gpus int, group string, count int) {
 	GinkgoHelper()
-	command, args, err := f.TaskCommand(targets.TaskSpec{Group: group, Hold: strings.HasPrefix(group, "held")})
-	Expect(err).NotTo(HaveOccurred())
-	var all []api.Task
-	for n := range count {
-		all = append(all, api.Task{ID: fmt.Sprintf("%s-%d", group, n+1), Command: command, Args: args, Resources: api.Resources{GPUs: gpus}})
-	}
-	Expect(f.Submit(ctx, all)).To(Succeed())
+	Expect(f.Observation.Submit(scenario.Submit{
+		Group: scenario.Name(group), Count: count, GPUs: gpus, Hold: strings.HasPrefix(group, "held"),
+	})).To(Succeed())
 }
 
 // started are the notes of starts so far, of the tasks of a group.
@@ -154,15 +198,15 @@ func (f *fleet) started(group string) []targets.TaskNote { return f.told(group, 
 func (f *fleet) finished(group string) []targets.TaskNote { return f.told(group, true) }
 
 func (f *fleet) told(group string, end bool) []targets.TaskNote {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.problem != nil {
-		StopTrying("the journal cannot be read").Wrap(f.problem).Now()
-	}
+	f.record.View(func(facts *history.Facts) {
+		if facts.Troubles != nil {
+			StopTrying("the record may have a gap").Attach("why", facts.Troubles).Now()
+		}
+	})
 	var told []targets.TaskNote
-	for _, n := range f.notes {
-		if n.End == end && strings.HasPrefix(n.Task, group+"-") {
-			told = append(told, n)
+	for _, e := range f.record.Entries() {
+		if e.Note != nil && e.Note.End == end && history.InGroup(e.Note.Task, group) {
+			told = append(told, *e.Note)
 		}
 	}
 	return told
@@ -180,7 +224,7 @@ func timeout() string { return "--timeout=" + engine.Stretch(patience).String() 
 // runners are the pods of the workload that are not on their way out, by name.
 func (f *fleet) runners(ctx context.Context) []corev1.Pod {
 	GinkgoHelper()
-	pods, err := f.client.CoreV1().Pods(f.Namespace()).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=studio-go-runner"})
+	pods, err := f.client.CoreV1().Pods(f.Namespace()).List(ctx, metav1.ListOptions{LabelSelector: runnerLabel})
 	Expect(err).NotTo(HaveOccurred())
 	all := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
 	slices.SortFunc(all, func(a, b corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
@@ -229,19 +273,13 @@ func (f *fleet) phases(ctx context.Context) []string {
 	return phases
 }
 
-// settled is R12 at the end of a spec: every task is finished, none twice in the
-// queue, none lost.
-func (f *fleet) settled(ctx context.Context, tasks int) {
+// settled waits until all tasks that were submitted are finished, and looks at
+// the rules.
+func (f *fleet) settled(ctx context.Context) {
 	GinkgoHelper()
-	eventually(ctx, func(ctx context.Context) error {
-		contents, err := f.Queue(ctx)
-		if err != nil {
-			return err
-		}
-		if len(contents.Finished) != tasks || len(contents.Ready)+len(contents.Claimed)+len(contents.Dead) > 0 {
-			return fmt.Errorf("of %d tasks %d are finished, %d ready, %d claimed, %d dead",
-				tasks, len(contents.Finished), len(contents.Ready), len(contents.Claimed), len(contents.Dead))
-		}
-		return nil
-	}).Should(Succeed())
+	ctx, cancel := context.WithTimeout(ctx, engine.Stretch(patience))
+	defer cancel()
+	Expect(f.Settled(ctx)).To(Succeed())
 }
+
+const runnerLabel = "app.kubernetes.io/name=studio-go-runner"

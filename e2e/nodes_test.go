@@ -41,7 +41,7 @@ func clusterSpecs() {
 `)
 		f.do(ctx, "rollout", "status", timeout(), "deployment/studio-go-runner")
 		f.submit(ctx, "queued", 4)
-		f.settled(ctx, 4)
+		f.settled(ctx)
 		Expect(by(f.started("queued"))).To(HaveEach(workers[1]))
 	})
 
@@ -55,11 +55,12 @@ func clusterSpecs() {
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Suspended"))
 		f.submit(ctx, "queued", 1)
 		f.state(ctx, api.GlobalMapName, "Running")
-		f.settled(ctx, 1)
+		f.settled(ctx)
 	})
 
 	It("kubectl drain of a node: runners end their tasks or give them back, and go on elsewhere", rows(52, 55), limit, Serial, func(ctx SpecContext) {
 		f := newFleet(ctx)
+		f.Repeats = "runners have 2 s to end"
 		f.state(ctx, api.GlobalMapName, "Running")
 		f.apply(ctx, "job", graceOf("2s"))
 		f.submit(ctx, "held", 2)
@@ -71,7 +72,7 @@ func clusterSpecs() {
 			Expect(pod.Spec.NodeName == node && pod.Status.Phase == corev1.PodRunning).To(BeFalse(), "pod %s is still on %s", pod.Name, node)
 		}
 		Expect(f.Release(ctx, "held")).To(Succeed())
-		f.settled(ctx, 2)
+		f.settled(ctx)
 		Expect(f.job(ctx).Status.Failed).To(BeZero(), "an eviction is no failure")
 		f.state(ctx, api.GlobalMapName, "DrainAndTerminate")
 		f.do(ctx, "wait", "--for=condition=complete", timeout(), "job/studio-go-runner")
@@ -112,6 +113,7 @@ func clusterSpecs() {
 
 	It("a node loses its power in the middle of a task and comes back: the task runs elsewhere, nothing is lost", rows(55), limit, Serial, func(ctx SpecContext) {
 		f := newFleet(ctx)
+		f.Repeats = "a node is lost"
 		f.state(ctx, api.GlobalMapName, "Running")
 		workers, err := nodes.Workers()
 		Expect(err).NotTo(HaveOccurred())
@@ -145,14 +147,14 @@ func clusterSpecs() {
 		}
 		DeferCleanup(func(ctx SpecContext) { start(ctx) }, NodeTimeout(engine.Stretch(2*cleanupTime)))
 		Expect(f.Release(ctx, "held")).To(Succeed())
-		f.settled(ctx, 2) // both, while the node is away
+		f.settled(ctx) // both, while the node is away
 		Expect(by(f.finished("held"))).To(HaveEach(stays))
 		start(ctx)
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running", "Running"))
 		f.submit(ctx, "held-after", 2)
 		eventually(ctx, func() []string { return by(f.started("held-after")) }).Should(ConsistOf(lost, stays))
 		Expect(f.Release(ctx, "held-after")).To(Succeed())
-		f.settled(ctx, 4)
+		f.settled(ctx)
 	})
 
 	// The last one: the controllers and the scheduler, which end without an API
@@ -169,7 +171,7 @@ func clusterSpecs() {
 		for n := range count {
 			all = append(all, api.Task{ID: fmt.Sprintf("long-%d", n), Command: "/bin/sh", Args: []string{"-c", "sleep 6"}})
 		}
-		Expect(f.Submit(ctx, all)).To(Succeed())
+		Expect(f.Env.Submit(ctx, all)).To(Succeed())
 		finished := func(ctx context.Context) (int, error) {
 			contents, err := f.Queue(ctx)
 			return len(contents.Finished), err
@@ -235,7 +237,7 @@ func clusterSpecs() {
 			"\n- {op: replace, path: /spec/template/spec/containers/0/resources/limits, value: {nvidia.com/gpu: 2}}\n- {op: replace, path: /spec/replicas, value: 1}\n")
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running"))
 		pod := f.runners(ctx)[0]
-		f.submitOn(ctx, 1, "held", 1)
+		f.submitOn(1, "held", 1)
 		eventually(ctx, func() int { return len(f.started("held")) }).Should(Equal(1))
 		gpu := f.started("held")[0].GPUs
 
@@ -261,7 +263,7 @@ func clusterSpecs() {
 		eventually(ctx, func() int { return len(f.started("held")) }).Should(Equal(2))
 		Expect(f.started("held")[1].GPUs).NotTo(Equal(gpu))
 		Expect(f.Release(ctx, "held")).To(Succeed())
-		f.settled(ctx, 1)
+		f.settled(ctx)
 		status, err := f.status(ctx, pod.Name)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(status.Tasks.MachineFailed).To(Equal(1))

@@ -41,7 +41,7 @@ func specs(scenarios []scenario.Scenario) {
 		return 0
 	}
 	for _, s := range scenarios {
-		if slices.Contains(s.Targets, config.target) {
+		if slices.Contains(s.Targets, scenario.Target(config.target)) {
 			order := []any{priority(s)}
 			if config.target != "embedded" && scenario.UsesGPUsOfTarget(s.Needs) {
 				order = append(order, Serial)
@@ -57,7 +57,7 @@ func labels(s scenario.Scenario) Labels {
 	for _, row := range s.Rows {
 		all = append(all, fmt.Sprintf("row:%d", row))
 	}
-	return append(all, s.Labels...)
+	return append(all, scenario.Words(s.Labels...)...)
 }
 
 // isolate makes a place, or skips the spec if the target cannot.
@@ -91,6 +91,7 @@ func play(ctx SpecContext, s scenario.Scenario) {
 	evidence := filepath.Join(config.artifacts, "scenarios", fileName(s.Area, s.Name))
 	env := isolate(ctx, targets.Isolation{
 		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), GPUs: gpus(s), Artifacts: evidence,
+		APIServerFlags: apiServerFlags(s),
 	})
 	DeferCleanup(func(ctx SpecContext) {
 		Expect(env.Close(ctx)).To(Succeed())
@@ -117,6 +118,14 @@ func play(ctx SpecContext, s scenario.Scenario) {
 	if err := engine.Run(ctx, env, s, record); err != nil {
 		Fail(fmt.Sprintf("%v\nevidence: %s", err, evidence))
 	}
+}
+
+func apiServerFlags(s scenario.Scenario) map[string]string {
+	flags := make(map[string]string)
+	for name, value := range s.APIServerFlags {
+		flags[string(name)] = value
+	}
+	return flags
 }
 
 // gpus is the most that one runner of a scenario has.

@@ -80,13 +80,13 @@ func TestE2E(t *testing.T) {
 	if config.target == "" {
 		t.Skip("needs a cluster: neither -e2e.target nor E2E_TARGET is set; run it with: make e2e")
 	}
-	if !slices.Contains(scenario.Targets, config.target) {
-		t.Fatalf("the target is %q, allowed are %v", config.target, scenario.Targets)
+	if !slices.Contains(scenario.Targets, scenario.Target(config.target)) {
+		t.Fatalf("the target is %q; must be one of %v", config.target, scenario.Targets)
 	}
 	if err := absolute(); err != nil {
 		t.Fatal(err)
 	}
-	scenarios, err := scenario.LoadDir(config.scenarios)
+	scenarios, err := engine.Format.LoadDir(config.scenarios)
 	if err != nil {
 		t.Fatalf("the scenarios have errors; see make scenarios:\n%v", err)
 	}

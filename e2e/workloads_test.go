@@ -44,7 +44,7 @@ func workloads() {
 		eventually(ctx, func() []string { return by(f.started("held-again")) }).Should(HaveExactElements("studio-go-runner-1"))
 		f.do(ctx, "delete", "pod", "--wait=false", "--selector=batch.kubernetes.io/job-completion-index=1")
 		Expect(f.Release(ctx, "held-again")).To(Succeed())
-		f.settled(ctx, 5)
+		f.settled(ctx)
 		eventually(ctx, func(ctx context.Context) []string {
 			var names []string
 			for _, pod := range f.runners(ctx) {
@@ -74,7 +74,7 @@ func workloads() {
 		Expect(f.started("queued")).To(BeEmpty())
 
 		f.state(ctx, api.GlobalMapName, "Running")
-		f.settled(ctx, 4)
+		f.settled(ctx)
 		after := f.runners(ctx)
 		Expect(uids(after)).To(Equal(uids(before)), "the same pods")
 		Expect(restarts(after)).To(BeZero())
@@ -90,7 +90,7 @@ func workloads() {
 		last := f.runners(ctx)[0].Status.ContainerStatuses[0]
 		Expect(last.LastTerminationState.Terminated).To(HaveField("ExitCode", int32(0)))
 		f.state(ctx, api.GlobalMapName, "Running")
-		f.settled(ctx, 2)
+		f.settled(ctx)
 	})
 
 	It("a rollout and a scale-up while suspended complete, and no task starts", rows(54), limit, long, func(ctx SpecContext) {
@@ -106,11 +106,12 @@ func workloads() {
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Suspended", "Suspended", "Suspended"))
 		Expect(f.started("queued")).To(BeEmpty())
 		f.state(ctx, api.GlobalMapName, "Running")
-		f.settled(ctx, 3)
+		f.settled(ctx)
 	})
 
 	It("kubectl delete pod --force in the middle of a task, and kubectl rollout restart: nothing is lost", rows(55), limit, long, func(ctx SpecContext) {
 		f := newFleet(ctx)
+		f.Repeats = "a pod is deleted by force"
 		f.state(ctx, api.GlobalMapName, "Running")
 		f.apply(ctx, "deployment", graceOf("1s"))
 		f.submit(ctx, "held", 2)
@@ -122,7 +123,7 @@ func workloads() {
 		f.do(ctx, "rollout", "restart", "deployment/studio-go-runner")
 		f.do(ctx, "rollout", "status", timeout(), "deployment/studio-go-runner")
 		Expect(f.Release(ctx, "held")).To(Succeed())
-		f.settled(ctx, 2)
+		f.settled(ctx)
 	})
 
 	It("a StatefulSet: each runner has its node map under a name that stays", rows(18, 53), limit, long, func(ctx SpecContext) {
@@ -133,7 +134,7 @@ func workloads() {
 		f.do(ctx, "delete", "pod", "studio-go-runner-1")
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running", "Suspended"))
 		f.submit(ctx, "queued", 3)
-		f.settled(ctx, 3)
+		f.settled(ctx)
 		Expect(by(f.started("queued"))).To(HaveEach("studio-go-runner-0"))
 	})
 
@@ -175,7 +176,7 @@ func workloads() {
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Suspended"))
 		f.submit(ctx, "queued", 1)
 		f.state(ctx, api.GlobalMapName, "Running")
-		f.settled(ctx, 1)
+		f.settled(ctx)
 		Expect(restarts(f.runners(ctx))).To(BeZero())
 	})
 

@@ -107,9 +107,7 @@ func (p *play) prepare() error {
 	if err := p.watchMaps(); err != nil {
 		return err
 	}
-	p.source("journal", func(ctx context.Context) error {
-		return p.env.Journal(ctx, func(n targets.TaskNote) { p.record.Add(history.Entry{Note: &n}) })
-	})
+	p.journal()
 	if err := eachOf(p.scenario.Maps, p.apply); err != nil {
 		return err
 	}

@@ -1,0 +1,88 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+)
+
+// Observation is the record of a place whose runners are started and ended by
+// others, such as a Job of Kubernetes, with the rules that hold of every scenario.
+type Observation struct {
+	play *play
+	end  context.CancelFunc
+	// Repeats says why attempts may be repeated, empty if nothing does that.
+	Repeats string
+}
+
+// Observe begins to record the maps and what tasks note, until Close.
+func Observe(ctx context.Context, env targets.Env, record *history.History) (*Observation, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	o := &Observation{play: &play{env: env, record: record, ctx: ctx}, end: cancel}
+	if err := o.play.watchMaps(); err != nil {
+		o.Close()
+		return nil, err
+	}
+	o.play.journal()
+	return o, nil
+}
+
+// Close ends the record.
+func (o *Observation) Close() {
+	o.end()
+	o.play.sources.Wait()
+}
+
+// Submit puts tasks into the queue, and remembers them.
+func (o *Observation) Submit(s scenario.Submit) error { return submit(s, o.play) }
+
+// Sink takes what a process of a runner tells.
+func (o *Observation) Sink(runner string, process int) targets.Sink {
+	return teller{o.play.record, runner, process}
+}
+
+// Settled waits until every task that was submitted is finished. Its error says
+// where the tasks are.
+func (o *Observation) Settled(ctx context.Context) error {
+	want, where := len(o.play.submitted), errors.New("nobody has looked into the queue")
+	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+		contents, err := o.play.readQueue(ctx)
+		if err != nil {
+			where = err
+			return false, nil
+		}
+		where = fmt.Errorf("of %d tasks %d are finished, %d ready, %d claimed, %d dead",
+			want, len(contents.Finished), len(contents.Ready), len(contents.Claimed), len(contents.Dead))
+		return len(contents.Finished) == want && len(contents.Ready)+len(contents.Claimed)+len(contents.Dead) == 0, nil
+	})
+	if err != nil {
+		return where
+	}
+	return o.Rules()
+}
+
+// Rules says which rule of every scenario does not hold: nothing lost, the gate,
+// no duplicates, unshared GPUs, honest reports. What a runner says comes in pieces
+// here, since it may be out of reach for a while.
+func (o *Observation) Rules() error {
+	entries := o.play.record.Entries()
+	err := errors.Join(o.play.nothingLost(), truthful(entries), gateHolds(entries), gpusUnshared(entries))
+	if o.Repeats == "" {
+		err = errors.Join(err, noDuplicates(scenario.Scenario{}, entries))
+	}
+	return err
+}
+
+// journal records what tasks note.
+func (p *play) journal() {
+	p.source("journal", func(ctx context.Context) error {
+		return p.env.Journal(ctx, func(n targets.TaskNote) { p.record.Add(history.Entry{Note: &n}) })
+	})
+}
