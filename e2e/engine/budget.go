@@ -27,6 +27,9 @@ const (
 	// stateBudget is from a change of a map to what a runner says of it. After
 	// an outage the runner may try again only 5 s later, twice that with jitter.
 	stateBudget = 30 * time.Second
+	// silenceBudget is for a runner to say that it hears nothing from the API
+	// server, which takes a minute at most (R4).
+	silenceBudget = 75 * time.Second
 	// taskBudget is for tasks to be started, to end, and to leave the queue.
 	taskBudget = 30 * time.Second
 	// exitBudget is for a runner to end. One that cannot read the maps before

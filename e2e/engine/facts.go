@@ -83,7 +83,7 @@ var facts = []fact{
 	count("gpusBusy", "How many of them tasks hold.", gpusThat(func(g api.GPU) bool { return g.Task != "" })),
 	count("gpusSick", "How many GPUs a runner has taken out.", gpusThat(func(g api.GPU) bool { return g.Health == api.Sick })),
 	count("gpusRetiring", "How many get no new task.", gpusThat(func(g api.GPU) bool { return g.Health == api.Retiring })),
-	ofStatus[bool]("readable", "Whether a runner can read its maps.", stateBudget, func(s *api.Status) any {
+	ofStatus[bool]("readable", "Whether a runner can read its maps.", silenceBudget, func(s *api.Status) any {
 		for _, m := range mapsOf(s) {
 			if !m.Readable {
 				return false
