@@ -84,6 +84,8 @@ const (
 	// NeedAdmission: the shipped admission policy, which is for the whole
 	// cluster, can be installed.
 	NeedAdmission Need = "admission"
+	// NeedToken: the token of the runners' service account can be replaced, and ended.
+	NeedToken Need = "token"
 )
 
 // UsesGPUsOfTarget says whether needs ask for GPUs as the target has them. Those
