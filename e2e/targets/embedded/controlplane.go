@@ -18,6 +18,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 // startTimeout is how long etcd and the API server may each take to answer.
@@ -43,6 +45,8 @@ type Handle struct {
 	Kubeconfig []byte `json:"kubeconfig"`
 	// Assets is the directory of the programs that it was started from.
 	Assets string `json:"assets"`
+	// SigningKey is what tokens of service accounts are signed with, as PEM.
+	SigningKey []byte `json:"signingKey"`
 }
 
 // Encode writes the handle as JSON.
@@ -60,7 +64,12 @@ func ParseHandle(data []byte) (Handle, error) {
 // StartControlPlane starts the programs that are in the directory assets (see
 // assets.Ensure). Data, certificates and logs are kept in dir, which the
 // caller removes after Close.
-func StartControlPlane(ctx context.Context, assets, dir string) (_ *ControlPlane, err error) {
+func StartControlPlane(ctx context.Context, assets, dir string) (*ControlPlane, error) {
+	return startControlPlane(ctx, assets, dir, nil)
+}
+
+// startControlPlane gives the API server further flags, by name without dashes.
+func startControlPlane(ctx context.Context, assets, dir string, flags map[string]string) (_ *ControlPlane, err error) {
 	c := &ControlPlane{dir: dir, handle: Handle{Assets: assets}}
 	defer func() {
 		if err != nil {
@@ -70,6 +79,9 @@ func StartControlPlane(ctx context.Context, assets, dir string) (_ *ControlPlane
 	}()
 	if err := c.prepare(ctx); err != nil {
 		return nil, err
+	}
+	for name, value := range flags {
+		c.plane.APIServer.Configure().Set(name, value)
 	}
 	if err := c.deadline(ctx); err != nil {
 		return nil, err
@@ -82,6 +94,9 @@ func StartControlPlane(ctx context.Context, assets, dir string) (_ *ControlPlane
 		return nil, err
 	}
 	if c.handle.Kubeconfig, err = user.KubeConfig(); err != nil {
+		return nil, err
+	}
+	if c.handle.SigningKey, err = os.ReadFile(filepath.Join(c.dir, "certs", "sa-signer.key")); err != nil {
 		return nil, err
 	}
 	return c, c.ready(ctx)
@@ -99,19 +114,11 @@ func (c *ControlPlane) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	etcd, err := c.program(ctx, "etcd")
+	etcd, etcdLog, err := c.program(ctx, "etcd")
 	if err != nil {
 		return err
 	}
-	server, err := c.program(ctx, "kube-apiserver")
-	if err != nil {
-		return err
-	}
-	etcdLog, err := c.log("etcd")
-	if err != nil {
-		return err
-	}
-	serverLog, err := c.log("kube-apiserver")
+	server, serverLog, err := c.program(ctx, "kube-apiserver")
 	if err != nil {
 		return err
 	}
@@ -138,27 +145,24 @@ echo $$ >"$0.pid"
 exec %s"$0.bin" "$@"
 `
 
-// program makes the wrapper for a program and returns its path.
-func (c *ControlPlane) program(ctx context.Context, name string) (string, error) {
+// program makes the wrapper for a program, and the file that takes its output.
+func (c *ControlPlane) program(ctx context.Context, name string) (path string, log *os.File, err error) {
 	prefix := []string{"setpriv", "--pdeathsig", "KILL"}
 	if exec.CommandContext(ctx, prefix[0], append(prefix[1:], "true")...).Run() != nil {
 		prefix = nil // not Linux, or another setpriv than util-linux has
 	}
-	path := filepath.Join(c.dir, "bin", name)
+	path = filepath.Join(c.dir, "bin", name)
 	if err := os.Symlink(filepath.Join(c.handle.Assets, name), path+".bin"); err != nil {
-		return "", err
+		return "", nil, err
 	}
 	script := fmt.Sprintf(wrapper, strings.Join(append(prefix, ""), " "))
-	return path, os.WriteFile(path, []byte(script), 0o755)
-}
-
-// log opens the file that takes the output of a program.
-func (c *ControlPlane) log(name string) (*os.File, error) {
-	file, err := os.OpenFile(filepath.Join(c.dir, name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err == nil {
-		c.logs = append(c.logs, file)
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		return "", nil, err
 	}
-	return file, err
+	if log, err = os.OpenFile(filepath.Join(c.dir, name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); err == nil {
+		c.logs = append(c.logs, log)
+	}
+	return path, log, err
 }
 
 // Logs returns the names of the log files.
@@ -211,7 +215,7 @@ func (c *ControlPlane) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	var last error
-	if err := poll(ctx, func() bool {
+	if err := place.Poll(ctx, func() bool {
 		last = client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 		return last == nil
 	}); err != nil {
@@ -313,20 +317,6 @@ func (c *ControlPlane) Close() error {
 	c.logs = nil
 	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("stop control plane: %w", err)
-	}
-	return nil
-}
-
-// poll calls done until it is true, for what the API server cannot be watched for.
-func poll(ctx context.Context, done func() bool) error {
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for !done() {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
 	}
 	return nil
 }

@@ -1,15 +1,18 @@
 package embedded
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -18,37 +21,35 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/e2e/targets/namespace"
-	"github.com/studioml/studio-go-runner/e2e/targets/tasks"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
-// endGrace is how long runners may take to end when an Env is closed. They have
-// nothing to wait for by then: every task has been let go.
-const endGrace = 3 * time.Second
+const (
+	// endGrace is how long runners may take to end when an Env is closed. They
+	// have nothing to wait for by then: every task has been let go.
+	endGrace = 3 * time.Second
+	// collectDeadline bounds what is asked of an API server that may be stopped.
+	collectDeadline = 10 * time.Second
+)
 
 // env is the place of one scenario.
 //
-// Its directory holds spool (the queue), hold (files that tasks wait for),
-// journal (what tasks note), kubeconfig, runners (a directory each) and, if it
-// is private, controlplane.
+// Its directory holds tasks (the queue), spool (a link to it, where runners look
+// for it), hold (pipes that tasks wait for), journal (what tasks note),
+// kubeconfig and token, runners (a directory each), gpus (the state of fake ones)
+// and, if it is private, controlplane.
 type env struct {
-	target    *Target
-	isolation targets.Isolation
-	dir       string
+	place.Place
+	*holds
+	target *Target
+	dir    string
 
-	plane  *ControlPlane // private to this scenario, or nil
-	rest   *rest.Config
-	admin  kubernetes.Interface
-	client klient.Client // the same rights, for the scenario
-
-	namespace string
-	account   *namespace.Account
-	proxy     *proxy // between the runners and the API server, or nil
-	spool     *spool
-	holds     *holds
+	plane *ControlPlane // private to this scenario, or nil
+	rest  *rest.Config
+	token *token
+	proxy *proxy // between the runners and the API server, or nil
 
 	mu        sync.Mutex // guards what follows, and one start of a runner at a time
-	elsewhere string
 	processes []*process // in the order of their starts, ended ones too
 	closed    bool
 }
@@ -57,136 +58,115 @@ var (
 	_ targets.Env              = (*env)(nil)
 	_ targets.APIServerControl = (*env)(nil)
 	_ targets.NetworkControl   = (*env)(nil)
+	_ targets.TokenControl     = (*env)(nil)
+	_ targets.FakeGPUControl   = (*env)(nil)
 	_ targets.QueueControl     = (*env)(nil)
 )
 
 // newEnv makes the place; what was made is removed again if anything fails.
-func newEnv(ctx context.Context, t *Target, isolation targets.Isolation) (_ *env, err error) {
-	e := &env{target: t, isolation: isolation, rest: t.rest, admin: t.admin, client: t.client}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, e.Close(context.WithoutCancel(ctx)))
-		}
-	}()
-	if err := e.layout(); err != nil {
-		return nil, err
+func newEnv(ctx context.Context, t *Target, isolation targets.Isolation) (*env, error) {
+	e := &env{target: t, Place: place.Place{Isolation: isolation}}
+	err := e.layout()
+	if err == nil {
+		err = e.connect(ctx)
 	}
-	return e, e.connect(ctx)
+	if err != nil {
+		return nil, errors.Join(err, e.Close(context.WithoutCancel(ctx)))
+	}
+	return e, nil
 }
 
 // layout makes everything that is on the disk.
 func (e *env) layout() error {
 	var err error
-	if e.dir, err = os.MkdirTemp(e.target.config.TempDir, "studio-go-runner-e2e-*"); err != nil {
+	config := e.target.config
+	if e.dir, err = os.MkdirTemp(config.TempDir, "studio-go-runner-e2e-*"); err != nil {
 		return err
 	}
-	for _, dir := range []string{"spool", "hold", "runners", "controlplane"} {
+	for _, dir := range []string{"tasks", "hold", "runners", "gpus", "controlplane"} {
 		if err := os.Mkdir(filepath.Join(e.dir, dir), 0o755); err != nil {
 			return err
 		}
 	}
-	if err := os.WriteFile(e.journal(), nil, 0o644); err != nil {
-		return err
+	e.Ground, e.holds = e, &holds{dir: filepath.Join(e.dir, "hold")}
+	e.Layout = place.Layout{
+		Runner: cmp.Or(config.ClientBinary, config.RunnerBinary), Library: config.NVMLLibrary,
+		Spool: filepath.Join(e.dir, "tasks"), Journal: filepath.Join(e.dir, "journal"), Machines: filepath.Join(e.dir, "gpus"),
 	}
-	if e.isolation.Artifacts != "" {
-		if err := os.MkdirAll(e.isolation.Artifacts, 0o755); err != nil {
-			return err
-		}
-	}
-	e.spool = &spool{runner: cmp.Or(e.target.config.ClientBinary, e.target.config.RunnerBinary), path: filepath.Join(e.dir, "spool")}
-	e.holds = newHolds(filepath.Join(e.dir, "hold"))
-	return nil
+	return errors.Join(os.WriteFile(e.Layout.Journal, nil, 0o644), os.Symlink(e.Layout.Spool, e.spool()))
 }
 
 // connect makes everything that is in the cluster.
 func (e *env) connect(ctx context.Context) error {
-	var err error
-	if e.needs(scenario.NeedAPIServer) {
-		if e.plane, err = StartControlPlane(ctx, e.target.config.Handle.Assets, filepath.Join(e.dir, "controlplane")); err != nil {
+	config, admin, client, key := e.target.rest, kubernetes.Interface(e.target.admin), e.target.client, e.target.config.Handle.SigningKey
+	if e.Needs(scenario.NeedAPIServer) {
+		var err error
+		if e.plane, err = startControlPlane(ctx, e.target.config.Handle.Assets, filepath.Join(e.dir, "controlplane"), e.Isolation.APIServerFlags); err != nil {
 			return err
 		}
-		if e.rest, e.admin, err = connect(e.plane.Handle()); err != nil {
+		key = e.plane.handle.SigningKey
+		if config, admin, err = connect(e.plane.Handle()); err != nil {
 			return err
 		}
-		if e.client, err = klient.New(rest.CopyConfig(e.rest)); err != nil {
+		if client, err = klient.New(rest.CopyConfig(config)); err != nil {
 			return fmt.Errorf("make client: %w", err)
 		}
 	}
-	if e.namespace, err = namespace.Create(ctx, e.admin, e.isolation.Name, nil); err != nil {
+	e.rest = config
+	if err := e.Make(ctx, admin, client, nil); err != nil {
 		return err
 	}
-	if e.account, err = namespace.ShippedAccount(ctx, e.namespace, e.isolation.NodeMaps); err != nil {
+	e.token = &token{admin: admin, account: e.Account, key: key, path: filepath.Join(e.dir, "token")}
+	if err := e.token.renew(ctx); err != nil {
 		return err
 	}
-	if err := e.account.Create(ctx, e.admin, e.isolation.Permissions); err != nil {
-		return err
-	}
-	address := ""
-	if e.needs(scenario.NeedNetwork) {
-		server, err := url.Parse(e.rest.Host)
-		if err != nil {
+	server, ca := config.Host, config.CAData
+	if e.Needs(scenario.NeedNetwork) {
+		var err error
+		if e.proxy, err = newProxy(config.Host, config.CAData); err != nil {
 			return err
 		}
-		if e.proxy, err = newProxy(server.Host); err != nil {
-			return err
+		server, ca = "https://"+e.proxy.port.address(), append(bytes.Clone(ca), e.proxy.front.certificate()...)
+	}
+	return writeKubeconfig(e.kubeconfig(), server, ca, e.Namespace(), e.token.path)
+}
+
+func (e *env) kubeconfig() string { return filepath.Join(e.dir, "kubeconfig") }
+func (e *env) spool() string      { return filepath.Join(e.dir, "spool") }
+
+// Run runs a program beside the files of the place.
+func (e *env) Run(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error {
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, &stderr
+	cmd.Env = passedOn()
+	cmd.WaitDelay = time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	dieWithParent(cmd.SysProcAttr)
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
 		}
-		address = e.proxy.address()
+		return fmt.Errorf("%s: %w\n%s", strings.Join(command[:min(len(command), 2)], " "), err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	return writeKubeconfig(ctx, e.admin, e.rest, e.namespace, e.account.Name(), address, e.kubeconfig())
+	return nil
 }
 
-func (e *env) needs(need scenario.Need) bool { return slices.Contains(e.isolation.Needs, need) }
-func (e *env) journal() string               { return filepath.Join(e.dir, "journal") }
-func (e *env) kubeconfig() string            { return filepath.Join(e.dir, "kubeconfig") }
-
-// Namespace is that of the runners.
-func (e *env) Namespace() string { return e.namespace }
-
-// Elsewhere is a namespace in which the runners have no rights.
-func (e *env) Elsewhere(ctx context.Context) (string, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.elsewhere != "" {
-		return e.elsewhere, nil
-	}
-	var err error
-	e.elsewhere, err = namespace.Create(ctx, e.admin, e.isolation.Name, nil)
-	return e.elsewhere, err
-}
-
-// Client has all rights.
-func (e *env) Client() klient.Client { return e.client }
-
-// TaskCommand is the command line of a task of the tests.
-func (e *env) TaskCommand(spec targets.TaskSpec) (command string, args []string, err error) {
-	var hold tasks.Hold
-	if spec.Hold {
-		file, err := e.holds.hold(spec.Group)
-		if err != nil {
-			return "", nil, err
+// Collect adds the logs of the control plane; those of the runners are there already.
+func (e *env) Collect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, collectDeadline)
+	defer cancel()
+	problems := []error{e.Place.Collect(ctx)}
+	if e.plane != nil {
+		for _, path := range e.plane.Logs() {
+			data, err := os.ReadFile(path)
+			problems = append(problems, err, e.Save(filepath.Base(path), data))
 		}
-		hold = tasks.Lock(file)
 	}
-	command, args = tasks.Command(e.journal(), hold, spec)
-	return command, args, nil
-}
-
-// Release lets the held tasks of a group end, now and later.
-func (e *env) Release(_ context.Context, group string) error { return e.holds.release(group) }
-
-// Journal calls each for every note of a task until ctx ends.
-func (e *env) Journal(ctx context.Context, each func(targets.TaskNote)) error {
-	return tasks.FollowJournal(ctx, e.journal(), each)
-}
-
-// SetPermissions changes the rights of the runners and waits until they are in force.
-func (e *env) SetPermissions(ctx context.Context, p scenario.Permissions) error {
-	return e.account.Set(ctx, e.admin, p)
-}
-
-// Admission installs the shipped policy for the namespace.
-func (e *env) Admission(ctx context.Context) error {
-	return namespace.InstallAdmission(ctx, e.admin, e.namespace)
+	if err := errors.Join(problems...); err != nil {
+		return fmt.Errorf("collect artifacts: %w", err)
+	}
+	return nil
 }
 
 // Close ends the runners and their tasks and removes everything that was made.
@@ -205,6 +185,7 @@ func (e *env) Close(ctx context.Context) error {
 	}
 	if e.holds != nil {
 		note(e.holds.releaseAll())
+		defer e.holds.close()
 	}
 	grace := time.Now().Add(endGrace)
 	for _, p := range e.processes {
@@ -219,17 +200,15 @@ func (e *env) Close(ctx context.Context) error {
 	if e.plane != nil {
 		note(e.plane.Close())
 	} else {
-		for _, ns := range []string{e.namespace, e.elsewhere} {
-			if ns != "" {
-				note(removeNamespace(ctx, e.admin, ns))
-			}
+		for _, ns := range e.Namespaces() {
+			note(removeNamespace(ctx, e.Admin, ns))
 		}
 	}
 	if e.dir != "" {
 		note(os.RemoveAll(e.dir))
 	}
 	if err := errors.Join(problems...); err != nil {
-		return fmt.Errorf("close scenario %q: %w", e.isolation.Name, err)
+		return fmt.Errorf("close scenario %q: %w", e.Isolation.Name, err)
 	}
 	return nil
 }

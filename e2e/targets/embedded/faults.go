@@ -2,8 +2,10 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"time"
+	"io/fs"
+	"os"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
@@ -11,63 +13,67 @@ import (
 // An env has the methods of all faults, so that one type will do; those that
 // its scenario did not ask for refuse.
 
-// lacks is the error of a fault that the scenario did not ask for.
-func (e *env) lacks(need scenario.Need) error {
-	return fmt.Errorf("scenario %q does not name the need %s", e.isolation.Name, need)
+// need is the error of a fault that the scenario did not ask for.
+func (e *env) need(need scenario.Need) error {
+	if !e.Needs(need) {
+		return fmt.Errorf("scenario %q does not name the need %s", e.Isolation.Name, need)
+	}
+	return nil
 }
 
 // StopAPIServer stops the scenario's own API server.
 func (e *env) StopAPIServer(ctx context.Context) error {
-	if e.plane == nil {
-		return e.lacks(scenario.NeedAPIServer)
+	if err := e.need(scenario.NeedAPIServer); err != nil {
+		return err
 	}
 	return e.plane.StopAPIServer(ctx)
 }
 
 // StartAPIServer starts it again.
 func (e *env) StartAPIServer(ctx context.Context) error {
-	if e.plane == nil {
-		return e.lacks(scenario.NeedAPIServer)
+	if err := e.need(scenario.NeedAPIServer); err != nil {
+		return err
 	}
 	return e.plane.StartAPIServer(ctx)
 }
 
-// CutNetwork cuts the runners off from the API server.
-func (e *env) CutNetwork() error {
-	if e.proxy == nil {
-		return e.lacks(scenario.NeedNetwork)
+// SetNetwork changes what is between the runners and the API server.
+func (e *env) SetNetwork(n scenario.Network) error {
+	if err := e.need(scenario.NeedNetwork); err != nil {
+		return err
 	}
-	return e.proxy.CutNetwork()
+	return e.proxy.set(n)
 }
 
-// RestoreNetwork connects them again.
-func (e *env) RestoreNetwork() error {
-	if e.proxy == nil {
-		return e.lacks(scenario.NeedNetwork)
+// SetToken replaces the runners' token.
+func (e *env) SetToken(ctx context.Context, what scenario.Token) error {
+	if err := e.need(scenario.NeedToken); err != nil {
+		return err
 	}
-	return e.proxy.RestoreNetwork()
+	return e.token.set(ctx, what)
 }
 
-// LimitConnections ends each connection of the runners when it is d old.
-func (e *env) LimitConnections(d time.Duration) error {
-	if e.proxy == nil {
-		return e.lacks(scenario.NeedNetwork)
-	}
-	return e.proxy.LimitConnections(d)
-}
-
-// HideQueue takes the queue away from the runners.
+// HideQueue takes the queue away from the runners. It is still there for
+// submits: the outage is the runners'.
 func (e *env) HideQueue() error {
-	if !e.needs(scenario.NeedQueueOutage) {
-		return e.lacks(scenario.NeedQueueOutage)
+	if err := e.need(scenario.NeedQueueOutage); err != nil {
+		return err
 	}
-	return e.spool.hide()
+	if err := os.Remove(e.spool()); err != nil {
+		return fmt.Errorf("hide queue: %w", err)
+	}
+	return nil
 }
 
-// RestoreQueue gives it back.
+// RestoreQueue gives it back. What somebody has put in its place is an error: it
+// would be lost.
 func (e *env) RestoreQueue() error {
-	if !e.needs(scenario.NeedQueueOutage) {
-		return e.lacks(scenario.NeedQueueOutage)
+	if err := e.need(scenario.NeedQueueOutage); err != nil {
+		return err
 	}
-	return e.spool.restore()
+	err := os.Symlink(e.Layout.Spool, e.spool())
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("restore queue: it is not hidden, or a runner has made a new queue at %s", e.spool())
+	}
+	return err
 }

@@ -1,84 +1,73 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
+
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
-// holds keeps the tasks of a group waiting. A held task asks for a shared lock
-// on the file of its group, while this process has the exclusive one: letting
-// it go wakes all of them at once, and those that come later do not wait.
+// holds keeps the tasks of a group waiting. A held task opens a named pipe, which
+// takes until somebody writes to it: having it open lets all of them go at once,
+// and those that come later do not wait.
 type holds struct {
 	dir string
 
 	mu       sync.Mutex
-	held     map[string]*os.File
-	released map[string]bool
+	released []*os.File
 }
 
-// newHolds keeps the files in dir.
-func newHolds(dir string) *holds {
-	return &holds{dir: dir, held: map[string]*os.File{}, released: map[string]bool{}}
-}
-
-// hold makes the tasks of the group wait and returns the file to wait for. A
-// group that was released stays so.
-func (h *holds) hold(group string) (string, error) {
+// Hold makes the pipe of a group, unless it is there. A group that was released
+// stays so.
+func (h *holds) Hold(group string) (place.Hold, error) {
 	path := filepath.Join(h.dir, "group-"+url.PathEscape(group))
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.released[group] || h.held[group] != nil {
-		return path, nil
+	if err := syscall.Mkfifo(path, 0o644); err != nil && !errors.Is(err, fs.ErrExist) {
+		return place.Hold{}, fmt.Errorf("make pipe %s: %w", path, err)
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	return place.Pipe(path), nil
+}
+
+// Release lets the tasks of a group go, now and later.
+func (h *holds) Release(_ context.Context, group string) error {
+	if _, err := h.Hold(group); err != nil {
+		return err
+	}
+	return h.open(filepath.Join(h.dir, "group-"+url.PathEscape(group)))
+}
+
+// open opens a pipe; for reading too, because otherwise it would wait for tasks.
+func (h *holds) open(path string) error {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return "", fmt.Errorf("hold tasks of group %s: %w", group, err)
+		return fmt.Errorf("release tasks: %w", err)
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		file.Close()
-		return "", fmt.Errorf("hold tasks of group %s: lock %s: %w", group, path, err)
-	}
-	h.held[group] = file
-	return path, nil
-}
-
-// release lets the tasks of the group go, now and later.
-func (h *holds) release(group string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.released[group] = true
-	return h.unlock(group)
-}
-
-// unlock gives the lock of the group up; h.mu is held.
-func (h *holds) unlock(group string) error {
-	file := h.held[group]
-	if file == nil {
-		return nil
-	}
-	delete(h.held, group)
-	// Closing is not enough: a process that is being forked at this moment
-	// has the file too, until it becomes its program.
-	err := syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
-	if err = errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("release tasks of group %s: %w", group, err)
-	}
+	h.released = append(h.released, file)
 	return nil
 }
 
 // releaseAll lets all tasks go.
 func (h *holds) releaseAll() error {
+	pipes, err := filepath.Glob(filepath.Join(h.dir, "group-*"))
+	for _, path := range pipes {
+		err = errors.Join(err, h.open(path))
+	}
+	return err
+}
+
+// close is for when no task is left.
+func (h *holds) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var problems []error
-	for group := range h.held {
-		h.released[group] = true
-		problems = append(problems, h.unlock(group))
+	for _, file := range h.released {
+		file.Close()
 	}
-	return errors.Join(problems...)
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 // killLeftovers kills every process that has the directory dir in its
@@ -15,7 +17,7 @@ import (
 // is killed. On a system without /proc it finds none.
 func killLeftovers(ctx context.Context, dir string) error {
 	var left []int
-	err := poll(ctx, func() bool {
+	err := place.Poll(ctx, func() bool {
 		left = processesOf(dir)
 		for _, pid := range left {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // gone already is as well

@@ -10,15 +10,20 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/studioml/studio-go-runner/fakegpu"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // The test binary is the runner, too, when it is called as one.
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "fakegpu" {
+		os.Exit(fakeFakeGPU(os.Args[1:]))
+	}
 	if len(os.Args) > 1 {
 		flags, rest := map[string]string{}, []string{}
 		for _, arg := range os.Args[2:] {
@@ -66,8 +71,11 @@ func fakeServe(flags map[string]string) int {
 		return fail("listen: %v", err)
 	}
 	more := make(chan struct{})
-	http.HandleFunc("GET /livez", func(http.ResponseWriter, *http.Request) {})
-	http.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	http.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "the answer to /livez") })
+	http.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprint(w, "the answer to /readyz")
+	})
 	http.HandleFunc("GET /statusz", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("watch") != "true" {
 			w.WriteHeader(http.StatusBadRequest)
@@ -103,6 +111,26 @@ func fakeServe(flags map[string]string) int {
 	}
 	_ = log.Encode(map[string]any{"msg": "ended"})
 	return 143
+}
+
+// fakeFakeGPU makes GPUs as the command does.
+func fakeFakeGPU(words []string) int {
+	if len(words) != 5 || words[0] != "create" {
+		return fail("fakegpu cannot do that: %q", words)
+	}
+	flags := map[string]string{}
+	for _, word := range words[2:] {
+		name, value, _ := strings.Cut(word, "=")
+		flags[name] = value
+	}
+	count, err := strconv.Atoi(flags["--count"])
+	if err == nil {
+		_, err = fakegpu.Create(words[1], fakegpu.Spec{Profile: flags["--profile"], Count: count, Seed: flags["--seed"]})
+	}
+	if err != nil {
+		return fail("%v", err)
+	}
+	return 0
 }
 
 // fakeSubmit keeps the documents as they are.

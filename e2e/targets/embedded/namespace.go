@@ -4,15 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
-	authnv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // removeNamespace does what the controller-manager would do: it deletes what
@@ -38,35 +33,6 @@ func removeNamespace(ctx context.Context, client kubernetes.Interface, name stri
 	}
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("remove namespace %s: %w", name, err)
-	}
-	return nil
-}
-
-// writeKubeconfig writes the file that runners use: a token of the service
-// account, and address instead of the API server's own one if it is set.
-func writeKubeconfig(ctx context.Context, client kubernetes.Interface, config *rest.Config, namespace, account, address, path string) error {
-	// Longer than any test run; nobody renews it.
-	request := &authnv1.TokenRequest{Spec: authnv1.TokenRequestSpec{ExpirationSeconds: new(int64(24 * 60 * 60))}}
-	token, err := client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
-	if err != nil {
-		return fmt.Errorf("get token of service account %s: %w", account, err)
-	}
-	cluster := &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData}
-	if address != "" {
-		cluster.Server = "https://" + address
-	}
-	kubeconfig := clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{"embedded": cluster},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{account: {Token: token.Status.Token}},
-		Contexts:       map[string]*clientcmdapi.Context{"runner": {Cluster: "embedded", AuthInfo: account, Namespace: namespace}},
-		CurrentContext: "runner",
-	}
-	data, err := clientcmd.Write(kubeconfig)
-	if err != nil {
-		return fmt.Errorf("write kubeconfig: %w", err)
-	}
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		return fmt.Errorf("write kubeconfig: %w", err)
 	}
 	return nil
 }

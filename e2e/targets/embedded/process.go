@@ -1,154 +1,207 @@
 package embedded
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// Limits of what is kept of a process.
 const (
-	keptLines       = 200_000 // in memory; a busy runner logs some 1000 lines a minute
-	maxLine         = 1 << 20 // bytes; longer lines are cut into several
-	maxLogFile      = 64 << 20
-	maxTermination  = 4 << 10 // what Kubernetes keeps of a termination message
-	keptStatuses    = 100_000
-	outputWaitDelay = 2 * time.Second // for output of processes that outlive the runner
+	maxLine        = 1 << 20         // bytes; longer lines of a log are cut into several
+	maxTermination = 4 << 10         // what Kubernetes keeps of a termination message
+	probeTimeout   = time.Second     // the kubelet's default for a probe
+	lastWords      = 2 * time.Second // for output and connections that outlive the runner
 )
-
-// processConfig says how a runner is started.
-type processConfig struct {
-	name        string
-	nodeMap     string
-	command     []string
-	env         []string
-	dir         string
-	termination string // file for the termination message
-	logFile     string // copy of the output, empty for none
-}
 
 // process is a runner that was started.
 type process struct {
-	processConfig
+	name        string
+	termination string // file for the termination message
+	cmd         *exec.Cmd
+	tells       targets.Sink
+	log         io.WriteCloser // copies for people
+	statuses    io.WriteCloser
 
-	cmd      *exec.Cmd
-	logs     *stream[string]
-	statuses *stream[api.Status]
-	serving  chan struct{} // closed once address is known
-	done     chan struct{} // closed once exit is known
-	wg       sync.WaitGroup
-
-	once    sync.Once // closes serving
+	serving chan struct{} // closed once address is known
 	address string
-	exit    targets.Exit
+	ended   chan struct{} // closed when the process has ended
+	all     sync.WaitGroup
 }
 
 var _ targets.Runner = (*process)(nil)
 
-// startProcess starts a runner. It runs until it ends by itself or stop is called.
-func startProcess(c processConfig) (*process, error) {
-	p := &process{
-		processConfig: c,
-		cmd:           exec.Command(c.command[0], c.command[1:]...),
-		logs:          newStream[string](keptLines),
-		statuses:      newStream[api.Status](keptStatuses),
-		serving:       make(chan struct{}),
-		done:          make(chan struct{}),
-	}
-	output := &lineWriter{each: p.logged}
-	if c.logFile != "" {
-		file, err := os.Create(c.logFile)
-		if err != nil {
-			return nil, fmt.Errorf("start runner %s: %w", c.name, err)
-		}
-		output.copy = &cappedFile{file: file, left: maxLogFile}
-	}
-	p.cmd.Env, p.cmd.Dir = c.env, c.dir
-	p.cmd.Stdout, p.cmd.Stderr = output, output // one pipe, so lines do not mix
-	p.cmd.WaitDelay = outputWaitDelay
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	dieWithParent(p.cmd.SysProcAttr)
-	if err := p.cmd.Start(); err != nil {
-		output.close()
-		return nil, fmt.Errorf("start runner %s: %w", c.name, err)
-	}
-	p.wg.Go(func() { p.wait(output) })
-	p.wg.Go(p.readStatuses)
-	return p, nil
-}
-
-// logged takes a line of output.
-func (p *process) logged(line string) {
-	p.logs.add(line)
-	if !strings.Contains(line, `"serving"`) {
-		return
-	}
-	var entry struct{ Msg, Address string }
-	if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "serving" && entry.Address != "" {
-		p.once.Do(func() {
-			p.address = entry.Address
-			close(p.serving)
-		})
+func newProcess(name, termination, program string, args ...string) *process {
+	return &process{
+		name: name, termination: termination, cmd: exec.Command(program, args...),
+		serving: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
 
-// wait notes the end of the process.
-func (p *process) wait(output *lineWriter) {
-	_ = p.cmd.Wait() // the state says it all; the rest concerns only its output
-	p.exit = targets.Exit{Code: p.cmd.ProcessState.ExitCode(), Time: time.Now()}
-	p.exit.Message = readTermination(p.termination)
-	output.close()
-	close(p.done)
-	p.logs.close() // last, so that who has read all logs finds the process ended
-}
-
-// readTermination reads what the runner left as its last words.
-func readTermination(path string) string {
-	file, err := os.Open(path)
+// start starts the runner. It runs until it ends by itself or stop is called.
+func (p *process) start() error {
+	output, input, err := os.Pipe() // one, so that lines do not mix
 	if err != nil {
-		return "" // a killed runner leaves none
+		return err
 	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxTermination))
+	defer input.Close()
+	p.cmd.Stdout, p.cmd.Stderr = input, input
+	if err := p.cmd.Start(); err != nil {
+		output.Close()
+		return err
+	}
+	p.all.Go(func() { p.follow(output) })
+	return nil
+}
+
+// follow passes on what the process tells, and at last how it ended.
+func (p *process) follow(output *os.File) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var words sync.WaitGroup
+	words.Go(func() { p.readLog(output) })
+	words.Go(func() { p.readStatuses(ctx) })
+	_ = p.cmd.Wait() // the state says it all
+	exit := targets.Exit{Code: p.cmd.ProcessState.ExitCode(), Message: p.lastMessage(), Time: time.Now()}
+	close(p.ended)
+	// Somebody else may hold its output or a connection; what it has said is read first.
+	late := time.AfterFunc(lastWords, func() {
+		cancel()
+		_ = output.SetReadDeadline(time.Now())
+	})
+	words.Wait()
+	late.Stop()
+	output.Close()
+	_ = errors.Join(p.log.Close(), p.statuses.Close())
+	p.tells.Exit(exit)
+}
+
+// readLog passes lines on until nobody can write any more.
+func (p *process) readLog(output io.Reader) {
+	lines := bufio.NewReaderSize(io.TeeReader(output, p.log), maxLine)
+	for {
+		line, err := lines.ReadSlice('\n')
+		if len(line) > 0 {
+			p.findAddress(line)
+			p.tells.Log(string(bytes.TrimSuffix(line, []byte("\n"))))
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return
+		}
+	}
+}
+
+// findAddress looks for where the runner serves.
+func (p *process) findAddress(line []byte) {
+	var entry struct{ Msg, Address string }
+	if p.address == "" && bytes.Contains(line, []byte(`"serving"`)) && json.Unmarshal(line, &entry) == nil && entry.Msg == "serving" && entry.Address != "" {
+		p.address = entry.Address
+		close(p.serving)
+	}
+}
+
+// lastMessage reads what the runner left; a killed one leaves nothing.
+func (p *process) lastMessage() string {
+	file, err := os.Open(p.termination)
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(string(data))
+	defer file.Close()
+	data, _ := io.ReadAll(io.LimitReader(file, maxTermination))
+	return string(bytes.TrimSpace(data))
 }
 
-// NodeMap is the name of the runner's node map.
-func (p *process) NodeMap() string { return p.nodeMap }
-
-// Watch calls each for every status of the process.
-func (p *process) Watch(ctx context.Context, each func(api.Status)) error {
-	return p.statuses.follow(ctx, each)
-}
-
-// Logs calls each for every line that the process writes.
-func (p *process) Logs(ctx context.Context, each func(line string)) error {
-	return p.logs.follow(ctx, each)
-}
-
-// Wait returns when the process has ended.
-func (p *process) Wait(ctx context.Context) (targets.Exit, error) {
+// readStatuses passes on every status that the process reports until it ends.
+func (p *process) readStatuses(ctx context.Context) {
 	select {
-	case <-p.done:
-		return p.exit, nil
-	case <-ctx.Done():
-		return targets.Exit{}, fmt.Errorf("wait for the end of runner %s: %w", p.name, context.Cause(ctx))
+	case <-p.serving:
+	case <-p.ended:
+		return
 	}
+	// A broken stream is opened again; the pause keeps a runner that has
+	// stopped serving, but still runs, from being asked in a busy loop.
+	const pause = 20 * time.Millisecond
+	var newest uint64
+	_ = wait.PollUntilContextCancel(ctx, pause, true, func(ctx context.Context) (bool, error) {
+		newest = p.readStream(ctx, newest)
+		return p.hasEnded(), nil
+	})
+}
+
+// readStream reads one stream to its end and passes on what is newer than after.
+// It returns the sequence number of the newest status.
+func (p *process) readStream(ctx context.Context, after uint64) uint64 {
+	response, err := p.ask(ctx, "/statusz?watch=true")
+	if err != nil {
+		return after
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return after
+	}
+	decoder := json.NewDecoder(io.TeeReader(response.Body, p.statuses))
+	for {
+		var status api.Status
+		if err := decoder.Decode(&status); err != nil {
+			var bad *json.SyntaxError
+			if errors.As(err, &bad) {
+				p.tells.Trouble(fmt.Errorf("read statuses of runner %s: %w", p.name, err))
+			}
+			return after
+		}
+		if status.Sequence > after || after == 0 {
+			p.tells.Status(status)
+			after = status.Sequence
+		}
+	}
+}
+
+// httpClient keeps no connection for later, so that nothing is left behind
+// when a runner ends.
+var httpClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
+// ask asks the process; its address is known.
+func (p *process) ask(ctx context.Context, path string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return httpClient.Do(request)
+}
+
+// Get asks as the kubelet does.
+func (p *process) Get(ctx context.Context, path string) (code int, body []byte, err error) {
+	select {
+	case <-p.serving:
+	default:
+		return 0, nil, fmt.Errorf("get %s of runner %s: it does not serve yet", path, p.name)
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	response, err := p.ask(ctx, path)
+	if err == nil {
+		defer response.Body.Close()
+		code = response.StatusCode
+		body, err = io.ReadAll(response.Body)
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("get %s of runner %s: %w", path, p.name, err)
+	}
+	return code, body, nil
 }
 
 // Signal sends a signal to the process, not to its tasks, as the kubelet does.
@@ -162,27 +215,14 @@ func (p *process) Signal(ctx context.Context, sig os.Signal) error {
 	return nil
 }
 
-// ended says whether the process has ended.
-func (p *process) ended() bool {
+// hasEnded says whether the process has ended.
+func (p *process) hasEnded() bool {
 	select {
-	case <-p.done:
+	case <-p.ended:
 		return true
 	default:
 		return false
 	}
-}
-
-// stop waits for the process at most for grace, then kills it. All goroutines
-// have ended when it returns.
-func (p *process) stop(grace time.Duration) {
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-p.done:
-	case <-timer.C:
-		_ = p.cmd.Process.Kill() // it may have ended in this moment
-	}
-	p.wg.Wait()
 }
 
 // terminate asks the process to end.
@@ -194,64 +234,10 @@ func (p *process) terminate() error {
 	return nil
 }
 
-// lineWriter cuts what is written to it into lines.
-type lineWriter struct {
-	each    func(string)
-	copy    io.WriteCloser // gets everything, may be nil
-	partial []byte
+// stop waits for the process at most for grace, then kills it. Everything that
+// it told has been passed on when stop returns.
+func (p *process) stop(grace time.Duration) {
+	kill := time.AfterFunc(grace, func() { _ = p.cmd.Process.Kill() }) // it may have ended in this moment
+	defer kill.Stop()
+	p.all.Wait()
 }
-
-// Write takes a part of the output; one goroutine of exec.Cmd calls it.
-func (w *lineWriter) Write(data []byte) (int, error) {
-	if w.copy != nil {
-		_, _ = w.copy.Write(data) // a full disk must not stop the runner
-	}
-	w.partial = append(w.partial, data...)
-	for {
-		line, rest, found := bytes.Cut(w.partial, []byte("\n"))
-		if !found && len(w.partial) > maxLine {
-			line, rest, found = w.partial[:maxLine], w.partial[maxLine:], true
-		}
-		if !found {
-			return len(data), nil
-		}
-		w.each(string(line))
-		w.partial = rest
-	}
-}
-
-// close passes the last line on if it has no end.
-func (w *lineWriter) close() {
-	if len(w.partial) > 0 {
-		w.each(string(w.partial))
-		w.partial = nil
-	}
-	if w.copy != nil {
-		_ = w.copy.Close()
-	}
-}
-
-// cappedFile takes no more than a number of bytes, and says so at its end.
-type cappedFile struct {
-	file *os.File
-	left int
-}
-
-// Write writes what still fits.
-func (c *cappedFile) Write(data []byte) (int, error) {
-	if c.left <= 0 {
-		return len(data), nil
-	}
-	part := data[:min(len(data), c.left)]
-	c.left -= len(part)
-	if _, err := c.file.Write(part); err != nil {
-		return 0, err
-	}
-	if c.left <= 0 {
-		fmt.Fprintln(c.file, "\n(cut here: the log is too long)")
-	}
-	return len(data), nil
-}
-
-// Close closes the file.
-func (c *cappedFile) Close() error { return c.file.Close() }

@@ -3,50 +3,107 @@ package embedded
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
+	"net/url"
 	"sync"
 	"time"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
 // proxy passes TCP connections on and can break them.
 type proxy struct {
-	upstream string
-	port     *port           // ours while the proxy does not listen, too
-	ctx      context.Context // ends with close
-	cancel   context.CancelFunc
-	wg       sync.WaitGroup // all goroutines of the proxy
+	server string          // the API server
+	front  *front          // before it, for what only HTTP can say
+	port   *port           // ours while the proxy does not listen, too
+	ctx    context.Context // ends with close
+	cancel context.CancelFunc
+	all    sync.WaitGroup // all goroutines of the proxy
 
 	mu       sync.Mutex
+	upstream string        // server, or front's address
 	listener net.Listener  // nil while the network is cut
+	passing  chan struct{} // closed, but while packets are dropped
 	limit    time.Duration // lifetime of each connection, 0 = none
 	conns    map[*passage]struct{}
 }
 
-// passage is one connection through the proxy.
-type passage struct {
-	client, server net.Conn
-	began          time.Time
-	timer          *time.Timer // ends the passage, nil without a limit
-}
-
-// newProxy listens on the loopback interface for connections to upstream.
-func newProxy(upstream string) (*proxy, error) {
-	port, err := reservePort()
+// newProxy listens on the loopback interface for connections to the API server
+// at host, whose certificate ca has signed.
+func newProxy(host string, ca []byte) (*proxy, error) {
+	server, err := url.Parse(host)
 	if err != nil {
+		return nil, err
+	}
+	p := &proxy{server: server.Host, upstream: server.Host, passing: make(chan struct{}), conns: map[*passage]struct{}{}}
+	close(p.passing)
+	if p.port, err = reservePort(); err != nil {
 		return nil, fmt.Errorf("start proxy: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	p := &proxy{upstream: upstream, port: port, ctx: ctx, cancel: cancel, conns: map[*passage]struct{}{}}
-	if err := p.RestoreNetwork(); err != nil {
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	if p.front, err = newFront(host, ca); err == nil {
+		err = p.set(scenario.Network{Mode: "restore"})
+	}
+	if err != nil {
 		p.close()
 		return nil, fmt.Errorf("start proxy: %w", err)
 	}
 	return p, nil
 }
 
-// address is where the proxy listens.
-func (p *proxy) address() string { return p.port.address() }
+// set makes the network so, for connections that are open and for new ones.
+func (p *proxy) set(n scenario.Network) error {
+	if n.Mode != "" && n.Mode != "restore" && n.Mode != "cut" && n.Mode != "drop" {
+		return fmt.Errorf("set network: the mode is %q, and must be restore, cut or drop", n.Mode)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.front.set(n)
+	// Once there, the front stays: going back would end connections.
+	around := (n.Answer > 0 || n.Late > 0) && p.upstream == p.server
+	if around {
+		p.upstream = p.front.address()
+	}
+	p.limit = time.Duration(n.Limit)
+	for pass := range p.conns {
+		if around || n.Mode == "cut" {
+			pass.end()
+		}
+		pass.limit(p.limit)
+	}
+	dropping := false
+	select {
+	case <-p.passing:
+	default:
+		dropping = true
+	}
+	switch {
+	case n.Mode == "drop" && !dropping:
+		p.passing = make(chan struct{})
+	case n.Mode != "drop" && dropping:
+		close(p.passing)
+	}
+	return p.listen(n.Mode != "cut")
+}
+
+// listen begins or ends to take connections; p.mu is held.
+func (p *proxy) listen(wanted bool) error {
+	if wanted == (p.listener != nil) {
+		return nil
+	}
+	if !wanted {
+		listener := p.listener
+		p.listener = nil
+		return listener.Close()
+	}
+	listener, err := p.port.listen(p.ctx)
+	if err != nil {
+		return fmt.Errorf("restore network: %w", err)
+	}
+	p.listener = listener
+	p.all.Go(func() { p.accept(listener) })
+	return nil
+}
 
 // accept takes connections until the listener is closed.
 func (p *proxy) accept(listener net.Listener) {
@@ -55,35 +112,69 @@ func (p *proxy) accept(listener net.Listener) {
 		if err != nil {
 			return // nothing else than closing ends a listener on the loopback
 		}
-		p.wg.Go(func() { p.serve(client) })
+		p.all.Go(func() { p.serve(client) })
 	}
 }
 
 // serve passes one connection on until either side ends it.
 func (p *proxy) serve(client net.Conn) {
-	defer client.Close()
-	// Longer than any answer on the loopback takes; a stopped server refuses at once.
-	dialer := net.Dialer{Timeout: 5 * time.Second}
-	server, err := dialer.DialContext(p.ctx, "tcp", p.upstream)
-	if err != nil {
-		reset(client)
-		return
-	}
-	pass := &passage{client: client, server: server, began: time.Now()}
+	pass := &passage{client: client, began: time.Now(), over: make(chan struct{})}
 	defer pass.end()
 	if !p.add(pass) {
 		return
 	}
 	defer p.remove(pass)
-
-	done := make(chan struct{}, 2)
-	pipe := func(to, from net.Conn) {
-		_, _ = io.Copy(to, from) // the reason does not matter: both sides are ended
-		done <- struct{}{}
+	if !p.passes(pass) {
+		return
 	}
-	p.wg.Go(func() { pipe(server, client) })
-	p.wg.Go(func() { pipe(client, server) })
-	<-done
+	p.mu.Lock()
+	upstream := p.upstream
+	p.mu.Unlock()
+	// Longer than any answer on the loopback takes; a stopped server refuses at once.
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	server, err := dialer.DialContext(p.ctx, "tcp", upstream)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	p.all.Go(func() {
+		defer pass.end()
+		p.copy(server, client, pass)
+	})
+	p.all.Go(func() {
+		defer pass.end()
+		p.copy(client, server, pass)
+	})
+	<-pass.over
+}
+
+// copy passes packets on; that one side has ended is a packet, too.
+func (p *proxy) copy(to, from net.Conn, pass *passage) {
+	packet := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(packet)
+		if !p.passes(pass) {
+			return
+		}
+		if _, failed := to.Write(packet[:n]); failed != nil || err != nil {
+			return
+		}
+	}
+}
+
+// passes waits while packets are dropped: as with real ones, which are sent
+// again and again, nothing is lost of a connection that outlives that. It says
+// whether this one has.
+func (p *proxy) passes(pass *passage) bool {
+	p.mu.Lock()
+	passing := p.passing
+	p.mu.Unlock()
+	select {
+	case <-passing:
+		return true
+	case <-pass.over:
+		return false
+	}
 }
 
 // add notes a connection, unless the network was cut in the meantime.
@@ -106,58 +197,24 @@ func (p *proxy) remove(pass *passage) {
 	delete(p.conns, pass)
 }
 
-// CutNetwork ends all connections and has new ones refused.
-func (p *proxy) CutNetwork() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.listener == nil {
-		return nil
-	}
-	p.listener.Close()
-	p.listener = nil
-	for pass := range p.conns {
-		pass.end()
-	}
-	return nil
-}
-
-// RestoreNetwork ends what CutNetwork began.
-func (p *proxy) RestoreNetwork() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.listener != nil {
-		return nil
-	}
-	listener, err := p.port.listen(p.ctx)
-	if err != nil {
-		return fmt.Errorf("restore network: %w", err)
-	}
-	p.listener = listener
-	p.wg.Go(func() { p.accept(listener) })
-	return nil
-}
-
-// LimitConnections ends each connection, the present ones too, when it is d
-// old; 0 takes the limit away.
-func (p *proxy) LimitConnections(d time.Duration) error {
-	if d < 0 {
-		return fmt.Errorf("limit connections: duration is %s, allowed is 0 or more", d)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.limit = d
-	for pass := range p.conns {
-		pass.limit(d)
-	}
-	return nil
-}
-
 // close ends the proxy with all its connections.
 func (p *proxy) close() {
 	p.cancel()
-	_ = p.CutNetwork() // it has no error
-	p.wg.Wait()
+	if p.front != nil {
+		_ = p.set(scenario.Network{Mode: "cut"}) // closing has no error that matters
+		p.all.Wait()
+		p.front.close()
+	}
 	p.port.release()
+}
+
+// passage is one connection through the proxy.
+type passage struct {
+	client net.Conn
+	began  time.Time
+	over   chan struct{} // closed by end
+	once   sync.Once
+	timer  *time.Timer // ends the passage, nil without a limit
 }
 
 // limit sets the lifetime; the proxy's lock is held.
@@ -171,16 +228,13 @@ func (pass *passage) limit(d time.Duration) {
 	}
 }
 
-// end breaks the connection on both sides.
+// end breaks the connection the hard way, as a broken network does.
 func (pass *passage) end() {
-	reset(pass.client)
-	pass.server.Close()
-}
-
-// reset closes a connection the hard way, as a broken network does.
-func reset(conn net.Conn) {
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
-	conn.Close()
+	pass.once.Do(func() {
+		if tcp, ok := pass.client.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		pass.client.Close()
+		close(pass.over)
+	})
 }

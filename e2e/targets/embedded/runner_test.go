@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -50,116 +52,155 @@ func newEnvWith(t *testing.T, config embedded.Config, isolation targets.Isolatio
 	return env
 }
 
-func start(t *testing.T, env targets.Env, spec targets.RunnerSpec) targets.Runner {
+// sink keeps what a process tells.
+type sink struct {
+	t *testing.T
+
+	mu       sync.Mutex
+	statuses []uint64
+	lines    []string
+	exit     *targets.Exit
+	changed  chan struct{}
+}
+
+func (s *sink) note(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.exit != nil {
+		s.t.Error("a word came after the exit")
+	}
+	change()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *sink) Status(status api.Status) {
+	s.note(func() { s.statuses = append(s.statuses, status.Sequence) })
+}
+func (s *sink) Log(line string)        { s.note(func() { s.lines = append(s.lines, line) }) }
+func (s *sink) Trouble(err error)      { s.t.Errorf("trouble: %v", err) }
+func (s *sink) Exit(exit targets.Exit) { s.note(func() { s.exit = &exit }) }
+
+// await waits until something is so.
+func (s *sink) await(what string, done func() bool) {
+	s.t.Helper()
+	for {
+		s.mu.Lock()
+		ok, changed := done(), s.changed
+		s.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-time.After(20 * time.Second):
+			s.t.Fatalf("still no %s", what)
+		}
+	}
+}
+
+// served waits until the runner has reported n statuses, and returns them.
+func (s *sink) served(n int) []uint64 {
+	s.t.Helper()
+	s.await("status", func() bool { return len(s.statuses) >= n })
+	return s.statuses
+}
+
+func (s *sink) ended() targets.Exit {
+	s.t.Helper()
+	s.await("exit", func() bool { return s.exit != nil })
+	return *s.exit
+}
+
+func start(t *testing.T, env targets.Env, spec targets.RunnerSpec) (targets.Runner, *sink) {
 	t.Helper()
-	runner, err := env.StartRunner(t.Context(), spec)
+	s := &sink{t: t, changed: make(chan struct{})}
+	runner, err := env.StartRunner(t.Context(), spec, s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return runner
+	return runner, s
 }
 
-// serve waits until the runner has reported n statuses, and returns them.
-func serve(t *testing.T, runner targets.Runner, n int) []uint64 {
+func terminate(t *testing.T, runner targets.Runner) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var got []uint64
-	err := runner.Watch(ctx, func(s api.Status) {
-		if got = append(got, s.Sequence); len(got) == n {
-			cancel()
-		}
-	})
-	if err != nil || len(got) != n {
-		t.Fatalf("statuses are %v, want %d (%v)", got, n, err)
-	}
-	return got
-}
-
-func logs(t *testing.T, runner targets.Runner) []string {
-	t.Helper()
-	var lines []string
-	if err := runner.Logs(t.Context(), func(line string) { lines = append(lines, line) }); err != nil {
+	if err := runner.Signal(t.Context(), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	return lines
 }
 
 func TestRunnerLife(t *testing.T) {
 	artifacts := t.TempDir()
 	env := newEnv(t, targets.Isolation{Artifacts: artifacts})
-	runner := start(t, env, targets.RunnerSpec{Name: "r1"})
-	if diff := cmp.Diff([]uint64{1, 2}, serve(t, runner, 2)); diff != "" {
+	runner, told := start(t, env, targets.RunnerSpec{Name: "r1"})
+	if diff := cmp.Diff([]uint64{1, 2}, told.served(2)); diff != "" {
 		t.Errorf("statuses (-want +got):\n%s", diff)
 	}
-	for path, want := range map[string]bool{"/livez": true, "/readyz": false} {
-		if got, err := runner.Probe(t.Context(), path); err != nil || got != want {
-			t.Errorf("probe %s: got %t, %v, want %t", path, got, err, want)
+	for path, want := range map[string]int{"/livez": 200, "/readyz": 503} {
+		code, body, err := runner.Get(t.Context(), path)
+		if err != nil || code != want || string(body) != "the answer to "+path {
+			t.Errorf("get %s: %d, %q, %v, want %d", path, code, body, err, want)
 		}
 	}
-	if _, err := env.StartRunner(t.Context(), targets.RunnerSpec{Name: "r1"}); err == nil || !strings.Contains(err.Error(), "it is running") {
+	if _, err := env.StartRunner(t.Context(), targets.RunnerSpec{Name: "r1"}, told); err == nil || !strings.Contains(err.Error(), "it is running") {
 		t.Errorf("error of a second start is %v", err)
 	}
 	if err := runner.Signal(t.Context(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	serve(t, runner, 3) // the third comes after SIGHUP
-	if err := runner.Signal(t.Context(), syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	exit, err := runner.Wait(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	told.served(3) // the third comes after SIGHUP
+	terminate(t, runner)
+	exit := told.ended()
 	if exit.Code != 143 || exit.Message != "drained after SIGTERM" || exit.Time.IsZero() {
 		t.Errorf("exit is %+v", exit)
 	}
-	// The record is complete, also for those who come late.
-	var statuses []uint64
-	if err := runner.Watch(t.Context(), func(s api.Status) { statuses = append(statuses, s.Sequence) }); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([]uint64{1, 2, 3}, statuses); diff != "" {
+	if diff := cmp.Diff([]uint64{1, 2, 3}, told.statuses); diff != "" {
 		t.Errorf("statuses (-want +got):\n%s", diff)
 	}
-	lines := logs(t, runner)
-	if len(lines) != 3 || lines[2] != `{"msg":"ended"}` {
-		t.Errorf("log is %q", lines)
+	if len(told.lines) != 3 || told.lines[2] != `{"msg":"ended"}` {
+		t.Errorf("log is %q", told.lines)
 	}
 	file, err := os.ReadFile(filepath.Join(artifacts, "runner-r1.1.log"))
-	if err != nil || string(file) != strings.Join(lines, "\n")+"\n" {
+	if err != nil || string(file) != strings.Join(told.lines, "\n")+"\n" {
 		t.Errorf("log file is %q, %v", file, err)
 	}
-	if ok, err := runner.Probe(t.Context(), "/livez"); ok || err != nil {
-		t.Errorf("probe of an ended runner: %t, %v", ok, err)
+	file, err = os.ReadFile(filepath.Join(artifacts, "runner-r1.1.status.jsonl"))
+	if err != nil || strings.Count(string(file), "\n") != 3 {
+		t.Errorf("file of statuses is %q, %v", file, err)
+	}
+	if code, _, err := runner.Get(t.Context(), "/livez"); err == nil {
+		t.Errorf("an ended runner has answered: %d", code)
 	}
 	start(t, env, targets.RunnerSpec{Name: "r1"})
 }
 
 func TestRunnerThatCannotStart(t *testing.T) {
 	env := newEnv(t, targets.Isolation{})
-	runner := start(t, env, targets.RunnerSpec{Name: "r1", Runner: scenario.Runner{Flags: map[string]string{"exit": "now"}}})
-	exit, err := runner.Wait(t.Context())
-	if err != nil || exit.Code != 1 || exit.Message != "" {
-		t.Errorf("exit is %+v, %v", exit, err)
+	runner, told := start(t, env, targets.RunnerSpec{Name: "r1", Runner: scenario.Runner{Flags: map[string]string{"exit": "now"}}})
+	if exit := told.ended(); exit.Code != 1 || exit.Message != "" {
+		t.Errorf("exit is %+v", exit)
 	}
-	if diff := cmp.Diff([]string{"cannot start, and this line has no end"}, logs(t, runner)); diff != "" {
+	if diff := cmp.Diff([]string{"cannot start, and this line has no end"}, told.lines); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)
 	}
-	if err := runner.Watch(t.Context(), func(s api.Status) { t.Errorf("status %+v", s) }); err != nil {
-		t.Error(err)
+	if len(told.statuses) > 0 {
+		t.Errorf("statuses are %v", told.statuses)
+	}
+	if _, _, err := runner.Get(t.Context(), "/livez"); err == nil || !strings.Contains(err.Error(), "does not serve yet") {
+		t.Errorf("error of asking it is %v", err)
 	}
 }
 
 func TestKilledRunnerLeavesNothing(t *testing.T) {
 	env := newEnv(t, targets.Isolation{}) // its cleanup looks for the orphan
-	runner := start(t, env, targets.RunnerSpec{Name: "r1", Runner: scenario.Runner{Flags: map[string]string{"orphan": "true"}}})
-	serve(t, runner, 1)
+	runner, told := start(t, env, targets.RunnerSpec{Name: "r1", Runner: scenario.Runner{Flags: map[string]string{"orphan": "true"}}})
+	told.served(1)
 	if err := runner.Signal(t.Context(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if exit, err := runner.Wait(t.Context()); err != nil || exit.Code != -1 {
-		t.Errorf("exit is %+v, %v", exit, err)
+	// The orphan holds the output, and nobody waits for its end.
+	if exit := told.ended(); exit.Code != -1 {
+		t.Errorf("exit is %+v", exit)
 	}
 	if got := len(embedded.ProcessesOf(env.Dir())); got != 1 {
 		t.Errorf("%d processes are left before the end, want the orphan", got)
@@ -168,13 +209,13 @@ func TestKilledRunnerLeavesNothing(t *testing.T) {
 
 func TestCloseKillsDeafRunner(t *testing.T) {
 	env := newEnv(t, targets.Isolation{})
-	runner := start(t, env, targets.RunnerSpec{Name: "r1", Runner: scenario.Runner{Flags: map[string]string{"deaf": "true"}}})
-	serve(t, runner, 1)
+	_, told := start(t, env, targets.RunnerSpec{Name: "r1", Runner: scenario.Runner{Flags: map[string]string{"deaf": "true"}}})
+	told.served(1)
 	if err := env.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if exit, err := runner.Wait(t.Context()); err != nil || exit.Code != -1 {
-		t.Errorf("exit is %+v, %v", exit, err)
+	if told.exit == nil || told.exit.Code != -1 { // after Close, nothing comes any more
+		t.Errorf("exit is %+v", told.exit)
 	}
 }
 
@@ -186,25 +227,20 @@ func TestRunnerEnvironment(t *testing.T) {
 	env := newEnv(t, targets.Isolation{})
 	for _, test := range []struct {
 		spec     targets.RunnerSpec
-		nodeMap  string
 		hostname string
 	}{
-		{targets.RunnerSpec{Name: "plain"}, "plain", "HOSTNAME=plain"},
-		{targets.RunnerSpec{Name: "other", Runner: scenario.Runner{Hostname: "node.example"}}, "node.example", "HOSTNAME=node.example"},
-		{targets.RunnerSpec{Name: "bad", Runner: scenario.Runner{Hostname: "No Name"}}, "", "HOSTNAME=No Name"},
-		{targets.RunnerSpec{Name: "none", Runner: scenario.Runner{Hostname: "unset"}}, "", ""},
+		{targets.RunnerSpec{Name: "plain"}, "HOSTNAME=plain"},
+		{targets.RunnerSpec{Name: "other", Runner: scenario.Runner{Hostname: "node.example"}}, "HOSTNAME=node.example"},
+		{targets.RunnerSpec{Name: "bad", Runner: scenario.Runner{Hostname: "No Name"}}, "HOSTNAME=No Name"},
+		{targets.RunnerSpec{Name: "none", Runner: scenario.Runner{Hostname: "unset"}}, ""},
 	} {
-		test.spec.Flags = map[string]string{"settle": "2s"}
-		runner := start(t, env, test.spec)
-		if got := runner.NodeMap(); got != test.nodeMap {
-			t.Errorf("%s: node map is %q, want %q", test.spec.Name, got, test.nodeMap)
-		}
-		serve(t, runner, 1)
-		if err := runner.Signal(t.Context(), syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
+		test.spec.Slots, test.spec.Flags = 4, map[string]string{"settle": "2s"}
+		runner, told := start(t, env, test.spec)
+		told.served(1)
+		terminate(t, runner)
+		told.ended()
 		var entry struct{ Env, Args []string }
-		if err := json.Unmarshal([]byte(logs(t, runner)[0]), &entry); err != nil {
+		if err := json.Unmarshal([]byte(told.lines[0]), &entry); err != nil {
 			t.Fatal(err)
 		}
 		var names []string
@@ -236,43 +272,51 @@ func TestRunnerEnvironment(t *testing.T) {
 }
 
 func TestRunnerKeepsItsGPUs(t *testing.T) {
-	env := newEnvWith(t, embedded.Config{NVMLLibrary: "/lib/fake.so"}, targets.Isolation{})
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	library := filepath.Join(t.TempDir(), "fake.so")
+	if err := os.Symlink(self, filepath.Join(filepath.Dir(library), "fakegpu")); err != nil {
+		t.Fatal(err)
+	}
+	env := newEnvWith(t, embedded.Config{NVMLLibrary: library}, targets.Isolation{})
 	var made [][]fakegpu.GPU
-	spec := targets.RunnerSpec{Name: "r1", Runner: scenario.Runner{GPUs: 2}}
+	spec := targets.RunnerSpec{Name: "r1", Runner: scenario.Runner{GPUs: 2, Profile: "T4"}}
 	for range 2 {
-		runner := start(t, env, spec)
-		serve(t, runner, 1)
-		if err := runner.Signal(t.Context(), syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		first := logs(t, runner)[0]
-		for _, variable := range []string{"STUDIOML_NVML_LIBRARY=/lib/fake.so", "FAKEGPU_STATE=" + env.Dir()} {
+		runner, told := start(t, env, spec)
+		told.served(1)
+		terminate(t, runner)
+		told.ended()
+		first := told.lines[0]
+		state := filepath.Join(env.Dir(), "gpus", "r1")
+		for _, variable := range []string{"STUDIOML_NVML_LIBRARY=" + library, "FAKEGPU_STATE=" + state} {
 			if !strings.Contains(first, variable) {
 				t.Errorf("%s is missing in %s", variable, first)
 			}
 		}
-		states, err := filepath.Glob(filepath.Join(env.Dir(), "runners", "r1", "*", "state"))
-		if err != nil || len(states) != 1 {
-			t.Fatalf("states: %v, %v, want one", states, err)
-		}
-		machine, err := fakegpu.Load(filepath.Dir(states[0]))
+		machine, err := fakegpu.Load(state)
 		if err != nil {
 			t.Fatal(err)
 		}
 		made = append(made, machine.GPUs)
 	}
 	if len(made[0]) != 2 || made[0][0].Name != "Tesla T4" {
-		t.Errorf("GPUs made: %v, want 2 of the default profile", made[0])
+		t.Errorf("GPUs made: %v, want 2 of the profile", made[0])
 	}
 	if diff := cmp.Diff(made[0], made[1]); diff != "" {
 		t.Errorf("GPUs after a restart (-before +after):\n%s", diff)
+	}
+	err = env.ChangeGPUs(t.Context(), spec, []string{"inject", "DIR"})
+	if err == nil || !strings.Contains(err.Error(), "fakegpu cannot do that") || !strings.Contains(err.Error(), filepath.Join("gpus", "r1")) {
+		t.Errorf("error of a command that fails is %v", err)
 	}
 }
 
 func TestQueue(t *testing.T) {
 	env := newEnv(t, targets.Isolation{Needs: []scenario.Need{scenario.NeedQueueOutage}})
 	_, err := env.Queue(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "runner status: exit status 1\ncannot read spool") {
+	if err == nil || !strings.Contains(err.Error(), "status: exit status 1\ncannot read spool") {
 		t.Errorf("error is %v, want it with the output", err)
 	}
 	tasks := []api.Task{{ID: "a", Command: "true", Args: []string{"---\n'\""}}, {ID: "b", Command: "false"}}
@@ -305,5 +349,11 @@ func TestQueue(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(spool, "documents")); err != nil {
 		t.Error(err)
+	}
+	if err := env.HideQueue(); err != nil {
+		t.Error(err)
+	}
+	if err := env.HideQueue(); err == nil {
+		t.Error("no error for hiding it twice")
 	}
 }

@@ -83,7 +83,7 @@ func (t *Target) Name() string { return "embedded" }
 // Can says yes to everything, and to GPUs if there is a library for them.
 func (t *Target) Can(need scenario.Need) (ok bool, reason string) {
 	switch need {
-	case scenario.NeedAPIServer, scenario.NeedNetwork, scenario.NeedQueueOutage, scenario.NeedSignals, scenario.NeedAdmission:
+	case scenario.NeedAPIServer, scenario.NeedNetwork, scenario.NeedQueueOutage, scenario.NeedSignals, scenario.NeedAdmission, scenario.NeedToken:
 		return true, ""
 	case scenario.NeedGPUs, scenario.NeedFakeGPUs:
 		if t.config.NVMLLibrary == "" {

@@ -15,30 +15,27 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
-	"github.com/studioml/studio-go-runner/e2e/targets/tasks"
 )
 
 // taskBench runs the real task script.
 type taskBench struct {
-	t       *testing.T
-	journal string
-	notes   chan targets.TaskNote
+	t     *testing.T
+	env   embedded.Env
+	notes chan targets.TaskNote
 }
 
-// newTaskBench makes a journal, with a name that a careless script breaks on,
-// and follows it until the test ends.
+// newTaskBench makes a place, with a name that a careless script breaks on,
+// and follows its journal until the test ends.
 func newTaskBench(t *testing.T) *taskBench {
 	t.Helper()
-	if _, err := exec.LookPath("flock"); err != nil {
-		t.Skip("needs flock of util-linux")
-	}
-	b := &taskBench{t: t, journal: filepath.Join(t.TempDir(), `journal $(false) "x'`), notes: make(chan targets.TaskNote, 100)}
-	if err := os.WriteFile(b.journal, nil, 0o644); err != nil {
+	dir := filepath.Join(t.TempDir(), `place $(false) "x'`)
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	b := &taskBench{t: t, env: newEnvWith(t, embedded.Config{TempDir: dir}, targets.Isolation{}), notes: make(chan targets.TaskNote, 100)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- tasks.FollowJournal(ctx, b.journal, func(n targets.TaskNote) { b.notes <- n }) }()
+	go func() { done <- b.env.Journal(ctx, func(n targets.TaskNote) { b.notes <- n }) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -49,9 +46,12 @@ func newTaskBench(t *testing.T) *taskBench {
 }
 
 // start starts a task in a process group of its own, as a runner does.
-func (b *taskBench) start(id string, hold tasks.Hold, spec targets.TaskSpec) *exec.Cmd {
+func (b *taskBench) start(id string, spec targets.TaskSpec) *exec.Cmd {
 	b.t.Helper()
-	command, args := tasks.Command(b.journal, hold, spec)
+	command, args, err := b.env.TaskCommand(spec)
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	cmd := exec.Command(command, args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "STUDIOML_TASK_ID=" + id, "STUDIOML_TASK_ATTEMPT=2",
 		"STUDIOML_RUNNER=r1", "CUDA_VISIBLE_DEVICES=GPU-1,GPU-2"}
@@ -61,6 +61,13 @@ func (b *taskBench) start(id string, hold tasks.Hold, spec targets.TaskSpec) *ex
 	}
 	b.t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	return cmd
+}
+
+func (b *taskBench) release(group string) {
+	b.t.Helper()
+	if err := b.env.Release(b.t.Context(), group); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // next waits for the next note and checks it.
@@ -74,26 +81,19 @@ func (b *taskBench) next(id string, end bool) {
 
 func TestHeldTasksWaitForRelease(t *testing.T) {
 	b := newTaskBench(t)
-	holds := embedded.NewHolds(t.TempDir())
-	hold, err := holds.Hold(`a/b 'c" $(x)`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	spec := targets.TaskSpec{Group: "g", Hold: true}
-	first := b.start("first", tasks.Lock(hold), spec)
+	spec := targets.TaskSpec{Group: `a/b 'c" $(x)`, Hold: true}
+	first := b.start("first", spec)
 	b.next("first", false)
-	second := b.start("second", tasks.Lock(hold), spec)
+	second := b.start("second", spec)
 	b.next("second", false)
 	// A task that is not held passes them, so they had their chance to end.
-	if err := b.start("free", tasks.Hold{}, targets.TaskSpec{}).Wait(); err != nil {
+	if err := b.start("free", targets.TaskSpec{}).Wait(); err != nil {
 		t.Fatal(err)
 	}
 	b.next("free", false)
 	b.next("free", true)
 
-	if err := holds.Release(`a/b 'c" $(x)`); err != nil {
-		t.Fatal(err)
-	}
+	b.release(spec.Group)
 	if err := errors.Join(first.Wait(), second.Wait()); err != nil {
 		t.Fatal(err)
 	}
@@ -102,16 +102,15 @@ func TestHeldTasksWaitForRelease(t *testing.T) {
 			t.Errorf("note is %+v, want an end", note)
 		}
 	}
-	// Late ones pass, whether their command line was made before or after.
-	again, err := holds.Hold(`a/b 'c" $(x)`)
-	if err != nil || again != hold {
-		t.Fatalf("hold after release is %q, %v", again, err)
+	// Late ones pass, also those of a group that nobody had held yet.
+	b.release("later")
+	for _, group := range []string{spec.Group, "later"} {
+		if err := b.start("late", targets.TaskSpec{Group: group, Hold: true}).Wait(); err != nil {
+			t.Fatal(err)
+		}
+		b.next("late", false)
+		b.next("late", true)
 	}
-	if err := b.start("late", tasks.Lock(hold), spec).Wait(); err != nil {
-		t.Fatal(err)
-	}
-	b.next("late", false)
-	b.next("late", true)
 }
 
 func TestTaskAndTERM(t *testing.T) {
@@ -124,20 +123,13 @@ func TestTaskAndTERM(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("ignore=%t", test.ignore), func(t *testing.T) {
 			b := newTaskBench(t)
-			holds := embedded.NewHolds(t.TempDir())
-			hold, err := holds.Hold("g")
-			if err != nil {
-				t.Fatal(err)
-			}
-			cmd := b.start("task", tasks.Lock(hold), targets.TaskSpec{Hold: true, IgnoreTerm: test.ignore})
+			cmd := b.start("task", targets.TaskSpec{Group: "g", Hold: true, IgnoreTerm: test.ignore})
 			b.next("task", false)
 			if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
 			if test.ignore {
-				if err := holds.Release("g"); err != nil {
-					t.Fatal(err)
-				}
+				b.release("g")
 				b.next("task", true)
 			}
 			if got := fmt.Sprint(cmd.Wait()); got != test.want {
@@ -149,7 +141,7 @@ func TestTaskAndTERM(t *testing.T) {
 
 func TestTaskFails(t *testing.T) {
 	b := newTaskBench(t)
-	err := b.start("task", tasks.Hold{}, targets.TaskSpec{Fail: true}).Wait()
+	err := b.start("task", targets.TaskSpec{Fail: true}).Wait()
 	if got, want := fmt.Sprint(err), "exit status 1"; got != want {
 		t.Errorf("task ended with %s, want %s", got, want)
 	}
@@ -159,7 +151,7 @@ func TestTaskFails(t *testing.T) {
 
 func TestJournalWaitsForWholeLines(t *testing.T) {
 	b := newTaskBench(t)
-	file, err := os.OpenFile(b.journal, os.O_APPEND|os.O_WRONLY, 0)
+	file, err := os.OpenFile(filepath.Join(b.env.Dir(), "journal"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,12 +1,12 @@
 package pods
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,39 +15,45 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/e2e-framework/klient"
 
-	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/e2e/targets/namespace"
-	"github.com/studioml/studio-go-runner/e2e/targets/tasks"
-	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
+)
+
+const (
+	collectDeadline = 30 * time.Second
+	maxLog          = 16 << 20 // bytes that are collected of each
 )
 
 // env is the place of one scenario.
 type env struct {
-	target    *Target
-	cluster   cluster
-	isolation targets.Isolation
+	place.Place
+	target  *Target
+	cluster cluster
 
-	namespace string
-	account   *namespace.Account
 	watch     *watch
-	gpuNodes  []corev1.Node // where GPUs of the cluster were free for a runner
+	gpuNodes  []corev1.Node   // where GPUs of the cluster were free for a runner
+	ctx       context.Context // of what follows the runners; ends with Close
+	cancel    context.CancelFunc
+	following sync.WaitGroup
 
-	keeperMu sync.Mutex // held while the keeper is made; guards kept
+	keeperMu sync.Mutex // held while the keeper is made; guards what follows
 	kept     bool       // the keeper is there, and what it makes
 	node     string     // of the keeper, as its label kubernetes.io/hostname has it
-
-	mu        sync.Mutex // guards what follows
-	elsewhere string
-	machines  []string // fake ones that were made
 }
 
 var (
 	_ targets.Env            = (*env)(nil)
 	_ targets.FakeGPUControl = (*env)(nil)
 )
+
+func newEnv(t *Target, isolation targets.Isolation) *env {
+	e := &env{target: t, cluster: t.cluster, Place: place.Place{Isolation: isolation}}
+	e.Ground = e
+	e.Layout = place.Layout{Runner: "runner", Library: t.handle.Library, Spool: queueDir, Journal: journal, Machines: machines}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	return e
+}
 
 // make makes everything in the cluster.
 func (e *env) make(ctx context.Context) error {
@@ -58,17 +64,10 @@ func (e *env) make(ctx context.Context) error {
 	if e.usesPlugin() && e.onFakeNodes() {
 		labels["pod-security.kubernetes.io/enforce"] = "privileged"
 	}
-	var err error
-	if e.namespace, err = namespace.Create(ctx, e.cluster.client, e.isolation.Name, labels); err != nil {
+	if err := e.Make(ctx, e.cluster.client, e.target.client, labels); err != nil {
 		return err
 	}
-	e.watch = newWatch(e.cluster.client, e.namespace)
-	if e.account, err = namespace.ShippedAccount(ctx, e.namespace, e.isolation.NodeMaps); err != nil {
-		return err
-	}
-	if err := e.account.Create(ctx, e.cluster.client, e.isolation.Permissions); err != nil {
-		return err
-	}
+	e.watch = newWatch(e.cluster.client, e.Namespace())
 	if err := e.createVolume(ctx); err != nil {
 		return err
 	}
@@ -89,7 +88,7 @@ func (e *env) keep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := e.cluster.client.CoreV1().Pods(e.namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+	if _, err := e.cluster.client.CoreV1().Pods(e.Namespace()).Create(ctx, pod, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create pod %s: %w", keeper, err)
 	}
 	pod, err = e.awaitKeeper(ctx)
@@ -103,7 +102,7 @@ func (e *env) keep(ctx context.Context) error {
 		}
 	}
 	// Its command makes the directories after it has begun.
-	err = e.cluster.exec(ctx, e.namespace, keeper, keeper, nil, nil, "/bin/sh", "-c", "until [ -e "+journal+" ]; do sleep 0.1; done")
+	err = e.cluster.exec(ctx, e.Namespace(), keeper, keeper, nil, nil, "/bin/sh", "-c", "until [ -e "+journal+" ]; do sleep 0.1; done")
 	e.kept = err == nil
 	return err
 }
@@ -117,7 +116,7 @@ func (e *env) hasKeeper() bool {
 
 // awaitKeeper waits until the keeper has begun, if somebody makes it.
 func (e *env) awaitKeeper(ctx context.Context) (*corev1.Pod, error) {
-	return e.watch.await(ctx, keeper, func(p *corev1.Pod) bool { return p != nil && begun(p, keeper) })
+	return e.watch.await(ctx, keeper, func(p *corev1.Pod) bool { return p != nil && startedOrNever(p, keeper) })
 }
 
 func (e *env) createVolume(ctx context.Context) error {
@@ -134,155 +133,102 @@ func (e *env) createVolume(ctx context.Context) error {
 	if class := e.target.config.Storage.Class; class != "" {
 		claim.Spec.StorageClassName = &class
 	}
-	if _, err := e.cluster.client.CoreV1().PersistentVolumeClaims(e.namespace).Create(ctx, claim, metav1.CreateOptions{}); err != nil {
+	if _, err := e.cluster.client.CoreV1().PersistentVolumeClaims(e.Namespace()).Create(ctx, claim, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("create volume: %w", err)
 	}
 	return nil
 }
 
-// inKeeper runs a program beside the volume and returns what it prints.
-func (e *env) inKeeper(ctx context.Context, stdin io.Reader, command ...string) ([]byte, error) {
+// Run runs a program in the keeper.
+func (e *env) Run(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error {
 	if err := e.keep(ctx); err != nil {
-		return nil, err
-	}
-	var stdout buffer
-	err := e.cluster.exec(ctx, e.namespace, keeper, keeper, stdin, &stdout, command...)
-	return []byte(stdout.String()), err
-}
-
-// Namespace is that of the runners.
-func (e *env) Namespace() string { return e.namespace }
-
-// Elsewhere is a namespace in which the runners have no rights.
-func (e *env) Elsewhere(ctx context.Context) (string, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.elsewhere != "" {
-		return e.elsewhere, nil
-	}
-	var err error
-	e.elsewhere, err = namespace.Create(ctx, e.cluster.client, e.isolation.Name, e.target.labels())
-	return e.elsewhere, err
-}
-
-// Client acts as the suite.
-func (e *env) Client() klient.Client { return e.target.client }
-
-// StartRunner starts a runner, or starts it again under its old name.
-func (e *env) StartRunner(ctx context.Context, spec targets.RunnerSpec) (targets.Runner, error) {
-	pod, err := e.runnerPod(ctx, spec)
-	if err != nil {
-		return nil, fmt.Errorf("start runner %s: %w", spec.Name, err)
-	}
-	pods := e.cluster.client.CoreV1().Pods(e.namespace)
-	if before := e.watch.get(spec.Name); before != nil {
-		if !ended(before, runnerContainer) {
-			return nil, fmt.Errorf("start runner %s: it is running", spec.Name)
-		}
-		if err := pods.Delete(ctx, spec.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil && !apierrors.IsNotFound(err) {
-			return nil, fmt.Errorf("start runner %s: remove its last pod: %w", spec.Name, err)
-		}
-		if _, err := e.watch.await(ctx, spec.Name, func(p *corev1.Pod) bool { return p == nil }); err != nil {
-			return nil, fmt.Errorf("start runner %s: %w", spec.Name, err)
-		}
-	}
-	if pod, err = pods.Create(ctx, pod, metav1.CreateOptions{}); err != nil {
-		return nil, fmt.Errorf("start runner %s: %w", spec.Name, err)
-	}
-	// From here on, no such pod means that it has gone.
-	if _, err := e.watch.await(ctx, spec.Name, func(p *corev1.Pod) bool { return same(p, pod) }); err != nil {
-		return nil, fmt.Errorf("start runner %s: %w", spec.Name, err)
-	}
-	r := &runner{env: e, pod: pod}
-	switch spec.Hostname {
-	case "":
-		r.nodeMap = spec.Name
-	case scenario.NoHost:
-	default:
-		r.nodeMap = spec.Hostname
-	}
-	return r, nil
-}
-
-// Submit puts tasks into the queue with one call of runner submit.
-func (e *env) Submit(ctx context.Context, all []api.Task) error {
-	if len(all) == 0 {
-		return nil
-	}
-	documents, err := tasks.Documents(all)
-	if err != nil {
 		return err
 	}
-	_, err = e.inKeeper(ctx, bytes.NewReader(documents), "runner", "submit", "--spool="+queueDir, "-")
-	return err
-}
-
-// Queue lists what is in the queue now.
-func (e *env) Queue(ctx context.Context) (api.QueueContents, error) {
-	out, err := e.inKeeper(ctx, nil, "runner", "status", "--spool="+queueDir, "--output=json")
-	if err != nil {
-		return api.QueueContents{}, err
-	}
-	return tasks.ParseContents(out)
-}
-
-// TaskCommand is the command line of a task of the tests.
-func (e *env) TaskCommand(spec targets.TaskSpec) (command string, args []string, err error) {
-	var hold tasks.Hold
-	if spec.Hold {
-		hold = tasks.File(release(spec.Group))
-	}
-	command, args = tasks.Command(journal, hold, spec)
-	return command, args, nil
+	return e.cluster.exec(ctx, e.Namespace(), keeper, keeper, stdin, stdout, command...)
 }
 
 // release is the file that lets the held tasks of a group end.
 func release(group string) string { return releases + "/" + url.PathEscape(group) }
 
+// Hold needs nothing to be made.
+func (e *env) Hold(group string) (place.Hold, error) { return place.File(release(group)), nil }
+
 // Release lets the held tasks of a group end, now and later.
 func (e *env) Release(ctx context.Context, group string) error {
-	_, err := e.inKeeper(ctx, nil, "touch", release(group))
-	return err
+	return e.Run(ctx, nil, nil, "touch", release(group))
 }
 
-// Journal calls each for every note of a task until ctx ends. After a broken
-// connection it reads on where it was.
+// Journal waits for the keeper: without it there are no tasks.
 func (e *env) Journal(ctx context.Context, each func(targets.TaskNote)) error {
-	reader := &tasks.Reader{Each: each}
 	if _, err := e.awaitKeeper(ctx); err != nil {
-		return nil // there were no tasks
+		return nil
 	}
-	retry(ctx, func() bool {
-		_ = e.cluster.exec(ctx, e.namespace, keeper, keeper, nil, reader, "tail", "-c", fmt.Sprintf("+%d", reader.Taken()+1), "-f", journal)
-		return reader.Err() != nil
-	})
-	return reader.Err()
+	return e.Place.Journal(ctx, each)
 }
 
-// SetPermissions changes the rights of the runners and waits until they are in force.
-func (e *env) SetPermissions(ctx context.Context, p scenario.Permissions) error {
-	return e.account.Set(ctx, e.cluster.client, p)
+// Collect writes what a person needs after a failure into the artifacts, as far
+// as it can be had.
+func (e *env) Collect(ctx context.Context) error {
+	if e.Isolation.Artifacts == "" || e.Namespace() == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, collectDeadline)
+	defer cancel()
+	collect := e.CollectObjects
+	if e.hasKeeper() {
+		collect = e.Place.Collect
+	}
+	if err := errors.Join(collect(ctx), e.collectLogs(ctx)); err != nil {
+		return fmt.Errorf("collect artifacts: %w", err)
+	}
+	return nil
 }
 
-// Admission installs the shipped policy for the namespace.
-func (e *env) Admission(ctx context.Context) error {
-	return namespace.InstallAdmission(ctx, e.cluster.client, e.namespace)
+// collectLogs writes POD.CONTAINER.log of every container that has begun, and
+// what there is of the one before its restart.
+func (e *env) collectLogs(ctx context.Context) error {
+	pods := e.cluster.client.CoreV1().Pods(e.Namespace())
+	all, err := pods.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, pod := range all.Items {
+		for _, c := range pod.Status.ContainerStatuses {
+			for _, previous := range []bool{false, true} {
+				if !startedOrNever(&pod, c.Name) || previous && c.RestartCount == 0 {
+					continue
+				}
+				options := &corev1.PodLogOptions{Container: c.Name, Previous: previous, LimitBytes: new(int64(maxLog))}
+				log, err := pods.GetLogs(pod.Name, options).DoRaw(ctx)
+				name := pod.Name + "." + c.Name
+				if previous {
+					name += ".previous"
+				}
+				if err == nil && len(log) > 0 {
+					err = e.Save(name+".log", log)
+				}
+				problems = append(problems, err)
+			}
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // Close removes everything that was made. Runners are not waited for: a
 // cluster ends them with their namespace.
 func (e *env) Close(ctx context.Context) error {
-	var problems []error
+	e.cancel()
+	e.following.Wait()
 	if e.watch != nil {
 		e.watch.close()
 	}
-	for _, name := range []string{e.namespace, e.elsewhere} {
-		if name != "" {
-			problems = append(problems, namespace.Remove(ctx, e.cluster.client, name))
-		}
+	var problems []error
+	for _, name := range e.Namespaces() {
+		problems = append(problems, place.Remove(ctx, e.cluster.client, name))
 	}
 	if err := errors.Join(problems...); err != nil {
-		return fmt.Errorf("close scenario %q: %w", e.isolation.Name, err)
+		return fmt.Errorf("close scenario %q: %w", e.Isolation.Name, err)
 	}
 	return nil
 }
@@ -293,23 +239,18 @@ func (t *Target) inspectImage(ctx context.Context) error {
 	const limit = 5 * time.Minute // the image may have to be pulled
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took more than %s", limit))
 	defer cancel()
-	e := &env{target: t, cluster: t.cluster, isolation: targets.Isolation{Name: "a look at the image"}}
+	e := newEnv(t, targets.Isolation{Name: "a look at the image"})
 	err := e.make(ctx)
 	if err == nil {
 		for _, program := range []string{"runner", "tail", "touch", "kill"} {
-			if _, missing := e.inKeeper(ctx, nil, "/bin/sh", "-c", "command -v "+program); missing != nil {
+			if _, missing := e.Output(ctx, nil, "/bin/sh", "-c", "command -v "+program); missing != nil {
 				err = errors.Join(err, fmt.Errorf("it has no %s in PATH, which the tests need: %w", program, missing))
 			}
 		}
-		if path, missing := e.inKeeper(ctx, nil, "/bin/sh", "-c", `command -v fakegpu && cd "$(dirname "$(readlink -f "$(command -v fakegpu)")")" && pwd`); missing == nil {
-			dir := lastLine(string(path))
-			t.handle.FakeGPU, t.handle.Library = dir+"/fakegpu", dir+"/libnvidia-ml.so.1"
+		if path, missing := e.Output(ctx, nil, "/bin/sh", "-c", `command -v fakegpu && cd "$(dirname "$(readlink -f "$(command -v fakegpu)")")" && pwd`); missing == nil {
+			lines := slices.Collect(strings.Lines(strings.TrimSpace(string(path))))
+			t.handle.Library = lines[len(lines)-1] + "/libnvidia-ml.so.1"
 		}
 	}
 	return errors.Join(err, e.Close(context.WithoutCancel(ctx)))
-}
-
-func lastLine(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return lines[len(lines)-1]
 }

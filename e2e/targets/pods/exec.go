@@ -14,6 +14,7 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -49,77 +50,80 @@ func (c cluster) exec(ctx context.Context, namespace, pod, container string, std
 	if err != nil {
 		return err
 	}
-	var stderr buffer
-	// Without its log: the end of a scenario is an error to it.
-	err = executor.StreamWithContext(klog.NewContext(ctx, logr.Discard()), remotecommand.StreamOptions{Stdin: stdin, Stdout: stdout, Stderr: &stderr})
-	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return fmt.Errorf("%s in pod %s: %w\n%s", strings.Join(command[:min(len(command), 2)], " "), pod, err, strings.TrimSpace(stderr.String()))
+	if err := stream(ctx, executor, stdin, stdout); err != nil {
+		return fmt.Errorf("%s in pod %s: %w", strings.Join(command[:min(len(command), 2)], " "), pod, err)
 	}
 	return nil
 }
 
-// buffer keeps what is written to it. Whoever gives up on a program may still be
-// written to for a moment.
-type buffer struct {
-	mu   sync.Mutex
-	data bytes.Buffer
-}
-
-func (b *buffer) Write(data []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.data.Write(data)
-}
-
-// String is what was written so far.
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.data.String()
-}
-
-// pause is between two tries to reach a pod again.
-const pause = 200 * time.Millisecond
-
-// retry calls try until it says that it is done or ctx ends.
-func retry(ctx context.Context, try func() (done bool)) {
-	ticker := time.NewTicker(pause)
-	defer ticker.Stop()
-	for !try() {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
+// stream runs what the executor is for. Who gives up on a connection may still be
+// written to by it; here nothing is any more when stream has returned.
+func stream(ctx context.Context, executor remotecommand.Executor, stdin io.Reader, stdout io.Writer) error {
+	var text bytes.Buffer
+	if stdout == nil {
+		stdout = io.Discard
 	}
+	out, stderr := &valve{to: stdout}, &valve{to: &text}
+	// Without its log: the end of a scenario is an error to it.
+	err := executor.StreamWithContext(klog.NewContext(ctx, logr.Discard()), remotecommand.StreamOptions{Stdin: stdin, Stdout: out, Stderr: stderr})
+	out.close()
+	stderr.close()
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, bytes.TrimSpace(text.Bytes()))
+	}
+	return nil
 }
+
+// valve passes on what is written to it until it is closed.
+type valve struct {
+	mu sync.Mutex
+	to io.Writer // nil when closed
+}
+
+func (v *valve) Write(data []byte) (int, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.to == nil {
+		return 0, io.ErrClosedPipe
+	}
+	return v.to.Write(data)
+}
+
+func (v *valve) close() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.to = nil
+}
+
+// pause is between two tries to read a log.
+const pause = 200 * time.Millisecond
 
 // logs calls each for every line that a container writes, from its first line
 // until it has ended or is gone. After a broken connection it reads on: the
 // kubelet has the lines from the beginning.
 func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(line string)) error {
-	p, err := e.watch.await(ctx, pod.Name, func(p *corev1.Pod) bool { return !same(p, pod) || begun(p, name) })
+	p, err := e.watch.await(ctx, pod.Name, func(p *corev1.Pod) bool { return !same(p, pod) || startedOrNever(p, name) })
 	if err != nil || !same(p, pod) {
 		return nil
 	}
 	delivered := 0
-	retry(ctx, func() (done bool) {
+	_ = wait.PollUntilContextCancel(ctx, pause, true, func(ctx context.Context) (done bool, _ error) {
 		p := e.watch.get(pod.Name)
 		if !same(p, pod) {
-			return true // and if there is one of its name, it has a log of its own
+			return true, nil // and if there is one of its name, it has a log of its own
 		}
-		last := ended(p, name) // nothing will be added to what is read now
+		last := endedOrNever(p, name) // nothing will be added to what is read now
 		var n int
 		n, err = e.readLog(ctx, pod, name, delivered, each)
 		delivered += n
 		if apierrors.IsNotFound(err) {
 			err = nil
-			return true
+			return true, nil
 		}
-		return last && err == nil
+		return last && err == nil, nil
 	})
 	if ctx.Err() != nil {
 		return nil
@@ -130,7 +134,7 @@ func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(
 // readLog reads a log to its end, without the lines before skip, and returns
 // how many lines it has passed on.
 func (e *env) readLog(ctx context.Context, pod *corev1.Pod, name string, skip int, each func(line string)) (int, error) {
-	stream, err := e.cluster.client.CoreV1().Pods(e.namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: name, Follow: true}).Stream(ctx)
+	stream, err := e.cluster.client.CoreV1().Pods(e.Namespace()).GetLogs(pod.Name, &corev1.PodLogOptions{Container: name, Follow: true}).Stream(ctx)
 	if err != nil {
 		return 0, err
 	}

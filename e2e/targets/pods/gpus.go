@@ -22,7 +22,7 @@ const gpuResource = "nvidia.com/gpu"
 
 // usesPlugin says whether runners get GPUs from the cluster. Those that a
 // scenario changes are of the scenario alone.
-func (e *env) usesPlugin() bool { return scenario.UsesGPUsOfTarget(e.isolation.Needs) }
+func (e *env) usesPlugin() bool { return scenario.UsesGPUsOfTarget(e.Isolation.Needs) }
 
 // tolerateGPUs lets a pod be on nodes that are kept for those with GPUs, by the
 // taint that is customary for that.

@@ -2,19 +2,35 @@ package pods
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	authzv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/remotecommand"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // knownPod is an env whose watch knows one pod.
@@ -27,16 +43,24 @@ func knownPod(t *testing.T, handler http.HandlerFunc) (*env, *corev1.Pod) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &watch{namespace: "here", pods: cache.NewStore(cache.MetaNamespaceKeyFunc), changed: make(chan struct{})}
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "here", UID: "1"}}
-	return &env{cluster: cluster{config, client}, namespace: "here", watch: w}, pod
+	e := newEnv(&Target{cluster: cluster{config, client}}, targets.Isolation{Permissions: scenario.PermissionsNone})
+	admin := fake.NewClientset()
+	admin.PrependReactor("create", "subjectaccessreviews", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, &authzv1.SubjectAccessReview{}, nil // nothing is allowed, as asked for
+	})
+	if err := e.Make(t.Context(), admin, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	e.watch = &watch{namespace: e.Namespace(), pods: cache.NewStore(cache.MetaNamespaceKeyFunc), changed: make(chan struct{})}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: e.Namespace(), UID: "1"}}
+	return e, pod
 }
 
 // state tells the watch how the runner's container is.
 func (e *env) state(t *testing.T, pod *corev1.Pod, state corev1.ContainerState) {
 	t.Helper()
 	pod = pod.DeepCopy()
-	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: runnerContainer, State: state}}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: runnerContainer, State: state}, {Name: statusContainer, State: state}}
 	if err := e.watch.pods.Update(pod); err != nil {
 		t.Error(err)
 	}
@@ -125,6 +149,154 @@ func TestASignalThatEndsTheRunnerWasSent(t *testing.T) {
 		cancel()
 		if (err != nil) != test.fails {
 			t.Errorf("%s: error is %v", test.name, err)
+		}
+	}
+}
+
+// late is a connection that breaks, and still writes when its reader has given up
+// on it: here when the next one has begun.
+type late struct {
+	journal string
+	from    int // where the reader wanted to begin
+	before  *late
+	output  io.Writer
+	done    chan struct{}
+}
+
+func (l *late) StreamWithContext(_ context.Context, options remotecommand.StreamOptions) error {
+	const part = 9
+	l.output = options.Stdout
+	if l.before == nil {
+		_, _ = io.WriteString(l.output, l.journal[l.from:l.from+part])
+		return errors.New("the connection is broken")
+	}
+	_, _ = io.WriteString(l.before.output, l.journal[l.before.from+part:])
+	_, _ = io.WriteString(l.output, l.journal[l.from:])
+	close(l.done)
+	return nil
+}
+
+func (l *late) Stream(options remotecommand.StreamOptions) error {
+	return l.StreamWithContext(context.Background(), options)
+}
+
+// ground reads the journal through such connections.
+type ground struct {
+	journal string
+	last    *late
+	done    chan struct{}
+}
+
+func (g *ground) Hold(string) (place.Hold, error) { return place.Hold{}, nil }
+
+func (g *ground) Run(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error {
+	from, err := strconv.Atoi(strings.TrimPrefix(command[2], "+")) // tail -c +N
+	if err != nil {
+		return err
+	}
+	g.last = &late{journal: g.journal, from: from - 1, before: g.last, done: g.done}
+	return stream(ctx, g.last, stdin, stdout)
+}
+
+// What a broken connection brings late is read by the next one, and so must not
+// be taken from both.
+func TestNotesAreReadOnceAfterABrokenConnection(t *testing.T) {
+	g := &ground{journal: "start\ta\t1\tr\t\nend\ta\t1\tr\t\nstart\tb\t1\tr\t\n", done: make(chan struct{})}
+	p := &place.Place{Ground: g}
+	ctx, cancel := context.WithCancel(t.Context())
+	var got []string
+	go func() {
+		<-g.done
+		cancel()
+	}()
+	err := p.Journal(ctx, func(n targets.TaskNote) { got = append(got, fmt.Sprint(n.Task, n.End)) })
+	if want := []string{"afalse", "atrue", "bfalse"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("notes are %q, %v, want %q", got, err, want)
+	}
+}
+
+// heard is what a runner told, in one order.
+type heard struct {
+	mu    sync.Mutex
+	words []string
+}
+
+func (h *heard) add(word string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.words = append(h.words, word)
+}
+func (h *heard) Status(s api.Status) { h.add(fmt.Sprint("status ", s.Sequence)) }
+func (h *heard) Log(line string)     { h.add("log " + line) }
+func (h *heard) Trouble(err error)   { h.add("trouble " + err.Error()) }
+func (h *heard) Exit(e targets.Exit) { h.add(fmt.Sprint("exit ", e.Code)) }
+
+// The exit is the last word, once, also of a runner that was killed; what cannot
+// be read is said.
+func TestARunnerTellsItsExitLast(t *testing.T) {
+	e, pod := knownPod(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("container") == statusContainer {
+			fmt.Fprint(w, "{\"sequence\":1}\nnonsense\n{\"sequence\":2}\n")
+			return
+		}
+		fmt.Fprint(w, "one\ntwo\n")
+	})
+	over := nowOver
+	over.Terminated = &corev1.ContainerStateTerminated{ExitCode: 137}
+	e.state(t, pod, over)
+	told := &heard{}
+	(&runner{env: e, pod: pod}).follow(t.Context(), told)
+	if n := len(told.words); n != 6 || told.words[n-1] != "exit -1" {
+		t.Errorf("it told %q", told.words)
+	}
+	slices.Sort(told.words)
+	if !strings.HasPrefix(told.words[5], `trouble status of runner a is "nonsense"`) {
+		t.Errorf("it told %q", told.words)
+	}
+
+	// Of an Env that is closed nothing comes any more, least of all an exit.
+	e.state(t, pod, nowRunning)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	told = &heard{}
+	(&runner{env: e, pod: pod}).follow(ctx, told)
+	if slices.ContainsFunc(told.words, func(word string) bool { return strings.HasPrefix(word, "exit") }) {
+		t.Errorf("it told %q", told.words)
+	}
+}
+
+// 503 may be the runner's answer, or that of an API server which cannot reach it.
+func TestGet(t *testing.T) {
+	e, pod := knownPod(t, func(w http.ResponseWriter, r *http.Request) {
+		switch path.Base(r.URL.Path) {
+		case "livez":
+			fmt.Fprint(w, "ok")
+		case "readyz":
+			http.Error(w, "not ready", http.StatusServiceUnavailable)
+		case "statusz":
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","message":"error trying to reach service","reason":"ServiceUnavailable","code":503}`)
+		}
+	})
+	r := &runner{env: e, pod: pod}
+	if _, _, err := r.Get(t.Context(), "/livez"); err == nil {
+		t.Error("a pod that is not there has answered")
+	}
+	e.state(t, pod, nowRunning)
+	for _, test := range []struct {
+		path string
+		code int
+		body string
+		err  string
+	}{
+		{"/livez", 200, "ok", ""},
+		{"/readyz", 503, "not ready\n", ""},
+		{"/statusz", 0, "", "error trying to reach service"},
+	} {
+		code, body, err := r.Get(t.Context(), test.path)
+		if code != test.code || string(body) != test.body || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("get %s: %d, %q, %v", test.path, code, body, err)
 		}
 	}
 }

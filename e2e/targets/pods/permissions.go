@@ -7,69 +7,77 @@ import (
 	"strings"
 
 	authzv1 "k8s.io/api/authorization/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/e2e-framework/klient/decoder"
+
+	"github.com/studioml/studio-go-runner/runner/deploy"
 )
 
-// needed is all that the suite does in a cluster. Namespaces it makes itself,
-// and so it needs the rest in all of them; the ClusterRole of runner/deploy/tests
-// has it, and what a person needs to look after the tests.
-var needed = []struct {
-	group, resources, verbs string
-}{
-	{"", "nodes", "list"},
-	{"", "namespaces", "create delete list"},
-	{"", "pods", "create delete deletecollection get list watch"},
-	{"", "pods/exec", "create get"},
-	{"", "pods/log", "get"},
-	{"", "pods/proxy", "get"},
-	{"", "persistentvolumeclaims", "create get list patch"},
-	{"", "serviceaccounts", "create get patch"},
-	// The API server lets nobody give rights away that he has not.
-	{"", "configmaps", "create delete get list watch update patch"},
-	{"", "events", "create patch list"},
-	{"events.k8s.io", "events", "create patch"},
-	// The shipped workloads, and what is applied with them.
-	{"batch", "jobs", "create delete deletecollection get list patch watch"},
-	{"apps", "deployments", "create get list patch watch"},
-	{"apps", "deployments/scale", "get patch update"},
-	{"apps", "statefulsets", "create get list patch watch"},
-	{"policy", "poddisruptionbudgets", "create get patch"},
-	{"networking.k8s.io", "networkpolicies", "create get patch"},
-	{"", "services", "create get patch"},
-	{"rbac.authorization.k8s.io", "roles", "create get list patch update"},
-	{"rbac.authorization.k8s.io", "rolebindings", "create get patch"},
-	{"authorization.k8s.io", "subjectaccessreviews", "create"},
-}
+// testsFile has the ClusterRole of the tests: namespaces they make themselves,
+// and so they need the rest in all of them.
+const testsFile = "tests/rbac.yaml"
 
-// CheckPermissions says which rights the suite lacks, all at once.
+// CheckPermissions says which rights of the shipped ClusterRole the suite lacks,
+// all at once.
 func (t *Target) CheckPermissions(ctx context.Context) error {
-	var missing []error
-	for _, n := range needed {
-		resource, subresource, _ := strings.Cut(n.resources, "/")
-		var verbs []string
-		for verb := range strings.FieldsSeq(n.verbs) {
-			review, err := t.cluster.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authzv1.SelfSubjectAccessReview{
-				Spec: authzv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authzv1.ResourceAttributes{
-					Verb: verb, Group: n.group, Resource: resource, Subresource: subresource,
-				}},
-			}, metav1.CreateOptions{})
-			if err != nil {
-				return fmt.Errorf("ask what the suite may do: %w", err)
+	rules, err := neededRules(ctx)
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for _, rule := range rules {
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				verbs, err := t.refused(ctx, group, resource, rule.Verbs)
+				if err != nil {
+					return fmt.Errorf("ask what the suite may do: %w", err)
+				}
+				if len(verbs) > 0 {
+					missing = append(missing, fmt.Sprintf("  %s: %s", strings.TrimSuffix(resource+"."+group, "."), strings.Join(verbs, ", ")))
+				}
 			}
-			if !review.Status.Allowed {
-				verbs = append(verbs, verb)
-			}
-		}
-		if len(verbs) > 0 {
-			name := n.resources
-			if n.group != "" {
-				name += "." + n.group
-			}
-			missing = append(missing, fmt.Errorf("  %s: %s", name, strings.Join(verbs, ", ")))
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	return fmt.Errorf("the suite may not, in all namespaces:\n%w\nthe ClusterRole in runner/deploy/tests has what it needs; bind it to the user of KUBECONFIG", errors.Join(missing...))
+	return fmt.Errorf("the suite may not, in all namespaces:\n%s\nthe ClusterRole in runner/deploy/tests has what it needs; bind it to the user of KUBECONFIG", strings.Join(missing, "\n"))
+}
+
+// refused returns those of the verbs that the suite may not use.
+func (t *Target) refused(ctx context.Context, group, resource string, verbs []string) (refused []string, err error) {
+	name, subresource, _ := strings.Cut(resource, "/")
+	for _, verb := range verbs {
+		review := &authzv1.SelfSubjectAccessReview{Spec: authzv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authzv1.ResourceAttributes{
+			Verb: verb, Group: group, Resource: name, Subresource: subresource,
+		}}}
+		review, err := t.cluster.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+		if err != nil {
+			return nil, err
+		}
+		if !review.Status.Allowed {
+			refused = append(refused, verb)
+		}
+	}
+	return refused, nil
+}
+
+// neededRules are those of the shipped ClusterRole.
+func neededRules(ctx context.Context) ([]rbacv1.PolicyRule, error) {
+	file, err := deploy.Files.Open(testsFile)
+	if err != nil {
+		return nil, fmt.Errorf("read shipped manifest: %w", err)
+	}
+	defer file.Close()
+	objects, err := decoder.DecodeAll(ctx, file)
+	if err != nil {
+		return nil, fmt.Errorf("read shipped manifest %s: %w", testsFile, err)
+	}
+	for _, object := range objects {
+		if role, ok := object.(*rbacv1.ClusterRole); ok {
+			return role.Rules, nil
+		}
+	}
+	return nil, errors.New(testsFile + " has no ClusterRole")
 }

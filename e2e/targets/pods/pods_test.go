@@ -9,43 +9,49 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	authzv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
-	"sigs.k8s.io/e2e-framework/klient/decoder"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/runner/deploy"
 )
 
-// Who is bound to the shipped ClusterRole can run the suite.
-func TestTheShippedClusterRoleHasWhatIsNeeded(t *testing.T) {
-	file, err := deploy.Files.Open("tests/rbac.yaml")
-	if err != nil {
-		t.Fatal(err)
+// Whoever is bound to the shipped ClusterRole can run the suite, and hears of all
+// that he lacks at once.
+func TestCheckPermissions(t *testing.T) {
+	client := fake.NewClientset()
+	lacks := map[string]bool{}
+	asked := 0
+	client.PrependReactor("create", "selfsubjectaccessreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		review := action.(clienttesting.CreateAction).GetObject().(*authzv1.SelfSubjectAccessReview).DeepCopy()
+		q := review.Spec.ResourceAttributes
+		asked++
+		review.Status.Allowed = !lacks[q.Verb+" "+q.Group+" "+q.Resource+" "+q.Subresource]
+		return true, review, nil
+	})
+	target := &Target{cluster: cluster{client: client}}
+	if err := target.CheckPermissions(t.Context()); err != nil || asked < 100 {
+		t.Errorf("%d questions: %v", asked, err)
 	}
-	defer file.Close()
-	objects, err := decoder.DecodeAll(t.Context(), file)
-	if err != nil {
-		t.Fatal(err)
+	for _, right := range []string{"create  pods exec", "get  pods exec", "patch events.k8s.io events ", "update apps deployments scale"} {
+		lacks[right] = true
 	}
-	var rules []rbacv1.PolicyRule
-	for _, object := range objects {
-		if role, ok := object.(*rbacv1.ClusterRole); ok {
-			rules = append(rules, role.Rules...)
-		}
+	err := target.CheckPermissions(t.Context())
+	if err == nil {
+		t.Fatal("no error without rights")
 	}
-	for _, n := range needed {
-		for verb := range strings.FieldsSeq(n.verbs) {
-			if !slices.ContainsFunc(rules, func(r rbacv1.PolicyRule) bool {
-				return slices.Contains(r.APIGroups, n.group) && slices.Contains(r.Resources, n.resources) && slices.Contains(r.Verbs, verb)
-			}) {
-				t.Errorf("tests/rbac.yaml does not allow to %s %s of group %q", verb, n.resources, n.group)
-			}
-		}
+	const want = `:
+  pods/exec: create, get
+  events.events.k8s.io: patch
+  deployments/scale.apps: update
+the ClusterRole`
+	if !strings.Contains(err.Error(), want) {
+		t.Errorf("error is %v, want it to have%s", err, want)
 	}
 }
 
@@ -97,11 +103,11 @@ func TestPodsForNodesWithGPUs(t *testing.T) {
 		gpus int
 	}{{false, 0}, {true, 2}, {true, 0}} {
 		uses, gpus := test.uses, test.gpus > 0
-		e := &env{target: &Target{config: Config{RuntimeClass: "nvidia"}}, isolation: targets.Isolation{GPUs: 2}}
+		e := newEnv(&Target{config: Config{RuntimeClass: "nvidia"}}, targets.Isolation{GPUs: 2})
 		spec := targets.RunnerSpec{Name: "a", Runner: scenario.Runner{GPUs: test.gpus}}
 		if uses {
 			e.gpuNodes = []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "gpu-node", Labels: map[string]string{corev1.LabelHostname: "gpu-host"}}}}
-			e.isolation.Needs = []scenario.Need{scenario.NeedGPUs}
+			e.Isolation.Needs = []scenario.Need{scenario.NeedGPUs}
 		}
 		keeper, err := e.keeperPod(t.Context())
 		if err != nil {
@@ -203,7 +209,7 @@ func TestParseStorage(t *testing.T) {
 		{"fast", Storage{Class: "fast"}, ""},
 		{"nfs:shared", Storage{Class: "nfs", Shared: true}, ""},
 		{":shared", Storage{Shared: true}, ""},
-		{"nfs:rwx", Storage{}, `storage is "nfs:rwx", allowed is`},
+		{"nfs:rwx", Storage{}, `storage is "nfs:rwx", and must be`},
 	} {
 		got, err := ParseStorage(test.text)
 		if got != test.want || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
@@ -235,7 +241,7 @@ func TestEndsOfPods(t *testing.T) {
 		{"ended", pod(corev1.PodSucceeded, &over), true, true},
 		{"evicted before its start", pod(corev1.PodFailed, nil), true, true},
 	} {
-		if b, e := begun(test.pod, runnerContainer), ended(test.pod, runnerContainer); b != test.begun || e != test.ended {
+		if b, e := startedOrNever(test.pod, runnerContainer), endedOrNever(test.pod, runnerContainer); b != test.begun || e != test.ended {
 			t.Errorf("%s: begun %t, ended %t, want %t, %t", test.name, b, e, test.begun, test.ended)
 		}
 	}

@@ -7,8 +7,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strconv"
-	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -18,7 +16,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/fakegpu"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/deploy"
 )
@@ -36,10 +34,6 @@ const (
 	journal  = mount + "/journal"
 	releases = mount + "/release"
 	machines = mount + "/gpus"
-
-	// defaultSlots and defaultProfile are the format's defaults (scenario.Runner).
-	defaultSlots   = 4
-	defaultProfile = "T4"
 )
 
 // shippedPod is the pod of the shipped Job with the scenario's image, account
@@ -55,7 +49,7 @@ func (e *env) shippedPod(ctx context.Context, name string) (*corev1.Pod, error) 
 		return nil, fmt.Errorf("read shipped manifest %s: %w", jobFile, err)
 	}
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: e.namespace, Labels: maps.Clone(job.Spec.Template.Labels)},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: e.Namespace(), Labels: maps.Clone(job.Spec.Template.Labels)},
 		Spec:       job.Spec.Template.Spec,
 	}
 	for i := range pod.Spec.Volumes {
@@ -134,18 +128,7 @@ func (e *env) runnerPod(ctx context.Context, spec targets.RunnerSpec) (*corev1.P
 		pod.Spec.NodeSelector = map[string]string{corev1.LabelHostname: e.node}
 	}
 	c := &pod.Spec.Containers[0]
-	flags := map[string]string{
-		"name":       spec.Name,
-		"slots":      strconv.Itoa(cmp.Or(spec.Slots, defaultSlots)),
-		"settle":     "200ms",
-		"log-format": "json",
-		"log-level":  "debug",
-	}
-	maps.Copy(flags, spec.Flags)
-	c.Args = []string{"serve"}
-	for _, name := range slices.Sorted(maps.Keys(flags)) {
-		c.Args = append(c.Args, "--"+name+"="+flags[name])
-	}
+	c.Args = place.ServeArgs(spec, nil)
 	switch spec.Hostname {
 	case "":
 	case scenario.NoHost:
@@ -161,7 +144,7 @@ func (e *env) runnerPod(ctx context.Context, spec targets.RunnerSpec) (*corev1.P
 
 	// What the runner says is written down from its first word to its last: TERM
 	// is for all containers of a pod, and this one ends by itself.
-	_, port, err := net.SplitHostPort(cmp.Or(flags["listen"], ":8080"))
+	_, port, err := net.SplitHostPort(cmp.Or(spec.Flags["listen"], ":8080"))
 	if err != nil {
 		return nil, fmt.Errorf("flag listen: %w", err)
 	}
@@ -187,47 +170,9 @@ func (e *env) gpus(ctx context.Context, pod *corev1.Pod, spec targets.RunnerSpec
 		}
 		return nil
 	}
-	machine, err := e.machine(ctx, spec)
-	if err != nil {
-		return err
+	variables, err := e.FakeGPUs(ctx, spec)
+	for name, value := range variables {
+		setEnv(c, name, value)
 	}
-	setEnv(c, "STUDIOML_NVML_LIBRARY", e.target.handle.Library)
-	setEnv(c, fakegpu.EnvState, machine)
-	if spec.Visible != "" {
-		setEnv(c, api.EnvNVDevices, spec.Visible)
-	}
-	return nil
-}
-
-// machine makes the fake GPUs of a runner, unless that was done before, and
-// returns their directory. The name is the seed of their UUIDs.
-func (e *env) machine(ctx context.Context, spec targets.RunnerSpec) (string, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	name := cmp.Or(spec.Machine, spec.Name)
-	dir := machines + "/" + name
-	if slices.Contains(e.machines, name) {
-		return dir, nil
-	}
-	_, err := e.inKeeper(ctx, nil, e.target.handle.FakeGPU, "create", dir,
-		"--profile="+cmp.Or(spec.Profile, defaultProfile), "--count="+strconv.Itoa(spec.GPUs), "--seed="+name)
-	if err != nil {
-		return "", fmt.Errorf("make fake GPUs: %w", err)
-	}
-	e.machines = append(e.machines, name)
-	return dir, nil
-}
-
-// ChangeGPUs runs the fakegpu command on the state of a runner's GPUs.
-func (e *env) ChangeGPUs(ctx context.Context, spec targets.RunnerSpec, words []string) error {
-	dir, err := e.machine(ctx, spec)
-	if err != nil {
-		return err
-	}
-	words = slices.Clone(words)
-	words[slices.Index(words, "DIR")] = dir
-	if _, err := e.inKeeper(ctx, nil, append([]string{e.target.handle.FakeGPU}, words...)...); err != nil {
-		return fmt.Errorf("fakegpu %s: %w", strings.Join(words, " "), err)
-	}
-	return nil
+	return err
 }

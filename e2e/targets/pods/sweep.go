@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/studioml/studio-go-runner/e2e/targets/namespace"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 // The labels of all namespaces of a run of the suite.
@@ -44,7 +44,7 @@ func sweep(ctx context.Context, client kubernetes.Interface, selector string, du
 			continue
 		}
 		removed++
-		problems = append(problems, namespace.Remove(ctx, client, ns.Name))
+		problems = append(problems, place.Remove(ctx, client, ns.Name))
 	}
 	return removed, errors.Join(problems...)
 }

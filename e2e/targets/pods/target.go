@@ -56,7 +56,7 @@ type Storage struct {
 func ParseStorage(text string) (Storage, error) {
 	class, mode, found := strings.Cut(text, ":")
 	if found && mode != "shared" {
-		return Storage{}, fmt.Errorf("storage is %q, allowed is the name of a storage class, or that and :shared where it has volumes that several nodes can mount", text)
+		return Storage{}, fmt.Errorf("storage is %q, and must be the name of a storage class, with :shared after it where several nodes can mount its volumes", text)
 	}
 	return Storage{Class: class, Shared: found}, nil
 }
@@ -93,8 +93,7 @@ func (t *Target) Inspect(ctx context.Context) error {
 type Handle struct {
 	Config
 	Nodes   []corev1.Node
-	FakeGPU string // the fakegpu command in the image, empty if it has none
-	Library string // the fake library beside it
+	Library string // the fake NVML in the image, with fakegpu beside it; empty if it has none
 }
 
 // Handle is for Open.
@@ -158,12 +157,12 @@ func (t *Target) Can(need scenario.Need) (ok bool, reason string) {
 	case scenario.NeedSignals:
 		return true, ""
 	case scenario.NeedGPUs:
-		if t.handle.FakeGPU == "" && !slices.ContainsFunc(t.handle.Nodes, hasGPUs) {
+		if t.handle.Library == "" && !slices.ContainsFunc(t.handle.Nodes, hasGPUs) {
 			return false, "no node has " + gpuResource + " to allocate, and the image has no fake GPUs"
 		}
 		return true, ""
 	case scenario.NeedFakeGPUs:
-		if t.handle.FakeGPU == "" {
+		if t.handle.Library == "" {
 			return false, "the image has no fake GPUs"
 		}
 		return true, ""
@@ -183,7 +182,7 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 			return nil, fmt.Errorf("isolate scenario %q: need %s: %s", isolation.Name, need, reason)
 		}
 	}
-	e := &env{target: t, cluster: t.cluster, isolation: isolation}
+	e := newEnv(t, isolation)
 	if e.usesPlugin() {
 		var err error
 		if e.gpuNodes, err = t.awaitFreeGPUs(ctx, isolation.GPUs); err != nil {

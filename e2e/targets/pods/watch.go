@@ -111,14 +111,14 @@ func container(pod *corev1.Pod, name string) *corev1.ContainerState {
 // one of its name.
 func same(pod, that *corev1.Pod) bool { return pod != nil && pod.UID == that.UID }
 
-// begun says whether a container of the pod was started, or never will be.
-func begun(pod *corev1.Pod, name string) bool {
+// startedOrNever says whether a container of the pod was started, or never will be.
+func startedOrNever(pod *corev1.Pod, name string) bool {
 	state := container(pod, name)
 	return finished(pod) || state != nil && (state.Running != nil || state.Terminated != nil)
 }
 
-// ended says whether a container of the pod has ended, or will never start.
-func ended(pod *corev1.Pod, name string) bool {
+// endedOrNever says whether a container of the pod has ended, or will never start.
+func endedOrNever(pod *corev1.Pod, name string) bool {
 	state := container(pod, name)
 	return finished(pod) || state != nil && state.Terminated != nil
 }

@@ -1,4 +1,4 @@
-package namespace
+package place
 
 import (
 	"context"
@@ -15,10 +15,10 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// InstallAdmission installs the shipped policy, marks the namespace for it and
+// installAdmission installs the shipped policy, marks the namespace for it and
 // waits until it is in force. The policy is shared by all namespaces of the
 // cluster and stays: it does nothing where the mark is missing.
-func InstallAdmission(ctx context.Context, client kubernetes.Interface, namespace string) error {
+func installAdmission(ctx context.Context, client kubernetes.Interface, namespace string) error {
 	objects, err := decodeFile(ctx, admissionFile)
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func awaitAdmission(ctx context.Context, client kubernetes.Interface, namespace,
 		Data:       map[string]string{api.StateKey: "probe"},
 	}
 	var last error
-	err := poll(ctx, func() bool {
+	err := Poll(ctx, func() bool {
 		_, last = client.CoreV1().ConfigMaps(namespace).Create(ctx, probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return last != nil && strings.Contains(last.Error(), policy)
 	})

@@ -1,4 +1,4 @@
-package namespace
+package place
 
 import (
 	"context"
@@ -8,9 +8,12 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
+// ParseNote is what the journal is read with.
+var ParseNote = parseNote
+
 // Allows says whether the shipped manifests allow something.
 func Allows(ctx context.Context, p scenario.Permissions, nodeMaps []string, question authzv1.ResourceAttributes) (bool, error) {
-	a, err := ShippedAccount(ctx, "somewhere", nodeMaps)
+	a, err := shippedAccount(ctx, "somewhere", nodeMaps)
 	if err != nil {
 		return false, err
 	}

@@ -1,5 +1,5 @@
 # A task of the tests: notes its start, waits while it is held, notes its end.
-# $1 journal, $2 "lock" or "file" and $3 what to wait for, both may be empty,
+# $1 journal, $2 "pipe" or "file" and $3 what to wait for, both may be empty,
 # $4 exit status, $5 "ignore" TERM
 note() {
 	# One write to a file opened for appending, so that lines do not mix.
@@ -12,8 +12,8 @@ if [ "$5" = ignore ]; then
 fi
 note start
 case $2 in
-lock) # the one who holds it lets all go at once
-	flock -s "$3" true || exit 71
+pipe) # opens when somebody writes to it, for all at once
+	: <"$3"
 	;;
 file) # it may be made on another machine, which no program here can wait for
 	until [ -e "$3" ]; do sleep 0.2; done

@@ -1,4 +1,4 @@
-package tasks_test
+package place_test
 
 import (
 	"strings"
@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/e2e/targets/tasks"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 func TestParseNote(t *testing.T) {
@@ -18,14 +18,14 @@ func TestParseNote(t *testing.T) {
 	}{
 		{line: "start\tt-1\t1\tr1\t", want: targets.TaskNote{Task: "t-1", Attempt: 1, Runner: "r1"}},
 		{line: "end\tt-1\t3\tr1\tGPU-1", want: targets.TaskNote{Task: "t-1", Attempt: 3, Runner: "r1", End: true, GPUs: "GPU-1"}},
-		{line: "", err: `journal line is ""`},
-		{line: "begin\tt\t1\tr\t", err: "allowed is start or end"},
-		{line: "start\t\t1\tr\t", err: "allowed is start or end"},
-		{line: "start\tt\t0\tr\t", err: `its attempt "0"`},
-		{line: "start\tt\tx\x1b\tr\t", err: `its attempt "x\x1b"`},
-		{line: "start\tt\t1\tr\t\textra", err: "allowed is start or end"},
+		{line: "", err: `the line ""`},
+		{line: "begin\tt\t1\tr\t", err: "must be start or end"},
+		{line: "start\t\t1\tr\t", err: "must be start or end"},
+		{line: "start\tt\t0\tr\t", err: "attempt must be a positive number"},
+		{line: "start\tt\tx\x1b\tr\t", err: `x\x1b`},
+		{line: "start\tt\t1\tr\t\textra", err: "must be start or end"},
 	} {
-		got, err := tasks.ParseNote(test.line)
+		got, err := place.ParseNote(test.line)
 		if diff := cmp.Diff(test.want, got); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", test.line, diff)
 		}
@@ -39,7 +39,7 @@ func FuzzParseNote(f *testing.F) {
 	f.Add("start\tt-1\t1\tr1\t")
 	f.Add("end\t\t\t\t")
 	f.Fuzz(func(t *testing.T, line string) {
-		note, err := tasks.ParseNote(line)
+		note, err := place.ParseNote(line)
 		if err == nil && (note.Task == "" || note.Attempt < 1) {
 			t.Errorf("%q became %+v", line, note)
 		}

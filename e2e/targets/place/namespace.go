@@ -1,4 +1,4 @@
-package namespace
+package place
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
@@ -18,8 +19,8 @@ import (
 // scenarioAnnotation tells people which scenario a namespace belongs to.
 const scenarioAnnotation = "studioml.io/e2e-scenario"
 
-// Create makes a namespace with a name that no other one has, and returns it.
-func Create(ctx context.Context, client kubernetes.Interface, scenario string, labels map[string]string) (string, error) {
+// createNamespace makes a namespace with a name that no other one has, and returns it.
+func createNamespace(ctx context.Context, client kubernetes.Interface, scenario string, labels map[string]string) (string, error) {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name:        "runner-e2e-" + rand.String(8),
 		Labels:      maps.Clone(labels),
@@ -31,8 +32,8 @@ func Create(ctx context.Context, client kubernetes.Interface, scenario string, l
 	return ns.Name, nil
 }
 
-// poll calls done until it is true, for what the API server cannot be watched for.
-func poll(ctx context.Context, done func() bool) error {
+// Poll calls done until it is true, for what the API server cannot be watched for.
+func Poll(ctx context.Context, done func() bool) error {
 	const interval = 20 * time.Millisecond
 	err := wait.PollUntilContextCancel(ctx, interval, true, func(context.Context) (bool, error) { return done(), nil })
 	if err != nil && ctx.Err() != nil {
@@ -55,11 +56,29 @@ func Remove(ctx context.Context, client kubernetes.Interface, name string) error
 	err := errors.Join(
 		unlessGone(client.BatchV1().Jobs(name).DeleteCollection(ctx, background, all)),
 		unlessGone(client.CoreV1().Pods(name).DeleteCollection(ctx, soon, all)),
-		unlessGone(client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})))
+		unlessGone(client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})),
+		releaseMaps(ctx, client, name))
 	if err != nil {
 		return fmt.Errorf("remove namespace %s: %w", name, err)
 	}
 	return nil
+}
+
+// releaseMaps takes the finalizers of scenarios away: nobody else will, and a
+// namespace cannot go before its maps.
+func releaseMaps(ctx context.Context, client kubernetes.Interface, name string) error {
+	all, err := client.CoreV1().ConfigMaps(name).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, m := range all.Items {
+		if len(m.Finalizers) > 0 {
+			_, err := client.CoreV1().ConfigMaps(name).Patch(ctx, m.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+			problems = append(problems, unlessGone(err))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // unlessGone is the error of a removal, if what it is about was there.

@@ -1,4 +1,4 @@
-package namespace_test
+package place_test
 
 import (
 	"testing"
@@ -6,7 +6,7 @@ import (
 	authzv1 "k8s.io/api/authorization/v1"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/targets/namespace"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 func TestPermissions(t *testing.T) {
@@ -35,7 +35,7 @@ func TestPermissions(t *testing.T) {
 		{scenario.PermissionsNone, maps("get", "studioml-go-runner"), false},
 		{scenario.PermissionsNone, event, false},
 	} {
-		got, err := namespace.Allows(t.Context(), test.permissions, []string{"node-7"}, test.question)
+		got, err := place.Allows(t.Context(), test.permissions, []string{"node-7"}, test.question)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +43,7 @@ func TestPermissions(t *testing.T) {
 			t.Errorf("%s allows %+v: got %t, want %t", test.permissions, test.question, got, test.want)
 		}
 	}
-	if _, err := namespace.Allows(t.Context(), "all", nil, event); err == nil {
+	if _, err := place.Allows(t.Context(), "all", nil, event); err == nil {
 		t.Error("no error for permissions that do not exist")
 	}
 }

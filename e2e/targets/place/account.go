@@ -1,7 +1,4 @@
-// Package namespace makes the place of a scenario in a cluster: a namespace, the
-// service account of its runners with the shipped Roles, and the shipped
-// admission policy. It is the same for every target.
-package namespace
+package place
 
 import (
 	"context"
@@ -13,6 +10,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/component-helpers/auth/rbac/validation"
 	"sigs.k8s.io/e2e-framework/klient/decoder"
 	"sigs.k8s.io/e2e-framework/klient/k8s"
 
@@ -37,9 +35,9 @@ type Account struct {
 	nodeMaps       []string
 }
 
-// ShippedAccount reads the shipped manifests for a namespace. The shipped list
+// shippedAccount reads the shipped manifests for a namespace. The shipped list
 // of names is an example; these names take its place.
-func ShippedAccount(ctx context.Context, namespace string, nodeMaps []string) (*Account, error) {
+func shippedAccount(ctx context.Context, namespace string, nodeMaps []string) (*Account, error) {
 	a := &Account{nodeMaps: nodeMaps}
 	for _, name := range []string{rbacFile, namedFile} {
 		objects, err := decodeFile(ctx, name, decoder.MutateNamespace(namespace))
@@ -75,6 +73,21 @@ func ShippedAccount(ctx context.Context, namespace string, nodeMaps []string) (*
 // Name is the name of the service account.
 func (a *Account) Name() string { return a.serviceAccount.Name }
 
+// Namespace is where it is.
+func (a *Account) Namespace() string { return a.serviceAccount.Namespace }
+
+// Renew makes the service account anew: its tokens are for one that is gone.
+func (a *Account) Renew(ctx context.Context, client kubernetes.Interface) error {
+	accounts := client.CoreV1().ServiceAccounts(a.Namespace())
+	if err := accounts.Delete(ctx, a.Name(), metav1.DeleteOptions{}); err != nil {
+		return fmt.Errorf("delete service account: %w", err)
+	}
+	if _, err := accounts.Create(ctx, a.serviceAccount, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("create service account: %w", err)
+	}
+	return nil
+}
+
 // decodeFile reads all objects of a shipped manifest. The decoder drops
 // documents without kind, and finds nothing in an empty file.
 func decodeFile(ctx context.Context, name string, options ...decoder.DecodeOption) ([]k8s.Object, error) {
@@ -90,8 +103,8 @@ func decodeFile(ctx context.Context, name string, options ...decoder.DecodeOptio
 	return objects, nil
 }
 
-// Create puts the account into the cluster, with the permissions p.
-func (a *Account) Create(ctx context.Context, client kubernetes.Interface, p scenario.Permissions) error {
+// create puts the account into the cluster, with the permissions p.
+func (a *Account) create(ctx context.Context, client kubernetes.Interface, p scenario.Permissions) error {
 	rules, err := a.rules(p)
 	if err != nil {
 		return err
@@ -111,8 +124,8 @@ func (a *Account) Create(ctx context.Context, client kubernetes.Interface, p sce
 	return a.awaitRules(ctx, client, rules)
 }
 
-// Set changes the permissions and waits until they are in force.
-func (a *Account) Set(ctx context.Context, client kubernetes.Interface, p scenario.Permissions) error {
+// set changes the permissions and waits until they are in force.
+func (a *Account) set(ctx context.Context, client kubernetes.Interface, p scenario.Permissions) error {
 	rules, err := a.rules(p)
 	if err != nil {
 		return err
@@ -141,7 +154,7 @@ func (a *Account) rules(p scenario.Permissions) ([]rbacv1.PolicyRule, error) {
 	case scenario.PermissionsNone:
 		return nil, nil
 	}
-	return nil, fmt.Errorf("permissions are %s, allowed are shipped, named, global-only and none", api.Excerpt(string(p)))
+	return nil, fmt.Errorf("permissions must be shipped, named, global-only or none, and are %s", api.Excerpt(string(p)))
 }
 
 // withNames replaces the names of the rules that have some.
@@ -161,7 +174,7 @@ func (a *Account) awaitRules(ctx context.Context, client kubernetes.Interface, r
 	for _, question := range a.questions() {
 		want := allows(rules, question)
 		var last error
-		err := poll(ctx, func() bool {
+		err := Poll(ctx, func() bool {
 			var got bool
 			got, last = a.ask(ctx, client, question)
 			return last == nil && got == want
@@ -189,6 +202,16 @@ func (a *Account) questions() []authzv1.ResourceAttributes {
 	return questions
 }
 
+// allows is what the rules say about a question.
+func allows(rules []rbacv1.PolicyRule, q authzv1.ResourceAttributes) bool {
+	asked := rbacv1.PolicyRule{APIGroups: []string{q.Group}, Resources: []string{q.Resource}, Verbs: []string{q.Verb}}
+	if q.Name != "" {
+		asked.ResourceNames = []string{q.Name}
+	}
+	covered, _ := validation.Covers(rules, []rbacv1.PolicyRule{asked})
+	return covered
+}
+
 // ask asks the API server whether the runners may do something.
 func (a *Account) ask(ctx context.Context, client kubernetes.Interface, question authzv1.ResourceAttributes) (bool, error) {
 	ns := a.serviceAccount.Namespace
@@ -203,15 +226,4 @@ func (a *Account) ask(ctx context.Context, client kubernetes.Interface, question
 		return false, err
 	}
 	return review.Status.Allowed, nil
-}
-
-// allows is what the rules say about a question, for the plain rules that the
-// shipped Roles have: no wildcards, no subresources.
-func allows(rules []rbacv1.PolicyRule, question authzv1.ResourceAttributes) bool {
-	return slices.ContainsFunc(rules, func(r rbacv1.PolicyRule) bool {
-		return slices.Contains(r.APIGroups, question.Group) &&
-			slices.Contains(r.Resources, question.Resource) &&
-			slices.Contains(r.Verbs, question.Verb) &&
-			(len(r.ResourceNames) == 0 || slices.Contains(r.ResourceNames, question.Name))
-	})
 }

@@ -1,4 +1,4 @@
-package namespace_test
+package place_test
 
 import (
 	"errors"
@@ -12,13 +12,13 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
-	"github.com/studioml/studio-go-runner/e2e/targets/namespace"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 func TestRemove(t *testing.T) {
 	client := fake.NewClientset(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "here"}})
 	for range 2 { // the second time it is gone
-		if err := namespace.Remove(t.Context(), client, "here"); err != nil {
+		if err := place.Remove(t.Context(), client, "here"); err != nil {
 			t.Error(err)
 		}
 	}
@@ -36,7 +36,7 @@ func TestRemoveSaysWhatStays(t *testing.T) {
 	} {
 		client.PrependReactor("*", resource, func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, err })
 	}
-	if err := namespace.Remove(t.Context(), client, "here"); err == nil || !strings.Contains(err.Error(), "busy") {
+	if err := place.Remove(t.Context(), client, "here"); err == nil || !strings.Contains(err.Error(), "busy") {
 		t.Errorf("error is %v", err)
 	}
 }

@@ -1,0 +1,188 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"strings"
+	"time"
+
+	authnv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/util/keyutil"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
+)
+
+// token is that of the runners' service account, in a file that they read again,
+// as in a pod. Each one is bound to a Secret of its own, as that of a pod is to
+// the pod: the API server takes it no longer when the Secret is gone.
+type token struct {
+	admin   kubernetes.Interface
+	account *place.Account
+	key     []byte // of the API server, see Handle
+	path    string
+
+	secret *corev1.Secret // of the present token
+	text   string
+}
+
+// set does what a token step says, and waits until the API server takes no token
+// but the present one, or none at all.
+func (t *token) set(ctx context.Context, what scenario.Token) error {
+	before, secret := t.text, t.secret
+	var err error
+	switch what {
+	case scenario.TokenRotate:
+		err = t.renew(ctx)
+	case scenario.TokenExpire:
+		err = t.expire()
+	case scenario.TokenRevoke:
+		err = t.account.Renew(ctx, t.admin)
+	default:
+		err = errors.New("a token step must be rotate, expire or revoke")
+	}
+	if err == nil && what != scenario.TokenRevoke {
+		err = t.admin.CoreV1().Secrets(secret.Namespace).Delete(ctx, secret.Name, metav1.DeleteOptions{})
+	}
+	if err == nil {
+		err = t.awaitRefusal(ctx, before, "")
+	}
+	if err == nil && what == scenario.TokenExpire {
+		err = t.awaitRefusal(ctx, t.text, "expired")
+	}
+	if err != nil {
+		return fmt.Errorf("token %s: %w", what, err)
+	}
+	return nil
+}
+
+// renew puts a new token into the file.
+func (t *token) renew(ctx context.Context) (err error) {
+	ns := t.account.Namespace()
+	t.secret, err = t.admin.CoreV1().Secrets(ns).Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-token-"}}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("make secret for a token: %w", err)
+	}
+	request := &authnv1.TokenRequest{Spec: authnv1.TokenRequestSpec{
+		ExpirationSeconds: new(int64(24 * 60 * 60)), // longer than any test run
+		BoundObjectRef:    &authnv1.BoundObjectReference{APIVersion: "v1", Kind: "Secret", Name: t.secret.Name, UID: t.secret.UID},
+	}}
+	request, err = t.admin.CoreV1().ServiceAccounts(ns).CreateToken(ctx, t.account.Name(), request, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("get token of service account %s: %w", t.account.Name(), err)
+	}
+	return t.write(request.Status.Token)
+}
+
+// expire puts the present token into the file as it would be if its time were
+// over, with the API server's own signature.
+func (t *token) expire() error {
+	// The API server gives clocks that differ a minute. Nobody gets it to issue a
+	// token for less than ten.
+	over := time.Now().Add(-2 * time.Minute)
+	text, err := resign(t.text, t.key, over)
+	if err != nil {
+		return err
+	}
+	return t.write(text)
+}
+
+// write replaces the file at once, so that nobody reads a part of it.
+func (t *token) write(text string) error {
+	t.text = text
+	if err := os.WriteFile(t.path+".new", []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(t.path+".new", t.path)
+}
+
+// awaitRefusal waits until the API server does not take a token, for a reason
+// with that word. For 10 seconds it takes what it took before.
+func (t *token) awaitRefusal(ctx context.Context, text, reason string) error {
+	var last error
+	err := place.Poll(ctx, func() bool {
+		review := &authnv1.TokenReview{Spec: authnv1.TokenReviewSpec{Token: text}}
+		review, last = t.admin.AuthenticationV1().TokenReviews().Create(ctx, review, metav1.CreateOptions{})
+		if last == nil && !review.Status.Authenticated && !strings.Contains(review.Status.Error, reason) {
+			last = errors.New(review.Status.Error)
+		}
+		return last == nil && !review.Status.Authenticated
+	})
+	if err != nil {
+		return fmt.Errorf("wait until the API server refuses the token: %w (last answer: %v)", err, last)
+	}
+	return nil
+}
+
+// resign returns a JSON web token that was valid for an hour and ended at that time.
+func resign(text string, key []byte, end time.Time) (string, error) {
+	parsed, err := keyutil.ParsePrivateKeyPEM(key)
+	if err != nil {
+		return "", fmt.Errorf("read signing key: %w", err)
+	}
+	private, ok := parsed.(*ecdsa.PrivateKey)
+	parts := strings.Split(text, ".")
+	if !ok || len(parts) != 3 {
+		return "", fmt.Errorf("sign token: it has %d parts, and the key is a %T", len(parts), parsed)
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return "", fmt.Errorf("read token: %w", err)
+	}
+	var claims map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.UseNumber()
+	if err := decoder.Decode(&claims); err != nil {
+		return "", fmt.Errorf("read token: %w", err)
+	}
+	claims["exp"] = end.Unix()
+	claims["iat"] = end.Add(-time.Hour).Unix()
+	claims["nbf"] = claims["iat"]
+	if payload, err = json.Marshal(claims); err != nil {
+		return "", err
+	}
+	signed := parts[0] + "." + base64.RawURLEncoding.EncodeToString(payload)
+	digest := sha256.Sum256([]byte(signed))
+	r, s, err := ecdsa.Sign(rand.Reader, private, digest[:])
+	if err != nil {
+		return "", fmt.Errorf("sign token: %w", err)
+	}
+	const size = 32 // bytes of each half of an ES256 signature
+	signature := make([]byte, 2*size)
+	for i, half := range []*big.Int{r, s} {
+		half.FillBytes(signature[i*size : (i+1)*size])
+	}
+	return signed + "." + base64.RawURLEncoding.EncodeToString(signature), nil
+}
+
+// writeKubeconfig writes the file that runners use.
+func writeKubeconfig(path, server string, ca []byte, namespace, token string) error {
+	const name = "runner"
+	data, err := clientcmd.Write(clientcmdapi.Config{
+		Clusters:       map[string]*clientcmdapi.Cluster{"embedded": {Server: server, CertificateAuthorityData: ca}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{name: {TokenFile: token}},
+		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: "embedded", AuthInfo: name, Namespace: namespace}},
+		CurrentContext: name,
+	})
+	if err == nil {
+		err = os.WriteFile(path, data, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("write kubeconfig: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+// Package place is the place of one scenario as far as it is the same wherever
+// runners are: a namespace with the account of its runners, the shipped
+// admission policy, a queue, the tasks of the tests with their journal, fake
+// GPUs, and the evidence that a failure leaves for people.
+package place
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+
+	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/e2e-framework/klient"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+)
+
+// Ground is where runners and tasks of a place have their files.
+type Ground interface {
+	// Run runs a program there. What it prints on stderr is in the error; nothing
+	// is written to stdout any more once Run has returned.
+	Run(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error
+	// Hold returns what the tasks of a group wait for.
+	Hold(group string) (Hold, error)
+}
+
+// Layout says what is where on the ground.
+type Layout struct {
+	Runner   string // the program for submits and looks into the queue
+	Library  string // the fake NVML, with the program fakegpu beside it, or empty
+	Spool    string
+	Journal  string // a file that is there
+	Machines string // directory of the fake GPUs
+}
+
+// Place is the part of an Env that targets share.
+type Place struct {
+	Isolation targets.Isolation
+	Admin     kubernetes.Interface
+	Account   *Account
+	Ground    Ground
+	Layout    Layout
+
+	client    klient.Client // the same rights as Admin, for the scenario
+	labels    map[string]string
+	namespace string
+
+	mu        sync.Mutex // guards what follows
+	elsewhere string
+	machines  map[string]bool // those that were made
+}
+
+// Make makes the namespace, with these labels, and the account. What there is
+// after an error, Close of the Env removes.
+func (p *Place) Make(ctx context.Context, admin kubernetes.Interface, client klient.Client, labels map[string]string) (err error) {
+	p.Admin, p.client, p.labels = admin, client, labels
+	if p.namespace, err = createNamespace(ctx, admin, p.Isolation.Name, labels); err != nil {
+		return err
+	}
+	if p.Account, err = shippedAccount(ctx, p.namespace, p.Isolation.NodeMaps); err != nil {
+		return err
+	}
+	return p.Account.create(ctx, admin, p.Isolation.Permissions)
+}
+
+// Namespace is that of the runners.
+func (p *Place) Namespace() string { return p.namespace }
+
+// Namespaces are all that were made.
+func (p *Place) Namespaces() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.DeleteFunc([]string{p.namespace, p.elsewhere}, func(name string) bool { return name == "" })
+}
+
+// Elsewhere is a namespace in which the runners have no rights.
+func (p *Place) Elsewhere(ctx context.Context) (_ string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.elsewhere == "" {
+		p.elsewhere, err = createNamespace(ctx, p.Admin, p.Isolation.Name, p.labels)
+	}
+	return p.elsewhere, err
+}
+
+// Client acts as the test, with all rights.
+func (p *Place) Client() klient.Client { return p.client }
+
+// SetPermissions changes the rights of the runners and waits until they are in force.
+func (p *Place) SetPermissions(ctx context.Context, permissions scenario.Permissions) error {
+	return p.Account.set(ctx, p.Admin, permissions)
+}
+
+// Admission installs the shipped policy for the namespace.
+func (p *Place) Admission(ctx context.Context) error {
+	return installAdmission(ctx, p.Admin, p.namespace)
+}
+
+// Needs says whether the scenario has a need.
+func (p *Place) Needs(need scenario.Need) bool { return slices.Contains(p.Isolation.Needs, need) }
+
+// Output runs a program on the ground and returns what it prints.
+func (p *Place) Output(ctx context.Context, stdin io.Reader, command ...string) ([]byte, error) {
+	var stdout bytes.Buffer
+	err := p.Ground.Run(ctx, stdin, &stdout, command...)
+	return stdout.Bytes(), err
+}
+
+// ServeArgs are the arguments of runner serve: what every runner of the tests
+// has, what its target adds, and the scenario's flags, which win.
+func ServeArgs(spec targets.RunnerSpec, added map[string]string) []string {
+	flags := map[string]string{
+		"name":       spec.Name,
+		"slots":      strconv.Itoa(spec.Slots),
+		"settle":     "200ms",
+		"log-format": "json",
+		"log-level":  "debug",
+	}
+	maps.Copy(flags, added)
+	for flag, value := range spec.Flags {
+		flags[string(flag)] = value
+	}
+	args := []string{"serve"}
+	for _, name := range slices.Sorted(maps.Keys(flags)) {
+		args = append(args, "--"+name+"="+flags[name])
+	}
+	return args
+}

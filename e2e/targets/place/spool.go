@@ -1,0 +1,49 @@
+package place
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// The queue is used through the command line of the runner, as people do.
+
+// Submit puts tasks into the queue with one call of runner submit.
+func (p *Place) Submit(ctx context.Context, tasks []api.Task) error {
+	if len(tasks) == 0 {
+		return nil
+	}
+	var documents bytes.Buffer
+	encoder := json.NewEncoder(&documents)
+	for i := range tasks {
+		if i > 0 {
+			documents.WriteString("---\n")
+		}
+		if err := encoder.Encode(&tasks[i]); err != nil {
+			return fmt.Errorf("write task %s: %w", tasks[i].ID, err)
+		}
+	}
+	_, err := p.Output(ctx, &documents, p.Layout.Runner, "submit", "--spool="+p.Layout.Spool, "-")
+	return err
+}
+
+// Queue lists what is in the queue now.
+func (p *Place) Queue(ctx context.Context) (api.QueueContents, error) {
+	out, err := p.Output(ctx, nil, p.Layout.Runner, "status", "--spool="+p.Layout.Spool, "--output=json")
+	if err != nil {
+		return api.QueueContents{}, err
+	}
+	var answer struct {
+		Queue *api.QueueContents `json:"queue"`
+	}
+	if err := json.Unmarshal(out, &answer); err != nil {
+		return api.QueueContents{}, fmt.Errorf("read output of runner status: %w\n%s", err, out)
+	}
+	if answer.Queue == nil {
+		return api.QueueContents{}, fmt.Errorf("output of runner status has no queue: %s", out)
+	}
+	return *answer.Queue, nil
+}
