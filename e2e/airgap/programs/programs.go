@@ -22,7 +22,7 @@ import (
 
 	"golang.org/x/mod/modfile"
 
-	"github.com/studioml/studio-go-runner/e2e/cache"
+	"github.com/studioml/studio-go-runner/e2e/airgap/cache"
 )
 
 // Set is a set of programs that are built together.
@@ -46,7 +46,7 @@ type Built struct {
 
 // Ensure builds the set unless it is there. It tells on progress what it does.
 func (s Set) Ensure(ctx context.Context, progress io.Writer) (Built, error) {
-	built, err := s.Locate(ctx)
+	built, err := s.Locate()
 	if err != nil {
 		return Built{}, err
 	}
@@ -58,8 +58,8 @@ func (s Set) Ensure(ctx context.Context, progress io.Writer) (Built, error) {
 }
 
 // Locate says where Ensure has the programs, without building them.
-func (s Set) Locate(ctx context.Context) (Built, error) {
-	root, err := Root(ctx)
+func (s Set) Locate() (Built, error) {
+	root, err := Root()
 	if err != nil {
 		return Built{}, err
 	}
@@ -138,17 +138,16 @@ func (s Set) read(dir string) (Built, error) {
 
 // build builds the programs into the directory dir.
 func (s Set) build(ctx context.Context, built Built, dir string, progress io.Writer) error {
-	root, err := Root(ctx)
+	root, err := Root()
 	if err != nil {
 		return err
 	}
-	module := filepath.Join(root, filepath.FromSlash(s.Module))
 	fmt.Fprintf(progress, "building %s (%s %s) from Go modules into %s, %s, once per version\n",
 		s.What, s.Of, built.Version, built.Dir, s.Takes)
 	packages := slices.Sorted(maps.Values(s.Packages))
 	// go list downloads the modules that are missing.
 	var list strings.Builder
-	if err := Go(ctx, module, &list, append([]string{"list", "-deps", "-tags=" + s.Tags}, packages...)...); err != nil {
+	if err := Go(ctx, s.Module, &list, append([]string{"list", "-deps", "-tags=" + s.Tags}, packages...)...); err != nil {
 		return fmt.Errorf("list packages: %w", err)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -158,7 +157,7 @@ func (s Set) build(ctx context.Context, built Built, dir string, progress io.Wri
 		"-o", dir + string(filepath.Separator)}
 	meter := newMeter(progress, s, strings.Count(list.String(), "\n"))
 	defer meter.finish()
-	if err := runGo(ctx, module, io.Discard, meter, append(args, packages...)...); err != nil {
+	if err := runGo(ctx, filepath.Join(root, filepath.FromSlash(s.Module)), io.Discard, meter, append(args, packages...)...); err != nil {
 		return err
 	}
 	for name, pkg := range s.Packages {

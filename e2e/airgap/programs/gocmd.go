@@ -2,6 +2,7 @@ package programs
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,23 +15,45 @@ import (
 	"time"
 )
 
-// Root is the directory of the main module, found from the working directory:
-// nested modules cannot be embedded into a package of this one.
-func Root(ctx context.Context) (string, error) {
-	var out strings.Builder
-	if err := Go(ctx, "", &out, "env", "GOMOD"); err != nil {
+// Root is the root of the repository, whose files say what is built: the nearest
+// directory upwards that has this module.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
 		return "", err
 	}
-	gomod := strings.TrimSpace(out.String())
-	if gomod == "" || gomod == os.DevNull {
-		return "", errors.New("the working directory is in no Go module; run this in a checkout of the repository")
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "e2e", "airgap", "controlplane", "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("the working directory is in no checkout of studio-go-runner; run this in one")
+		}
 	}
-	return filepath.Dir(gomod), nil
 }
 
-// Go runs the go command in a directory, for static programs of this machine.
+// Go runs the go command in a directory of the repository, for static programs of
+// this machine.
 func Go(ctx context.Context, dir string, stdout io.Writer, args ...string) error {
-	return runGo(ctx, dir, stdout, nil, args...)
+	root, err := Root()
+	if err != nil {
+		return err
+	}
+	return runGo(ctx, filepath.Join(root, filepath.FromSlash(dir)), stdout, nil, args...)
+}
+
+// ModuleDir returns the directory of a module that the one in a directory of the
+// repository requires, downloaded if need be.
+func ModuleDir(ctx context.Context, dir, module string) (string, error) {
+	var out strings.Builder
+	if err := Go(ctx, dir, &out, "mod", "download", "-json", module); err != nil {
+		return "", err
+	}
+	var info struct{ Dir string }
+	if err := json.Unmarshal([]byte(out.String()), &info); err != nil {
+		return "", fmt.Errorf("go mod download: %w", err)
+	}
+	return info.Dir, nil
 }
 
 // runGo runs the go command. What it prints on stderr goes to meter as well, if

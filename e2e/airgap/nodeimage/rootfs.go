@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/studioml/studio-go-runner/e2e/cache"
+	"github.com/studioml/studio-go-runner/e2e/airgap/cache"
 )
 
 // suite is the last Debian whose systemd runs on machines with cgroup v1.
@@ -117,8 +117,7 @@ func debianMirror(ctx context.Context) string {
 func runShown(ctx context.Context, cmd *exec.Cmd, name string, progress io.Writer) error {
 	shown := &lastLines{out: progress, name: name, shown: time.Now()}
 	cmd.Stdout, cmd.Stderr = shown, shown
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	privateMounts(cmd.SysProcAttr)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Unshareflags: syscall.CLONE_NEWNS}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
 	err := cmd.Run()

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/studioml/studio-go-runner/e2e/programs"
+	"github.com/studioml/studio-go-runner/e2e/airgap/programs"
 )
 
 const goMod = `module example.test/controlplane
@@ -21,18 +21,19 @@ require (
 )
 `
 
-// writeModule writes a module like e2e/controlplane and returns its directory
-// and that of the module around it.
-func writeModule(t *testing.T) (root, nested string) {
+// writeModule writes a module like e2e/airgap/controlplane into a repository of its
+// own, which it changes to, and returns its directory.
+func writeModule(t *testing.T) (nested string) {
 	t.Helper()
-	root = t.TempDir()
-	nested = filepath.Join(root, "e2e", "controlplane")
+	root := t.TempDir()
+	nested = filepath.Join(root, "e2e", "airgap", "controlplane")
 	if err := os.MkdirAll(nested, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(nested, "go.mod"), goMod, 0o644)
 	write(t, filepath.Join(nested, "go.sum"), "k8s.io/kubernetes v1.37.2 h1:x=\n", 0o644)
-	return root, nested
+	t.Chdir(root)
+	return nested
 }
 
 func write(t *testing.T, path, text string, mode os.FileMode) {
@@ -42,16 +43,19 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 	}
 }
 
-// fakeGo puts a go command into PATH that answers for the module in root. It
-// notes each build in a file beside itself and ends builds with the shell code
-// given, which may use $out, the directory for the binaries.
-func fakeGo(t *testing.T, root, end string) (builds func() int) {
+// fakeGo puts a go command into PATH. It notes each build in a file beside itself
+// and ends builds with the shell code given, which may use $out, the directory for
+// the binaries.
+func fakeGo(t *testing.T, end string) (builds func() int) { return fakeTools(t, "exit 1", end) }
+
+// fakeTools is fakeGo with shell code for go tool, which is setup-envtest here.
+func fakeTools(t *testing.T, tool, end string) (builds func() int) {
 	t.Helper()
 	dir := t.TempDir()
 	log := filepath.Join(dir, "builds")
 	script := fmt.Sprintf(`#!/bin/sh
 case "$1" in
-env) echo %q ;;
+tool) %s ;;
 list) printf 'fmt\nexample.test/a\nexample.test/b\n' ;;
 build)
 	echo build >>%q
@@ -63,7 +67,7 @@ build)
 	;;
 *) echo "unexpected go $*" >&2; exit 3 ;;
 esac
-`, filepath.Join(root, "go.mod"), log, end)
+`, tool, log, end)
 	write(t, filepath.Join(dir, "go"), script, 0o755)
 	t.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	return func() int {
@@ -78,8 +82,8 @@ esac
 const makeBinaries = `for name in server kube-apiserver kubectl; do printf x >"$out$name"; chmod +x "$out$name"; done`
 
 func TestEnsureBuildsOnce(t *testing.T) {
-	root, _ := writeModule(t)
-	builds := fakeGo(t, root, makeBinaries)
+	writeModule(t)
+	builds := fakeGo(t, makeBinaries)
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 
 	var progress strings.Builder
@@ -101,7 +105,7 @@ func TestEnsureBuildsOnce(t *testing.T) {
 	if got, want := builds(), 1; got != want {
 		t.Errorf("built %d times, want %d", got, want)
 	}
-	where, err := programs.ControlPlane.Locate(t.Context())
+	where, err := programs.ControlPlane.Locate()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,8 +128,8 @@ func TestEnsureBuildsOnce(t *testing.T) {
 }
 
 func TestEnsureShowsCompilerOutput(t *testing.T) {
-	root, _ := writeModule(t)
-	fakeGo(t, root, `printf '# example.test/b\nb.go:7:2: undefined: x\n' >&2; exit 1`)
+	writeModule(t)
+	fakeGo(t, `printf '# example.test/b\nb.go:7:2: undefined: x\n' >&2; exit 1`)
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	_, err := programs.ControlPlane.Ensure(t.Context(), io.Discard)
 	if err == nil {
@@ -134,7 +138,7 @@ func TestEnsureShowsCompilerOutput(t *testing.T) {
 	if text := err.Error(); !strings.Contains(text, "b.go:7:2: undefined: x") || strings.Contains(text, "downloading") {
 		t.Errorf("error is %q", text)
 	}
-	where, err := programs.ControlPlane.Locate(t.Context())
+	where, err := programs.ControlPlane.Locate()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,12 +148,12 @@ func TestEnsureShowsCompilerOutput(t *testing.T) {
 }
 
 func TestKey(t *testing.T) {
-	root, dir := writeModule(t)
-	fakeGo(t, root, "exit 1")
+	dir := writeModule(t)
+	fakeGo(t, "exit 1")
 	keys := map[string]string{}
 	locate := func(what string, set programs.Set) {
 		t.Helper()
-		built, err := set.Locate(t.Context())
+		built, err := set.Locate()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +170,7 @@ func TestKey(t *testing.T) {
 	write(t, filepath.Join(dir, "go.sum"), "changed\n", 0o644)
 	locate("a changed go.sum", programs.ControlPlane)
 	write(t, filepath.Join(dir, "go.mod"), "module example.test/controlplane\n", 0o644)
-	if _, err := programs.ControlPlane.Locate(t.Context()); err == nil || !strings.Contains(err.Error(), "does not require k8s.io/kubernetes") {
+	if _, err := programs.ControlPlane.Locate(); err == nil || !strings.Contains(err.Error(), "does not require k8s.io/kubernetes") {
 		t.Errorf("error for a module without Kubernetes is %v", err)
 	}
 }
@@ -183,12 +187,12 @@ func TestKubernetesReportsItsVersion(t *testing.T) {
 // renames them; each nested module pins all that its sets need.
 func TestSetsAreInTheirModules(t *testing.T) {
 	for _, set := range []programs.Set{programs.ControlPlane, programs.Node, programs.Containerd, programs.CoreDNS} {
-		built, err := set.Locate(t.Context())
+		built, err := set.Locate()
 		if err != nil {
 			t.Errorf("%s: %v", set.Name, err)
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(set.Module), "go.mod"))
+		data, err := os.ReadFile(filepath.Join("..", "..", "..", filepath.FromSlash(set.Module), "go.mod"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/studioml/studio-go-runner/e2e/cache"
+	"github.com/studioml/studio-go-runner/e2e/airgap/cache"
 )
 
 const (
@@ -42,7 +42,6 @@ var standard = place{run: "/run/studio-go-runner/docker", machine: machineArgume
 func (p place) socket() string  { return filepath.Join(p.run, "docker.sock") }
 func (p place) pidFile() string { return filepath.Join(p.run, "docker.pid") }
 func (p place) log() string     { return filepath.Join(p.run, "dockerd.log") }
-func (p place) kept() string    { return filepath.Join(p.run, "kept") }
 func (p place) host() string    { return "unix://" + p.socket() }
 
 // ensure finds the daemon at this place, or starts it.
@@ -58,10 +57,7 @@ func (p place) ensure(ctx context.Context, o Options) (*Docker, error) {
 	}
 	defer release()
 	if answers(ctx, p.host()) == nil {
-		fmt.Fprintf(o.Progress, "using the Docker daemon that another run started: DOCKER_HOST=%s\n", p.host())
-		if _, err := os.Stat(p.kept()); err != nil {
-			fmt.Fprintln(o.Progress, "it ends with that run")
-		}
+		fmt.Fprintf(o.Progress, "using the Docker daemon that another run started, and unless that was to keep it, ends: DOCKER_HOST=%s\n", p.host())
 		return &Docker{Host: p.host()}, nil
 	}
 	if err := p.awaitLeftover(ctx); err != nil {
@@ -115,7 +111,7 @@ func (p place) start(ctx context.Context, o Options) (*Docker, error) {
 	}
 	args = append(args, "--host", p.host(), "--pidfile", p.pidFile(), "--exec-root", filepath.Join(p.run, "exec"),
 		"--group", "0") // the socket's; there need not be one called docker
-	for _, stale := range []string{p.pidFile(), p.socket(), p.kept()} {
+	for _, stale := range []string{p.pidFile(), p.socket()} {
 		if err := os.RemoveAll(stale); err != nil {
 			return nil, err
 		}
@@ -131,7 +127,7 @@ func (p place) start(ctx context.Context, o Options) (*Docker, error) {
 	// A session of its own: Ctrl-C in make's terminal is for us, and we stop it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if !o.Keep {
-		dieWithParent(cmd.SysProcAttr)
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM // so that it ends its containers, too
 	}
 	d := &daemon{ended: make(chan struct{})}
 	if err := d.start(cmd); err != nil {
@@ -147,9 +143,6 @@ func (p place) start(ctx context.Context, o Options) (*Docker, error) {
 	result := &Docker{Host: p.host(), daemon: d}
 	if o.Keep {
 		result.daemon = nil
-		if err := os.WriteFile(p.kept(), nil, 0o600); err != nil {
-			return nil, err
-		}
 		fmt.Fprintf(o.Progress, "it is kept; end it with: kill $(cat %s)\n", p.pidFile())
 	}
 	fmt.Fprintf(o.Progress, "dockerd answers after %s: DOCKER_HOST=%s\n", time.Since(began).Round(100*time.Millisecond), p.host())

@@ -146,15 +146,6 @@ func (d *Docker) Environ() []string {
 	return append(os.Environ(), "DOCKER_HOST="+d.Host)
 }
 
-// Use has this process reach the daemon, also through libraries that know only
-// the environment. To be called before others read it.
-func (d *Docker) Use() error {
-	if d.Host == "" {
-		return nil
-	}
-	return os.Setenv("DOCKER_HOST", d.Host)
-}
-
 // Close stops the daemon if this Docker started it and need not keep it. Its
 // containers end with it.
 func (d *Docker) Close() error {

@@ -10,12 +10,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/studioml/studio-go-runner/e2e/cache"
-	"github.com/studioml/studio-go-runner/e2e/programs"
+	"github.com/studioml/studio-go-runner/e2e/airgap/cache"
+	"github.com/studioml/studio-go-runner/e2e/airgap/programs"
 )
 
 // Capabilities by their numbers, see capabilities(7).
@@ -55,10 +54,6 @@ func cannotStart() string {
 	}
 	return ""
 }
-
-// dieWithParent has the kernel end the daemon when the thread that starts it
-// dies. TERM, so that it ends its containers, too.
-func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGTERM }
 
 // dataRoot returns a directory for the images: in the user's cache directory,
 // or, where that is on a file system that cannot hold them, in /var/lib.
@@ -110,10 +105,6 @@ func buildRuntime(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	root, err := programs.Root(ctx)
-	if err != nil {
-		return "", err
-	}
 	path := filepath.Join(dir, "ociruntime")
-	return path, programs.Go(ctx, root, io.Discard, "build", "-trimpath", "-o", path, "./e2e/cmd/ociruntime")
+	return path, programs.Go(ctx, "e2e/airgap", io.Discard, "build", "-trimpath", "-o", path, "./ociruntime")
 }

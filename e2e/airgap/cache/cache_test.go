@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/studioml/studio-go-runner/e2e/cache"
+	"github.com/studioml/studio-go-runner/e2e/airgap/cache"
 )
 
 func TestEnsureMakesOnce(t *testing.T) {

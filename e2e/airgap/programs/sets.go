@@ -10,7 +10,7 @@ import (
 var ControlPlane = Set{
 	Name:   "controlplane",
 	What:   "etcd, kube-apiserver, kubectl",
-	Module: "e2e/controlplane",
+	Module: "e2e/airgap/controlplane",
 	Of:     "k8s.io/kubernetes",
 	Packages: map[string]string{
 		"etcd":           "go.etcd.io/etcd/server/v3",
@@ -25,7 +25,7 @@ var ControlPlane = Set{
 var Node = Set{
 	Name:   "node",
 	What:   "kubelet, kubeadm, kube-proxy, kube-scheduler, kube-controller-manager",
-	Module: "e2e/controlplane",
+	Module: "e2e/airgap/controlplane",
 	Of:     "k8s.io/kubernetes",
 	Packages: map[string]string{
 		"kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
@@ -43,7 +43,7 @@ var Node = Set{
 var Containerd = Set{
 	Name:   "containerd",
 	What:   "containerd and CNI plugins",
-	Module: "e2e/nodeimage/containerd",
+	Module: "e2e/airgap/containerd",
 	Of:     "github.com/containerd/containerd/v2",
 	Packages: map[string]string{
 		"containerd":              "github.com/containerd/containerd/v2/cmd/containerd",
@@ -65,7 +65,7 @@ var Containerd = Set{
 var CoreDNS = Set{
 	Name:     "coredns",
 	What:     "CoreDNS",
-	Module:   "e2e/nodeimage/coredns",
+	Module:   "e2e/airgap/coredns",
 	Of:       "github.com/coredns/coredns",
 	Packages: map[string]string{"coredns": "github.com/coredns/coredns"},
 	Flags:    func(string) string { return "-s -w" },
