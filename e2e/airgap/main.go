@@ -49,7 +49,7 @@ type commands struct {
 	Kind         kindCommand         `cmd:"" help:"Run a command with Docker and the image of a kind node: in its environment are DOCKER_HOST and KIND_NODE_IMAGE."`
 	NodeImage    nodeImageCommand    `cmd:"" help:"Make our own image of a kind node unless Docker has it, and print its name."`
 	Debian       debianCommand       `cmd:"" help:"Print the file of a Debian root file system or, where none can be made, the name of an image."`
-	Check        checkCommand        `cmd:"" help:"Say why Docker cannot be used or started here; start nothing."`
+	Check        checkCommand        `cmd:"" help:"Print why Docker cannot be used or started here, or nothing; start nothing."`
 }
 
 // output is where a command prints its result and its progress.
@@ -190,7 +190,12 @@ func (c debianCommand) Run(ctx context.Context, out output) error {
 
 type checkCommand struct{}
 
-func (checkCommand) Run(ctx context.Context) error { return docker.Usable(ctx) }
+func (checkCommand) Run(ctx context.Context, out output) error {
+	if reason := docker.Usable(ctx); reason != nil {
+		fmt.Fprintln(out.result, reason)
+	}
+	return ctx.Err()
+}
 
 // withDocker does something with a Docker that answers.
 func withDocker(ctx context.Context, keep bool, out output, do func(*docker.Docker) error) error {

@@ -112,7 +112,7 @@ func (c catalogueCommand) Run(r *repository) error {
 	case bytes.Equal(old, text):
 		return nil
 	case c.Check:
-		return fmt.Errorf("scenarios/README.md: the catalogue is not up to date, run go run ./e2e/cmd/scenarios catalogue")
+		return fmt.Errorf("scenarios/README.md: the catalogue is not up to date, run go run ./e2e/cmd/e2e scenarios catalogue")
 	}
 	if err := os.WriteFile(file, text, 0o644); err != nil {
 		return fmt.Errorf("write catalogue: %w", err)

@@ -13,7 +13,7 @@ import (
 
 // The markers around the table in scenarios/README.md.
 const (
-	tableStart = "<!-- catalogue: written by go run ./e2e/cmd/scenarios catalogue -->"
+	tableStart = "<!-- catalogue: written by go run ./e2e/cmd/e2e scenarios catalogue -->"
 	tableEnd   = "<!-- end of catalogue -->"
 )
 

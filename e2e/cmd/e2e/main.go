@@ -1,14 +1,18 @@
-// Command scenarios lists and checks the scenario files, and writes what is
-// made from them: the JSON schema for editors and the catalogue in
-// scenarios/README.md. It runs from anywhere inside the repository.
+// Command e2e is the harness beside its scenarios: it lists and checks their
+// files, writes what is made from them (the JSON schema for editors and the
+// catalogue in scenarios/README.md), and chooses what make e2e runs on. It works
+// from anywhere inside the repository.
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"github.com/alecthomas/kong"
 )
@@ -18,12 +22,17 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 // Exit codes.
 const (
 	exitOK     = 0
-	exitFailed = 1 // something is wrong with the files
+	exitFailed = 1 // something is wrong with the files or the machine
 	exitUsage  = 2 // something is wrong with the command line
 )
 
 // commands is the command line.
 type commands struct {
+	Scenarios scenariosCommands `cmd:"" help:"List and check the scenario files, and write what is made from them."`
+	Target    targetCommand     `cmd:"" help:"Print what make e2e runs on, or say what the machine lacks for it."`
+}
+
+type scenariosCommands struct {
 	Root string `help:"Root of the repository. Default: the nearest directory upwards that has both go.mod and scenarios." type:"existingdir"`
 
 	List      listCommand      `cmd:"" help:"List every scenario, expanded, and count them."`
@@ -32,10 +41,17 @@ type commands struct {
 	Catalogue catalogueCommand `cmd:"" help:"Write the table of rows in scenarios/README.md."`
 }
 
+// AfterApply gives the commands below the repository.
+func (c scenariosCommands) AfterApply(r *repository) (err error) {
+	r.root = c.Root
+	return nil
+}
+
 // repository is where a command works, and where it prints.
 type repository struct {
-	root string
-	out  io.Writer
+	root     string
+	out      io.Writer
+	progress io.Writer
 }
 
 // path returns the path of a file of the repository.
@@ -45,29 +61,31 @@ func (r *repository) path(elements ...string) string {
 
 // run is main without the process around it.
 func run(args []string, stdout, stderr io.Writer) int {
-	var c commands
+	r := &repository{out: stdout, progress: stderr}
 	// Kong calls Exit after --help only; what comes back from Parse then does
 	// not matter any more.
 	helped := false
-	parser, err := kong.New(&c, kong.Name("scenarios"),
-		kong.Description("List and check the scenario files, and write what is made from them."),
-		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }))
+	parser, err := kong.New(&commands{}, kong.Name("e2e"), kong.Description("The harness beside its scenarios."),
+		kong.Bind(r), kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }))
 	if err != nil {
-		panic(err) // the struct above is wrong
+		panic(err) // the structs above are wrong
 	}
 	chosen, err := parser.Parse(args)
 	switch {
 	case helped:
 		return exitOK
 	case err != nil:
-		fmt.Fprintln(stderr, "scenarios:", err)
+		fmt.Fprintln(stderr, "e2e:", err)
 		return exitUsage
 	}
-	if c.Root == "" {
-		c.Root, err = findRoot()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	chosen.BindTo(ctx, (*context.Context)(nil))
+	if r.root == "" {
+		r.root, err = findRoot()
 	}
 	if err == nil {
-		err = chosen.Run(&repository{c.Root, stdout})
+		err = chosen.Run()
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, err)
