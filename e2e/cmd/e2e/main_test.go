@@ -48,12 +48,12 @@ func tree(t *testing.T, files map[string]string) string {
 	return root
 }
 
-// command runs the command inside root.
+// command runs one of the commands about scenarios inside root.
 func command(t *testing.T, root string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	t.Chdir(root)
 	var out, errs bytes.Buffer
-	code = run(args, &out, &errs)
+	code = run(append([]string{"scenarios"}, args...), &out, &errs)
 	return code, out.String(), errs.String()
 }
 
