@@ -33,6 +33,11 @@ export CGO_CFLAGS  = -g -O2 -Wno-deprecated-declarations
 # on machines with a driver.
 LDFLAGS = -X main.version=$(VERSION) -extldflags=-Wl,-z,lazy
 
+# What is made where a machine lacks what others have. Who names all of it, in
+# KUBEBUILDER_ASSETS and KIND_NODE_IMAGE, never builds this module.
+AIRGAP = CGO_ENABLED=0 go build -C e2e/airgap -o $(CURDIR)/bin/airgap . && bin/airgap
+ASSETS = $(if $(KUBEBUILDER_ASSETS),,KUBEBUILDER_ASSETS=$$($(AIRGAP) controlplane); export KUBEBUILDER_ASSETS;)
+
 include fakegpu/fakegpu.mk
 
 .PHONY: help
@@ -49,6 +54,8 @@ help: ## List the targets and their variables
 	@printf '  PROCS=4            scenarios at the same time\n'
 	@printf '  ARTIFACTS=dir      where reports, and what failed scenarios leave behind, go\n'
 	@printf '  KEEP=1             keep the files of scenarios that passed, too\n'
+	@printf '  KUBEBUILDER_ASSETS=dir  etcd, kube-apiserver and kubectl, as of setup-envtest; else they are downloaded or built, once\n'
+	@printf '  KIND_NODE_IMAGE=image   what the nodes of kind are made of; else it is chosen, pulled or made, and Docker started\n'
 	@printf 'Variables of make image:\n'
 	@printf '  IMAGE=name:tag     what it is called; FAKEGPU_IMAGE and TESTS_IMAGE are those of the other two\n'
 	@printf '  BASE=image         add the runner to this: the file of an image or a root file system, or an image of Docker or a registry\n'
@@ -64,7 +71,7 @@ tools:
 build: tools bin/runner bin/fakegpu bin/libnvidia-ml.so.1 ## Build the runner and the fake NVML into bin/
 
 # Go decides what is up to date.
-.PHONY: bin/runner bin/runner-race bin/kind
+.PHONY: bin/runner bin/runner-race bin/kind bin/e2e
 bin/runner:
 	@go build -ldflags '$(LDFLAGS)' -o $@ ./runner
 bin/runner-race:
@@ -72,25 +79,31 @@ bin/runner-race:
 
 bin/kind:
 	@go build -o $@ sigs.k8s.io/kind
+bin/e2e:
+	@go build -o $@ ./e2e/cmd/e2e
 
 include runner/deploy/image.mk
 
 .PHONY: run
 run: build ## Start a control plane and two runners and watch them; DEMO=1 plays a drain by itself
-	@go run ./e2e/cmd/demo $(if $(DEMO),--play)
+	@$(ASSETS) go run ./e2e/cmd/demo $(if $(DEMO),--play)
 
 .PHONY: test
 test: tools ## Quick tests: no cluster
 	go test -race -ldflags '-extldflags=-Wl,-z,lazy' ./...
+	cd e2e/airgap && go test -race ./...
 
+# What the target lacks is said first, before minutes of building: for kind that is
+# found out by getting Docker and a node image.
 .PHONY: e2e
-e2e: tools ## Run the scenarios, on a kind cluster where Docker is usable, else on a control plane
-	@target=$$(go run ./e2e/cmd/target $(TARGET)) && $(MAKE) --no-print-directory --jobs=2 e2e-$$target
+e2e: tools bin/e2e ## Run the scenarios, on a kind cluster where Docker is usable, else on a control plane
+	@target=$$(E2E_IMAGE='$(NAMED_IMAGE)' bin/e2e target $(TARGET)); \
+	if [ $$target = kind ] && [ -z '$(KIND_NODE_IMAGE)' ]; then $(AIRGAP) --help >/dev/null; set -- bin/airgap kind --; fi; \
+	"$$@" $(MAKE) --no-print-directory --jobs=2 e2e-$$target
 
 .PHONY: e2e-embedded e2e-kind e2e-existing
 e2e-embedded: bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1
-	@go run ./e2e/cmd/controlplane build >/dev/null
-	$(GINKGO)
+	@$(ASSETS) $(GINKGO)
 
 # The tasks of the scenarios are shell scripts, so their runners' image has Debian
 # below the runner, and the fake GPUs that they change.
@@ -99,21 +112,20 @@ e2e-kind: FAKEGPU_IMAGE = studio-go-runner-fakegpu:e2e
 e2e-kind: TESTS_IMAGE = studio-go-runner-tests:e2e
 e2e-kind: BUILD_IMAGE = $(IMAGE_FILE)# the nodes get the archives; Docker would collect them
 e2e-kind: bin/kind bin/e2e-image.tar bin/fakegpu-image.tar bin/tests-image.tar
-	@go run ./e2e/cmd/controlplane build >/dev/null
-	@go run ./e2e/cmd/nodeimage choose >/dev/null
-	$(GINKGO)
+	@$(ASSETS) $(GINKGO)
 
 e2e-existing: export E2E_TIME_FACTOR ?= 3
 # Only an image that was named: no cluster has the one that make image would make.
-e2e-existing: export E2E_IMAGE = $(if $(filter file,$(origin IMAGE)),,$(IMAGE))
+NAMED_IMAGE = $(if $(filter file,$(origin IMAGE)),,$(IMAGE))
+e2e-existing: export E2E_IMAGE = $(NAMED_IMAGE)
 e2e-existing:
-	$(GINKGO)
+	@$(if $(shell command -v kubectl),,$(ASSETS)) $(GINKGO)
 
 # The suite runs in another directory. KUBECONFIG may be a list of files, as kubectl has it.
 space := $(subst ,, )
 KUBECONFIG_OF_SUITE = $(if $(findstring :,$(KUBECONFIG)),KUBECONFIG=$(subst $(space),:,$(abspath $(subst :, ,$(KUBECONFIG)))),E2E_KUBECONFIG=$(abspath $(KUBECONFIG)))
 
-GINKGO = @mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt && \
+GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt && \
 	trap 'cat $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt 2>/dev/null' EXIT; \
 	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
 	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_RUNTIME_CLASS=$(RUNTIME_CLASS) $(KUBECONFIG_OF_SUITE) GORACE=atexit_sleep_ms=0 \
@@ -126,22 +138,22 @@ GINKGO = @mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/
 
 .PHONY: node-image
 node-image: tools ## Make the image of a kind node where there is no container registry (as root)
-	@go run ./e2e/cmd/nodeimage
+	@$(AIRGAP) node-image
 
 .PHONY: bench
 bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, and a change of STATE
-	go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner/internal/gpu ./e2e
+	@$(ASSETS) go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner/internal/gpu ./e2e
 
 .PHONY: scenarios
-scenarios: ## List and validate the scenarios, without a cluster
-	@go run ./e2e/cmd/scenarios lint
-	@go run ./e2e/cmd/scenarios list
-	@go run ./e2e/cmd/scenarios catalogue --check
+scenarios: bin/e2e ## List and validate the scenarios, without a cluster
+	@bin/e2e scenarios lint
+	@bin/e2e scenarios list
+	@bin/e2e scenarios catalogue --check
 
 .PHONY: generate
 generate: ## Write anew what is generated: the schema, the catalogue's table, the shim's entry points
-	go run ./e2e/cmd/scenarios schema
-	go run ./e2e/cmd/scenarios catalogue
+	go run ./e2e/cmd/e2e scenarios schema
+	go run ./e2e/cmd/e2e scenarios catalogue
 	go generate ./fakegpu/...
 
 .PHONY: lint
@@ -150,9 +162,10 @@ lint: ## gofmt, go vet, staticcheck, and whether go.mod is tidy
 	go vet ./...
 	go tool staticcheck ./...
 	go mod tidy -diff
-	cd e2e/controlplane && go mod tidy -diff
-	cd e2e/nodeimage/containerd && go mod tidy -diff
-	cd e2e/nodeimage/coredns && go mod tidy -diff
+	staticcheck=$$(go tool -n staticcheck) && cd e2e/airgap && go vet ./... && "$$staticcheck" ./... && go mod tidy -diff
+	cd e2e/airgap/controlplane && go mod tidy -diff
+	cd e2e/airgap/containerd && go mod tidy -diff
+	cd e2e/airgap/coredns && go mod tidy -diff
 	cd fakegpu/clients && go vet ./... && go mod tidy -diff
 	cd fakegpu/clients/ctk && go mod tidy -diff
 

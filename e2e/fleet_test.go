@@ -59,7 +59,7 @@ func newFleet(ctx SpecContext, needs ...scenario.Need) *fleet {
 	}, NodeTimeout(engine.Stretch(cleanupTime)))
 
 	var err error
-	f.kubectl, err = newKubectl(ctx, env.Namespace())
+	f.kubectl, err = newKubectl(env.Namespace())
 	Expect(err).NotTo(HaveOccurred())
 	f.client, err = kubernetes.NewForConfig(env.Client().RESTConfig())
 	Expect(err).NotTo(HaveOccurred())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -16,7 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/studioml/studio-go-runner/e2e/docker"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/kind"
 	"github.com/studioml/studio-go-runner/e2e/targets/pods"
@@ -45,68 +45,80 @@ var nodes *kind.Cluster
 // answered. Only the first process, which makes it, knows.
 var upIn time.Duration
 
-// setUpKind makes a cluster of three nodes, two of them with fake GPUs.
-func setUpKind(ctx SpecContext) (any, error) {
-	out := GinkgoWriter // shown when it fails; make has shown what takes long
-	bin, err := filepath.Abs(filepath.Join("..", "bin"))
-	if err != nil {
-		return nil, err
-	}
-	daemon, err := docker.Ensure(ctx, docker.Options{Keep: config.keep, Progress: out})
-	if err != nil {
-		return nil, err
-	}
-	DeferCleanup(daemon.Close)
-	image, err := kind.ChooseNodeImage(ctx, daemon, out)
-	if err != nil {
-		return nil, err
-	}
-	shared, err := os.MkdirTemp("", "studio-go-runner-shared-*")
-	if err != nil {
-		return nil, err
-	}
-	if !config.keep {
-		DeferCleanup(func(ctx SpecContext) error { return removeShared(ctx, daemon, image.Name, shared) }, NodeTimeout(time.Minute))
-	}
-	began := time.Now()
-	cluster, err := kind.Create(ctx, kind.Config{
-		Docker: daemon, Kind: filepath.Join(bin, "kind"), Image: image, ConfigFile: filepath.Join("..", "kind-config.yaml"),
-		Shared: shared, Logs: filepath.Join(config.artifacts, "nodes"), Keep: config.keep, Progress: out,
-	})
-	if err != nil {
-		return nil, err
-	}
-	DeferCleanup(func(ctx SpecContext) error { return cluster.Close(ctx) }, NodeTimeout(3*time.Minute))
+// kindSetUp makes a kind cluster ready for the scenarios.
+type kindSetUp struct {
+	bin     string // where make has left what it built
+	shared  string // the directory that all nodes share
+	cluster *kind.Cluster
+	pods    pods.Config
+	target  *pods.Target
+	handle  pods.Handle
+}
 
-	upIn = time.Since(began)
-	began = time.Now()
+// setUpKind makes a cluster of three nodes, two of them with fake GPUs, on the
+// Docker that answers. The scenarios then use what others would be given: a
+// kubeconfig, an image, a storage class, and GPUs to allocate.
+func setUpKind(ctx SpecContext) (any, error) {
+	var s kindSetUp
+	began := time.Now()
+	err := kind.BringUp(ctx, GinkgoWriter, // shown when it fails; make has shown what takes long
+		kind.Action{Name: "make a directory that nodes share", Do: s.share},
+		kind.Action{Name: "make the cluster", Do: s.create}, // says more itself
+		kind.Action{Name: "look at it", Do: func(context.Context) error { upIn = time.Since(began); return s.connect() }},
+		kind.Action{Name: "load the images of the runner and the fake GPUs", Do: s.load},
+		kind.Action{Name: "make volumes for the queues", Do: s.volumes}, // a cluster of one's own has a provisioner
+		kind.Action{Name: "give the workers fake GPUs", Do: s.fakeGPUs},
+		kind.Action{Name: "inspect it as a target", Do: func(context.Context) (err error) { s.handle, err = setUpPods(ctx, s.pods); return err }},
+	)
+	if err != nil {
+		return nil, err
+	}
+	return kindHandle{s.cluster.Handle, s.handle}, nil
+}
+
+func (s *kindSetUp) share(context.Context) (err error) {
+	if s.bin, err = filepath.Abs(filepath.Join("..", "bin")); err != nil {
+		return err
+	}
+	if s.shared, err = os.MkdirTemp("", "studio-go-runner-shared-*"); err == nil && !config.keep {
+		DeferCleanup(func(ctx SpecContext) error { return removeShared(ctx, s.shared) }, NodeTimeout(time.Minute))
+	}
+	return err
+}
+
+func (s *kindSetUp) create(ctx context.Context) (err error) {
+	s.cluster, err = kind.Create(ctx, kind.Config{
+		Kind: filepath.Join(s.bin, "kind"), Image: config.nodeImage, ConfigFile: filepath.Join("..", "kind-config.yaml"),
+		Shared: s.shared, Logs: filepath.Join(config.artifacts, "nodes"), Keep: config.keep, Progress: GinkgoWriter,
+	})
+	if err == nil {
+		DeferCleanup(func(ctx SpecContext) error { return s.cluster.Close(ctx) }, NodeTimeout(3*time.Minute))
+	}
+	return err
+}
+
+func (s *kindSetUp) connect() (err error) {
+	config.kubeconfig, config.image = s.cluster.Kubeconfig, runnerImage
+	s.pods = pods.Config{Name: "kind", Kubeconfig: s.cluster.Kubeconfig, Image: runnerImage, Storage: pods.Storage{Class: storageClass, Shared: true}, Owned: true}
+	s.target, err = pods.Connect(s.pods)
+	return err
+}
+
+func (s *kindSetUp) load(ctx context.Context) error {
 	for _, archive := range []string{runnerArchive, fakegpuArchive} {
-		if err := cluster.LoadArchive(ctx, filepath.Join(bin, archive)); err != nil {
-			return nil, err
+		if err := s.cluster.LoadArchive(ctx, filepath.Join(s.bin, archive)); err != nil {
+			return err
 		}
 	}
-	fmt.Fprintf(out, "the images were loaded in %s\n", time.Since(began).Round(time.Second))
-	// The scenarios use what others would be given: a kubeconfig, an image, a
-	// storage class, and GPUs to allocate.
-	config.kubeconfig, config.image = cluster.Kubeconfig, runnerImage
-	c := pods.Config{Name: "kind", Kubeconfig: cluster.Kubeconfig, Image: runnerImage, Storage: pods.Storage{Class: storageClass, Shared: true}, Owned: true}
-	t, err := pods.Connect(c)
-	if err != nil {
-		return nil, err
-	}
-	if err := createVolumes(ctx, t.Client(), shared); err != nil {
-		return nil, err
-	}
-	began = time.Now()
-	if err := installFakeGPUs(ctx, t.Client(), cluster); err != nil {
-		return nil, err
-	}
-	fmt.Fprintf(out, "the workers have fake GPUs after %s\n", time.Since(began).Round(time.Second))
-	handle, err := setUpPods(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	return kindHandle{cluster.Handle, handle}, nil
+	return nil
+}
+
+func (s *kindSetUp) volumes(ctx context.Context) error {
+	return createVolumes(ctx, s.target.Client(), s.shared)
+}
+
+func (s *kindSetUp) fakeGPUs(ctx context.Context) error {
+	return installFakeGPUs(ctx, s.target.Client(), s.cluster)
 }
 
 func openKind(data []byte) (targets.Target, error) {
@@ -147,19 +159,23 @@ func volumes() int {
 }
 
 // removeShared removes the directory that nodes shared. What pods have written
-// there is theirs: who is not root needs Docker for it, and an image that it has.
-func removeShared(ctx context.Context, d *docker.Docker, image, shared string) error {
+// there is theirs: who is not root needs Docker for it, and the image of a pod.
+func removeShared(ctx context.Context, shared string) error {
 	err := os.RemoveAll(shared)
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	_, err = d.Run(ctx, "run", "--rm", "--network=none", "--user=0", "--security-opt=label=disable", "--volume="+shared+":/shared",
-		"--entrypoint=find", image, "/shared", "-mindepth", "1", "-delete")
+	archive := filepath.Join("..", "bin", runnerArchive)
+	script := `docker load --quiet --input="$1" && docker run --rm --network=none --user=0 --security-opt=label=disable --volume="$2:/shared" --entrypoint=find "$3" /shared -mindepth 1 -delete`
+	out, err := exec.CommandContext(ctx, "sh", "-c", script, "sh", archive, shared, runnerImage).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("remove what pods have left in %s: %w: %s", shared, err, out)
+	}
 	return errors.Join(err, os.RemoveAll(shared))
 }
 
 // createVolumes makes volumes in the directory that all nodes share, for claims
-// of that storage class. A cluster of one's own has a provisioner for that.
+// of that storage class.
 func createVolumes(ctx context.Context, client kubernetes.Interface, shared string) error {
 	for n := range volumes() {
 		name := fmt.Sprintf("%s-%03d", storageClass, n)
@@ -220,7 +236,7 @@ func installFakeGPUs(ctx context.Context, client kubernetes.Interface, cluster *
 	if len(workers) != len(fakeNodes) {
 		return fmt.Errorf("the cluster has %d workers, want %d", len(workers), len(fakeNodes))
 	}
-	k, err := newKubectl(ctx, fakeNamespace)
+	k, err := newKubectl(fakeNamespace)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,6 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
-	"github.com/studioml/studio-go-runner/e2e/programs"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded/assets"
 )
 
@@ -22,19 +21,14 @@ type kubectl struct {
 	program, namespace string
 }
 
-// newKubectl finds the program: that of PATH, or the one that was built with the
-// control plane.
-func newKubectl(ctx context.Context, namespace string) (kubectl, error) {
+// newKubectl finds the program: that of PATH, or the one beside the control plane.
+func newKubectl(namespace string) (kubectl, error) {
 	program, err := exec.LookPath("kubectl")
 	if err != nil {
-		dir, err := assets.Path(ctx)
-		if err != nil {
-			return kubectl{}, fmt.Errorf("find kubectl: %w", err)
-		}
-		if err := programs.Complete(dir, "kubectl"); err != nil {
-			return kubectl{}, fmt.Errorf("find kubectl: it is not in PATH, nor was it built (%s: %w); install it, or run: go run ./e2e/cmd/controlplane build", dir, err)
-		}
-		program = filepath.Join(dir, "kubectl")
+		program, err = exec.LookPath(filepath.Join(os.Getenv(assets.EnvAssets), "kubectl"))
+	}
+	if err != nil {
+		return kubectl{}, fmt.Errorf("find kubectl: it is neither in PATH nor in %s; install it, or run this with make", assets.EnvAssets)
 	}
 	return kubectl{program, namespace}, nil
 }

@@ -271,7 +271,7 @@ func clusterSpecs() {
 
 	It("the tests as an image: a Job with a GPU plays scenarios on the cluster that it is in, and a pod of it gives a shell", Labels{"area:workloads", "document"}, SpecPriority(1), SpecTimeout(engine.Stretch(8*time.Minute)), func(ctx SpecContext) {
 		Expect(nodes.LoadArchive(ctx, filepath.Join("..", "bin", testsArchive))).To(Succeed())
-		k, err := newKubectl(ctx, "studio-go-runner-tests")
+		k, err := newKubectl("studio-go-runner-tests")
 		Expect(err).NotTo(HaveOccurred())
 		do := func(ctx context.Context, args ...string) string {
 			GinkgoHelper()

@@ -30,6 +30,7 @@ var config struct {
 	client     string
 	nvml       string
 	kubeconfig string
+	nodeImage  string
 	image      string
 	storage    string
 	runtime    string
@@ -46,6 +47,7 @@ func init() {
 	text(&config.runner, "runner", "E2E_RUNNER", filepath.Join("..", "bin", "runner-race"), "embedded: the runner's `program`")
 	text(&config.client, "client", "E2E_CLIENT", "", "embedded: the `program` for submits and looks into the queue, if not the runner's")
 	text(&config.nvml, "nvml", "E2E_NVML", "", "embedded: the fake NVML `library`; without it there are no GPUs")
+	text(&config.nodeImage, "node-image", "KIND_NODE_IMAGE", "", "kind: the `image` of a node, if not kind's published one")
 	text(&config.kubeconfig, "kubeconfig", "E2E_KUBECONFIG", "", "existing: the `file` that says how to reach the cluster; by default KUBECONFIG, ~/.kube/config or, in a pod, its service account")
 	text(&config.image, "image", "E2E_IMAGE", "", "existing: the `image` of the runners, which must have a shell, too")
 	text(&config.storage, "storage", "E2E_STORAGE", "", "existing: the storage `class` of the queues, with :shared if several nodes can mount its volumes; by default the cluster's default, on one node")

@@ -68,7 +68,7 @@ func setUpExisting(ctx SpecContext) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := newKubectl(ctx, ""); err != nil { // now rather than in every spec that needs it
+	if _, err := newKubectl(""); err != nil { // now rather than in every spec that needs it
 		return nil, err
 	}
 	return setUpPods(ctx, pods.Config{Name: "existing", Kubeconfig: config.kubeconfig, Image: config.image, Storage: storage, RuntimeClass: config.runtime})

@@ -17,7 +17,7 @@ bin/image/e2e.test:
 	@go test -c -trimpath -ldflags '-s -w -extldflags=-Wl,-z,lazy' -o $@ ./e2e
 bin/image/kubectl:
 	@mkdir -p bin/image
-	@ln -sf "$$(go run ./e2e/cmd/controlplane build)/kubectl" $@
+	@$(ASSETS) ln -sf "$$KUBEBUILDER_ASSETS/kubectl" $@
 
 .PHONY: image
 image: tools bin/image/runner ## Build the runner's image, bin/image.tar
@@ -48,7 +48,7 @@ bin/e2e-image.tar: tools bin/image/runner bin/image/fakegpu bin/libnvidia-ml.so.
 	  --add=bin/image/runner=/usr/local/bin/runner --entrypoint=/usr/local/bin/runner --env=PATH=/usr/local/bin:/usr/local/lib/fakegpu:/usr/bin:/bin
 
 # Debian: made here where that can be done, else from a registry.
-TASKS_BASE = $(or $(BASE),$(shell if [ "$$(id -u)" = 0 ] && command -v debootstrap >/dev/null; then go run ./e2e/cmd/nodeimage rootfs; else echo debian:12-slim; fi))
+TASKS_BASE = $(or $(BASE),$(shell $(AIRGAP) debian))
 
 # The runners of the tests are pods of this image as well, so its entry point is
 # the runner; the tests are run-tests. They look for files as in a checkout.

@@ -15,10 +15,7 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
-	e2ekind "sigs.k8s.io/e2e-framework/support/kind"
 	"sigs.k8s.io/kind/pkg/cluster"
-
-	"github.com/studioml/studio-go-runner/e2e/docker"
 )
 
 const (
@@ -30,13 +27,12 @@ const (
 	closeTimeout = 2 * time.Minute
 )
 
-// Config says how a cluster is made.
+// Config says how a cluster is made. Docker is the one of the environment.
 type Config struct {
-	Docker *docker.Docker
 	// Kind is the program.
 	Kind string
-	// Image is what ChooseNodeImage returned.
-	Image NodeImage
+	// Image is what nodes are made of, empty for kind's published image.
+	Image string
 	// ConfigFile is the repository's kind-config.yaml.
 	ConfigFile string
 	// Shared is a directory of this machine that all nodes have at SharedDir.
@@ -55,8 +51,6 @@ type Handle struct {
 	Name string `json:"name"`
 	// Kubeconfig is a file for a user with all rights.
 	Kubeconfig string `json:"kubeconfig"`
-	// DockerHost is what DOCKER_HOST must be, empty for the user's settings.
-	DockerHost string `json:"dockerHost"`
 	// Kind is the program.
 	Kind string `json:"kind"`
 	// OurNetwork says that the pod network is ours to set up.
@@ -67,7 +61,6 @@ type Handle struct {
 type Cluster struct {
 	Handle
 
-	docker   *docker.Docker
 	provider *cluster.Provider
 	client   kubernetes.Interface
 
@@ -81,10 +74,6 @@ type Cluster struct {
 // Create makes a cluster and waits until its nodes are ready and CoreDNS
 // answers. It also deletes clusters of runs that were killed.
 func Create(ctx context.Context, config Config) (_ *Cluster, err error) {
-	began := time.Now()
-	if err := config.Docker.Use(); err != nil { // kind knows only the environment
-		return nil, err
-	}
 	if _, err := os.Stat(config.Kind); err != nil {
 		return nil, fmt.Errorf("kind is not built; make bin/kind does it: %w", err)
 	}
@@ -93,38 +82,30 @@ func Create(ctx context.Context, config Config) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	name := "studio-go-runner-" + strings.ToLower(rand.Text()[:6])
-	c := &Cluster{
-		Handle: Handle{
-			Name: name, Kubeconfig: filepath.Join(dir, "kubeconfig"), DockerHost: config.Docker.Host,
-			Kind: config.Kind, OurNetwork: config.Image.Ours,
-		},
-		docker: config.Docker, provider: cluster.NewProvider(cluster.ProviderWithDocker()),
-		dir: dir, keep: config.Keep, release: func() {}, out: config.Progress,
+	c := newCluster(Handle{
+		Name: "studio-go-runner-" + strings.ToLower(rand.Text()[:6]), Kubeconfig: filepath.Join(dir, "kubeconfig"),
+		Kind: config.Kind, OurNetwork: strings.HasPrefix(config.Image, ourImages),
+	})
+	c.dir, c.keep, c.out = dir, config.Keep, config.Progress
+	if err := c.register(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	defer func() {
-		if err == nil {
-			return
-		}
+	began := time.Now()
+	c.say("making the kind cluster %s, about 40 s", c.Name)
+	err = BringUp(ctx, c.out,
+		Action{"create the nodes", func(ctx context.Context) error { return c.create(ctx, config) }},
+		Action{"make a client", c.connect},
+		Action{"connect the pods of different nodes", c.network}, // where the image has no network of its own
+		Action{"wait until all nodes are ready", until(c.nodesReady)},
+		Action{"wait until CoreDNS answers", until(c.dnsReady)}, // the last that a new cluster starts
+	)
+	if err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		err = errors.Join(fmt.Errorf("create kind cluster: %w", err), c.giveUp(ctx, config.Logs))
-	}()
-	if err := c.register(ctx, config.Keep); err != nil {
-		return nil, err
+		return nil, errors.Join(fmt.Errorf("make kind cluster: %w", err), c.giveUp(ctx, config.Logs))
 	}
-	c.say("creating the kind cluster %s, about 30 s", name)
-	if err := c.create(ctx, config); err != nil {
-		return nil, err
-	}
-	c.say("its nodes were made in %s", since(began))
-	if err := c.connect(); err != nil {
-		return nil, err
-	}
-	if err := c.ready(ctx, began); err != nil {
-		return nil, err
-	}
+	c.say("the kind cluster is up after %s", since(began))
 	if config.Keep {
 		c.say("%s", c.Look())
 	}
@@ -133,66 +114,49 @@ func Create(ctx context.Context, config Config) (_ *Cluster, err error) {
 
 // Look says how people look into a cluster that is kept, and delete it.
 func (c *Cluster) Look() string {
-	return fmt.Sprintf("the cluster is kept: export KUBECONFIG=%s\ndelete it with: %s%s delete cluster --name %s",
-		c.Kubeconfig, dockerHost(c.DockerHost), c.Handle.Kind, c.Name)
-}
-
-// dockerHost is the assignment for a command line.
-func dockerHost(host string) string {
-	if host == "" {
-		return ""
+	daemon := ""
+	if host := os.Getenv("DOCKER_HOST"); host != "" {
+		daemon = "DOCKER_HOST=" + host + " "
 	}
-	return "DOCKER_HOST=" + host + " "
+	return fmt.Sprintf("the cluster is kept: export KUBECONFIG=%s\ndelete it with: %s%s delete cluster --name %s",
+		c.Kubeconfig, daemon, c.Handle.Kind, c.Name)
 }
 
 // Connect returns the cluster of a handle that another process made. Its Close
 // does nothing.
 func Connect(h Handle) (*Cluster, error) {
-	c := &Cluster{
-		Handle: h, docker: &docker.Docker{Host: h.DockerHost}, keep: true,
-		provider: cluster.NewProvider(cluster.ProviderWithDocker()), release: func() {}, out: io.Discard,
-	}
-	if err := c.docker.Use(); err != nil {
-		return nil, err
-	}
-	return c, c.connect()
+	c := newCluster(h)
+	return c, c.connect(context.Background())
 }
 
-// create runs kind through e2e-framework, which passes strings to it that it
-// splits itself: all paths are in our own directory.
+// newCluster is one that is nobody's to delete.
+func newCluster(h Handle) *Cluster {
+	return &Cluster{Handle: h, keep: true, provider: cluster.NewProvider(cluster.ProviderWithDocker()), release: func() {}, out: io.Discard}
+}
+
+// create runs kind.
 func (c *Cluster) create(ctx context.Context, config Config) error {
-	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	limited, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	if err := plain(c.dir); err != nil {
-		return err
-	}
-	file, err := writeConfig(config.ConfigFile, c.dir, config.Image, config.Shared)
+	cgroups, err := docker(limited, "info", "--format={{.CgroupVersion}}")
 	if err != nil {
 		return err
 	}
-	program, err := filepath.Abs(config.Kind)
+	file, err := writeConfig(config, c.dir, c.OurNetwork, cgroups == "1")
 	if err != nil {
 		return err
 	}
-	link := filepath.Join(c.dir, "kind")
-	if err := os.Symlink(program, link); err != nil {
-		return err
+	args := []string{"create", "cluster", "--name", c.Name, "--retain", "--config", file, "--kubeconfig", c.Kubeconfig}
+	if config.Image != "" {
+		args = append(args, "--image", config.Image)
 	}
-	framework := e2ekind.NewCluster(c.Name)
-	framework.WithPath(link)
-	framework.WithOpts(e2ekind.WithImage(config.Image.Name))
-	copied, err := framework.Create(ctx, "--retain", "--config", file, "--kubeconfig", c.Kubeconfig)
-	if copied != "" {
-		_ = os.Remove(copied) // a second kubeconfig, in a directory that nobody empties
-	}
-	if err == nil {
+	if err = c.kind(limited, args...); err == nil {
 		return nil
 	}
-	err = readable(err)
-	if ctx.Err() != nil {
-		return fmt.Errorf("kind does not end in %s: %w", createTimeout, err)
+	if limited.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("kind does not end in %s: %w", createTimeout, readable(err))
 	}
-	return err
+	return readable(err)
 }
 
 // readable is an error of kind without the hundreds of lines in which kubeadm
@@ -213,7 +177,7 @@ func readable(err error) error {
 }
 
 // connect makes the client.
-func (c *Cluster) connect() error {
+func (c *Cluster) connect(context.Context) error {
 	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
 	if err != nil {
 		return err
@@ -272,18 +236,27 @@ func (c *Cluster) CollectLogs(ctx context.Context, dir string) error {
 
 // kind runs the program; the error has what it says.
 func (c *Cluster) kind(ctx context.Context, args ...string) error {
-	cmd := exec.CommandContext(ctx, c.Kind, args...)
-	cmd.Env = c.docker.Environ()
-	cmd.WaitDelay = 5 * time.Second
-	out, err := cmd.CombinedOutput()
+	_, err := output(ctx, c.Kind, args...)
+	return err
+}
+
+// docker runs a docker command and returns its output; the error has what it says.
+func docker(ctx context.Context, args ...string) (string, error) {
+	return output(ctx, "docker", args...)
+}
+
+// output runs a program to its end, or to that of ctx.
+func output(ctx context.Context, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.WaitDelay = 5 * time.Second // for what it started, which holds its output open
+	var problems strings.Builder
+	cmd.Stderr = &problems
+	out, err := cmd.Output()
 	if err != nil {
-		return fmt.Errorf("kind %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+		return "", fmt.Errorf("%s %s: %w: %s", filepath.Base(program), strings.Join(args, " "), err, strings.TrimSpace(string(out)+problems.String()))
 	}
-	return nil
+	return strings.TrimSpace(string(out)), nil
 }
 
 // say tells the progress.
 func (c *Cluster) say(format string, args ...any) { fmt.Fprintf(c.out, format+"\n", args...) }
-
-// since is how long it took, for people.
-func since(began time.Time) time.Duration { return time.Since(began).Round(100 * time.Millisecond) }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	yaml "go.yaml.in/yaml/v3"
 	"sigs.k8s.io/kind/pkg/apis/config/v1alpha4"
@@ -21,9 +20,15 @@ apiVersion: kubelet.config.k8s.io/v1beta1
 failCgroupV1: false
 `
 
-// writeConfig copies the repository's kind configuration into dir, with what the
-// node image needs, and the shared directory in its place. It returns the copy.
-func writeConfig(source, dir string, image NodeImage, shared string) (string, error) {
+// ourImages is how the names of e2e/airgap's node images begin. These have no pod
+// network of their own.
+const ourImages = "studio-go-runner/node:"
+
+// writeConfig copies the repository's kind configuration into dir, with what
+// network and machine need, and the shared directory in its place. It returns the
+// copy.
+func writeConfig(c Config, dir string, ourNetwork, oldCgroups bool) (string, error) {
+	source := c.ConfigFile
 	data, err := os.ReadFile(source)
 	if err != nil {
 		return "", err
@@ -37,14 +42,14 @@ func writeConfig(source, dir string, image NodeImage, shared string) (string, er
 	if len(config.Nodes) == 0 {
 		return "", fmt.Errorf("%s has no nodes", source)
 	}
-	if image.Ours {
+	if ourNetwork {
 		config.Networking.DisableDefaultCNI = true
 	}
-	if image.CgroupV1 {
+	if oldCgroups {
 		config.KubeadmConfigPatches = append(config.KubeadmConfigPatches, cgroupV1)
 	}
 	for i := range config.Nodes {
-		if err := setShared(config.Nodes[i].ExtraMounts, shared); err != nil {
+		if err := setShared(config.Nodes[i].ExtraMounts, c.Shared); err != nil {
 			return "", fmt.Errorf("%s: node %d: %w", source, i+1, err)
 		}
 	}
@@ -64,13 +69,4 @@ func setShared(mounts []v1alpha4.Mount, shared string) error {
 		}
 	}
 	return errors.New("it has no extraMounts with the containerPath " + SharedDir)
-}
-
-// plain says why a path cannot be part of a command line that e2e-framework
-// splits at spaces and expands.
-func plain(path string) error {
-	if strings.ContainsAny(path, " \t\n$'\"\\`*?;&|<>") {
-		return fmt.Errorf("the path %q has characters that kind's command line cannot have; set TMPDIR to another directory", path)
-	}
-	return nil
 }

@@ -14,16 +14,16 @@ func TestWriteConfig(t *testing.T) {
 	repository := filepath.Join("..", "..", "..", "kind-config.yaml")
 	for _, c := range []struct {
 		name    string
-		image   NodeImage
 		ours    bool
+		old     bool
 		patches int
 	}{
-		{"published", NodeImage{}, false, 0},
-		{"ours", NodeImage{Ours: true}, true, 0},
-		{"ours on cgroup v1", NodeImage{Ours: true, CgroupV1: true}, true, 1},
+		{"published", false, false, 0},
+		{"ours", true, false, 0},
+		{"ours on cgroup v1", true, true, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			path, err := writeConfig(repository, t.TempDir(), c.image, "/shared")
+			path, err := writeConfig(Config{ConfigFile: repository, Shared: "/shared"}, t.TempDir(), c.ours, c.old)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,19 +63,8 @@ func TestWriteConfigSaysWhatIsWrong(t *testing.T) {
 		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := writeConfig(path, t.TempDir(), NodeImage{}, "/shared"); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := writeConfig(Config{ConfigFile: path, Shared: "/shared"}, t.TempDir(), false, false); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: error is %v", c.text, err)
-		}
-	}
-}
-
-func TestPlain(t *testing.T) {
-	if err := plain("/tmp/studio-go-runner-kind-1"); err != nil {
-		t.Error(err)
-	}
-	for _, path := range []string{"/tmp/my files", "/tmp/$HOME", `/tmp/"x"`} {
-		if plain(path) == nil {
-			t.Errorf("%s is plain", path)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-// Package kind makes a kind cluster for the tests: nodes that are containers, on
-// a Docker daemon that package docker found, from kind's published node image or
-// from the one of package nodeimage.
+// Package kind makes a kind cluster for the tests: nodes that are containers of
+// the Docker that answers. Where none does, or kind's published node image is out
+// of reach, the program e2e/airgap makes both.
 package kind

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -19,39 +20,37 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/studioml/studio-go-runner/e2e/docker"
-	"github.com/studioml/studio-go-runner/e2e/nodeimage"
 	"github.com/studioml/studio-go-runner/e2e/targets/kind"
 )
 
-// A real cluster: what the scenarios need of one. It wants bin/kind.
+// bin is what make builds, and runnerImage the name in its e2e-image.tar, which has
+// a shell and socat.
+const (
+	bin         = "../../../bin"
+	runnerImage = "studio-go-runner:e2e"
+)
+
+// A real cluster: what the scenarios need of one.
 func TestRealCluster(t *testing.T) {
 	if os.Getenv("E2E_KIND") == "" {
-		t.Skip("makes a kind cluster; run it with: make bin/kind && E2E_KIND=1 go test -v -timeout=30m ./e2e/targets/kind")
+		t.Skip("makes a kind cluster; run it with: make bin/airgap bin/kind bin/e2e-image.tar && bin/airgap kind -- env E2E_KIND=1 go test -v -timeout=30m ./e2e/targets/kind")
 	}
 	ctx := t.Context()
-	d, err := docker.Ensure(ctx, docker.Options{Progress: os.Stderr, Keep: os.Getenv("KEEP") != ""})
-	must(t, err)
-	t.Cleanup(func() { must(t, d.Close()) })
-	image, err := kind.ChooseNodeImage(ctx, d, os.Stderr)
-	must(t, err)
-	debian, err := nodeimage.EnsureDebian(ctx, d, os.Stderr)
-	must(t, err)
 	shared := t.TempDir()
 	cluster, err := kind.Create(ctx, kind.Config{
-		Docker: d, Kind: filepath.Join("..", "..", "..", "bin", "kind"), Image: image, Shared: shared,
-		ConfigFile: filepath.Join("..", "..", "..", "kind-config.yaml"), Logs: filepath.Join(t.TempDir(), "logs"), Progress: os.Stderr,
+		Kind: filepath.Join(bin, "kind"), Image: os.Getenv("KIND_NODE_IMAGE"), Shared: shared,
+		ConfigFile: filepath.Join(bin, "..", "kind-config.yaml"), Logs: filepath.Join(t.TempDir(), "logs"), Progress: os.Stderr,
 	})
 	must(t, err)
 	t.Cleanup(func() { must(t, cluster.Close(context.Background())) })
-	timed(t, "load an image", func() error { return cluster.LoadImage(ctx, debian) })
+	timed(t, "load an image", func() error { return cluster.LoadArchive(ctx, filepath.Join(bin, "e2e-image.tar")) })
 
 	workers, err := cluster.Workers()
 	must(t, err)
 	if _, err := cluster.ControlPlane(); err != nil || len(workers) != 2 {
 		t.Fatalf("workers are %q, %v", workers, err)
 	}
-	c := client{t, clientFor(t, cluster.Kubeconfig), debian}
+	c := client{t, clientFor(t, cluster.Kubeconfig), runnerImage}
 	// Written by pods of different nodes, and there on this machine.
 	c.run("write", workers[0], "echo written >"+kind.SharedDir+"/file")
 	if got := c.run("read", workers[1], "cat "+kind.SharedDir+"/file"); got != "written\n" {
@@ -105,41 +104,42 @@ func TestRealFailure(t *testing.T) {
 	if os.Getenv("E2E_KIND") == "" {
 		t.Skip("needs Docker, see TestRealCluster")
 	}
-	d, err := docker.Ensure(t.Context(), docker.Options{Progress: os.Stderr})
-	must(t, err)
-	t.Cleanup(func() { must(t, d.Close()) })
-	debian, err := nodeimage.EnsureDebian(t.Context(), d, os.Stderr)
-	must(t, err)
+	docker := func(args ...string) string {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), "docker", args...).CombinedOutput()
+		if err != nil {
+			t.Errorf("docker %q: %v: %s", args, err, out)
+		}
+		return string(out)
+	}
 	create := func(ctx context.Context, image string) error {
 		var progress strings.Builder
 		_, err := kind.Create(ctx, kind.Config{
-			Docker: d, Kind: filepath.Join("..", "..", "..", "bin", "kind"), Image: kind.NodeImage{Name: image, Ours: true},
-			Shared: t.TempDir(), ConfigFile: filepath.Join("..", "..", "..", "kind-config.yaml"), Progress: &progress,
+			Kind: filepath.Join(bin, "kind"), Image: image, Shared: t.TempDir(),
+			ConfigFile: filepath.Join(bin, "..", "kind-config.yaml"), Progress: &progress,
 		})
 		fmt.Fprintln(os.Stderr, progress.String(), err)
 		name := regexp.MustCompile(`studio-go-runner-[a-z0-9]{6}`).FindString(progress.String())
-		left, e := d.Run(t.Context(), "ps", "--all", "--quiet", "--filter", "name="+name)
-		if e != nil || left != "" || name == "" {
-			t.Errorf("cluster %q: left %q, %v", name, left, e)
+		if left := docker("ps", "--all", "--quiet", "--filter", "name="+name); left != "" || name == "" {
+			t.Errorf("cluster %q: left %q", name, left)
 		}
 		return err
 	}
 	// An image without what a node needs.
-	if err := create(t.Context(), debian); err == nil || !strings.Contains(err.Error(), "Preparing nodes") {
+	docker("load", "--input", filepath.Join(bin, "e2e-image.tar"))
+	if err := create(t.Context(), runnerImage); err == nil || !strings.Contains(err.Error(), "Preparing nodes") {
 		t.Errorf("error is %v", err)
 	}
 	// Interrupted while kind works.
-	image, err := nodeimage.Ensure(t.Context(), d, os.Stderr)
-	must(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 	defer cancel()
-	if err := create(ctx, image); !errors.Is(err, context.DeadlineExceeded) {
+	if err := create(ctx, os.Getenv("KIND_NODE_IMAGE")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error is %v", err)
 	}
 }
 
 func TestCreateSaysWhatIsMissing(t *testing.T) {
-	_, err := kind.Create(t.Context(), kind.Config{Docker: &docker.Docker{}, Kind: filepath.Join(t.TempDir(), "kind"), Progress: io.Discard})
+	_, err := kind.Create(t.Context(), kind.Config{Kind: filepath.Join(t.TempDir(), "kind"), Progress: io.Discard})
 	if err == nil || !strings.Contains(err.Error(), "make bin/kind") {
 		t.Errorf("error is %v", err)
 	}

@@ -2,19 +2,21 @@ package kind
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
-
-	"github.com/studioml/studio-go-runner/e2e/cache"
+	"syscall"
 )
 
 // A cluster outlives the process that made it, and Docker even starts its nodes
 // again. So each has a file that its process holds a lock on: the kernel drops
 // the locks of a process that is killed.
 
-// register makes the cluster's file, unless the cluster is to be kept.
-func (c *Cluster) register(ctx context.Context, keep bool) error {
-	if keep {
+// register makes the cluster's file, unless the cluster is to be kept. Nobody sees
+// the file before it is written and locked: who locked it first would take the
+// cluster for one that was left.
+func (c *Cluster) register() error {
+	if c.keep {
 		return nil
 	}
 	path, err := registration(c.Name)
@@ -24,13 +26,27 @@ func (c *Cluster) register(ctx context.Context, keep bool) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	release, err := cache.Lock(ctx, path, func() {})
+	file, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return err
 	}
-	c.release = release
-	return os.WriteFile(path, []byte(c.dir), 0o600)
+	if err = lock(file); err == nil {
+		_, err = file.WriteString(c.dir)
+	}
+	if err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err != nil {
+		os.Remove(file.Name())
+		file.Close()
+		return err
+	}
+	c.release = func() { file.Close() }
+	return nil
 }
+
+// lock locks a file for its process, or says that another one has.
+func lock(file *os.File) error { return syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
 
 // unregister removes the file of a cluster that is gone.
 func (c *Cluster) unregister() {
@@ -41,13 +57,13 @@ func (c *Cluster) unregister() {
 
 // registration is the file of a cluster.
 func registration(name string) (string, error) {
-	dir, err := cache.Dir()
-	return filepath.Join(dir, "clusters", name), err
+	dir, err := os.UserCacheDir()
+	return filepath.Join(dir, "studio-go-runner", "clusters", name), err
 }
 
 // sweep deletes the clusters whose process is gone.
 func sweep(ctx context.Context, config Config) {
-	pattern, err := registration("*")
+	pattern, err := registration("studio-go-runner-*")
 	if err != nil {
 		return
 	}
@@ -55,25 +71,37 @@ func sweep(ctx context.Context, config Config) {
 	if err != nil {
 		return
 	}
-	for _, file := range files {
-		locking, cancel := context.WithCancel(ctx)
-		release, err := cache.Lock(locking, file, cancel) // in use: do not wait
-		cancel()
+	for _, path := range files {
+		left, err := abandoned(path)
 		if err != nil {
 			continue
 		}
-		dir, err := os.ReadFile(file)
-		if err != nil || len(dir) == 0 {
-			dir = []byte(filepath.Join(os.TempDir(), filepath.Base(file))) // killed before it wrote it
-		}
-		left := &Cluster{
-			Handle: Handle{Name: filepath.Base(file), Kind: config.Kind, Kubeconfig: filepath.Join(string(dir), "kubeconfig")},
-			docker: config.Docker, dir: string(dir), out: config.Progress,
-		}
+		left.Kind, left.out = config.Kind, config.Progress
 		left.say("deleting the kind cluster %s, which a run left that was killed", left.Name)
 		if err := left.delete(ctx); err != nil {
 			left.say("%v", err)
 		}
-		release()
+		left.release()
 	}
+}
+
+// abandoned is the cluster of a file that no process holds; the caller holds it
+// then. It is an error if one does.
+func abandoned(path string) (*Cluster, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	err = lock(file)
+	var dir []byte
+	if err == nil {
+		dir, err = io.ReadAll(file)
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	c := newCluster(Handle{Name: filepath.Base(path), Kubeconfig: filepath.Join(string(dir), "kubeconfig")})
+	c.dir, c.release = string(dir), func() { file.Close() }
+	return c, nil
 }

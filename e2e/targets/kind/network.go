@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,63 +14,44 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/kind/pkg/cluster/nodes"
 )
 
 // podNetwork are the addresses of all pods, kind's default.
 const podNetwork = "10.244.0.0/16"
 
-// WaitReady waits until all nodes are ready and CoreDNS answers.
-func (c *Cluster) WaitReady(ctx context.Context) error { return c.ready(ctx, time.Now()) }
+// until is an action that asks again and again until the answer is nil.
+func until(ask func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+		defer cancel()
+		return poll(ctx, ask)
+	}
+}
 
-// ready is WaitReady for a cluster that was begun at that time.
-func (c *Cluster) ready(ctx context.Context, began time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	if c.OurNetwork {
-		if err := poll(ctx, "the nodes have no addresses for pods", c.haveAddresses); err != nil {
-			return err
+// poll asks again and again until the answer is nil. The error is the last one.
+func poll(ctx context.Context, ask func(context.Context) error) error {
+	var last error
+	err := wait.PollUntilContextCancel(ctx, 200*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		err := ask(ctx)
+		if err == nil || ctx.Err() == nil || last == nil { // else it is about ctx
+			last = err
 		}
-		if err := c.setNetwork(ctx); err != nil {
-			return fmt.Errorf("set up the pod network: %w", err)
-		}
+		return err == nil, nil
+	})
+	if err != nil {
+		return cmp.Or(last, err)
 	}
-	if err := poll(ctx, "the nodes are not ready", c.nodesReady); err != nil {
-		return err
-	}
-	c.say("its nodes are ready after %s", since(began))
-	if err := poll(ctx, "CoreDNS does not answer", c.dnsReady); err != nil {
-		return err
-	}
-	c.say("CoreDNS answers, the cluster is there after %s", since(began))
 	return nil
 }
 
-// poll asks again and again until the answer is nil. The error has the last one.
-func poll(ctx context.Context, what string, ask func(context.Context) error) error {
-	ticker := time.NewTicker(200 * time.Millisecond)
-	defer ticker.Stop()
-	var last error
-	for {
-		err := ask(ctx)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() == nil || last == nil { // else it is about ctx
-			last = err
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", what, last)
-		}
+// network connects the pods of different nodes where that is ours to do.
+func (c *Cluster) network(ctx context.Context) error {
+	if !c.OurNetwork {
+		return nil
 	}
-}
-
-// haveAddresses says which node has no range of pod addresses yet.
-func (c *Cluster) haveAddresses(ctx context.Context) error {
-	_, err := c.ranges(ctx)
-	return err
+	return until(c.setNetwork)(ctx)
 }
 
 // ranges are the pod addresses of each node.

@@ -128,26 +128,12 @@ func (c *Cluster) LoadArchive(ctx context.Context, archive string) error {
 	return err
 }
 
-// LoadImage loads an image that Docker has into all nodes.
-func (c *Cluster) LoadImage(ctx context.Context, image string) error {
-	archive, err := os.CreateTemp("", "studio-go-runner-*.tar")
-	if err != nil {
-		return err
-	}
-	archive.Close()
-	defer os.Remove(archive.Name())
-	if _, err := c.docker.Run(ctx, "save", "--output", archive.Name(), image); err != nil {
-		return err
-	}
-	return c.LoadArchive(ctx, archive.Name())
-}
-
 // StopNode stops a node as a machine that loses its power does.
 func (c *Cluster) StopNode(ctx context.Context, node string) error {
 	if _, err := c.node(node); err != nil {
 		return err
 	}
-	_, err := c.docker.Run(ctx, "kill", node)
+	_, err := docker(ctx, "kill", node)
 	return err
 }
 
@@ -157,19 +143,15 @@ func (c *Cluster) StartNode(ctx context.Context, node string) error {
 		return err
 	}
 	began := time.Now()
-	if _, err := c.docker.Run(ctx, "start", node); err != nil {
+	if _, err := docker(ctx, "start", node); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	if c.OurNetwork {
-		// Its routes are gone, and its address may be another one. It may have the
-		// API server.
-		if err := poll(ctx, "the pod network cannot be set up", c.setNetwork); err != nil {
-			return err
-		}
+	// Its routes are gone, and its address may be another one. It may have the API
+	// server.
+	if err := c.network(ctx); err != nil {
+		return fmt.Errorf("set up the pod network: %w", err)
 	}
-	return poll(ctx, "the node is not ready", func(ctx context.Context) error { return c.backSince(ctx, node, began) })
+	return until(func(ctx context.Context) error { return c.backSince(ctx, node, began) })(ctx)
 }
 
 // cancellable has every command in a node end with ctx; kind's helpers have

@@ -1,57 +1,76 @@
-// Package assets finds or builds the programs of the embedded control plane:
-// etcd, kube-apiserver and kubectl.
+// Package assets finds the programs of the embedded control plane: etcd,
+// kube-apiserver and kubectl.
 package assets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-
-	"github.com/studioml/studio-go-runner/e2e/programs"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
 )
 
-// EnvAssets names a directory with ready-made binaries. It is the variable
-// that controller-runtime's setup-envtest prints.
+// EnvAssets names a directory with ready-made programs. It is the variable that
+// controller-runtime's setup-envtest prints.
 const EnvAssets = "KUBEBUILDER_ASSETS"
 
 // Ensure returns a directory that holds etcd and kube-apiserver: the one that
-// KUBEBUILDER_ASSETS names, or one in the user's cache directory, which it
-// builds first if need be. It tells on progress what it does.
+// KUBEBUILDER_ASSETS names, or one that e2e/airgap finds, downloads or builds. It
+// tells on progress what it does.
 func Ensure(ctx context.Context, progress io.Writer) (string, error) {
-	dir, err := given()
+	dir, err := Given()
 	if dir != "" || err != nil {
 		return dir, err
 	}
-	built, err := programs.ControlPlane.Ensure(ctx, progress)
-	if err != nil {
-		return "", fmt.Errorf("build control plane (or set %s): %w", EnvAssets, err)
+	if dir, err = Airgap(ctx, progress, "controlplane"); err != nil {
+		return "", fmt.Errorf("make control plane (or set %s): %w", EnvAssets, err)
 	}
-	return built.Dir, nil
+	return dir, nil
 }
 
-// Path returns the directory that Ensure would return, without building it.
-func Path(ctx context.Context) (string, error) {
-	dir, err := given()
-	if dir != "" || err != nil {
-		return dir, err
-	}
-	built, err := programs.ControlPlane.Locate(ctx)
-	if err != nil {
-		return "", fmt.Errorf("find control plane (or set %s): %w", EnvAssets, err)
-	}
-	return built.Dir, nil
-}
-
-// given returns the directory that the user names, if any. Kubectl is not missed
+// Given returns the directory that the user names, if any. Kubectl is not missed
 // in it.
-func given() (string, error) {
+func Given() (string, error) {
 	dir := os.Getenv(EnvAssets)
 	if dir == "" {
 		return "", nil
 	}
-	if err := programs.Complete(dir, "etcd", "kube-apiserver"); err != nil {
-		return "", fmt.Errorf("%s is %q: %w; unset it to have the programs built", EnvAssets, dir, err)
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if errors.Is(err, os.ErrNotExist) {
+			err = fmt.Errorf("it has no %s", name)
+		} else if err == nil && (info.IsDir() || info.Mode()&0o111 == 0) {
+			err = fmt.Errorf("its %s is no program", name)
+		}
+		if err != nil {
+			return "", fmt.Errorf("%s is %q: %w; unset it to have the programs downloaded or built", EnvAssets, dir, err)
+		}
 	}
 	return dir, nil
+}
+
+// Airgap runs the program e2e/airgap, which is a module of its own, and returns
+// what it prints.
+func Airgap(ctx context.Context, progress io.Writer, args ...string) (string, error) {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the repository: %w", err)
+	}
+	module := filepath.Join(strings.TrimSpace(string(root)), "e2e", "airgap")
+	cmd := exec.CommandContext(ctx, "go", append([]string{"run", "-C", module, "."}, args...)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	cmd.Stderr = progress
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // go run does not pass signals on
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = 15 * time.Second
+	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return strings.TrimSpace(string(out)), err
 }

@@ -1,0 +1,181 @@
+// Package programs builds what a cluster consists of from Go modules, so that no
+// registry and no download site is needed. The versions are those of nested
+// modules; a set of programs is built once per version, into the user's cache
+// directory.
+package programs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/modfile"
+
+	"github.com/studioml/studio-go-runner/e2e/airgap/cache"
+)
+
+// Set is a set of programs that are built together.
+type Set struct {
+	Name     string            // of its directory in the cache
+	What     string            // for messages
+	Module   string            // the directory of the nested module in this repository
+	Of       string            // the module in there whose version is the set's
+	Packages map[string]string // of each program
+	Tags     string            // build tags
+	Flags    func(version string) string
+	Takes    string // how long a build takes, for messages
+}
+
+// Built is a set at one version.
+type Built struct {
+	Dir     string // of the programs
+	Version string // as v1.37.2
+	Key     string // changes whenever other programs would come out
+}
+
+// Ensure builds the set unless it is there. It tells on progress what it does.
+func (s Set) Ensure(ctx context.Context, progress io.Writer) (Built, error) {
+	built, err := s.Locate()
+	if err != nil {
+		return Built{}, err
+	}
+	item := cache.Item{
+		Path: built.Dir, What: s.What, Complete: s.Complete,
+		Make: func(ctx context.Context, dir string) error { return s.build(ctx, built, dir, progress) },
+	}
+	return built, cache.Ensure(ctx, item, progress)
+}
+
+// Locate says where Ensure has the programs, without building them.
+func (s Set) Locate() (Built, error) {
+	root, err := Root()
+	if err != nil {
+		return Built{}, err
+	}
+	built, err := s.read(filepath.Join(root, filepath.FromSlash(s.Module)))
+	if err != nil {
+		return Built{}, fmt.Errorf("read module %s: %w", s.Module, err)
+	}
+	dir, err := cache.Dir()
+	if err != nil {
+		return Built{}, err
+	}
+	built.Dir = filepath.Join(dir, s.Name+"-"+built.Key)
+	return built, nil
+}
+
+// Complete says which programs are missing in a directory.
+func (s Set) Complete(dir string) error { return Complete(dir, s.names()...) }
+
+// Complete says which of the programs are missing in a directory.
+func Complete(dir string, names ...string) error {
+	var problems []string
+	for _, name := range names {
+		info, err := os.Stat(filepath.Join(dir, name))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			problems = append(problems, "it has no "+name)
+		case err != nil:
+			problems = append(problems, err.Error())
+		case info.IsDir() || info.Mode()&0o111 == 0:
+			problems = append(problems, "its "+name+" is no program")
+		}
+	}
+	if len(problems) > 0 {
+		return errors.New(strings.Join(problems, ", "))
+	}
+	return nil
+}
+
+// names are the programs, in order.
+func (s Set) names() []string { return slices.Sorted(maps.Keys(s.Packages)) }
+
+// read reads version and key from the module's own files.
+func (s Set) read(dir string) (Built, error) {
+	gomod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	if err != nil {
+		return Built{}, err
+	}
+	gosum, err := os.ReadFile(filepath.Join(dir, "go.sum"))
+	if err != nil {
+		return Built{}, err
+	}
+	file, err := modfile.ParseLax(filepath.Join(dir, "go.mod"), gomod, nil)
+	if err != nil {
+		return Built{}, fmt.Errorf("parse go.mod: %w", err)
+	}
+	var built Built
+	for _, r := range file.Require {
+		if r.Mod.Path == s.Of {
+			built.Version = r.Mod.Version
+		}
+	}
+	if built.Version == "" {
+		return Built{}, fmt.Errorf("it does not require %s", s.Of)
+	}
+	hash := sha256.New()
+	parts := []string{string(gomod), string(gosum), runtime.GOOS, runtime.GOARCH, s.Tags, s.Flags(built.Version)}
+	for _, name := range s.names() {
+		parts = append(parts, name, s.Packages[name])
+	}
+	for _, part := range parts {
+		fmt.Fprintf(hash, "%d\n%s\n", len(part), part)
+	}
+	built.Key = hex.EncodeToString(hash.Sum(nil))[:16]
+	return built, nil
+}
+
+// build builds the programs into the directory dir.
+func (s Set) build(ctx context.Context, built Built, dir string, progress io.Writer) error {
+	root, err := Root()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(progress, "building %s (%s %s) from Go modules into %s, %s, once per version\n",
+		s.What, s.Of, built.Version, built.Dir, s.Takes)
+	packages := slices.Sorted(maps.Values(s.Packages))
+	// go list downloads the modules that are missing.
+	var list strings.Builder
+	if err := Go(ctx, s.Module, &list, append([]string{"list", "-deps", "-tags=" + s.Tags}, packages...)...); err != nil {
+		return fmt.Errorf("list packages: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	args := []string{"build", "-v", "-trimpath", "-tags=" + s.Tags, "-ldflags=" + s.Flags(built.Version),
+		"-o", dir + string(filepath.Separator)}
+	meter := newMeter(progress, s, strings.Count(list.String(), "\n"))
+	defer meter.finish()
+	if err := runGo(ctx, filepath.Join(root, filepath.FromSlash(s.Module)), io.Discard, meter, append(args, packages...)...); err != nil {
+		return err
+	}
+	for name, pkg := range s.Packages {
+		if got := builtName(pkg); got != name {
+			if err := os.Rename(filepath.Join(dir, got), filepath.Join(dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
+
+// builtName is how the go command calls the program of a package.
+func builtName(pkg string) string {
+	if majorVersion.MatchString(path.Base(pkg)) {
+		pkg = path.Dir(pkg)
+	}
+	return path.Base(pkg)
+}

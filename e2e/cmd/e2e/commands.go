@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+)
+
+type listCommand struct{}
+
+// Run prints a line for each scenario, and counts.
+func (listCommand) Run(r *repository) error {
+	all, err := scenario.LoadDir(r.path("scenarios"))
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(r.out, 0, 0, 2, ' ', 0)
+	files, rows, areas, targets := map[string]int{}, map[int]int{}, map[string]int{}, map[string]int{}
+	for _, s := range all {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n",
+			numbers(s.Rows), s.Area, s.Name, strings.Join(s.Targets, ","), s.Location())
+		files[s.Path]++
+		areas[s.Area]++
+		for _, row := range s.Rows {
+			rows[row]++
+		}
+		for _, target := range s.Targets {
+			targets[target]++
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(r.out, "\n%d scenarios in %d files show %d rows of %d\nareas: %s\ntargets: %s\n",
+		len(all), len(files), len(rows), scenario.MaxRow, counts(areas), counts(targets))
+	return err
+}
+
+// counts writes counts as "drain 3, start 4".
+func counts(of map[string]int) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		parts = append(parts, fmt.Sprintf("%s %d", name, of[name]))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// numbers writes rows as "1,2".
+func numbers(rows []int) string {
+	var parts []string
+	for _, row := range rows {
+		parts = append(parts, strconv.Itoa(row))
+	}
+	return strings.Join(parts, ",")
+}
+
+type lintCommand struct{}
+
+// Run loads everything, which reports all mistakes.
+func (lintCommand) Run(r *repository) error {
+	all, err := scenario.LoadDir(r.path("scenarios"))
+	if err != nil {
+		return err
+	}
+	if _, err := rowsOfTests(r.root); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(r.out, "%d scenarios are fine\n", len(all))
+	return err
+}
+
+type schemaCommand struct{}
+
+// Run writes the schema.
+func (schemaCommand) Run(r *repository) error {
+	text, err := scenario.Schema(r.path("e2e", "scenario"))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(r.path("scenarios", "schema.json"), text, 0o644); err != nil {
+		return fmt.Errorf("write schema: %w", err)
+	}
+	return nil
+}
+
+type catalogueCommand struct {
+	Check bool `help:"Write nothing; exit code 1 if the table is not up to date."`
+}
+
+// Run writes the table between the markers, or compares it.
+func (c catalogueCommand) Run(r *repository) error {
+	shown, err := whatShows(r.root)
+	if err != nil {
+		return err
+	}
+	file := r.path("scenarios", "README.md")
+	old, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("read catalogue: %w", err)
+	}
+	text, err := replaceTable(old, table(shown))
+	switch {
+	case err != nil:
+		return err
+	case bytes.Equal(old, text):
+		return nil
+	case c.Check:
+		return fmt.Errorf("scenarios/README.md: the catalogue is not up to date, run go run ./e2e/cmd/e2e scenarios catalogue")
+	}
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		return fmt.Errorf("write catalogue: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+)
+
+const (
+	good = `name: %s
+rows: [1, 52]
+targets: [embedded, kind]
+runners: {a: {}}
+steps: [{expect: {a: {live: true}}}]
+`
+	marked = `package x
+
+// TestOrder is about rows.
+//
+// catalogue: row 15, 25
+func TestOrder(t *testing.T) {}
+`
+	readme = "# Title\n" + tableStart + "\nold\n" + tableEnd + "\nmore\n"
+)
+
+func file(name string) string { return strings.Replace(good, "%s", name, 1) }
+
+// tree writes a small repository and returns its root.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	files["go.mod"] = "module x\n"
+	for name, text := range files {
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// command runs one of the commands about scenarios inside root.
+func command(t *testing.T, root string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	t.Chdir(root)
+	var out, errs bytes.Buffer
+	code = run(append([]string{"scenarios"}, args...), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestList(t *testing.T) {
+	root := tree(t, map[string]string{
+		"scenarios/start/one.yaml": file("one"),
+		"scenarios/drain/two.yaml": file("two ${n}") + "matrix: {n: [1, 2]}\n",
+	})
+	if err := os.MkdirAll(filepath.Join(root, "e2e", "deep"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := command(t, filepath.Join(root, "e2e", "deep"), "list")
+	want := `1,52  drain  two 1  embedded,kind  scenarios/drain/two.yaml:6
+1,52  drain  two 2  embedded,kind  scenarios/drain/two.yaml:6
+1,52  start  one    embedded,kind  scenarios/start/one.yaml:1
+
+3 scenarios in 2 files show 2 rows of 61
+areas: drain 2, start 1
+targets: embedded 3, kind 3
+`
+	if diff := cmp.Diff(want, stdout); code != 0 || stderr != "" || diff != "" {
+		t.Errorf("exit code %d, stderr %q, stdout, want - got +\n%s", code, stderr, diff)
+	}
+}
+
+func TestLint(t *testing.T) {
+	root := tree(t, map[string]string{"scenarios/start/one.yaml": file("one")})
+	if code, stdout, stderr := command(t, root, "lint"); code != 0 || stdout != "1 scenarios are fine\n" || stderr != "" {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+	root = tree(t, map[string]string{
+		"scenarios/start/one.yaml": file("one") + "runers: {}\n",
+		"scenarios/start/two.yaml": strings.Replace(file("two"), "52", "62", 1),
+	})
+	want := `scenarios/start/one.yaml:6: unknown field "runers"; did you mean runners?
+scenarios/start/two.yaml:2: rows[1]: is 62, allowed is 1 to 61
+`
+	if code, stdout, stderr := command(t, root, "lint"); code != 1 || stdout != "" || stderr != want {
+		t.Errorf("exit code %d, stdout %q, stderr\n%swant\n%s", code, stdout, stderr, want)
+	}
+}
+
+func TestCatalogue(t *testing.T) {
+	root := tree(t, map[string]string{
+		"scenarios/start/one.yaml": file("one ${n}") + "matrix: {n: [1, 2]}\n",
+		"scenarios/README.md":      readme,
+		"runner/x/order_test.go":   marked,
+		"runner/x/order.go":        "package x",
+		"e2e/jobs_test.go":         "package x\n\nfunc specs() {\n\tIt(\"a Job\", rows(52, 53), limit, func() {})\n}\n",
+		"runner/bin/x_test.go":     "package broken // catalogue: row 1",
+	})
+	if code, _, stderr := command(t, root, "catalogue", "--check"); code != 1 || !strings.Contains(stderr, "not up to date") {
+		t.Errorf("--check before: exit code %d, stderr %q", code, stderr)
+	}
+	if code, _, stderr := command(t, root, "catalogue"); code != 0 {
+		t.Fatalf("exit code %d, stderr %q", code, stderr)
+	}
+	if code, _, stderr := command(t, root, "catalogue", "--check"); code != 0 {
+		t.Errorf("--check after: exit code %d, stderr %q", code, stderr)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "scenarios", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"# Title\n" + tableStart + "\n| row | what | shown by |\n",
+		"| | **One map** | |\n| 1 | Running at start: tasks are pulled | [start/one.yaml](start/one.yaml) (2) |\n",
+		"| 2 | suspended at start: no task is ever pulled | **missing** |\n",
+		"| [TestOrder](../runner/x/order_test.go) in runner/x |\n",
+		"| [a Job](../e2e/jobs_test.go) in e2e |\n",
+		"|\n" + tableEnd + "\nmore\n",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+	if strings.Contains(string(text), "old") {
+		t.Error("the old table is still there")
+	}
+}
+
+func TestMissing(t *testing.T) {
+	shown := map[int][]witness{}
+	for _, row := range scenario.Rows {
+		if row.Number != 7 {
+			shown[row.Number] = []witness{{file: "x"}}
+		}
+	}
+	if got := missing(shown); len(got) != 1 || got[0].Number != 7 {
+		t.Errorf("missing is %v, want row 7 only", got)
+	}
+}
+
+func TestBadMarks(t *testing.T) {
+	tests := []struct{ name, source, want string }{
+		{"not above a test", "package x\n\n// catalogue: row 1\nvar x int\n",
+			"x_test.go:3: the mark does not stand directly above a test"},
+		{"a gap", "package x\n\n// catalogue: row 1\n\nfunc TestX() {}\n",
+			"x_test.go:3: the mark does not stand directly above a test"},
+		{"no row", "package x\n\n// catalogue: 1\nfunc TestX() {}\n",
+			`x_test.go:3: the mark is "// catalogue: 1", expected is as // catalogue: row 15, 25`},
+		{"row 62", "package x\n\n// catalogue: row 1, 62\nfunc TestX() {}\n",
+			"x_test.go:3: row 62 is not in the catalogue, allowed is 1 to 61"},
+		{"row 63 of a spec", "package x\n\nfunc specs() {\n\tIt(\"does\", rows(52, 63))\n}\n",
+			"x_test.go:4: row 63 is not in the catalogue, allowed is 1 to 61"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := rowsOfTests(tree(t, map[string]string{"x_test.go": tt.source}))
+			if err == nil || err.Error() != tt.want {
+				t.Errorf("got error %v, want %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestUsage(t *testing.T) {
+	if code, stdout, _ := command(t, t.TempDir(), "--help"); code != 0 || !strings.Contains(stdout, "catalogue") {
+		t.Errorf("--help: exit code %d, stdout %q", code, stdout)
+	}
+	for _, args := range [][]string{{}, {"lnt"}, {"list", "--all"}} {
+		if code, _, stderr := command(t, t.TempDir(), args...); code != 2 || stderr == "" {
+			t.Errorf("%q: exit code %d, stderr %q", args, code, stderr)
+		}
+	}
+	if code, _, stderr := command(t, t.TempDir(), "list"); code != 1 || !strings.Contains(stderr, "--root") {
+		t.Errorf("outside of a repository: exit code %d, stderr %q", code, stderr)
+	}
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets/embedded/assets"
+)
+
+type targetCommand struct {
+	Name string `arg:"" optional:"" help:"embedded, kind or existing. Default: kind where Docker can be used, else embedded."`
+
+	Image      string `env:"E2E_IMAGE" placeholder:"IMAGE" help:"existing: the image of the runners."`
+	Kubeconfig string `env:"KUBECONFIG" placeholder:"FILES" help:"existing: how to reach the cluster, as kubectl has it."`
+	NodeImage  string `env:"KIND_NODE_IMAGE" placeholder:"IMAGE" help:"kind: the image of a node. With it, Docker must answer."`
+}
+
+// Validate is called by kong.
+func (c targetCommand) Validate() error {
+	if c.Name != "" && !slices.Contains(scenario.Targets, c.Name) {
+		return fmt.Errorf("TARGET must be one of %s, not %q", strings.Join(scenario.Targets, ", "), c.Name)
+	}
+	return nil
+}
+
+// Run prints the target, after a look at what it needs: what is missing is said
+// before minutes of building.
+func (c targetCommand) Run(ctx context.Context, r *repository) error {
+	var missing error
+	switch c.Name {
+	case "":
+		missing = c.lacksDocker(ctx, r)
+		c.Name = "kind"
+		why := "Docker can be used; TARGET=embedded needs no Docker and is quicker"
+		if missing != nil {
+			c.Name, why = "embedded", missing.Error()
+			_, missing = assets.Given()
+		}
+		fmt.Fprintf(r.progress, "target %s: %s\n", c.Name, why)
+	case "embedded":
+		_, missing = assets.Given()
+	case "kind":
+		missing = c.lacksDocker(ctx, r)
+	case "existing":
+		missing = c.lacksCluster()
+	}
+	if missing != nil {
+		return fmt.Errorf("TARGET=%s cannot run here: %w", c.Name, missing)
+	}
+	fmt.Fprintln(r.out, c.Name)
+	return nil
+}
+
+// lacksDocker says why Docker cannot be used, nor be started by e2e/airgap.
+func (c targetCommand) lacksDocker(ctx context.Context, r *repository) error {
+	const patience = 10 * time.Second // with a daemon that hangs
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if text, err := exec.CommandContext(asking, "docker", "version").CombinedOutput(); err == nil {
+		return nil
+	} else if c.NodeImage != "" {
+		return fmt.Errorf("Docker does not answer (%w): %s; start it (apt-get install docker.io), or unset KIND_NODE_IMAGE", err, lastLine(text))
+	}
+	reason, err := assets.Airgap(ctx, r.progress, "check")
+	if err == nil && reason != "" {
+		err = errors.New(reason)
+	}
+	return err
+}
+
+// lastLine is what a program said at its end.
+func lastLine(text []byte) string {
+	all := strings.TrimSpace(string(text))
+	return all[strings.LastIndexByte(all, '\n')+1:]
+}
+
+// lacksCluster says why no cluster can be found, as kubectl looks for it, or what
+// to run there.
+func (c targetCommand) lacksCluster() error {
+	files := filepath.SplitList(c.Kubeconfig)
+	if home, err := os.UserHomeDir(); err == nil && len(files) == 0 {
+		files = []string{filepath.Join(home, ".kube", "config")}
+	}
+	there := slices.ContainsFunc(files, func(file string) bool {
+		_, err := os.Stat(file)
+		return err == nil
+	})
+	switch {
+	case !there && os.Getenv("KUBERNETES_SERVICE_HOST") == "": // as in every pod
+		return fmt.Errorf("no cluster is named; set KUBECONFIG to the file that says how to reach it (there is no %s)", strings.Join(files, ", "))
+	case c.Image == "":
+		return errors.New("no image is named; set IMAGE to one that its nodes can pull, with the runner and a shell")
+	}
+	return nil
+}
