@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -65,12 +64,11 @@ func changeState(b *testing.B, t targets.Target, others int) {
 	if err := objects.Create(b.Context(), global); err != nil {
 		b.Fatal(err)
 	}
-	runner, err := env.StartRunner(b.Context(), targets.RunnerSpec{Name: "a"})
-	if err != nil {
+	ctx, cancel := context.WithCancel(b.Context())
+	following := statuses{ctx, make(chan api.Status), make(chan targets.Exit, 1)}
+	if _, err := env.StartRunner(b.Context(), targets.RunnerSpec{Name: "a", Runner: scenario.Runner{Slots: 1}}, following); err != nil {
 		b.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(b.Context())
-	following := follow(ctx, runner)
 	if others > 0 {
 		all, err := crowd.Make(ctx, env.Client(), env.Namespace(), others)
 		if err != nil {
@@ -116,22 +114,21 @@ func changeState(b *testing.B, t targets.Target, others int) {
 
 // statuses are those of one runner.
 type statuses struct {
+	ctx   context.Context
 	all   chan api.Status
-	ended chan error
+	ended chan targets.Exit
 }
 
-func follow(ctx context.Context, runner targets.Runner) statuses {
-	s := statuses{make(chan api.Status), make(chan error, 1)}
-	go func() {
-		s.ended <- runner.Watch(ctx, func(status api.Status) {
-			select {
-			case s.all <- status:
-			case <-ctx.Done():
-			}
-		})
-	}()
-	return s
+func (s statuses) Status(status api.Status) {
+	select {
+	case s.all <- status:
+	case <-s.ctx.Done():
+	}
 }
+
+func (s statuses) Log(string)             {}
+func (s statuses) Trouble(error)          {}
+func (s statuses) Exit(exit targets.Exit) { s.ended <- exit }
 
 // await returns the first status that knows a version of the global map.
 func (s statuses) await(version string) (api.Status, error) {
@@ -141,8 +138,8 @@ func (s statuses) await(version string) (api.Status, error) {
 			if m := status.Maps.Global; m != nil && m.ResourceVersion == version {
 				return status, nil
 			}
-		case err := <-s.ended:
-			return api.Status{}, errors.Join(errors.New("the runner tells no more"), err)
+		case exit := <-s.ended:
+			return api.Status{}, fmt.Errorf("the runner has exited with %d: %s", exit.Code, exit.Message)
 		case <-time.After(10 * time.Second):
 			return api.Status{}, fmt.Errorf("version %s of the global map is not reported", version)
 		}

@@ -60,7 +60,7 @@ func (d *demo) run(ctx context.Context, play bool) error {
 	parts, ctx := errgroup.WithContext(ctx)
 	for _, name := range names {
 		spec := targets.RunnerSpec{Name: name, Runner: scenario.Runner{
-			GPUs: gpusEach, Slots: gpusEach, Profile: "H100-80GB", Flags: map[string]string{"settle": "2s"},
+			GPUs: gpusEach, Slots: gpusEach, Profile: "H100-80GB", Flags: map[scenario.Flag]string{"settle": "2s"},
 		}}
 		r, err := d.env.StartRunner(ctx, spec)
 		if err != nil {

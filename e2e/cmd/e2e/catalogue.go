@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
@@ -25,9 +26,9 @@ type witness struct {
 }
 
 // whatShows returns what shows each row, in a fixed order.
-func whatShows(root string) (map[int][]witness, error) {
+func whatShows(root string) (map[scenario.Row][]witness, error) {
 	r := repository{root: root}
-	all, err := scenario.LoadDir(r.path("scenarios"))
+	all, err := engine.Format.LoadDir(r.path("scenarios"))
 	if err != nil {
 		return nil, err
 	}
@@ -54,9 +55,9 @@ func whatShows(root string) (map[int][]witness, error) {
 }
 
 // missing returns the rows that nothing shows.
-func missing(shown map[int][]witness) []scenario.Row {
-	var rows []scenario.Row
-	for _, row := range scenario.Rows {
+func missing(shown map[scenario.Row][]witness) []scenario.Entry {
+	var rows []scenario.Entry
+	for _, row := range scenario.Catalogue {
 		if len(shown[row.Number]) == 0 {
 			rows = append(rows, row)
 		}
@@ -65,11 +66,11 @@ func missing(shown map[int][]witness) []scenario.Row {
 }
 
 // table writes the catalogue as Markdown.
-func table(shown map[int][]witness) string {
+func table(shown map[scenario.Row][]witness) string {
 	var b strings.Builder
 	b.WriteString("| row | what | shown by |\n|---:|---|---|\n")
 	part := ""
-	for _, row := range scenario.Rows {
+	for _, row := range scenario.Catalogue {
 		if row.Part != part {
 			part = row.Part
 			fmt.Fprintf(&b, "| | **%s** | |\n", part)

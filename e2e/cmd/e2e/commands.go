@@ -10,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
@@ -17,15 +18,15 @@ type listCommand struct{}
 
 // Run prints a line for each scenario, and counts.
 func (listCommand) Run(r *repository) error {
-	all, err := scenario.LoadDir(r.path("scenarios"))
+	all, err := engine.Format.LoadDir(r.path("scenarios"))
 	if err != nil {
 		return err
 	}
 	table := tabwriter.NewWriter(r.out, 0, 0, 2, ' ', 0)
-	files, rows, areas, targets := map[string]int{}, map[int]int{}, map[string]int{}, map[string]int{}
+	files, rows, areas, targets := map[string]int{}, map[scenario.Row]int{}, map[string]int{}, map[scenario.Target]int{}
 	for _, s := range all {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n",
-			numbers(s.Rows), s.Area, s.Name, strings.Join(s.Targets, ","), s.Location())
+			numbers(s.Rows), s.Area, s.Name, strings.Join(scenario.Words(s.Targets...), ","), s.Location())
 		files[s.Path]++
 		areas[s.Area]++
 		for _, row := range s.Rows {
@@ -44,7 +45,7 @@ func (listCommand) Run(r *repository) error {
 }
 
 // counts writes counts as "drain 3, start 4".
-func counts(of map[string]int) string {
+func counts[K ~string](of map[K]int) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(of)) {
 		parts = append(parts, fmt.Sprintf("%s %d", name, of[name]))
@@ -53,10 +54,10 @@ func counts(of map[string]int) string {
 }
 
 // numbers writes rows as "1,2".
-func numbers(rows []int) string {
+func numbers(rows []scenario.Row) string {
 	var parts []string
 	for _, row := range rows {
-		parts = append(parts, strconv.Itoa(row))
+		parts = append(parts, strconv.Itoa(int(row)))
 	}
 	return strings.Join(parts, ",")
 }
@@ -65,7 +66,7 @@ type lintCommand struct{}
 
 // Run loads everything, which reports all mistakes.
 func (lintCommand) Run(r *repository) error {
-	all, err := scenario.LoadDir(r.path("scenarios"))
+	all, err := engine.Format.LoadDir(r.path("scenarios"))
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ type schemaCommand struct{}
 
 // Run writes the schema.
 func (schemaCommand) Run(r *repository) error {
-	text, err := scenario.Schema(r.path("e2e", "scenario"))
+	text, err := engine.Format.Schema(r.root)
 	if err != nil {
 		return err
 	}

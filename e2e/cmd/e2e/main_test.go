@@ -70,7 +70,7 @@ func TestList(t *testing.T) {
 1,52  drain  two 2  embedded,kind  scenarios/drain/two.yaml:6
 1,52  start  one    embedded,kind  scenarios/start/one.yaml:1
 
-3 scenarios in 2 files show 2 rows of 61
+3 scenarios in 2 files show 2 rows of 74
 areas: drain 2, start 1
 targets: embedded 3, kind 3
 `
@@ -86,10 +86,10 @@ func TestLint(t *testing.T) {
 	}
 	root = tree(t, map[string]string{
 		"scenarios/start/one.yaml": file("one") + "runers: {}\n",
-		"scenarios/start/two.yaml": strings.Replace(file("two"), "52", "62", 1),
+		"scenarios/start/two.yaml": strings.Replace(file("two"), "52", "75", 1),
 	})
 	want := `scenarios/start/one.yaml:6: unknown field "runers"; did you mean runners?
-scenarios/start/two.yaml:2: rows[1]: is 62, allowed is 1 to 61
+scenarios/start/two.yaml:2: rows[1]: is 75; must be 1 to 74
 `
 	if code, stdout, stderr := command(t, root, "lint"); code != 1 || stdout != "" || stderr != want {
 		t.Errorf("exit code %d, stdout %q, stderr\n%swant\n%s", code, stdout, stderr, want)
@@ -136,8 +136,8 @@ func TestCatalogue(t *testing.T) {
 }
 
 func TestMissing(t *testing.T) {
-	shown := map[int][]witness{}
-	for _, row := range scenario.Rows {
+	shown := map[scenario.Row][]witness{}
+	for _, row := range scenario.Catalogue {
 		if row.Number != 7 {
 			shown[row.Number] = []witness{{file: "x"}}
 		}
@@ -153,12 +153,12 @@ func TestBadMarks(t *testing.T) {
 			"x_test.go:3: the mark does not stand directly above a test"},
 		{"a gap", "package x\n\n// catalogue: row 1\n\nfunc TestX() {}\n",
 			"x_test.go:3: the mark does not stand directly above a test"},
-		{"no row", "package x\n\n// catalogue: 1\nfunc TestX() {}\n",
-			`x_test.go:3: the mark is "// catalogue: 1", expected is as // catalogue: row 15, 25`},
-		{"row 62", "package x\n\n// catalogue: row 1, 62\nfunc TestX() {}\n",
-			"x_test.go:3: row 62 is not in the catalogue, allowed is 1 to 61"},
-		{"row 63 of a spec", "package x\n\nfunc specs() {\n\tIt(\"does\", rows(52, 63))\n}\n",
-			"x_test.go:4: row 63 is not in the catalogue, allowed is 1 to 61"},
+		{"no row", "package x\n\n// catalogue: one\nfunc TestX() {}\n",
+			`x_test.go:3: the rows are "one"; write them as // catalogue: row 15, 25`},
+		{"row 75", "package x\n\n// catalogue: row 1, 75\nfunc TestX() {}\n",
+			"x_test.go:3: row 75 is not in the catalogue; must be 1 to 74"},
+		{"row 76 of a spec", "package x\n\nfunc specs() {\n\tIt(\"does\", rows(52, 76))\n}\n",
+			"x_test.go:4: row 76 is not in the catalogue; must be 1 to 74"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

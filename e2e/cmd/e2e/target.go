@@ -25,8 +25,8 @@ type targetCommand struct {
 
 // Validate is called by kong.
 func (c targetCommand) Validate() error {
-	if c.Name != "" && !slices.Contains(scenario.Targets, c.Name) {
-		return fmt.Errorf("TARGET must be one of %s, not %q", strings.Join(scenario.Targets, ", "), c.Name)
+	if c.Name != "" && !slices.Contains(scenario.Targets, scenario.Target(c.Name)) {
+		return fmt.Errorf("TARGET must be one of %s, not %q", strings.Join(scenario.Words(scenario.Targets...), ", "), c.Name)
 	}
 	return nil
 }

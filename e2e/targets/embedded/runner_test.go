@@ -176,7 +176,7 @@ func TestRunnerLife(t *testing.T) {
 
 func TestRunnerThatCannotStart(t *testing.T) {
 	env := newEnv(t, targets.Isolation{})
-	runner, told := start(t, env, targets.RunnerSpec{Name: "r1", Runner: scenario.Runner{Flags: map[string]string{"exit": "now"}}})
+	runner, told := start(t, env, targets.RunnerSpec{Name: "r1", Runner: scenario.Runner{Flags: map[scenario.Flag]string{"exit": "now"}}})
 	if exit := told.ended(); exit.Code != 1 || exit.Message != "" {
 		t.Errorf("exit is %+v", exit)
 	}
@@ -193,7 +193,7 @@ func TestRunnerThatCannotStart(t *testing.T) {
 
 func TestKilledRunnerLeavesNothing(t *testing.T) {
 	env := newEnv(t, targets.Isolation{}) // its cleanup looks for the orphan
-	runner, told := start(t, env, targets.RunnerSpec{Name: "r1", Runner: scenario.Runner{Flags: map[string]string{"orphan": "true"}}})
+	runner, told := start(t, env, targets.RunnerSpec{Name: "r1", Runner: scenario.Runner{Flags: map[scenario.Flag]string{"orphan": "true"}}})
 	told.served(1)
 	if err := runner.Signal(t.Context(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -209,7 +209,7 @@ func TestKilledRunnerLeavesNothing(t *testing.T) {
 
 func TestCloseKillsDeafRunner(t *testing.T) {
 	env := newEnv(t, targets.Isolation{})
-	_, told := start(t, env, targets.RunnerSpec{Name: "r1", Runner: scenario.Runner{Flags: map[string]string{"deaf": "true"}}})
+	_, told := start(t, env, targets.RunnerSpec{Name: "r1", Runner: scenario.Runner{Flags: map[scenario.Flag]string{"deaf": "true"}}})
 	told.served(1)
 	if err := env.Close(t.Context()); err != nil {
 		t.Fatal(err)
@@ -234,7 +234,7 @@ func TestRunnerEnvironment(t *testing.T) {
 		{targets.RunnerSpec{Name: "bad", Runner: scenario.Runner{Hostname: "No Name"}}, "HOSTNAME=No Name"},
 		{targets.RunnerSpec{Name: "none", Runner: scenario.Runner{Hostname: "unset"}}, ""},
 	} {
-		test.spec.Slots, test.spec.Flags = 4, map[string]string{"settle": "2s"}
+		test.spec.Slots, test.spec.Flags = 4, map[scenario.Flag]string{"settle": "2s"}
 		runner, told := start(t, env, test.spec)
 		told.served(1)
 		terminate(t, runner)
