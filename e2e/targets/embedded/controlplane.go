@@ -39,7 +39,7 @@ type ControlPlane struct {
 }
 
 // Handle is all that another process needs to use a control plane. It is plain
-// data: Encode and ParseHandle carry it between the processes of a test run.
+// data, and travels between the processes of a test run as JSON.
 type Handle struct {
 	// Kubeconfig is for a user with all rights.
 	Kubeconfig []byte `json:"kubeconfig"`
@@ -49,10 +49,7 @@ type Handle struct {
 	SigningKey []byte `json:"signingKey"`
 }
 
-// Encode writes the handle as JSON.
-func (h Handle) Encode() ([]byte, error) { return json.Marshal(h) }
-
-// ParseHandle reads what Encode wrote.
+// ParseHandle reads it.
 func ParseHandle(data []byte) (Handle, error) {
 	var h Handle
 	if err := json.Unmarshal(data, &h); err != nil {

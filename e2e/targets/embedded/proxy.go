@@ -23,7 +23,7 @@ type proxy struct {
 	mu       sync.Mutex
 	upstream string        // server, or front's address
 	listener net.Listener  // nil while the network is cut
-	passing  chan struct{} // closed, but while packets are dropped
+	dropped  chan struct{} // closed when packets pass again, nil while they do
 	limit    time.Duration // lifetime of each connection, 0 = none
 	conns    map[*passage]struct{}
 }
@@ -35,8 +35,7 @@ func newProxy(host string, ca []byte) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{server: server.Host, upstream: server.Host, passing: make(chan struct{}), conns: map[*passage]struct{}{}}
-	close(p.passing)
+	p := &proxy{server: server.Host, upstream: server.Host, conns: map[*passage]struct{}{}}
 	if p.port, err = reservePort(); err != nil {
 		return nil, fmt.Errorf("start proxy: %w", err)
 	}
@@ -69,19 +68,13 @@ func (p *proxy) set(n scenario.Network) error {
 		if around || n.Mode == "cut" {
 			pass.end()
 		}
-		pass.limit(p.limit)
+		pass.lives(p.limit)
 	}
-	dropping := false
-	select {
-	case <-p.passing:
-	default:
-		dropping = true
-	}
-	switch {
-	case n.Mode == "drop" && !dropping:
-		p.passing = make(chan struct{})
-	case n.Mode != "drop" && dropping:
-		close(p.passing)
+	if dropping := p.dropped != nil; dropping && n.Mode != "drop" {
+		close(p.dropped)
+		p.dropped = nil
+	} else if !dropping && n.Mode == "drop" {
+		p.dropped = make(chan struct{})
 	}
 	return p.listen(n.Mode != "cut")
 }
@@ -167,10 +160,13 @@ func (p *proxy) copy(to, from net.Conn, pass *passage) {
 // whether this one has.
 func (p *proxy) passes(pass *passage) bool {
 	p.mu.Lock()
-	passing := p.passing
+	dropped := p.dropped
 	p.mu.Unlock()
+	if dropped == nil {
+		return true
+	}
 	select {
-	case <-passing:
+	case <-dropped:
 		return true
 	case <-pass.over:
 		return false
@@ -185,7 +181,7 @@ func (p *proxy) add(pass *passage) bool {
 		return false
 	}
 	p.conns[pass] = struct{}{}
-	pass.limit(p.limit)
+	pass.lives(p.limit)
 	return true
 }
 
@@ -193,7 +189,6 @@ func (p *proxy) add(pass *passage) bool {
 func (p *proxy) remove(pass *passage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pass.limit(0)
 	delete(p.conns, pass)
 }
 
@@ -214,18 +209,15 @@ type passage struct {
 	began  time.Time
 	over   chan struct{} // closed by end
 	once   sync.Once
-	timer  *time.Timer // ends the passage, nil without a limit
 }
 
-// limit sets the lifetime; the proxy's lock is held.
-func (pass *passage) limit(d time.Duration) {
-	if pass.timer != nil {
-		pass.timer.Stop()
-		pass.timer = nil
-	}
+// lives sets how long it does, 0 for ever: reading from it fails after that.
+func (pass *passage) lives(d time.Duration) {
+	end := time.Time{}
 	if d > 0 {
-		pass.timer = time.AfterFunc(time.Until(pass.began.Add(d)), pass.end)
+		end = pass.began.Add(d)
 	}
+	_ = pass.client.SetReadDeadline(end) // it may have ended
 }
 
 // end breaks the connection the hard way, as a broken network does.

@@ -17,6 +17,7 @@ import (
 
 	authnv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
@@ -57,6 +58,9 @@ func (t *token) set(ctx context.Context, what scenario.Token) error {
 	}
 	if err == nil && what != scenario.TokenRevoke {
 		err = t.admin.CoreV1().Secrets(secret.Namespace).Delete(ctx, secret.Name, metav1.DeleteOptions{})
+		if apierrors.IsNotFound(err) { // by an expire before this
+			err = nil
+		}
 	}
 	if err == nil {
 		err = t.awaitRefusal(ctx, before, "")
