@@ -85,8 +85,8 @@ bin/e2e:
 include runner/deploy/image.mk
 
 .PHONY: run
-run: build ## Start a control plane and two runners and watch them; DEMO=1 plays a drain by itself
-	@$(ASSETS) go run ./e2e/cmd/demo $(if $(DEMO),--play)
+run: build bin/e2e ## Start a control plane and two runners and watch them; DEMO=1 plays a drain by itself
+	@$(ASSETS) exec bin/e2e demo $(if $(DEMO),--play)
 
 .PHONY: test
 test: tools ## Quick tests: no cluster

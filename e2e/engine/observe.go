@@ -38,6 +38,7 @@ func Observe(ctx context.Context, env targets.Env, record *history.History) (*Ob
 func (o *Observation) Close() {
 	o.end()
 	o.play.sources.Wait()
+	o.play.streams.Wait()
 }
 
 // Submit puts tasks into the queue, and remembers them.

@@ -27,9 +27,15 @@ type play struct {
 	ctx     context.Context
 	sources sync.WaitGroup
 
-	runners   map[string]*started
-	submitted []string // ids of all tasks
-	marks     map[scenario.Mark]mark
+	// streams submit tasks until done is closed, which is after the last step.
+	streams sync.WaitGroup
+	done    chan struct{}
+
+	runners map[string]*started
+	marks   map[scenario.Mark]mark
+
+	mu        sync.Mutex // guards what follows
+	submitted []string   // ids of all tasks
 }
 
 // started is a runner that was started at least once.
@@ -44,14 +50,11 @@ type started struct {
 func Run(ctx context.Context, env targets.Env, s scenario.Scenario, record *history.History) error {
 	limit := Stretch(time.Duration(s.Timeout))
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the scenario's timeout of %s is over", limit))
-	p := &play{
-		env: env, scenario: s, record: record, ctx: ctx,
-		runners: make(map[string]*started), marks: make(map[scenario.Mark]mark),
-	}
+	p := newPlay(ctx, env, s, record)
 	defer p.sources.Wait()
 	defer cancel()
 
-	if err := p.playAll(); err != nil {
+	if err := p.playAll(func() error { return p.steps(s.Steps) }); err != nil {
 		// A rule that was broken may well be the reason.
 		return errors.Join(err, rules(s, record.Entries()))
 	}
@@ -63,8 +66,28 @@ func Run(ctx context.Context, env targets.Env, s scenario.Scenario, record *hist
 	})
 }
 
-// playAll brings about what there is at the beginning, and does the steps.
-func (p *play) playAll() error {
+// Attend brings about what there is before the first step, as Run does, and then
+// leaves the steps to people until ctx ends.
+func Attend(ctx context.Context, env targets.Env, s scenario.Scenario, record *history.History) error {
+	ctx, cancel := context.WithCancel(ctx)
+	p := newPlay(ctx, env, s, record)
+	defer p.sources.Wait()
+	defer cancel()
+	return p.playAll(func() error { <-ctx.Done(); return nil })
+}
+
+func newPlay(ctx context.Context, env targets.Env, s scenario.Scenario, record *history.History) *play {
+	return &play{
+		env: env, scenario: s, record: record, ctx: ctx,
+		runners: make(map[string]*started), marks: make(map[scenario.Mark]mark), done: make(chan struct{}),
+	}
+}
+
+// playAll brings about what there is at the beginning, and has the steps done.
+// Streams of tasks have ended when it returns, so that the tasks can be counted.
+func (p *play) playAll(steps func() error) error {
+	defer p.streams.Wait()
+	defer close(p.done)
 	s := p.scenario
 	err := p.note(0, "prepare", func() error {
 		if err := p.prepare(); err != nil {
@@ -75,7 +98,7 @@ func (p *play) playAll() error {
 	if err != nil {
 		return err
 	}
-	return p.steps(s.Steps)
+	return steps()
 }
 
 // note does one thing and notes in the record when it begins and how it ends.

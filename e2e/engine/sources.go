@@ -22,11 +22,14 @@ import (
 
 // source runs a part that feeds the record until the scenario ends.
 func (p *play) source(name string, feed func(context.Context) error) {
-	p.sources.Go(func() {
-		if err := feed(p.ctx); err != nil && p.ctx.Err() == nil {
-			p.record.Add(history.Entry{Trouble: fmt.Sprintf("the %s has failed: %v", name, err)})
-		}
-	})
+	p.sources.Go(func() { p.told(name, feed(p.ctx)) })
+}
+
+// told records why a part has failed, but for the scenario's end.
+func (p *play) told(name string, err error) {
+	if err != nil && p.ctx.Err() == nil {
+		p.record.Add(history.Entry{Trouble: fmt.Sprintf("the %s has failed: %v", name, err)})
+	}
 }
 
 // watchMaps records every version of every map of the namespace, but for those

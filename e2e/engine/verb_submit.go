@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -11,9 +12,20 @@ import (
 
 func init() { add(scenario.Verb{Name: "submit", Doc: "Puts tasks into the queue."}, submit) }
 
-// submit puts a group of tasks into the queue.
+// submit puts a group of tasks into the queue, once or again and again.
 func submit(s scenario.Submit, p *play) error {
-	command, args, err := p.env.TaskCommand(targets.TaskSpec{Group: string(s.Group), Hold: s.Hold, Fail: s.Fail, IgnoreTerm: s.IgnoreTerm})
+	err := p.submit(s, 1)
+	if err == nil && s.Again > 0 {
+		p.streams.Go(func() { p.told("stream of "+string(s.Group), p.stream(s)) })
+	}
+	return err
+}
+
+// submit puts the tasks of a group into the queue, numbered from first.
+func (p *play) submit(s scenario.Submit, first int) error {
+	command, args, err := p.env.TaskCommand(targets.TaskSpec{
+		Group: string(s.Group), Hold: s.Hold, Fail: s.Fail, IgnoreTerm: s.IgnoreTerm, Lasts: time.Duration(s.Lasts),
+	})
 	if err != nil {
 		return err
 	}
@@ -26,15 +38,46 @@ func submit(s scenario.Submit, p *play) error {
 	var tasks []api.Task
 	for n := range s.Count {
 		tasks = append(tasks, api.Task{
-			ID: fmt.Sprintf("%s-%d", s.Group, n+1), Command: command, Args: args, Resources: resources,
+			ID: fmt.Sprintf("%s-%d", s.Group, first+n), Command: command, Args: args, Resources: resources,
 			MaxAttempts: s.MaxAttempts, Timeout: api.Duration(s.Timeout),
 		})
 	}
 	if err := p.bounded(submitBudget, func(ctx context.Context) error { return p.env.Submit(ctx, tasks) }); err != nil {
 		return err
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, t := range tasks {
 		p.submitted = append(p.submitted, t.ID)
 	}
 	return nil
+}
+
+// stream submits a group again and again, as long as the steps take.
+func (p *play) stream(s scenario.Submit) error {
+	tick := time.NewTicker(time.Duration(s.Again))
+	defer tick.Stop()
+	for first := 1 + s.Count; ; {
+		select {
+		case <-tick.C:
+		case <-p.done:
+			return nil
+		case <-p.ctx.Done():
+			return nil
+		}
+		if s.Waiting > 0 {
+			// Not for the record, which would have a copy of the queue for each tick.
+			contents, err := p.env.Queue(p.ctx)
+			if err != nil {
+				return err
+			}
+			if len(contents.Ready) > s.Waiting {
+				continue
+			}
+		}
+		if err := p.submit(s, first); err != nil {
+			return err
+		}
+		first += s.Count
+	}
 }

@@ -79,6 +79,8 @@ func (e Entry) line() string {
 	switch {
 	case e.Step != nil:
 		return e.Step.line()
+	case e.Output != "":
+		return "it printed: " + e.Output
 	case e.Mark != "":
 		return "mark " + e.Mark
 	case e.Trouble != "":

@@ -93,4 +93,7 @@ func (s Submit) Check(c *Checker, at string) {
 	if c.Given(at+".gpuMemory") && s.GPUs == 0 {
 		c.Bad(at+".gpuMemory", "is set, but the tasks ask for no gpus")
 	}
+	if c.Given(at+".waiting") && s.Again == 0 {
+		c.Bad(at+".waiting", "is set, but the group is not submitted again")
+	}
 }

@@ -106,6 +106,14 @@ type Submit struct {
 	Fail bool `json:"fail,omitempty"`
 	// IgnoreTerm makes each task deaf to SIGTERM.
 	IgnoreTerm bool `json:"ignoreTerm,omitempty"`
+	// Lasts is how long each task takes, after it was released if it is held.
+	Lasts Duration `json:"lasts,omitempty"`
+	// Again submits the group anew each time so much time has passed, with numbers
+	// that go on, until the last step is done.
+	Again Duration `json:"again,omitempty"`
+	// Waiting is how many tasks may be in the queue, unclaimed, for the group to be
+	// submitted again; without it, any number.
+	Waiting int `json:"waiting,omitempty" jsonschema:"minimum=1,maximum=10000"`
 	// GPUs is the number of whole GPUs that each task asks for.
 	GPUs int `json:"gpus,omitempty" jsonschema:"minimum=0,maximum=64"`
 	// GPUMemory is the memory that each of them must have, as 16Gi.

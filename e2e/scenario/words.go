@@ -70,6 +70,8 @@ const (
 	NeedGPUs Need = "gpus"
 	// NeedFakeGPUs: the GPUs are fake, and can be changed by the fakegpu command.
 	NeedFakeGPUs Need = "fake-gpus"
+	// NeedKubectl: there is kubectl, with all rights in the runners' namespace.
+	NeedKubectl Need = "kubectl"
 	// NeedAdmission: the shipped admission policy, which is for the whole
 	// cluster, can be installed.
 	NeedAdmission Need = "admission"
@@ -77,7 +79,7 @@ const (
 
 // Words are those that files can have.
 func (Need) Words() []string {
-	return Words(NeedAPIServer, NeedNetwork, NeedToken, NeedQueueOutage, NeedSignals, NeedGPUs, NeedFakeGPUs, NeedAdmission)
+	return Words(NeedAPIServer, NeedNetwork, NeedToken, NeedQueueOutage, NeedSignals, NeedGPUs, NeedFakeGPUs, NeedKubectl, NeedAdmission)
 }
 
 // UsesGPUsOfTarget says whether needs ask for GPUs as the target has them. Those

@@ -98,6 +98,7 @@ type TaskSpec struct {
 	Hold       bool
 	Fail       bool
 	IgnoreTerm bool
+	Lasts      time.Duration
 }
 
 // TaskNote is what a task itself wrote down about its run.
@@ -168,6 +169,17 @@ type FakeGPUControl interface {
 	// ChangeGPUs runs a command line of fakegpu on the machine of a runner that
 	// may not have been started yet; the word DIR stands for its state directory.
 	ChangeGPUs(ctx context.Context, spec RunnerSpec, words []string) error
+}
+
+// KubectlControl is what an Env has where scenarios need kubectl. Its namespace is
+// the runners', and it has all rights there.
+type KubectlControl interface {
+	// Kubectl has a shell run a line that begins behind the word kubectl, and
+	// returns what that prints.
+	Kubectl(ctx context.Context, line string) (output string, err error)
+	// Shell is what a person sets in another terminal for the same, as
+	// NAME=value.
+	Shell() (variables []string, err error)
 }
 
 // QueueControl is what an Env has where scenarios need queue-outage.

@@ -30,6 +30,7 @@ const (
 type commands struct {
 	Scenarios scenariosCommands `cmd:"" help:"List and check the scenario files, and write what is made from them."`
 	Target    targetCommand     `cmd:"" help:"Print what make e2e runs on, or say what the machine lacks for it."`
+	Demo      demoCommand       `cmd:"" help:"Watch two runners that kubectl steers, on a control plane of their own."`
 }
 
 type scenariosCommands struct {

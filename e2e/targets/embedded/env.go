@@ -36,7 +36,7 @@ const (
 //
 // Its directory holds tasks (the queue), spool (a link to it, where runners look
 // for it), hold (pipes that tasks wait for), journal (what tasks note),
-// kubeconfig and token, runners (a directory each), gpus (the state of fake ones)
+// kubeconfig and token, admin (a kubeconfig for people), runners (a directory each), gpus (the state of fake ones)
 // and, if it is private, controlplane.
 type env struct {
 	place.Place
@@ -61,6 +61,7 @@ var (
 	_ targets.TokenControl     = (*env)(nil)
 	_ targets.FakeGPUControl   = (*env)(nil)
 	_ targets.QueueControl     = (*env)(nil)
+	_ targets.KubectlControl   = (*env)(nil)
 )
 
 // newEnv makes the place; what was made is removed again if anything fails.

@@ -12,8 +12,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
-// killLeftovers kills every process that has the directory dir in its
-// environment, and waits until there is none: tasks live on when their runner
+// killLeftovers kills every process whose TMPDIR is below the directory dir, and waits until there is none: tasks live on when their runner
 // is killed. On a system without /proc it finds none.
 func killLeftovers(ctx context.Context, dir string) error {
 	var left []int
@@ -30,8 +29,9 @@ func killLeftovers(ctx context.Context, dir string) error {
 	return nil
 }
 
-// processesOf returns the processes that were started with dir in a variable.
-// Only runners are given it, and it has a random name.
+// processesOf returns the processes that were started with a TMPDIR below dir. Only
+// runners are given it, and it has a random name. Other variables are for people,
+// too: a KUBECONFIG in another terminal is below dir as well.
 func processesOf(dir string) []int {
 	files, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
@@ -41,7 +41,7 @@ func processesOf(dir string) []int {
 	for _, file := range files {
 		// Other people's processes cannot be read, and dead ones have nothing in it.
 		environ, err := os.ReadFile(file)
-		if err != nil || !bytes.Contains(environ, []byte("="+dir+"/")) {
+		if err != nil || !bytes.Contains(environ, []byte("TMPDIR="+dir+"/")) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))

@@ -80,10 +80,16 @@ func connect(handle Handle) (*rest.Config, kubernetes.Interface, error) {
 // Name is embedded.
 func (t *Target) Name() string { return "embedded" }
 
-// Can says yes to everything, and to GPUs if there is a library for them.
+// Can says yes to everything; to GPUs if there is a library for them, and to
+// kubectl if it is installed.
 func (t *Target) Can(need scenario.Need) (ok bool, reason string) {
 	switch need {
 	case scenario.NeedAPIServer, scenario.NeedNetwork, scenario.NeedQueueOutage, scenario.NeedSignals, scenario.NeedAdmission, scenario.NeedToken:
+		return true, ""
+	case scenario.NeedKubectl:
+		if _, err := kubectlDir(t.config.Handle.Assets); err != nil {
+			return false, err.Error()
+		}
 		return true, ""
 	case scenario.NeedGPUs, scenario.NeedFakeGPUs:
 		if t.config.NVMLLibrary == "" {

@@ -44,7 +44,7 @@ func (p *Place) TaskCommand(spec targets.TaskSpec) (command string, args []strin
 	if spec.IgnoreTerm {
 		term = "ignore"
 	}
-	return "/bin/sh", []string{"-c", script, "task", p.Layout.Journal, hold.kind, hold.path, status, term}, nil
+	return "/bin/sh", []string{"-c", script, "task", p.Layout.Journal, hold.kind, hold.path, status, term, fmt.Sprint(spec.Lasts.Seconds())}, nil
 }
 
 // Journal calls each for every note of a task until ctx ends. When the program

@@ -1,6 +1,6 @@
 # A task of the tests: notes its start, waits while it is held, notes its end.
 # $1 journal, $2 "pipe" or "file" and $3 what to wait for, both may be empty,
-# $4 exit status, $5 "ignore" TERM
+# $4 exit status, $5 "ignore" TERM, $6 seconds that it takes
 note() {
 	# One write to a file opened for appending, so that lines do not mix.
 	printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$STUDIOML_TASK_ID" "$STUDIOML_TASK_ATTEMPT" \
@@ -19,5 +19,8 @@ file) # it may be made on another machine, which no program here can wait for
 	until [ -e "$3" ]; do sleep 0.2; done
 	;;
 esac
+if [ "${6-0}" != 0 ]; then
+	sleep "$6"
+fi
 note end
 exit "$4"

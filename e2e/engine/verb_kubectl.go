@@ -1,0 +1,40 @@
+package engine
+
+import (
+	"context"
+	"strings"
+
+	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+)
+
+func init() {
+	add(scenario.Verb{Name: "kubectl", Need: scenario.NeedKubectl,
+		Doc: "Runs a line of kubectl, without that word, as a person types it, in the namespace of the runners."}, kubectl.do)
+}
+
+type kubectl string
+
+func (k kubectl) Check(c *scenario.Checker, at string) {
+	switch first, _, _ := strings.Cut(string(k), " "); {
+	case strings.TrimSpace(string(k)) == "":
+		c.Bad(at, "is empty")
+	case first == "kubectl":
+		c.Bad(at, "begins with kubectl; leave that word out")
+	}
+}
+
+func (k kubectl) do(p *play) error {
+	c, err := control[targets.KubectlControl](p)
+	if err != nil {
+		return err
+	}
+	return p.bounded(clusterBudget, func(ctx context.Context) error {
+		output, err := c.Kubectl(ctx, string(k))
+		if output != "" {
+			p.record.Add(history.Entry{Output: output})
+		}
+		return err
+	})
+}

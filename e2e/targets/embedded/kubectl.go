@@ -1,0 +1,62 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// kubectlDir is the directory that has kubectl, beside the control plane's other
+// programs, empty if it is installed on this machine.
+func kubectlDir(assets string) (string, error) {
+	if _, err := exec.LookPath("kubectl"); err == nil {
+		return "", nil
+	}
+	if _, err := exec.LookPath(filepath.Join(assets, "kubectl")); err != nil {
+		return "", fmt.Errorf("kubectl is neither in PATH nor in %s; install it", assets)
+	}
+	return assets, nil
+}
+
+// Shell is what a person's shell needs for kubectl.
+func (e *env) Shell() ([]string, error) {
+	path := filepath.Join(e.dir, "admin")
+	variables := []string{"KUBECONFIG=" + path}
+	dir, err := kubectlDir(e.target.config.Handle.Assets)
+	if err != nil {
+		return nil, err
+	}
+	if dir != "" {
+		variables = append(variables, "PATH="+dir+":"+os.Getenv("PATH"))
+	}
+	handle := e.target.config.Handle
+	if e.plane != nil {
+		handle = e.plane.Handle()
+	}
+	config, err := clientcmd.Load(handle.Kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig of the control plane: %w", err)
+	}
+	for _, c := range config.Contexts {
+		c.Namespace = e.Namespace() // so that lines need no flags
+	}
+	return variables, clientcmd.WriteToFile(*config, path)
+}
+
+// Kubectl runs a line in such a shell.
+func (e *env) Kubectl(ctx context.Context, line string) (string, error) {
+	variables, err := e.Shell()
+	if err != nil {
+		return "", err
+	}
+	var output bytes.Buffer
+	// kubectl keeps what it has discovered below HOME.
+	variables = append(variables, "HOME="+e.dir)
+	err = e.Run(ctx, nil, &output, append([]string{"sh", "-c", `export "$@"; kubectl ` + line, "sh"}, variables...)...)
+	return output.String(), err
+}
