@@ -157,7 +157,7 @@ func build(ctx context.Context, d *docker.Docker, tag, dir string, progress io.W
 		return err
 	}
 	cmd := d.Command(ctx, "build", "--force-rm", "--network=none", "--build-arg=PAUSE="+pause, "--tag="+tag, dir)
-	if err := runShown(ctx, cmd, "docker build", progress); err != nil {
+	if err := programs.Shown(ctx, cmd, "docker build", progress); err != nil {
 		return err
 	}
 	// What is left of the other stage is as large as the image.

@@ -19,13 +19,8 @@ targets: [embedded, kind]
 runners: {a: {}}
 steps: [{expect: {a: {live: true}}}]
 `
-	marked = `package x
-
-// TestOrder is about rows.
-//
-// catalogue: row 15, 25
-func TestOrder(t *testing.T) {}
-`
+	// In one line: a mark at the beginning of a line counts wherever it stands.
+	marked = "package x\n\n// TestOrder is about rows.\n//\n// catalogue: row 15, 25\nfunc TestOrder(t *testing.T) {}\n"
 	readme = "# Title\n" + tableStart + "\nold\n" + tableEnd + "\nmore\n"
 )
 
@@ -150,15 +145,15 @@ func TestMissing(t *testing.T) {
 func TestBadMarks(t *testing.T) {
 	tests := []struct{ name, source, want string }{
 		{"not above a test", "package x\n\n// catalogue: row 1\nvar x int\n",
-			"x_test.go:3: the mark does not stand directly above a test"},
+			`x_test.go:3: the mark is "// catalogue: row 1"; it must be as // catalogue: row 15, 25 and stand directly above a test`},
 		{"a gap", "package x\n\n// catalogue: row 1\n\nfunc TestX() {}\n",
-			"x_test.go:3: the mark does not stand directly above a test"},
+			`x_test.go:3: the mark is "// catalogue: row 1"; it must be as // catalogue: row 15, 25 and stand directly above a test`},
 		{"no row", "package x\n\n// catalogue: 1\nfunc TestX() {}\n",
-			`x_test.go:3: the mark is "// catalogue: 1", expected is as // catalogue: row 15, 25`},
+			`x_test.go:3: the mark is "// catalogue: 1"; it must be as // catalogue: row 15, 25 and stand directly above a test`},
 		{"row 62", "package x\n\n// catalogue: row 1, 62\nfunc TestX() {}\n",
-			"x_test.go:3: row 62 is not in the catalogue, allowed is 1 to 61"},
+			"x_test.go:3: row 62 is not in the catalogue, which has 1 to 61"},
 		{"row 63 of a spec", "package x\n\nfunc specs() {\n\tIt(\"does\", rows(52, 63))\n}\n",
-			"x_test.go:4: row 63 is not in the catalogue, allowed is 1 to 61"},
+			"x_test.go:4: row 63 is not in the catalogue, which has 1 to 61"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

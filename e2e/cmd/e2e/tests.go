@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,15 +16,14 @@ import (
 )
 
 // A test says which rows it shows in a line of its doc comment, and a spec that
-// is no scenario in its call:
+// is no scenario in the line of its call:
 //
 //	// catalogue: row 15, 25
 //	It("an Indexed Job", rows(52), …
 var (
-	mark     = []byte("// catalogue:")
-	specMark = []byte(", rows(")
-	markLine = regexp.MustCompile(`^// catalogue:\s*(.*)$`)
-	markRows = regexp.MustCompile(`^rows? (\d+(?:, *\d+)*)$`)
+	mark  = regexp.MustCompile(`(?m)^// catalogue:.*$`)
+	above = regexp.MustCompile(`(?m)^// catalogue: rows? ([\d, ]+)\n(?://.*\n)*func ((?:Test|Fuzz)\w+)\(`)
+	spec  = regexp.MustCompile(`(?m)^\s*It\("((?:[^"\\]|\\.)*)".*, rows\(([\d, ]+)\)`)
 )
 
 // skipped are the directories without tests of ours.
@@ -51,9 +47,6 @@ func rowsOfTests(root string) (map[int][]witness, error) {
 		if err != nil {
 			return err
 		}
-		if !bytes.Contains(source, mark) && !bytes.Contains(source, specMark) {
-			return nil
-		}
 		relative, err := filepath.Rel(root, name)
 		if err != nil {
 			return err
@@ -67,91 +60,36 @@ func rowsOfTests(root string) (map[int][]witness, error) {
 	return shown, errors.Join(errs...)
 }
 
-// marksIn adds the marked tests of one file. A mark that stands above nothing
-// is an error, or the row would silently not be shown.
+// marksIn adds the marked tests of one file. A mark that stands above nothing is an
+// error, or the row would silently not be shown.
 func marksIn(file string, source []byte, shown map[int][]witness) error {
-	files := token.NewFileSet()
-	parsed, err := parser.ParseFile(files, file, source, parser.ParseComments|parser.SkipObjectResolution)
-	if err != nil {
-		return fmt.Errorf("read marks: %w", err)
-	}
-	tests := map[*ast.CommentGroup]string{}
-	for _, d := range parsed.Decls {
-		f, ok := d.(*ast.FuncDecl)
-		if ok && f.Doc != nil && f.Recv == nil && (strings.HasPrefix(f.Name.Name, "Test") || strings.HasPrefix(f.Name.Name, "Fuzz")) {
-			tests[f.Doc] = f.Name.Name
-		}
-	}
 	var errs []error
-	ast.Inspect(parsed, func(n ast.Node) bool {
-		spec, rows := specOf(n)
-		for _, row := range rows {
-			if row < 1 || row > scenario.MaxRow {
-				errs = append(errs, fmt.Errorf("%s:%d: row %d is not in the catalogue, allowed is 1 to %d", file, files.Position(n.Pos()).Line, row, scenario.MaxRow))
+	add := func(at int, rows []byte, test string) {
+		for text := range strings.FieldsFuncSeq(string(rows), func(r rune) bool { return r == ',' || r == ' ' }) {
+			row, err := strconv.Atoi(text)
+			if err != nil || row < 1 || row > scenario.MaxRow {
+				errs = append(errs, fmt.Errorf("%s:%d: row %s is not in the catalogue, which has 1 to %d", file, lineOf(source, at), text, scenario.MaxRow))
 				continue
 			}
-			shown[row] = append(shown[row], witness{file: file, test: spec})
+			shown[row] = append(shown[row], witness{file: file, test: test})
 		}
-		return true
-	})
-	for _, group := range parsed.Comments {
-		for _, comment := range group.List {
-			marked := markLine.FindStringSubmatch(comment.Text)
-			if marked == nil {
-				continue
-			}
-			bad := func(format string, args ...any) {
-				errs = append(errs, fmt.Errorf("%s:%d: %s", file, files.Position(comment.Pos()).Line, fmt.Sprintf(format, args...)))
-			}
-			test, above := tests[group]
-			list := markRows.FindStringSubmatch(marked[1])
-			switch {
-			case !above:
-				bad("the mark does not stand directly above a test")
-				continue
-			case list == nil:
-				bad("the mark is %q, expected is as // catalogue: row 15, 25", comment.Text)
-				continue
-			}
-			for text := range strings.SplitSeq(list[1], ",") {
-				row, err := strconv.Atoi(strings.TrimSpace(text))
-				if err != nil || row < 1 || row > scenario.MaxRow {
-					bad("row %s is not in the catalogue, allowed is 1 to %d", strings.TrimSpace(text), scenario.MaxRow)
-					continue
-				}
-				shown[row] = append(shown[row], witness{file: file, test: test})
-			}
+	}
+	for _, m := range spec.FindAllSubmatchIndex(source, -1) {
+		add(m[2], source[m[4]:m[5]], string(source[m[2]:m[3]]))
+	}
+	right := map[int]bool{} // by where they begin
+	for _, m := range above.FindAllSubmatchIndex(source, -1) {
+		right[m[0]] = true
+		add(m[0], source[m[2]:m[3]], string(source[m[4]:m[5]]))
+	}
+	for _, m := range mark.FindAllIndex(source, -1) {
+		if !right[m[0]] {
+			errs = append(errs, fmt.Errorf("%s:%d: the mark is %q; it must be as // catalogue: row 15, 25 and stand directly above a test",
+				file, lineOf(source, m[0]), source[m[0]:m[1]]))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// specOf returns the name and the rows of a call of Ginkgo's It that has some.
-func specOf(n ast.Node) (name string, rows []int) {
-	call, ok := n.(*ast.CallExpr)
-	if !ok || !calls(call, "It") || len(call.Args) == 0 {
-		return "", nil
-	}
-	for _, arg := range call.Args {
-		switch arg := arg.(type) {
-		case *ast.BasicLit:
-			name, _ = strconv.Unquote(arg.Value)
-		case *ast.CallExpr:
-			if !calls(arg, "rows") {
-				continue
-			}
-			for _, number := range arg.Args {
-				if literal, ok := number.(*ast.BasicLit); ok {
-					row, _ := strconv.Atoi(literal.Value)
-					rows = append(rows, row)
-				}
-			}
-		}
-	}
-	return name, rows
-}
-
-func calls(call *ast.CallExpr, function string) bool {
-	ident, ok := call.Fun.(*ast.Ident)
-	return ok && ident.Name == function
-}
+// lineOf is the line of a place in a file.
+func lineOf(source []byte, at int) int { return 1 + bytes.Count(source[:at], []byte("\n")) }
