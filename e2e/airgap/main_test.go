@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"golang.org/x/mod/modfile"
 )
 
 func TestUsage(t *testing.T) {
@@ -76,30 +74,5 @@ func TestKindSaysWhatIsMissing(t *testing.T) {
 				t.Errorf("exit code %d, stderr %q", code, text)
 			}
 		})
-	}
-}
-
-// kind's published image must be that of the kind that make builds.
-func TestKindIsTheSame(t *testing.T) {
-	version := func(file string) string {
-		t.Helper()
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		parsed, err := modfile.ParseLax(file, data, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range parsed.Require {
-			if r.Mod.Path == "sigs.k8s.io/kind" {
-				return r.Mod.Version
-			}
-		}
-		return ""
-	}
-	ours, theirs := version("go.mod"), version(filepath.Join("..", "..", "go.mod"))
-	if ours == "" || ours != theirs {
-		t.Errorf("kind is %q here and %q in the repository's go.mod", ours, theirs)
 	}
 }

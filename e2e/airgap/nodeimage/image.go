@@ -49,7 +49,7 @@ func Tag(ctx context.Context) (string, error) {
 		version = built.Version // the last one's, Kubernetes'
 		parts = append(parts, built.Key)
 	}
-	kind, err := programs.ModuleDir(ctx, ".", "sigs.k8s.io/kind")
+	kind, err := programs.ModuleDir(ctx, "e2e/airgap", "sigs.k8s.io/kind")
 	if err != nil {
 		return "", err
 	}
