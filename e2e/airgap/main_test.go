@@ -4,7 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func TestUsage(t *testing.T) {
@@ -44,6 +46,29 @@ func TestKindRunsACommand(t *testing.T) {
 		if code != 7 || err != nil || !strings.HasPrefix(string(data), "unix:///users/docker.sock "+c.want) {
 			t.Errorf("exit code %d, environment %q, %v, stderr %q", code, data, err, problems.String())
 		}
+	}
+}
+
+// A command that has a cluster to delete is told of the end, and waited for.
+func TestKindPassesTermOn(t *testing.T) {
+	fakeDocker(t, "exit 0")
+	t.Setenv("KIND_NODE_IMAGE", "mine")
+	file := filepath.Join(t.TempDir(), "ready")
+	code := make(chan int, 1)
+	go func() {
+		code <- run([]string{"kind", "--", "sh", "-c", `trap 'kill $!; exit 9' TERM; sleep 60 & : >"$0"; wait`, file}, os.Stdout, os.Stderr)
+	}()
+	for { // the test's own limit ends this
+		if _, err := os.Stat(file); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-code; got != 9 {
+		t.Errorf("exit code %d", got)
 	}
 }
 
