@@ -78,7 +78,7 @@ bin/runner-race:
 	@go build -race -ldflags '$(LDFLAGS)' -o $@ ./runner
 
 bin/kind:
-	@go build -o $@ sigs.k8s.io/kind
+	@CGO_ENABLED=0 go build -C e2e/airgap -o $(CURDIR)/$@ sigs.k8s.io/kind
 bin/e2e:
 	@go build -o $@ ./e2e/cmd/e2e
 

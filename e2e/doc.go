@@ -29,8 +29,15 @@
 // rules for expected values, engine plays a scenario, history is its record,
 // crowd is ConfigMaps that concern no runner, targets says what a cluster must be able to do; targets/embedded is one, and
 // targets/pods is one whose runners are pods. Both use targets/namespace,
-// targets/tasks and targets/evidence. Clusters are made of programs (built from Go
-// modules, kept in cache), docker (a daemon that is found or started), nodeimage
-// and targets/kind. None of them imports anything of the runner but the package
-// api, the words on the wire, and the shipped manifests of runner/deploy.
+// targets/tasks and targets/evidence. None of them imports anything of the runner
+// but the package api, the words on the wire, and the shipped manifests of
+// runner/deploy.
+//
+// A run starts in the Makefile: cmd/e2e chooses the target and says what the machine
+// lacks for it. Programs of the control plane are those of KUBEBUILDER_ASSETS, kind's
+// Docker and node image those of DOCKER_HOST and KIND_NODE_IMAGE, as for anybody's
+// tools. Who has not set them gets them from the program airgap, a module of its own:
+// it downloads or builds programs, starts Docker, and makes a node image where there
+// is no registry. Then suite_test.go makes the specs and brings the target up,
+// targets_test.go and kind_test.go say how, and targets/kind makes the cluster.
 package e2e

@@ -81,7 +81,7 @@ func startable(foreign error) error {
 			return unusable(fmt.Sprintf("%s is %q: start that daemon, or unset the variable", name, value))
 		}
 	}
-	if reason := cannotStart(); reason != "" {
+	if reason := whyNotStartable(); reason != "" {
 		return unusable("start it, or make it accessible to this user; it is not started here because " + reason)
 	}
 	return nil

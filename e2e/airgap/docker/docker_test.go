@@ -120,6 +120,19 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// One that was to be kept is not left by a start that failed: nobody knows of it.
+func TestFailedStartLeavesNone(t *testing.T) {
+	run := fakes(t, "echo $$ >\"$pidfile\"\ntrap 'rm -f \"$pidfile\"; kill $!; exit' TERM\nsleep 60 & wait\n") // it never answers
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := docker.EnsureAt(ctx, run, docker.Options{Progress: io.Discard, Keep: true}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error is %v", err)
+	}
+	if pid, err := os.ReadFile(filepath.Join(run, "docker.pid")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("process %s goes on, %v", pid, err)
+	}
+}
+
 // A daemon must not be left when the tests are killed.
 func TestEndsWithItsProcess(t *testing.T) {
 	if run := os.Getenv("TEST_DAEMON_IN"); run != "" { // this is the process that is killed

@@ -39,8 +39,8 @@ func hasCapability(set string, number uint) bool {
 	return false
 }
 
-// cannotStart says why this process cannot start a daemon, or "".
-func cannotStart() string {
+// whyNotStartable says why this process cannot start a daemon, or "".
+func whyNotStartable() string {
 	if os.Geteuid() != 0 {
 		return "this user is not root"
 	}

@@ -49,7 +49,7 @@ func Tag(ctx context.Context) (string, error) {
 		version = built.Version // the last one's, Kubernetes'
 		parts = append(parts, built.Key)
 	}
-	kind, err := programs.ModuleDir(ctx, ".", "sigs.k8s.io/kind")
+	kind, err := programs.ModuleDir(ctx, "e2e/airgap", "sigs.k8s.io/kind")
 	if err != nil {
 		return "", err
 	}
@@ -157,7 +157,7 @@ func build(ctx context.Context, d *docker.Docker, tag, dir string, progress io.W
 		return err
 	}
 	cmd := d.Command(ctx, "build", "--force-rm", "--network=none", "--build-arg=PAUSE="+pause, "--tag="+tag, dir)
-	if err := runShown(ctx, cmd, "docker build", progress); err != nil {
+	if err := programs.Shown(ctx, cmd, "docker build", progress); err != nil {
 		return err
 	}
 	// What is left of the other stage is as large as the image.

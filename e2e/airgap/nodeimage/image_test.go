@@ -18,22 +18,6 @@ func TestTagIsStable(t *testing.T) {
 	}
 }
 
-func TestProgressIsTheLastLine(t *testing.T) {
-	var shown strings.Builder
-	l := &lastLines{out: &shown, name: "debootstrap"} // last shown long ago
-	for _, text := range []string{"I: Retrie", "ving a\nI: Retrieving b\n", strings.Repeat("I: more\n", 30)} {
-		if _, err := l.Write([]byte(text)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got, want := shown.String(), "debootstrap: I: Retrieving a\n"; got != want {
-		t.Errorf("shown is %q, want %q", got, want)
-	}
-	if len(l.lines) != 20 {
-		t.Errorf("%d lines are kept for an error", len(l.lines))
-	}
-}
-
 func TestPossibleSaysWhatToInstall(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	err := Possible()

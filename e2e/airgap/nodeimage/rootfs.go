@@ -1,7 +1,6 @@
 package nodeimage
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/airgap/cache"
+	"github.com/studioml/studio-go-runner/e2e/airgap/programs"
 )
 
 // suite is the last Debian whose systemd runs on machines with cgroup v1.
@@ -81,14 +81,16 @@ func makeRootfs(ctx context.Context, file string, progress io.Writer) error {
 		args = append(args, mirror)
 	}
 	cmd := exec.CommandContext(ctx, "debootstrap", args...)
-	if err := runShown(ctx, cmd, "debootstrap", progress); err != nil {
+	// Mounts of its own, so that none is left of one that is killed.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if err := programs.Shown(ctx, cmd, "debootstrap", progress); err != nil {
 		return err
 	}
 	args = []string{"--create", "--file=" + file, "--directory=" + dir, "--numeric-owner", "--sort=name", "--anchored"}
 	for _, pattern := range leftOut {
 		args = append(args, "--exclude="+pattern)
 	}
-	if err := runShown(ctx, exec.CommandContext(ctx, "tar", append(args, ".")...), "tar", progress); err != nil {
+	if err := programs.Shown(ctx, exec.CommandContext(ctx, "tar", append(args, ".")...), "tar", progress); err != nil {
 		return err
 	}
 	fmt.Fprintf(progress, "Debian root file system made in %s\n", time.Since(began).Round(time.Second))
@@ -110,48 +112,4 @@ func debianMirror(ctx context.Context) string {
 		}
 	}
 	return ""
-}
-
-// runShown runs a program in mounts of its own, which end with it, and shows now
-// and then what it says. The error has the end of its output.
-func runShown(ctx context.Context, cmd *exec.Cmd, name string, progress io.Writer) error {
-	shown := &lastLines{out: progress, name: name, shown: time.Now()}
-	cmd.Stdout, cmd.Stderr = shown, shown
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Unshareflags: syscall.CLONE_NEWNS}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 10 * time.Second
-	err := cmd.Run()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", name, err, strings.Join(shown.lines, "\n"))
-	}
-	return nil
-}
-
-// lastLines shows every 5 s the line that a program is at.
-type lastLines struct {
-	out   io.Writer
-	name  string
-	line  []byte
-	lines []string // the last ones
-	shown time.Time
-}
-
-// Write takes output; one goroutine of exec.Cmd calls it.
-func (l *lastLines) Write(data []byte) (int, error) {
-	l.line = append(l.line, data...)
-	for {
-		line, rest, found := bytes.Cut(l.line, []byte("\n"))
-		if !found {
-			return len(data), nil
-		}
-		l.lines = append(l.lines[max(0, len(l.lines)-19):], string(line))
-		l.line = rest
-		if time.Since(l.shown) >= 5*time.Second {
-			l.shown = time.Now()
-			fmt.Fprintf(l.out, "%s: %s\n", l.name, line)
-		}
-	}
 }

@@ -16,7 +16,7 @@ import (
 // stage lays out in a directory what the Dockerfile needs, and returns the name
 // of the pause image.
 func (p parts) stage(ctx context.Context, dir string) (pause string, err error) {
-	kind, err := programs.ModuleDir(ctx, ".", "sigs.k8s.io/kind")
+	kind, err := programs.ModuleDir(ctx, "e2e/airgap", "sigs.k8s.io/kind")
 	if err != nil {
 		return "", err
 	}

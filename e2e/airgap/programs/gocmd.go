@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // Root is the root of the repository, whose files say what is built: the nearest
@@ -39,7 +38,7 @@ func Go(ctx context.Context, dir string, stdout io.Writer, args ...string) error
 	if err != nil {
 		return err
 	}
-	return runGo(ctx, filepath.Join(root, filepath.FromSlash(dir)), stdout, nil, args...)
+	return run(ctx, goCommand(ctx, filepath.Join(root, filepath.FromSlash(dir)), stdout, args...), interrupt, &lines{out: io.Discard, name: "go " + args[0]})
 }
 
 // ModuleDir returns the directory of a module that the one in a directory of the
@@ -56,36 +55,17 @@ func ModuleDir(ctx context.Context, dir, module string) (string, error) {
 	return info.Dir, nil
 }
 
-// runGo runs the go command. What it prints on stderr goes to meter as well, if
-// there is one; what is not progress is in the error.
-func runGo(ctx context.Context, dir string, stdout io.Writer, meter *meter, args ...string) error {
-	var captured strings.Builder
+// interrupt ends the go command, which leaves its work directory behind when it is
+// killed.
+const interrupt = syscall.SIGINT
+
+// goCommand is the go command in a directory.
+func goCommand(ctx context.Context, dir string, stdout io.Writer, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = dir
-	cmd.Stdout = stdout
-	cmd.Stderr = &captured
-	if meter != nil {
-		cmd.Stderr = meter
-	}
+	cmd.Dir, cmd.Stdout = dir, stdout
 	// The binaries are for this machine whatever the caller builds for, and
 	// the nested module belongs to no workspace.
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly",
 		"GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH)
-	// Interrupt the compilers with the go command, which leaves its work
-	// directory behind when it is killed.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
-	cmd.WaitDelay = 10 * time.Second
-	err := cmd.Run()
-	if err == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	text := captured.String()
-	if meter != nil {
-		text = meter.captured()
-	}
-	return fmt.Errorf("go %s: %w\n%s", args[0], err, strings.TrimSpace(text))
+	return cmd
 }

@@ -19,6 +19,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/modfile"
 
@@ -155,11 +156,12 @@ func (s Set) build(ctx context.Context, built Built, dir string, progress io.Wri
 	}
 	args := []string{"build", "-v", "-trimpath", "-tags=" + s.Tags, "-ldflags=" + s.Flags(built.Version),
 		"-o", dir + string(filepath.Separator)}
-	meter := newMeter(progress, s, strings.Count(list.String(), "\n"))
-	defer meter.finish()
-	if err := runGo(ctx, filepath.Join(root, filepath.FromSlash(s.Module)), io.Discard, meter, append(args, packages...)...); err != nil {
+	shown := &lines{out: progress, name: "building " + s.What, total: strings.Count(list.String(), "\n"), began: time.Now(), shown: time.Now()}
+	cmd := goCommand(ctx, filepath.Join(root, filepath.FromSlash(s.Module)), io.Discard, append(args, packages...)...)
+	if err := run(ctx, cmd, interrupt, shown); err != nil {
 		return err
 	}
+	fmt.Fprintf(progress, "compiled %d packages in %s\n", shown.done, time.Since(shown.began).Round(time.Second))
 	for name, pkg := range s.Packages {
 		if got := builtName(pkg); got != name {
 			if err := os.Rename(filepath.Join(dir, got), filepath.Join(dir, name)); err != nil {

@@ -67,7 +67,7 @@ func (c targetCommand) lacksDocker(ctx context.Context, r *repository) error {
 	if text, err := exec.CommandContext(asking, "docker", "version").CombinedOutput(); err == nil {
 		return nil
 	} else if c.NodeImage != "" {
-		return fmt.Errorf("Docker does not answer (%w): %s; start it (apt-get install docker.io), or unset KIND_NODE_IMAGE", err, lastLine(text))
+		return fmt.Errorf("no Docker answers (%w): %s; start it (apt-get install docker.io), or unset KIND_NODE_IMAGE", err, lastLine(text))
 	}
 	reason, err := assets.Airgap(ctx, r.progress, "check")
 	if err == nil && reason != "" {

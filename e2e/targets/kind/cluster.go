@@ -15,7 +15,6 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/kind/pkg/cluster"
 )
 
 const (
@@ -61,8 +60,7 @@ type Handle struct {
 type Cluster struct {
 	Handle
 
-	provider *cluster.Provider
-	client   kubernetes.Interface
+	client kubernetes.Interface
 
 	// What only the process has that made it.
 	dir     string
@@ -131,18 +129,18 @@ func Connect(h Handle) (*Cluster, error) {
 
 // newCluster is one that is nobody's to delete.
 func newCluster(h Handle) *Cluster {
-	return &Cluster{Handle: h, keep: true, provider: cluster.NewProvider(cluster.ProviderWithDocker()), release: func() {}, out: io.Discard}
+	return &Cluster{Handle: h, keep: true, release: func() {}, out: io.Discard}
 }
 
 // create runs kind.
 func (c *Cluster) create(ctx context.Context, config Config) error {
 	limited, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	cgroups, err := docker(limited, "info", "--format={{.CgroupVersion}}")
+	cgroups, err := docker(limited, nil, "info", "--format={{.CgroupVersion}}")
 	if err != nil {
 		return err
 	}
-	file, err := writeConfig(config, c.dir, c.OurNetwork, cgroups == "1")
+	file, err := writeConfig(config, c.dir, c.OurNetwork, strings.TrimSpace(cgroups) == "1")
 	if err != nil {
 		return err
 	}
@@ -236,26 +234,31 @@ func (c *Cluster) CollectLogs(ctx context.Context, dir string) error {
 
 // kind runs the program; the error has what it says.
 func (c *Cluster) kind(ctx context.Context, args ...string) error {
-	_, err := output(ctx, c.Kind, args...)
+	_, err := output(ctx, nil, c.Kind, args...)
 	return err
 }
 
-// docker runs a docker command and returns its output; the error has what it says.
-func docker(ctx context.Context, args ...string) (string, error) {
-	return output(ctx, "docker", args...)
+// docker runs a docker command, with stdin if it is not nil, and returns its
+// output; the error has what it says.
+func docker(ctx context.Context, stdin io.Reader, args ...string) (string, error) {
+	return output(ctx, stdin, "docker", args...)
 }
 
 // output runs a program to its end, or to that of ctx.
-func output(ctx context.Context, program string, args ...string) (string, error) {
+func output(ctx context.Context, stdin io.Reader, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Stdin = stdin
 	cmd.WaitDelay = 5 * time.Second // for what it started, which holds its output open
 	var problems strings.Builder
 	cmd.Stderr = &problems
 	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return "", fmt.Errorf("%s %s: %w: %s", filepath.Base(program), strings.Join(args, " "), err, strings.TrimSpace(string(out)+problems.String()))
 	}
-	return strings.TrimSpace(string(out)), nil
+	return string(out), nil
 }
 
 // say tells the progress.

@@ -1,14 +1,12 @@
 package kind
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	yaml "go.yaml.in/yaml/v3"
-	"sigs.k8s.io/kind/pkg/apis/config/v1alpha4"
 )
 
 // SharedDir is where each node has the directory that all of them share.
@@ -33,25 +31,30 @@ func writeConfig(c Config, dir string, ourNetwork, oldCgroups bool) (string, err
 	if err != nil {
 		return "", err
 	}
-	var config v1alpha4.Cluster
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	decoder.KnownFields(true)
-	if err := decoder.Decode(&config); err != nil {
+	var config map[string]any // kind itself says which fields it does not know
+	if err := yaml.Unmarshal(data, &config); err != nil {
 		return "", fmt.Errorf("parse %s: %w", source, err)
 	}
-	if len(config.Nodes) == 0 {
+	nodes, _ := config["nodes"].([]any)
+	if len(nodes) == 0 {
 		return "", fmt.Errorf("%s has no nodes", source)
 	}
-	if ourNetwork {
-		config.Networking.DisableDefaultCNI = true
-	}
-	if oldCgroups {
-		config.KubeadmConfigPatches = append(config.KubeadmConfigPatches, cgroupV1)
-	}
-	for i := range config.Nodes {
-		if err := setShared(config.Nodes[i].ExtraMounts, c.Shared); err != nil {
+	for i, node := range nodes {
+		if err := setShared(node, c.Shared); err != nil {
 			return "", fmt.Errorf("%s: node %d: %w", source, i+1, err)
 		}
+	}
+	if ourNetwork {
+		networking, _ := config["networking"].(map[string]any)
+		if networking == nil {
+			networking = map[string]any{}
+		}
+		networking["disableDefaultCNI"] = true
+		config["networking"] = networking
+	}
+	if oldCgroups {
+		patches, _ := config["kubeadmConfigPatches"].([]any)
+		config["kubeadmConfigPatches"] = append(patches, cgroupV1)
 	}
 	if data, err = yaml.Marshal(config); err != nil {
 		return "", err
@@ -60,11 +63,13 @@ func writeConfig(c Config, dir string, ourNetwork, oldCgroups bool) (string, err
 	return path, os.WriteFile(path, data, 0o600)
 }
 
-// setShared puts a directory of this machine into the mount of SharedDir.
-func setShared(mounts []v1alpha4.Mount, shared string) error {
-	for i, mount := range mounts {
-		if mount.ContainerPath == SharedDir {
-			mounts[i].HostPath = shared
+// setShared puts a directory of this machine into a node's mount of SharedDir.
+func setShared(node any, shared string) error {
+	fields, _ := node.(map[string]any)
+	mounts, _ := fields["extraMounts"].([]any)
+	for _, m := range mounts {
+		if mount, _ := m.(map[string]any); mount["containerPath"] == SharedDir {
+			mount["hostPath"] = shared
 			return nil
 		}
 	}

@@ -40,7 +40,7 @@ func TestSweepSparesTheLiving(t *testing.T) {
 			}
 		}
 	})
-	for n := range 2000 {
+	for n := range 500 {
 		c := newCluster(Handle{Name: fmt.Sprint("studio-go-runner-", n)})
 		c.keep, c.dir = false, "/dir"
 		living.Store(c.Name, true)

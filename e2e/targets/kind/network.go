@@ -15,7 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"sigs.k8s.io/kind/pkg/cluster/nodes"
 )
 
 // podNetwork are the addresses of all pods, kind's default.
@@ -146,25 +145,25 @@ func (c *Cluster) setNetwork(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all, err := c.nodes()
+	all, err := c.nodes(ctx)
 	if err != nil {
 		return err
 	}
 	addresses := map[string]string{}
 	for _, node := range all {
-		ipv4, _, err := node.IP()
+		address, err := docker(ctx, nil, "inspect", "--format={{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", node)
 		if err != nil {
-			return fmt.Errorf("find the address of %s: %w", node, said(err))
+			return fmt.Errorf("find the address of %s: %w", node, err)
 		}
-		addresses[node.String()] = ipv4
+		addresses[node] = strings.TrimSpace(address)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, node := range all {
-		if addresses[node.String()] == "" { // stopped
+		if addresses[node] == "" { // stopped
 			continue
 		}
 		group.Go(func() error {
-			_, err := run(ctx, node, strings.NewReader(networkScript(node, ranges, addresses)), "sh", "-eu")
+			_, err := c.Run(ctx, node, strings.NewReader(networkScript(node, ranges, addresses)), "sh", "-eu")
 			return err
 		})
 	}
@@ -172,17 +171,17 @@ func (c *Cluster) setNetwork(ctx context.Context) error {
 }
 
 // networkScript is what a node does to connect its pods.
-func networkScript(node nodes.Node, ranges, addresses map[string]string) string {
+func networkScript(node string, ranges, addresses map[string]string) string {
 	var script strings.Builder
-	fmt.Fprintf(&script, "cat >/etc/cni/net.d/10-ptp.conflist <<'end'\n%s\nend\n", conflist(ranges[node.String()]))
+	fmt.Fprintf(&script, "cat >/etc/cni/net.d/10-ptp.conflist <<'end'\n%s\nend\n", conflist(ranges[node]))
 	for other, pods := range ranges {
-		if other != node.String() && addresses[other] != "" {
+		if other != node && addresses[other] != "" {
 			fmt.Fprintf(&script, "ip route replace %s via %s\n", pods, addresses[other])
 		}
 	}
 	// Only nodes have addresses that the world outside knows. Pods see each
 	// other's own.
-	rule := fmt.Sprintf("POSTROUTING -s %s ! -d %s -j MASQUERADE", ranges[node.String()], podNetwork)
+	rule := fmt.Sprintf("POSTROUTING -s %s ! -d %s -j MASQUERADE", ranges[node], podNetwork)
 	fmt.Fprintf(&script, "iptables -w -t nat -C %[1]s 2>/dev/null || iptables -w -t nat -A %[1]s\n", rule)
 	return script.String()
 }

@@ -5,22 +5,12 @@ import (
 	"errors"
 	"strings"
 	"testing"
-
-	"sigs.k8s.io/kind/pkg/cluster/nodes"
 )
-
-// named is a node that nothing is asked of but its name.
-type named struct {
-	nodes.Node
-	name string
-}
-
-func (n named) String() string { return n.name }
 
 func TestNetworkScript(t *testing.T) {
 	ranges := map[string]string{"a": "10.244.0.0/24", "b": "10.244.1.0/24", "stopped": "10.244.2.0/24"}
 	addresses := map[string]string{"a": "172.18.0.2", "b": "172.18.0.3", "stopped": ""}
-	script := networkScript(named{name: "a"}, ranges, addresses)
+	script := networkScript("a", ranges, addresses)
 	for _, want := range []string{
 		"ip route replace 10.244.1.0/24 via 172.18.0.3\n", `"subnet":"10.244.0.0/24"`,
 		"-C POSTROUTING -s 10.244.0.0/24 ! -d 10.244.0.0/16 -j MASQUERADE",
