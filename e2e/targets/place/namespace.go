@@ -69,7 +69,7 @@ func Remove(ctx context.Context, client kubernetes.Interface, name string) error
 func releaseMaps(ctx context.Context, client kubernetes.Interface, name string) error {
 	all, err := client.CoreV1().ConfigMaps(name).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return err
+		return unlessGone(err)
 	}
 	var problems []error
 	for _, m := range all.Items {
