@@ -102,7 +102,7 @@ func instructions(out io.Writer, s scenario.Scenario, env targets.Env) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nIn another terminal (Ctrl-C here ends the demo and cleans up):\nexport %s\n", strings.Join(variables, " "))
+	fmt.Fprintf(out, "\nIn another terminal (Ctrl-C here ends and cleans up):\nexport %s\n", strings.Join(variables, " "))
 	about := ""
 	for _, step := range s.Steps {
 		switch text, _, _ := strings.Cut(fmt.Sprint(step.Value), "\n"); step.Verb {

@@ -2,7 +2,7 @@
 # directory $1 (processes have it in TMPDIR, the control plane ends with its parent),
 # and removes it.
 cat >/dev/null
-left() { grep -lzs "^TMPDIR=$1/" /proc/[0-9]*/environ | sed 's|/proc/||; s|/environ||'; }
+left() { grep -lzsF "TMPDIR=$1/" /proc/[0-9]*/environ | sed 's|/proc/||; s|/environ||'; }
 until [ -z "$(left "$1")" ]; do
 	kill -KILL $(left "$1")
 	sleep 0.1
