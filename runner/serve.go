@@ -28,10 +28,6 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 )
 
-// endLimit is how long the parts of the process have to end once the lifecycle
-// has ordered the exit. Everything that must be durable is so by then.
-const endLimit = 3 * time.Second
-
 // checkLimit is how long something waits for what NVML says about the GPUs: a
 // driver that hangs must not hold up more than that.
 const checkLimit = 2 * time.Second
@@ -171,7 +167,7 @@ func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, 
 	parts.Go(func() error {
 		<-ctx.Done()
 		board.Close() // the streams end with the last status, then the server
-		shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), endLimit/2)
+		shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.EndAfter/2)
 		defer cancel()
 		return errors.Join(server.Shutdown(shutdown), server.Close())
 	})
@@ -191,7 +187,7 @@ func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, 
 	var failure error
 	select {
 	case failure = <-ended:
-	case <-time.After(endLimit): // a task that cannot be killed must not keep the process
+	case <-time.After(lifecycle.EndAfter): // a task that cannot be killed must not keep the process
 		failure = errors.New("a part of the runner did not end")
 	}
 	select {

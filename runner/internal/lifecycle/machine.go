@@ -23,14 +23,6 @@ type Machine struct {
 	Park bool
 }
 
-// abandonAfter is how much longer than KillDelay the runner waits for tasks
-// that it stopped, before it exits and leaves their requeuing to the others.
-// A process in uninterruptible sleep and an unreachable queue get that far.
-const abandonAfter = 5 * time.Second
-
-// forceAfter bounds the clean-up after a second signal.
-const forceAfter = 2 * time.Second
-
 // Input is the present facts.
 type Input struct {
 	Now  time.Time
@@ -269,7 +261,7 @@ func (m Machine) stopAtDeadline(s *State, o *Orders, in Input) {
 
 // exitUnfinished exits once the stopped tasks are gone, or when they do not go.
 func (m Machine) exitUnfinished(s *State, o *Orders, in Input, message string) {
-	limit := s.StoppedAt.Add(m.KillDelay + abandonAfter)
+	limit := s.StoppedAt.Add(m.KillDelay + AbandonAfter)
 	o.exitWhen(in.Gate.Idle || !in.Now.Before(limit), api.ExitUnfinished, message)
 	o.Wake = earliest(o.Wake, limit)
 }
