@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -96,16 +97,20 @@ func (s *Serve) name() (string, error) {
 	return name, nil
 }
 
-// logger returns the process's logger, writing to w.
-func (s *Serve) logger(w *os.File, name string) *slog.Logger {
+// logger returns the process's logger, which never waits for w.
+func (s *Serve) logger(w io.Writer, name string) (*slog.Logger, *logWriter) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
 		panic(err) // the flag's enum allows only levels
 	}
 	options := &slog.HandlerOptions{Level: level}
-	var handler slog.Handler = slog.NewTextHandler(w, options)
-	if s.LogFormat == "json" {
-		handler = slog.NewJSONHandler(w, options)
+	handler := func(w io.Writer) slog.Handler {
+		named := []slog.Attr{slog.String("runner", name)}
+		if s.LogFormat == "json" {
+			return slog.NewJSONHandler(w, options).WithAttrs(named)
+		}
+		return slog.NewTextHandler(w, options).WithAttrs(named)
 	}
-	return slog.New(handler).With("runner", name)
+	lines := newLogWriter(w, handler)
+	return slog.New(handler(lines)), lines
 }

@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return api.ExitDrained
 	}
 	if err != nil {
-		fmt.Fprintf(errOut, "runner: %v; see runner --help\n", err)
+		complain(errOut, fmt.Errorf("%w; see runner --help", err))
 		if len(args) > 0 && args[0] == "serve" {
 			// Most often a pod's environment is wrong, which its status then tells.
 			c.Serve.TerminationLog = cmp.Or(c.Serve.TerminationLog, os.Getenv("STUDIOML_TERMINATION_LOG"), defaultTerminationLog)
@@ -80,11 +80,11 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	switch {
 	case errors.As(err, &exit):
 		if err != error(exit) { // something went wrong while it ended
-			fmt.Fprintf(errOut, "runner: %v\n", err)
+			complain(errOut, err)
 		}
 		return int(exit)
 	case err != nil:
-		fmt.Fprintf(errOut, "runner: %v\n", err)
+		complain(errOut, err)
 		return api.ExitError
 	}
 	return 0

@@ -13,10 +13,11 @@ const (
 	// AbandonAfter is how much longer than the kill delay a runner waits for
 	// tasks that it stopped, before it exits and leaves their requeuing to the
 	// others. A process in uninterruptible sleep and an unreachable queue get that far.
-	AbandonAfter = 4 * time.Second
-	// EndAfter is how long the parts of the process have to end once the exit
-	// was ordered. Everything that must be durable is so by then.
-	EndAfter = 2 * time.Second
+	AbandonAfter = 3 * time.Second
+	// EndAfter is how long the process takes to end once the exit was ordered:
+	// half of it for its parts, the rest for the last Event and the log.
+	// Everything that must be durable is so by then.
+	EndAfter = 3 * time.Second
 )
 
 const (

@@ -103,6 +103,9 @@ type Report struct {
 
 // Step decides what to do, given what was remembered and what is so.
 func (m Machine) Step(s State, in Input) (State, Orders) {
+	if in.Fresh != nil {
+		s.Memory.Confirm(in.Maps, *in.Fresh)
+	}
 	memory, resolved := Resolve(s.Memory, in.Maps, in.Now, m.Settle)
 	s.Memory = memory
 	if resolved.Effective != s.Effective {
@@ -114,6 +117,14 @@ func (m Machine) Step(s State, in Input) (State, Orders) {
 		Wake: resolved.Wake,
 	}
 	o.Report.Resolution = resolved
+	if !resolved.Confirm {
+		s.Memory.Doubt = ""
+	} else if in.Fresh != nil { // it was no help
+		s.Retry = in.Now.Add(max(m.Settle, time.Second))
+	}
+	if o.Check = resolved.Confirm && !in.Now.Before(s.Retry); resolved.Confirm && !o.Check {
+		o.Wake = earliest(o.Wake, s.Retry)
+	}
 
 	if s.Effective != api.DrainAndTerminate {
 		s.Committed = false
@@ -197,9 +208,10 @@ func (m Machine) stepDrain(s *State, o *Orders, in Input) {
 		o.Report.Reason = "no task is left; making sure that " + string(api.DrainAndTerminate) + " still stands"
 		return
 	}
-	o.Check, o.Report.Target = false, api.Unset
+	o.Report.Target = api.Unset
 	o.Report.Phase = api.PhaseTerminated
 	if m.Park {
+		s.Unfinished = false // as above
 		o.Report.Reason = "drained and parked"
 		return
 	}
