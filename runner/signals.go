@@ -22,7 +22,7 @@ func terminating() []os.Signal {
 // not ignored: tasks would inherit that. They stay caught to the end of the
 // process, whose exit code would be another otherwise.
 func catchSignals() <-chan os.Signal {
-	const last = syscall.Signal(64) // the real-time ones included
+	const last = syscall.Signal(64) // of the real-time ones; 32 to 34 cannot be caught in Go
 	harmless := []os.Signal{syscall.SIGQUIT, syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGURG, syscall.SIGWINCH}
 	ends, others := make(chan os.Signal, 2), make(chan os.Signal, 1)
 	wanted := terminating()
