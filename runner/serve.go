@@ -117,7 +117,14 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		Devices:    pool.State,
 		Transition: func(from, to lifecycle.Report) { tellTransition(log, metrics, events, from, to) },
 		Problem: func(v lifecycle.View, p lifecycle.Problem) {
-			log.Warn("map problem", "map", v.Name, "kind", p.Kind, "problem", p.Text, "resource_version", v.ResourceVersion, "heard", heard())
+			fields := []any{"map", v.Name, "kind", p.Kind, "problem", p.Text}
+			if v.ResourceVersion != "" {
+				fields = append(fields, "resource_version", v.ResourceVersion)
+			}
+			if at := heard(); !at.IsZero() {
+				fields = append(fields, "heard", at)
+			}
+			log.Warn("map problem", fields...)
 			scope := api.SourceNode
 			if v.Name == api.GlobalMapName {
 				scope = api.SourceGlobal
