@@ -21,9 +21,11 @@ clear stays in force.
 
 # Signals
 
-SIGTERM and SIGINT outweigh STATE: the runner drains within --grace-period, then
-stops its tasks, gives them back to the queue and exits. A second signal kills
-the tasks at once.
+SIGTERM, SIGINT and SIGHUP (unless it was ignored at the start, as by nohup)
+outweigh STATE: the runner drains within --grace-period, then stops its tasks,
+gives them back to the queue and exits. A second signal, a second or more after
+the first, kills the tasks at once. QUIT ends the process with a dump of what it
+does; no other signal that can be caught does anything.
 
 # Exit codes
 
@@ -38,6 +40,10 @@ the tasks at once.
 	/statusz             the status as JSON; ?watch=true streams every change
 	/livez, /readyz      probes; ready means that the state is known
 	/metrics             Prometheus metrics
+
+They only read. At most 128 connections are held, fewer where few files may be
+open, and half as many streams; a new one takes the place of the one that is idle
+longest.
 
 # Tasks
 

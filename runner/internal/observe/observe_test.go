@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
@@ -106,6 +108,30 @@ func TestTheStreamHasEveryChangeAndTheLastWord(t *testing.T) {
 	}
 }
 
+// Nothing is shown that is not known, and what is not known is not news.
+func TestAtTheStart(t *testing.T) {
+	board, _, url := serve(t)
+	if s := board.Latest(); s.Since.IsZero() || s.Time.IsZero() {
+		t.Errorf("%+v", s)
+	}
+	_, before := get(t, url+"/metrics")
+	_, status := get(t, url+"/statusz")
+	for _, wrong := range []string{`"since": "0001`, `"time": "0001`, `"heard"`, "apiserver_heard", "since_timestamp_seconds -"} {
+		if strings.Contains(status+before, wrong) {
+			t.Errorf("%s is shown:\n%s\n%s", wrong, status, before)
+		}
+	}
+	heard := time.Now()
+	board.Heard = func() time.Time { return heard }
+	board.Publish(board.Latest())
+	if s := board.Latest(); s.Sequence != 0 || !s.Heard.Equal(heard) {
+		t.Errorf("that something was heard makes a change: %+v", s)
+	}
+	if _, after := get(t, url+"/metrics"); !strings.Contains(after, "\nstudioml_runner_apiserver_heard_timestamp_seconds 1.") {
+		t.Error("no metric of when the API server was heard")
+	}
+}
+
 func TestMetricsAgreeWithTheStatus(t *testing.T) {
 	board, metrics, url := serve(t)
 	board.Publish(api.Status{
@@ -169,6 +195,7 @@ func TestLoadOfGPUs(t *testing.T) {
 	metrics.Registry.MustRegister(observe.GPULoad(func() []gpu.Reading {
 		return []gpu.Reading{
 			{UUID: "GPU-a", Model: "T4", TemperatureCelsius: 40, PowerWatts: 12.5, UtilizationPercent: 7, MemoryUsed: 1 << 30, MemoryFree: 2 << 30, MemoryReserved: 512 << 20},
+			{UUID: "GPU-c", Model: "A100", TemperatureCelsius: 40, PowerWatts: 50, UtilizationPercent: math.NaN()},
 			{UUID: "GPU-b", Model: "T4", Index: 1, Silent: true, LastXid: 79},
 		}
 	}))
@@ -178,6 +205,9 @@ func TestLoadOfGPUs(t *testing.T) {
 		if !strings.Contains(body, "\nDCGM_FI_DEV_"+want+"\n") {
 			t.Errorf("there is no DCGM_FI_DEV_%s", want)
 		}
+	}
+	if n := strings.Count(body, `{UUID="GPU-c"`); n != 3 {
+		t.Errorf("%d metrics of a GPU that tells neither its load nor its memory, want 3", n)
 	}
 	if n := strings.Count(body, `{UUID="GPU-b"`); n != 1 {
 		t.Errorf("%d metrics of a GPU that does not answer, want 1", n)
