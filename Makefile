@@ -34,6 +34,7 @@ export CGO_CFLAGS  = -g -O2 -Wno-deprecated-declarations
 LDFLAGS = -X main.version=$(VERSION) -extldflags=-Wl,-z,lazy
 
 include fakegpu/fakegpu.mk
+include runner/internal/supervise/supervisor.mk
 
 .PHONY: help
 help: ## List the targets and their variables
@@ -65,9 +66,9 @@ build: tools bin/runner bin/fakegpu bin/libnvidia-ml.so.1 ## Build the runner an
 
 # Go decides what is up to date.
 .PHONY: bin/runner bin/runner-race bin/kind
-bin/runner:
+bin/runner: $(SUPERVISOR)
 	@go build -ldflags '$(LDFLAGS)' -o $@ ./runner
-bin/runner-race:
+bin/runner-race: $(SUPERVISOR)
 	@go build -race -ldflags '$(LDFLAGS)' -o $@ ./runner
 
 bin/kind:
@@ -80,7 +81,7 @@ run: build ## Start a control plane and two runners and watch them; DEMO=1 plays
 	@go run ./e2e/cmd/demo $(if $(DEMO),--play)
 
 .PHONY: test
-test: tools ## Quick tests: no cluster
+test: tools $(SUPERVISOR) ## Quick tests: no cluster
 	go test -race -ldflags '-extldflags=-Wl,-z,lazy' ./...
 
 .PHONY: e2e
@@ -158,4 +159,4 @@ lint: ## gofmt, go vet, staticcheck, and whether go.mod is tidy
 
 .PHONY: clean
 clean: ## Remove what was built here; the control plane in the user's cache stays
-	rm -rf bin $(ARTIFACTS)
+	rm -rf bin $(ARTIFACTS) $(SUPERVISOR)
