@@ -205,7 +205,7 @@ func TestNoDaemonIsLeft(t *testing.T) {
 			if err := unix.Mkfifo(string(pids)+".go", 0o600); err != nil {
 				t.Fatal(err)
 			}
-			spec := newSpec(t, shell(fmt.Sprintf(daemon+` read x <%[1]s.go`, pids)))
+			spec := newSpec(t, shell(fmt.Sprintf(daemon+"\nread x <%[1]s.go", pids)))
 			pid, _, _, result := started(t, spec, pids)
 			if err := os.WriteFile(string(pids)+".go", []byte("\n"), 0o600); err != nil {
 				t.Fatal(err)

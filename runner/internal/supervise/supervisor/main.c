@@ -29,6 +29,7 @@ enum { runner = 3, greedier = 200, stuck_ms = 1000 };
 
 static volatile int stage_errno; // written by the child, which shares the memory until its exec
 static pid_t stuck;              // a process that KILL did not reach or did not end
+static int output[2];            // the pipes of the output, to read from
 
 static void tell(int kind, int a, int b)
 {
@@ -108,14 +109,24 @@ static pid_t start(char **argv, char **env)
 		become(argv, env);
 	int failed = task < 0 ? -errno : stage_errno;
 	prctl(PR_SET_DUMPABLE, 0); // the task may not trace what supervises it
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	for (int f = 0; f < 3; f++) // the output ends with the task
-		if (null < 0 || dup2(null, f) < 0)
-			close(f);
-	if (null > 2)
-		close(null);
+	output[0] = open("/proc/self/fd/1", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	output[1] = open("/proc/self/fd/2", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	for (int f = 0; f < 3; f++)
+		close(f); // so that the output ends with the task
 	tell('s', failed, task);
 	return task;
+}
+
+// Without the runner nobody reads the output. A task that uses its time for its
+// last work may write meanwhile.
+static void discard(int *f)
+{
+	char text[4096];
+	ssize_t n;
+	while ((n = read(*f, text, sizeof text)) > 0)
+		;
+	if (n == 0 || errno != EAGAIN)
+		*f = -1;
 }
 
 int main(int argc, char **argv, char **env)
@@ -154,12 +165,17 @@ int main(int argc, char **argv, char **env)
 			wait = pause;
 			pause = pause < 500 ? pause * 2 : 1000;
 		}
-		struct pollfd p = { hears ? runner : -1, POLLIN, 0 };
+		struct pollfd p[] = {
+			{ hears ? runner : -1, POLLIN, 0 }, { hears ? -1 : output[0], POLLIN, 0 }, { hears ? -1 : output[1], POLLIN, 0 },
+		};
 		struct timespec t = { wait / 1000, wait % 1000 * 1000000 };
-		if (ppoll(&p, 1, state == runs ? NULL : &t, &signals) <= 0)
+		if (ppoll(p, 3, state == runs ? NULL : &t, &signals) <= 0)
 			continue;
-		char order;
-		if (recv(runner, &order, 1, MSG_DONTWAIT) <= 0)
+		for (int i = 0; i < 2; i++)
+			if (p[i + 1].revents)
+				discard(&output[i]);
+		char order = 0;
+		if (p[0].revents && recv(runner, &order, 1, MSG_DONTWAIT) <= 0)
 			hears = 0, order = 't';
 		if (order == 't' && state == runs) {
 			state = asked, until = now_ms() + atol(argv[1]);
