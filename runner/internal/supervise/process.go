@@ -114,9 +114,12 @@ func Start(c Command) (*Process, error) {
 	m, err := p.hear()
 	go p.attend(err)
 	switch errno := syscall.Errno(max(m.A, -m.A)); {
-	case err != nil:
-		<-p.done // it was ended before it said anything
-		return nil, errors.New("the supervisor ended at its start")
+	case err != nil: // it ended before it said anything
+		<-p.done
+		if end := p.supervisor.ProcessState; end.Exited() {
+			return nil, fmt.Errorf("start the supervisor: %s", end)
+		}
+		return p, nil // something, most likely the task, was fast
 	case m.A == 0:
 		return p, nil
 	case m.A > 0 && Own(errno):
