@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 
@@ -36,6 +37,10 @@ const endLimit = 3 * time.Second
 // checkLimit is how long something waits for what NVML says about the GPUs: a
 // driver that hangs must not hold up more than that.
 const checkLimit = 2 * time.Second
+
+// reservedThreads are enough for what blocks at the same time: files of the tasks
+// that begin or end, the looks at the queue, NVML.
+const reservedThreads = 24
 
 // Run is the life of a runner. The data flows like this:
 //
@@ -61,6 +66,8 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	if err != nil {
 		return err
 	}
+	supervise.ReserveThreads(reservedThreads)
+	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // tasks are of the same user, and may not read its memory
 	log := s.logger(os.Stderr, name)
 	klog.SetSlogLogger(log.With("component", "client-go").WithGroup("klog"))
 
@@ -93,11 +100,11 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	})
 	metrics := observe.NewMetrics(board)
 	metrics.Registry.MustRegister(observe.GPULoad(monitor.Readings))
-	signs, err := os.MkdirTemp("", "studio-go-runner-*")
+	signs, remove, err := drainDir()
 	if err != nil {
-		return fmt.Errorf("make directory for the drain file: %w; set TMPDIR", err)
+		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(signs)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	work := scheduler.New(scheduler.Config{
 		Slots: func() int { return s.slots(pool) }, Gate: deliveries, Queue: queue, GPUs: pool,
 		Executor: &executor{
