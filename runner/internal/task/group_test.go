@@ -40,6 +40,12 @@ func TestMain(m *testing.M) {
 		})
 		os.Exit(0)
 	}
+	if dir := os.Getenv(userEnv); dir != "" {
+		asUser(dir)
+	}
+	if dir := os.Getenv(stuckEnv); dir != "" {
+		stuck(dir)
+	}
 	os.Exit(m.Run())
 }
 
