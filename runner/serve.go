@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -24,11 +25,16 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/result"
 	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
+	"github.com/studioml/studio-go-runner/runner/internal/supervise"
 )
 
 // checkLimit is how long something waits for what NVML says about the GPUs: a
 // driver that hangs must not hold up more than that.
 const checkLimit = 2 * time.Second
+
+// reservedThreads are enough for what blocks at the same time: files of the tasks
+// that begin or end, the looks at the queue, NVML.
+const reservedThreads = 24
 
 // Run is the life of a runner. The data flows like this:
 //
@@ -52,6 +58,8 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	if err != nil {
 		return err
 	}
+	supervise.ReserveThreads(reservedThreads)
+	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // tasks are of the same user, and may not read its memory
 	log, lines := s.logger(os.Stderr, name)
 	defer lines.flush()
 	slog.SetDefault(log) // and with it the log of the standard library
@@ -63,6 +71,9 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	}
 	defer events.Close()
 	pool := gpu.NewPool(nil)
+	if s.GPULock != "off" {
+		pool.LockIn(s.GPULock, log)
+	}
 	monitor := s.monitor(pool, log)
 	queue, err := spool.Open(s.Spool, spool.Options{
 		Runner: name, Log: log, Finished: result.New(spool.ResultsDir(s.Spool), nil).Succeeded,
@@ -85,16 +96,15 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	metrics := observe.NewMetrics(board)
 	metrics.Dropped(func() float64 { return float64(lines.dropped.Load()) })
 	metrics.Registry.MustRegister(observe.GPULoad(monitor.Readings))
-	signs, err := os.MkdirTemp("", "studio-go-runner-*")
+	signs, remove, err := drainDir()
 	if err != nil {
-		return fmt.Errorf("make directory for the drain file: %w; set TMPDIR", err)
+		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(signs)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	work := scheduler.New(scheduler.Config{
 		Slots: func() int { return s.slots(pool) }, Gate: deliveries, Queue: queue, GPUs: pool,
 		Executor: &executor{
-			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit,
-			results: result.New(spool.ResultsDir(s.Spool), queue.Work),
+			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit, resultsDir: spool.ResultsDir(s.Spool), log: log,
 		},
 		Check: func(ctx context.Context, uuids []string) string {
 			ctx, cancel := context.WithTimeout(ctx, checkLimit)
@@ -158,6 +168,7 @@ func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, 
 
 	parts.Go(func() error { return maps.Run(ctx) })
 	parts.Go(func() error { return monitor.Run(ctx) })
+	parts.Go(func() error { return supervise.Reap(ctx) })
 	parts.Go(func() error {
 		// It would only fetch what needs no GPU, and then find that there are some.
 		known, cancel := context.WithTimeout(ctx, checkLimit)

@@ -3,6 +3,8 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -28,7 +30,10 @@ type delivery struct {
 	settled bool
 }
 
-var _ queue.Delivery = (*delivery)(nil)
+var _ interface {
+	queue.Delivery
+	queue.Local
+} = (*delivery)(nil)
 
 func (d *delivery) Task() *api.Task { return d.task }
 
@@ -66,7 +71,11 @@ func (d *delivery) begin() error {
 
 func (d *delivery) Ack() error {
 	return d.settle("ack", func() error {
-		return remove(d.claim.path(tasksDir), d.entry.name())
+		err := remove(d.claim.path(tasksDir), d.entry.name())
+		if err != nil && d.claim.destroyed() {
+			return nil
+		}
+		return err
 	})
 }
 
@@ -74,7 +83,7 @@ func (d *delivery) Release() error {
 	return d.settle("release", func() error {
 		back := d.entry
 		if d.counted {
-			back.spent--
+			back = back.ended(false)
 		}
 		return d.giveBack(back)
 	})
@@ -86,6 +95,7 @@ func (d *delivery) Retry(reason string) (buried bool, err error) {
 		if !d.counted {
 			next = next.begun() // a failure before the start counts too, or it could go on for ever
 		}
+		next = next.ended(true)
 		if next.spent >= d.task.Attempts() {
 			buried = true
 			return d.bury(reason, next.spent)
@@ -104,6 +114,9 @@ func (d *delivery) Bury(reason string) error {
 	return d.settle("bury", func() error { return d.bury(reason, d.entry.spent) })
 }
 
+// Local implements queue.Local.
+func (d *delivery) Local() (dir string, held []*os.File) { return d.claim.path(workDir), d.claim.locks }
+
 // settle runs the call that ends the delivery.
 func (d *delivery) settle(verb string, end func() error) error {
 	d.mu.Lock()
@@ -116,17 +129,35 @@ func (d *delivery) settle(verb string, end func() error) error {
 		return fmt.Errorf("%s task %s: %w", verb, d.task.ID, err)
 	}
 	d.settled = true
-	d.claim.settled(d)
+	d.spool.putBack(d)
 	return nil
 }
 
 // giveBack moves the file into the queue under the name of the entry.
 func (d *delivery) giveBack(e entry) error {
 	from, to := d.claim.path(tasksDir), d.spool.path(tasksDir)
-	if err := rename(from, d.entry.name(), to, e.name()); err != nil && !errors.Is(err, errGone) {
+	if err := rename(from, d.entry.name(), to, e.name()); err != nil && d.claim.destroyed() {
+		return d.writeAgain(e)
+	} else if err != nil && !errors.Is(err, errGone) {
 		return err
 	}
 	return syncDirs(to, from) // the new place first: twice is better than nowhere
+}
+
+// writeAgain puts the task into the queue when its file is lost.
+func (d *delivery) writeAgain(e entry) error {
+	document, err := format(d.task)
+	if err != nil {
+		return err
+	}
+	made, tmp := "again-"+token(), d.spool.path(tmpDir)
+	if err := writeFile(filepath.Join(tmp, made), document); err != nil {
+		return err
+	}
+	if err := rename(tmp, made, d.spool.path(tasksDir), e.name()); err != nil {
+		return err
+	}
+	return syncDirs(d.spool.path(tasksDir))
 }
 
 func (d *delivery) bury(reason string, attempts int) error {
