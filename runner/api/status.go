@@ -34,10 +34,6 @@ type Status struct {
 	// Shadowed is set when the weaker map asks for something else.
 	Shadowed *Shadowed `json:"shadowed,omitempty"`
 
-	// Heard is when the API server was last heard: the last byte that a connection
-	// to it has read. It is left out while there was none.
-	Heard time.Time `json:"heard,omitzero"`
-
 	Maps  Maps       `json:"maps"`
 	Tasks TaskCounts `json:"tasks"`
 	// InFlight lists the tasks that run, oldest first.
