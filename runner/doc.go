@@ -48,7 +48,8 @@ longest.
 # Tasks
 
 A task is a JSON or YAML document; see Task in the package api. Its process runs
-in its own process group and finds these variables:
+in its own process group and below a supervisor, with which all ends that it has
+started, and finds these variables:
 
 	STUDIOML_TASK_ID         the task's id
 	STUDIOML_TASK_ATTEMPT    1 at its first start

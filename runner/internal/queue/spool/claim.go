@@ -57,7 +57,7 @@ func newClaim(spool, runner string) (_ *claim, err error) {
 			os.RemoveAll(made)
 		}
 	}()
-	for _, sub := range []string{tasksDir, workDir, tmpDir} {
+	for _, sub := range []string{tasksDir, workDir} {
 		if err := os.Mkdir(filepath.Join(made, sub), dirMode); err != nil {
 			return nil, err
 		}
