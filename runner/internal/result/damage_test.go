@@ -131,3 +131,35 @@ func TestFullDisk(t *testing.T) {
 		})
 	}
 }
+
+// A queue that is out of reach when the task ends is no damage by the task, and is
+// not made anew: the result is stored when it is back.
+func TestQueueOutOfReach(t *testing.T) {
+	queue := filepath.Join(t.TempDir(), "queue")
+	dir, work := filepath.Join(queue, "results"), filepath.Join(queue, "work")
+	for _, d := range []string{dir, work} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := begin(t, result.New(dir, func() (string, error) { return work, nil }), "t", 1)
+	if err := os.Rename(queue, queue+".away"); err != nil {
+		t.Fatal(err)
+	}
+	r := res("t", 1)
+	if _, err := a.Close(&r); err != nil || r.Reason != "exit status 3" {
+		t.Errorf("closed with %v, the reason is %q", err, r.Reason)
+	}
+	if err := a.Commit(r); err == nil {
+		t.Error("a result was stored in a queue that is out of reach")
+	}
+	if _, err := os.Lstat(queue); !os.IsNotExist(err) {
+		t.Errorf("the queue was made anew: %v", err)
+	}
+	if err := os.Rename(queue+".away", queue); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Commit(r); err != nil {
+		t.Error(err)
+	}
+}
