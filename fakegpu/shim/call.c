@@ -1,6 +1,5 @@
 /* What all functions of the library have in common: the lock, the newest state,
  * handles, faults, the trace. */
-#define _GNU_SOURCE
 #include "state.h"
 
 #include <errno.h>
@@ -12,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,11 +38,28 @@ static unsigned int handle_count;
 static void take(void) { pthread_mutex_lock(&lock); }
 static void give(void) { pthread_mutex_unlock(&lock); }
 
+/* pthread_atfork is a function of musl, but of glibc only a piece of each program
+ * that calls this one. Both are weak, so that the library loads on either. */
+extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *) __attribute__((weak));
+extern int pthread_atfork(void (*)(void), void (*)(void), void (*)(void)) __attribute__((weak));
+extern void *__dso_handle __attribute__((visibility("hidden"))); /* by which glibc forgets it at dlclose */
+
 /* A child of fork has one thread and must not find the lock taken by another. */
-__attribute__((constructor)) static void survive_fork(void) { pthread_atfork(take, give, give); }
+__attribute__((constructor)) static void survive_fork(void) {
+    if (__register_atfork)
+        __register_atfork(take, give, give, &__dso_handle);
+    else
+        pthread_atfork(take, give, give);
+}
 
 void state_path(const char *file, char *path, unsigned long size) {
     if (!directory[0] || (size_t)snprintf(path, size, "%s/%s", directory, file) >= size) path[0] = 0;
+}
+
+/* The call of the kernel, because glibc's stat is one of version 2.33, and the
+ * library is for every machine that NVIDIA's driver is for. */
+int state_stat(const char *path, struct stat *found) {
+    return (int)syscall(SYS_newfstatat, AT_FDCWD, path, found, 0);
 }
 
 /* load reads the state file. One that is missing or damaged changes nothing:
@@ -79,7 +96,7 @@ static void refresh(int at_once) {
     if (!at_once && passed < 1000000) return;
     looked = t;
     state_path("state", path, sizeof path);
-    if (!path[0] || stat(path, &found)) return;
+    if (!path[0] || state_stat(path, &found)) return;
     if (at_once || found.st_ino != seen.st_ino || found.st_size != seen.st_size ||
         found.st_mtim.tv_sec != seen.st_mtim.tv_sec || found.st_mtim.tv_nsec != seen.st_mtim.tv_nsec)
         load(path, &found);

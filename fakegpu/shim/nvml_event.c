@@ -1,6 +1,5 @@
 /* Events: lines of the journal that were appended after a client had asked for
  * them. */
-#define _GNU_SOURCE
 #include "state.h"
 
 #include <errno.h>
@@ -41,7 +40,7 @@ static long long journal_size(void) {
     char path[PATH_MAX];
     struct stat found;
     state_path("events", path, sizeof path);
-    return path[0] && !stat(path, &found) ? found.st_size : 0;
+    return path[0] && !state_stat(path, &found) ? found.st_size : 0;
 }
 
 nvmlReturn_t model_nvmlEventSetCreate(nvmlEventSet_t *set) {

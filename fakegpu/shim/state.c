@@ -1,5 +1,4 @@
 /* The text of a state file. */
-#define _GNU_SOURCE
 #include "state.h"
 
 #include <errno.h>

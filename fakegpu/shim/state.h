@@ -132,6 +132,10 @@ void state_expire(void);
 /* state_path names a file of the state directory. */
 void state_path(const char *file, char *path, unsigned long size);
 
+/* state_stat is stat. */
+struct stat;
+int state_stat(const char *path, struct stat *found);
+
 /* events_end frees all event sets, as the last nvmlShutdown does. */
 void events_end(void);
 
