@@ -7,7 +7,9 @@ package fakegpu
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -149,8 +151,11 @@ var keys = slices.Concat(
 func Load(dir string) (Machine, error) {
 	file := filepath.Join(dir, stateFile)
 	text, err := os.ReadFile(file)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return Machine{}, fmt.Errorf("read fake GPUs: %w; make some with fakegpu create", err)
+	}
+	if err != nil {
+		return Machine{}, fmt.Errorf("read fake GPUs: %w", err)
 	}
 	if len(text) > maxFile {
 		return Machine{}, fmt.Errorf("read fake GPUs: %s has %d bytes, allowed are %d; replace it with fakegpu create", file, len(text), maxFile)

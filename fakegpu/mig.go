@@ -83,15 +83,21 @@ func (g *GPU) split(profiles []string) error {
 
 // instance finds a kind of GPU instance by its name.
 func (g *GPU) instance(profile string) (instance, error) {
-	var names []string
 	for _, i := range instances {
-		if g.Numbers[i.sms] == 0 {
-			continue
-		}
-		if i.name(g) == profile {
+		if g.Numbers[i.sms] != 0 && i.name(g) == profile {
 			return i, nil
 		}
-		names = append(names, i.name(g))
 	}
-	return instance{}, fmt.Errorf("MIG profile is %.120q, allowed for %s are %s", profile, g.Name, strings.Join(names, ", "))
+	return instance{}, fmt.Errorf("MIG profile is %.120q, allowed for %s are %s", profile, g.Name, strings.Join(MIGProfiles(*g), ", "))
+}
+
+// MIGProfiles lists what SplitMIG takes for a GPU.
+func MIGProfiles(g GPU) []string {
+	var names []string
+	for _, i := range instances {
+		if g.Numbers[i.sms] != 0 {
+			names = append(names, i.name(&g))
+		}
+	}
+	return names
 }

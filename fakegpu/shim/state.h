@@ -79,6 +79,9 @@ struct gpu {
     struct faults faults; /* of calls about it */
 };
 
+/* The instance of an event, or of a process, of a GPU that is not divided. */
+enum { NO_INSTANCE = 0xffffffff };
+
 /* What a handle stands for: a GPU, or one of its MIG devices. */
 struct device {
     const struct gpu *gpu;
@@ -132,19 +135,20 @@ void state_expire(void);
 /* state_path names a file of the state directory. */
 void state_path(const char *file, char *path, unsigned long size);
 
-/* state_stat is stat. */
+/* state_stat and state_fstat are stat and fstat. */
 struct stat;
 int state_stat(const char *path, struct stat *found);
+int state_fstat(int fd, struct stat *found);
 
 /* events_end frees all event sets, as the last nvmlShutdown does. */
 void events_end(void);
 
-/* state_sleep lets other calls in for some milliseconds. Everything that was
+/* state_sleep lets other calls in for some microseconds. Everything that was
  * read before is void then. */
-nvmlReturn_t state_sleep(unsigned int milliseconds);
+nvmlReturn_t state_sleep(long long microseconds);
 
-/* handle_for returns the handle of a UUID, the same for as long as the process
- * lives, whatever becomes of the GPU. It returns NULL if there are too many. */
+/* handle_for returns the handle of a UUID, the same until the last nvmlShutdown,
+ * whatever becomes of the GPU. It returns NULL if there are too many. */
 struct nvmlDevice_st *handle_for(const char *uuid);
 
 /* handle_device finds what a handle stands for now. */
