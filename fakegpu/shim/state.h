@@ -38,7 +38,9 @@ enum { MAX_GPUS = 64, MAX_PROCESSES = 32, MAX_MIGS = 7, MAX_FAULTS = 32, MAX_LIN
     N(retired_single, 64) N(retired_double, 64) N(retired_pending, FLAG) N(lost, FLAG) N(recovery_action, 7)                    \
     N(nvlinks, MAX_LINKS) N(nvlink_version, SMALL) N(mig_mode, FLAG) N(mig_max, MAX_MIGS)                                       \
     N(mig_sms_1g, SMALL) N(mig_sms_1g_double, SMALL) N(mig_sms_2g, SMALL) N(mig_sms_3g, SMALL) N(mig_sms_4g, SMALL)             \
-    N(mig_sms_7g, SMALL)
+    N(mig_sms_7g, SMALL)                                                                                                        \
+    N(mig_mb_1g, SMALL) N(mig_mb_1g_double, SMALL) N(mig_mb_2g, SMALL) N(mig_mb_3g, SMALL) N(mig_mb_4g, SMALL)                  \
+    N(mig_mb_7g, SMALL)
 
 /* A fault makes a function answer late, or wrong, or both. */
 struct fault {
@@ -64,7 +66,8 @@ struct mig {
     char uuid[TEXT];
     unsigned int gi, ci;
     unsigned int slices, compute_slices, sms;
-    unsigned long long memory; /* bytes */
+    unsigned long long memory;   /* bytes */
+    unsigned int profile, start; /* id of the GPU instance's profile, and its first eighth */
 };
 
 struct gpu {
@@ -172,12 +175,6 @@ nvmlReturn_t handle_device(struct nvmlDevice_st *handle, struct device *d);
  * goes on, both as NVML does. */
 nvmlReturn_t give_text(char *to, unsigned int length, const char *from);
 nvmlReturn_t give_count(unsigned int *count, const void *list, unsigned int have);
-
-/* mig_eighths is how many eighths of the GPU's memory a MIG device has. */
-unsigned int mig_eighths(const struct device *d);
-
-/* mig_name gives the full name of a MIG device. */
-void mig_name(const struct device *d, char *to, unsigned long size);
 
 /* sum stays at the largest number, as a counter does. */
 static inline unsigned long long sum(unsigned long long a, unsigned long long b) { return a > ~b ? ~0ULL : a + b; }
