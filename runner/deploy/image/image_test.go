@@ -501,7 +501,7 @@ func TestAnOlderGlibcIsRefused(t *testing.T) {
 	image := baseImage(t)
 	b := base{says: "theirs", image: image}
 	programs := tree{"p": {kind: tar.TypeReg, source: compiled}}
-	if err := b.suits(programs); err != nil {
+	if err := b.suits(programs, runtime.GOARCH); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ version, symbol, want string }{
