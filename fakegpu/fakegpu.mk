@@ -11,7 +11,8 @@ bin/libnvidia-ml.so.1: $(FAKEGPU_SOURCES) go.mod
 
 .PHONY: bin/fakegpu
 bin/fakegpu:
-	@go build -o $@ ./fakegpu/cmd/fakegpu
+	@go build -ldflags '-extldflags=-Wl,-z,lazy' -o $@ ./fakegpu/cmd/fakegpu
+	@ln -sf fakegpu bin/nvidia-smi # by this name it is one
 
 # Modules of their own, so that the product does not depend on these programs.
 .PHONY: clients

@@ -33,6 +33,7 @@ type cli struct {
 	Watch  watch  `cmd:"" help:"Print each change and each event, until it is interrupted."`
 	Env    env    `cmd:"" help:"Print what to export so that programs see the GPUs of a state directory."`
 	Exec   run    `cmd:"" help:"Run a program on GPUs that last as long as it does."`
+	SMI    smiRun `cmd:"" name:"smi" passthrough:"" help:"Show GPUs as nvidia-smi does; by that name this program does nothing else. See smi --help."`
 
 	Install install `cmd:"" help:"Copy this command and the library to a directory, as that of a Kubernetes node."`
 }
@@ -79,7 +80,13 @@ type gpu struct {
 	GPU string `arg:"" name:"gpu" help:"Index, UUID, a beginning of the UUID that is unique, or all."`
 }
 
-func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	args := os.Args[1:]
+	if filepath.Base(os.Args[0]) == nvidiaSMI {
+		args = append([]string{"smi"}, args...)
+	}
+	os.Exit(execute(args, os.Stdout, os.Stderr))
+}
 
 // execute runs one command line and returns the exit code.
 func execute(args []string, stdout, stderr io.Writer) int {
@@ -98,6 +105,10 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		command.BindTo(stdout, (*io.Writer)(nil))
 		err = command.Run(&c)
+	}
+	var code status
+	if errors.As(err, &code) {
+		return int(code)
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

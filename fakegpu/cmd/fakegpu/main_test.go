@@ -417,7 +417,7 @@ func TestInstall(t *testing.T) {
 	if second := put("two"); os.SameFile(first, second) {
 		t.Error("the library was written over")
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
-		t.Errorf("%v is in the directory, want the command and the library: %v", left, err)
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 3 {
+		t.Errorf("%v is in the directory, want the command, its link and the library: %v", left, err)
 	}
 }
