@@ -33,8 +33,8 @@ func TestExitCodes(t *testing.T) {
 		{"a lost GPU, another asked for", func(d string) error { return fakegpu.Set(d, "1", "lost=1") }, append([]string{"-i", "0"}, query...), 0, "0\n"},
 		{"a lost GPU, it alone", func(d string) error { return fakegpu.Set(d, "1", "lost=1") }, append([]string{"-i", "1"}, query...), 15, "GPU is lost"},
 		{"lost while it is read", func(d string) error {
-			return fakegpu.Inject(d, "0", fakegpu.Fault{Function: "nvmlDeviceGetTemperatureV", Code: 15})
-		}, []string{"--query-gpu=pstate,temperature.gpu", "--format=csv,noheader", "-i", "0"}, 0, "P"},
+			return fakegpu.Inject(d, "0", fakegpu.Fault{Function: "nvmlDeviceGetTemperature", Code: 15})
+		}, []string{"--query-gpu=index,temperature.gpu", "--format=csv,noheader", "-i", "0"}, 15, "0, [GPU is lost]"},
 		{"no count", func(d string) error {
 			return fakegpu.Inject(d, "", fakegpu.Fault{Function: "nvmlDeviceGetCount_v2", Code: 13})
 		}, nil, 13, "Failed to count the GPUs"},

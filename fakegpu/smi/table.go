@@ -85,6 +85,9 @@ func (g *gpu) summary() []string {
 		return with(text, "W")
 	}
 	errors := g.cell("ecc.errors.uncorrected.volatile.total")
+	if g.cell("ecc.mode.current") == "Disabled" {
+		errors = "Off"
+	}
 	mig := g.cell("mig.mode.current")
 	if mig == "Enabled" {
 		errors = "On" // the counters are those of its devices
