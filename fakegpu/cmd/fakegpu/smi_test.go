@@ -48,7 +48,7 @@ func script(t *testing.T, state, text string) string {
 		t.Fatal(err)
 	}
 	sh := exec.Command("sh", "-c", text)
-	sh.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), fakegpu.EnvState+"="+state, "FAKEGPU_LIBRARY="+shim)
+	sh.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), fakegpu.EnvState+"="+state, "FAKEGPU_LIBRARY="+shim, "GORACE=atexit_sleep_ms=0")
 	out, err := sh.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", text, err, out)
@@ -110,5 +110,26 @@ func TestSMI(t *testing.T) {
 	succeed(t, "inject", "init", dir, "9")
 	if code, out, stderr := called("--library", shim, "smi"); code != 9 || stderr != "" {
 		t.Errorf("exits with %d and says %q and %q, want 9", code, out, stderr)
+	}
+}
+
+func TestCapture(t *testing.T) {
+	dir := t.TempDir()
+	succeed(t, "create", dir, "--profile", "L4")
+	t.Setenv(fakegpu.EnvState, dir)
+	file := filepath.Join(t.TempDir(), "card.yaml")
+	if err := os.WriteFile(file, []byte(succeed(t, "--library", shim, "capture")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	again := t.TempDir()
+	succeed(t, "create", again, "--gpus", file+"=2")
+	if got := load(t, again).GPUs; len(got) != 2 || got[1].Name != "NVIDIA L4" {
+		t.Errorf("the GPUs of the profile are %+v", got)
+	}
+	if code, _, stderr := called("--library", shim, "capture", "9"); code != 1 || !strings.Contains(stderr, "nvidia-smi -L lists them") {
+		t.Errorf("capture of no GPU exits with %d and says %q", code, stderr)
+	}
+	if code, _, stderr := called("create", again, "--profile", "/no/such.yaml"); code != 1 || !strings.Contains(stderr, "/no/such.yaml") {
+		t.Errorf("create of no file exits with %d and says %q", code, stderr)
 	}
 }
