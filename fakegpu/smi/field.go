@@ -28,7 +28,7 @@ func pick[T any](known []field[T], names string) ([]field[T], error) {
 		name = strings.TrimSpace(name)
 		i := slices.IndexFunc(known, func(f field[T]) bool { return slices.Contains(strings.Fields(f.names), name) })
 		if i < 0 {
-			return nil, fmt.Errorf("Field %q is not a valid field to query.", name)
+			return nil, complain("Field %q is not a valid field to query.", name)
 		}
 		picked = append(picked, known[i])
 	}

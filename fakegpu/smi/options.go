@@ -60,6 +60,14 @@ func choices() []option {
 	}
 }
 
+// complaint is what nvidia-smi prints of a command line that it does not
+// understand: a sentence, which scripts may look for.
+type complaint string
+
+func (c complaint) Error() string { return string(c) }
+
+func complain(format string, args ...any) error { return complaint(fmt.Sprintf(format, args...)) }
+
 // parse reads a command line. A value may follow its option or an equals sign.
 func parse(args []string) (options, error) {
 	var o options
@@ -68,16 +76,16 @@ func parse(args []string) (options, error) {
 		args = args[1:]
 		i := slices.IndexFunc(choices(), func(c option) bool { return slices.Contains(strings.Fields(c.names), name) })
 		if i < 0 {
-			return o, fmt.Errorf("Invalid combination of input arguments. Please run 'nvidia-smi -h' for help: %q is not known", name)
+			return o, complain("Invalid combination of input arguments. Please run 'nvidia-smi -h' for help: %q is not known", name)
 		}
 		c := choices()[i]
 		switch {
 		case joined && !c.value:
-			return o, fmt.Errorf("Option %q takes no value. Please run 'nvidia-smi -h' for help.", name)
+			return o, complain("Option %q takes no value. Please run 'nvidia-smi -h' for help.", name)
 		case c.value && !joined && len(args) > 0 && !strings.HasPrefix(args[0], "-"):
 			value, args = args[0], args[1:]
 		case c.value && !c.optional && value == "":
-			return o, fmt.Errorf("Option %q is missing its value. Please run 'nvidia-smi -h' for help.", name)
+			return o, complain("Option %q is missing its value. Please run 'nvidia-smi -h' for help.", name)
 		}
 		if err := c.take(&o, value); err != nil {
 			return o, err
@@ -94,10 +102,10 @@ func (o options) check() error {
 		}
 	}
 	if queries > 1 {
-		return fmt.Errorf("Invalid combination of input arguments. Please run 'nvidia-smi -h' for help: only one of -L, --version and the queries can be answered at a time")
+		return complain("Invalid combination of input arguments. Please run 'nvidia-smi -h' for help: only one of -L, --version and the queries can be answered at a time")
 	}
 	if (o.gpuFields != nil || o.appFields != nil) && !o.format.csv {
-		return fmt.Errorf(`"--format=" switch is missing. Please run 'nvidia-smi -h' for help.`)
+		return complain(`"--format=" switch is missing. Please run 'nvidia-smi -h' for help.`)
 	}
 	return nil
 }
@@ -112,7 +120,7 @@ func (o *options) setFormat(value string) error {
 		case "nounits":
 			o.format.nounits = true
 		default:
-			return fmt.Errorf("Format option %q is not known; the options are csv, noheader and nounits.", word)
+			return complain("Format option %q is not known; the options are csv, noheader and nounits.", word)
 		}
 	}
 	return nil
@@ -125,7 +133,7 @@ func (o *options) setLoop(value string, unit time.Duration) error {
 	}
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 1 || n > 1e6 {
-		return fmt.Errorf("Loop time is %q, want a whole number of at least 1.", value)
+		return complain("Loop time is %q, want a whole number of at least 1.", value)
 	}
 	o.every = time.Duration(n) * unit
 	return nil
