@@ -1,16 +1,15 @@
 package fakegpu
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
-	"io/fs"
 	"math"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -101,13 +100,6 @@ func SetProcesses(dir, gpu string, processes []Process, values ...string) error 
 	})
 }
 
-// The bits of nvmlEventType.
-const (
-	eventSingleBitECC = 1
-	eventDoubleBitECC = 2
-	eventXid          = 8
-)
-
 // applicationXids say nothing about the GPU itself, so that the driver asks for
 // no recovery after them.
 var applicationXids = []uint64{13, 31, 43, 45, 68, 109}
@@ -118,37 +110,53 @@ const needsReset = 1
 // RaiseXid raises an Xid. If it is one about the GPU, the GPU needs a reset
 // from now on, which Heal stands for.
 func RaiseXid(dir, gpu string, xid uint64) error {
-	return change(dir, "raise an Xid", gpu, event{eventXid, xid}, func(g *GPU) error {
-		if !slices.Contains(applicationXids, xid) {
-			g.Numbers["recovery_action"] = max(needsReset, g.Numbers["recovery_action"])
-		}
-		return nil
+	return RaiseEvent(dir, gpu, eventXid, xid)
+}
+
+// RaiseEvent raises an event of nvmlEventType with its data.
+func RaiseEvent(dir, gpu string, kind, data uint64) error {
+	raised := make(map[string]event)
+	return updateWith(dir, "raise an event", raised, func(m *Machine) error {
+		return m.each(gpu, func(g *GPU) error {
+			if bits.OnesCount64(kind) != 1 || kind&g.eventTypes() == 0 {
+				return fmt.Errorf("%s raises no event %s; its events are %s", g.Name, cmp.Or(eventNames[kind], fmt.Sprint(kind)), namesOf(g.eventTypes()))
+			}
+			raised[g.UUID] = event{kind, data}
+			if kind == eventXid && !slices.Contains(applicationXids, data) {
+				g.Numbers["recovery_action"] = max(needsReset, g.Numbers["recovery_action"])
+			}
+			return nil
+		})
 	})
 }
 
-// CountECC adds memory errors of the DRAM to the counters and raises the event
-// that says so.
+// CountECC adds memory errors of the DRAM to the counters, by which their event
+// is raised.
 func CountECC(dir, gpu string, uncorrected bool, errors uint64) error {
-	kind, e := "corrected", event{kind: eventSingleBitECC}
+	kind := "corrected"
 	if uncorrected {
-		kind, e = "uncorrected", event{kind: eventDoubleBitECC}
+		kind = "uncorrected"
 	}
-	return change(dir, "count ECC errors", gpu, e, func(g *GPU) error {
-		if errors == 0 {
-			return fmt.Errorf("count of errors is 0, allowed are 1 and more")
-		}
-		if g.Numbers["ecc"] == 0 {
-			return fmt.Errorf("%s has no ECC memory", g.Name)
-		}
-		for _, period := range []string{"_volatile", "_aggregate"} {
-			key := "ecc_dram_" + kind + period
-			if errors > math.MaxUint64-g.Numbers[key] {
-				return fmt.Errorf("%s is %d, allowed are up to %d more", key, g.Numbers[key], math.MaxUint64-g.Numbers[key])
-			}
-			g.Numbers[key] += errors
-		}
-		return nil
+	return update(dir, "count ECC errors", func(m *Machine) error {
+		return m.each(gpu, func(g *GPU) error { return g.countECC(kind, errors) })
 	})
+}
+
+func (g *GPU) countECC(kind string, errors uint64) error {
+	if errors == 0 {
+		return fmt.Errorf("count of errors is 0, allowed are 1 and more")
+	}
+	if g.Numbers["ecc"] == 0 {
+		return fmt.Errorf("%s has no ECC memory", g.Name)
+	}
+	for _, period := range []string{"_volatile", "_aggregate"} {
+		key := "ecc_dram_" + kind + period
+		if errors > math.MaxUint64-g.Numbers[key] {
+			return fmt.Errorf("%s is %d, allowed are up to %d more", key, g.Numbers[key], math.MaxUint64-g.Numbers[key])
+		}
+		g.Numbers[key] += errors
+	}
+	return nil
 }
 
 // Inject adds a fault, for one GPU or, with an empty name, for the machine: for
@@ -261,68 +269,35 @@ func (m *Machine) each(name string, do func(*GPU) error) error {
 	return err
 }
 
-// update changes the machine of a directory; of several writers none gets lost.
+// update changes the machine of a directory, and raises the events of it; of
+// several writers none gets lost.
 func update(dir, what string, do func(*Machine) error) error {
+	return updateWith(dir, what, nil, do)
+}
+
+// updateWith raises events as well that no change tells, by UUID.
+func updateWith(dir, what string, raised map[string]event, do func(*Machine) error) error {
 	err := locked(dir, func() error {
 		m, err := Load(dir)
-		if err == nil {
-			err = do(&m)
+		if err != nil {
+			return err
 		}
-		if err == nil {
+		before := m.traits()
+		if err = do(&m); err == nil {
 			err = m.check()
 		}
 		if err == nil {
 			err = replace(dir, m)
 		}
+		if err == nil { // who hears of an event finds the state that caused it
+			err = m.record(dir, before, raised)
+		}
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
-}
-
-// event is one of NVML's, without its GPU.
-type event struct{ kind, data uint64 }
-
-// change changes GPUs and then raises an event for each: who hears of it finds
-// the state that caused it.
-func change(dir, what, gpu string, e event, do func(*GPU) error) error {
-	var raised strings.Builder
-	err := update(dir, what, func(m *Machine) error {
-		return m.each(gpu, func(g *GPU) error {
-			fmt.Fprintf(&raised, "%s %d %d\n", g.UUID, e.kind, e.data)
-			return do(g)
-		})
-	})
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(filepath.Join(dir, eventFile), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
-	if err == nil {
-		_, err = f.WriteString(raised.String())
-		err = errors.Join(err, f.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
-}
-
-// locked runs do while no other writer changes the directory.
-func locked(dir string, do func() error) error {
-	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w; make it with fakegpu create", err)
-	}
-	if err != nil {
-		return err
-	}
-	defer lock.Close() // which gives the lock back
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
-	return do()
 }
 
 // replace puts the state file in place in one step, so that no client ever

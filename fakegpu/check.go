@@ -61,11 +61,11 @@ func (m Machine) check() error {
 		}
 		for _, d := range g.MIGs {
 			c.word("uuid of MIG device", d.UUID)
-			for _, n := range []uint64{d.GI, d.CI} {
-				c.number("id of instance", n, 255)
+			for _, n := range []uint64{d.GI, d.CI, d.Profile} {
+				c.number("id of instance or profile", n, 255)
 			}
-			for _, n := range []uint64{d.Slices, d.ComputeSlices} {
-				c.number("slices", n, 7)
+			for _, n := range []uint64{d.Slices, d.ComputeSlices, d.Start} {
+				c.number("slices or start", n, 7)
 			}
 			c.number("sms", d.SMs, small)
 		}

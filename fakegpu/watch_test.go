@@ -65,7 +65,7 @@ func TestWatchTellsTheCauseBeforeTheEvent(t *testing.T) {
 	}()
 	var out bytes.Buffer
 	w := watch{dir}
-	now, from, err := w.look(&out, before, 0)
+	now, from, err := w.look(&out, before, place{})
 	if err := <-fed; err != nil {
 		t.Fatal(err)
 	}
@@ -78,10 +78,11 @@ func TestWatchTellsTheCauseBeforeTheEvent(t *testing.T) {
 	if err := os.WriteFile(state, changed, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if now, from, err = w.look(&out, now, from); err != nil || from != int64(len(journal)) || now.GPUs[0].Numbers["recovery_action"] != 1 {
-		t.Errorf("watch has read %d of %d bytes of the journal, %v", from, len(journal), err)
+	if now, from, err = w.look(&out, now, from); err != nil || from.read != int64(len(journal)) || now.GPUs[0].Numbers["recovery_action"] != 1 {
+		t.Errorf("watch has read %v of %d bytes of the journal, %v", from, len(journal), err)
 	}
-	want := "TIME  " + uuid + "  recovery_action 0 -> 1\nTIME  " + uuid + "  event Xid 79\n"
+	want := "TIME  " + uuid + "  recovery_action 0 -> 1\nTIME  " + uuid + "  event Xid 79\n" +
+		"TIME  " + uuid + "  event recovery-action 1\n"
 	if diff := cmp.Diff(want, regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d`).ReplaceAllString(out.String(), "TIME")); diff != "" {
 		t.Errorf("watch (-want +got):\n%s", diff)
 	}

@@ -361,8 +361,8 @@ nvmlReturn_t DECLDIR nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *cur
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceProfileInfo(nvmlDevice_t device, unsigned int profile, nvmlGpuInstanceProfileInfo_t *info) { GPU(nvmlDeviceGetGpuInstanceProfileInfo, device, profile, info) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceProfileInfoV(nvmlDevice_t device, unsigned int profile, nvmlGpuInstanceProfileInfo_v2_t *info) { GPU(nvmlDeviceGetGpuInstanceProfileInfoV, device, profile, info) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceProfileInfoByIdV(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstanceProfileInfo_v2_t *info) { GPU(nvmlDeviceGetGpuInstanceProfileInfoByIdV, device, profileId, info) }
-nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstancePossiblePlacements_v2(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstancePlacement_t *placements, unsigned int *count) { STUB_DEVICE(nvmlDeviceGetGpuInstancePossiblePlacements_v2, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceRemainingCapacity(nvmlDevice_t device, unsigned int profileId, unsigned int *count) { STUB_DEVICE(nvmlDeviceGetGpuInstanceRemainingCapacity, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstancePossiblePlacements_v2(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstancePlacement_t *placements, unsigned int *count) { GPU(nvmlDeviceGetGpuInstancePossiblePlacements_v2, device, profileId, placements, count) }
+nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceRemainingCapacity(nvmlDevice_t device, unsigned int profileId, unsigned int *count) { GPU(nvmlDeviceGetGpuInstanceRemainingCapacity, device, profileId, count) }
 nvmlReturn_t DECLDIR nvmlDeviceCreateGpuInstance(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstance_t *gpuInstance) { STUB_DEVICE(nvmlDeviceCreateGpuInstance, device) }
 nvmlReturn_t DECLDIR nvmlDeviceCreateGpuInstanceWithPlacement(nvmlDevice_t device, unsigned int profileId, const nvmlGpuInstancePlacement_t *placement, nvmlGpuInstance_t *gpuInstance) { STUB_DEVICE(nvmlDeviceCreateGpuInstanceWithPlacement, device) }
 nvmlReturn_t DECLDIR nvmlGpuInstanceDestroy(nvmlGpuInstance_t gpuInstance) { STUB(nvmlGpuInstanceDestroy) }
@@ -426,6 +426,6 @@ nvmlReturn_t DECLDIR nvmlDeviceGetGraphicsRunningProcesses(nvmlDevice_t device, 
 nvmlReturn_t DECLDIR nvmlDeviceGetGraphicsRunningProcesses_v2(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_v2_t *infos) { DEVICE(nvmlDeviceGetGraphicsRunningProcesses_v2, device, infoCount, infos) }
 nvmlReturn_t DECLDIR nvmlDeviceGetMPSComputeRunningProcesses(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_v1_t *infos) { DEVICE(nvmlDeviceGetMPSComputeRunningProcesses, device, infoCount, infos) }
 nvmlReturn_t DECLDIR nvmlDeviceGetMPSComputeRunningProcesses_v2(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_v2_t *infos) { DEVICE(nvmlDeviceGetMPSComputeRunningProcesses_v2, device, infoCount, infos) }
-nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstancePossiblePlacements(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstancePlacement_t *placements, unsigned int *count) { STUB_DEVICE(nvmlDeviceGetGpuInstancePossiblePlacements, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstancePossiblePlacements(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstancePlacement_t *placements, unsigned int *count) { GPU(nvmlDeviceGetGpuInstancePossiblePlacements, device, profileId, placements, count) }
 nvmlReturn_t DECLDIR nvmlVgpuInstanceGetLicenseInfo(nvmlVgpuInstance_t vgpuInstance, nvmlVgpuLicenseInfo_t *licenseInfo) { STUB(nvmlVgpuInstanceGetLicenseInfo) }
 nvmlReturn_t DECLDIR nvmlDeviceGetDriverModel(nvmlDevice_t device, nvmlDriverModel_t *current, nvmlDriverModel_t *pending) { STUB_DEVICE(nvmlDeviceGetDriverModel, device) }

@@ -155,6 +155,8 @@ nvmlReturn_t model_nvmlDeviceGetMigMode(const struct gpu *, unsigned int *curren
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfo(const struct gpu *, unsigned int profile, nvmlGpuInstanceProfileInfo_t *info);
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfoV(const struct gpu *, unsigned int profile, nvmlGpuInstanceProfileInfo_v2_t *info);
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfoByIdV(const struct gpu *, unsigned int profileId, nvmlGpuInstanceProfileInfo_v2_t *info);
+nvmlReturn_t model_nvmlDeviceGetGpuInstancePossiblePlacements_v2(const struct gpu *, unsigned int profileId, nvmlGpuInstancePlacement_t *placements, unsigned int *count);
+nvmlReturn_t model_nvmlDeviceGetGpuInstanceRemainingCapacity(const struct gpu *, unsigned int profileId, unsigned int *count);
 nvmlReturn_t model_nvmlDeviceGetGpuInstances(const struct gpu *, unsigned int profileId, nvmlGpuInstance_t *gpuInstances, unsigned int *count);
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceById(const struct gpu *, unsigned int id, nvmlGpuInstance_t *gpuInstance);
 nvmlReturn_t model_nvmlGpuInstanceGetInfo(nvmlGpuInstance_t gpuInstance, nvmlGpuInstanceInfo_t *info);
@@ -182,3 +184,4 @@ nvmlReturn_t model_nvmlDeviceGetGraphicsRunningProcesses(const struct device *, 
 nvmlReturn_t model_nvmlDeviceGetGraphicsRunningProcesses_v2(const struct device *, unsigned int *infoCount, nvmlProcessInfo_v2_t *infos);
 nvmlReturn_t model_nvmlDeviceGetMPSComputeRunningProcesses(const struct device *, unsigned int *infoCount, nvmlProcessInfo_v1_t *infos);
 nvmlReturn_t model_nvmlDeviceGetMPSComputeRunningProcesses_v2(const struct device *, unsigned int *infoCount, nvmlProcessInfo_v2_t *infos);
+nvmlReturn_t model_nvmlDeviceGetGpuInstancePossiblePlacements(const struct gpu *, unsigned int profileId, nvmlGpuInstancePlacement_t *placements, unsigned int *count);

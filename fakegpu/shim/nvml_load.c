@@ -1,5 +1,5 @@
 /* What changes while a GPU works: memory, load, heat, power, clocks. */
-#include "state.h"
+#include "mig.h"
 
 #include <string.h>
 
@@ -32,7 +32,7 @@ nvmlReturn_t model_nvmlDeviceGetMemoryInfo_v2(const struct device *d, nvmlMemory
 nvmlReturn_t model_nvmlDeviceGetBAR1MemoryInfo(const struct device *d, nvmlBAR1Memory_t *memory) {
     NEED(memory);
     SUPPORT(d->gpu->bar1);
-    memory->bar1Total = d->mig ? d->gpu->bar1 / 8 * mig_eighths(d) : d->gpu->bar1;
+    memory->bar1Total = d->mig ? d->gpu->bar1 / 8 * profile_of(d->mig)->eighths : d->gpu->bar1;
     memory->bar1Used = d->mig ? 0 : d->gpu->bar1_used;
     memory->bar1Free = memory->bar1Total - memory->bar1Used;
     return NVML_SUCCESS;

@@ -1,5 +1,4 @@
 /* The text of a state file. */
-#define _GNU_SOURCE
 #include "state.h"
 
 #include <errno.h>
@@ -63,7 +62,7 @@ static int mig(struct gpu *g, char *line) {
     struct mig *d = &g->migs[g->mig_count++];
     return text(word(&line), d->uuid) && small(word(&line), 255, &d->gi) && small(word(&line), 255, &d->ci) &&
            small(word(&line), 7, &d->slices) && small(word(&line), 7, &d->compute_slices) && small(word(&line), SMALL, &d->sms) &&
-           number(word(&line), LARGE, &d->memory) && !line;
+           number(word(&line), LARGE, &d->memory) && small(word(&line), 255, &d->profile) && small(word(&line), 7, &d->start) && !line;
 }
 
 static int new_gpu(struct machine *m, const char *uuid) {

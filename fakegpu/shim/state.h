@@ -38,7 +38,9 @@ enum { MAX_GPUS = 64, MAX_PROCESSES = 32, MAX_MIGS = 7, MAX_FAULTS = 32, MAX_LIN
     N(retired_single, 64) N(retired_double, 64) N(retired_pending, FLAG) N(lost, FLAG) N(recovery_action, 7)                    \
     N(nvlinks, MAX_LINKS) N(nvlink_version, SMALL) N(mig_mode, FLAG) N(mig_max, MAX_MIGS)                                       \
     N(mig_sms_1g, SMALL) N(mig_sms_1g_double, SMALL) N(mig_sms_2g, SMALL) N(mig_sms_3g, SMALL) N(mig_sms_4g, SMALL)             \
-    N(mig_sms_7g, SMALL)
+    N(mig_sms_7g, SMALL)                                                                                                        \
+    N(mig_mb_1g, SMALL) N(mig_mb_1g_double, SMALL) N(mig_mb_2g, SMALL) N(mig_mb_3g, SMALL) N(mig_mb_4g, SMALL)                  \
+    N(mig_mb_7g, SMALL)
 
 /* A fault makes a function answer late, or wrong, or both. */
 struct fault {
@@ -64,7 +66,8 @@ struct mig {
     char uuid[TEXT];
     unsigned int gi, ci;
     unsigned int slices, compute_slices, sms;
-    unsigned long long memory; /* bytes */
+    unsigned long long memory;   /* bytes */
+    unsigned int profile, start; /* id of the GPU instance's profile, and its first eighth */
 };
 
 struct gpu {
@@ -78,6 +81,9 @@ struct gpu {
     struct mig migs[MAX_MIGS];
     struct faults faults; /* of calls about it */
 };
+
+/* The instance of an event, or of a process, of a GPU that is not divided. */
+enum { NO_INSTANCE = 0xffffffff };
 
 /* What a handle stands for: a GPU, or one of its MIG devices. */
 struct device {
@@ -132,15 +138,20 @@ void state_expire(void);
 /* state_path names a file of the state directory. */
 void state_path(const char *file, char *path, unsigned long size);
 
+/* state_stat and state_fstat are stat and fstat. */
+struct stat;
+int state_stat(const char *path, struct stat *found);
+int state_fstat(int fd, struct stat *found);
+
 /* events_end frees all event sets, as the last nvmlShutdown does. */
 void events_end(void);
 
-/* state_sleep lets other calls in for some milliseconds. Everything that was
+/* state_sleep lets other calls in for some microseconds. Everything that was
  * read before is void then. */
-nvmlReturn_t state_sleep(unsigned int milliseconds);
+nvmlReturn_t state_sleep(long long microseconds);
 
-/* handle_for returns the handle of a UUID, the same for as long as the process
- * lives, whatever becomes of the GPU. It returns NULL if there are too many. */
+/* handle_for returns the handle of a UUID, the same until the last nvmlShutdown,
+ * whatever becomes of the GPU. It returns NULL if there are too many. */
 struct nvmlDevice_st *handle_for(const char *uuid);
 
 /* handle_device finds what a handle stands for now. */
@@ -164,12 +175,6 @@ nvmlReturn_t handle_device(struct nvmlDevice_st *handle, struct device *d);
  * goes on, both as NVML does. */
 nvmlReturn_t give_text(char *to, unsigned int length, const char *from);
 nvmlReturn_t give_count(unsigned int *count, const void *list, unsigned int have);
-
-/* mig_eighths is how many eighths of the GPU's memory a MIG device has. */
-unsigned int mig_eighths(const struct device *d);
-
-/* mig_name gives the full name of a MIG device. */
-void mig_name(const struct device *d, char *to, unsigned long size);
 
 /* sum stays at the largest number, as a counter does. */
 static inline unsigned long long sum(unsigned long long a, unsigned long long b) { return a > ~b ? ~0ULL : a + b; }

@@ -333,7 +333,7 @@ static void mig(void) {
     want(n, 7, "most MIG devices");
     WANT(NOT_FOUND, nvmlDeviceGetMigDeviceHandleByIndex, gpu, 2, &device);
     WANT(INVALID_ARGUMENT, nvmlDeviceGetMigDeviceHandleByIndex, gpu, 7, &device);
-    OK(nvmlDeviceGetMigDeviceHandleByIndex, gpu, 1, &device);
+    OK(nvmlDeviceGetMigDeviceHandleByIndex, gpu, 0, &device);
     OK(nvmlDeviceIsMigDeviceHandle, device, &n);
     want(n, 1, "it is a MIG device");
     OK(nvmlDeviceGetUUID, device, text, sizeof text);
@@ -354,9 +354,11 @@ static void mig(void) {
     free(old_attributes);
     nvmlMemory_t memory;
     OK(nvmlDeviceGetMemoryInfo, device, &memory);
-    want((long long)memory.total, 40779LL << 20, "memory of the MIG device, four eighths");
+    want((long long)memory.total, 40448LL << 20, "memory of the MIG device, as nvidia-smi shows it");
+    want(attributes.sharedCopyEngineCount * 1000 + attributes.sharedDecoderCount * 100 + attributes.sharedJpegCount * 10 + attributes.sharedOfaCount,
+         3330, "engines of the MIG device");
     OK(nvmlDeviceGetGpuInstanceId, device, &n);
-    want(n, 2, "GPU instance");
+    want(n, 1, "GPU instance");
     nvmlGpuInstance_t gi;
     nvmlComputeInstance_t ci;
     nvmlGpuInstanceInfo_t gi_info;
@@ -364,7 +366,7 @@ static void mig(void) {
     OK(nvmlDeviceGetGpuInstanceById, gpu, n, &gi);
     WANT(NOT_FOUND, nvmlDeviceGetGpuInstanceById, gpu, 9, &gi);
     OK(nvmlGpuInstanceGetInfo, gi, &gi_info);
-    want(gi_info.id, 2, "id of the GPU instance");
+    want(gi_info.id, 1, "id of the GPU instance");
     OK(nvmlGpuInstanceGetComputeInstanceById, gi, 0, &ci);
     OK(nvmlComputeInstanceGetInfo_v2, ci, &ci_info);
     old = __builtin_offsetof(nvmlComputeInstanceInfo_t, placement);
