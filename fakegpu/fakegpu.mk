@@ -17,4 +17,4 @@ bin/fakegpu:
 # Modules of their own, so that the product does not depend on these programs.
 .PHONY: clients
 clients: tools bin/fakegpu bin/libnvidia-ml.so.1 ## NVIDIA's device plugin and nvidia-ctk on the fake NVML (as root: all of it)
-	cd fakegpu/clients && FAKEGPU_BIN=$(CURDIR)/bin go test -count=1 ./...
+	cd fakegpu/clients && FAKEGPU_BIN=$(CURDIR)/bin go test -count=1 .

@@ -154,17 +154,17 @@ func instances() []figure {
 	}
 	figures := []figure{of("mig_max", most)}
 	for _, profile := range []struct {
-		key string
-		is  int
+		name string
+		is   int
 	}{
-		{"mig_sms_1g", nvml.GPU_INSTANCE_PROFILE_1_SLICE}, {"mig_sms_1g_double", nvml.GPU_INSTANCE_PROFILE_1_SLICE_REV2},
-		{"mig_sms_2g", nvml.GPU_INSTANCE_PROFILE_2_SLICE}, {"mig_sms_3g", nvml.GPU_INSTANCE_PROFILE_3_SLICE},
-		{"mig_sms_4g", nvml.GPU_INSTANCE_PROFILE_4_SLICE}, {"mig_sms_7g", nvml.GPU_INSTANCE_PROFILE_7_SLICE},
+		{"1g", nvml.GPU_INSTANCE_PROFILE_1_SLICE}, {"1g_double", nvml.GPU_INSTANCE_PROFILE_1_SLICE_REV2},
+		{"2g", nvml.GPU_INSTANCE_PROFILE_2_SLICE}, {"3g", nvml.GPU_INSTANCE_PROFILE_3_SLICE},
+		{"4g", nvml.GPU_INSTANCE_PROFILE_4_SLICE}, {"7g", nvml.GPU_INSTANCE_PROFILE_7_SLICE},
 	} {
-		figures = append(figures, of(profile.key, func(d nvml.Device) (uint32, nvml.Return) {
-			i, r := d.GetGpuInstanceProfileInfo(profile.is)
-			return i.MultiprocessorCount, r
-		}))
+		info := func(d nvml.Device) (nvml.GpuInstanceProfileInfo, nvml.Return) { return d.GetGpuInstanceProfileInfo(profile.is) }
+		figures = append(figures,
+			of("mig_sms_"+profile.name, func(d nvml.Device) (uint32, nvml.Return) { i, r := info(d); return i.MultiprocessorCount, r }),
+			of("mig_mb_"+profile.name, func(d nvml.Device) (uint64, nvml.Return) { i, r := info(d); return i.MemorySizeMB, r }))
 	}
 	return figures
 }
