@@ -40,7 +40,45 @@ func Set(dir, gpu string, values ...string) error {
 	})
 }
 
+// SetMachine changes the versions of the driver: each is KEY=VALUE with driver,
+// nvml or cuda, as 580.95.05 and 13.0. What is not said of NVML follows.
+func SetMachine(dir string, values ...string) error {
+	return update(dir, "change the machine", func(m *Machine) error {
+		set := make(map[string]string)
+		for _, v := range values {
+			key, value, ok := strings.Cut(v, "=")
+			if !ok || value == "" || !slices.Contains([]string{"driver", "nvml", "cuda"}, key) {
+				return fmt.Errorf("value is %.120q, want driver=VERSION, nvml=VERSION or cuda=VERSION", v)
+			}
+			set[key] = value
+		}
+		m.Driver = cmp.Or(set["driver"], m.Driver)
+		if cuda := set["cuda"]; cuda != "" {
+			n, err := parseCUDA(cuda)
+			if err != nil {
+				return err
+			}
+			m.CUDA = n
+		}
+		m.NVML = cmp.Or(set["nvml"], fmt.Sprintf("%d.%s", m.CUDA/1000, m.Driver))
+		return nil
+	})
+}
+
+// parseCUDA reads a version as 13.0, or as NVML has it, 13000.
+func parseCUDA(text string) (uint64, error) {
+	var major, minor uint64
+	if n, err := fmt.Sscanf(text+"$", "%d.%d$", &major, &minor); err == nil && n == 2 && major <= 99 && minor <= 99 {
+		return major*1000 + minor*10, nil
+	}
+	if n, err := strconv.ParseUint(text, 10, 31); err == nil && n >= 1000 {
+		return n, nil
+	}
+	return 0, fmt.Errorf("cuda is %.120q, want a version as 13.0", text)
+}
+
 func (g *GPU) setAll(values []string) error {
+	set := make(map[string]bool)
 	for _, v := range values {
 		key, value, ok := strings.Cut(v, "=")
 		if !ok {
@@ -49,8 +87,9 @@ func (g *GPU) setAll(values []string) error {
 		if err := g.set(key, value); err != nil {
 			return err
 		}
+		set[key] = true
 	}
-	return nil
+	return g.agree(set)
 }
 
 // set takes a value as people write it.
@@ -94,7 +133,9 @@ func SetProcesses(dir, gpu string, processes []Process, values ...string) error 
 			}
 		}
 		return m.each(gpu, func(g *GPU) error {
+			g.Numbers["memory_used"] -= min(g.Numbers["memory_used"], memoryOf(g.Processes)) // which those had
 			g.Processes = slices.Clone(processes)
+			g.Numbers["memory_used"] += min(memoryOf(processes), math.MaxUint64-g.Numbers["memory_used"])
 			return g.setAll(values)
 		})
 	})
@@ -283,6 +324,7 @@ func updateWith(dir, what string, raised map[string]event, do func(*Machine) err
 			return err
 		}
 		before := m.traits()
+		m.settle(time.Now())
 		if err = do(&m); err == nil {
 			err = m.check()
 		}

@@ -38,7 +38,7 @@ func TestSetReadsNumbersAsPeopleWriteThem(t *testing.T) {
 }
 
 func TestProfileRefusesFractions(t *testing.T) {
-	if g, err := fakegpu.Describe("name: x\npower_max: 70000\nmemory: 15Gi\nbus: 0x10\n"); err != nil || g.Numbers["power_max"] != 70000 || g.Numbers["bus"] != 16 {
+	if g, err := fakegpu.Describe("name: x\npower_max: 70000\nmemory: 15Gi\nsms: 0x10\n"); err != nil || g.Numbers["power_max"] != 70000 || g.Numbers["sms"] != 16 {
 		t.Errorf("a good profile gives %v, %v", g, err)
 	}
 	_, err := fakegpu.Describe("power_max: 70.5\n")

@@ -256,7 +256,7 @@ func TestInitTellsPermissionFromAbsence(t *testing.T) {
 	check(t, os.Chmod(open, 0o755))
 	check(t, os.CopyFS(open, os.DirFS(filepath.Dir(files.library))))
 	ask := func(dir string) string {
-		return asNobody(t, open, dir)
+		return asNobody(t, open, "load", dir)
 	}
 	locked, unreadable, absent := filepath.Join(open, "locked"), filepath.Join(open, "unreadable"), filepath.Join(open, "absent")
 	for _, d := range []string{locked, unreadable} {
@@ -273,9 +273,10 @@ func TestInitTellsPermissionFromAbsence(t *testing.T) {
 }
 
 // asNobody starts the client without any rights.
-func asNobody(t *testing.T, programs, dir string) string {
+func asNobody(t *testing.T, programs, what, dir string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(programs, "client"), filepath.Join(programs, "libnvidia-ml.so.1"), "now", "load", dir)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(programs, "client"), filepath.Join(programs, "libnvidia-ml.so.1"), "now", what, dir)
+	cmd.Env = append(os.Environ(), fakegpu.EnvState+"="+dir)
 	if os.Geteuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	}

@@ -52,6 +52,7 @@ type Machine struct {
 // GPU is one GPU of a machine.
 type GPU struct {
 	UUID, Name, Serial, VBIOS, PartNumber string
+	InforomImage, InforomECC              string // versions of the InfoROM, and of its ECC object
 	// Numbers are all the rest, by the keys of Keys; what is missing is 0.
 	Numbers   map[string]uint64
 	Faults    []Fault
@@ -147,6 +148,14 @@ var keys = slices.Concat(
 	numbers(maxMIGs, "mig_max"),
 	numbers(small, "mig_sms_1g mig_sms_1g_double mig_sms_2g mig_sms_3g mig_sms_4g mig_sms_7g"),
 	numbers(small, "mig_mb_1g mig_mb_1g_double mig_mb_2g mig_mb_3g mig_mb_4g mig_mb_7g"),
+	numbers(small, "temperature_memory_max app_clock_graphics app_clock_memory clock_lowest clock_half_steps low_clock_memory low_clock_graphics"),
+	numbers(6, "pcie_gen_device"),
+	numbers(small, "remap_banks"),
+	numbers(3, "addressing"),
+	numbers(2, "c2c"),
+	numbers(3, "fabric"),
+	numbers(1, "accounting"),
+	numbers(large, "violation_power violation_thermal since"),
 )
 
 // Load reads the state of a directory.
@@ -213,7 +222,8 @@ type text struct {
 }
 
 func (g *GPU) texts() []text {
-	return []text{{"name", &g.Name}, {"serial", &g.Serial}, {"vbios", &g.VBIOS}, {"part_number", &g.PartNumber}}
+	return []text{{"name", &g.Name}, {"serial", &g.Serial}, {"vbios", &g.VBIOS}, {"part_number", &g.PartNumber},
+		{"inforom_image", &g.InforomImage}, {"inforom_ecc", &g.InforomECC}}
 }
 
 // parse reads the text of a state file as strictly as state.c does.

@@ -76,6 +76,16 @@ func MIGProfiles(g GPU) []string {
 	return names
 }
 
+// MIGName is the name of the profile of a MIG device, as 1g.10gb.
+func (g GPU) MIGName(d MIG) string {
+	for _, i := range instances {
+		if i.id == d.Profile {
+			return i.name(g)
+		}
+	}
+	return fmt.Sprintf("%dg", d.Slices)
+}
+
 // SplitMIG turns MIG mode on and divides a GPU into MIG devices of profiles as
 // 1g.10gb; without any it turns MIG mode off.
 func SplitMIG(dir, gpu string, profiles ...string) error {
@@ -97,7 +107,9 @@ func (g *GPU) split(profiles []string) error {
 		kinds = append(kinds, i)
 	}
 	// The largest first: the others find room beside them.
-	slices.SortStableFunc(kinds, func(a, b instance) int { return cmp.Or(cmp.Compare(b.eighths, a.eighths), cmp.Compare(b.slices, a.slices)) })
+	slices.SortStableFunc(kinds, func(a, b instance) int {
+		return cmp.Or(cmp.Compare(b.eighths, a.eighths), cmp.Compare(b.slices, a.slices))
+	})
 	starts, ok := arrange(kinds, 0, 0)
 	if !ok {
 		return fmt.Errorf("%s has no room for %s", g.Name, strings.Join(profiles, " "))

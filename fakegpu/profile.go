@@ -52,6 +52,9 @@ func LoadProfile(name string) (GPU, error) {
 	return g, nil
 }
 
+// own are the keys that tell a GPU from others of its model.
+var own = []string{"bus", "minor", "module", "numa", "pcie_switch", "lost", "energy", "since"}
+
 // describe takes the values of a profile.
 func (g *GPU) describe(content []byte) error {
 	var values map[string]any
@@ -67,9 +70,9 @@ func (g *GPU) describe(content []byte) error {
 			return err
 		}
 	}
-	for key := range g.rest() {
+	for _, key := range own {
 		if _, ok := g.Numbers[key]; ok {
-			return fmt.Errorf("%s is no figure of a model; rest.go has it", key)
+			return fmt.Errorf("%s is no figure of a model: it tells one GPU from another", key)
 		}
 	}
 	return nil

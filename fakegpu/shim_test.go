@@ -79,7 +79,7 @@ func run(t *testing.T, v variant, dir, binding string, args ...string) string {
 	cmd.Env = append(os.Environ(), fakegpu.EnvState+"="+dir)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Errorf("client %s: %v\n%s", args, err, out)
+		t.Errorf("client %s: %v\n%s", args[:min(2, len(args))], err, out)
 	}
 	return string(out)
 }

@@ -66,22 +66,30 @@ int state_stat(const char *path, struct stat *found) {
 
 int state_fstat(int fd, struct stat *found) { return (int)syscall(SYS_fstat, fd, found); }
 
-/* load reads the state file. One that is missing or damaged changes nothing:
- * the last good state stays. */
-static void load(const char *path, const struct stat *found) {
-    static char content[MAX_FILE + 1];
+unsigned long state_read(char *to, unsigned long room) {
+    char path[PATH_MAX];
+    state_path("state", path, sizeof path);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     trouble = fd < 0 ? errno : 0;
-    if (fd < 0) return;
+    if (fd < 0) return 0;
     size_t length = 0;
     for (;;) {
-        ssize_t n = read(fd, content + length, MAX_FILE - length);
+        ssize_t n = read(fd, to + length, room - length);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) break;
         length += (size_t)n;
     }
     close(fd);
-    content[length] = 0;
+    to[length] = 0;
+    return length;
+}
+
+/* load reads the state file. One that is missing or damaged changes nothing:
+ * the last good state stays. */
+static void load(const struct stat *found) {
+    static char content[MAX_FILE + 1];
+    size_t length = state_read(content, MAX_FILE);
+    if (trouble) return;
     seen = *found; /* a damaged file is not read again before it changes */
     struct machine *next = now == machines ? machines + 1 : machines;
     if (length < MAX_FILE && strlen(content) == length && state_parse(content, next)) {
@@ -105,7 +113,7 @@ static void refresh(int at_once) {
     if (trouble) return;
     if (at_once || found.st_dev != seen.st_dev || found.st_ino != seen.st_ino || found.st_size != seen.st_size ||
         found.st_mtim.tv_sec != seen.st_mtim.tv_sec || found.st_mtim.tv_nsec != seen.st_mtim.tv_nsec)
-        load(path, &found);
+        load(&found);
 }
 
 void state_expire(void) { looked.tv_sec = 0; }
@@ -266,6 +274,7 @@ nvmlReturn_t call_shutdown(struct call *c, const char *function) {
     if (!initialized) return NVML_ERROR_UNINITIALIZED;
     if (--initialized > 0) return NVML_SUCCESS;
     events_end();
+    gpm_end();
     first_handle = (first_handle + handle_count) % MAX_HANDLES;
     handle_count = 0;
     return NVML_SUCCESS;
@@ -315,4 +324,9 @@ unsigned long long now_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     return (unsigned long long)t.tv_sec * 1000000 + (unsigned long long)t.tv_nsec / 1000;
+}
+
+unsigned long long grown(const struct gpu *g, unsigned long long counter, double rate) {
+    unsigned long long now = now_us();
+    return g->since && now > g->since ? sum(counter, (unsigned long long)((double)(now - g->since) * rate)) : counter;
 }
