@@ -208,6 +208,7 @@ func (l lines) Write(p []byte) (int, error) {
 
 func TestLoop(t *testing.T) {
 	dir, _ := create(t, fakegpu.Spec{Profile: "T4", Count: 1})
+	check(t, fakegpu.Set(dir, "0", "temperature=30"))
 	ctx, stop := context.WithCancel(t.Context())
 	out, code := make(lines, 1000), make(chan int)
 	go func() {
@@ -215,7 +216,7 @@ func TestLoop(t *testing.T) {
 	}()
 	next := func(want string) {
 		t.Helper()
-		timeout := time.After(time.Minute)
+		timeout := time.After(20 * time.Second)
 		for {
 			select {
 			case got := <-out:
