@@ -128,6 +128,9 @@ GINKGO = @mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/
 node-image: tools ## Make the image of a kind node where there is no container registry (as root)
 	@go run ./e2e/cmd/nodeimage
 
+.PHONY: full
+full: clients-full ## What is too long for each change: more programs on the fake NVML
+
 .PHONY: bench
 bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, and a change of STATE
 	go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner/internal/gpu ./e2e

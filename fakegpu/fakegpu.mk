@@ -16,5 +16,9 @@ bin/fakegpu:
 
 # Modules of their own, so that the product does not depend on these programs.
 .PHONY: clients
-clients: tools bin/fakegpu bin/libnvidia-ml.so.1 ## NVIDIA's device plugin and nvidia-ctk on the fake NVML (as root: all of it)
+clients: tools bin/fakegpu bin/libnvidia-ml.so.1 ## NVIDIA's device plugin, GPU Feature Discovery and nvidia-ctk on the fake NVML (as root: all of it)
 	cd fakegpu/clients && FAKEGPU_BIN=$(CURDIR)/bin go test -count=1 .
+
+.PHONY: clients-full
+clients-full: clients ## Debian 12's nvtop, pynvml, gpustat, PCP, lstopo and nvml-wrapper as well
+	cd fakegpu/clients && go test -count=1 ./debian
