@@ -28,11 +28,11 @@ except n.NVMLError_NotSupported as e:
     print(e)
 events = n.nvmlEventSetCreate()
 n.nvmlDeviceRegisterEvents(d, n.nvmlEventTypeXidCriticalError, events)
-subprocess.check_call([sys.argv[1], "inject", "xid", sys.argv[2], "1", "79"])
+subprocess.check_call([sys.argv[1], "inject", "xid", sys.argv[2], "1", "48"])
 e = n.nvmlEventSetWait_v2(events, 60000)
 print(e.eventType, e.eventData, text(n.nvmlDeviceGetUUID(e.device)))
 `, bin+"/fakegpu", state)
-	want := fmt.Sprintf("2 580.95.05 NVIDIA H100 80GB HBM3 %s\n00000000:02:00.0 %d %d %d\n%d %d %d %d\n[(%d, %d, 'init'), (%d, %d, 'test')]\nNot Supported\n8 79 %s\n",
+	want := fmt.Sprintf("2 580.95.05 NVIDIA H100 80GB HBM3 %s\n00000000:02:00.0 %d %d %d\n%d %d %d %d\n[(%d, %d, 'init'), (%d, %d, 'test')]\nNot Supported\n8 48 %s\n",
 		gpu.uuids[1], gpu.temperature, gpu.power, gpu.limit, gpu.memory, gpu.used, gpu.active, gpu.clock, gpu.pids[0], 1<<30, gpu.pids[1], 2<<30, gpu.uuids[1])
 	if diff := cmp.Diff(want, out); diff != "" {
 		t.Errorf("pynvml (-want +got):\n%s", diff)
