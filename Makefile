@@ -51,6 +51,7 @@ help: ## List the targets and their variables
 	@printf '  KEEP=1             keep the files of scenarios that passed, too\n'
 	@printf 'Variables of make image:\n'
 	@printf '  IMAGE=name:tag     what it is called; FAKEGPU_IMAGE and TESTS_IMAGE are those of the other two\n'
+	@printf '  ARCH=arm64         make it for ARM, with the compiler of gcc-aarch64-linux-gnu (make image only)\n'
 	@printf '  BASE=image         add the runner to this: the file of an image or a root file system, or an image of Docker or a registry\n'
 	@printf 'Variable of make run:\n  DEMO=1             type the kubectl lines by itself, explain each, and end\n'
 

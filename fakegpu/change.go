@@ -154,15 +154,20 @@ func RaiseXid(dir, gpu string, xid uint64) error {
 	return RaiseEvent(dir, gpu, eventXid, xid)
 }
 
-// RaiseEvent raises an event of nvmlEventType with its data.
+// RaiseEvent raises an event of nvmlEventType with its data. Instead of a GPU it
+// takes the UUID of a MIG device, of whose instances the event is then.
 func RaiseEvent(dir, gpu string, kind, data uint64) error {
 	raised := make(map[string]event)
 	return updateWith(dir, "raise an event", raised, func(m *Machine) error {
+		e := event{kind, data, noInstance, noInstance}
+		if owner, d, ok := m.instance(gpu); ok {
+			gpu, e.gi, e.ci = owner, d.GI, d.CI
+		}
 		return m.each(gpu, func(g *GPU) error {
 			if bits.OnesCount64(kind) != 1 || kind&g.eventTypes() == 0 {
 				return fmt.Errorf("%s raises no event %s; its events are %s", g.Name, cmp.Or(eventNames[kind], fmt.Sprint(kind)), namesOf(g.eventTypes()))
 			}
-			raised[g.UUID] = event{kind, data}
+			raised[g.UUID] = e
 			if kind == eventXid && !slices.Contains(applicationXids, data) {
 				g.Numbers["recovery_action"] = max(needsReset, g.Numbers["recovery_action"])
 			}

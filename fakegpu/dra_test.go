@@ -3,11 +3,8 @@ package fakegpu_test
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"github.com/google/go-cmp/cmp"
@@ -165,11 +162,7 @@ func TestDRADriverHearsOfInstances(t *testing.T) {
 		}
 		return uuids
 	}
-	journal, err := os.OpenFile(filepath.Join(dir, "events"), os.O_APPEND|os.O_WRONLY, 0)
-	check(t, err)
-	_, err = fmt.Fprintf(journal, "%s 8 43 %d %d %d\n", gpus[1].UUID, devices[2].GI, devices[2].CI, time.Now().UnixMicro())
-	check(t, err)
-	check(t, journal.Close())
+	check(t, fakegpu.RaiseXid(dir, devices[2].UUID, 43))
 	if diff := cmp.Diff([]string{devices[2].UUID}, affected()); diff != "" {
 		t.Errorf("an Xid of an instance is for (-want +got):\n%s", diff)
 	}

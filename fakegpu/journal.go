@@ -59,8 +59,21 @@ func EventType(name string) (kind uint64, err error) {
 	return 0, fmt.Errorf("type of event is %.120q, allowed are %s", name, namesOf(eventAll))
 }
 
-// event is one of NVML's, without its GPU.
-type event struct{ kind, data uint64 }
+// event is one of NVML's, without its GPU: of a GPU instance and a compute
+// instance of it, if it is of a MIG device.
+type event struct{ kind, data, gi, ci uint64 }
+
+const noInstance = 0xffffffff
+
+// instance finds a MIG device and its GPU by the UUID of it.
+func (m *Machine) instance(uuid string) (gpu string, d MIG, ok bool) {
+	for _, g := range m.GPUs {
+		if i := slices.IndexFunc(g.MIGs, func(d MIG) bool { return d.UUID == uuid }); i >= 0 {
+			return g.UUID, g.MIGs[i], true
+		}
+	}
+	return "", d, false
+}
 
 // eventTypes are the events that a GPU can raise, as the library advertises them.
 func (g GPU) eventTypes() uint64 {
@@ -109,7 +122,7 @@ func (m Machine) traits() map[string]traits {
 // events returns those that a change of a GPU raises.
 func (g GPU) events(was traits) (raised []event) {
 	is := g.traits()
-	add := func(kind, data uint64) { raised = append(raised, event{kind, data}) }
+	add := func(kind, data uint64) { raised = append(raised, event{kind, data, noInstance, noInstance}) }
 	changed := func(keys ...string) bool {
 		return slices.ContainsFunc(keys, func(key string) bool { return is.numbers[key] != was.numbers[key] })
 	}
@@ -164,7 +177,7 @@ func (m Machine) record(dir string, before map[string]traits, raised map[string]
 			if e.kind&g.eventTypes() == 0 {
 				continue // nobody can ask for it
 			}
-			fmt.Fprintf(&lines, "%s %d %d %d %d %d\n", g.UUID, e.kind, e.data, uint32(noInstance), uint32(noInstance), now)
+			fmt.Fprintf(&lines, "%s %d %d %d %d %d\n", g.UUID, e.kind, e.data, e.gi, e.ci, now)
 		}
 	}
 	if lines.Len() == 0 {
@@ -172,8 +185,6 @@ func (m Machine) record(dir string, before map[string]traits, raised map[string]
 	}
 	return journal{dir}.append(lines.String())
 }
-
-const noInstance = 0xffffffff // no event of these commands is of one
 
 // journal is the file of events of a directory.
 type journal struct{ dir string }

@@ -188,6 +188,26 @@ func TestSetRaisesItsEvents(t *testing.T) {
 	hears(t, set, "0x4 2", "0x10 900", "0x100 1", "0x100 1", "0x100 0")
 }
 
+// TestEventsOfAMIGDeviceHaveItsInstances, by which its owner knows them.
+func TestEventsOfAMIGDeviceHaveItsInstances(t *testing.T) {
+	lib, dir, _ := open(t, fakegpu.Spec{Profile: "H100-80GB", Count: 2})
+	check(t, fakegpu.SplitMIG(dir, "1", "1g.10gb", "3g.40gb"))
+	set := listen(t, lib, 1, nvml.EventTypeXidCriticalError)
+	m, err := fakegpu.Load(dir)
+	check(t, err)
+	for _, d := range m.GPUs[1].MIGs {
+		check(t, fakegpu.RaiseXid(dir, d.UUID, 43))
+		if e, r := set.Wait(10_000); r != nvml.SUCCESS || uint64(e.GpuInstanceId) != d.GI || uint64(e.ComputeInstanceId) != d.CI {
+			t.Errorf("event of instance %d: Wait gives %d and %d, %v", d.GI, e.GpuInstanceId, e.ComputeInstanceId, r)
+		}
+	}
+	check(t, fakegpu.RaiseXid(dir, "1", 43))
+	if e, r := set.Wait(10_000); r != nvml.SUCCESS || e.GpuInstanceId != 0xffffffff || e.ComputeInstanceId != 0xffffffff {
+		t.Errorf("event of the GPU: Wait gives %d and %d, %v", e.GpuInstanceId, e.ComputeInstanceId, r)
+	}
+	refused(t, fakegpu.RaiseXid(dir, "MIG-none", 43), "there is no GPU")
+}
+
 // TestATornLineIsNoEvent has a writer that was killed in the middle of a line,
 // which looks like another event.
 func TestATornLineIsNoEvent(t *testing.T) {
@@ -234,16 +254,14 @@ func TestHandlesEndWithTheLastShutdown(t *testing.T) {
 		if r := lib.Init(); r != nvml.SUCCESS {
 			t.Fatalf("Init: %v", r)
 		}
-		if _, r := old.GetUUID(); r != nvml.ERROR_INVALID_ARGUMENT {
-			t.Fatalf("after the last Shutdown GetUUID gives %v", r)
-		}
 		fresh, r := lib.DeviceGetHandleByIndex(1)
 		if r != nvml.SUCCESS {
 			t.Fatalf("DeviceGetHandleByIndex: %v", r)
 		}
-		if fresh != old {
-			old = fresh
+		if _, r := old.GetUUID(); r != nvml.ERROR_INVALID_ARGUMENT {
+			t.Fatalf("after the last Shutdown GetUUID gives %v", r)
 		}
+		old = fresh
 	}
 }
 

@@ -3,8 +3,15 @@
 IMAGE_FILE  = go run ./runner/deploy/image --version='$(VERSION)' --revision="$$(git rev-parse HEAD 2>/dev/null || echo unknown)"
 BUILD_IMAGE = $(IMAGE_FILE) --load
 
+# ARCH=arm64 is for another processor; its compiler and C library come with Debian's
+# gcc-aarch64-linux-gnu.
+ifeq ($(ARCH),arm64)
+FOR_ARCH   = GOARCH=arm64 CGO_ENABLED=1 CC=aarch64-linux-gnu-gcc
+IMAGE_ARCH = --sysroot=/usr/aarch64-linux-gnu
+endif
+
 # Programs as they are in images: without paths of this machine and symbols.
-GO_SMALL = go build -trimpath -ldflags '-s -w $(LDFLAGS)'
+GO_SMALL = $(FOR_ARCH) go build -trimpath -ldflags '-s -w $(LDFLAGS)'
 
 .PHONY: bin/image/runner bin/image/fakegpu bin/image/names bin/image/ginkgo bin/image/e2e.test bin/image/kubectl
 bin/image/runner:
@@ -25,7 +32,7 @@ bin/image/kubectl:
 
 .PHONY: image
 image: tools bin/image/runner ## Build the runner's image, bin/image.tar
-	@$(BUILD_IMAGE) --name='$(IMAGE)' --base='$(BASE)' --output=bin/image.tar --title='StudioML runner' \
+	@$(BUILD_IMAGE) $(IMAGE_ARCH) --name='$(IMAGE)' --base='$(BASE)' --output=bin/image.tar --title='StudioML runner' \
 	  --add=bin/image/runner=/usr/local/bin/runner --entrypoint=/usr/local/bin/runner
 
 # NVIDIA's device plugin is a module of its own; see fakegpu.mk.
