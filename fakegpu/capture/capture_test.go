@@ -92,22 +92,34 @@ func state(t *testing.T, dir string) fakegpu.GPU {
 // TestRoundTrip makes fake GPUs of what was captured from fake GPUs.
 func TestRoundTrip(t *testing.T) {
 	for _, profile := range fakegpu.Profiles() {
-		t.Run(profile, func(t *testing.T) {
-			original := create(t, profile, 1)
-			shown := everything(t)
-			captured, err := capture.Profile(open(), "0")
-			check(t, err)
-			file := filepath.Join(t.TempDir(), "card.yaml")
-			check(t, os.WriteFile(file, captured, 0o644))
+		t.Run(profile, func(t *testing.T) { roundTrip(t, profile) })
+	}
+	// Without what a GPU has at rest if nothing is said of it.
+	t.Run("nothing", func(t *testing.T) {
+		roundTrip(t, "H200", "temperature_memory=0", "app_clock_graphics=0", "app_clock_memory=0", "clock_reasons=0", "persistence=0", "bar1_used=0")
+	})
+	t.Run("all", func(t *testing.T) {
+		roundTrip(t, "RTX-4090", "pstate=8", "fan_speed=38", "persistence=1", "compute_mode=3", "accounting=1", "clock_reasons=4", "bar1_used=9Mi")
+	})
+}
 
-			again := create(t, file, 1)
-			if diff := cmp.Diff(state(t, original), state(t, again)); diff != "" {
-				t.Errorf("the GPU (-original +captured):\n%s", diff)
-			}
-			if diff := cmp.Diff(shown, everything(t)); diff != "" {
-				t.Errorf("what nvidia-smi shows (-original +captured):\n%s", diff)
-			}
-		})
+// roundTrip compares a GPU, with values of its own, with one that is made of its
+// capture.
+func roundTrip(t *testing.T, profile string, values ...string) {
+	original := create(t, profile, 1)
+	check(t, fakegpu.Set(original, "0", values...))
+	shown := everything(t)
+	captured, err := capture.Profile(open(), "0")
+	check(t, err)
+	file := filepath.Join(t.TempDir(), "card.yaml")
+	check(t, os.WriteFile(file, captured, 0o644))
+
+	again := create(t, file, 1)
+	if diff := cmp.Diff(state(t, original), state(t, again)); diff != "" {
+		t.Errorf("the GPU (-original +captured):\n%s", diff)
+	}
+	if diff := cmp.Diff(shown, everything(t)); diff != "" {
+		t.Errorf("what nvidia-smi shows (-original +captured):\n%s", diff)
 	}
 }
 

@@ -426,6 +426,9 @@ func TestInstall(t *testing.T) {
 	if second := put("two"); os.SameFile(first, second) {
 		t.Error("the library was written over")
 	}
+	if link, err := os.Readlink(filepath.Join(dir, "nvidia-smi")); link != "fakegpu" {
+		t.Errorf("nvidia-smi is a link to %q, want fakegpu: %v", link, err)
+	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 3 {
 		t.Errorf("%v is in the directory, want the command, its link and the library: %v", left, err)
 	}
