@@ -86,6 +86,10 @@ func TestScripts(t *testing.T) {
 		{"capability", `nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n1 | tr -d .`, "90\n"},
 		{"a log", `nvidia-smi --query-gpu=timestamp,index --format=csv -lms 20 | head -n 9 | grep -c '^[0-9/]* [0-9:.]*, [0-3]$'`, "8\n"},
 		{"ask for the version first", `nvidia-smi --version | grep 'DRIVER version' | cut -d: -f2 | tr -d ' '`, "580.95.05\n"},
+		{"all that Python's GPUtil asks", `nvidia-smi --query-gpu=index,uuid,utilization.gpu,memory.total,memory.used,memory.free,driver_version,name,gpu_serial,display_active,display_mode,temperature.gpu --format=csv,noheader,nounits | awk -F', ' 'NR == 4 { print NF, $1, $3, $4, $5, $10, $12 }'`,
+			"12 3 95 81559 70000 Disabled 88\n"},
+		{"all that there is, as exporters ask", `all=$(nvidia-smi --help-query-gpu | awk '/^$/ { after = 1; next } after && /^"/ { split($0, n, "\""); print n[2] } { after = 0 }' | paste -sd, -)
+			nvidia-smi --query-gpu="$all" --format=csv | awk -F', ' '{ print (NF > 150) }' | uniq -c | tr -s ' '`, " 5 1\n"},
 		{"no such GPU", `nvidia-smi -i 9 || echo "ends with $?"`, "No devices were found\nends with 6\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
