@@ -2,8 +2,10 @@ package fakegpu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 	"time"
@@ -42,11 +44,14 @@ func Watch(ctx context.Context, dir string, out io.Writer) error {
 // returns the next ones. Events come after what caused them: the journal is
 // read up to where it ended before the state was read.
 func (w watch) look(out io.Writer, before Machine, at place) (Machine, place, error) {
-	at, end, err := journal{w.dir}.look(at)
+	at, end, err := journal(w).look(at)
 	if err != nil {
 		return before, at, err
 	}
 	now, err := Load(w.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return before, at, nil // until it is made again
+	}
 	if err != nil {
 		return before, at, err
 	}
@@ -54,7 +59,7 @@ func (w watch) look(out io.Writer, before Machine, at place) (Machine, place, er
 	for _, line := range differences(before, now) {
 		fmt.Fprintf(out, "%s  %s\n", stamp, line)
 	}
-	at, err = journal{w.dir}.read(at, end, func(uuid string, kind, data uint64) {
+	at, err = journal(w).read(at, end, func(uuid string, kind, data uint64) {
 		fmt.Fprintf(out, "%s  %s  event %s\n", stamp, uuid, eventName(kind, data))
 	})
 	return now, at, err
@@ -62,7 +67,7 @@ func (w watch) look(out io.Writer, before Machine, at place) (Machine, place, er
 
 // end is the place where the journal ends now.
 func (w watch) end() (place, error) {
-	at, end, err := journal{w.dir}.look(place{})
+	at, end, err := journal(w).look(place{})
 	at.read = end
 	return at, err
 }

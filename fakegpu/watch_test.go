@@ -88,6 +88,47 @@ func TestWatchTellsTheCauseBeforeTheEvent(t *testing.T) {
 	}
 }
 
+// TestWatchGoesOnWithANewDirectory as other clients do: it tells what has changed
+// from the old one to the new one, and the events of the new one.
+func TestWatchGoesOnWithANewDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	create := func() Machine {
+		if _, err := Create(dir, Spec{Profile: "T4", Count: 1}); err != nil {
+			t.Fatal(err)
+		}
+		m, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	m := create()
+	for range 3 {
+		if err := RaiseXid(dir, "0", 31); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := watch{dir}
+	at, err := w.end()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if m, at, err = w.look(&out, m, at); err != nil || out.Len() > 0 {
+		t.Fatalf("without a directory watch prints %q, %v", out.String(), err)
+	}
+	create()
+	if err := RaiseXid(dir, "0", 45); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err = w.look(&out, m, at); err != nil || !bytes.HasSuffix(out.Bytes(), []byte("event Xid 45\n")) || bytes.Count(out.Bytes(), []byte("\n")) != 1 {
+		t.Errorf("of the new directory watch prints %q, %v", out.String(), err)
+	}
+}
+
 func TestWatchTellsOfProcesses(t *testing.T) {
 	a, b := Process{PID: 1, Type: "compute", Memory: 5, SM: 3, Name: "x"}, Process{PID: 2, Type: "mps", Name: "y"}
 	machine := func(processes ...Process) Machine {
