@@ -142,6 +142,9 @@ GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/s
 node-image: tools ## Make the image of a kind node where there is no container registry (as root)
 	@$(AIRGAP) node-image
 
+.PHONY: full
+full: clients-full ## What is too long for each change: more programs on the fake NVML
+
 .PHONY: bench
 bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, and a change of STATE
 	@$(ASSETS) go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner/internal/gpu ./e2e
@@ -173,4 +176,4 @@ lint: ## gofmt, go vet, staticcheck, and whether go.mod is tidy
 
 .PHONY: clean
 clean: ## Remove what was built here; the control plane in the user's cache stays
-	rm -rf bin $(ARTIFACTS) $(SUPERVISOR)
+	rm -rf bin $(ARTIFACTS) $(basename $(SUPERVISOR)).*

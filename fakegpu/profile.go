@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,15 +30,19 @@ func Profiles() []string {
 	return names
 }
 
-// LoadProfile returns a GPU of the model of that name, without what tells it
-// from others of its model and without what it does. A profile has the keys of
+// LoadProfile returns a GPU of the model of that name, or of a file that ends in
+// .yaml, without what tells it from others of its model and without what it does. A profile has the keys of
 // a state file.
 func LoadProfile(name string) (GPU, error) {
 	g := GPU{Numbers: make(map[string]uint64)}
-	if !slices.Contains(Profiles(), name) {
-		return g, fmt.Errorf("profile is %q, allowed are %s", name, strings.Join(Profiles(), ", "))
+	read := profiles.ReadFile
+	file := "profiles/" + name + ".yaml"
+	if strings.HasSuffix(name, ".yaml") {
+		read, file = os.ReadFile, name
+	} else if !slices.Contains(Profiles(), name) {
+		return g, fmt.Errorf("profile is %q, allowed are %s, and files that end in .yaml", name, strings.Join(Profiles(), ", "))
 	}
-	content, err := profiles.ReadFile("profiles/" + name + ".yaml")
+	content, err := read(file)
 	if err != nil {
 		return g, fmt.Errorf("read profile %s: %w", name, err)
 	}

@@ -39,12 +39,15 @@ type cli struct {
 	Env   env   `cmd:"" help:"Print what to export so that programs see the GPUs of a state directory."`
 	Exec  run   `cmd:"" help:"Run a program on GPUs that last as long as it does."`
 
+	SMI     smiRun     `cmd:"" name:"smi" passthrough:"" help:"Show GPUs as nvidia-smi does; by that name this program does nothing else. See smi --help."`
+	Capture captureRun `cmd:"" help:"Print the profile of a GPU that NVML shows, a real one as well; create --profile takes it as a file."`
+
 	Install install `cmd:"" help:"Copy this command and the library to a directory, as that of a Kubernetes node."`
 }
 
 // machine are the flags that say which GPUs to make.
 type machine struct {
-	Profile *string `placeholder:"T4" xor:"profile" help:"Model of the GPUs: ${profiles}."`
+	Profile *string `placeholder:"T4" xor:"profile" help:"Model of the GPUs: ${profiles}, or a file that ends in .yaml."`
 	Count   *int    `placeholder:"1" xor:"count" help:"How many, 0 to 64."`
 	GPUs    []model `name:"gpus" sep:"none" xor:"profile,count" placeholder:"PROFILE=COUNT" help:"Instead of both, for several models: --gpus H100-80GB=4 --gpus T4=2, in this order."`
 	Seed    string  `default:"fakegpu" help:"Makes the UUIDs; the same seed gives the same ones."`
@@ -84,7 +87,13 @@ type gpu struct {
 	GPU string `arg:"" name:"gpu" help:"Index, UUID, a beginning of the UUID that is unique, or all."`
 }
 
-func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	args := os.Args[1:]
+	if filepath.Base(os.Args[0]) == nvidiaSMI {
+		args = append([]string{"smi"}, args...)
+	}
+	os.Exit(execute(args, os.Stdout, os.Stderr))
+}
 
 // execute runs one command line and returns the exit code.
 func execute(args []string, stdout, stderr io.Writer) int {
@@ -106,6 +115,10 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		command.BindTo(stdout, (*io.Writer)(nil))
 		err = command.Run(&c)
+	}
+	var code status
+	if errors.As(err, &code) {
+		return int(code)
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
