@@ -13,6 +13,8 @@ import (
 )
 
 // Two pools stand for two runners: each opens the files for itself.
+//
+// catalogue: row 73
 func TestAGPUIsHeldOnceOnAMachine(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "locks")
 	devices := []gpu.Device{{UUID: "GPU-0"}, {UUID: "GPU-1"}}

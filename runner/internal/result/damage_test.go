@@ -98,6 +98,7 @@ func small(t *testing.T) (s *result.Store, fill func(path string)) {
 	}
 }
 
+// catalogue: row 69
 func TestFullDisk(t *testing.T) {
 	for _, test := range []struct {
 		name    string

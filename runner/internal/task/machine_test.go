@@ -27,6 +27,8 @@ const (
 
 // What the machine refuses, at whatever step of a start, is not the task's fault:
 // the limit of descriptors grows until the task runs.
+//
+// catalogue: row 68
 func TestDescriptorsAreUsedUp(t *testing.T) {
 	run(t, newSpec(t, shell("exit 0"))) // what is opened once
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -97,6 +99,7 @@ func asUser(dir string) {
 	os.Exit(0)
 }
 
+// catalogue: row 68
 func TestProcessesAreUsedUp(t *testing.T) {
 	out := runAsUser(t, userEnv)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
@@ -173,6 +176,8 @@ func stuck(dir string) {
 }
 
 // Nobody may kill it, so Run waits for it, and says once which process of whom.
+//
+// catalogue: row 74
 func TestAProcessCannotBeEnded(t *testing.T) {
 	want := "stuck nobody\nTimedOut 1 no such process\n"
 	if got := runAsUser(t, stuckEnv); got != want {

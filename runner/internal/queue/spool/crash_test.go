@@ -340,6 +340,7 @@ func must(err error) {
 	}
 }
 
+// catalogue: row 69
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "")
