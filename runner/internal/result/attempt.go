@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -27,9 +28,9 @@ type Attempt struct {
 	task   string
 	number int
 
-	dir     string   // what the task has; scratch is in it
-	kept    string   // what is made for the store, as <task>/<number>
-	out     *os.Root // the latter
+	dir     string   // what the task has
+	kept    string   // what is made for the store, which knows it as <task>
+	out     *os.Root // <number> in it
 	renamed bool     // it is in its place, though perhaps not durably
 }
 
@@ -58,7 +59,7 @@ func (s *Store) begin(task string, attempt int) (*Attempt, error) {
 		return nil, err
 	}
 	a.kept = a.dir + ".result"
-	if err := errors.Join(os.Mkdir(a.Scratch(), dirMode), a.prepare()); err != nil {
+	if err := errors.Join(os.Chmod(a.dir, dirMode), a.prepare()); err != nil {
 		return nil, errors.Join(err, a.Discard())
 	}
 	return a, nil
@@ -66,8 +67,10 @@ func (s *Store) begin(task string, attempt int) (*Attempt, error) {
 
 // prepare makes what is kept, with room for the result.
 func (a *Attempt) prepare() error {
-	if err := os.MkdirAll(a.outPath(), dirMode); err != nil {
-		return err
+	for _, dir := range []string{a.kept, a.outPath()} {
+		if err := os.Mkdir(dir, dirMode); err != nil {
+			return err
+		}
 	}
 	out, err := os.OpenRoot(a.outPath())
 	if err != nil {
@@ -86,7 +89,7 @@ func (a *Attempt) prepare() error {
 	return err
 }
 
-func (a *Attempt) outPath() string { return filepath.Join(a.kept, a.task, fmt.Sprint(a.number)) }
+func (a *Attempt) outPath() string { return filepath.Join(a.kept, strconv.Itoa(a.number)) }
 
 // Stdout is the path for the standard output.
 func (a *Attempt) Stdout() string { return filepath.Join(a.outPath(), stdoutFile) }
@@ -96,7 +99,7 @@ func (a *Attempt) Stderr() string { return filepath.Join(a.outPath(), stderrFile
 
 // Scratch is an empty directory for the task to run in. It is no part of the
 // result.
-func (a *Attempt) Scratch() string { return filepath.Join(a.dir, "scratch") }
+func (a *Attempt) Scratch() string { return a.dir }
 
 // ErrNoRoom says that an attempt failed on a file system that was full, and not of
 // what the task itself had put into its directory.
@@ -119,10 +122,11 @@ func (a *Attempt) Close(r *api.Result) (left, err error) {
 	}
 	r.Reason = "it removed or changed what the runner keeps of it, so its output is lost"
 	a.out.Close()
-	if err := tree.Remove(a.kept); err != nil {
-		return left, err
+	err = errors.Join(tree.Remove(a.kept), os.MkdirAll(filepath.Dir(a.kept), dirMode)) // it may have removed that, too
+	if err == nil {
+		err = a.prepare()
 	}
-	return left, a.prepare()
+	return left, err
 }
 
 // full says whether nothing can be written any more.
@@ -177,7 +181,7 @@ func (a *Attempt) commit(r api.Result) error {
 		// for which there may be no room now.
 		err := os.Rename(a.outPath(), place)
 		if errors.Is(err, os.ErrNotExist) {
-			err = os.Rename(filepath.Join(a.kept, a.task), parent)
+			err = os.Rename(a.kept, parent)
 		}
 		if err != nil {
 			return err
