@@ -28,7 +28,7 @@ type Attempt struct {
 	task   string
 	number int
 
-	dir     string   // what the task has
+	dir     string   // what the task has; scratch is in it, so that it is not beside the next one
 	kept    string   // what is made for the store, which knows it as <task>
 	out     *os.Root // <number> in it
 	renamed bool     // it is in its place, though perhaps not durably
@@ -59,7 +59,7 @@ func (s *Store) begin(task string, attempt int) (*Attempt, error) {
 		return nil, err
 	}
 	a.kept = a.dir + ".result"
-	if err := errors.Join(os.Chmod(a.dir, dirMode), a.prepare()); err != nil {
+	if err := errors.Join(os.Mkdir(a.Scratch(), dirMode), a.prepare()); err != nil {
 		return nil, errors.Join(err, a.Discard())
 	}
 	return a, nil
@@ -99,7 +99,7 @@ func (a *Attempt) Stderr() string { return filepath.Join(a.outPath(), stderrFile
 
 // Scratch is an empty directory for the task to run in. It is no part of the
 // result.
-func (a *Attempt) Scratch() string { return a.dir }
+func (a *Attempt) Scratch() string { return filepath.Join(a.dir, "scratch") }
 
 // ErrNoRoom says that an attempt failed on a file system that was full, and not of
 // what the task itself had put into its directory.
