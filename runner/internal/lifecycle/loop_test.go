@@ -188,7 +188,7 @@ func TestLoopTakesASecondSignalWithinASecondForTheFirst(t *testing.T) {
 		if stops := b.now().stops; len(stops) != 0 {
 			t.Errorf("stops %v within the second", stops)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		b.signals <- syscall.SIGTERM
 		if stops := b.now().stops; len(stops) != 1 || stops[0] != Kill {
 			t.Errorf("stops %v after it, want a Kill", stops)

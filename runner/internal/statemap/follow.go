@@ -139,7 +139,9 @@ func (f *follower) list(ctx context.Context) error {
 	if err := f.maps.client.Get(ctx, f.maps.path(), only(f.name), &list); err != nil {
 		return err
 	}
-	if len(list.Items) == 0 {
+	absent := len(list.Items) == 0
+	switch {
+	case absent:
 		// It may be absent because all of the namespace goes, which is no order (R6).
 		switch ending, err := f.maps.ending(ctx); {
 		case err != nil:
@@ -147,16 +149,17 @@ func (f *follower) list(ctx context.Context) error {
 		case ending:
 			return fmt.Errorf("namespace %q is being deleted", f.maps.namespace)
 		}
+	case list.Items[0].Metadata.Name != f.name:
+		return fmt.Errorf("asked for %q, got a map named %.80q", f.name, list.Items[0].Metadata.Name)
 	}
 	f.version = list.Metadata.ResourceVersion
-	for _, m := range list.Items {
-		if m.Metadata.Name != f.name {
-			return fmt.Errorf("asked for %q, got a map named %.80q", f.name, m.Metadata.Name)
+	f.change(func(v *lifecycle.View) {
+		if absent {
+			gone(v, f.version)
+		} else {
+			fill(v, &list.Items[0])
 		}
-		f.change(func(v *lifecycle.View) { fill(v, &m) })
-		return nil
-	}
-	f.change(func(v *lifecycle.View) { gone(v, f.version) })
+	})
 	return nil
 }
 
