@@ -232,9 +232,12 @@ func TestListAllowedWatchDenied(t *testing.T) {
 	for i, state := range []string{"Running", "DrainAndSuspend"} {
 		version := strconv.Itoa(5 + i)
 		s.list(name, version, configMap(name, version, state))
-		until(t, m, state, func(s lifecycle.Snapshot) bool { return s.Global.Value == state })
+		// That it can be listed is no news of the watch.
+		until(t, m, state, func(s lifecycle.Snapshot) bool { return s.Global.Value == state && s.Global.Denied.IsZero() == (i == 0) })
 		s.next("watch", name).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
-		denied()
+		if i == 0 {
+			denied()
+		}
 	}
 	s.first(name, "8", configMap(name, "7", "Running")).send(bookmark("8"))
 	until(t, m, "the right", func(s lifecycle.Snapshot) bool {
