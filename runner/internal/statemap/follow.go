@@ -16,10 +16,11 @@ import (
 
 // A fleet that comes back after an outage must not come back all at once, but an
 // operator who waits for it should not wait long either. What the API server asks
-// for in Retry-After, which may be an hour, counts as the longest pause.
+// for in Retry-After, which may be an hour, counts as one of the longest pauses.
 const (
 	firstPause   = 200 * time.Millisecond
 	longestPause = 4 * time.Second
+	longest      = 10 // failures, after which the pause grows no more
 	listLimit    = 30 * time.Second
 	// A watch that ended sooner than this did no work, so that the next waits.
 	shortWatch = time.Second
@@ -52,7 +53,7 @@ func (f *follower) run(ctx context.Context) {
 		default:
 			f.unreadable(ctx, verb, err)
 			if errors.As(err, &refusal) && refusal.Later {
-				wait = longestPause
+				wait = pause(longest)
 			}
 			if kube.Code(err) == http.StatusForbidden {
 				f.version = "" // what may be listed counts, though it may not be watched
@@ -70,7 +71,7 @@ func pause(failures int) time.Duration {
 	if failures == 0 {
 		return rand.N(firstPause / 4)
 	}
-	full := min(firstPause<<min(failures-1, 10), longestPause)
+	full := min(firstPause<<min(failures-1, longest), longestPause)
 	return full/2 + rand.N(full/2)
 }
 
