@@ -233,7 +233,9 @@ func TestListAllowedWatchDenied(t *testing.T) {
 		version := strconv.Itoa(5 + i)
 		s.list(name, version, configMap(name, version, state))
 		// That it can be listed is no news of the watch.
-		until(t, m, state, func(s lifecycle.Snapshot) bool { return s.Global.Value == state && s.Global.Denied.IsZero() == (i == 0) })
+		until(t, m, state, func(s lifecycle.Snapshot) bool {
+			return s.Global.Value == state && s.Global.Denied.IsZero() == (i == 0)
+		})
 		s.next("watch", name).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
 		if i == 0 {
 			denied()
