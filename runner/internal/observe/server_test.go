@@ -123,7 +123,7 @@ func TestSlowClients(t *testing.T) {
 	if err := watcher.SetReadDeadline(time.Now().Add(5 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	if rest, err := io.ReadAll(watcher); err == nil || strings.HasSuffix(string(rest), "\r\n0\r\n\r\n") {
+	if rest, err := io.ReadAll(watcher); err == nil || len(rest) > 0 {
 		t.Errorf("a stream in which nothing happens was ended: %v, %q", err, rest)
 	}
 }
