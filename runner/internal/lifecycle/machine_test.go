@@ -149,6 +149,13 @@ func TestADeletionIsConfirmed(t *testing.T) {
 		if o := d.step(settle, nil); !o.Check || o.Open {
 			t.Errorf("%s, after a pause: no fresh read is asked for", state)
 		}
+		// It comes back and goes again: what was said of the first time is forgotten.
+		d.step(0, answer("absent", errors.New("no")))
+		d.step(0, d.set(state))
+		d.step(0, gone)
+		if o := d.step(settle, nil); !o.Check || o.Report.GlobalProblem != nil {
+			t.Errorf("%s, deleted once more: %+v", state, o.Report.GlobalProblem)
+		}
 		wantPhase(t, d.step(0, answer("absent", nil)), api.PhaseRunning, true)
 	}
 }
