@@ -98,8 +98,8 @@ func (b *breaker) file(name, text string) (string, error) {
 	return out.String() + text[end:], nil
 }
 
-func (b *breaker) offset(p token.Pos) int       { return b.set.Position(p).Offset }
-func (b *breaker) source(n ast.Node) string     { return b.text[b.offset(n.Pos()):b.offset(n.End())] }
+func (b *breaker) offset(p token.Pos) int   { return b.set.Position(p).Offset }
+func (b *breaker) source(n ast.Node) string { return b.text[b.offset(n.Pos()):b.offset(n.End())] }
 func (b *breaker) wrap(n ast.Node, l, r string) { // around what was wrapped before inside of n
 	b.inserts = append(b.inserts, insert{b.offset(n.Pos()), l})
 	b.inserts = slices.Insert(b.inserts, 0, insert{b.offset(n.End()), r})
