@@ -217,7 +217,7 @@ func TestSignalsAreLogged(t *testing.T) {
 // R11: a task that starts while the machine makes up its mind to close the gate
 // is seen before anything is told. The value is so long that this takes a while.
 func TestATaskThatStartsJustBeforeTheGateClosesIsSeen(t *testing.T) {
-	long := maps("DrainAndSuspend"+strings.Repeat(" ", 16<<20), "absent")
+	long := maps("DrainAndSuspend"+strings.Repeat(" ", 4<<20), "absent")
 	for try := range 20 {
 		g := gate.New()
 		open, drained := make(chan struct{}), make(chan api.Phase, 1)
@@ -241,7 +241,7 @@ func TestATaskThatStartsJustBeforeTheGateClosesIsSeen(t *testing.T) {
 		read <- maps("Running", "absent")
 		<-open
 		read <- long
-		time.Sleep(time.Duration(try) * 500 * time.Microsecond) // somewhere in the step; there is nothing to wait for
+		time.Sleep(time.Duration(try) * 200 * time.Microsecond) // somewhere in the step; there is nothing to wait for
 		at, end := context.WithCancel(ctx)
 		end() // now or never
 		if ticket, err := g.Admit(at); err == nil {

@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,11 @@ type world struct {
 	onBegin  func()                   // called by Begin
 	sick     string                   // what a check finds
 	stored   []api.Result
+	fetched  func()            // called when a task was accepted
+	buries   bool              // a retry was the last one
+	fetches  []context.Context // of all calls of Fetch
+	attempts []scheduler.Attempt
+	text     bytes.Buffer // what the scheduler logs
 }
 
 func (w *world) note(what string) {
@@ -97,11 +103,14 @@ func (d *delivery) end(how string) error {
 }
 func (d *delivery) Ack() error                 { return d.end("ack") }
 func (d *delivery) Release() error             { return d.end("release") }
-func (d *delivery) Retry(string) (bool, error) { return false, d.end("retry") }
+func (d *delivery) Retry(string) (bool, error) { return d.buries, d.end("retry") }
 func (d *delivery) Bury(string) error          { panic("the scheduler buries nothing itself") }
 
 // Fetch implements queue.Queue.
 func (w *world) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.Delivery, error) {
+	w.mu.Lock()
+	w.fetches = append(w.fetches, ctx)
+	w.mu.Unlock()
 	for {
 		select {
 		case t := <-w.tasks:
@@ -110,6 +119,9 @@ func (w *world) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.D
 				return nil, err
 			}
 			if accept(t) {
+				if w.fetched != nil {
+					w.fetched()
+				}
 				return &delivery{w, t}, nil
 			}
 			w.note("refused " + t.ID)
@@ -125,6 +137,7 @@ func (w *world) Execute(a scheduler.Attempt) (api.Result, func(api.Result) error
 		return api.Result{}, nil, err
 	}
 	w.mu.Lock()
+	w.attempts = append(w.attempts, a)
 	w.running++
 	w.most = max(w.most, w.running)
 	outcome, reason := w.outcome, ""
@@ -191,7 +204,7 @@ func (w *world) run(slots func() int, dir string, story func()) {
 	w.scheduler = scheduler.New(scheduler.Config{
 		Slots: slots, Gate: w.gate, Queue: w, GPUs: w.pool, Executor: w,
 		Check: func(context.Context, []string) string { return w.sick },
-		Dir:   dir, Log: slog.New(slog.DiscardHandler),
+		Dir:   dir, Log: slog.New(slog.NewTextHandler(&w.text, nil)),
 	})
 	w.gate.Set(true)
 	ctx, cancel := context.WithCancel(w.Context())
