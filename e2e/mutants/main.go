@@ -59,7 +59,7 @@ type flags struct {
 	Scenarios bool   `help:"Play survivors against the scenarios of their area, on the embedded control plane."`
 	List      bool   `help:"List the faults and play none."`
 	Output    bool   `help:"Print what the tests say of each fault."`
-	Jobs      int    `help:"How many tests run at the same time." default:"${cpus}"`
+	Jobs      int    `help:"How many tests run at the same time; many only wait." default:"${cpus}"`
 
 	only *regexp.Regexp
 }
@@ -68,7 +68,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var f flags
-	kong.Parse(&f, kong.Name("mutants"), kong.Vars{"cpus": fmt.Sprint(runtime.NumCPU())},
+	kong.Parse(&f, kong.Name("mutants"), kong.Vars{"cpus": fmt.Sprint(2 * runtime.NumCPU())},
 		kong.Description("Break the runner by a rule, one fault at a time, and list the faults that no test notices."))
 	if err := f.run(ctx, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)

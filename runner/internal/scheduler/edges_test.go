@@ -23,11 +23,11 @@ import (
 func TestAFetchThatWorksEndsTheLongPauses(t *testing.T) {
 	play(t, func(w *world) {
 		close(w.hold)
-		w.failures["fetch"] = 8
+		w.failing("fetch", 8)
 		w.tasks <- cpu("a")
 		time.Sleep(time.Minute)
 		w.want("run a", "store a", "ack a")
-		w.failures["fetch"] = 1
+		w.failing("fetch", 1)
 		w.tasks <- cpu("b")
 		time.Sleep(150*time.Millisecond + 1) // the first pause and its jitter
 		w.want("run a", "store a", "ack a", "run b", "store b", "ack b")
@@ -37,7 +37,7 @@ func TestAFetchThatWorksEndsTheLongPauses(t *testing.T) {
 // Until the queue is there again, the pauses grow.
 func TestAFetchThatFailsIsNotRepeatedAtOnce(t *testing.T) {
 	play(t, func(w *world) {
-		w.failures["fetch"] = 1 << 20
+		w.failing("fetch", 1 << 20)
 		w.tasks <- cpu("a")
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -50,7 +50,7 @@ func TestAFetchThatFailsIsNotRepeatedAtOnce(t *testing.T) {
 
 func TestAnAttemptThatCannotBeCountedIsGivenBack(t *testing.T) {
 	play(t, func(w *world) {
-		w.failures["begin"] = 1
+		w.failing("begin", 1)
 		w.give(onGPU("a"))
 		w.want("release a")
 		w.give(onGPU("b")) // the GPU is free again
@@ -63,7 +63,7 @@ func TestAnAttemptThatCannotBeCountedIsGivenBack(t *testing.T) {
 // The task has ended and its GPUs are free, though its result is not stored yet.
 func TestATaskThatHasEndedHoldsNoGPU(t *testing.T) {
 	play(t, func(w *world) {
-		w.failures["store"] = 1 << 20
+		w.failing("store", 1 << 20)
 		close(w.hold)
 		w.give(onGPU("a"))
 		s := w.gate.Snapshot()
@@ -73,7 +73,7 @@ func TestATaskThatHasEndedHoldsNoGPU(t *testing.T) {
 		w.wantLog(`level=WARN msg="failed, trying again" action="store the result" error="not now"`)
 		w.give(onGPU("b"))
 		w.want("run a", "run b")
-		w.failures["store"] = 0
+		w.failing("store", 0)
 		time.Sleep(10 * time.Second)
 	})
 }
@@ -90,7 +90,7 @@ func TestWhatTheEndInterrupts(t *testing.T) {
 			if call.fails == "retry" {
 				w.outcome = api.Failed
 			}
-			w.failures[call.fails] = 1 << 20
+			w.failing(call.fails, 1 << 20)
 			close(w.hold)
 			w.give(cpu("a"))
 		})
@@ -135,7 +135,7 @@ func TestWhatPeopleReadOfATask(t *testing.T) {
 			w.give(onGPU("a"))
 		}, []string{`level=WARN msg="task given back, its machine failed" task=a attempt=1 outcome=MachineFailed exit_code=0 duration=0s reason="GPU-0 is sick`}},
 		{"an attempt that cannot be prepared", func(w *world) {
-			w.failures["prepare"] = 1
+			w.failing("prepare", 1)
 			w.give(cpu("a"))
 		}, []string{`level=WARN msg="attempt could not be prepared, task given back" task=a attempt=1 error="not now"`}},
 		{"the gate", func(w *world) {
@@ -143,7 +143,7 @@ func TestWhatPeopleReadOfATask(t *testing.T) {
 			w.give(cpu("a"))
 		}, []string{`msg="task given back" task=a attempt=1 reason="the gate closed before it started"`}},
 		{"an outage", func(w *world) {
-			w.failures["fetch"] = 1
+			w.failing("fetch", 1)
 			w.give(cpu("a"))
 		}, []string{`level=WARN msg="fetch failed" error="not now"`}},
 	} {

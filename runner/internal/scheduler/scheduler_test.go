@@ -46,7 +46,32 @@ type world struct {
 	buries   bool              // a retry was the last one
 	fetches  []context.Context // of all calls of Fetch
 	attempts []scheduler.Attempt
-	text     bytes.Buffer // what the scheduler logs
+	text     logText // what the scheduler logs
+}
+
+// logText is a log that can be read while it is written.
+type logText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logText) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// failing says how often a call is to fail from now on.
+func (w *world) failing(call string, times int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failures[call] = times
 }
 
 func (w *world) note(what string) {
