@@ -79,12 +79,20 @@ func (s *suite) play(ctx context.Context, number int, env ...string) (verdict, s
 		return survived, err.Error()
 	}
 	defer os.RemoveAll(tmp)
+	// A mutant may kill every process that it sees, so it sees none but its own,
+	// and all that it leaves ends with it. The first process is a shell, because
+	// the tests are not made for being it.
+	args := []string{"--fork", "--pid", "--mount-proc", "--kill-child"}
+	if os.Getuid() != 0 {
+		args = append(args, "--map-root-user")
+	}
+	args = append(args, "sh", "-c", fmt.Sprintf(`ulimit -v %d; "$@"; exit $?`, memoryLimit), "sh",
+		s.program, "-test.failfast", "-test.timeout="+s.bound.String())
 	// The tests end themselves and show where they are; what does not even do
 	// that is killed.
 	ctx, cancel := context.WithTimeout(ctx, s.bound+5*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", "-c", fmt.Sprintf(`ulimit -v %d; exec "$@"`, memoryLimit), "sh",
-		s.program, "-test.failfast", "-test.timeout="+s.bound.String())
+	cmd := exec.CommandContext(ctx, "unshare", args...)
 	cmd.Dir, cmd.Env = s.dir, append(append(os.Environ(), "TMPDIR="+tmp, "MUTANT="+strconv.Itoa(number)), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
