@@ -3,12 +3,14 @@ package gpu
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,21 +38,29 @@ const char *nvmlErrorString(int code) { return "no luck"; }
 int nvmlEventSetCreate(void **set) { return 3; }
 `
 
-// buildStub builds the library. It stays loaded, as the driver's own does: what
-// cgo has looked up in it is not looked up again.
-func buildStub(t *testing.T) (library, dir string) {
-	t.Helper()
-	dir = t.TempDir()
+// buildStub builds the library, once: what cgo has looked up in it is not looked
+// up again, so it stays loaded, as the driver's own does.
+var buildStub = sync.OnceValues(func() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "nvml-*"); err != nil {
+		return "", err
+	}
 	source := filepath.Join(dir, "stub.c")
-	library = filepath.Join(dir, "libnvidia-ml.so.1")
 	if err := os.WriteFile(source, []byte(stub), 0o600); err != nil {
-		t.Fatal(err)
+		return dir, err
 	}
-	build := exec.Command("gcc", "-shared", "-fPIC", "-Wl,-z,nodelete", `-DDIR="`+dir+`"`, "-o", library, source)
+	build := exec.Command("gcc", "-shared", "-fPIC", "-Wl,-z,nodelete", `-DDIR="`+dir+`"`, "-o", filepath.Join(dir, "libnvidia-ml.so.1"), source)
 	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("gcc, which cgo needs as well: %v\n%s", err, output)
+		return dir, fmt.Errorf("gcc, which cgo needs as well: %w\n%s", err, output)
 	}
-	return library, dir
+	return dir, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, _ := buildStub(); dir != "" {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
 }
 
 // running is a monitor that runs.
@@ -132,17 +142,18 @@ func TestWithoutALibraryTheRunnerGoesOn(t *testing.T) {
 	if text := r.log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, `level=INFO msg="`+errNoNVML.Error()+`"`) {
 		t.Errorf("log, want one line of level INFO:\n%s", text)
 	}
-	r.Monitor.mu.Lock()
-	looks := r.looks
-	r.Monitor.mu.Unlock()
-	if looks != 1 {
-		t.Errorf("%d looks, want one", looks)
+	if n := r.count(); n != 1 {
+		t.Errorf("%d looks, want one", n)
 	}
 	r.end(t)
 }
 
 func TestTheMonitorFollowsADriver(t *testing.T) {
-	library, dir := buildStub(t)
+	dir, err := buildStub()
+	if err != nil {
+		t.Fatal(err)
+	}
+	library := filepath.Join(dir, "libnvidia-ml.so.1")
 	answer := func(function string, code int) {
 		t.Helper()
 		next := filepath.Join(dir, "next")
@@ -154,6 +165,9 @@ func TestTheMonitorFollowsADriver(t *testing.T) {
 		text, _ := os.ReadFile(filepath.Join(dir, "shutdown"))
 		return len(text)
 	}
+	for _, name := range []string{"count", "shutdown"} {
+		os.RemoveAll(filepath.Join(dir, name)) // of the last run
+	}
 	answer("init", 9)
 	r := run(t, func(m *Monitor) { m.Library = library })
 	r.first(t)
@@ -162,14 +176,8 @@ func TestTheMonitorFollowsADriver(t *testing.T) {
 		t.Errorf("problem %q, want %q and no healthy GPU", r.Pool.Problem(), notLoaded)
 	}
 	start := time.Now()
-	r.Monitor.mu.Lock()
-	before := r.looks
-	r.Monitor.mu.Unlock()
-	r.until(t, "more tries", func() bool {
-		r.Monitor.mu.Lock()
-		defer r.Monitor.mu.Unlock()
-		return r.looks > before+5
-	})
+	before := r.count()
+	r.until(t, "more tries", func() bool { return r.count() > before+5 })
 	if d := time.Since(start); d < 5*r.Interval {
 		t.Errorf("six tries in %s, want a pause of %s between them", d, r.Interval)
 	}
@@ -208,10 +216,12 @@ func TestTheMonitorFollowsADriver(t *testing.T) {
 		if !strings.Contains(r.log.String(), `level=WARN msg="NVML does not answer; ending without it"`) {
 			t.Errorf("the log does not say that NVML is left behind:\n%s", r.log.String())
 		}
-		// So that the thread that was left behind ends.
+		// So that what was left behind ends.
+		before := r.count()
 		if err := os.WriteFile(pipe, []byte("999"), 0o600); err != nil {
 			t.Error(err)
 		}
+		r.until(t, "the end of what was left behind", func() bool { return r.count() > before })
 	})
 }
 

@@ -94,11 +94,18 @@ func (w *watched) waitEvent(ms uint32) (nvml.EventData, nvml.Return) {
 	return nvml.EventData{}, nvml.ERROR_TIMEOUT
 }
 
-// count is how many looks are over.
-func (w *watched) count() uint64 {
+// set changes the machine. The monitor's lock orders that before its next look.
+func (w *watched) set(change func()) {
 	w.Monitor.mu.Lock()
 	defer w.Monitor.mu.Unlock()
-	return w.looks
+	change()
+}
+
+// count is how many looks are over.
+func (m *Monitor) count() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.looks
 }
 
 func TestTheMachineIsLookedAtEveryInterval(t *testing.T) {
@@ -140,9 +147,9 @@ func TestAnEventCallsForALookAtOnce(t *testing.T) {
 			}
 		}
 		// The driver shows the damage, and no longer shows it.
-		w.gpus[1].code = nvml.ERROR_GPU_IS_LOST
+		w.set(func() { w.gpus[1].code = nvml.ERROR_GPU_IS_LOST })
 		time.Sleep(w.Interval + slice)
-		w.gpus[1].code = nvml.SUCCESS
+		w.set(func() { w.gpus[1].code = nvml.SUCCESS })
 		time.Sleep(w.Interval + slice)
 		if line := `level=INFO msg="GPU health" gpu=GPU-b health=Healthy reason=""`; strings.Count(w.log.String(), line) != 1 {
 			t.Errorf("the log does not have once %s:\n%s", line, w.log.String())
@@ -157,7 +164,7 @@ func TestCheckLooksAnew(t *testing.T) {
 			t.Errorf("Check says %q after %d looks, want nothing after the second", got, w.count())
 		}
 		start := time.Now()
-		w.gpus[0].code = nvml.ERROR_GPU_IS_LOST
+		w.set(func() { w.gpus[0].code = nvml.ERROR_GPU_IS_LOST })
 		got := w.Check(w.ctx, []string{"GPU-a"})
 		if want := "GPU GPU-a is sick: error 15"; got != want || time.Since(start) > slice {
 			t.Errorf("Check says %q after %s, want %q within %s", got, time.Since(start), want, slice)
@@ -176,12 +183,16 @@ func TestCheckLooksAnew(t *testing.T) {
 // The look in progress may have passed the GPU already.
 func TestCheckDuringALookWaitsForTheNext(t *testing.T) {
 	watchMachine(t, func(w *watched) {
-		w.gpus[1].GetTemperatureFunc = func(nvml.TemperatureSensors) (uint32, nvml.Return) {
-			time.Sleep(time.Second)
-			return 0, nvml.SUCCESS
-		}
-		time.Sleep(w.Interval + 500*time.Millisecond) // GPU-a is read, GPU-b is being read
-		w.gpus[0].code = nvml.ERROR_GPU_IS_LOST
+		reading := make(chan struct{}, 100)
+		w.set(func() {
+			w.gpus[1].GetTemperatureFunc = func(nvml.TemperatureSensors) (uint32, nvml.Return) {
+				w.gpus[0].code = nvml.ERROR_GPU_IS_LOST // which was read before
+				reading <- struct{}{}
+				time.Sleep(time.Second)
+				return 0, nvml.SUCCESS
+			}
+		})
+		<-reading
 		if got, want := w.Check(w.ctx, []string{"GPU-a"}), "GPU GPU-a is sick: error 15"; got != want {
 			t.Errorf("Check says %q, want %q", got, want)
 		}
@@ -219,7 +230,9 @@ func TestWhoWaitsForALookMayGiveUp(t *testing.T) {
 
 func TestAMachineThatCannotBeCountedEndsTheWatch(t *testing.T) {
 	watchMachine(t, func(w *watched) {
-		w.Interface.(*mock.Interface).DeviceGetCountFunc = func() (int, nvml.Return) { return 0, nvml.ERROR_UNKNOWN }
+		w.set(func() {
+			w.Interface.(*mock.Interface).DeviceGetCountFunc = func() (int, nvml.Return) { return 0, nvml.ERROR_UNKNOWN }
+		})
 		time.Sleep(w.Interval + slice)
 		synctest.Wait()
 		if w.failed == nil || !strings.Contains(w.failed.Error(), "NVML does not count the GPUs: error 999") {
@@ -231,8 +244,10 @@ func TestAMachineThatCannotBeCountedEndsTheWatch(t *testing.T) {
 // A GPU that has never answered is a problem of the machine, told once.
 func TestASilentGPUIsTold(t *testing.T) {
 	watchMachine(t, func(w *watched) {
-		w.gpus = append(w.gpus, newGPU("GPU-c"))
-		w.gpus[2].code = nvml.ERROR_GPU_IS_LOST
+		w.set(func() {
+			w.gpus = append(w.gpus, newGPU("GPU-c"))
+			w.gpus[2].code = nvml.ERROR_GPU_IS_LOST
+		})
 		time.Sleep(3 * w.Interval)
 		const problem = "GPU 2 has not answered yet: error 15"
 		if got := w.Pool.Problem(); got != problem {
@@ -241,8 +256,10 @@ func TestASilentGPUIsTold(t *testing.T) {
 		if n := strings.Count(w.log.String(), `level=WARN msg="GPUs are not available" problem="`+problem+`"`); n != 1 {
 			t.Errorf("told %d times:\n%s", n, w.log.String())
 		}
-		w.gpus[2].code = nvml.SUCCESS
-		w.gpus[2].GetSupportedEventTypesFunc = func() (uint64, nvml.Return) { return 0, nvml.ERROR_NOT_SUPPORTED }
+		w.set(func() {
+			w.gpus[2].code = nvml.SUCCESS
+			w.gpus[2].GetSupportedEventTypesFunc = func() (uint64, nvml.Return) { return 0, nvml.ERROR_NOT_SUPPORTED }
+		})
 		time.Sleep(w.Interval + slice)
 		if text := w.log.String(); w.Pool.Problem() != "" || strings.Count(text, `level=INFO msg="NVML answers"`) != 1 {
 			t.Errorf("problem %q, log:\n%s", w.Pool.Problem(), text)
@@ -398,8 +415,10 @@ func TestTheTopologyIsAskedForOnce(t *testing.T) {
 // The refusal of events is told with the first look at which it is so.
 func TestEventsThatAreRefusedAreTold(t *testing.T) {
 	watchMachine(t, func(w *watched) {
-		w.gpus[0].RegisterEventsFunc = func(uint64, nvml.EventSet) nvml.Return { return nvml.ERROR_UNKNOWN }
-		w.gpus[1].code = nvml.ERROR_GPU_IS_LOST // so that the set is made anew
+		w.set(func() {
+			w.gpus[0].RegisterEventsFunc = func(uint64, nvml.EventSet) nvml.Return { return nvml.ERROR_UNKNOWN }
+			w.gpus[1].code = nvml.ERROR_GPU_IS_LOST // so that the set is made anew
+		})
 		time.Sleep(w.Interval + slice)
 		if line := `level=WARN msg="no events of a GPU" gpu=GPU-a error="error 999"`; strings.Count(w.log.String(), line) != 1 {
 			t.Errorf("the log does not have once %s:\n%s", line, w.log.String())
