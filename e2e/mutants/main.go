@@ -88,8 +88,11 @@ func (f *flags) run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if f.only, err = regexp.Compile(f.Only); err != nil {
-		return fmt.Errorf("--only: %w", err)
+	if err := f.compile(); err != nil {
+		return err
+	}
+	if err := checkAlone(ctx); err != nil {
+		return err
 	}
 	work, err := os.MkdirTemp("", "mutants-*")
 	if err != nil {
@@ -122,7 +125,7 @@ func (f *flags) run(ctx context.Context, out io.Writer) (err error) {
 		if len(chosen) == 0 {
 			continue
 		}
-		played, err := f.play(ctx, out, root, work, a, chosen, files[a.pkg])
+		played, err := f.play(ctx, out, root, work, a, chosen, files[a.pkg], accepted)
 		if err != nil {
 			return err
 		}
@@ -132,6 +135,13 @@ func (f *flags) run(ctx context.Context, out io.Writer) (err error) {
 		return nil
 	}
 	return report(out, result, accepted)
+}
+
+func (f *flags) compile() (err error) {
+	if f.only, err = regexp.Compile(f.Only); err != nil {
+		return fmt.Errorf("--only is no regular expression: %w", err)
+	}
+	return nil
 }
 
 // choose returns the faults that are asked for, in order.
@@ -150,8 +160,9 @@ func (f *flags) choose(all []fault) []fault {
 }
 
 // play plays faults of one area against one suite after the other, as long as
-// they survive.
-func (f *flags) play(ctx context.Context, out io.Writer, root, work string, a area, chosen []fault, files map[string]string) ([]mutant, error) {
+// they survive. Its own tests come twice, because some notice a fault by chance.
+// Accepted faults are played against these alone.
+func (f *flags) play(ctx context.Context, out io.Writer, root, work string, a area, chosen []fault, files, accepted map[string]string) ([]mutant, error) {
 	work, err := os.MkdirTemp(work, "area-*")
 	if err != nil {
 		return nil, err
@@ -164,27 +175,29 @@ func (f *flags) play(ctx context.Context, out io.Writer, root, work string, a ar
 	for i, c := range chosen {
 		mutants[i] = mutant{c, unreached}
 	}
-	alive := func(m mutant) bool { return m.verdict == survived || m.verdict == unreached }
-	for _, pkg := range append([]string{a.pkg}, a.more...) {
+	suites := make(map[string]*suite)
+	for i, pkg := range append([]string{a.pkg, a.pkg}, a.more...) {
+		alive := func(m mutant) bool {
+			return (m.verdict == survived || m.verdict == unreached) && (i == 0 || accepted[m.key] == "")
+		}
 		if !slices.ContainsFunc(mutants, alive) {
 			break
 		}
-		s, err := buildSuite(ctx, root, work, overlay, pkg)
-		if err != nil {
-			return nil, err
+		if suites[pkg] == nil {
+			if suites[pkg], err = buildSuite(ctx, root, work, overlay, pkg); err != nil {
+				return nil, err
+			}
 		}
 		var workers sync.WaitGroup
 		next := make(chan *mutant)
 		for range f.Jobs {
 			workers.Go(func() {
 				for m := range next {
-					got, output := s.play(ctx, m.number)
+					got, output := suites[pkg].play(ctx, m.number)
 					if got != unreached {
 						m.verdict = got
 					}
-					if f.Output {
-						fmt.Fprintf(out, "--- %s: %s in %s\n%s\n", m.key, verdicts[got], pkg, output)
-					}
+					f.show(out, m.key, got, pkg, output)
 				}
 			})
 		}
@@ -200,12 +213,17 @@ func (f *flags) play(ctx context.Context, out io.Writer, root, work string, a ar
 		}
 	}
 	for i := range mutants {
-		if m := &mutants[i]; f.Scenarios && alive(*m) {
+		if m := &mutants[i]; f.Scenarios && (m.verdict == survived || m.verdict == unreached) && accepted[m.key] == "" {
 			got, output := scenarios(ctx, root, work, overlay, a.labels, m.number)
-			if m.verdict = got; f.Output {
-				fmt.Fprintf(out, "--- %s: %s in scenarios\n%s\n", m.key, verdicts[got], output)
-			}
+			m.verdict = got
+			f.show(out, m.key, got, "scenarios", output)
 		}
 	}
 	return mutants, nil
+}
+
+func (f *flags) show(out io.Writer, key string, got verdict, where, output string) {
+	if f.Output {
+		fmt.Fprintf(out, "--- %s: %s in %s\n%s\n", key, verdicts[got], where, output)
+	}
 }

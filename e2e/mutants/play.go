@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,10 +33,6 @@ type suite struct {
 	reached      map[int]bool  // faults that the tests come past
 	bound        time.Duration // of one run
 }
-
-// memoryLimit is what a mutant may have of address space, in KiB: some make
-// loops that never end and always append.
-const memoryLimit = 16 << 20
 
 // buildSuite builds the tests of pkg with the overlay and plays them without
 // any fault.
@@ -79,24 +74,12 @@ func (s *suite) play(ctx context.Context, number int, env ...string) (verdict, s
 		return survived, err.Error()
 	}
 	defer os.RemoveAll(tmp)
-	// A mutant may kill every process that it sees, so it sees none but its own,
-	// and all that it leaves ends with it. The first process is a shell, because
-	// the tests are not made for being it.
-	args := []string{"--fork", "--pid", "--mount-proc", "--kill-child"}
-	if os.Getuid() != 0 {
-		args = append(args, "--map-root-user")
-	}
-	args = append(args, "sh", "-c", fmt.Sprintf(`ulimit -v %d; "$@"; exit $?`, memoryLimit), "sh",
-		s.program, "-test.failfast", "-test.timeout="+s.bound.String())
 	// The tests end themselves and show where they are; what does not even do
 	// that is killed.
 	ctx, cancel := context.WithTimeout(ctx, s.bound+5*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "unshare", args...)
+	cmd := alone(ctx, memoryLimit, s.program, "-test.failfast", "-test.timeout="+s.bound.String())
 	cmd.Dir, cmd.Env = s.dir, append(append(os.Environ(), "TMPDIR="+tmp, "MUTANT="+strconv.Itoa(number)), env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
 	output, err := cmd.CombinedOutput()
 	switch {
 	case ctx.Err() != nil || bytes.Contains(output, []byte("panic: test timed out after")):
@@ -105,6 +88,35 @@ func (s *suite) play(ctx context.Context, number int, env ...string) (verdict, s
 		return killed, string(output)
 	}
 	return survived, string(output)
+}
+
+// memoryLimit is what a mutant may have of address space, in KiB: some make
+// loops that never end and always append.
+const memoryLimit = "16777216"
+
+// alone is a command that sees no process but its own, because a mutant may kill
+// all that it sees, and of which nothing is left when it has ended. The first
+// process is a shell: the tests are not made for being it.
+func alone(ctx context.Context, memory string, command ...string) *exec.Cmd {
+	args := []string{"--fork", "--pid", "--mount-proc", "--kill-child"}
+	if os.Getuid() != 0 {
+		args = append(args, "--map-root-user")
+	}
+	args = append(args, "sh", "-c", `ulimit -v "$0"; "$@"; exit $?`, memory)
+	cmd := exec.CommandContext(ctx, "unshare", append(args, command...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	return cmd
+}
+
+// checkAlone says what to do where the machine allows no such thing.
+func checkAlone(ctx context.Context) error {
+	if output, err := alone(ctx, memoryLimit, "true").CombinedOutput(); err != nil {
+		return fmt.Errorf("mutants kill what they see, and get no process namespace of their own here: %w %s; "+
+			"install unshare (apt-get install util-linux), in a container run it privileged", err, bytes.TrimSpace(output))
+	}
+	return nil
 }
 
 // writeOverlay writes the changed files to where go build finds them.
@@ -124,7 +136,8 @@ func writeOverlay(work string, files map[string]string) (string, error) {
 	return overlay, os.WriteFile(overlay, text, 0o600)
 }
 
-// scenarios plays a fault against scenarios on the embedded control plane.
+// scenarios plays a fault against scenarios on the embedded control plane. Its
+// runner gets the number from a script, since targets pass on no environment.
 func scenarios(ctx context.Context, root, work, overlay, labels string, number int) (verdict, string) {
 	program := filepath.Join(work, "runner")
 	if _, err := os.Stat(program); err != nil {
@@ -139,11 +152,11 @@ func scenarios(ctx context.Context, root, work, overlay, labels string, number i
 	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
 		return survived, err.Error()
 	}
-	make := exec.CommandContext(ctx, "make", "--no-print-directory", "e2e-embedded", "RUNNER="+script, "LABELS="+labels,
-		"ARTIFACTS="+filepath.Join(work, "artifacts"))
-	make.Dir = root
-	output, err := make.CombinedOutput()
-	if err != nil && slices.Contains(strings.Fields(string(output)), "[FAIL]") {
+	// Neither the race detector nor the API server live with a limit.
+	cmd := alone(ctx, "unlimited", "make", "--no-print-directory", "-C", root, "e2e-embedded",
+		"MUTANT_RUNNER="+script, "LABELS="+labels, "ARTIFACTS="+filepath.Join(work, "artifacts"))
+	output, err := cmd.CombinedOutput()
+	if err != nil && strings.Contains(string(output), "[FAIL]") {
 		return killed, string(output)
 	}
 	return survived, string(output)
