@@ -111,9 +111,9 @@ func TestWhatComesLaterGetsThePlaceAfterAllOthers(t *testing.T) {
 			t.Errorf("%s has the index %d, want %d", p.UUID, p.Index, want)
 		}
 	}
-	// A MIG device that did not change keeps its place.
+	// What did not change keeps its place.
 	before := len(m.places)
-	m.place([]Device{{UUID: "MIG-c", Parent: "GPU-c", Index: 5}}, nil)
+	m.place([]Device{{UUID: "GPU-a", Index: 0}, {UUID: "MIG-c", Parent: "GPU-c", Index: 5}}, nil)
 	if len(m.places) != before {
 		t.Errorf("places %q, want no new one", places(m))
 	}
