@@ -10,6 +10,7 @@ import (
 // A task that has ended has given its GPUs back, though its result is not
 // stored yet: it is still in flight, and who looks is told of the change.
 func TestATaskThatHasEndedIsInFlightWithoutGPUs(t *testing.T) {
+	within(t)
 	g := gate.New()
 	g.Set(true)
 	ticket := admit(t, g)

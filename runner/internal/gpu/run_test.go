@@ -149,6 +149,7 @@ func TestWithoutALibraryTheRunnerGoesOn(t *testing.T) {
 }
 
 func TestTheMonitorFollowsADriver(t *testing.T) {
+	within(t)
 	dir, err := buildStub()
 	if err != nil {
 		t.Fatal(err)

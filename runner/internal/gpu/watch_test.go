@@ -51,6 +51,7 @@ type watched struct {
 
 // watchMachine watches a machine with two GPUs while the story goes on.
 func watchMachine(t *testing.T, story func(*watched)) {
+	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := &watched{Monitor: newMonitor("-", "-"), fakeMachine: newMachine("GPU-a", "GPU-b")}
 		w.Interval, w.Log = 5*time.Second, slog.New(slog.NewTextHandler(&w.log, nil))
@@ -80,6 +81,15 @@ func watchMachine(t *testing.T, story func(*watched)) {
 			t.Errorf("%d sets of events were not freed", w.sets)
 		}
 	})
+}
+
+// within ends the process when a test hangs: a bubble does not notice a lock
+// that is never released, nor a loop that never ends.
+func within(t *testing.T) {
+	t.Helper()
+	name := t.Name()
+	hangs := time.AfterFunc(time.Minute, func() { panic(name + " hangs") })
+	t.Cleanup(func() { hangs.Stop() })
 }
 
 func (w *watched) waitEvent(ms uint32) (nvml.EventData, nvml.Return) {
@@ -201,6 +211,7 @@ func TestCheckDuringALookWaitsForTheNext(t *testing.T) {
 
 // A driver that hangs holds up nobody for longer than he likes.
 func TestWhoWaitsForALookMayGiveUp(t *testing.T) {
+	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor("-", "-") // nobody looks
 		for name, wait := range map[string]func(context.Context){
@@ -268,6 +279,7 @@ func TestASilentGPUIsTold(t *testing.T) {
 }
 
 func TestAHangIsNoticedAfterItsTime(t *testing.T) {
+	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor("-", "-")
 		m.Pool.SetDevices([]Device{{UUID: "GPU-a"}})
@@ -296,6 +308,7 @@ func TestAHangIsNoticedAfterItsTime(t *testing.T) {
 
 // Without events, and after an error that came at once, the monitor does not spin.
 func TestTheWaitForAnEventTakesItsTime(t *testing.T) {
+	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor("-", "-")
 		for name, set := range map[string]eventSet{

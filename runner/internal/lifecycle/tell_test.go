@@ -38,6 +38,7 @@ type witness struct {
 // observe runs a loop in a bubble until the story and the loop have ended. Its
 // fresh reads take a second to obey the end of their context.
 func observe(t *testing.T, story func(*witness)) {
+	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := &witness{maps: make(chan Snapshot), signals: make(chan os.Signal), ended: make(chan Exit, 1)}
 		w.Loop = &Loop{
@@ -80,6 +81,15 @@ func observe(t *testing.T, story func(*witness)) {
 		cancel()
 		<-done
 	})
+}
+
+// within ends the process when a test hangs: a bubble does not notice a lock
+// that is never released, nor a loop that never ends.
+func within(t *testing.T) {
+	t.Helper()
+	name := t.Name()
+	hangs := time.AfterFunc(time.Minute, func() { panic(name + " hangs") })
+	t.Cleanup(func() { hangs.Stop() })
 }
 
 func (w *witness) tell(line string) { w.lines = append(w.lines, line) }
@@ -217,6 +227,7 @@ func TestSignalsAreLogged(t *testing.T) {
 // R11: a task that starts while the machine makes up its mind to close the gate
 // is seen before anything is told. The value is so long that this takes a while.
 func TestATaskThatStartsJustBeforeTheGateClosesIsSeen(t *testing.T) {
+	within(t)
 	long := maps("DrainAndSuspend"+strings.Repeat(" ", 4<<20), "absent")
 	for try := range 20 {
 		g := gate.New()

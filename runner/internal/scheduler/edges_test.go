@@ -37,7 +37,7 @@ func TestAFetchThatWorksEndsTheLongPauses(t *testing.T) {
 // Until the queue is there again, the pauses grow.
 func TestAFetchThatFailsIsNotRepeatedAtOnce(t *testing.T) {
 	play(t, func(w *world) {
-		w.failing("fetch", 1 << 20)
+		w.failing("fetch", 1<<20)
 		w.tasks <- cpu("a")
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -63,7 +63,7 @@ func TestAnAttemptThatCannotBeCountedIsGivenBack(t *testing.T) {
 // The task has ended and its GPUs are free, though its result is not stored yet.
 func TestATaskThatHasEndedHoldsNoGPU(t *testing.T) {
 	play(t, func(w *world) {
-		w.failing("store", 1 << 20)
+		w.failing("store", 1<<20)
 		close(w.hold)
 		w.give(onGPU("a"))
 		s := w.gate.Snapshot()
@@ -90,7 +90,7 @@ func TestWhatTheEndInterrupts(t *testing.T) {
 			if call.fails == "retry" {
 				w.outcome = api.Failed
 			}
-			w.failing(call.fails, 1 << 20)
+			w.failing(call.fails, 1<<20)
 			close(w.hold)
 			w.give(cpu("a"))
 		})
@@ -332,6 +332,7 @@ func (p *parent) AfterFunc(func()) (stop func() bool) {
 }
 
 func TestNothingHeapsUpOnTheRunnersContext(t *testing.T) {
+	within(t)
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

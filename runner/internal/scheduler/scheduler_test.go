@@ -203,6 +203,7 @@ func play(t *testing.T, story func(*world)) {
 // the last with 80 GiB and the others with 40 GiB.
 func playOn(t *testing.T, slots, gpus int, story func(*world)) {
 	t.Helper()
+	within(t)
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -214,6 +215,15 @@ func playOn(t *testing.T, slots, gpus int, story func(*world)) {
 		w.pool = gpu.NewPool(devices)
 		w.run(func() int { return slots }, dir, func() { story(w) })
 	})
+}
+
+// within ends the process when a test hangs: a bubble does not notice a lock
+// that is never released, nor a loop that never ends.
+func within(t *testing.T) {
+	t.Helper()
+	name := t.Name()
+	hangs := time.AfterFunc(time.Minute, func() { panic(name + " hangs") })
+	t.Cleanup(func() { hangs.Stop() })
 }
 
 func newWorld(t *testing.T) *world {

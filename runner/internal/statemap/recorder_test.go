@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -189,4 +190,11 @@ func TestWhatASnapshotSays(t *testing.T) {
 	if !got.Global.InBinaryData || got.Global.Value != "" {
 		t.Errorf("global map %+v, want no value, and STATE in binaryData", got.Global)
 	}
+}
+
+func TestMain(m *testing.M) {
+	// All of them take seconds; a lock that is never released would hold them up
+	// for ten minutes.
+	time.AfterFunc(3*time.Minute, func() { panic("the tests hang") })
+	os.Exit(m.Run())
 }
