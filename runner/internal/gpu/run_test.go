@@ -146,6 +146,9 @@ func TestWithoutALibraryTheRunnerGoesOn(t *testing.T) {
 		t.Errorf("%d looks, want one", n)
 	}
 	r.end(t)
+	if r.records == nil {
+		t.Error("nothing could be remembered of a GPU")
+	}
 }
 
 func TestTheMonitorFollowsADriver(t *testing.T) {
@@ -196,34 +199,36 @@ func TestTheMonitorFollowsADriver(t *testing.T) {
 	if shutdowns() != last+1 {
 		t.Error("the driver was not shut down at the end")
 	}
-	for _, line := range []string{`level=WARN msg="GPUs are not available" problem="` + notLoaded + `"`} {
-		if strings.Count(r.log.String(), line) != 1 {
-			t.Errorf("the log does not have once %s:\n%s", line, r.log.String())
-		}
+	text, line := r.log.String(), `level=WARN msg="GPUs are not available" problem="`+notLoaded+`"`
+	if strings.Count(text, line) != 1 || strings.Contains(text, "GPUs found") {
+		t.Errorf("the log does not have once %s, or found GPUs:\n%s", line, text)
 	}
 
-	t.Run("hangs", func(t *testing.T) {
-		// Its file is a pipe that nobody writes.
-		pipe := filepath.Join(dir, "count")
-		if output, err := exec.Command("sh", "-c", "rm "+pipe+" && mkfifo "+pipe).CombinedOutput(); err != nil {
-			t.Fatalf("%v %s", err, output)
-		}
-		r := run(t, func(m *Monitor) { m.Library = library })
-		r.until(t, "the hang", func() bool { return strings.HasPrefix(r.Pool.Problem(), "NVML has not answered since ") })
-		if g := r.Pool.List()[0]; g.Health != api.Retiring {
-			t.Errorf("GPU is %s, want Retiring", g.Health)
-		}
-		r.end(t)
-		if !strings.Contains(r.log.String(), `level=WARN msg="NVML does not answer; ending without it"`) {
-			t.Errorf("the log does not say that NVML is left behind:\n%s", r.log.String())
-		}
-		// So that what was left behind ends.
-		before := r.count()
-		if err := os.WriteFile(pipe, []byte("999"), 0o600); err != nil {
-			t.Error(err)
-		}
-		r.until(t, "the end of what was left behind", func() bool { return r.count() > before })
-	})
+	for _, function := range []string{"count", "init"} {
+		t.Run(function+" hangs", func(t *testing.T) {
+			// Its file is a pipe that nobody writes.
+			pipe := filepath.Join(dir, function)
+			if output, err := exec.Command("sh", "-c", "rm "+pipe+" && mkfifo "+pipe).CombinedOutput(); err != nil {
+				t.Fatalf("%v %s", err, output)
+			}
+			r := run(t, func(m *Monitor) { m.Library = library })
+			r.until(t, "the hang", func() bool { return strings.HasPrefix(r.Pool.Problem(), "NVML has not answered since ") })
+			if g := r.Pool.List()[0]; g.Health != api.Retiring {
+				t.Errorf("GPU is %s, want Retiring", g.Health)
+			}
+			r.end(t)
+			if !strings.Contains(r.log.String(), `level=WARN msg="NVML does not answer; ending without it"`) {
+				t.Errorf("the log does not say that NVML is left behind:\n%s", r.log.String())
+			}
+			// So that what was left behind ends.
+			before := r.count()
+			if err := os.WriteFile(pipe, []byte("999"), 0o600); err != nil {
+				t.Error(err)
+			}
+			r.until(t, "the end of what was left behind", func() bool { return r.count() > before })
+			answer(function, 0)
+		})
+	}
 }
 
 // An error of the configuration ends the runner, with its own words.
