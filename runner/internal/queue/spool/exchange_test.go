@@ -3,7 +3,9 @@ package spool_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -76,5 +78,72 @@ func TestAClaimThatComesBack(t *testing.T) {
 	}
 	if c := contents(t, dir); len(c.Ready) != 2 || len(c.Claimed) != 0 {
 		t.Errorf("ready %+v, claimed %+v, want both tasks ready", c.Ready, c.Claimed)
+	}
+}
+
+// What cannot be taken back is told, and does not keep a runner from its work;
+// what was taken back half is.
+func TestClaimsInDisorder(t *testing.T) {
+	dir := t.TempDir()
+	open(t, dir, "")
+	if err := os.MkdirAll(filepath.Join(dir, "claims", "odd", "lock"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "claims", "half"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "claims", "half", "lock"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s, log := openLogged(t, dir, time.Hour)
+	submit(t, s, api.Task{ID: "a"})
+	fetch(t, s, "a")
+	if text := log.String(); !strings.Contains(text, `level=DEBUG msg="could not take back a claim" claim=odd`) || strings.Contains(text, "claim=half") {
+		t.Errorf("log %s, want that odd could not be taken back, and nothing of half", text)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "claims", "half")); err == nil {
+		t.Error("half of a claim is still there")
+	}
+}
+
+// Somebody has removed the directory of its tasks: there is nothing to give back.
+func TestAClaimWithoutTasksIsClosed(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	tasks, err := filepath.Glob(filepath.Join(dir, "claims", "*", "tasks"))
+	if err != nil || len(tasks) != 1 {
+		t.Fatalf("directories %q, %v", tasks, err)
+	}
+	if err := os.Remove(tasks[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A spool that is out of reach for hours is tried again and again.
+func TestAFetchThatFailsHoldsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	if err := os.RemoveAll(filepath.Join(dir, "claims")); err != nil {
+		t.Fatal(err)
+	}
+	fail := func() int {
+		if _, err := s.Fetch(t.Context(), anyTask); err == nil {
+			t.Fatal("claimed in no place")
+		}
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip(err)
+		}
+		return len(entries)
+	}
+	before, after := fail(), 0
+	for range 5 {
+		after = fail()
+	}
+	if after > before+1 {
+		t.Errorf("%d files are open, %d were before", after, before)
 	}
 }
