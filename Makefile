@@ -26,6 +26,10 @@ PROCS     ?= 4
 ARTIFACTS ?= artifacts
 KEEP      ?=
 
+# What `make mutants` plays; see the help below.
+SEED      ?= 1
+SAMPLE    ?= $(if $(SHORT),60,0)
+
 # go-nvml's headers mark half of NVML as deprecated.
 export CGO_ENABLED = 1
 export CGO_CFLAGS  = -g -O2 -Wno-deprecated-declarations
@@ -49,6 +53,10 @@ help: ## List the targets and their variables
 	@printf '  PROCS=4            scenarios at the same time\n'
 	@printf '  ARTIFACTS=dir      where reports, and what failed scenarios leave behind, go\n'
 	@printf '  KEEP=1             keep the files of scenarios that passed, too\n'
+	@printf 'Variables of make mutants:\n'
+	@printf '  SHORT=1            a sample that takes two minutes; SAMPLE=n for another number, SEED=n for other faults\n'
+	@printf '  ONLY=text          only faults whose name contains it (a regular expression), as ONLY=gate/\n'
+	@printf '  SCENARIOS=1        what survives the tests is played against scenarios, too\n'
 	@printf 'Variables of make image:\n'
 	@printf '  IMAGE=name:tag     what it is called; FAKEGPU_IMAGE and TESTS_IMAGE are those of the other two\n'
 	@printf '  BASE=image         add the runner to this: the file of an image or a root file system, or an image of Docker or a registry\n'
@@ -83,6 +91,14 @@ run: build ## Start a control plane and two runners and watch them; DEMO=1 plays
 test: tools ## Quick tests: no cluster
 	go test -race -ldflags '-extldflags=-Wl,-z,lazy' ./...
 
+.PHONY: mutants
+mutants: tools ## Break the runner, one fault at a time, and list the faults that no test notices
+	@go run ./e2e/mutants --seed=$(SEED) --sample=$(SAMPLE) $(if $(ONLY),--only='$(ONLY)') $(if $(SCENARIOS),--scenarios)
+
+# Everything that shows something and is too long for each change.
+.PHONY: full
+full: test mutants e2e ## Everything: the tests, all mutants, the scenarios
+
 .PHONY: e2e
 e2e: tools ## Run the scenarios, on a kind cluster where Docker is usable, else on a control plane
 	@target=$$(go run ./e2e/cmd/target $(TARGET)) && $(MAKE) --no-print-directory --jobs=2 e2e-$$target
@@ -115,7 +131,7 @@ KUBECONFIG_OF_SUITE = $(if $(findstring :,$(KUBECONFIG)),KUBECONFIG=$(subst $(sp
 
 GINKGO = @mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt && \
 	trap 'cat $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt 2>/dev/null' EXIT; \
-	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
+	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(or $(MUTANT_RUNNER),$(CURDIR)/bin/runner-race) E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
 	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_RUNTIME_CLASS=$(RUNTIME_CLASS) $(KUBECONFIG_OF_SUITE) GORACE=atexit_sleep_ms=0 \
 	go tool ginkgo --race --ldflags='-w -extldflags=-Wl,-z,lazy' --procs=$(PROCS) --randomize-all --trace \
 	  --no-color --silence-skips --fail-on-pending --fail-on-empty --timeout=60m --grace-period=5s \

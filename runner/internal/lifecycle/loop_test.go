@@ -52,6 +52,7 @@ func (b *bench) now() said {
 
 // play runs a loop in a bubble of fake time.
 func play(t *testing.T, story func(*bench)) {
+	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{T: t, gate: gate.New(), maps: make(chan Snapshot), signals: make(chan os.Signal)}
 		b.fresh = func(context.Context) (Snapshot, error) { return maps("DrainAndTerminate", "absent"), nil }

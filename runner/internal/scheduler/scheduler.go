@@ -259,23 +259,25 @@ func (s *Scheduler) Stop(how lifecycle.Stop) {
 	}
 }
 
-// SetDraining shows the running tasks whether a drain is on, by a file.
+// SetDraining shows the running tasks whether a drain is on, by a file. What
+// cannot be shown now is tried again with the next call.
 func (s *Scheduler) SetDraining(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if on == s.draining {
 		return
 	}
-	s.draining = on
 	var err error
 	if on {
 		err = os.WriteFile(s.drainFile, nil, 0o644)
-	} else {
-		err = os.Remove(s.drainFile)
+	} else if err = os.Remove(s.drainFile); errors.Is(err, os.ErrNotExist) {
+		err = nil
 	}
 	if err != nil {
 		s.Log.Warn("tasks cannot be told of the drain", "file", s.drainFile, "error", err)
+		return
 	}
+	s.draining = on
 }
 
 // newBackoff returns the pauses between tries: short at first, because most

@@ -92,10 +92,10 @@ func (s *script) next(verb, name string) *call {
 	select {
 	case c := <-s.queue(verb + " " + name):
 		return c
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.Fatalf("no %s of %s in 20 s; the requests were %q", verb, name, s.seen)
+		s.Fatalf("no %s of %s in %s; the requests were %q", verb, name, patience, s.seen)
 		return nil
 	}
 }
@@ -334,8 +334,8 @@ func await(t *testing.T, answers <-chan answer) lifecycle.Snapshot {
 			t.Fatalf("Fresh: %v", a.error)
 		}
 		return a.Snapshot
-	case <-time.After(20 * time.Second):
-		t.Fatal("Fresh has not answered in 20 s")
+	case <-time.After(patience):
+		t.Fatalf("Fresh has not answered in %s", patience)
 		return lifecycle.Snapshot{}
 	}
 }
