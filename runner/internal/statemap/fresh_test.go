@@ -11,10 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/kube"
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 )
 
@@ -24,11 +24,11 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func newMaps(t *testing.T, node string, answer roundTripper) *statemap.Maps {
-	client, err := kubernetes.NewForConfig(&rest.Config{Host: "http://api.invalid", QPS: -1, Transport: answer})
+	client, err := kube.New(&rest.Config{Host: "http://api.invalid", WrapTransport: func(http.RoundTripper) http.RoundTripper { return answer }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return statemap.New(client.CoreV1(), namespace, node, slog.New(slog.DiscardHandler))
+	return statemap.New(client, namespace, node, slog.New(slog.DiscardHandler))
 }
 
 func response(r *http.Request, what object) *http.Response {
@@ -50,14 +50,17 @@ func TestFreshGivesUpOnALostConnectionAndAsksAgain(t *testing.T) {
 				<-r.Context().Done()
 				return nil, r.Context().Err()
 			}
+			if strings.HasSuffix(r.URL.Path, "/"+namespace) {
+				return response(r, object{}), nil
+			}
 			return response(r, configMap(api.GlobalMapName, "6", "DrainAndTerminate")), nil
 		})
 		got, err := m.Fresh(t.Context())
 		if err != nil || got.Global.Value != "DrainAndTerminate" {
 			t.Errorf("Fresh gives %+v, %v", got, err)
 		}
-		if len(asked) != 2 || asked[1] < 5*time.Second || asked[1] > 7*time.Second {
-			t.Errorf("asked at %v, want again once five seconds and a pause are over", asked)
+		if len(asked) != 4 || asked[1] != 5*time.Second || asked[2] < 5*time.Second || asked[3] > 7*time.Second {
+			t.Errorf("asked at %v, want for both again once five seconds and a pause are over", asked)
 		}
 		if last.Err() == nil {
 			t.Error("the context of a request that is over lives on")

@@ -18,11 +18,6 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 )
 
-// list is the answer to a list, with one map or none.
-func list(version string, maps ...object) object {
-	return object{"kind": "ConfigMapList", "apiVersion": "v1", "metadata": object{"resourceVersion": version}, "items": maps}
-}
-
 // A map that is gone has been gone since it went, however often it is looked
 // for: the settle window (R6) counts from there.
 func TestALaterListDoesNotRenewTheDeletion(t *testing.T) {
@@ -30,13 +25,13 @@ func TestALaterListDoesNotRenewTheDeletion(t *testing.T) {
 	const name = api.GlobalMapName
 	s, client := newScript(t)
 	m := follow(t, client, "")
-	stream := s.next("stream", name).send(event("ADDED", configMap(name, "5", "Running"))).send(bookmark("6", true))
+	stream := s.first(name, "6", configMap(name, "5", "Running"))
 	until(t, m, "the map", func(s lifecycle.Snapshot) bool { return s.Global.Present })
 	stream.send(event("DELETED", configMap(name, "7", "Running")))
 	gone := until(t, m, "the deletion", func(s lifecycle.Snapshot) bool { return !s.Global.Present }).Global.Gone
 	for _, version := range []string{"8", "9"} {
 		stream.send(event("ERROR", status(http.StatusGone, metav1.StatusReasonExpired))).end()
-		stream = s.next("stream", name).send(bookmark(version, true))
+		stream = s.first(name, version)
 		again := until(t, m, "the list", func(s lifecycle.Snapshot) bool { return s.Global.ResourceVersion == version })
 		if again.Global.Present || !again.Global.Gone.Equal(gone) {
 			t.Errorf("after the list of version %s: %+v, want gone since %s", version, again.Global, gone)
@@ -51,10 +46,10 @@ func TestTheVersionOfAMapThatIsGone(t *testing.T) {
 		const name = api.GlobalMapName
 		s, client := newScript(t)
 		m := follow(t, client, "")
-		stream := s.next("stream", name).send(event("ADDED", configMap(name, "5", "Running"))).send(bookmark("5", true))
+		stream := s.first(name, "5", configMap(name, "5", "Running"))
 		until(t, m, "the map", func(s lifecycle.Snapshot) bool { return s.Global.Present })
 		stream.send(event("ERROR", status(http.StatusGone, metav1.StatusReasonExpired))).end()
-		s.next("stream", name).send(bookmark(listed, true))
+		s.first(name, listed)
 		gone := until(t, m, "the list", func(s lifecycle.Snapshot) bool { return !s.Global.Present })
 		if gone.Global.ResourceVersion != want {
 			t.Errorf("version %q after an empty list of version %q, want %q", gone.Global.ResourceVersion, listed, want)
@@ -62,37 +57,23 @@ func TestTheVersionOfAMapThatIsGone(t *testing.T) {
 	}
 }
 
-// What is listed can be read, also before a watch is there to say so.
+// What is listed counts, and a watch that is served says that it can be read.
 func TestAListEndsWhatWasUnreadable(t *testing.T) {
 	t.Parallel()
-	for what, answer := range map[string]object{
-		"a map":  list("5", configMap(api.GlobalMapName, "5", "Running")),
-		"no map": list("5"),
-	} {
+	for what, items := range map[string][]object{"a map": {configMap(api.GlobalMapName, "5", "Running")}, "no map": nil} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			const name = api.GlobalMapName
 			s, client := newScript(t)
 			m := follow(t, client, "")
-			denied := func(verb string) {
-				t.Helper()
-				seen := until(t, m, "the missing right", func(s lifecycle.Snapshot) bool { return strings.Contains(s.Global.Unreadable, verb) })
-				if want := "not allowed to " + verb + " configmaps"; !strings.Contains(seen.Global.Unreadable, want) || seen.Global.Denied.IsZero() {
-					t.Errorf("%+v, want unreadable: %s", seen.Global, want)
-				}
-			}
-			s.next("stream", name).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
-			denied("watch")
 			s.next("list", name).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
-			denied("list")
-			s.next("stream", name).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
-			denied("watch")
-			s.next("list", name).send(answer).end()
+			denied := until(t, m, "the missing right", func(s lifecycle.Snapshot) bool { return s.Global.Unreadable != "" })
+			if want := "not allowed to list configmaps"; !strings.Contains(denied.Global.Unreadable, want) || denied.Global.Denied.IsZero() {
+				t.Errorf("%+v, want unreadable: %s", denied.Global, want)
+			}
+			s.first(name, "5", items...).send(bookmark("5"))
 			until(t, m, "what was listed", func(s lifecycle.Snapshot) bool {
-				if strings.Contains(s.Global.Unreadable, "nil") {
-					t.Errorf("unreadable: %s", s.Global.Unreadable)
-				}
-				return s.Global.Known && s.Global.Unreadable == "" && s.Global.Denied.IsZero()
+				return s.Global.Known && s.Global.Present == (items != nil) && s.Global.Unreadable == "" && s.Global.Denied.IsZero()
 			})
 		})
 	}
@@ -104,44 +85,21 @@ func TestAWatchEndsWhatWasUnreadable(t *testing.T) {
 	const name = api.GlobalMapName
 	s, client := newScript(t)
 	var log lines
-	m := followWith(t, statemap.New(client.CoreV1(), namespace, "", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
-	s.next("stream", name).send(event("ADDED", configMap(name, "5", "Running"))).send(bookmark("5", true)).
+	m := followWith(t, statemap.New(client, namespace, "", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	s.first(name, "5", configMap(name, "5", "Running")).
 		send(event("MODIFIED", configMap(name, "6", "Running"))).end()
 	s.next("watch", name).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
 	until(t, m, "the missing right", func(s lifecycle.Snapshot) bool { return !s.Global.Denied.IsZero() })
-	if !strings.Contains(log.String(), `level=DEBUG msg="map unreadable" map=studioml-go-runner verb=watch error=no`) {
+	if !strings.Contains(log.String(), `level=DEBUG msg="map unreadable" map=studioml-go-runner verb=watch error="the API server answers 403 Forbidden: no"`) {
 		t.Errorf("log %q, want that the map is unreadable", log.String())
 	}
 	// Another reason is not a lack of rights.
-	next := s.either(name)
-	next.refuse(http.StatusInternalServerError, metav1.StatusReasonInternalError)
+	s.first(name, "6", configMap(name, "6", "Running")).refuse(http.StatusInternalServerError, metav1.StatusReasonInternalError)
 	until(t, m, "the outage", func(s lifecycle.Snapshot) bool { return s.Global.Unreadable != "" && s.Global.Denied.IsZero() })
-	for range 10 { // a list may come first, and says nothing yet
-		if c := s.either(name); c.URL.Query().Get("watch") != "" {
-			c.w.WriteHeader(http.StatusOK)
-			c.w.(http.Flusher).Flush()
-			break
-		} else {
-			c.refuse(http.StatusInternalServerError, metav1.StatusReasonInternalError)
-		}
-	}
+	c := s.next("watch", name)
+	c.w.WriteHeader(http.StatusOK)
+	c.w.(http.Flusher).Flush()
 	until(t, m, "the return", func(s lifecycle.Snapshot) bool { return s.Global.Unreadable == "" && s.Global.Value == "Running" })
-}
-
-// either waits for any request for a map but a get.
-func (s *script) either(name string) *call {
-	s.Helper()
-	select {
-	case c := <-s.queue("stream " + name):
-		return c
-	case c := <-s.queue("watch " + name):
-		return c
-	case c := <-s.queue("list " + name):
-		return c
-	case <-time.After(patience):
-		s.Fatalf("no request for %s in %s", name, patience)
-		return nil
-	}
 }
 
 // followWith is follow for a Maps that the test has made.
@@ -182,7 +140,7 @@ func TestWhatASnapshotSays(t *testing.T) {
 	m := follow(t, client, "node-1")
 	wrong := configMap(api.GlobalMapName, "5", "")
 	wrong["data"], wrong["binaryData"] = object{}, object{"STATE": "UnVubmluZw=="}
-	s.next("stream", api.GlobalMapName).send(event("ADDED", wrong)).send(bookmark("5", true))
+	s.first(api.GlobalMapName, "5", wrong)
 	got := until(t, m, "the map", func(s lifecycle.Snapshot) bool { return s.Global.Known })
 	if got.Namespace != namespace || got.Global.Name != api.GlobalMapName || got.Node.Name != "node-1" {
 		t.Errorf("snapshot %+v, want the namespace and both names", got)
