@@ -3,7 +3,9 @@ package gpu
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -58,7 +60,7 @@ func TestReadSigns(t *testing.T) {
 	}
 }
 
-// What each answer of NVML is in the metrics; what fails stays zero.
+// What each answer of NVML is in the metrics; what fails is no number there.
 func TestMeasureLoad(t *testing.T) {
 	machine := newMachine("GPU-a")
 	d := machine.gpus[0].Device
@@ -70,10 +72,11 @@ func TestMeasureLoad(t *testing.T) {
 	want := Reading{UUID: "GPU-a", Model: "model", Index: 2, TemperatureCelsius: 51, PowerWatts: 123.5, UtilizationPercent: 97,
 		MemoryUsed: 4, MemoryFree: 6, LastXid: 31}
 	for range 2 {
-		if got := measureLoad(machine, machine.gpus[0], Device{UUID: "GPU-a", Index: 2}, &record{model: "model", last: 31}, false); got != want {
+		if got := measureLoad(machine, machine.gpus[0], Device{UUID: "GPU-a", Index: 2}, &record{model: "model", last: 31}, false); fmt.Sprint(got) != fmt.Sprint(want) { // NaN is not itself
 			t.Errorf("with error %d: read %+v, want %+v", code, got, want)
 		}
-		code, want = nvml.ERROR_UNKNOWN, Reading{UUID: "GPU-a", Model: "model", Index: 2, LastXid: 31}
+		code, want = nvml.ERROR_UNKNOWN, Reading{UUID: "GPU-a", Model: "model", Index: 2, LastXid: 31,
+			TemperatureCelsius: math.NaN(), PowerWatts: math.NaN(), UtilizationPercent: math.NaN()}
 	}
 }
 
