@@ -279,38 +279,6 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// What the server asks for, be it an hour, does not keep a runner deaf, and
-// nobody takes it for readable meanwhile.
-func TestRetryAfter(t *testing.T) {
-	t.Parallel()
-	const name = api.GlobalMapName
-	for _, code := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
-		t.Run(strconv.Itoa(code), func(t *testing.T) {
-			t.Parallel()
-			s, client := newScript(t)
-			m := follow(t, client, "")
-			s.first(name, "5", configMap(name, "5", "Running")).end()
-			until(t, m, "the map", func(s lifecycle.Snapshot) bool { return s.Global.Present && s.Global.Unreadable == "" })
-			for range 2 {
-				c := s.next("watch", name)
-				c.w.Header().Set("Retry-After", "3600")
-				c.refuse(code, "")
-			}
-			last := time.Now()
-			until(t, m, "the refusal", func(s lifecycle.Snapshot) bool {
-				return strings.Contains(s.Global.Unreadable, "the API server answers "+strconv.Itoa(code)) && s.Global.Value == "Running"
-			})
-			s.next("watch", name).send(event("MODIFIED", configMap(name, "6", "DrainAndSuspend")))
-			if took := time.Since(last); took > 10*time.Second {
-				t.Errorf("asked again after %s", took)
-			}
-			until(t, m, "the change", func(s lifecycle.Snapshot) bool {
-				return s.Global.Value == "DrainAndSuspend" && s.Global.Unreadable == ""
-			})
-		})
-	}
-}
-
 // answer is what Fresh returned.
 type answer struct {
 	lifecycle.Snapshot
