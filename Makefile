@@ -26,6 +26,10 @@ PROCS     ?= 4
 ARTIFACTS ?= artifacts
 KEEP      ?=
 
+# What `make mutants` plays; see the help below.
+SEED      ?= 1
+SAMPLE    ?= $(if $(SHORT),60,0)
+
 # go-nvml's headers mark half of NVML as deprecated.
 export CGO_ENABLED = 1
 export CGO_CFLAGS  = -g -O2 -Wno-deprecated-declarations
@@ -57,6 +61,10 @@ help: ## List the targets and their variables
 	@printf '  KEEP=1             keep the files of scenarios that passed, too\n'
 	@printf '  KUBEBUILDER_ASSETS=dir  etcd, kube-apiserver and kubectl, as of setup-envtest; else they are downloaded or built, once\n'
 	@printf '  KIND_NODE_IMAGE=image   what the nodes of kind are made of; else it is chosen, pulled or made, and Docker started\n'
+	@printf 'Variables of make mutants:\n'
+	@printf '  SHORT=1            a sample that takes two minutes; SAMPLE=n for another number, SEED=n for other faults\n'
+	@printf '  ONLY=text          only faults whose name contains it (a regular expression), as ONLY=gate/\n'
+	@printf '  SCENARIOS=1        what survives the tests is played against scenarios, too\n'
 	@printf 'Variables of make image:\n'
 	@printf '  IMAGE=name:tag     what it is called; FAKEGPU_IMAGE and TESTS_IMAGE are those of the other two\n'
 	@printf '  ARCH=arm64         make it for ARM, with the compiler of gcc-aarch64-linux-gnu (make image only)\n'
@@ -95,6 +103,10 @@ test: tools $(SUPERVISOR) ## Quick tests: no cluster
 	go test -race -ldflags '-extldflags=-Wl,-z,lazy' ./...
 	cd e2e/airgap && go test -race ./...
 
+.PHONY: mutants
+mutants: tools $(SUPERVISOR) ## Break the runner, one fault at a time, and list the faults that no test notices
+	@go run ./e2e/mutants --seed=$(SEED) --sample=$(SAMPLE) $(if $(ONLY),--only='$(ONLY)') $(if $(SCENARIOS),--scenarios)
+
 # What the target lacks is said first, before minutes of building: for kind that is
 # found out by getting Docker and a node image.
 .PHONY: e2e
@@ -129,7 +141,7 @@ KUBECONFIG_OF_SUITE = $(if $(findstring :,$(KUBECONFIG)),KUBECONFIG=$(subst $(sp
 
 GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt && \
 	trap 'cat $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt 2>/dev/null' EXIT; \
-	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
+	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(or $(MUTANT_RUNNER),$(CURDIR)/bin/runner-race) E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
 	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_RUNTIME_CLASS=$(RUNTIME_CLASS) $(KUBECONFIG_OF_SUITE) GORACE=atexit_sleep_ms=0 \
 	go tool ginkgo --race --ldflags='-w -extldflags=-Wl,-z,lazy' --procs=$(PROCS) --randomize-all --trace \
 	  --no-color --silence-skips --fail-on-pending --fail-on-empty --timeout=60m --grace-period=5s \
@@ -143,7 +155,7 @@ node-image: tools ## Make the image of a kind node where there is no container r
 	@$(AIRGAP) node-image
 
 .PHONY: full
-full: clients-full ## What is too long for each change: more programs on the fake NVML
+full: clients-full mutants ## What is too long for each change: more programs on the fake NVML, all mutants
 
 .PHONY: bench
 bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, and a change of STATE

@@ -46,6 +46,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(stuckEnv); dir != "" {
 		stuck(dir)
 	}
+	// All of them take seconds; a lock or a process that is never released would
+	// hold them up for ten minutes.
+	time.AfterFunc(3*time.Minute, func() { panic("the tests hang") })
 	os.Exit(m.Run())
 }
 
