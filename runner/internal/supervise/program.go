@@ -38,15 +38,16 @@ var program = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make room for the supervisor: %w", err)
 	}
-	f := os.NewFile(uintptr(memory), "supervisor")
-	if _, err := f.Write(code); err != nil {
-		return "", fmt.Errorf("write the supervisor: %w", err)
+	for len(code) > 0 {
+		n, err := unix.Write(memory, code)
+		if err != nil {
+			return "", fmt.Errorf("write the supervisor: %w", err)
+		}
+		code = code[n:]
 	}
-	inMemory = f // open for as long as this process lives
+	// It stays open for as long as this process lives.
 	return fmt.Sprintf("/proc/self/fd/%d", memory), nil
 })
-
-var inMemory *os.File
 
 // compile is for go build and go test without make, where gcc is.
 func compile(source []byte) ([]byte, error) {
