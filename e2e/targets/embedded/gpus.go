@@ -35,7 +35,7 @@ func (e *env) gpus(spec targets.RunnerSpec) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make fake GPUs: %w", err)
 	}
-	variables := []string{"STUDIOML_NVML_LIBRARY=" + config.NVMLLibrary, fakegpu.EnvState + "=" + dir}
+	variables := []string{"STUDIOML_NVML_LIBRARY=" + config.NVMLLibrary, fakegpu.EnvState + "=" + dir, "STUDIOML_GPU_LOCK=" + dir + ".locks"}
 	if spec.Visible != "" {
 		variables = append(variables, api.EnvNVDevices+"="+spec.Visible)
 	}

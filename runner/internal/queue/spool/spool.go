@@ -93,7 +93,12 @@ func Open(dir string, opts Options) (*Spool, error) {
 		held:    map[*delivery]bool{},
 		said:    map[string]string{},
 	}
-	if err := s.open(); err != nil {
+	absolute, err := filepath.Abs(dir) // tasks run elsewhere
+	if err == nil {
+		s.dir = absolute
+		err = s.open()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open spool %s: %w; name a directory that this user may write, "+
 			"on a file system that has flock and rename", dir, err)
 	}
