@@ -22,7 +22,12 @@ var files embed.FS
 // program returns the path under which children of this process find the
 // supervisor. It is in memory: a root file system may be read-only, and /tmp
 // mounted noexec.
-var program = sync.OnceValues(func() (string, error) {
+func program() (string, error) {
+	memory.Lock()
+	defer memory.Unlock()
+	if memory.path != "" {
+		return memory.path, nil
+	}
 	source, _ := files.ReadFile("supervisor/main.c")
 	code, _ := files.ReadFile("supervisor/supervisor")
 	if digest := sha256.Sum256(source); !bytes.HasSuffix(code, fmt.Appendf(nil, "%x\n", digest)) {
@@ -31,23 +36,31 @@ var program = sync.OnceValues(func() (string, error) {
 			return "", fmt.Errorf("this runner was built without its supervisor, and it cannot be built now: %w; build it with make", err)
 		}
 	}
-	memory, err := unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	file, err := unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC|unix.MFD_EXEC)
 	if err == unix.EINVAL { // a kernel before 6.3 has no MFD_EXEC, and needs none
-		memory, err = unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC)
+		file, err = unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC)
 	}
 	if err != nil {
 		return "", fmt.Errorf("make room for the supervisor: %w", err)
 	}
 	for len(code) > 0 {
-		n, err := unix.Write(memory, code)
+		n, err := unix.Write(file, code)
 		if err != nil {
+			unix.Close(file)
 			return "", fmt.Errorf("write the supervisor: %w", err)
 		}
 		code = code[n:]
 	}
 	// It stays open for as long as this process lives.
-	return fmt.Sprintf("/proc/self/fd/%d", memory), nil
-})
+	memory.path = fmt.Sprintf("/proc/self/fd/%d", file)
+	return memory.path, nil
+}
+
+// memory is where the supervisor is; what was refused once may be granted later.
+var memory struct {
+	sync.Mutex
+	path string
+}
 
 // compile is for go build and go test without make, where gcc is.
 func compile(source []byte) ([]byte, error) {

@@ -77,7 +77,7 @@ func asUser(dir string) {
 			os.Exit(1)
 		}
 	}
-	supervise.ReserveThreads(24)
+	must(supervise.Prepare(24))
 	must(os.Chown(dir, user, user))
 	must(syscall.Setgroups(nil))
 	must(syscall.Setgid(user))

@@ -238,6 +238,8 @@ func (s *Spool) takeClaim() (*claim, error) {
 		// Somebody removed it, or exchanged the whole spool, or it is not empty.
 		if isAt(c.locks[0], c.dir) {
 			s.sayOnce("could not remove a claim", filepath.Base(c.dir), c.close())
+		} else {
+			s.log.LogAttrs(context.Background(), slog.LevelWarn, "claim directory is gone, made a new one", slog.String("old", c.dir))
 		}
 		c.unlock()
 	}
