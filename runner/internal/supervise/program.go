@@ -43,6 +43,14 @@ func program() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make room for the supervisor: %w", err)
 	}
+	// A child has the files that it gets at low numbers before it starts this one.
+	for _, least := range []int{100, 32} { // as far as the limit allows
+		if high, err := unix.FcntlInt(uintptr(file), unix.F_DUPFD_CLOEXEC, least); err == nil {
+			unix.Close(file)
+			file = high
+			break
+		}
+	}
 	for len(code) > 0 {
 		n, err := unix.Write(file, code)
 		if err != nil {
