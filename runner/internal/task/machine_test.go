@@ -42,7 +42,7 @@ func TestDescriptorsAreUsedUp(t *testing.T) {
 	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &old)
 	grow(t, func(n int) (api.Result, error) {
 		spec := newSpec(t, shell("exit 0"))
-		limit := unix.Rlimit{Cur: uint64(len(entries) - 1 + n), Max: old.Max}
+		limit := unix.Rlimit{Cur: uint64(max(3, len(entries)-8+n)), Max: old.Max}
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 			return api.Result{}, err
 		}
@@ -79,7 +79,7 @@ func asUser(dir string) {
 			os.Exit(1)
 		}
 	}
-	supervise.ReserveThreads(24)
+	must(supervise.Prepare(24))
 	must(os.Chown(dir, user, user))
 	must(syscall.Setgroups(nil))
 	must(syscall.Setgid(user))
