@@ -237,14 +237,12 @@ func (r *fakeRunner) Signal(_ context.Context, sig os.Signal) error {
 type stream[T any] struct {
 	mu      sync.Mutex
 	items   []T
-	closed  bool
 	changed chan struct{}
 }
 
 func newStream[T any]() *stream[T] { return &stream[T]{changed: make(chan struct{})} }
 
 func (s *stream[T]) add(item T) { s.change(func() { s.items = append(s.items, item) }) }
-func (s *stream[T]) close()     { s.change(func() { s.closed = true }) }
 
 func (s *stream[T]) change(do func()) {
 	s.mu.Lock()
@@ -257,15 +255,12 @@ func (s *stream[T]) change(do func()) {
 func (s *stream[T]) follow(ctx context.Context, each func(T)) error {
 	for next := 0; ; {
 		s.mu.Lock()
-		items, closed, changed := s.items[next:], s.closed, s.changed
+		items, changed := s.items[next:], s.changed
 		s.mu.Unlock()
 		for _, item := range items {
 			each(item)
 		}
 		next += len(items)
-		if closed {
-			return nil
-		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
