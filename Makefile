@@ -39,6 +39,7 @@ AIRGAP = CGO_ENABLED=0 go build -C e2e/airgap -o $(CURDIR)/bin/airgap . && bin/a
 ASSETS = $(if $(KUBEBUILDER_ASSETS),,KUBEBUILDER_ASSETS=$$($(AIRGAP) controlplane); export KUBEBUILDER_ASSETS;)
 
 include fakegpu/fakegpu.mk
+include runner/internal/supervise/supervisor.mk
 
 .PHONY: help
 help: ## List the targets and their variables
@@ -72,9 +73,9 @@ build: tools bin/runner bin/fakegpu bin/libnvidia-ml.so.1 ## Build the runner an
 
 # Go decides what is up to date.
 .PHONY: bin/runner bin/runner-race bin/kind bin/e2e
-bin/runner:
+bin/runner: $(SUPERVISOR)
 	@go build -ldflags '$(LDFLAGS)' -o $@ ./runner
-bin/runner-race:
+bin/runner-race: $(SUPERVISOR)
 	@go build -race -ldflags '$(LDFLAGS)' -o $@ ./runner
 
 bin/kind:
@@ -89,7 +90,7 @@ run: build bin/e2e ## Start a control plane and two runners and watch them; DEMO
 	@$(ASSETS) exec bin/e2e demo $(if $(DEMO),--play)
 
 .PHONY: test
-test: tools ## Quick tests: no cluster
+test: tools $(SUPERVISOR) ## Quick tests: no cluster
 	go test -race -ldflags '-extldflags=-Wl,-z,lazy' ./...
 	cd e2e/airgap && go test -race ./...
 
@@ -171,4 +172,4 @@ lint: ## gofmt, go vet, staticcheck, and whether go.mod is tidy
 
 .PHONY: clean
 clean: ## Remove what was built here; the control plane in the user's cache stays
-	rm -rf bin $(ARTIFACTS)
+	rm -rf bin $(ARTIFACTS) $(SUPERVISOR)

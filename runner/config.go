@@ -37,6 +37,8 @@ type Serve struct {
 	GPUInterval  time.Duration `name:"gpu-interval" env:"STUDIOML_GPU_INTERVAL" default:"5s" help:"How often to look at the GPUs: which there are, and how they are. Events, as Xids, are seen at once."`
 	HarmlessXids []uint64      `name:"harmless-xids" env:"STUDIOML_HARMLESS_XIDS" default:"${harmless_xids}" help:"Xids that concern only the application and leave the GPU in service; every other Xid takes it out."`
 
+	GPULock string `name:"gpu-lock" env:"STUDIOML_GPU_LOCK" default:"/tmp/.studio-gpu-locks" placeholder:"DIR" help:"Directory of a lock for each GPU, which keeps the runners of one machine from using it at the same time; in containers it must be shared to do so. off where GPUs are time-sliced on purpose (default ${default})."`
+
 	Listen         string `env:"STUDIOML_LISTEN" default:":8080" placeholder:"ADDRESS" help:"Where to serve /statusz, /livez, /readyz and /metrics (default ${default})."`
 	LogFormat      string `env:"STUDIOML_LOG_FORMAT" enum:"text,json" default:"text" help:"How to write the log: ${enum}."`
 	LogLevel       string `env:"STUDIOML_LOG_LEVEL" enum:"debug,info,warn,error" default:"info" help:"How much to log: ${enum}."`
@@ -72,6 +74,9 @@ func (s *Serve) Validate() error {
 	}
 	if s.NVMLLibrary != "" && s.NVMLLibrary != "none" && !filepath.IsAbs(s.NVMLLibrary) {
 		bad("nvml-library", s.NVMLLibrary, "none, or the absolute path of a library")
+	}
+	if s.GPULock != "off" && !filepath.IsAbs(s.GPULock) {
+		bad("gpu-lock", s.GPULock, "off, or the absolute path of a directory")
 	}
 	if filepath.IsAbs(s.NVMLLibrary) {
 		if _, err := os.Stat(s.NVMLLibrary); err != nil {

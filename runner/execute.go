@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"log/slog"
 	"os"
 	"time"
 
@@ -15,21 +17,38 @@ type executor struct {
 	runner      string
 	killDelay   time.Duration
 	outputLimit int64
-	results     *result.Store
+	resultsDir  string
+	log         *slog.Logger
 }
 
 var _ scheduler.Executor = (*executor)(nil)
 
 // Execute implements scheduler.Executor.
 func (e *executor) Execute(a scheduler.Attempt) (api.Result, func(api.Result) error, error) {
-	draft, err := e.results.Begin(a.Task.ID, a.Number)
+	log := e.log.With("task", a.Task.ID, "attempt", a.Number)
+	results := result.New(e.resultsDir, func() (string, error) { return a.Work, nil })
+	draft, err := results.Begin(a.Task.ID, a.Number)
 	if err != nil {
 		return api.Result{}, nil, err
 	}
 	r := task.Run(a.Terminate, a.Kill, task.Spec{
 		Task: a.Task, Attempt: a.Number, Runner: e.runner, GPUs: a.GPUs, DrainFile: a.DrainFile,
 		Dir: draft.Scratch(), Stdout: draft.Stdout(), Stderr: draft.Stderr(),
-		OutputLimit: e.outputLimit, KillDelay: e.killDelay, Environ: os.Environ(),
+		OutputLimit: e.outputLimit, KillDelay: e.killDelay, Environ: os.Environ(), Held: a.Held,
+		Stuck: func(pid int, user string) {
+			log.Error("a process of the task cannot be ended; until it ends, the task stays claimed and its GPUs in use", "pid", pid, "user", user)
+		},
 	})
+	left, err := draft.Close(&r)
+	if left != nil {
+		log.Warn("not all of the task's directory could be removed; trying again later", "error", left)
+	}
+	if err == nil && r.Outcome == api.MachineFailed {
+		err = errors.New(r.Reason)
+	}
+	if err != nil {
+		draft.Discard() // what is left is removed with the claim
+		return api.Result{}, nil, err
+	}
 	return r, draft.Commit, nil
 }

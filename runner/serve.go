@@ -26,6 +26,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/result"
 	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
+	"github.com/studioml/studio-go-runner/runner/internal/supervise"
 )
 
 // endLimit is how long the parts of the process have to end once the lifecycle
@@ -69,6 +70,9 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	}
 	defer events.Close()
 	pool := gpu.NewPool(nil)
+	if s.GPULock != "off" {
+		pool.LockIn(s.GPULock, log)
+	}
 	monitor := s.monitor(pool, log)
 	queue, err := spool.Open(s.Spool, spool.Options{
 		Runner: name, Log: log, Finished: result.New(spool.ResultsDir(s.Spool), nil).Succeeded,
@@ -97,8 +101,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	work := scheduler.New(scheduler.Config{
 		Slots: func() int { return s.slots(pool) }, Gate: deliveries, Queue: queue, GPUs: pool,
 		Executor: &executor{
-			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit,
-			results: result.New(spool.ResultsDir(s.Spool), queue.Work),
+			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit, resultsDir: spool.ResultsDir(s.Spool), log: log,
 		},
 		Check: func(ctx context.Context, uuids []string) string {
 			ctx, cancel := context.WithTimeout(ctx, checkLimit)
@@ -155,6 +158,7 @@ func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, 
 
 	parts.Go(func() error { return maps.Run(ctx) })
 	parts.Go(func() error { return monitor.Run(ctx) })
+	parts.Go(func() error { return supervise.Reap(ctx) })
 	parts.Go(func() error {
 		// It would only fetch what needs no GPU, and then find that there are some.
 		known, cancel := context.WithTimeout(ctx, checkLimit)

@@ -7,7 +7,7 @@ BUILD_IMAGE = $(IMAGE_FILE) --load
 GO_SMALL = go build -trimpath -ldflags '-s -w $(LDFLAGS)'
 
 .PHONY: bin/image/runner bin/image/fakegpu bin/image/ginkgo bin/image/e2e.test bin/image/kubectl
-bin/image/runner:
+bin/image/runner: $(SUPERVISOR)
 	@$(GO_SMALL) -o $@ ./runner
 bin/image/fakegpu:
 	@$(GO_SMALL) -o $@ ./fakegpu/cmd/fakegpu

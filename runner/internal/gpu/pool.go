@@ -19,6 +19,7 @@ type Pool struct {
 	state   context.Context   // ends at the next change that could make a request fit, or no longer fit
 	changed context.CancelFunc
 	problem string // what is wrong with NVML itself
+	locks   locks
 }
 
 type health struct {
@@ -193,15 +194,21 @@ func (p *Pool) Available(r api.Resources, spare *api.Resources) bool {
 func (p *Pool) Reserve(task string, r api.Resources, spare *api.Resources) (uuids []string, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	free := p.free(r, spare)
-	if len(free) < r.GPUs {
-		return nil, false
+	for {
+		free := p.free(r, spare)
+		if len(free) < r.GPUs {
+			return nil, false
+		}
+		chosen := place(free, r.GPUs)
+		if !p.lock(chosen) {
+			continue // with those that are left
+		}
+		for _, d := range chosen {
+			uuids = append(uuids, d.UUID)
+			p.holders[d.UUID] = task
+		}
+		return uuids, true
 	}
-	for _, d := range place(free, r.GPUs) {
-		uuids = append(uuids, d.UUID)
-		p.holders[d.UUID] = task
-	}
-	return uuids, true
 }
 
 // free returns the healthy devices that suit the request and nobody holds. Who
@@ -218,7 +225,7 @@ func (p *Pool) free(r api.Resources, spare *api.Resources) []Device {
 	for _, d := range p.devices {
 		_, held := p.holders[d.UUID]
 		_, whole := p.holders[d.Parent]
-		if !held && !whole && !parted[d.UUID] && suits(d, r) && (spare == nil || !suits(d, *spare)) && p.healthOf(d).is == api.Healthy {
+		if !held && !p.locks.elsewhere[d.UUID] && !whole && !parted[d.UUID] && suits(d, r) && (spare == nil || !suits(d, *spare)) && p.healthOf(d).is == api.Healthy {
 			free = append(free, d)
 		}
 	}
@@ -234,6 +241,7 @@ func (p *Pool) Free(uuids []string) {
 			panic("gpu: device freed twice: " + uuid) // two tasks could have shared it
 		}
 		delete(p.holders, uuid)
+		p.unlock(uuid)
 	}
 	if len(uuids) > 0 {
 		p.change()

@@ -16,6 +16,7 @@ package queue
 
 import (
 	"context"
+	"os"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -40,7 +41,8 @@ type Delivery interface {
 	Task() *api.Task
 	// Begin counts and makes durable a new attempt and returns its number, 1
 	// for the first start of the task. It is called right before the start, so
-	// that a task which kills its runner runs out of attempts as well.
+	// that a runner which dies is counted: a task that kills its runners is buried
+	// some day, though none of that is an attempt that it failed.
 	Begin() (attempt int, err error)
 	// Ack removes the task: it is finished and its result is stored.
 	Ack() error
@@ -53,4 +55,12 @@ type Delivery interface {
 	Retry(reason string) (buried bool, err error)
 	// Bury puts the task into the dead-letter place.
 	Bury(reason string) error
+}
+
+// Local is what a Delivery is as well, whose claim lives by a lock on this machine.
+type Local interface {
+	// Local returns a directory for what the attempt makes, on the file system of
+	// the results, and files that must stay open for as long as a process of the
+	// attempt lives: they keep the task from others.
+	Local() (dir string, held []*os.File)
 }

@@ -7,18 +7,30 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
+
+// reserve is the room that is kept for result.json from the begin of an attempt.
+const reserve = 16 << 10
 
 // Attempt is an attempt whose result is not stored yet. Exactly one of Commit
 // and Discard ends it.
+//
+// The task runs in one directory, and its result is made in another, through a
+// descriptor that was opened before it started. So what it does to files, by
+// mistake or not, leads this process nowhere else.
 type Attempt struct {
 	store  *Store
 	task   string
 	number int
 
-	dir     string // in the working directory; out and scratch are in it
-	renamed bool   // out is in its place, though perhaps not durably
+	dir     string   // what the task has; scratch is in it
+	kept    string   // what is made for the store, as <task>/<number>
+	out     *os.Root // the latter
+	renamed bool     // it is in its place, though perhaps not durably
 }
 
 // Begin makes the directories of an attempt.
@@ -41,30 +53,103 @@ func (s *Store) begin(task string, attempt int) (*Attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(work, fmt.Sprintf("%s.%d-", task, attempt))
-	if err != nil {
+	a := &Attempt{store: s, task: task, number: attempt}
+	if a.dir, err = os.MkdirTemp(work, fmt.Sprintf("%s.%d-", task, attempt)); err != nil {
 		return nil, err
 	}
-	a := &Attempt{store: s, task: task, number: attempt, dir: dir}
-	for _, d := range []string{a.out(), a.Scratch()} {
-		if err := os.Mkdir(d, dirMode); err != nil {
-			return nil, errors.Join(err, a.Discard())
-		}
+	a.kept = a.dir + ".result"
+	if err := errors.Join(os.Mkdir(a.Scratch(), dirMode), a.prepare()); err != nil {
+		return nil, errors.Join(err, a.Discard())
 	}
 	return a, nil
 }
 
-func (a *Attempt) out() string { return filepath.Join(a.dir, "out") }
+// prepare makes what is kept, with room for the result.
+func (a *Attempt) prepare() error {
+	if err := os.MkdirAll(a.outPath(), dirMode); err != nil {
+		return err
+	}
+	out, err := os.OpenRoot(a.outPath())
+	if err != nil {
+		return err
+	}
+	a.out = out
+	f, err := out.OpenFile(resultFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = unix.Fallocate(int(f.Fd()), 0, 0, reserve)
+	if err == unix.EOPNOTSUPP {
+		_, err = f.Write(make([]byte, reserve))
+	}
+	return err
+}
+
+func (a *Attempt) outPath() string { return filepath.Join(a.kept, a.task, fmt.Sprint(a.number)) }
 
 // Stdout is the path for the standard output.
-func (a *Attempt) Stdout() string { return filepath.Join(a.out(), stdoutFile) }
+func (a *Attempt) Stdout() string { return filepath.Join(a.outPath(), stdoutFile) }
 
 // Stderr is the path for the standard error output.
-func (a *Attempt) Stderr() string { return filepath.Join(a.out(), stderrFile) }
+func (a *Attempt) Stderr() string { return filepath.Join(a.outPath(), stderrFile) }
 
 // Scratch is an empty directory for the task to run in. It is no part of the
 // result.
 func (a *Attempt) Scratch() string { return filepath.Join(a.dir, "scratch") }
+
+// ErrNoRoom says that an attempt failed on a file system that was full, and not of
+// what the task itself had put into its directory.
+var ErrNoRoom = errors.New("there is no room left where the queue is, and it was not the task that took it")
+
+// Close is called when no process of the attempt is left. It removes the task's
+// directory, and changes the result where the task has damaged what is kept. left
+// says what could not be removed.
+func (a *Attempt) Close(r *api.Result) (left, err error) {
+	full := a.full()
+	left = tree.Remove(a.dir)
+	if full && r.Outcome == api.Failed && a.full() {
+		return left, ErrNoRoom
+	}
+	if a.intact() {
+		return left, nil
+	}
+	if r.Outcome != api.Interrupted {
+		r.Outcome = api.Failed
+	}
+	r.Reason = "it removed or changed what the runner keeps of it, so its output is lost"
+	a.out.Close()
+	if err := tree.Remove(a.kept); err != nil {
+		return left, err
+	}
+	return left, a.prepare()
+}
+
+// full says whether nothing can be written any more.
+func (a *Attempt) full() bool {
+	const least = 64 << 10
+	var s unix.Statfs_t
+	err := unix.Statfs(filepath.Dir(a.dir), &s)
+	return err == nil && (s.Bavail*uint64(s.Bsize) < least || s.Files > 0 && s.Ffree == 0)
+}
+
+// intact says whether what is kept is at its place, and is what was made there.
+func (a *Attempt) intact() bool {
+	opened, err1 := a.out.Stat(".")
+	found, err2 := os.Lstat(a.outPath())
+	if err1 != nil || err2 != nil || !os.SameFile(opened, found) {
+		return false
+	}
+	entries, err := os.ReadDir(a.outPath())
+	for _, e := range entries {
+		known := e.Name() == resultFile || e.Name() == stdoutFile || e.Name() == stderrFile
+		if !known || !e.Type().IsRegular() {
+			return false
+		}
+	}
+	_, missing := a.out.Lstat(resultFile)
+	return err == nil && missing == nil
+}
 
 // Commit stores the result with the output files that are there. When it
 // returns nil, all of it is on the disk; when it returns an error, nothing is
@@ -73,7 +158,7 @@ func (a *Attempt) Commit(r api.Result) error {
 	if err := a.commit(r); err != nil {
 		return fmt.Errorf("store result of attempt %d of task %s: %w", a.number, a.task, err)
 	}
-	os.RemoveAll(a.dir) // what is left of it goes with the claim
+	a.Discard() // what is left of it goes with the claim
 	return nil
 }
 
@@ -87,12 +172,14 @@ func (a *Attempt) commit(r api.Result) error {
 		if err := a.write(r); err != nil {
 			return err
 		}
-		if err := os.MkdirAll(parent, dirMode); err != nil {
-			return err
-		}
 		// A directory that is there is empty or makes the rename fail: results
-		// are never replaced.
-		if err := os.Rename(a.out(), place); err != nil {
+		// are never replaced. The first one brings the task's directory along,
+		// for which there may be no room now.
+		err := os.Rename(a.outPath(), place)
+		if errors.Is(err, os.ErrNotExist) {
+			err = os.Rename(filepath.Join(a.kept, a.task), parent)
+		}
+		if err != nil {
 			return err
 		}
 		a.renamed = true
@@ -106,27 +193,46 @@ func (a *Attempt) write(r api.Result) error {
 	if err != nil {
 		return err
 	}
-	for _, path := range []string{a.Stdout(), a.Stderr()} {
-		if err := sync(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	for _, name := range []string{stdoutFile, stderrFile} {
+		if err := a.sync(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
-	path := filepath.Join(a.out(), resultFile)
-	if err := os.WriteFile(path, append(text, '\n'), fileMode); err != nil {
+	f, err := a.out.OpenFile(resultFile, os.O_WRONLY|unix.O_NOFOLLOW, fileMode)
+	if err != nil {
 		return err
 	}
-	return errors.Join(sync(path), sync(a.out()))
+	text = append(text, '\n')
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Truncate(int64(len(text))), f.Sync(), f.Close())
+	return errors.Join(err, a.sync("."))
+}
+
+// sync makes a file of the output durable. An empty one is so with its directory.
+func (a *Attempt) sync(name string) error {
+	f, err := a.out.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() == 0 {
+		return nil
+	}
+	return f.Sync()
 }
 
 // Discard removes what there is of the attempt, unless it was stored.
 func (a *Attempt) Discard() error {
-	if err := os.RemoveAll(a.dir); err != nil {
+	if a.out != nil {
+		a.out.Close()
+	}
+	if err := errors.Join(tree.Remove(a.dir), tree.Remove(a.kept)); err != nil {
 		return fmt.Errorf("discard attempt %d of task %s: %w", a.number, a.task, err)
 	}
 	return nil
 }
 
-// sync makes a file durable, or the names in a directory.
+// sync makes the names in a directory durable.
 func sync(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

@@ -22,14 +22,10 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
-// preparePause keeps a runner that cannot even prepare attempts, as with a full
-// disk, from taking the same task again and again; others may have it meanwhile.
-const preparePause = time.Second
-
 // Executor runs one attempt to its end. Store makes the result durable, in
 // which the scheduler may have changed the outcome, and may be called again
-// when it fails. An error means that the attempt could not even be prepared, so
-// that it says nothing about the task.
+// when it fails. An error means that the machine refused what the attempt needs,
+// so that it says nothing about the task.
 type Executor interface {
 	Execute(a Attempt) (result api.Result, store func(api.Result) error, err error)
 }
@@ -41,6 +37,11 @@ type Attempt struct {
 	GPUs      []string
 	Started   time.Time
 	DrainFile string
+	// Work is a directory for what the attempt makes; empty if the queue has none.
+	Work string
+	// Held are files that must stay open for as long as a process of the attempt
+	// lives, whatever becomes of this one.
+	Held []*os.File
 	// Terminate and Kill end when the task must stop: with TERM and, after the
 	// kill delay, KILL; or with KILL at once.
 	Terminate, Kill context.Context
@@ -80,6 +81,7 @@ type Scheduler struct {
 	busy     int // slots in use
 	draining bool
 	running  map[*stopper]struct{} // of all attempts, from before they begin
+	refusals *wait.Backoff         // how long to pause when the machine refuses an attempt
 }
 
 // stopper ends one attempt.
@@ -118,6 +120,7 @@ func New(c Config) *Scheduler {
 		backoff:   newBackoff(),
 		unfit:     make(map[string]struct{}),
 		running:   make(map[*stopper]struct{}),
+		refusals:  newRefusals(),
 	}
 }
 
@@ -132,6 +135,7 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 		log.Warn("attempt could not be counted, task given back", "error", err)
 		s.GPUs.Free(uuids)
 		s.giveBack(ctx, ticket, d)
+		s.refused(ctx)
 		return
 	}
 	log = log.With("attempt", number)
@@ -139,6 +143,10 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 		Task: task, Number: number, GPUs: uuids, Started: time.Now(), DrainFile: s.drainFile,
 		Terminate: stop.terminated, Kill: stop.killed,
 	}
+	if local, ok := d.(queue.Local); ok {
+		a.Work, a.Held = local.Local()
+	}
+	a.Held = append(a.Held, s.GPUs.Locks(uuids)...)
 	reason := "the gate closed before it started"
 	s.mu.Lock()
 	started := false
@@ -162,19 +170,32 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	ticket.Freed()
 	s.GPUs.Free(uuids)
 	if err != nil {
-		log.Warn("attempt could not be prepared, task given back", "error", err)
+		log.Warn("the machine refused the attempt, task given back", "error", err)
 		s.giveBack(ctx, ticket, d)
-		pause(ctx, preparePause)
+		s.refused(ctx)
 		return
 	}
+	s.mu.Lock()
+	s.refusals = newRefusals()
+	s.mu.Unlock()
 	log = log.With("outcome", result.Outcome, "exit_code", result.ExitCode, "duration", result.Finished.Sub(result.Started).String())
 	if result.Reason != "" {
 		log = log.With("reason", result.Reason)
 	}
 	// R12: stored first, settled then.
-	if !s.insist(ctx, "store the result", func() error { return store(result) }) {
+	var exists error
+	if !s.insist(ctx, "store the result", func() error {
+		err := store(result)
+		if errors.Is(err, os.ErrExist) {
+			exists, err = err, nil // it always will
+		}
+		return err
+	}) {
 		ticket.Leave(gate.Requeued)
 		return
+	}
+	if exists != nil {
+		result.Outcome, result.Reason = api.Failed, exists.Error()
 	}
 	s.settle(ctx, ticket, d, result, log)
 }
@@ -259,23 +280,37 @@ func (s *Scheduler) Stop(how lifecycle.Stop) {
 	}
 }
 
-// SetDraining shows the running tasks whether a drain is on, by a file.
+// SetDraining shows the running tasks whether a drain is on, by a file. It is
+// called with each news of the runner, and does again what did not work before or
+// a cleaner of /tmp has undone.
 func (s *Scheduler) SetDraining(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if on == s.draining {
-		return
-	}
-	s.draining = on
 	var err error
-	if on {
-		err = os.WriteFile(s.drainFile, nil, 0o644)
-	} else {
+	switch _, missing := os.Lstat(s.drainFile); {
+	case on && missing != nil:
+		err = errors.Join(os.MkdirAll(s.Dir, 0o755), os.WriteFile(s.drainFile, nil, 0o644))
+	case !on && missing == nil:
 		err = os.Remove(s.drainFile)
 	}
-	if err != nil {
-		s.Log.Warn("tasks cannot be told of the drain", "file", s.drainFile, "error", err)
+	if err != nil && on != s.draining {
+		s.Log.Warn("tasks cannot be told of the drain; trying again", "file", s.drainFile, "error", err)
 	}
+	s.draining = on
+}
+
+// refused waits after an attempt that the machine refused, as with a full disk or
+// without descriptors: longer each time, so that this runner does not eat the
+// queue. Others may have the task meanwhile.
+func (s *Scheduler) refused(ctx context.Context) {
+	s.mu.Lock()
+	wait := s.refusals.Step()
+	s.mu.Unlock()
+	pause(ctx, wait)
+}
+
+func newRefusals() *wait.Backoff {
+	return &wait.Backoff{Duration: time.Second, Factor: 2, Steps: 10, Cap: time.Minute}
 }
 
 // newBackoff returns the pauses between tries: short at first, because most

@@ -4,15 +4,21 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/supervise"
 )
 
 // ownPrefix is that of the variables that configure the runner. A task which
 // starts a runner must not hand it the configuration of this one.
 const ownPrefix = "STUDIOML_"
+
+// credentials are variables by which the runner itself may get at the cluster and
+// at a queue server. A task that needs its own has them in its document.
+var credentials = []string{"KUBECONFIG", "PGPASSWORD", "PGPASSFILE", "PGSERVICEFILE", "PGSSLKEY", "PGSSLPASSWORD"}
 
 // noDevices keeps the container tools that read NVIDIA_VISIBLE_DEVICES away
 // from all GPUs; for them, an empty value means the same as none.
@@ -24,7 +30,8 @@ const noDevices = "void"
 func environ(spec Spec) []string {
 	var env []string
 	for _, v := range spec.Environ {
-		if !strings.HasPrefix(v, ownPrefix) {
+		name, _, _ := strings.Cut(v, "=")
+		if !strings.HasPrefix(name, ownPrefix) && !slices.Contains(credentials, name) {
 			env = append(env, v)
 		}
 	}
@@ -66,8 +73,12 @@ func lookPath(command, dir string, env []string) (string, error) {
 	}
 	for _, d := range filepath.SplitList(search) {
 		// Relative entries would find what the task itself has made.
-		if path := filepath.Join(d, command); filepath.IsAbs(d) && executable(path, command) == nil {
-			return path, nil
+		if !filepath.IsAbs(d) {
+			continue
+		}
+		path := filepath.Join(d, command)
+		if err := executable(path, command); err == nil || !supervise.Own(err) {
+			return path, err
 		}
 	}
 	return "", fmt.Errorf("command %s was not found in PATH %s", api.Excerpt(command), api.Excerpt(search))

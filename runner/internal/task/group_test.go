@@ -20,12 +20,23 @@ import (
 )
 
 // runnerEnv makes the test binary a runner that runs the shell script in it.
-const runnerEnv = "TASK_TEST_RUNNER"
+const (
+	runnerEnv = "TASK_TEST_RUNNER"
+	lockEnv   = "TASK_TEST_LOCK" // and hold this lock meanwhile
+)
 
 func TestMain(m *testing.M) {
 	if script := os.Getenv(runnerEnv); script != "" {
+		lock, err := os.OpenFile(os.Getenv(lockEnv), os.O_RDWR|os.O_CREATE, 0o600)
+		if err == nil {
+			err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+		}
+		if err != nil {
+			panic(err)
+		}
 		task.Run(context.Background(), context.Background(), task.Spec{
 			Task: shell(script), Dir: "/", Stdout: os.DevNull, Stderr: os.DevNull, Environ: os.Environ(),
+			KillDelay: time.Hour, Held: []*os.File{lock},
 		})
 		os.Exit(0)
 	}
@@ -179,72 +190,141 @@ func TestNoSurvivor(t *testing.T) {
 	waitGone(t, pid)
 }
 
-// Nor does what has left the group survive, with a session of its own and a
-// parent that is gone; another attempt's does.
-func TestNoStrayOutsideTheGroup(t *testing.T) {
-	pids, others := newPidPipe(t), newPidPipe(t)
-	stray := `(setsid sh -c 'echo $$ >%s; exec sleep 1000' >/dev/null 2>&1 &) ; read x <%[1]s.go`
-	other := newSpec(t, shell(fmt.Sprintf(stray, others)))
-	spec := newSpec(t, shell(fmt.Sprintf(stray, pids)))
-	other.DrainFile, other.Attempt = spec.DrainFile, 2
-	for _, p := range []pidPipe{pids, others} {
-		if err := unix.Mkfifo(string(p)+".go", 0o600); err != nil {
-			t.Fatal(err)
-		}
+// Whatever a process does to get away, it is gone when Run returns, and has not
+// held it up: sessions, environments, and parents that are gone.
+func TestNoDaemonIsLeft(t *testing.T) {
+	for name, daemon := range map[string]string{
+		"own session":      `setsid sh -c 'echo $$ >%s; exec sleep 1000' &`,
+		"no environment":   `env -i /bin/sh -c 'setsid /bin/sh -c "echo \$\$ >%s; exec /bin/sleep 1000" &'`,
+		"no parent":        `(setsid sh -c '(trap "" TERM HUP; echo $(exec sh -c "echo \$PPID") >%s; while :; do sleep 0.05; done) & exit' &)`,
+		"no output":        `setsid sh -c 'echo $$ >%s; exec sleep 1000 >/dev/null 2>&1 </dev/null' &`,
+		"keeps respawning": `(setsid sh -c 'while :; do sh -c "echo \$\$; exec sleep 1000"; done >>%s.log & echo $! >%[1]s' &)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			pids := newPidPipe(t)
+			if err := unix.Mkfifo(string(pids)+".go", 0o600); err != nil {
+				t.Fatal(err)
+			}
+			spec := newSpec(t, shell(fmt.Sprintf(daemon+"\nread x <%[1]s.go", pids)))
+			pid, _, _, result := started(t, spec, pids)
+			if err := os.WriteFile(string(pids)+".go", []byte("\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got := result(); got.Outcome != api.Succeeded || got.Reason != "" {
+				t.Errorf("%s (%s), want Succeeded", got.Outcome, got.Reason)
+			}
+			wantGone(t, pid)
+		})
 	}
-	otherPid, _, _, otherResult := started(t, other, others)
+}
+
+// wantGone requires that a process is gone already, and not a zombie either.
+func wantGone(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, 0); err != syscall.ESRCH {
+		state, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		syscall.Kill(pid, syscall.SIGKILL)
+		t.Errorf("process %d is still there: %s", pid, state)
+	}
+}
+
+// The kill delay is that of all processes, and not over when the first has obeyed.
+func TestTheKillDelayIsTheGroups(t *testing.T) {
+	for name, child := range map[string]string{"in the group": "", "in its own session": "setsid"} {
+		t.Run(name, func(t *testing.T) {
+			pids := newPidPipe(t)
+			spec := newSpec(t, shell(fmt.Sprintf(`%s sh -c 'trap "sleep 0.2; touch saved; exit" TERM; echo $$ >%s; while :; do sleep 0.01; done'; echo done`,
+				child, pids)))
+			pid, terminate, _, result := started(t, spec, pids)
+			terminate(errors.New("the grace period is over"))
+			wantInterrupted(t, result(), "SIGTERM", "the grace period is over")
+			if _, err := os.Stat(filepath.Join(spec.Dir, "saved")); err != nil {
+				t.Errorf("the child could not finish its work: %v", err)
+			}
+			wantGone(t, pid)
+		})
+	}
+}
+
+// A task that ends its supervisor ends itself.
+func TestTheSupervisorIsKilled(t *testing.T) {
+	pids := newPidPipe(t)
+	spec := newSpec(t, shell(fmt.Sprintf(`(setsid sh -c 'trap "" TERM; echo $$ >%s; while :; do sleep 0.05; done' &); read x <%[1]s.go; kill -9 $PPID; sleep 1000`, pids)))
+	if err := unix.Mkfifo(string(pids)+".go", 0o600); err != nil {
+		t.Fatal(err)
+	}
 	pid, _, _, result := started(t, spec, pids)
 	if err := os.WriteFile(string(pids)+".go", []byte("\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := result(); got.Outcome != api.Succeeded || got.Reason != "" {
-		t.Errorf("%s (%s), want Succeeded", got.Outcome, got.Reason)
+	if got := result(); got.Outcome != api.Failed || !strings.Contains(got.Reason, "supervisor") {
+		t.Errorf("%s (%s), want Failed because of the supervisor", got.Outcome, got.Reason)
 	}
-	waitGone(t, pid)
-	if err := syscall.Kill(otherPid, 0); err != nil {
-		t.Errorf("the other attempt's process: %v", err)
-	}
-	if err := os.WriteFile(string(others)+".go", []byte("\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	otherResult()
-	waitGone(t, otherPid)
+	wantGone(t, pid)
 }
 
-// A process that has left the group and its environment cannot be ended, but
-// Run does not wait for it.
-func TestOutputLeftOpen(t *testing.T) {
+// A runner that is killed takes its task along, and what that has started. Until
+// then nobody else gets the lock that the runner held; the task does not have it.
+func TestRunnerKilled(t *testing.T) {
 	pids := newPidPipe(t)
-	spec := newSpec(t, shell(fmt.Sprintf(`env -i setsid sh -c 'echo $$ >%s; exec sleep 1000' & echo done; read x <%[1]s.go`, pids)))
+	path := filepath.Join(t.TempDir(), "lock")
+	runner := exec.Command(os.Args[0])
+	runner.Env = append(os.Environ(), lockEnv+"="+path, runnerEnv+"="+fmt.Sprintf(
+		`(setsid sh -c 'trap "read x <%s.go; exit" TERM; echo $$ >%[1]s; while :; do sleep 0.01; done' &); exec sleep 1000`, pids))
 	if err := unix.Mkfifo(string(pids)+".go", 0o600); err != nil {
 		t.Fatal(err)
 	}
-	spec.KillDelay = 100 * time.Millisecond
-	pid, _, _, result := started(t, spec, pids)
-	defer syscall.Kill(pid, syscall.SIGKILL)
-	if err := os.WriteFile(string(pids)+".go", []byte("\n"), 0o600); err != nil { // it is out of the group now
-		t.Fatal(err)
-	}
-	if got := result(); got.Outcome != api.Succeeded || !strings.Contains(got.Reason, "left behind") {
-		t.Errorf("%s (%s), want Succeeded with a remark", got.Outcome, got.Reason)
-	}
-	if got := read(t, spec.Stdout); got != "done\n" {
-		t.Errorf("stdout is %q", got)
-	}
-}
-
-// A runner that is killed takes its task along.
-func TestRunnerKilled(t *testing.T) {
-	pids := newPidPipe(t)
-	runner := exec.Command(os.Args[0])
-	runner.Env = append(os.Environ(), fmt.Sprintf("%s=echo $$ >%s; exec sleep 1000", runnerEnv, pids))
 	if err := runner.Start(); err != nil {
 		t.Fatal(err)
 	}
 	pid := pids.read(t)
+	lock := openLock(t, path)
 	if err := runner.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	runner.Wait()
-	waitGone(t, pid)
+	last, err := os.OpenFile(string(pids)+".go", os.O_WRONLY, 0) // opens when the daemon has got TERM
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
+		t.Errorf("the lock of an attempt that lives: %v, want it held", err)
+	}
+	last.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil { // waits
+		t.Fatal(err)
+	}
+	waitGone(t, pid) // init may be slow to collect it
+}
+
+func TestTheTaskInheritsNothing(t *testing.T) {
+	leak, err := unix.Open("/dev/zero", unix.O_RDONLY, 0) // without O_CLOEXEC
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(leak)
+	spec := newSpec(t, shell("ls -l /proc/self/fd; cat /proc/self/status"))
+	spec.Held = []*os.File{openLock(t, filepath.Join(t.TempDir(), "lock"))}
+	if got := run(t, spec); got.Outcome != api.Succeeded {
+		t.Fatal(got.Reason)
+	}
+	text := read(t, spec.Stdout)
+	if got := strings.Count(text, " -> "); got != 4 { // the last one is ls's own
+		t.Errorf("the task has %d open files, want 3 and one of ls:\n%s", got, text)
+	}
+	for _, line := range []string{"SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"} {
+		if !strings.Contains(text, line) {
+			t.Errorf("the task inherits signals, want %q in\n%s", line, text)
+		}
+	}
+}
+
+func openLock(t *testing.T, path string) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
 }

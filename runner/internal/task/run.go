@@ -1,24 +1,21 @@
-// Package task runs one attempt of a task as a process.
-//
-// The process leads a group of its own, so that what it starts can be ended
-// with it, and dies with the runner, so that a killed runner leaves no task
-// behind that another runner starts again. What the process itself has started
-// outlives a runner that gets SIGKILL, unless the runner was the first process
-// of a container: nothing is left then that could end it.
+// Package task runs one attempt of a task as a process, with all that it starts;
+// see package supervise.
 package task
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
-	"runtime"
-	"syscall"
+	"os"
+	"os/user"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/supervise"
 )
 
 // Spec is what Run needs to know.
@@ -35,23 +32,30 @@ type Spec struct {
 	Stderr string
 	// OutputLimit is how many bytes of each output are kept, the first ones.
 	OutputLimit int64
-	// KillDelay is the time between TERM and KILL, and also how long Run waits
-	// for the end of the output when the process has ended and something that
-	// got away from it keeps the output open.
+	// KillDelay is the time between TERM and KILL, for all processes of the
+	// attempt, and also how long Run waits for the end of the output when something
+	// that is none of them keeps it open.
 	KillDelay time.Duration
+	// Held are files that stay open while a process of the attempt lives, whatever
+	// becomes of the runner. The task does not get them.
+	Held []*os.File
+	// Stuck is told of a process that not even KILL ends, once; nil = nobody is.
+	Stuck func(pid int, user string)
 	// Environ is the runner's environment, as of os.Environ. What configures
 	// the runner is left out for the task.
 	Environ []string
 }
 
-// Run starts the process and waits for its end. When ctx ends, the process
-// group gets TERM, and KILL after KillDelay; when kill ends, it gets KILL at
-// once. In both cases the outcome is Interrupted, whatever exit status the
-// task then chooses, with the cause of the context as the reason.
+// Run starts the process and waits for its end. When ctx ends, all processes of
+// the attempt get TERM, and KILL after KillDelay; when kill ends, they get KILL at
+// once. In both cases the outcome is Interrupted, whatever exit status the task
+// then chooses, with the cause of the context as the reason.
 //
-// When Run returns, nothing is left of the process group, nor of what has left
-// it with the environment that it was given. A process that not
-// even KILL ends, because it hangs in a driver, keeps Run from returning.
+// When Run returns, nothing is left of the attempt. A process that not even KILL
+// ends keeps it from returning.
+//
+// The outcome is MachineFailed where the machine refused what it takes to start a
+// process, so that the attempt says nothing about the task.
 func Run(ctx, kill context.Context, spec Spec) api.Result {
 	r := api.Result{
 		Task:     spec.Task.ID,
@@ -79,8 +83,7 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 		r.StdoutTruncated, r.StderrTruncated = stdout.close(), stderr.close()
 	}()
 	if err := errors.Join(err1, err2); err != nil {
-		// Not the task's fault, so it must not cost it an attempt.
-		r.Outcome, r.Reason = api.Interrupted, fmt.Sprintf("the runner could not keep the output: %v", err)
+		r.Outcome, r.Reason = api.MachineFailed, fmt.Sprintf("the runner cannot keep the output: %v", err)
 		return
 	}
 
@@ -88,60 +91,65 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 	path, err := lookPath(spec.Task.Command, spec.Dir, env)
 	if err != nil {
 		r.Outcome, r.Reason = api.Failed, err.Error()
-		return
-	}
-	cmd := &exec.Cmd{
-		Path:   path,
-		Args:   append([]string{spec.Task.Command}, spec.Task.Args...),
-		Env:    env,
-		Dir:    spec.Dir,
-		Stdout: stdout,
-		Stderr: stderr,
-		// A process that got away may hold the output open for ever;
-		// without a limit Wait would wait as long. What is in the pipe already
-		// needs a moment to be read.
-		WaitDelay:   max(spec.KillDelay, time.Second),
-		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
-	}
-	exited, err := start(cmd)
-	if err != nil {
-		r.Outcome, r.Reason = api.Failed, fmt.Sprintf("command %s could not be started: %v", api.Excerpt(spec.Task.Command), err)
-		return
-	}
-	stop := supervise(ctx, kill, cmd.Process.Pid, exited, time.Duration(spec.Task.Timeout), cmd.WaitDelay)
-	endStrays(spec)
-	err = cmd.Wait()
-	classify(r, cmd, err, stop)
-}
-
-// start starts the command and returns a channel that is closed when its
-// process has ended. The process is a zombie then, until cmd.Wait: its ID and
-// that of its group cannot mean any other process before.
-//
-// The kernel sends the signal of Pdeathsig when the thread ends that started
-// the process, not only with the runner. Hence the goroutine that does it
-// keeps its thread until then.
-func start(cmd *exec.Cmd) (exited <-chan struct{}, err error) {
-	started, done := make(chan error), make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err != nil {
-			return
+		if !supervise.Own(err) {
+			r.Outcome = api.MachineFailed
 		}
-		defer close(done)
-		waitZombie(cmd.Process.Pid)
-	}()
-	return done, <-started
+		return
+	}
+	memory := newMemoryWatch()
+	process, err := supervise.Start(supervise.Command{
+		Path: path, Args: append([]string{spec.Task.Command}, spec.Task.Args...), Env: env, Dir: spec.Dir,
+		Stdout: stdout, Stderr: stderr, OutputDelay: max(spec.KillDelay, time.Second),
+		KillDelay: spec.KillDelay, Held: spec.Held,
+		Stuck: func(pid int) {
+			if spec.Stuck != nil {
+				spec.Stuck(pid, userOf(pid))
+			}
+		},
+	})
+	if err != nil {
+		r.Outcome, r.Reason = api.MachineFailed, fmt.Sprintf("command %s could not be started: %v", api.Excerpt(spec.Task.Command), err)
+		if errors.As(err, new(*supervise.Program)) {
+			r.Outcome = api.Failed
+		}
+		return
+	}
+	why := attend(ctx, kill, process, time.Duration(spec.Task.Timeout))
+	classify(r, process.State(), why)
+	if r.Outcome == api.Failed && memory.ranOut() {
+		r.Reason += "; meanwhile the kernel ended a process for want of memory"
+	}
 }
 
-// waitZombie waits for the end of a child process without removing it.
-func waitZombie(pid int) {
-	var info unix.Siginfo
-	for unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+// attend returns when nothing of the attempt is left, with the reason for which it
+// was ended from here, if it was. Only the first one counts.
+func attend(ctx, kill context.Context, process *supervise.Process, timeout time.Duration) (why stop) {
+	var timedOut <-chan time.Time
+	if timeout > 0 {
+		timer := time.NewTimer(timeout)
+		defer timer.Stop()
+		timedOut = timer.C
 	}
+	select {
+	case <-process.Done():
+		return stop{}
+	case <-kill.Done():
+		why = interrupted(kill)
+		process.Kill()
+	case <-ctx.Done():
+		why = interrupted(ctx)
+		process.Terminate()
+	case <-timedOut:
+		why = stop{api.TimedOut, fmt.Sprintf("the timeout of %s ended it", timeout)}
+		process.Terminate()
+	}
+	select {
+	case <-process.Done():
+	case <-kill.Done():
+		process.Kill()
+		<-process.Done()
+	}
+	return why
 }
 
 // stop says why a process was ended from here. Without an outcome it was not.
@@ -150,72 +158,43 @@ type stop struct {
 	reason  string
 }
 
-// supervise returns when the process has ended and its group is gone. Only
-// the first reason to end it counts.
-func supervise(ctx, kill context.Context, pid int, exited <-chan struct{}, timeout, delay time.Duration) stop {
-	// What is left of the group goes with its leader, in whatever way it ended.
-	defer unix.Kill(-pid, unix.SIGKILL)
-
-	var timedOut <-chan time.Time
-	if timeout > 0 {
-		timer := time.NewTimer(timeout)
-		defer timer.Stop()
-		timedOut = timer.C
-	}
-	var why stop
-	select {
-	case <-exited:
-		return stop{}
-	case <-kill.Done():
-		why = interrupted(kill)
-	case <-ctx.Done():
-		why = interrupted(ctx)
-	case <-timedOut:
-		why = stop{api.TimedOut, fmt.Sprintf("the timeout of %s ended it", timeout)}
-	}
-	select {
-	case <-exited: // by itself, at the same time
-		return stop{}
-	default:
-	}
-
-	unix.Kill(-pid, unix.SIGTERM)
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-exited:
-		return why
-	case <-kill.Done():
-	case <-timer.C:
-	}
-	unix.Kill(-pid, unix.SIGKILL)
-	<-exited
-	return why
-}
-
 func interrupted(ctx context.Context) stop {
 	return stop{api.Interrupted, "interrupted: " + context.Cause(ctx).Error()}
 }
 
-// classify fills in how the attempt ended. The error of Wait adds nothing to
-// the state of the process but that the output was left open.
-func classify(r *api.Result, cmd *exec.Cmd, waitErr error, why stop) {
-	status, known := cmd.ProcessState.Sys().(syscall.WaitStatus)
-	r.ExitCode = cmd.ProcessState.ExitCode() // -1 after a signal
-	how := fmt.Sprintf("exit status %d", r.ExitCode)
-	if known && status.Signaled() {
-		r.Signal = unix.SignalName(status.Signal())
+// classify fills in how the attempt ended.
+func classify(r *api.Result, end supervise.State, why stop) {
+	how := ""
+	switch {
+	case end.Unsupervised:
+		how = "something ended its supervisor, and with it the attempt"
+	case end.Status.Signaled():
+		r.Signal = unix.SignalName(end.Status.Signal())
 		how = "ended by " + r.Signal
+	default:
+		r.ExitCode = end.Status.ExitStatus()
+		how = fmt.Sprintf("exit status %d", r.ExitCode)
 	}
 	switch {
-	case why.outcome != "":
+	case why.outcome != "" && (end.Asked || end.Unsupervised):
 		r.Outcome, r.Reason = why.outcome, fmt.Sprintf("%s (%s)", why.reason, how)
-	case cmd.ProcessState.Success():
+	case r.ExitCode == 0:
 		r.Outcome = api.Succeeded
-		if errors.Is(waitErr, exec.ErrWaitDelay) {
-			r.Reason = "a process that it left behind kept its output open; what that wrote later is not kept"
+		if end.OutputOpen {
+			r.Reason = "a process that it does not own kept its output open; what that wrote later is not kept"
 		}
 	default:
 		r.Outcome, r.Reason = api.Failed, how
 	}
+}
+
+// userOf names the user that a process runs as.
+func userOf(pid int) string {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, uids, _ := strings.Cut(string(text), "\nUid:\t")
+	uid, _, _ := strings.Cut(uids, "\t")
+	if u, err := user.LookupId(uid); err == nil {
+		return u.Username
+	}
+	return cmp.Or(uid, "unknown")
 }

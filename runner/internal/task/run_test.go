@@ -202,8 +202,8 @@ func TestOutputOnFullDisk(t *testing.T) {
 func TestOutputCannotBeKept(t *testing.T) {
 	spec := newSpec(t, shell("touch started"))
 	spec.Stderr = filepath.Join(spec.Dir, "none", "stderr")
-	if got := run(t, spec); got.Outcome != api.Interrupted || !strings.Contains(got.Reason, spec.Stderr) {
-		t.Errorf("%s (%s), want Interrupted with the path", got.Outcome, got.Reason)
+	if got := run(t, spec); got.Outcome != api.MachineFailed || !strings.Contains(got.Reason, spec.Stderr) {
+		t.Errorf("%s (%s), want MachineFailed with the path", got.Outcome, got.Reason)
 	}
 	notStarted(t, spec)
 }

@@ -62,7 +62,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"bury keeps the task and the reason", buryKeeps},
 		{"close gives back", closeGivesBack},
 		{"a crash gives back", crashGivesBack},
-		{"a crash counts the attempt that began", crashCounts},
+		{"a crash is no attempt that failed", crashIsNoFailure},
 		{"a task that kills its runners is buried", poisonTask},
 		{"a document that is no task is buried", badDocument},
 	} {

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
 // The tests of what ends a delivery.
@@ -104,31 +105,46 @@ func crashGivesBack(t *testing.T, f Fixture) {
 	begin(t, fetchID(t, other, "a"), 1) // it had not begun
 }
 
-func crashCounts(t *testing.T, f Fixture) {
+// The death of a runner is none of the attempts that a task may fail.
+func crashIsNoFailure(t *testing.T, f Fixture) {
 	task := newTask("a")
 	task.MaxAttempts = 2
 	f.Submit(t, task)
-	q, other := f.Consumer(t), f.Consumer(t)
-	begin(t, fetchID(t, q, "a"), 1)
-	q.Crash()
-	d := fetchID(t, other, "a")
-	begin(t, d, 2)
-	retry(t, d, true)
-	wantDead(t, f, task, "exit status 1", 2)
-}
-
-func poisonTask(t *testing.T, f Fixture) {
-	task := newTask("a")
-	task.MaxAttempts = 2
-	f.Submit(t, task)
-	for attempt := 1; attempt <= 2; attempt++ {
+	for attempt := 1; attempt <= 3; attempt++ {
 		q := f.Consumer(t)
 		begin(t, fetchID(t, q, "a"), attempt)
 		q.Crash()
 	}
 	q := f.Consumer(t)
+	for attempt := 4; attempt <= 5; attempt++ {
+		d := fetchID(t, q, "a")
+		begin(t, d, attempt)
+		retry(t, d, attempt == 5)
+	}
+	wantDead(t, f, task, "exit status 1", 2)
+}
+
+// But there is a limit of its own for them, and starts that ended well do not
+// count for it.
+func poisonTask(t *testing.T, f Fixture) {
+	task := newTask("a")
+	f.Submit(t, task)
+	attempt := 0
+	start := func(end func(Consumer, queue.Delivery)) {
+		attempt++
+		q := f.Consumer(t)
+		d := fetchID(t, q, "a")
+		begin(t, d, attempt)
+		end(q, d)
+	}
+	release := func(_ Consumer, d queue.Delivery) { ok(t, "release", d.Release()) }
+	for range 10 {
+		start(release)
+		start(func(q Consumer, _ queue.Delivery) { q.Crash() })
+	}
+	q := f.Consumer(t)
 	empty(t, f, q)
-	wantDead(t, f, task, "runner died", 2)
+	wantDead(t, f, task, "10 runners died", 0)
 }
 
 func badDocument(t *testing.T, f Fixture) {

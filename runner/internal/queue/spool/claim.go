@@ -3,16 +3,14 @@ package spool
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // What a claim directory holds beside its tasks.
@@ -22,29 +20,38 @@ const (
 	workDir   = "work"
 )
 
-// claim is a directory in claims/ whose lock this process holds.
+// gonePrefix begins the names of claims in tmp/ that are being removed.
+const gonePrefix = "gone-"
+
+// claim is a directory in claims/ that this process holds. It has at most one
+// task at a time, so that an attempt that cannot be ended keeps no other task from
+// other runners.
 type claim struct {
 	spool string // the spool directory
 	dir   string // the claim directory in it
-	lock  *os.File
-
-	mu   sync.Mutex
-	held map[*delivery]bool // not settled yet
+	locks []*os.File
 }
 
 // token makes a name that no other process makes.
 func token() string { return strings.ToLower(rand.Text())[:16] }
 
+// bothLocked ends the name of a claim whose owner holds a lock on the directory as
+// well. The lock of a file is what runners of before, and network file systems,
+// know; but the file can be removed, as by its task.
+const bothLocked = ".both"
+
 // newClaim makes the directory elsewhere, locks it, and only then moves it to
 // where other runners look, so that they never see it without its lock.
 func newClaim(spool, runner string) (_ *claim, err error) {
-	name := token()
+	name := token() + bothLocked
 	made := filepath.Join(spool, tmpDir, "claim-"+name)
 	if err := os.Mkdir(made, dirMode); err != nil {
 		return nil, err
 	}
+	c := &claim{spool: spool, dir: filepath.Join(spool, claimsDir, name)}
 	defer func() {
 		if err != nil {
+			c.unlock()
 			os.RemoveAll(made)
 		}
 	}()
@@ -53,32 +60,19 @@ func newClaim(spool, runner string) (_ *claim, err error) {
 			return nil, err
 		}
 	}
-	if err := writeFile(filepath.Join(made, ownerFile), []byte(runner+"\n")); err != nil {
-		return nil, err
-	}
-	lock, err := os.OpenFile(filepath.Join(made, lockFile), os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			lock.Close()
+	for file, text := range map[string]string{ownerFile: runner + "\n", lockFile: ""} {
+		if err := writeFile(filepath.Join(made, file), []byte(text)); err != nil {
+			return nil, err
 		}
-	}()
-	if ok, err := tryLock(lock); err != nil {
+	}
+	if ok, err := c.lock(made); err != nil {
 		return nil, err
 	} else if !ok {
-		return nil, fmt.Errorf("lock %s: held by another process", lock.Name())
+		return nil, fmt.Errorf("lock %s: held by another process", made)
 	}
 	// A claim that a power failure forgets must not take tasks along.
 	if err := syncDirs(made); err != nil {
 		return nil, err
-	}
-	c := &claim{
-		spool: spool,
-		dir:   filepath.Join(spool, claimsDir, name),
-		lock:  lock,
-		held:  map[*delivery]bool{},
 	}
 	if err := os.Rename(made, c.dir); err != nil {
 		return nil, err
@@ -86,35 +80,59 @@ func newClaim(spool, runner string) (_ *claim, err error) {
 	return c, syncDirs(filepath.Dir(c.dir))
 }
 
+// lock takes the locks of a claim that is in dir now. It is not ok if a process
+// has one of them, or nobody can tell.
+func (c *claim) lock(dir string) (ok bool, err error) {
+	sure := false
+	for _, path := range []string{dir, filepath.Join(dir, lockFile)} {
+		f, err := os.Open(path)
+		if path != dir && missing(err) {
+			break // removed by a task; then the other one tells
+		}
+		if err != nil {
+			return false, err
+		}
+		c.locks = append(c.locks, f)
+		ok, err := tryLock(f)
+		if err == nil && !ok {
+			return false, nil
+		}
+		if err != nil && path != dir {
+			return false, err
+		}
+		// There are file systems that lock no directories.
+		sure = sure || err == nil && (path != dir || strings.HasSuffix(dir, bothLocked))
+	}
+	return sure, nil
+}
+
+// unlock drops the locks. A supervisor may have them still.
+func (c *claim) unlock() {
+	for _, f := range c.locks {
+		f.Close()
+	}
+	c.locks = nil
+}
+
 func (c *claim) path(elements ...string) string {
 	return filepath.Join(append([]string{c.dir}, elements...)...)
 }
 
-// present says whether the claim is where other runners look for it.
-func (c *claim) present() bool { return isAt(c.lock, c.path(lockFile)) }
-
-func (c *claim) hold(d *delivery) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.held[d] = true
+// usable says whether the claim is where other runners look for it, with its lock,
+// and nothing is left of the last attempt.
+func (c *claim) usable() bool {
+	if len(c.locks) < 2 || !isAt(c.locks[0], c.dir) || !isAt(c.locks[1], c.path(lockFile)) {
+		return false
+	}
+	left, err := os.ReadDir(c.path(workDir))
+	return err == nil && len(left) == 0
 }
 
-func (c *claim) settled(d *delivery) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.held, d)
-}
-
-func (c *claim) unsettled() []*delivery {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Collect(maps.Keys(c.held))
-}
-
-// close removes the directory and drops the lock, the latter in any case.
+// close removes the directory and drops the locks, the latter in any case.
 func (c *claim) close() error {
 	err := removeClaim(c.spool, c.dir)
-	return errors.Join(err, c.lock.Close())
+	c.unlock()
+	return err
 }
 
 // removeClaim removes a claim directory whose lock the caller holds. It does
@@ -124,16 +142,16 @@ func removeClaim(spool, dir string) error {
 	if err := os.Remove(filepath.Join(dir, tasksDir)); err != nil && !missing(err) {
 		return err
 	}
-	gone := filepath.Join(spool, tmpDir, "gone-"+filepath.Base(dir))
+	gone := filepath.Join(spool, tmpDir, gonePrefix+filepath.Base(dir))
 	if err := os.Rename(dir, gone); missing(err) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	return os.RemoveAll(gone)
+	return tree.Remove(gone)
 }
 
-// reclaimIfDue calls reclaim if the last time is long enough ago.
+// reclaimIfDue calls reclaim, and sweep, if the last time is long enough ago.
 func (s *Spool) reclaimIfDue() {
 	due := func() bool {
 		s.mu.Lock()
@@ -144,8 +162,15 @@ func (s *Spool) reclaimIfDue() {
 		s.reclaimed = time.Now()
 		return true
 	}()
-	if due {
-		s.reclaim()
+	if !due {
+		return
+	}
+	s.reclaim()
+	s.mu.Lock()
+	stale := time.Since(s.swept) > staleAfter/6
+	s.mu.Unlock()
+	if stale {
+		s.sweep()
 	}
 }
 
@@ -154,26 +179,36 @@ func (s *Spool) reclaimIfDue() {
 func (s *Spool) reclaim() {
 	entries, _ := os.ReadDir(s.path(claimsDir)) // Fetch reports a spool that cannot be read
 	for _, e := range entries {
-		if err := s.reclaimOne(s.path(claimsDir, e.Name())); err != nil {
-			s.log.LogAttrs(context.Background(), slog.LevelDebug, "could not take back a claim",
-				slog.String("claim", e.Name()), slog.Any("error", err))
-		}
+		s.sayOnce("could not take back a claim", e.Name(), s.reclaimOne(s.path(claimsDir, e.Name())))
+	}
+}
+
+// sayOnce logs a problem with something, and not again while it stays the same.
+func (s *Spool) sayOnce(what, name string, problem error) {
+	text := fmt.Sprint(problem)
+	s.mu.Lock()
+	news := s.said[name] != text
+	if problem == nil {
+		delete(s.said, name)
+	} else {
+		s.said[name] = text
+	}
+	s.mu.Unlock()
+	if problem != nil && news {
+		s.log.LogAttrs(context.Background(), slog.LevelWarn, what, slog.String("name", name), slog.Any("error", problem))
 	}
 }
 
 func (s *Spool) reclaimOne(dir string) error {
-	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR, 0)
-	if missing(err) {
-		return nil // another runner has just removed it
+	c := &claim{spool: s.dir, dir: dir}
+	defer c.unlock()
+	if ok, err := c.lock(dir); err != nil || !ok {
+		if missing(err) {
+			return nil // another runner has just removed it
+		}
+		return err // not ok: a process of it lives, or another runner is doing this
 	}
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	if ok, err := tryLock(lock); err != nil || !ok {
-		return err // not ok: the owner lives, or another runner is doing this
-	}
-	if !isAt(lock, lock.Name()) {
+	if !isAt(c.locks[0], dir) {
 		return nil // another runner was faster, and is done
 	}
 	names, err := fileNames(filepath.Join(dir, tasksDir))

@@ -91,9 +91,14 @@ func TestKilledRunner(t *testing.T) {
 	if err := errors.Join(a.Ack(), b.Ack()); err != nil {
 		t.Error(err)
 	}
-	claims, err := os.ReadDir(filepath.Join(dir, "claims"))
-	if err != nil || len(claims) != 1 {
-		t.Errorf("claims are %v (%v), want only our own", claims, err)
+	owners, err := filepath.Glob(filepath.Join(dir, "claims", "*", "owner"))
+	if err != nil || len(owners) == 0 {
+		t.Errorf("claims are %v (%v), want our own", owners, err)
+	}
+	for _, file := range owners {
+		if owner, err := os.ReadFile(file); string(owner) != "parent\n" {
+			t.Errorf("claim of %q (%v), want only our own", owner, err)
+		}
 	}
 }
 
@@ -101,10 +106,8 @@ func TestKilledRunner(t *testing.T) {
 func TestWorkIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	crashed := open(t, dir, "crashed")
-	work, err := crashed.Work()
-	if err != nil {
-		t.Fatal(err)
-	}
+	submit(t, crashed, api.Task{ID: "a"})
+	work, _ := fetch(t, crashed, "a").(queue.Local).Local()
 	if err := os.WriteFile(filepath.Join(work, "stdout"), []byte("x"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -112,6 +115,73 @@ func TestWorkIsRemoved(t *testing.T) {
 	open(t, dir, "other")
 	if _, err := os.Stat(work); !os.IsNotExist(err) {
 		t.Errorf("work directory of a dead runner: %v, want it gone", err)
+	}
+}
+
+// A task can remove files of the claim that it runs in. Whoever holds the claim is
+// known all the same.
+func TestTheLockIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	crashed, other := open(t, dir, "crashed"), open(t, dir, "other")
+	submit(t, other, api.Task{ID: "a"})
+	submit(t, other, api.Task{ID: "b"})
+	for _, id := range []string{"a", "b"} {
+		work, _ := fetch(t, crashed, id).(queue.Local).Local()
+		if err := os.Remove(filepath.Join(work, "..", "lock")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	submit(t, other, api.Task{ID: "c"})
+	fetch(t, other, "c") // after a look at the claims of the other
+	if c := contents(t, dir); len(c.Claimed) != 3 || len(c.Ready) != 0 {
+		t.Errorf("claimed are %+v and ready %+v, want all claimed by those who live", c.Claimed, c.Ready)
+	}
+	crashed.Crash()
+	fetch(t, other, "a")
+	fetch(t, other, "b")
+}
+
+// A claim goes on after the runner for as long as a process of the attempt lives,
+// and keeps no other task.
+func TestAnAttemptOutlivesItsRunner(t *testing.T) {
+	for name, end := range map[string]func(*spool.Spool) error{
+		"crash": func(s *spool.Spool) error { s.Crash(); return nil }, "close": (*spool.Spool).Close,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s, other := open(t, dir, "r"), open(t, dir, "other")
+			submit(t, other, api.Task{ID: "lives"})
+			submit(t, other, api.Task{ID: "gone"})
+			lives, gone := fetch(t, s, "lives"), fetch(t, s, "gone")
+			for _, d := range []queue.Delivery{lives, gone} {
+				if _, err := d.Begin(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			attempt := exec.Command("sleep", "1000")
+			_, attempt.ExtraFiles = lives.(queue.Local).Local()
+			if err := attempt.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				attempt.Process.Kill()
+				attempt.Wait()
+			})
+			if err := end(s); err != nil {
+				t.Fatal(err)
+			}
+			fetch(t, other, "gone")
+			if c := contents(t, dir); len(c.Claimed) != 2 || len(c.Ready) != 0 {
+				t.Errorf("claimed are %+v and ready %+v, want the living one claimed", c.Claimed, c.Ready)
+			}
+			if err := attempt.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			attempt.Wait()
+			if attempt, err := fetch(t, other, "lives").Begin(); attempt != 2 || err != nil {
+				t.Errorf("begin gave %d, %v; want attempt 2", attempt, err)
+			}
+		})
 	}
 }
 

@@ -34,11 +34,7 @@ func (c *claim) bury(file, id string, letter api.DeadLetter) error {
 }
 
 // buryUnreadable buries a file of the claim that holds no valid task.
-func (c *claim) buryUnreadable(file string, problem error) (letter string, err error) {
-	document, err := readDocument(c.path(tasksDir, file))
-	if err != nil {
-		return "", err
-	}
+func (c *claim) buryUnreadable(file string, document []byte, problem error) (letter string, err error) {
 	letter = unreadableName(file, document)
 	return letter, c.bury(file, letter, api.DeadLetter{
 		Document: string(document[:min(len(document), api.MaxTaskBytes)]),

@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -28,7 +29,10 @@ type delivery struct {
 	settled bool
 }
 
-var _ queue.Delivery = (*delivery)(nil)
+var _ interface {
+	queue.Delivery
+	queue.Local
+} = (*delivery)(nil)
 
 func (d *delivery) Task() *api.Task { return d.task }
 
@@ -74,7 +78,7 @@ func (d *delivery) Release() error {
 	return d.settle("release", func() error {
 		back := d.entry
 		if d.counted {
-			back.spent--
+			back = back.ended(false)
 		}
 		return d.giveBack(back)
 	})
@@ -86,6 +90,7 @@ func (d *delivery) Retry(reason string) (buried bool, err error) {
 		if !d.counted {
 			next = next.begun() // a failure before the start counts too, or it could go on for ever
 		}
+		next = next.ended(true)
 		if next.spent >= d.task.Attempts() {
 			buried = true
 			return d.bury(reason, next.spent)
@@ -104,6 +109,9 @@ func (d *delivery) Bury(reason string) error {
 	return d.settle("bury", func() error { return d.bury(reason, d.entry.spent) })
 }
 
+// Local implements queue.Local.
+func (d *delivery) Local() (dir string, held []*os.File) { return d.claim.path(workDir), d.claim.locks }
+
 // settle runs the call that ends the delivery.
 func (d *delivery) settle(verb string, end func() error) error {
 	d.mu.Lock()
@@ -116,7 +124,7 @@ func (d *delivery) settle(verb string, end func() error) error {
 		return fmt.Errorf("%s task %s: %w", verb, d.task.ID, err)
 	}
 	d.settled = true
-	d.claim.settled(d)
+	d.spool.putBack(d)
 	return nil
 }
 

@@ -20,22 +20,37 @@ import (
 type entry struct {
 	key    int64  // nanoseconds since 1970 at the submit; orders the queue
 	starts int    // how often the task was started; numbers the attempts
+	deaths int    // starts whose runner died, and one more while a runner has the task started
 	spent  int    // attempts held against the task; never more than starts
 	id     string // the task's ID
 }
 
 var entryName = regexp.MustCompile(`^([0-9]{20})-([0-9]{1,9})-([0-9]{1,9})-(.+)\.json$`)
 
+// deathUnit is what a death adds to the number of starts in a name. Runners of
+// before there was a limit of deaths keep it so, and only count on from there.
+const deathUnit = 1_000_000
+
 // name is the inverse of parseName. The key has a fixed width, so that names
 // sort like keys.
 func (e entry) name() string {
-	return fmt.Sprintf("%020d-%d-%d-%s.json", e.key, e.starts, e.spent, e.id)
+	return fmt.Sprintf("%020d-%d-%d-%s.json", e.key, e.deaths*deathUnit+e.starts, e.spent, e.id)
 }
 
-// begun is the entry after one more start.
+// begun is the entry after one more start. Until the runner says how that ended,
+// it counts as a death: nobody could count it then.
 func (e entry) begun() entry {
 	e.starts++
-	e.spent++
+	e.deaths++
+	return e
+}
+
+// ended is the entry of a start that has ended while its runner lived.
+func (e entry) ended(spent bool) entry {
+	e.deaths--
+	if spent {
+		e.spent++
+	}
 	return e
 }
 
@@ -51,6 +66,7 @@ func parseName(name string) (entry, error) {
 	e.key, err1 = strconv.ParseInt(m[1], 10, 64)
 	e.starts, err2 = strconv.Atoi(m[2])
 	e.spent, err3 = strconv.Atoi(m[3])
+	e.deaths, e.starts = e.starts/deathUnit, e.starts%deathUnit
 	if errors.Join(err1, err2, err3) != nil || e.spent > e.starts || e.name() != name {
 		return entry{}, bad
 	}

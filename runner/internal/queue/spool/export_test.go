@@ -8,8 +8,11 @@ func (s *Spool) Crash() {
 	if !s.isClosed() {
 		close(s.closed)
 	}
-	if s.claim != nil {
-		s.claim.lock.Close()
+	for _, c := range s.idle {
+		c.unlock()
+	}
+	for d := range s.held {
+		d.claim.unlock()
 	}
 }
 

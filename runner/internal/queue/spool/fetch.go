@@ -78,10 +78,16 @@ func (s *Spool) scan(ctx context.Context, accept func(*api.Task) bool) (*deliver
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.ensureClaim()
+	c, err := s.takeClaim()
 	if err != nil {
 		return nil, err
 	}
+	taken := false
+	defer func() {
+		if !taken {
+			s.dropClaim(c)
+		}
+	}()
 	s.forget(names)
 	var problems []error
 	for _, name := range names {
@@ -90,6 +96,7 @@ func (s *Spool) scan(ctx context.Context, accept func(*api.Task) bool) (*deliver
 		}
 		d, err := s.try(c, name, accept)
 		if d != nil {
+			taken = true
 			return d, nil
 		}
 		problems = append(problems, err)
@@ -100,7 +107,7 @@ func (s *Spool) scan(ctx context.Context, accept func(*api.Task) bool) (*deliver
 // try claims one task if it is wanted. Nothing and no error means that it is
 // not, or that another runner was faster.
 func (s *Spool) try(c *claim, name string, accept func(*api.Task) bool) (*delivery, error) {
-	e, task, err := s.read(name)
+	e, task, refused, err := s.read(name)
 	var bad *badDocument
 	switch {
 	case errors.As(err, &bad):
@@ -109,10 +116,15 @@ func (s *Spool) try(c *claim, name string, accept func(*api.Task) bool) (*delive
 		return nil, nil
 	case err != nil:
 		return nil, err
+	case refused: // the rest was looked at when it got this name
 	case e.starts > 0 && s.ended != nil && s.ended(e.id):
 		return nil, s.clear(c, e, task)
 	case e.spent >= task.Attempts():
-		return nil, s.lost(c, e, task)
+		return nil, s.lost(c, e, task, fmt.Sprintf("attempt %d of %d began, and its runner died before it ended", e.spent, task.Attempts()))
+	case e.deaths >= deathLimit:
+		return nil, s.lost(c, e, task, fmt.Sprintf("%d runners died while they ran it, and no more try it", e.deaths))
+	}
+	switch {
 	case !accept(task):
 		s.remember(name, task)
 		return nil, nil
@@ -125,22 +137,26 @@ type badDocument struct{ problem error }
 
 func (b *badDocument) Error() string { return b.problem.Error() }
 
-func (s *Spool) read(name string) (entry, *api.Task, error) {
-	if task, ok := s.recall(name); ok {
-		e, err := parseName(name)
-		return e, task, err
+// read also says whether the task was refused before.
+func (s *Spool) read(name string) (e entry, task *api.Task, refused bool, err error) {
+	if task, refused = s.recall(name); refused {
+		e, err = parseName(name)
+		return e, task, true, err
 	}
-	path := s.path(tasksDir, name)
-	document, err := readDocument(path)
+	document, err := readDocument(s.path(tasksDir, name))
 	if err != nil {
-		return entry{}, nil, err
+		return entry{}, nil, false, err
 	}
-	e, task, err := parse(name, document)
-	if err != nil {
-		return entry{}, nil, &badDocument{err}
+	if e, task, err = parse(name, document); err != nil {
+		return entry{}, nil, false, &badDocument{err}
 	}
-	return e, task, nil
+	return e, task, false, nil
 }
+
+// deathLimit is how many runners may die while they run a task. A runner that is
+// killed is not the task's fault, but one that always is might be. It is above
+// what nodes that come and go do to one task.
+const deathLimit = 10
 
 // take moves the task into the claim.
 func (s *Spool) take(c *claim, e entry, task *api.Task) (*delivery, error) {
@@ -152,7 +168,9 @@ func (s *Spool) take(c *claim, e entry, task *api.Task) (*delivery, error) {
 		return nil, err
 	}
 	d := &delivery{spool: s, claim: c, task: task, entry: e}
-	c.hold(d)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held[d] = true
 	return d, nil
 }
 
@@ -170,14 +188,12 @@ func (s *Spool) clear(c *claim, e entry, task *api.Task) error {
 	return nil
 }
 
-// lost buries a task whose attempts are used up. That it is still in the queue
-// means that its last attempt never reported an end.
-func (s *Spool) lost(c *claim, e entry, task *api.Task) error {
+// lost buries a task that its runners never reported an end of, too often.
+func (s *Spool) lost(c *claim, e entry, task *api.Task, reason string) error {
 	d, err := s.take(c, e, task)
 	if d == nil {
 		return err
 	}
-	reason := fmt.Sprintf("attempt %d of %d began, and its runner died before it ended", e.spent, task.Attempts())
 	if err := d.Bury(reason); err != nil {
 		return errors.Join(err, d.Release())
 	}
@@ -206,7 +222,15 @@ func (s *Spool) discard(c *claim, name string, bad *badDocument) error {
 	if err != nil {
 		return err
 	}
-	letter, err := c.buryUnreadable(name, bad)
+	// It may have been exchanged since it was read.
+	document, err := readDocument(c.path(tasksDir, name))
+	letter := ""
+	if err == nil {
+		if _, _, bad := parse(name, document); bad == nil {
+			return rename(c.path(tasksDir), name, s.path(tasksDir), name)
+		}
+		letter, err = c.buryUnreadable(name, document, bad)
+	}
 	if err != nil {
 		return errors.Join(err, rename(c.path(tasksDir), name, s.path(tasksDir), name))
 	}

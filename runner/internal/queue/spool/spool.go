@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // The directories of a spool.
@@ -65,9 +69,11 @@ type Spool struct {
 	fetches sync.WaitGroup
 
 	mu        sync.Mutex
-	claim     *claim   // the present one; nil without a runner name
-	old       []*claim // those that disappeared and still hold deliveries
+	idle      []*claim           // those without a task
+	held      map[*delivery]bool // not settled yet; each has a claim of its own
+	said      map[string]string  // problems that were logged, by what they are about
 	reclaimed time.Time
+	swept     time.Time
 	refused   map[string]*api.Task // what Fetch need not read again, by file name
 }
 
@@ -84,6 +90,8 @@ func Open(dir string, opts Options) (*Spool, error) {
 		log:     cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
 		closed:  make(chan struct{}),
 		refused: map[string]*api.Task{},
+		held:    map[*delivery]bool{},
+		said:    map[string]string{},
 	}
 	if err := s.open(); err != nil {
 		return nil, fmt.Errorf("open spool %s: %w; name a directory that this user may write, "+
@@ -105,20 +113,26 @@ func (s *Spool) open() error {
 	if s.runner == "" {
 		return nil
 	}
-	var err error
-	if s.claim, err = newClaim(s.dir, s.runner); err != nil {
+	c, err := newClaim(s.dir, s.runner)
+	if err != nil {
 		return err
 	}
+	s.dropClaim(c)
 	s.reclaim()
 	return nil
 }
 
-// sweep removes what processes that died have left in tmp/.
+// sweep removes what processes that died have left in tmp/, and what could not be
+// removed before.
 func (s *Spool) sweep() {
-	entries, _ := os.ReadDir(s.path(tmpDir)) // the next Open tries again
+	s.mu.Lock()
+	s.swept = time.Now()
+	s.mu.Unlock()
+	entries, _ := os.ReadDir(s.path(tmpDir)) // the next one tries again
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > staleAfter {
-			os.RemoveAll(s.path(tmpDir, e.Name()))
+		info, err := e.Info()
+		if err == nil && (time.Since(info.ModTime()) > staleAfter || strings.HasPrefix(e.Name(), gonePrefix)) {
+			s.sayOnce("could not remove what is left of an attempt", e.Name(), tree.Remove(s.path(tmpDir, e.Name())))
 		}
 	}
 }
@@ -137,33 +151,36 @@ func (s *Spool) Close() error {
 	s.fetches.Wait()
 
 	s.mu.Lock()
-	claims := append(s.old, s.claim)
-	s.old, s.claim = nil, nil
+	idle, held := s.idle, slices.Collect(maps.Keys(s.held))
+	s.idle = nil
 	s.mu.Unlock()
 
 	var problems []error
-	for _, c := range claims {
-		if c == nil {
-			continue
-		}
-		for _, d := range c.unsettled() {
-			if err := d.Release(); !errors.Is(err, errSettled) {
-				problems = append(problems, err)
-			}
-		}
+	for _, c := range idle {
 		problems = append(problems, c.close())
+	}
+	for _, d := range held {
+		problems = append(problems, s.abandon(d))
 	}
 	return errors.Join(problems...)
 }
 
-// Work returns a directory for unfinished results. It is on the file system of
-// ResultsDir and is removed with all that is in it when this process dies.
-func (s *Spool) Work() (string, error) {
-	c, err := s.ensureClaim()
-	if err != nil {
-		return "", fmt.Errorf("find work directory: %w", err)
+// abandon gives back a task that was not settled, unless a process of its attempt
+// still lives. Then its supervisor has the locks, and whatever runner finds them
+// free takes the task back.
+func (s *Spool) abandon(d *delivery) error {
+	d.claim.unlock()
+	free, err := d.claim.lock(d.claim.dir)
+	if err == nil && !free {
+		s.log.LogAttrs(context.Background(), slog.LevelWarn, "a task stays claimed, because its attempt has not ended", slog.String("task", d.task.ID))
 	}
-	return c.path(workDir), nil
+	if free {
+		if err = d.Release(); errors.Is(err, errSettled) {
+			err = nil
+		}
+	}
+	d.claim.unlock()
+	return err
 }
 
 // ResultsDir is the directory of the spool dir for package result.
@@ -193,30 +210,50 @@ func (s *Spool) enter() error {
 	return nil
 }
 
-// ensureClaim returns the present claim, or a new one if somebody removed the
-// directory or exchanged the whole spool.
-func (s *Spool) ensureClaim() (*claim, error) {
+// takeClaim returns a claim that holds no task.
+func (s *Spool) takeClaim() (*claim, error) {
+	if s.runner == "" {
+		return nil, errors.New("spool was opened without the name of a runner")
+	}
+	for {
+		c := func() (c *claim) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if last := len(s.idle) - 1; last >= 0 {
+				c, s.idle = s.idle[last], s.idle[:last]
+			}
+			return c
+		}()
+		switch {
+		case c == nil:
+			return newClaim(s.dir, s.runner)
+		case c.usable():
+			return c, nil
+		}
+		// Somebody removed it, or exchanged the whole spool, or it is not empty.
+		if isAt(c.locks[0], c.dir) {
+			s.sayOnce("could not remove a claim", filepath.Base(c.dir), c.close())
+		}
+		c.unlock()
+	}
+}
+
+// dropClaim keeps a claim without a task for the next one.
+func (s *Spool) dropClaim(c *claim) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.isClosed():
-		return nil, errClosed
-	case s.claim == nil:
-		return nil, errors.New("spool was opened without the name of a runner")
-	case s.claim.present():
-		return s.claim, nil
+	s.idle = append(s.idle, c)
+}
+
+// putBack takes note that a delivery was settled.
+func (s *Spool) putBack(d *delivery) {
+	s.mu.Lock()
+	delete(s.held, d)
+	closed := s.isClosed()
+	s.mu.Unlock()
+	if !closed {
+		s.dropClaim(d.claim)
+	} else if err := d.claim.close(); err != nil {
+		s.sayOnce("could not remove a claim", filepath.Base(d.claim.dir), err)
 	}
-	fresh, err := newClaim(s.dir, s.runner)
-	if err != nil {
-		return nil, err // the usual case: the whole spool is out of reach
-	}
-	s.log.LogAttrs(context.Background(), slog.LevelWarn, "claim directory is gone, made a new one",
-		slog.String("old", s.claim.dir), slog.String("new", fresh.dir))
-	if len(s.claim.unsettled()) > 0 {
-		s.old = append(s.old, s.claim) // its deliveries may come back into reach
-	} else {
-		s.claim.lock.Close()
-	}
-	s.claim = fresh
-	return fresh, nil
 }

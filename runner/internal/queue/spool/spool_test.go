@@ -254,7 +254,7 @@ func TestContents(t *testing.T) {
 			t.Errorf("task %s was submitted at %s, want a time since %s", e.ID, e.Submitted, before)
 		}
 	}
-	want := []row{{"c", "", 0, 0}, {"d", "", 0, 0}, {"a", "gpu-1", 1, 1}}
+	want := []row{{"c", "", 0, 0}, {"d", "", 0, 0}, {"a", "gpu-1", 1, 0}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("tasks (-want +got):\n%s", diff)
 	}

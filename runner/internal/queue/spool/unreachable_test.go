@@ -67,7 +67,7 @@ func TestUnreachable(t *testing.T) {
 	for _, d := range c.Dead {
 		got = append(got, "dead "+d.ID)
 	}
-	want := []string{"ready release 1 0\n", "ready retry 1 1\n", "claimed begin 1 1\n", "dead bury"}
+	want := []string{"ready release 1 0\n", "ready retry 1 1\n", "claimed begin 1 0\n", "dead bury"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("after the return (-want +got):\n%s", diff)
 	}

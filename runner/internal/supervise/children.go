@@ -1,0 +1,124 @@
+package supervise
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// children keeps apart the children that this process started and those that it
+// was given: as a subreaper or the first process of a container it is the parent
+// of whatever has lost its own.
+var children = family{started: make(map[int]bool)}
+
+type family struct {
+	mu      sync.Mutex
+	started map[int]bool // supervisors, by their ID, until they were waited for
+}
+
+func (f *family) start(c *exec.Cmd) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := c.Start()
+	if err == nil {
+		f.started[c.Process.Pid] = true
+	}
+	return err
+}
+
+func (f *family) wait(c *exec.Cmd) error {
+	err := c.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.started, c.Process.Pid)
+	return err
+}
+
+// given lists the living and the ended children that this process did not start.
+// Supervisors lead sessions, so nothing of an attempt is in this process's own;
+// what is there was started here, and somebody waits for it.
+func (f *family) given() (pids []int) {
+	session, _ := unix.Getsid(0)
+	lists, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for _, field := range strings.Fields(string(text)) {
+			pid, _ := strconv.Atoi(field)
+			if other, err := unix.Getsid(pid); err == nil && other != session && !f.started[pid] {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// collect waits for those of the given children that have ended, after a signal
+// to all of them, and returns the others.
+func (f *family) collect(signal unix.Signal) (left []int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, pid := range f.given() {
+		unix.Kill(pid, signal)
+		if ended, _ := unix.Wait4(pid, nil, unix.WNOHANG, nil); ended != pid {
+			left = append(left, pid)
+		}
+	}
+	return left
+}
+
+// endOrphans ends what a supervisor leaves that was ended itself. Every child that
+// was given to this process is that, or comes from outside of any attempt, as
+// from kubectl exec.
+func (f *family) endOrphans(supervisor int, stuck func(pid int)) {
+	unix.Waitid(unix.P_PID, supervisor, nil, unix.WEXITED|unix.WNOWAIT, nil) // then they are here
+	begin, told := time.Now(), false
+	for pause := time.Millisecond; ; pause = min(2*pause, time.Second) {
+		left := f.collect(unix.SIGKILL)
+		if len(left) == 0 {
+			return
+		}
+		if !told && time.Since(begin) > stuckAfter {
+			stuck(left[0])
+			told = true
+		}
+		time.Sleep(pause)
+	}
+}
+
+// stuckAfter is how long KILL may take; it is stuck_ms of the supervisor.
+const stuckAfter = time.Second
+
+// reapDelay lets those wait for their children who started them, and many ends
+// cost one look.
+const reapDelay = 100 * time.Millisecond
+
+// Reap waits for the children that this process was given, until ctx ends. It
+// waits for no child of which it does not know that: beside os/exec, a wait for
+// any child takes exit statuses away.
+func Reap(ctx context.Context) error {
+	prepare()
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, unix.SIGCHLD)
+	defer signal.Stop(ended)
+	for {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return nil
+		}
+		time.Sleep(reapDelay)
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+		if err == nil && info.Signo != 0 {
+			children.collect(0)
+		}
+	}
+}

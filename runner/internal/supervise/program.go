@@ -1,0 +1,65 @@
+package supervise
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// make compiles main.c to supervisor beside it, which git does not have, and adds
+// the digest of its source.
+//
+//go:embed supervisor
+var files embed.FS
+
+// program returns the path under which children of this process find the
+// supervisor. It is in memory: a root file system may be read-only, and /tmp
+// mounted noexec.
+var program = sync.OnceValues(func() (string, error) {
+	source, _ := files.ReadFile("supervisor/main.c")
+	code, _ := files.ReadFile("supervisor/supervisor")
+	if digest := sha256.Sum256(source); !bytes.HasSuffix(code, fmt.Appendf(nil, "%x\n", digest)) {
+		var err error
+		if code, err = compile(source); err != nil {
+			return "", fmt.Errorf("this runner was built without its supervisor, and it cannot be built now: %w; build it with make", err)
+		}
+	}
+	memory, err := unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	if err == unix.EINVAL { // a kernel before 6.3 has no MFD_EXEC, and needs none
+		memory, err = unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return "", fmt.Errorf("make room for the supervisor: %w", err)
+	}
+	f := os.NewFile(uintptr(memory), "supervisor")
+	if _, err := f.Write(code); err != nil {
+		return "", fmt.Errorf("write the supervisor: %w", err)
+	}
+	inMemory = f // open for as long as this process lives
+	return fmt.Sprintf("/proc/self/fd/%d", memory), nil
+})
+
+var inMemory *os.File
+
+// compile is for go build and go test without make, where gcc is.
+func compile(source []byte) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "supervisor-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "supervisor")
+	gcc := exec.Command("gcc", "-std=gnu11", "-Os", "-static", "-s", "-x", "c", "-o", path, "-")
+	gcc.Stdin = bytes.NewReader(source)
+	if text, err := gcc.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("gcc: %w: %s", err, text)
+	}
+	return os.ReadFile(path)
+}

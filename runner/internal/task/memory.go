@@ -1,0 +1,30 @@
+package task
+
+import (
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Where the kernel counts the processes that it ended for want of memory: those
+// of this container, or, with version 1 of cgroups, all of the machine.
+var memoryCounters = []string{"/sys/fs/cgroup/memory.events", "/proc/vmstat"}
+
+// memoryWatch remembers what the counter said.
+type memoryWatch struct{ before int }
+
+func newMemoryWatch() memoryWatch { return memoryWatch{memoryKills()} }
+
+// ranOut says whether the kernel has ended a process since.
+func (m memoryWatch) ranOut() bool { return memoryKills() > m.before }
+
+func memoryKills() int {
+	for _, file := range memoryCounters {
+		text, _ := os.ReadFile(file)
+		if _, after, ok := strings.Cut("\n"+string(text), "\noom_kill "); ok {
+			n, _ := strconv.Atoi(strings.SplitN(after, "\n", 2)[0])
+			return n
+		}
+	}
+	return 0
+}

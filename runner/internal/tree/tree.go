@@ -1,0 +1,30 @@
+// Package tree removes directories that tasks have made.
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Remove removes a directory with all that is in it, also where its modes forbid
+// that, as Go's module cache does. It follows no link. What it cannot remove, as
+// the files of another user, stays, and the error says what.
+func Remove(dir string) error {
+	err := os.RemoveAll(dir)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			os.Chmod(path, 0o700) // before it is read
+		}
+		return nil
+	})
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("%w; remove it as the user who owns it", err)
+	}
+	return nil
+}
