@@ -28,8 +28,7 @@
 // The packages: scenario is the format, oracle an independent statement of the
 // rules for expected values, engine plays a scenario, history is its record,
 // crowd is ConfigMaps that concern no runner, targets says what a cluster must be able to do; targets/embedded is one, and
-// targets/pods is one whose runners are pods. Both use targets/namespace,
-// targets/tasks and targets/evidence. None of them imports anything of the runner
+// targets/pods is one whose runners are pods. Both use targets/place. None of them imports anything of the runner
 // but the package api, the words on the wire, and the shipped manifests of
 // runner/deploy.
 //

@@ -57,7 +57,7 @@ func (p place) ensure(ctx context.Context, o Options) (*Docker, error) {
 	}
 	defer release()
 	if answers(ctx, p.host()) == nil {
-		fmt.Fprintf(o.Progress, "using the Docker daemon that another run started, and unless that was to keep it, ends: DOCKER_HOST=%s\n", p.host())
+		fmt.Fprintf(o.Progress, "using the Docker daemon that another run started; it ends with that run, unless that had KEEP=1: DOCKER_HOST=%s\n", p.host())
 		return &Docker{Host: p.host()}, nil
 	}
 	if err := p.awaitLeftover(ctx); err != nil {

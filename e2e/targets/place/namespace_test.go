@@ -16,7 +16,9 @@ import (
 )
 
 func TestRemove(t *testing.T) {
-	client := fake.NewClientset(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "here"}})
+	client := fake.NewClientset(
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "here"}},
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "here", Name: "held", Finalizers: []string{"example.com/wait"}}})
 	for range 2 { // the second time it is gone
 		if err := place.Remove(t.Context(), client, "here"); err != nil {
 			t.Error(err)
@@ -24,6 +26,10 @@ func TestRemove(t *testing.T) {
 	}
 	if _, err := client.CoreV1().Namespaces().Get(t.Context(), "here", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("it is still there: %v", err)
+	}
+	// A map that a scenario holds would hold the namespace for ever.
+	if held, err := client.CoreV1().ConfigMaps("here").Get(t.Context(), "held", metav1.GetOptions{}); err != nil || len(held.Finalizers) > 0 {
+		t.Errorf("the map still has %v, %v", held.Finalizers, err)
 	}
 }
 
