@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -28,8 +29,8 @@ type Serve struct {
 
 	Settle        time.Duration `env:"STUDIOML_SETTLE" default:"2s" help:"How long DrainAndTerminate must stand before the runner exits, and how long a deleted map keeps its effect."`
 	DrainDeadline time.Duration `env:"STUDIOML_DRAIN_DEADLINE" default:"0s" help:"How long running tasks may go on in a drain; then they are stopped and requeued. 0 means for ever."`
-	GracePeriod   time.Duration `env:"STUDIOML_GRACE_PERIOD" default:"25s" help:"How long running tasks may go on after SIGTERM; then they are stopped and requeued. Together with --kill-delay it must fit into the pod's terminationGracePeriodSeconds (30 by default)."`
-	KillDelay     time.Duration `env:"STUDIOML_KILL_DELAY" default:"3s" help:"Time between TERM and KILL for the processes of a task that is stopped."`
+	GracePeriod   time.Duration `env:"STUDIOML_GRACE_PERIOD" default:"${grace}" help:"How long running tasks may go on after SIGTERM; then they are stopped and requeued. With --kill-delay and ${exit_rest} for the rest of the exit it must fit the pod's terminationGracePeriodSeconds: ${exit_budget} by default, of Kubernetes' 30s."`
+	KillDelay     time.Duration `env:"STUDIOML_KILL_DELAY" default:"${kill_delay}" help:"Time between TERM and KILL for the processes of a task that is stopped."`
 	OnTerminate   string        `env:"STUDIOML_ON_TERMINATE" enum:"exit,park" default:"exit" help:"What to do when drained for DrainAndTerminate: ${enum}. Exit suits Jobs and bare pods; park stays alive and idle, for controllers that always restart."`
 
 	NVMLLibrary string `name:"nvml-library" env:"STUDIOML_NVML_LIBRARY" placeholder:"FILE" help:"The NVML library; none runs without GPUs. Default: libnvidia-ml.so.1 where the loader finds it."`
@@ -101,16 +102,20 @@ func (s *Serve) name() (string, error) {
 	return name, nil
 }
 
-// logger returns the process's logger, writing to w.
-func (s *Serve) logger(w *os.File, name string) *slog.Logger {
+// logger returns the process's logger, which never waits for w.
+func (s *Serve) logger(w io.Writer, name string) (*slog.Logger, *logWriter) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
 		panic(err) // the flag's enum allows only levels
 	}
 	options := &slog.HandlerOptions{Level: level}
-	var handler slog.Handler = slog.NewTextHandler(w, options)
-	if s.LogFormat == "json" {
-		handler = slog.NewJSONHandler(w, options)
+	handler := func(w io.Writer) slog.Handler {
+		named := []slog.Attr{slog.String("runner", name)}
+		if s.LogFormat == "json" {
+			return slog.NewJSONHandler(w, options).WithAttrs(named)
+		}
+		return slog.NewTextHandler(w, options).WithAttrs(named)
 	}
-	return slog.New(handler).With("runner", name)
+	lines := newLogWriter(w, handler)
+	return slog.New(handler(lines)), lines
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
+	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 )
 
 // version is set by make; see the Makefile.
@@ -47,7 +48,12 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	parser, err := kong.New(&c,
 		kong.Name("runner"),
 		kong.Description("Run tasks on whole GPUs, steered by two Kubernetes ConfigMaps."),
-		kong.Vars{"harmless_xids": list(gpu.ApplicationXids)},
+		kong.Vars{
+			"harmless_xids": list(gpu.ApplicationXids),
+			"grace":         lifecycle.DefaultGrace.String(), "kill_delay": lifecycle.DefaultKillDelay.String(),
+			"exit_rest":   lifecycle.ExitBudget(0, 0).String(),
+			"exit_budget": lifecycle.ExitBudget(lifecycle.DefaultGrace, lifecycle.DefaultKillDelay).String(),
+		},
 		kong.Writers(out, errOut),
 		kong.Exit(func(int) { helped = true }), // kong exits after --help only
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
@@ -60,7 +66,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return api.ExitDrained
 	}
 	if err != nil {
-		fmt.Fprintf(errOut, "runner: %v; see runner --help\n", err)
+		complain(errOut, fmt.Errorf("%w; see runner --help", err))
 		if len(args) > 0 && args[0] == "serve" {
 			// Most often a pod's environment is wrong, which its status then tells.
 			c.Serve.TerminationLog = cmp.Or(c.Serve.TerminationLog, os.Getenv("STUDIOML_TERMINATION_LOG"), defaultTerminationLog)
@@ -74,11 +80,11 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	switch {
 	case errors.As(err, &exit):
 		if err != error(exit) { // something went wrong while it ended
-			fmt.Fprintf(errOut, "runner: %v\n", err)
+			complain(errOut, err)
 		}
 		return int(exit)
 	case err != nil:
-		fmt.Fprintf(errOut, "runner: %v\n", err)
+		complain(errOut, err)
 		return api.ExitError
 	}
 	return 0

@@ -9,17 +9,15 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gate"
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
+	"github.com/studioml/studio-go-runner/runner/internal/kube"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/observe"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
@@ -28,10 +26,6 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 	"github.com/studioml/studio-go-runner/runner/internal/supervise"
 )
-
-// endLimit is how long the parts of the process have to end once the lifecycle
-// has ordered the exit. Everything that must be durable is so by then.
-const endLimit = 3 * time.Second
 
 // checkLimit is how long something waits for what NVML says about the GPUs: a
 // driver that hangs must not hold up more than that.
@@ -48,9 +42,7 @@ const checkLimit = 2 * time.Second
 // Everything is made first, in that order, then started, and ends with ctx.
 func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	// A signal that comes while the runner starts is handled like any other.
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(signals)
+	signals := catchSignals()
 	defer func() {
 		if err != nil && !errors.As(err, new(exitCode)) {
 			s.leaveMessage(err.Error())
@@ -61,10 +53,12 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	if err != nil {
 		return err
 	}
-	log := s.logger(os.Stderr, name)
+	log, lines := s.logger(os.Stderr, name)
+	defer lines.flush()
+	slog.SetDefault(log) // and with it the log of the standard library
 	klog.SetSlogLogger(log.With("component", "client-go").WithGroup("klog"))
 
-	maps, events, namespace, err := s.steering(log, name)
+	maps, events, heard, namespace, err := s.steering(log, name)
 	if err != nil {
 		return err
 	}
@@ -91,7 +85,9 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		Runner: name, Version: version, PID: os.Getpid(), Started: time.Now(),
 		Phase: api.PhaseUnknown, Maps: api.Maps{Namespace: namespace},
 	})
+	board.Heard = heard
 	metrics := observe.NewMetrics(board)
+	metrics.Dropped(func() float64 { return float64(lines.dropped.Load()) })
 	metrics.Registry.MustRegister(observe.GPULoad(monitor.Readings))
 	signs, err := os.MkdirTemp("", "studio-go-runner-*")
 	if err != nil {
@@ -124,7 +120,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		Devices:    pool.State,
 		Transition: func(from, to lifecycle.Report) { tellTransition(log, metrics, events, from, to) },
 		Problem: func(v lifecycle.View, p lifecycle.Problem) {
-			log.Warn("map problem", "map", v.Name, "kind", p.Kind, "problem", p.Text, "resource_version", v.ResourceVersion)
+			log.Warn("map problem", "map", v.Name, "kind", p.Kind, "problem", p.Text, "resource_version", v.ResourceVersion, "heard", heard())
 			scope := api.SourceNode
 			if v.Name == api.GlobalMapName {
 				scope = api.SourceGlobal
@@ -135,7 +131,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 			}
 		},
 	}
-	server := &http.Server{Handler: observe.Handler(board, metrics.Registry), ReadHeaderTimeout: 5 * time.Second}
+	server := observe.NewServer(observe.Handler(board, metrics.Registry), log)
 
 	log.Info("serving", "address", listener.Addr().String(), "version", version, "namespace", namespace,
 		"spool", s.Spool)
@@ -175,7 +171,7 @@ func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, 
 	parts.Go(func() error {
 		<-ctx.Done()
 		board.Close() // the streams end with the last status, then the server
-		shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), endLimit/2)
+		shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.EndAfter/4)
 		defer cancel()
 		return errors.Join(server.Shutdown(shutdown), server.Close())
 	})
@@ -195,7 +191,7 @@ func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, 
 	var failure error
 	select {
 	case failure = <-ended:
-	case <-time.After(endLimit): // a task that cannot be killed must not keep the process
+	case <-time.After(lifecycle.EndAfter / 2): // a task that cannot be killed must not keep the process
 		failure = errors.New("a part of the runner did not end")
 	}
 	select {
@@ -229,25 +225,28 @@ func (unsteered) Updates() <-chan lifecycle.Snapshot {
 func (unsteered) Fresh(context.Context) (lifecycle.Snapshot, error) { return off, nil }
 
 // steering finds the cluster and prepares to read the two maps.
-func (s *Serve) steering(log *slog.Logger, name string) (steering, *observe.Events, string, error) {
-	cluster, err := statemap.FindCluster(s.Kubeconfig, s.Namespace)
+func (s *Serve) steering(log *slog.Logger, name string) (maps steering, events *observe.Events, heard func() time.Time, namespace string, err error) {
+	cluster, doubt, err := kube.FindCluster(s.Kubeconfig, s.Namespace)
 	if err != nil {
-		return nil, nil, "", err
+		return nil, nil, nil, "", err
+	}
+	if doubt != "" {
+		log.Warn("kubeconfig is of no use", "reason", doubt)
 	}
 	if cluster == nil {
 		log.Info("no cluster found, so no ConfigMap steers this runner; see --kubeconfig")
-		return unsteered{}, nil, "", nil
+		return unsteered{}, nil, func() time.Time { return time.Time{} }, "", nil
 	}
-	client, err := kubernetes.NewForConfig(cluster.Config)
+	client, err := kube.New(cluster.Config)
 	if err != nil {
-		return nil, nil, "", fmt.Errorf("make Kubernetes client: %w", err)
+		return nil, nil, nil, "", err
 	}
 	node, err := statemap.NodeMapName(os.Getenv("HOSTNAME"))
 	if err != nil {
 		log.Warn("no node map", "reason", err.Error())
 	}
-	events := observe.NewEvents(client, cluster.Namespace, name, s.PodName, s.PodUID)
-	return statemap.New(client.CoreV1(), cluster.Namespace, node, log), events, cluster.Namespace, nil
+	events = observe.NewEvents(client, log, cluster.Namespace, name, s.PodName, s.PodUID)
+	return statemap.New(client, cluster.Namespace, node, log), events, client.Heard, cluster.Namespace, nil
 }
 
 // monitor keeps the pool in step with the GPUs that this runner may give to
@@ -278,6 +277,6 @@ func (s *Serve) slots(pool *gpu.Pool) int {
 // leaveMessage writes the termination message as well as it can.
 func (s *Serve) leaveMessage(message string) {
 	if err := observe.TerminationMessage(s.TerminationLog, message, s.TerminationLog != defaultTerminationLog); err != nil {
-		fmt.Fprintf(os.Stderr, "runner: %v\n", err)
+		complain(os.Stderr, err)
 	}
 }

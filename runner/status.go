@@ -206,7 +206,10 @@ func printStatus(w io.Writer, s *api.Status) {
 		phase += " to " + string(s.Target)
 	}
 	fmt.Fprintf(w, "Runner:\t%s (pid %d, version %s)\n", s.Runner, s.PID, s.Version)
-	fmt.Fprintf(w, "Phase:\t%s for %s\n", phase, time.Since(s.Since).Round(time.Second))
+	if !s.Since.IsZero() {
+		phase += fmt.Sprintf(" for %s", time.Since(s.Since).Round(time.Second))
+	}
+	fmt.Fprintf(w, "Phase:\t%s\n", phase)
 	if s.Reason != "" {
 		fmt.Fprintf(w, "Reason:\t%s\n", s.Reason)
 	}
@@ -219,6 +222,9 @@ func printStatus(w io.Writer, s *api.Status) {
 	}
 	if s.Shadowed != nil {
 		fmt.Fprintf(w, "Shadowed:\t%s map says %s\n", s.Shadowed.Source, s.Shadowed.Value)
+	}
+	if !s.Heard.IsZero() {
+		fmt.Fprintf(w, "API server:\theard %s ago\n", time.Since(s.Heard).Round(time.Second))
 	}
 	printMap(w, "Global map", s.Maps.Namespace, s.Maps.Global)
 	printMap(w, "Node map", s.Maps.Namespace, s.Maps.Node)
@@ -249,6 +255,8 @@ func printMap(w io.Writer, title, namespace string, m *api.MapStatus) {
 	}
 	value := string(m.Value)
 	switch {
+	case !m.Readable && m.ResourceVersion == "":
+		value = "not read yet"
 	case m.Value == api.Unset && !m.Present:
 		value = "absent"
 	case m.Value == api.Unset:

@@ -1,15 +1,13 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-
-	"k8s.io/apimachinery/pkg/util/yaml"
+	"regexp"
+	"strings"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
@@ -62,6 +60,13 @@ func (s *Submit) Run(stdio stdio) (err error) {
 	return nil
 }
 
+// separator is a line between documents, comments what is none: both as editors,
+// people who comment and other systems write them.
+var (
+	separator = regexp.MustCompile(`(?m)^---[ \t]*(?:#.*)?\r?(?:\n|$)`)
+	comments  = regexp.MustCompile(`(?m)^[ \t\x{feff}]*(?:#.*)?$`)
+)
+
 // readTasks reads the documents of one file; errors name the file and which
 // document of it.
 func readTasks(file string, stdin io.Reader) ([]*api.Task, error) {
@@ -74,23 +79,19 @@ func readTasks(file string, stdin io.Reader) ([]*api.Task, error) {
 		defer f.Close()
 		in, name = f, file
 	}
-	reader := yaml.NewYAMLReader(bufio.NewReader(in))
+	text, err := io.ReadAll(in)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
 	var tasks []*api.Task
 	var problems []error
-	for n := 1; ; n++ {
-		document, err := reader.Read()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", name, err)
-		}
-		if len(bytes.TrimSpace(document)) == 0 {
+	for n, document := range separator.Split(string(text), -1) {
+		if strings.TrimSpace(comments.ReplaceAllString(document, "")) == "" {
 			continue
 		}
-		t, err := api.ParseTask(document)
+		t, err := api.ParseTask([]byte(document))
 		if err != nil {
-			problems = append(problems, fmt.Errorf("%s, document %d: %w", name, n, err))
+			problems = append(problems, fmt.Errorf("%s, document %d: %w", name, n+1, err))
 			continue
 		}
 		tasks = append(tasks, t)

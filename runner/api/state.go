@@ -44,20 +44,22 @@ func ParseState(value string) (State, error) {
 	if s := State(trimmed); slices.Contains(States, s) {
 		return s, nil
 	}
-	hint := ""
-	if s, ok := nearest(trimmed); ok {
-		hint = fmt.Sprintf("; did you mean %s?", s)
+	var names []string
+	for _, s := range States {
+		names = append(names, string(s))
 	}
+	hint := didYouMean(trimmed, names)
 	return Unset, fmt.Errorf("%s is %s, allowed are Running, DrainAndTerminate and DrainAndSuspend%s",
 		StateKey, Excerpt(trimmed), hint)
 }
 
-// nearest finds the state that value was probably meant to be: the same
-// letters in another case or with other separators, or at most two edits away.
-func nearest(value string) (State, bool) {
+// didYouMean names what value was probably meant to be: the same letters in
+// another case or with other separators, or at most two edits away. It is empty
+// where nothing is near.
+func didYouMean(value string, names []string) string {
 	const maxEdits, maxLen = 2, 64 // a longer value is no slip of the pen
 	if len(value) > maxLen {
-		return Unset, false
+		return ""
 	}
 	plain := func(s string) string {
 		return strings.Map(func(r rune) rune {
@@ -67,23 +69,33 @@ func nearest(value string) (State, bool) {
 			return r
 		}, strings.ToLower(s))
 	}
-	best, distance := Unset, maxEdits+1
-	for _, s := range States {
-		if d := levenshtein.Distance(plain(value), plain(string(s)), nil); d < distance {
+	best, distance := "", maxEdits+1
+	for _, s := range names {
+		if d := levenshtein.Distance(plain(value), plain(s), nil); d < distance && d < len(s) {
 			best, distance = s, d
 		}
 	}
-	return best, best != Unset
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s?", best)
 }
 
 // Excerpt quotes a value that came from outside so that it can be printed:
-// control characters are escaped and no more than 64 bytes are shown.
+// control characters are escaped, and no more than 64 bytes and some 100
+// characters are shown.
 func Excerpt(value string) string {
-	const limit = 64
-	if len(value) <= limit {
-		return strconv.QuoteToASCII(value)
+	const limit, longest = 64, 100
+	n := min(len(value), limit)
+	quoted := strconv.QuoteToASCII(value[:n])
+	for len(quoted) > longest {
+		n--
+		quoted = strconv.QuoteToASCII(value[:n])
 	}
-	return fmt.Sprintf("%s… (%d bytes)", strconv.QuoteToASCII(value[:limit]), len(value))
+	if n == len(value) {
+		return quoted
+	}
+	return fmt.Sprintf("%s… (%d bytes)", quoted, len(value))
 }
 
 // Phase is what a runner reports to be so, as opposed to what was asked of it.

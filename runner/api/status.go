@@ -18,6 +18,9 @@ type Status struct {
 	// Phase is what is so, and Since the time it has been so.
 	Phase Phase     `json:"phase"`
 	Since time.Time `json:"since"`
+	// Heard is when the API server last gave a sign of life, be it the answer to
+	// a ping; none before the first, and without a cluster.
+	Heard time.Time `json:"heard,omitzero"`
 	// Effective is what the maps ask for; empty while it is not known.
 	Effective State `json:"effective,omitempty"`
 	// Target is what the runner drains to while Phase is Draining.
@@ -30,10 +33,6 @@ type Status struct {
 	Reason string `json:"reason,omitempty"`
 	// Shadowed is set when the weaker map asks for something else.
 	Shadowed *Shadowed `json:"shadowed,omitempty"`
-
-	// Heard is when the API server was last heard: the last byte that a connection
-	// to it has read. It is left out while there was none.
-	Heard time.Time `json:"heard,omitzero"`
 
 	Maps  Maps       `json:"maps"`
 	Tasks TaskCounts `json:"tasks"`

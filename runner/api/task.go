@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -89,12 +88,15 @@ func ParseTask(document []byte) (*Task, error) {
 	if err != nil {
 		return nil, fmt.Errorf("task document: %w", err)
 	}
+	var value any
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	if err := errors.Join(decoder.Decode(&value), shape(value)); err != nil {
+		return nil, fmt.Errorf("task document: %w", err)
+	}
 	var t Task
-	var wrong *json.UnmarshalTypeError
 	strict, err := kjson.UnmarshalStrict(text, &t)
 	switch {
-	case errors.As(err, &wrong) && wrong.Type.Kind() == reflect.String:
-		return nil, fmt.Errorf("task document: %s: is a %s, allowed is text; put it into quotes", wrong.Field, wrong.Value)
 	case err != nil:
 		return nil, fmt.Errorf("task document: %w", tidyYAMLError(err))
 	case len(strict) > 0:
@@ -140,6 +142,8 @@ func single(document []byte) error {
 		return nil // there is nothing, which is reported where it is read
 	case err != nil:
 		return err
+	case expand(&node, MaxTaskBytes, false) < 0:
+		return fmt.Errorf("has more than %d bytes once its aliases (*name) are written out, allowed are %[1]d", MaxTaskBytes)
 	}
 	if err := decoder.Decode(&node); err != io.EOF {
 		return errors.New("something follows the task; give each task a document of its own, with a line --- between them")
@@ -147,12 +151,28 @@ func single(document []byte) error {
 	return nil
 }
 
+// expand returns what is left of a number of bytes when the aliases below a node
+// are written out: a few kilobytes of them can stand for gigabytes.
+func expand(n *goyaml.Node, left int, aliased bool) int {
+	if aliased {
+		const each = 16 // so that an alias of itself does not go deep
+		left -= each + len(n.Value)
+	}
+	if n.Kind == goyaml.AliasNode && left >= 0 {
+		left = expand(n.Alias, left, true)
+	}
+	for i := 0; i < len(n.Content) && left >= 0; i++ {
+		left = expand(n.Content[i], left, aliased)
+	}
+	return left
+}
+
 // Validate returns all that is wrong with the task, each problem with its
 // field, its value and what is allowed. An empty ID is left to the caller.
 func (t *Task) Validate() error {
 	var problems []error
 	bad := func(field, value, allowed string) {
-		problems = append(problems, fmt.Errorf("%s: is %s, allowed is %s", field, Excerpt(value), allowed))
+		problems = append(problems, fmt.Errorf("%s: is %s, allowed is %s", brief(field), Excerpt(value), allowed))
 	}
 	if t.ID != "" && !taskID.MatchString(t.ID) {
 		bad("id", t.ID, "1 to 128 letters, digits, '.', '_' and '-', letter or digit at both ends")
@@ -194,9 +214,13 @@ func (t *Task) Validate() error {
 // tidyYAMLError drops the decoder's internals from its message; what is left
 // names the field.
 func tidyYAMLError(err error) error {
-	text := err.Error()
+	text := strings.Join(strings.Fields(err.Error()), " ") // on one line
 	for _, noise := range []string{"error unmarshaling JSON: while decoding JSON: ", "error converting YAML to JSON: ", "json: "} {
 		text = strings.ReplaceAll(text, noise, "")
+	}
+	const longest = 250
+	if len(text) > longest {
+		text = strings.ToValidUTF8(text[:longest], "") + "…"
 	}
 	return errors.New(text)
 }

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/json"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -40,49 +41,63 @@ maxAttempts: 5
 
 // badTasks are documents and a part of what is said about each.
 var badTasks = map[string]string{
-	``:                                                    `command: is "", allowed is the name or path of a program`,
-	`command: [`:                                          `task document: `,
-	`command: "true"` + "\ncomand: x":                     `unknown field "comand"`,
-	`command: "true"` + "\nid: a\nid: b":                  `"id" already set`,
-	`command: "true"` + "\nid: a b":                       `id: is "a b", allowed is 1 to 128 letters`,
-	`command: "true"` + "\nid: -a":                        `id: is "-a"`,
-	`command: "true"` + "\nid: ../a":                      `id: is "../a"`,
-	`command: " "`:                                        `command: is " "`,
-	`command: true`:                                       `command: is a bool, allowed is text; put it into quotes`,
-	`{command: x, id: 7}`:                                 `id: is a number, allowed is text`,
-	`{command: x, args: [yes]}`:                           `args: is a bool, allowed is text`,
-	`{command: x, args: [0.10]}`:                          `args: is a number, allowed is text`,
-	`{command: x, args: ["a\0"]}`:                         `args[0]: is "a\x00", allowed is text without NUL bytes`,
-	`{command: x, env: {A: 1}}`:                           `env: is a number, allowed is text`,
-	`{command: x, env: {1A: "1"}}`:                        `env: is "1A", allowed is names of letters`,
-	`{command: x, env: {A=B: "1"}}`:                       `env: is "A=B"`,
-	`{command: x, env: {A: "\0"}}`:                        `env.A: is`,
-	`{command: x, env: {STUDIOML_X: ""}}`:                 `any name but those that the runner sets`,
-	`{command: x, env: {CUDA_VISIBLE_DEVICES: ""}}`:       `any name but those that the runner sets`,
-	`{command: x, resources: {gpus: -1}}`:                 `resources.gpus: is "-1", allowed is 0 to 64`,
-	`{command: x, resources: {gpus: 65}}`:                 `resources.gpus: is "65"`,
-	`{command: x, resources: {gpus: many}}`:               `resources.gpus`,
-	`{command: x, resources: {gpus: 1.5}}`:                `resources.gpus`,
-	`{command: x, resources: {gpuMemory: 1Gi}}`:           `resources.gpuMemory: is "1073741824", allowed is set only together with resources.gpus`,
-	`{command: x, resources: {gpus: 1, gpuMemory: -1}}`:   `resources.gpuMemory: is "-1"`,
-	`{command: x, resources: {gpus: 1, gpuMemory: lots}}`: `resources.gpuMemory: is "lots", allowed are bytes or an amount like 16Gi`,
-	`{command: x, timeout: 90}`:                           `timeout: is "90", allowed is text with a unit, as 90s`,
-	`{command: x, timeout: soon}`:                         `timeout: is "soon"`,
-	`{command: x, timeout: -1s}`:                          `timeout: is "-1s", allowed is a positive duration`,
-	`{command: x, maxAttempts: 101}`:                      `maxAttempts: is "101", allowed is 1 to 100`,
-	`{command: x, maxAttempts: -1}`:                       `maxAttempts: is "-1"`,
-	"{command: x}\n---\n{command: y}":                     `something follows the task`,
-	"command: x\n...\ncommand: y":                         `something follows the task`,
-	`{"command":"x"}` + "\n" + `{"command":"y"}`:          `something follows the task`,
-	`{"command":"x"} trailing`:                            `something follows the task`,
-	"{command: x}z\nresources:{gpus: 1}":                  `task document: `,
-	`{command: x, env: {N: "8"}}`:                         `env: has a name that YAML reads as false`,
-	`{"command":"a","Command":"b"}`:                       `unknown field "Command"`,
-	`{"command":"a","command":"b"}`:                       `duplicate field "command"`,
-	`{command: x, resources: {gpus: 1, gpuMemory: 100E}}`: `resources.gpuMemory: is "100E"`,
-	`[{"command":"x"}]`:                                   `task document: `,
-	`just a text`:                                         `task document: `,
-	"\xff\xfe":                                            `command: is ""`, // nothing but the mark of a byte order
+	``:                                                      `command: is "", allowed is the name or path of a program`,
+	`command: [`:                                            `task document: `,
+	`command: "true"` + "\ncomand: x":                       `unknown field "comand"; did you mean command?`,
+	`command: "true"` + "\nid: a\nid: b":                    `"id" already set`,
+	`command: "true"` + "\nid: a b":                         `id: is "a b", allowed is 1 to 128 letters`,
+	`command: "true"` + "\nid: -a":                          `id: is "-a"`,
+	`command: "true"` + "\nid: ../a":                        `id: is "../a"`,
+	`command: " "`:                                          `command: is " "`,
+	`command: true`:                                         `command: is true, allowed is text; put it into quotes`,
+	`{command: x, id: 7}`:                                   `id: is 7, allowed is text; put it into quotes`,
+	`{command: x, args: [yes]}`:                             `args[0]: is true, allowed is text; put it into quotes`,
+	`{command: x, args: [0.10]}`:                            `args[0]: is 0.1, allowed is text`,
+	`{command: x, args: ["a\0"]}`:                           `args[0]: is "a\x00", allowed is text without NUL bytes`,
+	`{command: x, env: {A: 1}}`:                             `env.A: is 1, allowed is text; put it into quotes`,
+	`{command: x, env: {1A: "1"}}`:                          `env: is "1A", allowed is names of letters`,
+	`{command: x, env: {A=B: "1"}}`:                         `env: is "A=B"`,
+	`{command: x, env: {A: "\0"}}`:                          `env.A: is`,
+	`{command: x, env: {STUDIOML_X: ""}}`:                   `any name but those that the runner sets`,
+	`{command: x, env: {CUDA_VISIBLE_DEVICES: ""}}`:         `any name but those that the runner sets`,
+	`{command: x, resources: {gpus: -1}}`:                   `resources.gpus: is "-1", allowed is 0 to 64`,
+	`{command: x, resources: {gpus: 65}}`:                   `resources.gpus: is "65"`,
+	`{command: x, resources: {gpus: many}}`:                 `resources.gpus: is "many", allowed is a whole number`,
+	`{command: x, resources: {gpus: 0.5}}`:                  `resources.gpus: is 0.5, allowed is a whole number`,
+	`{command: x, resources: {gpus: 1e30}}`:                 `resources.gpus: is 1e+30, allowed is a whole number`,
+	`{command: x, resources: {gpus: 99999999999999999999}}`: `resources.gpus`,
+	`{command: x, resources: 2}`:                            `resources: is 2, allowed is the fields gpus, gpuMemory, as {gpus: 1}`,
+	`{command: x, resources: {gpu: 2}}`:                     `unknown field "resources.gpu"; did you mean gpus?`,
+	`{command: x, maxattempts: 2}`:                          `unknown field "maxattempts"; did you mean maxAttempts?`,
+	`{command: x, zzz: 2}`:                                  `unknown field "zzz"`,
+	`{command: x, maxAttempts: "2"}`:                        `maxAttempts: is "2", allowed is a whole number`,
+	`{command: x, args: hi there}`:                          `args: is "hi there", allowed is a list of texts, as [a, b]`,
+	`{command: x, args: [[a]]}`:                             `args[0]: is a list, allowed is one text`,
+	`{command: [sh, -c, x]}`:                                `command: is a list, allowed is one text; what follows the first word goes into args`,
+	`{command: {sh: x}}`:                                    `command: is a set of fields, allowed is text`,
+	`{command: x, env: {LR: 0.1}}`:                          `env.LR: is 0.1, allowed is text; put it into quotes`,
+	`{command: x, env: [A=b]}`:                              `env: is a list, allowed is names with texts, as {NAME: value}`,
+	`{command: x, timeout: [1]}`:                            `timeout: is "[1]", allowed is text with a unit`,
+	`{command: x, resources: {gpuMemory: 1Gi}}`:             `resources.gpuMemory: is "1073741824", allowed is set only together with resources.gpus`,
+	`{command: x, resources: {gpus: 1, gpuMemory: -1}}`:     `resources.gpuMemory: is "-1"`,
+	`{command: x, resources: {gpus: 1, gpuMemory: lots}}`:   `resources.gpuMemory: is "lots", allowed are bytes or an amount like 16Gi`,
+	`{command: x, timeout: 90}`:                             `timeout: is "90", allowed is text with a unit, as 90s`,
+	`{command: x, timeout: soon}`:                           `timeout: is "soon"`,
+	`{command: x, timeout: -1s}`:                            `timeout: is "-1s", allowed is a positive duration`,
+	`{command: x, maxAttempts: 101}`:                        `maxAttempts: is "101", allowed is 1 to 100`,
+	`{command: x, maxAttempts: -1}`:                         `maxAttempts: is "-1"`,
+	"{command: x}\n---\n{command: y}":                       `something follows the task`,
+	"command: x\n...\ncommand: y":                           `something follows the task`,
+	`{"command":"x"}` + "\n" + `{"command":"y"}`:            `something follows the task`,
+	`{"command":"x"} trailing`:                              `something follows the task`,
+	"{command: x}z\nresources:{gpus: 1}":                    `task document: `,
+	`{command: x, env: {N: "8"}}`:                           `env: has a name that YAML reads as false`,
+	`{"command":"a","Command":"b"}`:                         `unknown field "Command"; did you mean command?`,
+	`{"command":"a","command":"b"}`:                         `duplicate field "command"`,
+	`{command: x, resources: {gpus: 1, gpuMemory: 100E}}`:   `resources.gpuMemory: is "100E"`,
+	`[{"command":"x"}]`:                                     `task document: is a list, allowed is one task with the fields id, command`,
+	`just a text`:                                           `task document: is "just a text", allowed is one task`,
+	"\xff\xfe":                                              `command: is ""`, // nothing but the mark of a byte order
 }
 
 func TestBadTasks(t *testing.T) {
@@ -92,9 +107,50 @@ func TestBadTasks(t *testing.T) {
 			t.Errorf("%q: error %v, want one with %q", document, err, want)
 		}
 	}
+	for document := range badTasks {
+		_, err := api.ParseTask([]byte(document))
+		for _, line := range strings.Split(err.Error(), "\n") {
+			if len(line) > 300 {
+				t.Errorf("%q: a line of %d bytes: %s", document, len(line), line)
+			}
+		}
+	}
+	for _, long := range []string{
+		`{command: x, env: {"` + strings.Repeat(`\0`, 500) + `": a}}`, `{command: x, env: {` + strings.Repeat("a", 500) + `: 1}}`,
+		`{command: x, id: "` + strings.Repeat(`\0`, 500) + `"}`, `{command: x, resources: {` + strings.Repeat("b", 500) + `: 1}}`,
+		`{command: x, maxAttempts: ` + strings.Repeat("9", 500) + `}`, `{command: x, ` + strings.Repeat("a: 1, ", 500) + `}`,
+		`{command: x, timeout: "` + strings.Repeat(`\0`, 500) + `"}`, strings.Repeat("a\nb: c: d\n", 500), "{command: x, args: [" + strings.Repeat("[", 9000),
+	} {
+		if _, err := api.ParseTask([]byte(long)); err == nil || len(err.Error()) > 300 {
+			t.Errorf("%.80q: %v", long, err)
+		}
+	}
 	long := "command: " + strings.Repeat("x", api.MaxTaskBytes)
 	if _, err := api.ParseTask([]byte(long)); err == nil || len(err.Error()) > 200 {
 		t.Errorf("a document that is too long: %v", err)
+	}
+}
+
+// A few kilobytes of aliases can stand for gigabytes.
+func TestAliasesAreRefusedEarly(t *testing.T) {
+	for name, document := range map[string]string{
+		"a long one, often": `{command: &a "` + strings.Repeat("x", 900_000) + `", args: [` + strings.Repeat("*a, ", 300) + `]}`,
+		"of aliases":        "command: x\nargs: [&a [x,x,x,x,x,x,x,x], &b [*a,*a,*a,*a,*a,*a,*a,*a], &c [*b,*b,*b,*b,*b,*b,*b,*b], &d [*c,*c,*c,*c,*c,*c,*c,*c], &e [*d,*d,*d,*d,*d,*d,*d,*d], &f [*e,*e,*e,*e,*e,*e,*e,*e], [*f,*f,*f,*f,*f,*f,*f,*f]]",
+		"of itself":         "command: x\nargs: &a [*a]",
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := api.ParseTask([]byte(document))
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), "has more than 1048576 bytes once its aliases") {
+			t.Errorf("%s: %.300v", name, err)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 64<<20 {
+			t.Errorf("%s took %d MiB", name, took>>20)
+		}
+	}
+	if _, err := api.ParseTask([]byte(`{command: x, env: {A: &a text, B: *a}}`)); err != nil {
+		t.Errorf("an honest alias: %v", err)
 	}
 }
 

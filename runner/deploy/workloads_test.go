@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
@@ -25,6 +26,8 @@ import (
 	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 )
 
 // build does what kubectl kustomize does, and reads the result strictly.
@@ -161,9 +164,10 @@ func TestWorkloads(t *testing.T) {
 			if selected < 2 {
 				t.Errorf("%d objects select the runners, want a network policy and a disruption budget", selected)
 			}
-			// TERM, the grace period, KILL and the end fit into what the kubelet grants.
-			if *pod.Spec.TerminationGracePeriodSeconds < 50+3+3 {
-				t.Errorf("%d s are too little for the runner's grace period", *pod.Spec.TerminationGracePeriodSeconds)
+			// All times of an exit together fit what the kubelet grants.
+			granted := time.Duration(*pod.Spec.TerminationGracePeriodSeconds) * time.Second
+			if budget := exitBudget(t, runner); budget > granted {
+				t.Errorf("an exit takes up to %s, the kubelet grants %s", budget, granted)
 			}
 			// Every object is in the namespace that a user's kustomization names,
 			// also the account that the binding is for.
@@ -189,6 +193,31 @@ func TestWorkloads(t *testing.T) {
 				t.Errorf("with the component gpu: %s GPUs, image %s", gpus.String(), runner.Image)
 			}
 		})
+	}
+}
+
+// exitBudget is the longest time that an exit of the runner takes.
+func exitBudget(t *testing.T, runner corev1.Container) time.Duration {
+	t.Helper()
+	value := func(name string, unset time.Duration) time.Duration {
+		for _, e := range runner.Env {
+			if e.Name == name {
+				d, err := time.ParseDuration(e.Value)
+				if err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				return d
+			}
+		}
+		return unset
+	}
+	return lifecycle.ExitBudget(value("STUDIOML_GRACE_PERIOD", lifecycle.DefaultGrace), value("STUDIOML_KILL_DELAY", lifecycle.DefaultKillDelay))
+}
+
+// A pod that says nothing has 30 s.
+func TestTheDefaultExitFitsThePodsDefault(t *testing.T) {
+	if budget := exitBudget(t, corev1.Container{}); budget > corev1.DefaultTerminationGracePeriodSeconds*time.Second {
+		t.Errorf("an exit takes up to %s", budget)
 	}
 }
 

@@ -5,6 +5,7 @@ package gpu
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,6 +63,10 @@ func Visible(devices []Device, nvidia, cuda *string) ([]Device, error) {
 	return visible, nil
 }
 
+// elsewhere matches what says that the GPUs were given in another way: the
+// directory under which a device plugin mounts them, and names of CDI.
+var elsewhere = regexp.MustCompile(`^(/.*|[^/=]+/[^/=]+=.+)$`)
+
 func visibleToToolkit(devices []Device, list string) ([]Device, error) {
 	switch strings.TrimSpace(list) {
 	case "all", "void":
@@ -73,7 +78,7 @@ func visibleToToolkit(devices []Device, list string) ([]Device, error) {
 	for i := range entries {
 		entries[i] = strings.TrimSpace(entries[i])
 	}
-	if countsOnHost(devices, entries) {
+	if !slices.ContainsFunc(entries, func(e string) bool { return !elsewhere.MatchString(e) }) || countsOnHost(devices, entries) {
 		return devices, nil
 	}
 	var named []Device

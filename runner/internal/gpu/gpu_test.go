@@ -37,7 +37,12 @@ func TestVisible(t *testing.T) {
 		{"GPU-bbbb", unset, nil},
 		{"4", unset, nil},
 		{"-1", unset, nil},
-		{"/dev/x", unset, nil},
+		{"/var/run/nvidia-container-devices", unset, []int{0, 1, 2, 3}},
+		{"/var/run/nvidia-container-devices", "2", []int{2}},
+		{"nvidia.com/gpu=0,nvidia.com/gpu=GPU-x", unset, []int{0, 1, 2, 3}},
+		{"runtime.nvidia.com/gpu=all", unset, []int{0, 1, 2, 3}},
+		{"/dev/x,4", unset, nil},
+		{"=0", unset, nil},
 		{unset, "", []int{}},
 		{unset, "3,1", []int{3, 1}},
 		{unset, " 3 , 1 ", []int{3, 1}},
@@ -77,6 +82,35 @@ func TestVisible(t *testing.T) {
 }
 
 // A GPU that does not answer has no UUID, but its place.
+// FuzzVisible: whatever the variables hold, a runner gets no GPU that is not
+// there, none twice, and an error only from NVIDIA_VISIBLE_DEVICES.
+func FuzzVisible(f *testing.F) {
+	for _, list := range []string{"", "all", "none", "void", "0", "1,0", " 3 , 1 ", "4,5,6,7", "-1", "GPU-aaaa", "GPU-bbbb3333,0", "MIG-1",
+		"/var/run/nvidia-container-devices", "nvidia.com/gpu=0", ",", "0,,1", "99999999999999999999", "\x00", "０"} {
+		f.Add(list, "0,1")
+		f.Add("all", list)
+	}
+	f.Fuzz(func(t *testing.T, nvidia, cuda string) {
+		devices, err := gpu.Visible(machine, &nvidia, &cuda)
+		if err != nil {
+			if len(devices) > 0 || len(err.Error()) > 500 {
+				t.Errorf("%v and %v", devices, err)
+			}
+			if _, err := gpu.Visible(machine, nil, &cuda); err != nil {
+				t.Errorf("CUDA alone: %v", err)
+			}
+			return
+		}
+		seen := make(map[string]bool)
+		for _, d := range devices {
+			if seen[d.UUID] || !slices.ContainsFunc(machine, func(m gpu.Device) bool { return m.UUID == d.UUID }) {
+				t.Errorf("%q, %q: %s is there twice, or not at all", nvidia, cuda, d.UUID)
+			}
+			seen[d.UUID] = true
+		}
+	})
+}
+
 func TestVisibleWithASilentGPU(t *testing.T) {
 	devices := slices.Clone(machine)
 	devices[0] = gpu.Device{Index: 0}

@@ -2,41 +2,44 @@ package gpu
 
 import (
 	"cmp"
+	"math"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 )
 
-// Reading is what NVML last said about the load of a GPU.
+// Reading is what NVML last said about the load of a GPU. What it does not say,
+// as the utilization of a GPU in MIG mode, is NaN; memory is zero in all then.
 type Reading struct {
 	UUID, Model        string
 	Index              int
 	Silent             bool // it does not answer, so that there is no more than its last Xid
-	TemperatureCelsius uint32
+	TemperatureCelsius float64
 	PowerWatts         float64
-	UtilizationPercent uint32
+	UtilizationPercent float64
 	// Memory in bytes; what the driver keeps for itself is reserved, neither used nor free.
 	MemoryUsed, MemoryFree, MemoryReserved uint64
 	LastXid                                uint64 // 0 for none
 }
 
-// measureLoad reads what metrics are made of. What is not supported stays zero.
+// measureLoad reads what metrics are made of.
 // The model is that of the GPU, also where d is one of its MIG devices.
 func measureLoad(lib nvml.Interface, handle nvml.Device, d Device, r *record, silent bool) Reading {
 	reading := Reading{UUID: d.gpu(), Model: cmp.Or(r.model, d.Model), Index: d.Index, Silent: silent, LastXid: r.last}
 	if silent {
 		return reading
 	}
+	reading.TemperatureCelsius, reading.PowerWatts, reading.UtilizationPercent = math.NaN(), math.NaN(), math.NaN()
 	if model, code := handle.GetName(); code == nvml.SUCCESS {
 		reading.Model, r.model = model, model
 	}
 	if t, code := handle.GetTemperature(nvml.TEMPERATURE_GPU); code == nvml.SUCCESS {
-		reading.TemperatureCelsius = t
+		reading.TemperatureCelsius = float64(t)
 	}
 	if milliwatts, code := handle.GetPowerUsage(); code == nvml.SUCCESS {
 		reading.PowerWatts = float64(milliwatts) / 1000
 	}
 	if u, code := handle.GetUtilizationRates(); code == nvml.SUCCESS {
-		reading.UtilizationPercent = u.Gpu
+		reading.UtilizationPercent = float64(u.Gpu)
 	}
 	if memory, code := memoryInfo(lib, handle); code == nvml.SUCCESS {
 		reading.MemoryUsed, reading.MemoryFree, reading.MemoryReserved = memory.Used, memory.Free, memory.Reserved

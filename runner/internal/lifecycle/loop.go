@@ -99,15 +99,23 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 			check.abandon()
 			check, in.Fresh = nil, &f
 		case sig := <-l.Signals:
-			in.Signals++
-			in.LastSignal = time.Now()
-			if in.Signals == 1 {
-				in.FirstSignal = in.LastSignal
-			}
+			in.signal(time.Now())
 			l.Log.Info("signal received", "signal", sig.String(), "count", in.Signals)
 		case <-ctx.Done():
 			return Exit{}, ctx.Err()
 		}
+	}
+}
+
+// signal counts a termination signal, unless it is the first one once more.
+func (in *Input) signal(now time.Time) {
+	if in.Signals > 0 && now.Before(in.FirstSignal.Add(sameSignal)) {
+		return
+	}
+	in.Signals++
+	in.LastSignal = now
+	if in.Signals == 1 {
+		in.FirstSignal = now
 	}
 }
 

@@ -172,6 +172,31 @@ func TestLoopWaitsForTheTasksAndStopsThemInTime(t *testing.T) {
 	})
 }
 
+// Some senders signal a process and then its group (R7).
+func TestLoopTakesASecondSignalWithinASecondForTheFirst(t *testing.T) {
+	play(t, func(b *bench) {
+		b.see("Running")
+		ticket, err := b.gate.Admit(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticket.Start(api.InFlight{ID: "a"})
+		b.signals <- syscall.SIGTERM
+		b.signals <- syscall.SIGTERM
+		time.Sleep(time.Second - 1)
+		b.signals <- syscall.SIGHUP
+		if stops := b.now().stops; len(stops) != 0 {
+			t.Errorf("stops %v within the second", stops)
+		}
+		time.Sleep(1)
+		b.signals <- syscall.SIGTERM
+		if stops := b.now().stops; len(stops) != 1 || stops[0] != Kill {
+			t.Errorf("stops %v after it, want a Kill", stops)
+		}
+		ticket.Leave(gate.Requeued)
+	})
+}
+
 // catalogue: row 26
 func TestLoopTellsNoTransitionForTheSameMaps(t *testing.T) {
 	play(t, func(b *bench) {

@@ -23,14 +23,6 @@ type Machine struct {
 	Park bool
 }
 
-// abandonAfter is how much longer than KillDelay the runner waits for tasks
-// that it stopped, before it exits and leaves their requeuing to the others.
-// A process in uninterruptible sleep and an unreachable queue get that far.
-const abandonAfter = 5 * time.Second
-
-// forceAfter bounds the clean-up after a second signal.
-const forceAfter = 2 * time.Second
-
 // Input is the present facts.
 type Input struct {
 	Now  time.Time
@@ -111,6 +103,9 @@ type Report struct {
 
 // Step decides what to do, given what was remembered and what is so.
 func (m Machine) Step(s State, in Input) (State, Orders) {
+	if in.Fresh != nil {
+		s.Memory.Confirm(in.Maps, *in.Fresh)
+	}
 	memory, resolved := Resolve(s.Memory, in.Maps, in.Now, m.Settle)
 	s.Memory = memory
 	if resolved.Effective != s.Effective {
@@ -122,6 +117,14 @@ func (m Machine) Step(s State, in Input) (State, Orders) {
 		Wake: resolved.Wake,
 	}
 	o.Report.Resolution = resolved
+	if !resolved.Confirm {
+		s.Memory.Doubt = ""
+	} else if in.Fresh != nil { // it was no help
+		s.Retry = in.Now.Add(max(m.Settle, time.Second))
+	}
+	if o.Check = resolved.Confirm && !in.Now.Before(s.Retry); resolved.Confirm && !o.Check {
+		o.Wake = earliest(o.Wake, s.Retry)
+	}
 
 	if s.Effective != api.DrainAndTerminate {
 		s.Committed = false
@@ -205,9 +208,10 @@ func (m Machine) stepDrain(s *State, o *Orders, in Input) {
 		o.Report.Reason = "no task is left; making sure that " + string(api.DrainAndTerminate) + " still stands"
 		return
 	}
-	o.Check, o.Report.Target = false, api.Unset
+	o.Report.Target = api.Unset
 	o.Report.Phase = api.PhaseTerminated
 	if m.Park {
+		s.Unfinished = false // as above
 		o.Report.Reason = "drained and parked"
 		return
 	}
@@ -269,7 +273,7 @@ func (m Machine) stopAtDeadline(s *State, o *Orders, in Input) {
 
 // exitUnfinished exits once the stopped tasks are gone, or when they do not go.
 func (m Machine) exitUnfinished(s *State, o *Orders, in Input, message string) {
-	limit := s.StoppedAt.Add(m.KillDelay + abandonAfter)
+	limit := s.StoppedAt.Add(m.KillDelay + AbandonAfter)
 	o.exitWhen(in.Gate.Idle || !in.Now.Before(limit), api.ExitUnfinished, message)
 	o.Wake = earliest(o.Wake, limit)
 }

@@ -127,6 +127,48 @@ func TestTerminateExitsAfterTheWindowAndAFreshRead(t *testing.T) {
 	wantExit(t, o, api.ExitDrained)
 }
 
+// A deletion is confirmed by fresh reads, one at a time and not without a pause;
+// parked runners and those about to exit ask as well.
+func TestADeletionIsConfirmed(t *testing.T) {
+	for _, state := range []string{"DrainAndSuspend", "DrainAndTerminate"} {
+		d := newDriver(t)
+		d.machine.Park = true
+		d.step(0, d.set(state))
+		d.step(time.Hour, nil)
+		d.step(0, answer(state, nil))
+		gone := func(in *Input) { in.Maps = maps("absent", "absent"); in.Maps.Global.Gone = in.Now }
+		if o := d.step(0, gone); o.Check || o.Open || !o.Wake.Equal(d.in.Now.Add(settle)) {
+			t.Errorf("%s, within the window: %+v", state, o)
+		}
+		if o := d.step(settle, nil); !o.Check || o.Open {
+			t.Errorf("%s, after the window: no fresh read is asked for", state)
+		}
+		if o := d.step(30*time.Second, answer("absent", errors.New("no"))); o.Check || o.Open || o.Exit != nil || o.Report.GlobalProblem == nil {
+			t.Errorf("%s, without an answer: %+v", state, o)
+		}
+		if o := d.step(settle, nil); !o.Check || o.Open {
+			t.Errorf("%s, after a pause: no fresh read is asked for", state)
+		}
+		wantPhase(t, d.step(0, answer("absent", nil)), api.PhaseRunning, true)
+	}
+}
+
+// The drain that had to stop tasks is over; the signal has one of its own.
+func TestASignalAfterADrainThatIsOverExitsWith143(t *testing.T) {
+	for _, state := range []string{"DrainAndSuspend", "DrainAndTerminate"} {
+		d := newDriver(t)
+		d.machine.Park, d.machine.DrainDeadline = true, time.Minute
+		d.step(0, tasks(1))
+		d.step(0, d.set(state))
+		if o := d.step(time.Minute, nil); o.Stop != Terminate {
+			t.Fatalf("%s: the deadline stops nothing", state)
+		}
+		d.step(time.Second, tasks(0))
+		d.step(time.Minute, answer(state, nil))
+		wantExit(t, d.step(time.Hour, signal), api.ExitSignalled)
+	}
+}
+
 func TestTerminateWaitsForTheTasks(t *testing.T) {
 	d := newDriver(t)
 	d.step(0, tasks(1))

@@ -19,6 +19,8 @@ type View struct {
 	Value string
 	// InBinaryData is true when STATE stands in binaryData.
 	InBinaryData bool
+	// Instead is the key that was probably meant to be STATE, where that is missing.
+	Instead string
 	// Gone is when the map was seen to be deleted; zero if it never was there.
 	Gone time.Time
 	// ResourceVersion is the newest one seen for this map.
@@ -36,6 +38,9 @@ type Snapshot struct {
 	Namespace string
 	Global    View
 	Node      View
+	// Ending means that the namespace is being deleted, so that an absent map is
+	// no order. Only a fresh read knows.
+	Ending bool
 	// Off means that there is no cluster: the runner just runs.
 	Off bool
 }
@@ -46,6 +51,11 @@ type Snapshot struct {
 type Memory struct {
 	Global, Node api.State
 	Known        bool
+	// ConfirmedGlobal and ConfirmedNode are the deletions, by their View.Gone,
+	// that a fresh read has confirmed.
+	ConfirmedGlobal, ConfirmedNode time.Time
+	// Doubt is why the last fresh read confirmed no deletion.
+	Doubt string
 }
 
 // Resolution is what two maps mean.
@@ -58,6 +68,8 @@ type Resolution struct {
 	ResourceVersion string
 	// GlobalProblem and NodeProblem are set when a map cannot be taken at its word.
 	GlobalProblem, NodeProblem *Problem
+	// Confirm asks for a fresh read, without which a deletion does not count.
+	Confirm bool
 	// Wake is when time alone will change the resolution; zero for never.
 	Wake time.Time
 }
@@ -75,21 +87,21 @@ type ProblemKind string
 const (
 	ProblemInvalid    ProblemKind = "invalid"
 	ProblemBinary     ProblemKind = "binary"
+	ProblemKey        ProblemKind = "key"
 	ProblemUnreadable ProblemKind = "unreadable"
 )
 
 // Resolve says what the maps mean now, and what is to be remembered for the
 // next time. A deletion counts only once the settle window has passed, so that
-// a map that is deleted and created again changes once (R6).
+// a map that is deleted and created again changes once, and a fresh read has
+// confirmed it, so that a namespace that goes as a whole starts nothing (R6).
 func Resolve(memory Memory, maps Snapshot, now time.Time, settle time.Duration) (Memory, Resolution) {
 	if maps.Off {
 		return memory, Resolution{Effective: api.Running, Source: api.SourceDefault}
 	}
 	var r Resolution
-	var globalWake, nodeWake time.Time
-	memory.Global, r.GlobalProblem, globalWake = inForce(memory.Global, maps.Global, now, settle)
-	memory.Node, r.NodeProblem, nodeWake = inForce(memory.Node, maps.Node, now, settle)
-	r.Wake = earliest(globalWake, nodeWake)
+	memory.Global, r.GlobalProblem = r.inForce(memory.Global, maps.Global, maps.Ending, memory.ConfirmedGlobal, memory.Doubt, now, settle)
+	memory.Node, r.NodeProblem = r.inForce(memory.Node, maps.Node, maps.Ending, memory.ConfirmedNode, memory.Doubt, now, settle)
 
 	if !memory.Known {
 		known, wake := nodeKnown(maps.Node, now, settle)
@@ -141,21 +153,53 @@ func nodeKnown(node View, now time.Time, settle time.Duration) (known bool, wake
 	return true, time.Time{}
 }
 
+// Confirm notes what a fresh read says about the deletions that wait for it.
+func (m *Memory) Confirm(maps Snapshot, f Fresh) {
+	switch {
+	case f.Err != nil:
+		m.Doubt = f.Err.Error()
+		return
+	case f.Maps.Ending:
+		m.Doubt = fmt.Sprintf("namespace %q is being deleted", maps.Namespace)
+		return
+	}
+	m.Doubt = ""
+	if f.Maps.Global.Known && !f.Maps.Global.Present {
+		m.ConfirmedGlobal = maps.Global.Gone
+	}
+	if f.Maps.Node.Known && !f.Maps.Node.Present {
+		m.ConfirmedNode = maps.Node.Gone
+	}
+}
+
 // inForce returns the value of one map that counts now, given the one that
 // counted before.
-func inForce(before api.State, v View, now time.Time, settle time.Duration) (api.State, *Problem, time.Time) {
+func (r *Resolution) inForce(before api.State, v View, ending bool, confirmed time.Time, doubt string, now time.Time, settle time.Duration) (api.State, *Problem) {
 	var problem *Problem
 	if v.Unreadable != "" {
 		problem = &Problem{ProblemUnreadable, v.Unreadable}
 	}
 	switch {
 	case !v.Known:
-		return before, problem, time.Time{}
-	case !v.Present:
-		if end := v.Gone.Add(settle); before != api.Unset && !v.Gone.IsZero() && now.Before(end) {
-			return before, problem, end
+		return before, problem
+	case !v.Present && before != api.Unset && ending:
+		return before, problem
+	case !v.Present && before != api.Unset && !v.Gone.IsZero():
+		if end := v.Gone.Add(settle); now.Before(end) {
+			r.Wake = earliest(r.Wake, end)
+			return before, problem
 		}
-		return api.Unset, problem, time.Time{}
+		if v.Gone.Equal(confirmed) {
+			return api.Unset, problem
+		}
+		r.Confirm = true
+		if doubt != "" && problem == nil {
+			problem = &Problem{ProblemUnreadable, fmt.Sprintf(
+				"ConfigMap %q was deleted, which no fresh read confirms, so %s stays in force: %s", v.Name, before, doubt)}
+		}
+		return before, problem
+	case !v.Present:
+		return api.Unset, problem
 	}
 	value, err := api.ParseState(v.Value)
 	if err != nil {
@@ -163,13 +207,17 @@ func inForce(before api.State, v View, now time.Time, settle time.Duration) (api
 		if before != api.Unset {
 			kept = fmt.Sprintf("%s stays in force", before)
 		}
-		return before, &Problem{ProblemInvalid, fmt.Sprintf("ConfigMap %q: %v; %s", v.Name, err, kept)}, time.Time{}
+		return before, &Problem{ProblemInvalid, fmt.Sprintf("ConfigMap %q: %v; %s", v.Name, err, kept)}
 	}
 	if value == api.Unset && v.InBinaryData {
 		return api.Unset, &Problem{ProblemBinary, fmt.Sprintf(
-			"ConfigMap %q: %s stands in binaryData and is ignored, move it to data", v.Name, api.StateKey)}, time.Time{}
+			"ConfigMap %q: %s stands in binaryData and is ignored, move it to data", v.Name, api.StateKey)}
 	}
-	return value, problem, time.Time{}
+	if v.Instead != "" {
+		return api.Unset, &Problem{ProblemKey, fmt.Sprintf(
+			"ConfigMap %q has no %s, but a key %s, which is ignored; if it is meant to be %s, give the key that name", v.Name, api.StateKey, api.Excerpt(v.Instead), api.StateKey)}
+	}
+	return value, problem
 }
 
 // earliest returns the earlier of two times, where zero means never.

@@ -1,6 +1,7 @@
 package lifecycle_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -234,8 +235,53 @@ func TestADeletedMapKeepsItsEffectForTheWindow(t *testing.T) {
 	if _, got := Resolve(memory, maps("Running", "DrainAndTerminate"), start.Add(settle-1), settle); got.Effective != api.DrainAndTerminate {
 		t.Errorf("created again: %s", got.Effective)
 	}
+	if _, got := Resolve(memory, m, start.Add(settle), settle); got.Effective != api.DrainAndSuspend || !got.Confirm {
+		t.Errorf("after the window, unconfirmed: %s, asks for a fresh read: %v", got.Effective, got.Confirm)
+	}
+	memory.Confirm(m, Fresh{Maps: maps("Running", "absent")})
 	if _, got := Resolve(memory, m, start.Add(settle), settle); got.Effective != api.Running || got.Source != api.SourceGlobal {
 		t.Errorf("after the window: %s from %s", got.Effective, got.Source)
+	}
+	// The next deletion has a window of its own.
+	m.Node.Gone = start.Add(time.Minute)
+	memory.Node = api.DrainAndTerminate
+	if _, got := Resolve(memory, m, start.Add(time.Minute), settle); got.Effective != api.DrainAndTerminate || got.Confirm {
+		t.Errorf("deleted once more: %s", got.Effective)
+	}
+}
+
+// R4 outranks R6: nothing starts because everything is being deleted.
+func TestADeletionThatNoFreshReadConfirmsIsNone(t *testing.T) {
+	m := maps("absent", "absent")
+	m.Namespace, m.Global.Gone = "lab", start
+	for want, fresh := range map[string]Fresh{
+		"403 Forbidden":                    {Err: errors.New("403 Forbidden")},
+		`namespace "lab" is being deleted`: {Maps: Snapshot{Ending: true, Global: View{Known: true}, Node: View{Known: true}}},
+		"":                                 {Maps: maps("DrainAndSuspend", "absent")}, // it is back, the watch is late
+	} {
+		memory := Memory{Global: api.DrainAndSuspend, Known: true}
+		memory.Confirm(m, fresh)
+		_, got := Resolve(memory, m, start.Add(time.Hour), settle)
+		if got.Effective != api.DrainAndSuspend || !got.Confirm {
+			t.Errorf("%q: %s", want, got.Effective)
+		}
+		if told := got.GlobalProblem; (told != nil) != (want != "") || told != nil && (told.Kind != ProblemUnreadable || !strings.Contains(told.Text, want)) {
+			t.Errorf("problem %v, want one with %q", told, want)
+		}
+	}
+	// The read before the exit takes it likewise.
+	if _, got := Resolve(Memory{Global: api.DrainAndTerminate, Known: true}, Snapshot{Ending: true, Global: View{Known: true}}, start, 0); got.Effective != api.DrainAndTerminate {
+		t.Errorf("read afresh in a namespace that is being deleted: %s", got.Effective)
+	}
+}
+
+// A key that is not STATE does nothing, and nobody must believe it did.
+func TestAKeyInsteadOfStateIsTold(t *testing.T) {
+	m := maps("keyless", "absent")
+	m.Global.Instead = "state"
+	_, got := Resolve(Memory{Global: api.DrainAndSuspend, Known: true}, m, start, settle)
+	if p := got.GlobalProblem; got.Effective != api.Running || p == nil || p.Kind != ProblemKey || !strings.Contains(p.Text, `a key "state"`) {
+		t.Errorf("%s, problem %v", got.Effective, p)
 	}
 }
 

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"math"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,15 +41,21 @@ func (c gpuCollector) Describe(ch chan<- *prometheus.Desc) {
 func (c gpuCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, r := range c.read() {
 		gauge := func(d *prometheus.Desc, v float64) {
+			if math.IsNaN(v) {
+				return
+			}
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, strconv.Itoa(r.Index), r.UUID, r.Model)
 		}
 		gauge(descXid, float64(r.LastXid))
 		if r.Silent {
 			continue
 		}
-		gauge(descTemperature, float64(r.TemperatureCelsius))
+		gauge(descTemperature, r.TemperatureCelsius)
 		gauge(descPower, r.PowerWatts)
-		gauge(descUtilization, float64(r.UtilizationPercent))
+		gauge(descUtilization, r.UtilizationPercent)
+		if r.MemoryUsed+r.MemoryFree == 0 {
+			continue
+		}
 		gauge(descMemoryUsed, float64(r.MemoryUsed>>20))
 		gauge(descMemoryFree, float64(r.MemoryFree>>20))
 		gauge(descReserved, float64(r.MemoryReserved>>20))

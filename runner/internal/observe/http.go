@@ -14,10 +14,17 @@ import (
 // Handler serves /statusz, /livez, /readyz and /metrics.
 func Handler(board *Board, metrics *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
+	streams := make(chan struct{}, maxConnections()/2)
 	mux.HandleFunc("GET /statusz", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		if r.URL.Query().Get("watch") == "true" {
-			stream(w, r, board)
+			select {
+			case streams <- struct{}{}:
+				defer func() { <-streams }()
+				stream(w, r, board)
+			default:
+				http.Error(w, "too many watch this runner already", http.StatusServiceUnavailable)
+			}
 			return
 		}
 		encoder := json.NewEncoder(w)
@@ -42,22 +49,12 @@ func Handler(board *Board, metrics *prometheus.Registry) http.Handler {
 
 // stream sends one status a line until the board is closed, with its last word.
 func stream(w http.ResponseWriter, r *http.Request, board *Board) {
-	const writeLimit = 10 * time.Second // a client that stopped reading must not hold up the exit
 	control := http.NewResponseController(w)
-	statuses, stop := board.Watch()
-	defer stop()
+	_ = control.SetReadDeadline(time.Time{}) // nothing more is asked; the end of the connection is still seen
 	encoder := json.NewEncoder(w)
-	for {
-		select {
-		case s, ok := <-statuses:
-			if !ok {
-				return
-			}
-			if control.SetWriteDeadline(time.Now().Add(writeLimit)) != nil ||
-				encoder.Encode(s) != nil || control.Flush() != nil {
-				return
-			}
-		case <-r.Context().Done():
+	for s := range board.Watch(r.Context()) {
+		if control.SetWriteDeadline(time.Now().Add(writeLimit)) != nil ||
+			encoder.Encode(s) != nil || control.Flush() != nil {
 			return
 		}
 	}

@@ -36,6 +36,13 @@ func NewMetrics(board *Board) *Metrics {
 	return m
 }
 
+// Dropped shows how many lines the log has lost.
+func (m *Metrics) Dropped(count func() float64) {
+	m.Registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Namespace: namespace, Name: "log_lines_dropped_total", Help: "Log lines that were dropped because nobody took them.",
+	}, count))
+}
+
 // Transition counts a change of the phase.
 func (m *Metrics) Transition(from, to api.Phase) {
 	if from != to {
@@ -58,6 +65,7 @@ var (
 	descEffective = desc("effective_state", "1 for the state that the maps ask for, 0 for the others.", "state")
 	descVersion   = desc("map_resource_version", "The newest resourceVersion seen of a ConfigMap.", "map")
 	descReadable  = desc("map_readable", "Whether a ConfigMap can be read.", "map")
+	descHeard     = desc("apiserver_heard_timestamp_seconds", "When the last byte came from the API server, as Unix time.")
 	descTasks     = desc("tasks", "Tasks that this runner holds.", "stage")
 	descEnded     = desc("tasks_total", "Tasks that left this runner.", "ending")
 	descStarted   = desc("attempts_started_total", "Attempts begun.")
@@ -88,6 +96,9 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descPhase, truth(s.Phase == p), string(p))
 	}
 	gauge(descSince, float64(s.Since.UnixMilli())/1000)
+	if !s.Heard.IsZero() {
+		gauge(descHeard, float64(s.Heard.UnixMilli())/1000)
+	}
 	for _, e := range api.States {
 		gauge(descEffective, truth(s.Effective == e), string(e))
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -169,6 +170,7 @@ func TestLoadOfGPUs(t *testing.T) {
 	metrics.Registry.MustRegister(observe.GPULoad(func() []gpu.Reading {
 		return []gpu.Reading{
 			{UUID: "GPU-a", Model: "T4", TemperatureCelsius: 40, PowerWatts: 12.5, UtilizationPercent: 7, MemoryUsed: 1 << 30, MemoryFree: 2 << 30, MemoryReserved: 512 << 20},
+			{UUID: "GPU-c", Model: "A100", TemperatureCelsius: 40, PowerWatts: 50, UtilizationPercent: math.NaN()},
 			{UUID: "GPU-b", Model: "T4", Index: 1, Silent: true, LastXid: 79},
 		}
 	}))
@@ -178,6 +180,9 @@ func TestLoadOfGPUs(t *testing.T) {
 		if !strings.Contains(body, "\nDCGM_FI_DEV_"+want+"\n") {
 			t.Errorf("there is no DCGM_FI_DEV_%s", want)
 		}
+	}
+	if n := strings.Count(body, `{UUID="GPU-c"`); n != 3 {
+		t.Errorf("%d metrics of a GPU that tells neither its load nor its memory, want 3", n)
 	}
 	if n := strings.Count(body, `{UUID="GPU-b"`); n != 1 {
 		t.Errorf("%d metrics of a GPU that does not answer, want 1", n)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
+	"time"
 )
 
 // TerminationMessage leaves the last sentence of the process where the kubelet
@@ -12,7 +14,7 @@ import (
 // where there is none, there is nobody to read it, so none is made unless
 // create says so.
 func TerminationMessage(path, message string, create bool) error {
-	flags := os.O_WRONLY | os.O_TRUNC
+	flags := os.O_WRONLY | os.O_TRUNC | syscall.O_NONBLOCK // a pipe that nobody reads must not hold up the exit
 	if create {
 		flags |= os.O_CREATE
 	}
@@ -23,6 +25,7 @@ func TerminationMessage(path, message string, create bool) error {
 	if err != nil {
 		return fmt.Errorf("write termination message: %w", err)
 	}
+	_ = f.SetWriteDeadline(time.Now().Add(time.Second)) // files have none and need none
 	_, err = f.WriteString(message)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("write termination message: %w", err)

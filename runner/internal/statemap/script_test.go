@@ -14,17 +14,16 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/kube"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 )
 
 // script is an API server whose answers the test gives one by one. Other than
-// server it can stream the first list, as API servers do by now, and break at
-// a certain point.
+// server it can break at a certain point.
 type script struct {
 	*testing.T
 	stop chan struct{}
@@ -42,18 +41,14 @@ type call struct {
 	once sync.Once
 }
 
-func newScript(t *testing.T) (*script, kubernetes.Interface) {
+func newScript(t *testing.T) (*script, *kube.Client) {
 	s := &script{T: t, stop: make(chan struct{}), calls: make(map[string]chan *call)}
 	web := httptest.NewServer(s)
 	t.Cleanup(func() {
 		close(s.stop)
 		web.Close()
 	})
-	client, err := kubernetes.NewForConfig(&rest.Config{Host: web.URL, QPS: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s, client
+	return s, newClient(t, web.URL)
 }
 
 // queue is where the calls of one kind for one map wait for the test.
@@ -70,8 +65,6 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	verb, name := "list", strings.TrimPrefix(query.Get("fieldSelector"), "metadata.name=")
 	switch {
-	case query.Get("sendInitialEvents") == "true":
-		verb = "stream"
 	case query.Get("watch") != "":
 		verb = "watch"
 	case name == "":
@@ -138,18 +131,28 @@ func configMap(name, version, state string) object {
 
 func event(kind string, what object) object { return object{"type": kind, "object": what} }
 
-// bookmark says how far a watch is; the one that ends the first list says so.
-func bookmark(version string, first bool) object {
-	meta := object{"resourceVersion": version}
-	if first {
-		meta["annotations"] = object{metav1.InitialEventsAnnotationKey: "true"}
-	}
-	return event("BOOKMARK", object{"kind": "ConfigMap", "apiVersion": "v1", "metadata": meta})
+// bookmark says how far a watch is.
+func bookmark(version string) object {
+	return event("BOOKMARK", object{"kind": "ConfigMap", "apiVersion": "v1", "metadata": object{"resourceVersion": version}})
 }
 
-// A list comes as a stream by default, a watch goes on where the last one
-// broke, and 410, be it an event or a status, is answered by a fresh list
-// without a word to people.
+// first answers the list and begins the watch of one map.
+func (s *script) first(name, version string, items ...object) *call {
+	s.Helper()
+	s.list(name, version, items...)
+	return s.next("watch", name)
+}
+
+func (s *script) list(name, version string, items ...object) {
+	s.Helper()
+	s.next("list", name).send(object{"kind": "ConfigMapList", "apiVersion": "v1", "metadata": object{"resourceVersion": version}, "items": items}).end()
+	if len(items) == 0 {
+		s.next("get", namespace).send(object{"metadata": object{"name": namespace}}).end()
+	}
+}
+
+// A watch goes on where the last one broke, and 410, be it an event or a
+// status, is answered by a fresh list without a word to people.
 func TestStream(t *testing.T) {
 	t.Parallel()
 	const name = api.GlobalMapName
@@ -172,12 +175,12 @@ func TestStream(t *testing.T) {
 		return c
 	}
 
-	first := s.next("stream", name).send(event("ADDED", configMap(name, "5", "Running"))).send(bookmark("7", true))
+	first := from(s.first(name, "7", configMap(name, "5", "Running")), "7")
 	value("Running", "5")
 	first.send(event("MODIFIED", configMap(name, "9", "DrainAndSuspend")))
 	value("DrainAndSuspend", "9")
 	// The bookmark is no news, but it moves the point at which the next watch begins.
-	first.send(bookmark("12", false)).end()
+	first.send(bookmark("12")).end()
 
 	second := from(s.next("watch", name), "12").send(event("DELETED", configMap(name, "14", "DrainAndSuspend")))
 	value("", "14")
@@ -186,15 +189,30 @@ func TestStream(t *testing.T) {
 	second.send(event("ERROR", status(http.StatusGone, metav1.StatusReasonExpired))).end()
 
 	// The map went while nobody watched: the version is that of the list.
-	third := s.next("stream", name).send(bookmark("30", true))
+	third := s.first(name, "30")
 	value("", "30")
 	third.send(event("ADDED", configMap(name, "31", "Running")))
 	value("Running", "31")
 	third.end()
 
 	from(s.next("watch", name), "31").refuse(http.StatusGone, metav1.StatusReasonExpired)
-	s.next("stream", name).send(event("ADDED", configMap(name, "40", "DrainAndTerminate"))).send(bookmark("41", true))
+	from(s.first(name, "41", configMap(name, "40", "DrainAndTerminate")), "41").end()
 	value("DrainAndTerminate", "40")
+}
+
+// Something on the way cuts every watch off, as some proxies do: what is listed
+// counts then.
+func TestWatchesThatEndAtOnce(t *testing.T) {
+	t.Parallel()
+	const name = api.GlobalMapName
+	s, client := newScript(t)
+	m := follow(t, client, "")
+	s.first(name, "5", configMap(name, "5", "Running")).send(bookmark("5")).end()
+	for range 3 {
+		s.next("watch", name).send(bookmark("5")).end()
+	}
+	s.first(name, "9", configMap(name, "8", "DrainAndSuspend")).end()
+	until(t, m, "what the list says", func(s lifecycle.Snapshot) bool { return s.Global.Value == "DrainAndSuspend" })
 }
 
 // A role without the verb watch is a mistake that must be told although the
@@ -213,15 +231,12 @@ func TestListAllowedWatchDenied(t *testing.T) {
 	}
 	for i, state := range []string{"Running", "DrainAndSuspend"} {
 		version := strconv.Itoa(5 + i)
-		s.next("stream", name).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
-		denied()
-		s.next("list", name).send(object{"kind": "ConfigMapList", "apiVersion": "v1",
-			"metadata": object{"resourceVersion": version}, "items": []object{configMap(name, version, state)}}).end()
+		s.list(name, version, configMap(name, version, state))
 		until(t, m, state, func(s lifecycle.Snapshot) bool { return s.Global.Value == state })
 		s.next("watch", name).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
 		denied()
 	}
-	s.next("stream", name).send(event("ADDED", configMap(name, "7", "Running"))).send(bookmark("8", true))
+	s.first(name, "8", configMap(name, "7", "Running")).send(bookmark("8"))
 	until(t, m, "the right", func(s lifecycle.Snapshot) bool {
 		return s.Global.Value == "Running" && s.Global.Unreadable == "" && s.Global.Denied.IsZero()
 	})
@@ -246,7 +261,7 @@ func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	var down transport
 	down.down.Store(true)
-	client, err := kubernetes.NewForConfig(&rest.Config{Host: "http://api.invalid", QPS: -1,
+	client, err := kube.New(&rest.Config{Host: "http://api.invalid",
 		WrapTransport: func(rt http.RoundTripper) http.RoundTripper { down.RoundTripper = rt; return &down }})
 	if err != nil {
 		t.Fatal(err)
@@ -256,6 +271,38 @@ func TestUnreachable(t *testing.T) {
 	const want = `ConfigMap "studioml-go-runner" in namespace "lab" cannot be read: no way there`
 	if seen.Global.Unreadable != want || !seen.Global.Denied.IsZero() || seen.Global.Known {
 		t.Errorf("%+v, want unreadable: %s", seen.Global, want)
+	}
+}
+
+// What the server asks for, be it an hour, does not keep a runner deaf, and
+// nobody takes it for readable meanwhile.
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	const name = api.GlobalMapName
+	for _, code := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+		t.Run(strconv.Itoa(code), func(t *testing.T) {
+			t.Parallel()
+			s, client := newScript(t)
+			m := follow(t, client, "")
+			s.first(name, "5", configMap(name, "5", "Running")).end()
+			until(t, m, "the map", func(s lifecycle.Snapshot) bool { return s.Global.Present && s.Global.Unreadable == "" })
+			for range 2 {
+				c := s.next("watch", name)
+				c.w.Header().Set("Retry-After", "3600")
+				c.refuse(code, "")
+			}
+			last := time.Now()
+			until(t, m, "the refusal", func(s lifecycle.Snapshot) bool {
+				return strings.Contains(s.Global.Unreadable, "the API server answers "+strconv.Itoa(code)) && s.Global.Value == "Running"
+			})
+			s.next("watch", name).send(event("MODIFIED", configMap(name, "6", "DrainAndSuspend")))
+			if took := time.Since(last); took > 10*time.Second {
+				t.Errorf("asked again after %s", took)
+			}
+			until(t, m, "the change", func(s lifecycle.Snapshot) bool {
+				return s.Global.Value == "DrainAndSuspend" && s.Global.Unreadable == ""
+			})
+		})
 	}
 }
 
@@ -294,10 +341,11 @@ func TestFreshLeavesOutANodeMapThatNeverCouldBeRead(t *testing.T) {
 	t.Parallel()
 	s, client := newScript(t)
 	m := follow(t, client, "node-1")
-	s.next("stream", api.GlobalMapName).send(event("ADDED", configMap(api.GlobalMapName, "5", "Running"))).send(bookmark("5", true))
-	s.next("stream", "node-1").refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
+	s.first(api.GlobalMapName, "5", configMap(api.GlobalMapName, "5", "Running")).send(bookmark("5"))
+	s.next("list", "node-1").refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
 	watched := until(t, m, "the missing right", func(s lifecycle.Snapshot) bool { return s.Global.Known && !s.Node.Denied.IsZero() })
 	answers := fresh(t, m)
+	s.next("get", namespace).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
 	s.next("get", api.GlobalMapName).send(configMap(api.GlobalMapName, "6", "DrainAndTerminate")).end()
 	s.next("get", "node-1").refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
 	got := await(t, answers)
@@ -320,13 +368,15 @@ func TestFreshWaitsForANodeMapThatWasRead(t *testing.T) {
 	t.Parallel()
 	s, client := newScript(t)
 	m := follow(t, client, "node-1")
-	s.next("stream", api.GlobalMapName).send(bookmark("5", true))
-	s.next("stream", "node-1").send(event("ADDED", configMap("node-1", "4", "Running"))).send(bookmark("5", true))
+	s.first(api.GlobalMapName, "5").send(bookmark("5"))
+	s.first("node-1", "5", configMap("node-1", "4", "Running")).send(bookmark("5"))
 	until(t, m, "both maps", func(s lifecycle.Snapshot) bool { return s.Global.Known && s.Node.Known })
 	answers := fresh(t, m)
+	s.next("get", namespace).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
 	s.next("get", api.GlobalMapName).refuse(http.StatusNotFound, metav1.StatusReasonNotFound)
 	s.next("get", "node-1").refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
 	// It asks again for both, since the first answer may be old by now.
+	s.next("get", namespace).send(object{"metadata": object{"name": namespace}}).end()
 	s.next("get", api.GlobalMapName).send(configMap(api.GlobalMapName, "8", "DrainAndTerminate")).end()
 	s.next("get", "node-1").send(configMap("node-1", "7", "DrainAndSuspend")).end()
 	got := await(t, answers)
@@ -340,11 +390,11 @@ func TestOnlyTheNewestSnapshotIsKept(t *testing.T) {
 	t.Parallel()
 	const name = api.GlobalMapName
 	s, client := newScript(t)
-	m := statemap.New(client.CoreV1(), namespace, "", slog.New(slog.DiscardHandler))
+	m := statemap.New(client, namespace, "", slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() { done <- m.Run(t.Context()) }()
 	t.Cleanup(func() { <-done })
-	stream := s.next("stream", name).send(event("ADDED", configMap(name, "5", "Running"))).send(bookmark("5", true))
+	stream := s.first(name, "5", configMap(name, "5", "Running")).send(bookmark("5"))
 	stream.send(event("MODIFIED", configMap(name, "6", "DrainAndSuspend"))).end()
 	// The next watch begins when the last event of this one is stored.
 	s.next("watch", name).send(event("MODIFIED", configMap(name, "7", "DrainAndTerminate"))).end()

@@ -11,8 +11,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/studioml/studio-go-runner/runner/internal/kube"
 )
 
 const namespace = "lab"
@@ -26,6 +27,7 @@ type server struct {
 	version int
 	maps    map[string]corev1.ConfigMap
 	log     []logged // every change since the start, or since forget
+	ending  bool     // the namespace is being deleted
 	begin   int      // versions up to here are forgotten
 	refuse  int      // status for all requests; 0 serves them
 	changed chan struct{}
@@ -39,18 +41,23 @@ type logged struct {
 	version int
 }
 
-func newServer(t *testing.T) (*server, kubernetes.Interface) {
+func newServer(t *testing.T) (*server, *kube.Client) {
 	s := &server{t: t, version: 1, maps: make(map[string]corev1.ConfigMap), changed: make(chan struct{})}
 	web := httptest.NewServer(s)
 	t.Cleanup(func() {
 		s.change(func() { s.refuse = http.StatusServiceUnavailable }) // ends the watches
 		web.Close()
 	})
-	client, err := kubernetes.NewForConfig(&rest.Config{Host: web.URL, QPS: -1})
+	return s, newClient(t, web.URL)
+}
+
+func newClient(t *testing.T, address string) *kube.Client {
+	t.Helper()
+	client, err := kube.New(&rest.Config{Host: address})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, client
+	return client
 }
 
 // change does something and wakes the watches.
@@ -62,7 +69,8 @@ func (s *server) change(do func()) {
 	s.changed = make(chan struct{})
 }
 
-// put creates or changes a map.
+// put creates or changes a map. Its state may have the name of another key
+// before it, with a NUL between.
 func (s *server) put(name, state string) {
 	s.change(func() {
 		s.version++
@@ -74,6 +82,9 @@ func (s *server) put(name, state string) {
 			TypeMeta:   metav1.TypeMeta{Kind: "ConfigMap", APIVersion: "v1"},
 			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, ResourceVersion: strconv.Itoa(s.version)},
 			Data:       map[string]string{"STATE": state},
+		}
+		if key, value, ok := strings.Cut(state, "\x00"); ok {
+			m.Data = map[string]string{key: value}
 		}
 		s.maps[name] = m
 		s.log = append(s.log, logged{kind, m, s.version})
@@ -109,6 +120,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else if r.URL.Path != path {
 		selected = false
 	}
+	if r.URL.Path == "/api/v1/namespaces/"+namespace {
+		s.namespace(w)
+		return
+	}
 	if !selected || r.Method != http.MethodGet {
 		s.t.Errorf("unexpected request %s %s", r.Method, r.URL)
 	}
@@ -137,16 +152,25 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+func (s *server) namespace(w http.ResponseWriter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuse != 0 {
+		s.status(w, s.refuse)
+		return
+	}
+	meta := object{"name": namespace}
+	if s.ending {
+		meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+	}
+	s.write(w, object{"metadata": meta})
+}
+
 // watch is called with the lock held, and gives it back while it waits.
 func (s *server) watch(w http.ResponseWriter, r *http.Request, name string) {
 	from, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
-	if r.URL.Query().Get("sendInitialEvents") == "true" || from < s.begin {
-		// Not supported here: the client then lists.
-		status := http.StatusGone
-		if r.URL.Query().Get("sendInitialEvents") == "true" {
-			status = http.StatusUnprocessableEntity
-		}
-		s.status(w, status)
+	if from < s.begin {
+		s.status(w, http.StatusGone)
 		return
 	}
 	s.watches++
@@ -184,7 +208,6 @@ func (s *server) status(w http.ResponseWriter, code int) {
 	reasons := map[int]metav1.StatusReason{
 		http.StatusForbidden: metav1.StatusReasonForbidden, http.StatusNotFound: metav1.StatusReasonNotFound,
 		http.StatusGone: metav1.StatusReasonExpired, http.StatusServiceUnavailable: metav1.StatusReasonServiceUnavailable,
-		http.StatusUnprocessableEntity: metav1.StatusReasonInvalid,
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)

@@ -4,23 +4,21 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"k8s.io/client-go/kubernetes"
-
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/kube"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 )
 
 // follow watches the maps for the length of the test.
-func follow(t *testing.T, client kubernetes.Interface, node string) *statemap.Maps {
+func follow(t *testing.T, client *kube.Client, node string) *statemap.Maps {
 	t.Helper()
-	m := statemap.New(client.CoreV1(), namespace, node, slog.New(slog.DiscardHandler))
+	m := statemap.New(client, namespace, node, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- m.Run(ctx) }()
@@ -121,6 +119,42 @@ func TestUnreadableKeepsWhatWasRead(t *testing.T) {
 	}
 }
 
+// A namespace that is being deleted takes its maps along; a runner that starts
+// there, or that lists its map again, must not take that for an order.
+func TestAnEndingNamespaceSaysNothing(t *testing.T) {
+	s, client := newServer(t)
+	s.change(func() { s.ending = true })
+	m := follow(t, client, "")
+	start := until(t, m, "the ending", func(s lifecycle.Snapshot) bool { return s.Global.Unreadable != "" })
+	if start.Global.Known || !strings.Contains(start.Global.Unreadable, `namespace "lab" is being deleted`) {
+		t.Errorf("at the start: %+v", start.Global)
+	}
+	fresh, err := m.Fresh(t.Context())
+	if err != nil || !fresh.Ending || fresh.Global.Present {
+		t.Errorf("read afresh: %+v, %v", fresh, err)
+	}
+	s.change(func() { s.ending = false })
+	until(t, m, "the absent map", func(s lifecycle.Snapshot) bool { return s.Global.Known && s.Global.Unreadable == "" })
+}
+
+// A map that has its state under another name is told from one that has none.
+func TestAKeyInsteadOfState(t *testing.T) {
+	s, client := newServer(t)
+	m := follow(t, client, "")
+	for _, test := range []struct{ key, value, want string }{
+		{"state", "Running", "state"}, {"State", "Running", "State"}, {"STATE.txt", "Running", "STATE.txt"}, {"STATES", "Running", "STATES"},
+		{"global_config.yaml", "kind: ConfigMap\ndata:\n  STATE: Running\n", "global_config.yaml"},
+		{"drain.env", "STATE=DrainAndSuspend", "drain.env"},
+		{"motd", "the STATE of the art", ""}, {"estate", "Running", ""}, {"STATE", "", ""},
+	} {
+		s.put(api.GlobalMapName, test.key+"\x00"+test.value)
+		now := until(t, m, test.key, func(now lifecycle.Snapshot) bool { return now.Global.ResourceVersion == strconv.Itoa(s.version) })
+		if now.Global.Instead != test.want || now.Global.Value != "" {
+			t.Errorf("%s: %q: %+v, want the key %q", test.key, test.value, now.Global, test.want)
+		}
+	}
+}
+
 func TestDeniedFromTheStartIsNotKnown(t *testing.T) {
 	s, client := newServer(t)
 	s.answer(http.StatusForbidden)
@@ -134,7 +168,7 @@ func TestDeniedFromTheStartIsNotKnown(t *testing.T) {
 func TestFresh(t *testing.T) {
 	s, client := newServer(t)
 	s.put(api.GlobalMapName, "DrainAndTerminate")
-	m := statemap.New(client.CoreV1(), namespace, "node-1", slog.New(slog.DiscardHandler))
+	m := statemap.New(client, namespace, "node-1", slog.New(slog.DiscardHandler))
 	fresh, err := m.Fresh(t.Context())
 	if err != nil || fresh.Global.Value != "DrainAndTerminate" || !fresh.Node.Known || fresh.Node.Present {
 		t.Errorf("Fresh gives %+v, %v", fresh, err)
@@ -163,55 +197,5 @@ func TestNodeMapName(t *testing.T) {
 		case problem != "" && (err == nil || name != "" || !strings.Contains(err.Error(), problem)):
 			t.Errorf("%q: %q, %v, want an error with %q", hostname, name, err, problem)
 		}
-	}
-}
-
-func TestFindCluster(t *testing.T) {
-	dir := t.TempDir()
-	config := filepath.Join(dir, "config")
-	err := os.WriteFile(config, []byte(`
-apiVersion: v1
-kind: Config
-current-context: here
-contexts: [{name: here, context: {cluster: c, user: u, namespace: from-file}}]
-clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
-users: [{name: u, user: {token: t}}]
-`), 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, test := range map[string]struct {
-		flag, namespace string
-		env             map[string]string
-		want            string // the namespace, empty for no cluster
-		problem         string
-	}{
-		"a laptop":                   {},
-		"the flag":                   {flag: config, want: "from-file"},
-		"KUBECONFIG":                 {env: map[string]string{"KUBECONFIG": config}, want: "from-file"},
-		"one of several":             {env: map[string]string{"KUBECONFIG": dir + "/no:" + config}, want: "from-file"},
-		"a namespace":                {flag: config, namespace: "mine", want: "mine"},
-		"a namespace that cannot be": {flag: config, namespace: "My_Own", problem: `namespace is "My_Own"`},
-		"a flag that names nothing":  {flag: dir + "/no", problem: "/no"},
-		"KUBECONFIG names nothing":   {env: map[string]string{"KUBECONFIG": dir + "/no"}, problem: "unset it to run without a cluster"},
-		"a pod without a token":      {env: map[string]string{"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, problem: "automountServiceAccountToken"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			for _, variable := range []string{"KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"} {
-				t.Setenv(variable, test.env[variable])
-			}
-			t.Setenv("HOME", dir)
-			cluster, err := statemap.FindCluster(test.flag, test.namespace)
-			switch {
-			case test.problem != "":
-				if err == nil || !strings.Contains(err.Error(), test.problem) {
-					t.Errorf("error %v, want one with %q", err, test.problem)
-				}
-			case err != nil:
-				t.Error(err)
-			case cluster == nil && test.want != "" || cluster != nil && cluster.Namespace != test.want:
-				t.Errorf("cluster %+v, want the namespace %q", cluster, test.want)
-			}
-		})
 	}
 }

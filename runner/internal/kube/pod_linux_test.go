@@ -1,4 +1,4 @@
-package statemap_test
+package kube_test
 
 import (
 	"os"
@@ -8,14 +8,14 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/studioml/studio-go-runner/runner/internal/statemap"
+	"github.com/studioml/studio-go-runner/runner/internal/kube"
 )
 
 // The service account's files have fixed paths, so they are made in a mount
 // namespace of a child process. Where the kernel allows none, as in most
 // containers, the test is skipped.
 func TestNamespaceInAPod(t *testing.T) {
-	const inside = "STATEMAP_TEST_IN_A_POD"
+	const inside = "KUBE_TEST_IN_A_POD"
 	if os.Getenv(inside) == "" {
 		command := exec.Command(os.Args[0], "-test.run=^TestNamespaceInAPod$", "-test.v")
 		command.Env = append(os.Environ(), inside+"=1")
@@ -75,7 +75,7 @@ func TestNamespaceInAPod(t *testing.T) {
 				t.Setenv(name, value)
 			}
 			write(account+"/namespace", test.pod)
-			cluster, err := statemap.FindCluster(test.flag, test.namespace)
+			cluster, _, err := kube.FindCluster(test.flag, test.namespace)
 			if err != nil || cluster == nil {
 				t.Fatalf("cluster %v, error %v", cluster, err)
 			}

@@ -1,0 +1,149 @@
+// Package kube is the runner's client of the API server: plain requests, and of
+// the answers the few fields that a runner needs. Every failure reaches the
+// caller at once and with its reason; nothing is retried here. What kubeconfigs,
+// tokens, certificates and exec plugins mean is left to client-go.
+package kube
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/client-go/rest"
+)
+
+// answerLimit bounds an answer, or an event of a watch: an object of 1.5 MiB,
+// the most that an API server stores, with every byte escaped.
+const answerLimit = 12 << 20
+
+// Client talks to one API server.
+type Client struct {
+	http  *http.Client
+	base  *url.URL
+	heard atomic.Int64 // Unix time in ns of the last byte that was read
+}
+
+// New makes a client; it connects when it is first used.
+func New(config *rest.Config) (*Client, error) {
+	base, _, err := rest.DefaultServerUrlFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("address of the API server: %w", err)
+	}
+	c := &Client{base: base}
+	transport, err := c.newTransport(config)
+	if err != nil {
+		return nil, fmt.Errorf("make Kubernetes client: %w", err)
+	}
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	c.http = &http.Client{Transport: transport, CheckRedirect: stay}
+	return c, nil
+}
+
+// Heard is when the last byte came from the API server, the answers to pings
+// included; zero if none ever came.
+func (c *Client) Heard() time.Time {
+	if at := c.heard.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
+}
+
+// Get reads an object or a list.
+func (c *Client) Get(ctx context.Context, path string, query url.Values, into any) error {
+	body, err := c.send(ctx, http.MethodGet, path, query, nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(io.LimitReader(body, answerLimit)).Decode(into); err != nil {
+		return fmt.Errorf("read the API server's answer: %w", err)
+	}
+	return nil
+}
+
+// Create makes an object.
+func (c *Client) Create(ctx context.Context, path string, object any) error {
+	text, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	body, err := c.send(ctx, http.MethodPost, path, nil, text)
+	if err != nil {
+		return err
+	}
+	return body.Close()
+}
+
+// send returns the body of an answer that is no refusal.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, content []byte) (io.ReadCloser, error) {
+	address := c.base.JoinPath(path)
+	address.RawQuery = query.Encode()
+	request, err := http.NewRequestWithContext(ctx, method, address.String(), bytes.NewReader(content))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("User-Agent", "studio-go-runner")
+	if content != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, plain(err)
+	}
+	if response.StatusCode < 300 {
+		return response.Body, nil
+	}
+	defer response.Body.Close()
+	refusal := Refusal{Code: response.StatusCode, Later: response.Header.Get("Retry-After") != ""}
+	if err := json.NewDecoder(io.LimitReader(response.Body, answerLimit)).Decode(&refusal); err != nil {
+		refusal.Message = "" // not from an API server; the code says enough
+	}
+	refusal.Code = response.StatusCode
+	return nil, &refusal
+}
+
+// plain drops what differs with each try and says nothing to people: the
+// address of the request and the port on this side.
+func plain(err error) error {
+	if address := (*url.Error)(nil); errors.As(err, &address) {
+		err = address.Err
+	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Addr != nil {
+		err = fmt.Errorf("%s %s: %w", op.Op, op.Addr, op.Err)
+	}
+	return err
+}
+
+// Refusal is an answer of the API server that is none: a Status.
+type Refusal struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	// Later is set when the server asked to be left alone for a while.
+	Later bool `json:"-"`
+}
+
+func (r *Refusal) Error() string {
+	text := fmt.Sprintf("the API server answers %d %s", r.Code, cmp.Or(http.StatusText(r.Code), "without a word"))
+	if r.Message != "" {
+		text += fmt.Sprintf(", %.200q", r.Message)
+	}
+	return text
+}
+
+// Code returns the status of a refusal, 0 for other errors and for none.
+func Code(err error) int {
+	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
+		return refusal.Code
+	}
+	return 0
+}

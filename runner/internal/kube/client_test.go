@@ -1,0 +1,257 @@
+package kube_test
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/studioml/studio-go-runner/runner/internal/kube"
+)
+
+// relay stands between client and server, and can swallow everything that is
+// sent, as a firewall does that drops packets.
+type relay struct {
+	net.Listener
+	target string
+	drop   atomic.Bool
+}
+
+func newRelay(t *testing.T, target string) *relay {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{Listener: l, target: target}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", r.target)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			t.Cleanup(func() { client.Close(); server.Close() })
+			go r.pass(server, client)
+			go r.pass(client, server)
+		}
+	}()
+	return r
+}
+
+func (r *relay) pass(to io.Writer, from io.Reader) {
+	buffer := make([]byte, 4096)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		if !r.drop.Load() {
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// secure starts an API server with HTTP/2, and returns a configuration for it.
+func secure(t *testing.T, handler http.HandlerFunc) (*httptest.Server, *rest.Config) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	ca := filepath.Join(t.TempDir(), "ca.crt")
+	writeCA(t, ca, server)
+	return server, &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{CAFile: ca, ServerName: "example.com"}}
+}
+
+func writeCA(t *testing.T, file string, server *httptest.Server) {
+	t.Helper()
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// idle is a watch in which nothing happens.
+func idle(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusOK)
+	w.(http.Flusher).Flush()
+	<-r.Context().Done()
+}
+
+// A connection that is cut without a word is noticed within half a minute, by
+// pings alone; while it stands, they show that somebody is there. It takes as
+// long as it takes: time cannot be faked for a socket.
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	server, config := secure(t, idle)
+	way := newRelay(t, server.Listener.Addr().String())
+	config.Host = "https://" + way.Addr().String()
+	client, err := kube.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !client.Heard().IsZero() {
+		t.Error("heard before anything was asked")
+	}
+	stream, err := client.Watch(t.Context(), "/api/v1/x", map[string][]string{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	begin := client.Heard()
+	if begin.IsZero() {
+		t.Fatal("nothing heard of a watch that is served")
+	}
+	limit := time.After(17 * time.Second)
+	for client.Heard().Sub(begin) < time.Second {
+		select {
+		case <-limit:
+			t.Fatal("an idle watch was silent for 17 s, want pings every 15 s")
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+
+	way.drop.Store(true)
+	cut := time.Now()
+	if _, err := stream.Next(new(struct{})); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("a watch that was cut off ends with %v, want an error", err)
+	}
+	if took := time.Since(cut); took > 27*time.Second {
+		t.Errorf("noticed after %s", took)
+	}
+	heard := client.Heard()
+	again := time.Now()
+	if err := client.Get(t.Context(), "/api/v1/x", nil, new(struct{})); err == nil {
+		t.Error("an answer, though everything is dropped")
+	}
+	if took := time.Since(again); took > 10*time.Second {
+		t.Errorf("that nobody answers took %s", took)
+	}
+	if !client.Heard().Equal(heard) {
+		t.Error("heard something, though everything is dropped")
+	}
+	way.drop.Store(false)
+	if stream, err := client.Watch(t.Context(), "/api/v1/x", map[string][]string{}); err != nil {
+		t.Errorf("after the repair: %v", err)
+	} else {
+		stream.Close()
+	}
+}
+
+// A server that takes a request and does not answer, as a proxy without its
+// backend.
+func TestLateHeaders(t *testing.T) {
+	t.Parallel()
+	_, config := secure(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	client, err := kube.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if _, err = client.Watch(t.Context(), "/api/v1/x", map[string][]string{}); err == nil || !strings.Contains(err.Error(), "timeout awaiting response headers") {
+		t.Errorf("%v", err)
+	}
+	if took := time.Since(begin); took > 25*time.Second {
+		t.Errorf("noticed after %s", took)
+	}
+}
+
+// Certificates are rotated in place; a new connection takes what is there now.
+func TestTheCAIsReadAgain(t *testing.T) {
+	t.Parallel()
+	server, config := secure(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
+	if err := os.WriteFile(config.CAFile, []byte(oldCA), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	client, err := kube.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Get(t.Context(), "/x", nil, new(struct{})); err == nil || !strings.Contains(err.Error(), "x509") {
+		t.Errorf("with another CA: %v", err)
+	}
+	writeCA(t, config.CAFile, server)
+	if err := client.Get(t.Context(), "/x", nil, new(struct{})); err != nil {
+		t.Errorf("with the right CA: %v", err)
+	}
+}
+
+// What went wrong is said in words that do not change with each try, and are short.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	answers := map[string]struct {
+		code         int
+		header, body string
+		want         string
+	}{
+		"a Status":       {403, "", `{"kind":"Status","code":403,"message":"configmaps is forbidden"}`, `the API server answers 403 Forbidden, "configmaps is forbidden"`},
+		"a proxy's page": {502, "", "<html>", "the API server answers 502 Bad Gateway"},
+		"too many":       {429, "45", "{}", "the API server answers 429 Too Many Requests"},
+		"a redirect":     {302, "", "", "the API server answers 302 Found"},
+		"hostile":        {500, "", `{"message":"\u001b[2J` + strings.Repeat("x", 1<<20) + `"}`, `the API server answers 500 Internal Server Error, "\x1b[2J` + strings.Repeat("x", 196) + `"`},
+		"no JSON":        {200, "", "hello", "read the API server's answer: invalid character 'h' looking for beginning of value"},
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a := answers[strings.TrimPrefix(r.URL.Path, "/")]
+		if a.header != "" {
+			w.Header().Set("Retry-After", a.header)
+		}
+		w.WriteHeader(a.code)
+		_, _ = io.WriteString(w, a.body)
+	}))
+	defer server.Close()
+	client, err := kube.New(&rest.Config{Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, a := range answers {
+		err := client.Get(t.Context(), "/"+name, nil, new(struct{}))
+		if err == nil || err.Error() != a.want {
+			t.Errorf("%s: %v, want %s", name, err, a.want)
+		}
+		refusal := (*kube.Refusal)(nil)
+		if errors.As(err, &refusal) != (a.code != 200) || refusal != nil && (kube.Code(err) != a.code || refusal.Later != (a.header != "")) {
+			t.Errorf("%s: %+v", name, refusal)
+		}
+	}
+	address := server.Listener.Addr().String()
+	server.Close()
+	for range 2 {
+		want := fmt.Sprintf("dial %s: connect: connection refused", address)
+		if err := client.Get(context.Background(), "/x", nil, new(struct{})); err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+// oldCA is the certificate of somebody else.
+const oldCA = `-----BEGIN CERTIFICATE-----
+MIIBezCCASGgAwIBAgIULaaN7tkqAN8sPSHbwt04Gk3QwggwCgYIKoZIzj0EAwIw
+EjEQMA4GA1UEAwwHYW5vdGhlcjAgFw0yNjExMjcxMzAwMzZaGA8yMTI2MTEwMzEz
+MDAzNlowEjEQMA4GA1UEAwwHYW5vdGhlcjBZMBMGByqGSM49AgEGCCqGSM49AwEH
+A0IABNSaK3XFr6PsaOsWLkJh+5H7dsBodjRtQtAde1rmdrpihLQEWthOZjtXhuxZ
+Dx1SHhDurIJXkkF174TklLMxPVajUzBRMB0GA1UdDgQWBBQl16n4zB9S4KKOsV9V
+QCHTKeb42jAfBgNVHSMEGDAWgBQl16n4zB9S4KKOsV9VQCHTKeb42jAPBgNVHRMB
+Af8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIQDfCs6IZsQyJJ2B/R7bmDPj6XAN
+OpMTiLDZWZLgLloq5wIgcVMAtP9630SfHf5OxlN8tUZgoz/ps8O09RxYkhhR/mQ=
+-----END CERTIFICATE-----`

@@ -1,0 +1,96 @@
+package kube
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// serviceAccountNamespace is where the kubelet tells a pod its namespace.
+const serviceAccountNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+// Cluster says how to reach the API server and where the maps are.
+type Cluster struct {
+	Config    *rest.Config
+	Namespace string
+}
+
+// FindCluster looks for a cluster the way kubectl does: the kubeconfig file
+// named by the flag, KUBECONFIG, ~/.kube/config, or the pod's service account.
+// It returns nil without an error only where none was named and this is no pod;
+// doubt then says what was odd about that. The namespace comes from the flag,
+// POD_NAMESPACE, the service account or the kubeconfig, in that order;
+// POD_NAMESPACE is folded into the flag by the caller.
+func FindCluster(kubeconfig, namespace string) (cluster *Cluster, doubt string, err error) {
+	named := cmp.Or(kubeconfig, os.Getenv(clientcmd.RecommendedConfigPathEnvVar))
+	inPod := os.Getenv("KUBERNETES_SERVICE_HOST") != ""
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	switch {
+	case kubeconfig != "":
+	case named != "":
+		if !slices.ContainsFunc(filepath.SplitList(named), exists) {
+			return nil, "", fmt.Errorf("KUBECONFIG is %s, and there is no such file; correct it, or unset it to run without a cluster", api.Excerpt(named))
+		}
+	case exists(clientcmd.RecommendedHomeFile):
+		doubt = clientcmd.RecommendedHomeFile + " names no cluster: it is empty, or has no current-context"
+		// A pod's user need not be able to enter the home that the image has.
+		if _, err := os.ReadFile(clientcmd.RecommendedHomeFile); err != nil && inPod {
+			doubt, rules.Precedence = err.Error(), nil
+		}
+	}
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{})
+	if named != "" { // then nothing else counts, not even the service account of the pod
+		raw, err := rules.Load()
+		if err != nil {
+			return nil, "", fmt.Errorf("read kubeconfig: %w; see --kubeconfig", err)
+		}
+		loader = clientcmd.NewDefaultClientConfig(*raw, &clientcmd.ConfigOverrides{})
+	}
+	config, err := loader.ClientConfig()
+	switch {
+	case clientcmd.IsEmptyConfig(err) && named != "":
+		return nil, "", fmt.Errorf("kubeconfig %s names no cluster: it is empty, or has no current-context; "+
+			"correct it, or name none to run without a cluster", api.Excerpt(named))
+	case clientcmd.IsEmptyConfig(err) && inPod:
+		return nil, "", errors.New("this is a pod, but it has no service account token, so no ConfigMap can be read; " +
+			"set automountServiceAccountToken to true, or mount a kubeconfig")
+	case clientcmd.IsEmptyConfig(err):
+		return nil, doubt, nil
+	case err != nil:
+		return nil, "", fmt.Errorf("read kubeconfig: %w; see --kubeconfig", err)
+	}
+	if namespace == "" {
+		text, err := os.ReadFile(serviceAccountNamespace)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, "", fmt.Errorf("read the pod's namespace: %w; see --namespace", err)
+		}
+		namespace = strings.TrimSpace(string(text))
+	}
+	if namespace == "" {
+		if namespace, _, err = loader.Namespace(); err != nil {
+			return nil, "", fmt.Errorf("read namespace from kubeconfig: %w; see --namespace", err)
+		}
+	}
+	if problems := validation.IsDNS1123Label(namespace); len(problems) > 0 {
+		return nil, "", fmt.Errorf("namespace is %s: %s; see --namespace", api.Excerpt(namespace), problems[0])
+	}
+	return &Cluster{config, namespace}, doubt, nil
+}
+
+// exists is also true for what cannot be looked at: it must not pass for absent.
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return !errors.Is(err, fs.ErrNotExist)
+}

@@ -1,0 +1,70 @@
+package kube_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/studioml/studio-go-runner/runner/internal/kube"
+)
+
+func TestFindCluster(t *testing.T) {
+	dir := t.TempDir()
+	config := filepath.Join(dir, "config")
+	err := os.WriteFile(config, []byte(`
+apiVersion: v1
+kind: Config
+current-context: here
+contexts: [{name: here, context: {cluster: c, user: u, namespace: from-file}}]
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {token: t}}]
+`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty, contextless := filepath.Join(dir, "empty"), filepath.Join(dir, "contextless")
+	if err := errors.Join(os.WriteFile(empty, nil, 0o600), os.WriteFile(contextless,
+		[]byte(`{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]}`), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		flag, namespace string
+		env             map[string]string
+		want            string // the namespace, empty for no cluster
+		problem         string
+	}{
+		"a laptop":                        {},
+		"the flag":                        {flag: config, want: "from-file"},
+		"KUBECONFIG":                      {env: map[string]string{"KUBECONFIG": config}, want: "from-file"},
+		"one of several":                  {env: map[string]string{"KUBECONFIG": dir + "/no:" + config}, want: "from-file"},
+		"a namespace":                     {flag: config, namespace: "mine", want: "mine"},
+		"a namespace that cannot be":      {flag: config, namespace: "My_Own", problem: `namespace is "My_Own"`},
+		"a flag that names nothing":       {flag: dir + "/no", problem: "/no"},
+		"a flag that names an empty file": {flag: empty, problem: "names no cluster"},
+		"KUBECONFIG without a context":    {env: map[string]string{"KUBECONFIG": contextless}, problem: "has no current-context"},
+		"the same in a pod with a token":  {flag: empty, env: map[string]string{"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, problem: "names no cluster"},
+		"several of which one says it":    {env: map[string]string{"KUBECONFIG": empty + ":" + config}, want: "from-file"},
+		"KUBECONFIG names nothing":        {env: map[string]string{"KUBECONFIG": dir + "/no"}, problem: "unset it to run without a cluster"},
+		"a pod without a token":           {env: map[string]string{"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, problem: "automountServiceAccountToken"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, variable := range []string{"KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"} {
+				t.Setenv(variable, test.env[variable])
+			}
+			t.Setenv("HOME", dir)
+			cluster, _, err := kube.FindCluster(test.flag, test.namespace)
+			switch {
+			case test.problem != "":
+				if err == nil || !strings.Contains(err.Error(), test.problem) {
+					t.Errorf("error %v, want one with %q", err, test.problem)
+				}
+			case err != nil:
+				t.Error(err)
+			case cluster == nil && test.want != "" || cluster != nil && cluster.Namespace != test.want:
+				t.Errorf("cluster %+v, want the namespace %q", cluster, test.want)
+			}
+		})
+	}
+}

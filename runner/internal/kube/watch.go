@@ -1,0 +1,67 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+)
+
+// The types of events.
+const (
+	Added    = "ADDED"
+	Modified = "MODIFIED"
+	Deleted  = "DELETED"
+	Bookmark = "BOOKMARK" // nothing happened up to the version of its object
+)
+
+// Stream is the answer to a watch.
+type Stream struct {
+	body    io.ReadCloser
+	limit   *io.LimitedReader
+	decoder *json.Decoder
+}
+
+// Watch begins a watch; it ends with ctx, or with Close.
+func (c *Client) Watch(ctx context.Context, path string, query url.Values) (*Stream, error) {
+	query.Set("watch", "true")
+	body, err := c.send(ctx, "GET", path, query, nil)
+	if err != nil {
+		return nil, err
+	}
+	return newStream(body), nil
+}
+
+func newStream(body io.ReadCloser) *Stream {
+	limit := &io.LimitedReader{R: body}
+	return &Stream{body, limit, json.NewDecoder(limit)}
+}
+
+// Next waits for an event and reads its object. A Refusal is the server's
+// reason for ending the watch; io.EOF is an end without one.
+func (s *Stream) Next(object any) (kind string, err error) {
+	s.limit.N = answerLimit
+	var event struct {
+		Type   string          `json:"type"`
+		Object json.RawMessage `json:"object"`
+	}
+	if err := s.decoder.Decode(&event); err != nil {
+		return "", plain(err)
+	}
+	switch event.Type {
+	case Added, Modified, Deleted, Bookmark:
+		err = json.Unmarshal(event.Object, object)
+	case "ERROR":
+		refusal := new(Refusal)
+		if err = json.Unmarshal(event.Object, refusal); err == nil {
+			err = refusal
+		}
+	default:
+		err = fmt.Errorf("the watch delivers %.40q, which is no event", event.Type)
+	}
+	return event.Type, err
+}
+
+// Close ends the watch.
+func (s *Stream) Close() { _ = s.body.Close() } // it was only read from

@@ -1,0 +1,188 @@
+package statemap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/internal/kube"
+	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
+)
+
+// A fleet that comes back after an outage must not come back all at once, but an
+// operator who waits for it should not wait long either. What the API server asks
+// for in Retry-After, which may be an hour, counts as the longest pause.
+const (
+	firstPause   = 200 * time.Millisecond
+	longestPause = 4 * time.Second
+	listLimit    = 30 * time.Second
+	// A watch that ended sooner than this did no work, so that the next waits.
+	shortWatch = time.Second
+)
+
+// follower keeps the view of one map up to date.
+type follower struct {
+	maps    *Maps
+	name    string
+	view    func(*lifecycle.Snapshot) *lifecycle.View
+	version string // where the next watch begins; empty asks for a list
+}
+
+// run lists and watches until ctx ends.
+func (f *follower) run(ctx context.Context) {
+	for failures := 0; ctx.Err() == nil; {
+		began := time.Now()
+		verb, err := f.round(ctx)
+		if err == nil && time.Since(began) >= shortWatch {
+			failures = 0
+		}
+		wait := pause(failures)
+		failures++
+		switch refusal := (*kube.Refusal)(nil); {
+		case err == nil && failures > 3:
+			f.version = "" // something between cuts every watch off: lists will have to do
+		case err == nil:
+		case kube.Code(err) == http.StatusGone: // a list answers it, and it is no news for people
+			f.version = ""
+		default:
+			f.unreadable(ctx, verb, err)
+			if errors.As(err, &refusal) && refusal.Later {
+				wait = longestPause
+			}
+			if kube.Code(err) == http.StatusForbidden {
+				f.version = "" // what may be listed counts, though it may not be watched
+			}
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// pause grows with the failures in a row, and differs from runner to runner.
+func pause(failures int) time.Duration {
+	if failures == 0 {
+		return rand.N(firstPause / 4)
+	}
+	full := min(firstPause<<min(failures-1, 10), longestPause)
+	return full/2 + rand.N(full/2)
+}
+
+// round lists the map, unless it is known where to go on, and watches it until
+// the watch ends. The error is why the map cannot be read now, with the verb that
+// failed; there is none if a watch that was served ended, however it did.
+func (f *follower) round(ctx context.Context) (verb string, err error) {
+	if f.version == "" {
+		if err := f.list(ctx); err != nil {
+			return "list", err
+		}
+	}
+	const shortest = 5 * time.Minute
+	limit := shortest + rand.N(shortest)
+	ctx, cancel := context.WithTimeout(ctx, limit+longestPause) // should the server forget it
+	defer cancel()
+	query := only(f.name)
+	query.Set("resourceVersion", f.version)
+	query.Set("allowWatchBookmarks", "true")
+	query.Set("timeoutSeconds", strconv.Itoa(int(limit.Seconds())))
+	stream, err := f.maps.client.Watch(ctx, f.maps.path(), query)
+	if err != nil {
+		return "watch", err
+	}
+	defer stream.Close()
+	f.change(func(v *lifecycle.View) { v.Unreadable, v.Denied = "", time.Time{} })
+	for {
+		var m configMap
+		kind, err := stream.Next(&m)
+		refusal := (*kube.Refusal)(nil)
+		switch {
+		case errors.As(err, &refusal):
+			return "watch", err
+		case err != nil:
+			// The connection broke, or time was up. Whether the map can be read
+			// is what the next watch says.
+			if !errors.Is(err, io.EOF) {
+				f.maps.log.Debug("watch ended", "map", f.name, "reason", err.Error())
+			}
+			return "", nil
+		case kind != kube.Bookmark && m.Metadata.Name != f.name:
+			return "watch", fmt.Errorf("asked for %q, got a map named %.80q", f.name, m.Metadata.Name)
+		}
+		f.take(kind, &m)
+	}
+}
+
+// take notes an event.
+func (f *follower) take(kind string, m *configMap) {
+	f.version = m.Metadata.ResourceVersion
+	switch kind {
+	case kube.Added, kube.Modified:
+		f.change(func(v *lifecycle.View) { fill(v, m) })
+	case kube.Deleted:
+		f.change(func(v *lifecycle.View) { gone(v, f.version) })
+	}
+}
+
+func (f *follower) list(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, listLimit)
+	defer cancel()
+	var list struct {
+		Metadata metadata    `json:"metadata"`
+		Items    []configMap `json:"items"`
+	}
+	if err := f.maps.client.Get(ctx, f.maps.path(), only(f.name), &list); err != nil {
+		return err
+	}
+	if len(list.Items) == 0 {
+		// It may be absent because all of the namespace goes, which is no order (R6).
+		switch ending, err := f.maps.ending(ctx); {
+		case err != nil:
+			return err
+		case ending:
+			return fmt.Errorf("namespace %q is being deleted", f.maps.namespace)
+		}
+	}
+	f.version = list.Metadata.ResourceVersion
+	for _, m := range list.Items {
+		if m.Metadata.Name != f.name {
+			return fmt.Errorf("asked for %q, got a map named %.80q", f.name, m.Metadata.Name)
+		}
+		f.change(func(v *lifecycle.View) { fill(v, &m) })
+		return nil
+	}
+	f.change(func(v *lifecycle.View) { gone(v, f.version) })
+	return nil
+}
+
+func (f *follower) change(do func(*lifecycle.View)) {
+	f.maps.update(func(s *lifecycle.Snapshot) { do(f.view(s)) })
+}
+
+// unreadable notes why the map cannot be read now. What was read before stays.
+func (f *follower) unreadable(ctx context.Context, verb string, err error) {
+	if ctx.Err() != nil {
+		return // ended by us
+	}
+	text := fmt.Sprintf("ConfigMap %q in namespace %q cannot be read: %v", f.name, f.maps.namespace, err)
+	forbidden := kube.Code(err) == http.StatusForbidden
+	if forbidden {
+		text = fmt.Sprintf("ConfigMap %q in namespace %q: not allowed to %s configmaps; grant get, list and watch on configmaps to the runner's service account",
+			f.name, f.maps.namespace, verb)
+	}
+	f.maps.log.Debug("map unreadable", "map", f.name, "verb", verb, "error", err)
+	f.change(func(v *lifecycle.View) {
+		v.Unreadable = text
+		switch {
+		case !forbidden:
+			v.Denied = time.Time{}
+		case v.Denied.IsZero():
+			v.Denied = time.Now()
+		}
+	})
+}

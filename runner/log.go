@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	logBacklog = 4096 // lines
+	logEnd     = 500 * time.Millisecond
+)
+
+// logWriter takes lines for a writer that may be slow, stuck or gone, without
+// ever waiting for it. What does not fit is dropped, counted and said.
+type logWriter struct {
+	lines   chan logLine
+	dropped atomic.Uint64
+}
+
+// logLine is a line, or asks to be told when all before it are written.
+type logLine struct {
+	text    []byte
+	written chan<- struct{}
+}
+
+// newLogWriter writes to w. Its goroutine ends with the process: a write that the
+// system does not finish cannot be ended otherwise.
+func newLogWriter(w io.Writer, handler func(io.Writer) slog.Handler) *logWriter {
+	l := &logWriter{lines: make(chan logLine, logBacklog)}
+	direct := slog.New(handler(w))
+	go func() {
+		said := uint64(0)
+		for line := range l.lines {
+			if line.written != nil {
+				close(line.written)
+				continue
+			}
+			if _, err := w.Write(line.text); err != nil {
+				l.dropped.Add(1)
+			} else if now := l.dropped.Load(); now != said {
+				direct.Warn("log lines dropped", "count", now-said, "reason", "nobody took them in time")
+				said = now
+			}
+		}
+	}()
+	return l
+}
+
+// Write implements io.Writer; a handler calls it once for each line.
+func (l *logWriter) Write(line []byte) (int, error) {
+	select {
+	case l.lines <- logLine{text: bytes.Clone(line)}:
+	default:
+		l.dropped.Add(1)
+	}
+	return len(line), nil
+}
+
+// flush waits until all lines are written, but not for long.
+func (l *logWriter) flush() {
+	limit := time.After(logEnd)
+	written := make(chan struct{})
+	select {
+	case l.lines <- logLine{written: written}:
+	case <-limit:
+		return
+	}
+	select {
+	case <-written:
+	case <-limit:
+	}
+}
+
+// complain writes the last word of a process, and does not wait for long where
+// nobody reads it: the process must end.
+func complain(w io.Writer, problem error) {
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		fmt.Fprintf(w, "runner: %v\n", problem)
+	}()
+	select {
+	case <-written:
+	case <-time.After(logEnd):
+	}
+}

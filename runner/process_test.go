@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is a runner as people start it. TestMain puts the program into PATH.
+type process struct {
+	*testing.T
+	*exec.Cmd
+	spool, address string
+	ended          chan struct{}
+}
+
+var servingAt = regexp.MustCompile(`msg=serving .*address=(\S+)`)
+
+// start starts a runner whose log goes through a pipe, and waits until it serves.
+func start(t *testing.T, through ...string) (*process, *os.File) {
+	t.Helper()
+	dir := t.TempDir()
+	p := &process{T: t, spool: filepath.Join(dir, "spool"), ended: make(chan struct{})}
+	args := slices.Concat(through, []string{"runner", "serve", "--spool", p.spool, "--listen", "127.0.0.1:0", "--nvml-library", "none",
+		"--termination-log", filepath.Join(dir, "last-words")})
+	p.Cmd = exec.Command(args[0], args[1:]...)
+	p.Env = append(os.Environ(), "HOME="+dir, "KUBECONFIG=", "TMPDIR="+dir)
+	log, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Stderr = write
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	go func() { _ = p.Wait(); close(p.ended) }()
+	t.Cleanup(func() { _ = p.Process.Kill(); <-p.ended; log.Close() })
+	for lines := bufio.NewReaderSize(log, 16); ; { // it reads no further than it must
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatalf("the log ends: %v", err)
+		}
+		if at := servingAt.FindStringSubmatch(line); at != nil {
+			p.address = at[1]
+			return p, log
+		}
+	}
+}
+
+func (p *process) send(signals ...syscall.Signal) {
+	p.Helper()
+	for _, s := range signals {
+		if err := p.Process.Signal(s); err != nil {
+			p.Fatalf("signal %d: %v", s, err)
+		}
+	}
+}
+
+// ask gets one of the endpoints.
+func (p *process) ask(path string) string {
+	p.Helper()
+	client := http.Client{Timeout: 10 * time.Second}
+	response, err := client.Get("http://" + p.address + path)
+	if err != nil {
+		select {
+		case <-p.ended:
+			p.Fatalf("the runner ended: %s", p.ProcessState)
+		case <-time.After(time.Second):
+			p.Fatalf("the runner does not answer: %v", err)
+		}
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return string(body)
+}
+
+// until waits until an endpoint says something.
+func (p *process) until(path, want string) {
+	p.Helper()
+	limit := time.Now().Add(30 * time.Second)
+	for !strings.Contains(p.ask(path), want) {
+		if time.Now().After(limit) {
+			p.Fatalf("%s does not say %s, but\n%s", path, want, p.ask(path))
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (p *process) submit(document string) {
+	p.Helper()
+	submit := exec.Command("runner", "submit", "--spool", p.spool)
+	submit.Stdin = strings.NewReader(document)
+	if out, err := submit.CombinedOutput(); err != nil {
+		p.Fatalf("submit: %v\n%s", err, out)
+	}
+}
+
+func (p *process) wantExit(want int, within time.Duration) {
+	p.Helper()
+	select {
+	case <-p.ended:
+		if got := p.ProcessState; got.ExitCode() != want {
+			p.Errorf("the runner ended with %s, want exit code %d", got, want)
+		}
+	case <-time.After(within):
+		p.Fatalf("the runner has not ended after %s", within)
+	}
+}
+
+// drain reads what is left of a log.
+func drain(log io.Reader) *sync.WaitGroup {
+	var read sync.WaitGroup
+	read.Go(func() { _, _ = io.Copy(io.Discard, log) })
+	return &read
+}
+
+// R7: no signal but TERM, INT, HUP and QUIT ends or stops a runner.
+func TestOtherSignalsDoNothing(t *testing.T) {
+	t.Parallel()
+	p, log := start(t)
+	defer drain(log).Wait()
+	for n := syscall.Signal(1); n <= 64; n++ {
+		switch n {
+		case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP:
+		case 32, 33, 34: // the C library and Go keep them to themselves
+		default:
+			p.send(n)
+			if got := p.ask("/livez"); got != "ok\n" {
+				t.Errorf("after signal %d (%s): %q", n, n, got)
+			}
+		}
+	}
+	p.send(syscall.SIGTERM)
+	p.wantExit(143, 10*time.Second)
+}
+
+// A terminal that goes takes its runner along, but not one under nohup.
+func TestHangUp(t *testing.T) {
+	t.Parallel()
+	p, log := start(t)
+	defer drain(log).Wait()
+	p.send(syscall.SIGHUP)
+	p.wantExit(143, 10*time.Second)
+
+	kept, log := start(t, "sh", "-c", `trap "" HUP; exec "$@"`, "sh")
+	defer drain(log).Wait()
+	kept.send(syscall.SIGHUP)
+	if got := kept.ask("/livez"); got != "ok\n" {
+		t.Errorf("%q", got)
+	}
+	kept.send(syscall.SIGINT)
+	kept.wantExit(143, 10*time.Second)
+}
+
+// GNU timeout and others signal a process and then its group.
+func TestTwoSignalsAtOnceAreOne(t *testing.T) {
+	t.Parallel()
+	p, log := start(t)
+	defer drain(log).Wait()
+	p.submit(`{command: sleep, args: ["2"]}`)
+	p.until("/statusz", `"running": 1`)
+	p.send(syscall.SIGTERM)
+	p.until("/statusz", `"phase": "Draining"`)
+	p.send(syscall.SIGTERM)
+	p.wantExit(143, 20*time.Second)
+}
+
+// The reader of the log goes away: neither the runner nor its task does.
+func TestALogThatNobodyHolds(t *testing.T) {
+	t.Parallel()
+	p, log := start(t)
+	log.Close()
+	p.submit(`{command: "true"}`)
+	p.until("/statusz", `"succeeded": 1`)
+	p.until("/metrics", "studioml_runner_log_lines_dropped_total ")
+	if strings.Contains(p.ask("/metrics"), "studioml_runner_log_lines_dropped_total 0\n") {
+		t.Error("no dropped line is counted")
+	}
+	p.send(syscall.SIGTERM)
+	p.wantExit(143, 10*time.Second)
+}
+
+// The reader of the log sleeps: tasks and signals go on.
+func TestALogThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	p, log := start(t)
+	const tasks, smallest = 40, 4096
+	if _, err := unix.FcntlInt(log.Fd(), unix.F_SETPIPE_SZ, smallest); err != nil {
+		t.Fatal(err)
+	}
+	var documents bytes.Buffer
+	for i := range tasks {
+		fmt.Fprintf(&documents, "{id: t%d, command: \"true\"}\n---\n", i)
+	}
+	p.submit(documents.String())
+	p.until("/statusz", fmt.Sprintf(`"succeeded": %d`, tasks))
+	p.send(syscall.SIGTERM)
+	p.wantExit(143, 10*time.Second)
+}
