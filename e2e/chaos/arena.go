@@ -122,7 +122,7 @@ func (a *Arena) layout() (err error) {
 			return err
 		}
 	}
-	if a.gpus, err = fakegpu.Create(a.path("gpus"), fakegpu.Spec{Profile: "t4", Count: gpuCount, Seed: "chaos"}); err != nil {
+	if a.gpus, err = fakegpu.Create(a.path("gpus"), fakegpu.Spec{Profile: "L4", Count: gpuCount, Seed: "chaos"}); err != nil {
 		return err
 	}
 	err = errors.Join(

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,8 @@ import (
 type options struct {
 	Seed      uint64   `env:"SEED" help:"Of the plan; 0 draws one."`
 	Short     bool     `help:"Take at most 3 minutes."`
+	Tasks     int      `help:"How many tasks, if not as many as the form has."`
+	Strikes   int      `help:"How many faults, likewise."`
 	Kinds     []string `help:"Only faults whose name begins so."`
 	Runner    string   `default:"bin/runner" help:"The program that is tested."`
 	Task      string   `default:"bin/chaos-task" help:"The program of the tasks."`
@@ -58,6 +61,7 @@ func run(ctx context.Context, o options) (err error) {
 	if o.Short {
 		size, limit = short, shortTime
 	}
+	size.Tasks, size.Strikes = cmp.Or(o.Tasks, size.Tasks), cmp.Or(o.Strikes, size.Strikes)
 	for o.Seed == 0 {
 		o.Seed = rand.Uint64N(1_000_000)
 	}
