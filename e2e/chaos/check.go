@@ -134,14 +134,24 @@ func (c *check) mayRepeat(a, b *attempt) bool {
 	case a.Life.crashed() && a.Life.End <= b.Start: // and with it the claim
 	case a.Life.Code == api.ExitUnfinished || a.Life.Code == api.ExitForced:
 	case interrupted && a.Life.signalled(b.Start) > 0: // stopped, and given back before the exit
-	case a.GPUs != "-" && slices.ContainsFunc(c.Struck, func(s Struck) bool {
-		return s.GPU != "" && strings.Contains(a.GPUs, s.GPU) && s.Begin <= b.Start && s.End >= a.Start
-	}):
+	case c.sick(a, b.Start):
 	case interrupted && c.during(a.Start, b.Start, "descriptors", "processes"): // the machine refused it something in mid-start
 	default:
 		return false
 	}
 	return true
+}
+
+// sick says whether a GPU of the attempt was harmed in its time.
+func (c *check) sick(a *attempt, by Instant) bool {
+	return slices.ContainsFunc(c.Struck, func(s Struck) bool {
+		return s.GPU != "" && strings.Contains(a.GPUs, s.GPU) && s.Begin <= by && s.End >= a.Start
+	})
+}
+
+// unfinished says whether the attempt ran until its runner ended, or was stopped by it.
+func (c *check) unfinished(a *attempt) bool {
+	return (a.End == 0 || a.End > a.Life.End) && !c.sick(a, a.Life.End)
 }
 
 // signalled is how many signals that end a runner it was sent by then.
@@ -232,7 +242,7 @@ func (l *Life) began(a *attempt, said Said) bool {
 
 // exit wants the code that R9 has for what was done to the runner, and R6's reason.
 func (c *check) exit(l *Life) {
-	unfinished := slices.ContainsFunc(c.lives[l], func(a *attempt) bool { return a.End == 0 || a.End > l.End })
+	unfinished := slices.ContainsFunc(c.lives[l], c.unfinished)
 	signals := l.signalled(l.End)
 	bad := func(why string) {
 		c.bad(ExitCode, "%s ended with %d (%v) after %d signals: %s; its last words: %q", l.Name, l.Code, l.Killed, signals, why, l.Message)
