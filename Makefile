@@ -57,6 +57,10 @@ help: ## List the targets and their variables
 	@printf '  KEEP=1             keep the files of scenarios that passed, too\n'
 	@printf '  KUBEBUILDER_ASSETS=dir  etcd, kube-apiserver and kubectl, as of setup-envtest; else they are downloaded or built, once\n'
 	@printf '  KIND_NODE_IMAGE=image   what the nodes of kind are made of; else it is chosen, pulled or made, and Docker started\n'
+	@printf 'Variables of make chaos:\n'
+	@printf '  SHORT=1            at most 3 minutes; else 10,000 tasks and 500 faults\n'
+	@printf '  SEED=n             the plan of that seed\n'
+	@printf '  KINDS=kill,api     only faults whose name begins so\n'
 	@printf 'Variables of make image:\n'
 	@printf '  IMAGE=name:tag     what it is called; FAKEGPU_IMAGE and TESTS_IMAGE are those of the other two\n'
 	@printf '  BASE=image         add the runner to this: the file of an image or a root file system, or an image of Docker or a registry\n'
@@ -136,6 +140,21 @@ GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/s
 	  --repeat=$$(( $(REPEAT) - 1 )) \
 	  --output-dir=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) --json-report=report.json --junit-report=junit.xml \
 	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e
+
+# The long form takes hours, the short one 3 minutes. SEED and KUBEBUILDER_ASSETS
+# go through the environment.
+.PHONY: chaos chaos-planted
+chaos: tools bin/chaos bin/chaos-task bin/runner bin/libnvidia-ml.so.1 ## Random faults on random tasks, and proof that nothing was lost
+	@$(ASSETS) exec bin/chaos $(if $(SHORT),--short) --artifacts=$(ARTIFACTS)/chaos $(if $(KINDS),--kinds=$(KINDS))
+chaos-planted: tools bin/chaos bin/chaos-task bin/libnvidia-ml.so.1 $(SUPERVISOR) ## Runners that break a rule each, which chaos has to find
+	@$(ASSETS) CHAOS_BIN=$(CURDIR)/bin go test -count=1 -timeout=30m -v -run TestPlantedFaults ./e2e/chaos
+
+.PHONY: bin/chaos
+bin/chaos:
+	@go build -o $@ ./e2e/chaos
+bin/chaos-task: e2e/chaos/task/main.c
+	@mkdir -p bin
+	gcc -std=gnu11 -Os -static -Wall -Wextra -Werror -o $@ $<
 
 .PHONY: node-image
 node-image: tools ## Make the image of a kind node where there is no container registry (as root)

@@ -35,6 +35,8 @@ const (
 	// outage is how long a runner waits for an API server that does not answer
 	// before it exits on what it knows (R6), and what follows.
 	outage = 45 * time.Second
+	// settleWindow is the runners' --settle.
+	settleWindow = 200 * time.Millisecond
 	// startup is how long a runner may take to find out that it cannot start.
 	startup = 20 * time.Second
 )
@@ -277,16 +279,24 @@ func (c *check) exit(l *Life) {
 }
 
 // asked says whether the maps asked for the end of a runner when it exited, or so
-// short a time before that it need not know better.
+// short a time before that it need not know better, and for long enough.
 func (c *check) asked(l *Life) bool {
-	from := l.End.Plus(-slack)
+	from, least := l.End.Plus(-slack), settleWindow
 	if c.during(l.End.Plus(-outage), l.End, "api", "stop") {
-		from = l.End.Plus(-outage)
+		from, least = l.End.Plus(-outage), 0 // it may be the only one that it heard of
 	}
-	if effective(c.Writes, l.Runner, from) == string(api.DrainAndTerminate) {
-		return true
+	began := Instant(-1)
+	for i, w := range c.Writes {
+		asks := effective(c.Writes[:i+1], l.Runner, w.Begin) == string(api.DrainAndTerminate)
+		switch {
+		case asks && began < 0:
+			began = w.Begin
+		case !asks && began >= 0:
+			if began <= l.End && w.End >= from && w.End-began >= Instant(least) {
+				return true
+			}
+			began = -1
+		}
 	}
-	return slices.ContainsFunc(c.Writes, func(w Write) bool {
-		return w.Begin >= from && w.Begin <= l.End && effective(c.Writes, l.Runner, w.Begin) == string(api.DrainAndTerminate)
-	})
+	return began >= 0 && began <= l.End
 }
