@@ -63,6 +63,7 @@ help: ## List the targets and their variables
 	@printf '  KINDS=kill,api     only faults whose name begins so\n'
 	@printf 'Variables of make image:\n'
 	@printf '  IMAGE=name:tag     what it is called; FAKEGPU_IMAGE and TESTS_IMAGE are those of the other two\n'
+	@printf '  ARCH=arm64         make it for ARM, with the compiler of gcc-aarch64-linux-gnu (make image only)\n'
 	@printf '  BASE=image         add the runner to this: the file of an image or a root file system, or an image of Docker or a registry\n'
 	@printf 'Variable of make run:\n  DEMO=1             type the kubectl lines by itself, explain each, and end\n'
 
@@ -160,6 +161,9 @@ bin/chaos-task: e2e/chaos/task/main.c
 node-image: tools ## Make the image of a kind node where there is no container registry (as root)
 	@$(AIRGAP) node-image
 
+.PHONY: full
+full: clients-full ## What is too long for each change: more programs on the fake NVML
+
 .PHONY: bench
 bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, and a change of STATE
 	@$(ASSETS) go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner/internal/gpu ./e2e
@@ -191,4 +195,4 @@ lint: ## gofmt, go vet, staticcheck, and whether go.mod is tidy
 
 .PHONY: clean
 clean: ## Remove what was built here; the control plane in the user's cache stays
-	rm -rf bin $(ARTIFACTS) $(SUPERVISOR)
+	rm -rf bin $(ARTIFACTS) $(basename $(SUPERVISOR)).*

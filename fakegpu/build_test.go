@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ type built struct {
 	library, client string
 	header          string // directory of nvml.h
 	variants        map[string]variant
+	libraries       map[string]string // without sanitizers, by the processor
 }
 
 // variant is the library with its client, as it is, with sanitizers, or run by
@@ -109,11 +111,47 @@ func build(dir string) (built, error) {
 	}
 	plain := b.variants["plain"]
 	b.library, b.client = plain.library, plain.client
+	b.libraries = map[string]string{runtime.GOARCH: plain.library}
+	if err := b.elsewhere(dir, flags, library, client); err != nil {
+		return b, err
+	}
 	if valgrind, err := exec.LookPath("valgrind"); err == nil {
 		plain.checker = []string{valgrind, "--quiet", "--error-exitcode=9", "--leak-check=full"}
 		b.variants["valgrind"] = plain
 	}
 	return b, nil
+}
+
+// elsewhere adds what is not for this machine's libc or processor: the same
+// library with a client of musl, and both for ARM, which an emulator runs.
+func (b *built) elsewhere(dir string, flags, library, client []string) error {
+	if musl, err := exec.LookPath("musl-gcc"); err == nil {
+		v := variant{library: b.library, client: filepath.Join(dir, "client-musl")}
+		if _, err := output(musl, slices.Concat([]string{"-o", v.client}, flags, client)...); err != nil {
+			return err
+		}
+		b.variants["musl"] = v
+	}
+	const cross = "aarch64-linux-gnu"
+	gcc, err := exec.LookPath(cross + "-gcc")
+	if err != nil || runtime.GOARCH == "arm64" {
+		return nil
+	}
+	v := variant{library: filepath.Join(dir, "arm64", "libnvidia-ml.so.1"), client: filepath.Join(dir, "arm64", "client")}
+	if err := os.Mkdir(filepath.Dir(v.library), 0o755); err != nil {
+		return err
+	}
+	for to, what := range map[string][]string{v.library: library, v.client: client} {
+		if _, err := output(gcc, slices.Concat([]string{"-o", to}, flags, what, []string{"-lpthread"})...); err != nil {
+			return err
+		}
+	}
+	b.libraries["arm64"] = v.library
+	if emulator, err := exec.LookPath("qemu-aarch64"); err == nil {
+		v.checker = []string{emulator, "-L", filepath.Join("/usr", cross)}
+		b.variants["arm64"] = v
+	}
+	return nil
 }
 
 // able reports whether gcc takes the flags at all.

@@ -1,16 +1,15 @@
 package fakegpu
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
-	"io/fs"
 	"math"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -41,7 +40,45 @@ func Set(dir, gpu string, values ...string) error {
 	})
 }
 
+// SetMachine changes the versions of the driver: each is KEY=VALUE with driver,
+// nvml or cuda, as 580.95.05 and 13.0. What is not said of NVML follows.
+func SetMachine(dir string, values ...string) error {
+	return update(dir, "change the machine", func(m *Machine) error {
+		set := make(map[string]string)
+		for _, v := range values {
+			key, value, ok := strings.Cut(v, "=")
+			if !ok || value == "" || !slices.Contains([]string{"driver", "nvml", "cuda"}, key) {
+				return fmt.Errorf("value is %.120q, want driver=VERSION, nvml=VERSION or cuda=VERSION", v)
+			}
+			set[key] = value
+		}
+		m.Driver = cmp.Or(set["driver"], m.Driver)
+		if cuda := set["cuda"]; cuda != "" {
+			n, err := parseCUDA(cuda)
+			if err != nil {
+				return err
+			}
+			m.CUDA = n
+		}
+		m.NVML = cmp.Or(set["nvml"], fmt.Sprintf("%d.%s", m.CUDA/1000, m.Driver))
+		return nil
+	})
+}
+
+// parseCUDA reads a version as 13.0, or as NVML has it, 13000.
+func parseCUDA(text string) (uint64, error) {
+	var major, minor uint64
+	if n, err := fmt.Sscanf(text+"$", "%d.%d$", &major, &minor); err == nil && n == 2 && major <= 99 && minor <= 99 {
+		return major*1000 + minor*10, nil
+	}
+	if n, err := strconv.ParseUint(text, 10, 31); err == nil && n >= 1000 {
+		return n, nil
+	}
+	return 0, fmt.Errorf("cuda is %.120q, want a version as 13.0", text)
+}
+
 func (g *GPU) setAll(values []string) error {
+	set := make(map[string]bool)
 	for _, v := range values {
 		key, value, ok := strings.Cut(v, "=")
 		if !ok {
@@ -50,8 +87,9 @@ func (g *GPU) setAll(values []string) error {
 		if err := g.set(key, value); err != nil {
 			return err
 		}
+		set[key] = true
 	}
-	return nil
+	return g.agree(set)
 }
 
 // set takes a value as people write it.
@@ -95,18 +133,13 @@ func SetProcesses(dir, gpu string, processes []Process, values ...string) error 
 			}
 		}
 		return m.each(gpu, func(g *GPU) error {
+			g.Numbers["memory_used"] -= min(g.Numbers["memory_used"], memoryOf(g.Processes)) // which those had
 			g.Processes = slices.Clone(processes)
+			g.Numbers["memory_used"] += min(memoryOf(processes), math.MaxUint64-g.Numbers["memory_used"])
 			return g.setAll(values)
 		})
 	})
 }
-
-// The bits of nvmlEventType.
-const (
-	eventSingleBitECC = 1
-	eventDoubleBitECC = 2
-	eventXid          = 8
-)
 
 // applicationXids say nothing about the GPU itself, so that the driver asks for
 // no recovery after them.
@@ -118,37 +151,58 @@ const needsReset = 1
 // RaiseXid raises an Xid. If it is one about the GPU, the GPU needs a reset
 // from now on, which Heal stands for.
 func RaiseXid(dir, gpu string, xid uint64) error {
-	return change(dir, "raise an Xid", gpu, event{eventXid, xid}, func(g *GPU) error {
-		if !slices.Contains(applicationXids, xid) {
-			g.Numbers["recovery_action"] = max(needsReset, g.Numbers["recovery_action"])
+	return RaiseEvent(dir, gpu, eventXid, xid)
+}
+
+// RaiseEvent raises an event of nvmlEventType with its data. Instead of a GPU it
+// takes the UUID of a MIG device, of whose instances the event is then.
+func RaiseEvent(dir, gpu string, kind, data uint64) error {
+	raised := make(map[string]event)
+	return updateWith(dir, "raise an event", raised, func(m *Machine) error {
+		e := event{kind, data, noInstance, noInstance}
+		if owner, d, ok := m.instance(gpu); ok {
+			gpu, e.gi, e.ci = owner, d.GI, d.CI
 		}
-		return nil
+		return m.each(gpu, func(g *GPU) error {
+			if bits.OnesCount64(kind) != 1 || kind&g.eventTypes() == 0 {
+				return fmt.Errorf("%s raises no event %s; its events are %s", g.Name, cmp.Or(eventNames[kind], fmt.Sprint(kind)), namesOf(g.eventTypes()))
+			}
+			raised[g.UUID] = e
+			if kind == eventXid && !slices.Contains(applicationXids, data) {
+				g.Numbers["recovery_action"] = max(needsReset, g.Numbers["recovery_action"])
+			}
+			return nil
+		})
 	})
 }
 
-// CountECC adds memory errors of the DRAM to the counters and raises the event
-// that says so.
+// CountECC adds memory errors of the DRAM to the counters, by which their event
+// is raised.
 func CountECC(dir, gpu string, uncorrected bool, errors uint64) error {
-	kind, e := "corrected", event{kind: eventSingleBitECC}
+	kind := "corrected"
 	if uncorrected {
-		kind, e = "uncorrected", event{kind: eventDoubleBitECC}
+		kind = "uncorrected"
 	}
-	return change(dir, "count ECC errors", gpu, e, func(g *GPU) error {
-		if errors == 0 {
-			return fmt.Errorf("count of errors is 0, allowed are 1 and more")
-		}
-		if g.Numbers["ecc"] == 0 {
-			return fmt.Errorf("%s has no ECC memory", g.Name)
-		}
-		for _, period := range []string{"_volatile", "_aggregate"} {
-			key := "ecc_dram_" + kind + period
-			if errors > math.MaxUint64-g.Numbers[key] {
-				return fmt.Errorf("%s is %d, allowed are up to %d more", key, g.Numbers[key], math.MaxUint64-g.Numbers[key])
-			}
-			g.Numbers[key] += errors
-		}
-		return nil
+	return update(dir, "count ECC errors", func(m *Machine) error {
+		return m.each(gpu, func(g *GPU) error { return g.countECC(kind, errors) })
 	})
+}
+
+func (g *GPU) countECC(kind string, errors uint64) error {
+	if errors == 0 {
+		return fmt.Errorf("count of errors is 0, allowed are 1 and more")
+	}
+	if g.Numbers["ecc"] == 0 {
+		return fmt.Errorf("%s has no ECC memory", g.Name)
+	}
+	for _, period := range []string{"_volatile", "_aggregate"} {
+		key := "ecc_dram_" + kind + period
+		if errors > math.MaxUint64-g.Numbers[key] {
+			return fmt.Errorf("%s is %d, allowed are up to %d more", key, g.Numbers[key], math.MaxUint64-g.Numbers[key])
+		}
+		g.Numbers[key] += errors
+	}
+	return nil
 }
 
 // Inject adds a fault, for one GPU or, with an empty name, for the machine: for
@@ -261,68 +315,36 @@ func (m *Machine) each(name string, do func(*GPU) error) error {
 	return err
 }
 
-// update changes the machine of a directory; of several writers none gets lost.
+// update changes the machine of a directory, and raises the events of it; of
+// several writers none gets lost.
 func update(dir, what string, do func(*Machine) error) error {
+	return updateWith(dir, what, nil, do)
+}
+
+// updateWith raises events as well that no change tells, by UUID.
+func updateWith(dir, what string, raised map[string]event, do func(*Machine) error) error {
 	err := locked(dir, func() error {
 		m, err := Load(dir)
-		if err == nil {
-			err = do(&m)
+		if err != nil {
+			return err
 		}
-		if err == nil {
+		before := m.traits()
+		m.settle(time.Now())
+		if err = do(&m); err == nil {
 			err = m.check()
 		}
 		if err == nil {
 			err = replace(dir, m)
 		}
+		if err == nil { // who hears of an event finds the state that caused it
+			err = m.record(dir, before, raised)
+		}
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
-}
-
-// event is one of NVML's, without its GPU.
-type event struct{ kind, data uint64 }
-
-// change changes GPUs and then raises an event for each: who hears of it finds
-// the state that caused it.
-func change(dir, what, gpu string, e event, do func(*GPU) error) error {
-	var raised strings.Builder
-	err := update(dir, what, func(m *Machine) error {
-		return m.each(gpu, func(g *GPU) error {
-			fmt.Fprintf(&raised, "%s %d %d\n", g.UUID, e.kind, e.data)
-			return do(g)
-		})
-	})
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(filepath.Join(dir, eventFile), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
-	if err == nil {
-		_, err = f.WriteString(raised.String())
-		err = errors.Join(err, f.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
-}
-
-// locked runs do while no other writer changes the directory.
-func locked(dir string, do func() error) error {
-	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w; make it with fakegpu create", err)
-	}
-	if err != nil {
-		return err
-	}
-	defer lock.Close() // which gives the lock back
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
-	return do()
 }
 
 // replace puts the state file in place in one step, so that no client ever

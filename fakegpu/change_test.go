@@ -38,7 +38,7 @@ func TestSetReadsNumbersAsPeopleWriteThem(t *testing.T) {
 }
 
 func TestProfileRefusesFractions(t *testing.T) {
-	if g, err := fakegpu.Describe("name: x\npower_max: 70000\nmemory: 15Gi\nbus: 0x10\n"); err != nil || g.Numbers["power_max"] != 70000 || g.Numbers["bus"] != 16 {
+	if g, err := fakegpu.Describe("name: x\npower_max: 70000\nmemory: 15Gi\nsms: 0x10\n"); err != nil || g.Numbers["power_max"] != 70000 || g.Numbers["sms"] != 16 {
 		t.Errorf("a good profile gives %v, %v", g, err)
 	}
 	_, err := fakegpu.Describe("power_max: 70.5\n")
@@ -157,12 +157,12 @@ func TestSeveralModels(t *testing.T) {
 // shows on real ones, and with fillMIG's rule: 3g and 4g of Blackwell.
 func TestMIGProfiles(t *testing.T) {
 	for profile, want := range map[string]map[string]int{
-		"A100-40GB": {"1g.5gb": 14, "1g.10gb": 14, "2g.10gb": 28, "3g.20gb": 42, "4g.20gb": 56, "7g.40gb": 98},
-		"A100-80GB": {"1g.10gb": 14, "1g.20gb": 14, "2g.20gb": 28, "3g.40gb": 42, "4g.40gb": 56, "7g.80gb": 98},
-		"H100-80GB": {"1g.10gb": 16, "1g.20gb": 26, "2g.20gb": 32, "3g.40gb": 60, "4g.40gb": 64, "7g.80gb": 132},
-		"H200":      {"1g.18gb": 16, "1g.35gb": 26, "2g.35gb": 32, "3g.71gb": 60, "4g.71gb": 64, "7g.141gb": 132},
-		"B200":      {"1g.23gb": 18, "1g.45gb": 30, "2g.45gb": 36, "3g.90gb": 54, "4g.90gb": 72, "7g.180gb": 148},
-		"GB200":     {"1g.23gb": 18, "1g.47gb": 32, "2g.47gb": 38, "3g.93gb": 56, "4g.93gb": 76, "7g.186gb": 152},
+		"A100-40GB": {"1g.5gb": 14, "1g.5gb+me": 14, "1g.10gb": 14, "2g.10gb": 28, "3g.20gb": 42, "4g.20gb": 56, "7g.40gb": 98},
+		"A100-80GB": {"1g.10gb": 14, "1g.10gb+me": 14, "1g.20gb": 14, "2g.20gb": 28, "3g.40gb": 42, "4g.40gb": 56, "7g.80gb": 98},
+		"H100-80GB": {"1g.10gb": 16, "1g.10gb+me": 16, "1g.20gb": 26, "2g.20gb": 32, "3g.40gb": 60, "4g.40gb": 64, "7g.80gb": 132},
+		"H200":      {"1g.18gb": 16, "1g.18gb+me": 16, "1g.35gb": 26, "2g.35gb": 32, "3g.71gb": 60, "4g.71gb": 64, "7g.141gb": 132},
+		"B200":      {"1g.23gb": 18, "1g.23gb+me": 18, "1g.45gb": 30, "2g.45gb": 36, "3g.90gb": 54, "4g.90gb": 72, "7g.180gb": 148},
+		"GB200":     {"1g.23gb": 18, "1g.23gb+me": 18, "1g.47gb": 32, "2g.47gb": 38, "3g.93gb": 56, "4g.93gb": 76, "7g.186gb": 152},
 	} {
 		t.Run(profile, func(t *testing.T) {
 			lib, dir, gpus := open(t, fakegpu.Spec{Profile: profile, Count: 1, Seed: profile})

@@ -38,6 +38,7 @@ func (m Machine) check() error {
 			}
 			c.number(name, n, largest)
 		}
+		c.count("processes", len(g.Processes), maxProcesses)
 		memory, used := g.Numbers["memory"], g.Numbers["memory_used"]
 		if used > memory || g.Numbers["memory_reserved"] > memory-used {
 			c.bad("memory_used and memory_reserved are more than the memory of %d bytes", memory)
@@ -46,7 +47,6 @@ func (m Machine) check() error {
 			c.bad("bar1_used is more than the bar1 of %d bytes", g.Numbers["bar1"])
 		}
 		c.faults(g.Faults)
-		c.count("processes", len(g.Processes), maxProcesses)
 		for _, p := range g.Processes {
 			c.number("pid", p.PID, math.MaxInt32)
 			c.number("sm", p.SM, 100)
@@ -61,11 +61,11 @@ func (m Machine) check() error {
 		}
 		for _, d := range g.MIGs {
 			c.word("uuid of MIG device", d.UUID)
-			for _, n := range []uint64{d.GI, d.CI} {
-				c.number("id of instance", n, 255)
+			for _, n := range []uint64{d.GI, d.CI, d.Profile} {
+				c.number("id of instance or profile", n, 255)
 			}
-			for _, n := range []uint64{d.Slices, d.ComputeSlices} {
-				c.number("slices", n, 7)
+			for _, n := range []uint64{d.Slices, d.ComputeSlices, d.Start} {
+				c.number("slices or start", n, 7)
 			}
 			c.number("sms", d.SMs, small)
 		}

@@ -84,6 +84,7 @@ func (m *Machine) add(spec Spec) error {
 		if err != nil {
 			return err
 		}
+		p.fillClocks()
 		maps.Copy(p.Numbers, p.rest())
 		p.fillMIG()
 		for range model.Count {

@@ -57,8 +57,8 @@ func damages(t *testing.T) []damage {
 	add("a process without a name", replaced("power ", "process 1 compute 1 1\npower "))
 	add("a process of no type", replaced("power ", "process 1 game 1 1 x\npower "))
 	add("33 processes", replaced("power ", strings.Repeat("process 1 compute 1 1 x\n", 33)+"power "))
-	add("a MIG device without MIG mode", replaced("power ", "mig MIG-1 1 0 1 1 1 1\npower "))
-	add("a MIG device of too many words", replaced("power ", "mig_mode 1\nmig MIG-1 1 0 1 1 1 1 1\npower "))
+	add("a MIG device without MIG mode", replaced("power ", "mig MIG-1 1 0 1 1 1 1 19 0\npower "))
+	add("a MIG device of too many words", replaced("power ", "mig_mode 1\nmig MIG-1 1 0 1 1 1 1 19 0 1\npower "))
 	add("a percentage above 100", replaced("power ", "fan_speed 101\npower "))
 	add("a flag that is 2", replaced("power ", "lost 2\npower "))
 	add("no name", replaced("name Tesla T4\n", ""))
@@ -155,7 +155,7 @@ func FuzzState(f *testing.F) {
 		}
 		f.Add(text)
 	}
-	f.Add([]byte("driver 1\nnvml 1\ncuda 1\nfault * 0 0\ngpu GPU-1\nname n\nmemory 5\nmig_mode 1\nmig MIG-1 1 0 1 1 1 1\n" +
+	f.Add([]byte("driver 1\nnvml 1\ncuda 1\nfault * 0 0\ngpu GPU-1\nname n\nmemory 5\nmig_mode 1\nmig MIG-1 1 0 1 1 1 1 19 0\n" +
 		"process 1 mps 1 1 a b\nfault nvmlInit 999 1\nend\n"))
 	const machine = "driver 1\nnvml 1\n"
 	for _, text := range []string{

@@ -1,7 +1,7 @@
 # The fake NVML library, and the command that makes its state.
 
 FAKEGPU_SOURCES := $(wildcard fakegpu/shim/*.c fakegpu/shim/*.h)
-FAKEGPU_CFLAGS  := -std=gnu11 -Os -fno-asynchronous-unwind-tables -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wno-unused-parameter
+FAKEGPU_CFLAGS  := -std=gnu11 -Os -U_FORTIFY_SOURCE -fno-stack-protector -fno-asynchronous-unwind-tables -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wno-unused-parameter
 
 bin/libnvidia-ml.so.1: $(FAKEGPU_SOURCES) go.mod
 	@mkdir -p bin
@@ -11,9 +11,14 @@ bin/libnvidia-ml.so.1: $(FAKEGPU_SOURCES) go.mod
 
 .PHONY: bin/fakegpu
 bin/fakegpu:
-	@go build -o $@ ./fakegpu/cmd/fakegpu
+	@go build -ldflags '-extldflags=-Wl,-z,lazy' -o $@ ./fakegpu/cmd/fakegpu
+	@ln -sf fakegpu bin/nvidia-smi # by this name it is one
 
 # Modules of their own, so that the product does not depend on these programs.
 .PHONY: clients
-clients: tools bin/fakegpu bin/libnvidia-ml.so.1 ## NVIDIA's device plugin and nvidia-ctk on the fake NVML (as root: all of it)
-	cd fakegpu/clients && FAKEGPU_BIN=$(CURDIR)/bin go test -count=1 ./...
+clients: tools bin/fakegpu bin/libnvidia-ml.so.1 ## NVIDIA's device plugin, GPU Feature Discovery and nvidia-ctk on the fake NVML (as root: all of it)
+	cd fakegpu/clients && FAKEGPU_BIN=$(CURDIR)/bin go test -count=1 .
+
+.PHONY: clients-full
+clients-full: clients ## Debian 12's nvtop, pynvml, gpustat, PCP, lstopo and nvml-wrapper as well
+	cd fakegpu/clients && go test -count=1 ./debian

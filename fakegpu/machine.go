@@ -7,7 +7,9 @@ package fakegpu
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -50,6 +52,7 @@ type Machine struct {
 // GPU is one GPU of a machine.
 type GPU struct {
 	UUID, Name, Serial, VBIOS, PartNumber string
+	InforomImage, InforomECC              string // versions of the InfoROM, and of its ECC object
 	// Numbers are all the rest, by the keys of Keys; what is missing is 0.
 	Numbers   map[string]uint64
 	Faults    []Fault
@@ -79,6 +82,7 @@ type MIG struct {
 	GI, CI                     uint64 // ids of the instances
 	Slices, ComputeSlices, SMs uint64
 	Memory                     uint64 // bytes
+	Profile, Start             uint64 // id of the GPU instance's profile, and its first eighth of the memory
 }
 
 const large = math.MaxUint64
@@ -143,14 +147,26 @@ var keys = slices.Concat(
 	numbers(1, "mig_mode"),
 	numbers(maxMIGs, "mig_max"),
 	numbers(small, "mig_sms_1g mig_sms_1g_double mig_sms_2g mig_sms_3g mig_sms_4g mig_sms_7g"),
+	numbers(small, "mig_mb_1g mig_mb_1g_double mig_mb_2g mig_mb_3g mig_mb_4g mig_mb_7g"),
+	numbers(small, "temperature_memory_max app_clock_graphics app_clock_memory clock_lowest clock_half_steps low_clock_memory low_clock_graphics"),
+	numbers(6, "pcie_gen_device"),
+	numbers(small, "remap_banks"),
+	numbers(3, "addressing"),
+	numbers(2, "c2c"),
+	numbers(3, "fabric"),
+	numbers(1, "accounting"),
+	numbers(large, "violation_power violation_thermal since"),
 )
 
 // Load reads the state of a directory.
 func Load(dir string) (Machine, error) {
 	file := filepath.Join(dir, stateFile)
 	text, err := os.ReadFile(file)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return Machine{}, fmt.Errorf("read fake GPUs: %w; make some with fakegpu create", err)
+	}
+	if err != nil {
+		return Machine{}, fmt.Errorf("read fake GPUs: %w", err)
 	}
 	if len(text) > maxFile {
 		return Machine{}, fmt.Errorf("read fake GPUs: %s has %d bytes, allowed are %d; replace it with fakegpu create", file, len(text), maxFile)
@@ -192,7 +208,7 @@ func (m Machine) format() []byte {
 			line("process", p.PID, p.Type, p.Memory, p.SM, p.Name)
 		}
 		for _, d := range g.MIGs {
-			line("mig", d.UUID, d.GI, d.CI, d.Slices, d.ComputeSlices, d.SMs, d.Memory)
+			line("mig", d.UUID, d.GI, d.CI, d.Slices, d.ComputeSlices, d.SMs, d.Memory, d.Profile, d.Start)
 		}
 		faults(g.Faults)
 	}
@@ -206,7 +222,8 @@ type text struct {
 }
 
 func (g *GPU) texts() []text {
-	return []text{{"name", &g.Name}, {"serial", &g.Serial}, {"vbios", &g.VBIOS}, {"part_number", &g.PartNumber}}
+	return []text{{"name", &g.Name}, {"serial", &g.Serial}, {"vbios", &g.VBIOS}, {"part_number", &g.PartNumber},
+		{"inforom_image", &g.InforomImage}, {"inforom_ecc", &g.InforomECC}}
 }
 
 // parse reads the text of a state file as strictly as state.c does.
@@ -273,7 +290,7 @@ func (g *GPU) take(key, value string) error {
 		return err
 	case "mig":
 		var d MIG
-		err := scan(value, &d.UUID, &d.GI, &d.CI, &d.Slices, &d.ComputeSlices, &d.SMs, &d.Memory)
+		err := scan(value, &d.UUID, &d.GI, &d.CI, &d.Slices, &d.ComputeSlices, &d.SMs, &d.Memory, &d.Profile, &d.Start)
 		g.MIGs = append(g.MIGs, d)
 		return err
 	}

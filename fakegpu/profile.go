@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,15 +30,19 @@ func Profiles() []string {
 	return names
 }
 
-// LoadProfile returns a GPU of the model of that name, without what tells it
-// from others of its model and without what it does. A profile has the keys of
+// LoadProfile returns a GPU of the model of that name, or of a file that ends in
+// .yaml, without what tells it from others of its model and without what it does. A profile has the keys of
 // a state file.
 func LoadProfile(name string) (GPU, error) {
 	g := GPU{Numbers: make(map[string]uint64)}
-	if !slices.Contains(Profiles(), name) {
-		return g, fmt.Errorf("profile is %q, allowed are %s", name, strings.Join(Profiles(), ", "))
+	read := profiles.ReadFile
+	file := "profiles/" + name + ".yaml"
+	if strings.HasSuffix(name, ".yaml") {
+		read, file = os.ReadFile, name
+	} else if !slices.Contains(Profiles(), name) {
+		return g, fmt.Errorf("profile is %q, allowed are %s, and files that end in .yaml", name, strings.Join(Profiles(), ", "))
 	}
-	content, err := profiles.ReadFile("profiles/" + name + ".yaml")
+	content, err := read(file)
 	if err != nil {
 		return g, fmt.Errorf("read profile %s: %w", name, err)
 	}
@@ -46,6 +51,9 @@ func LoadProfile(name string) (GPU, error) {
 	}
 	return g, nil
 }
+
+// own are the keys that tell a GPU from others of its model.
+var own = []string{"bus", "minor", "module", "numa", "pcie_switch", "lost", "energy", "since"}
 
 // describe takes the values of a profile.
 func (g *GPU) describe(content []byte) error {
@@ -62,9 +70,9 @@ func (g *GPU) describe(content []byte) error {
 			return err
 		}
 	}
-	for key := range g.rest() {
+	for _, key := range own {
 		if _, ok := g.Numbers[key]; ok {
-			return fmt.Errorf("%s is no figure of a model; rest.go has it", key)
+			return fmt.Errorf("%s is no figure of a model: it tells one GPU from another", key)
 		}
 	}
 	return nil

@@ -53,18 +53,18 @@ func TestTheLibraryIsSmall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Size() >= 150_000 {
-		t.Errorf("it has %d bytes, want less than 150 kB", info.Size())
+	if info.Size() >= 200_000 {
+		t.Errorf("it has %d bytes, want less than 200 kB", info.Size())
 	}
 }
 
 // eachVariant runs a test with the C client and the library in all variants.
 func eachVariant(t *testing.T, test func(t *testing.T, v variant)) {
-	for _, name := range append(slices.Collect(maps.Keys(sanitizers)), "valgrind") {
+	for _, name := range append(slices.Collect(maps.Keys(sanitizers)), "valgrind", "musl", "arm64") {
 		t.Run(name, func(t *testing.T) {
 			v, ok := files.variants[name]
 			if !ok {
-				t.Skip("there is no such sanitizer or checker here")
+				t.Skip("there is no such compiler or checker here")
 			}
 			test(t, v)
 		})
@@ -79,7 +79,7 @@ func run(t *testing.T, v variant, dir, binding string, args ...string) string {
 	cmd.Env = append(os.Environ(), fakegpu.EnvState+"="+dir)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Errorf("client %s: %v\n%s", args, err, out)
+		t.Errorf("client %s: %v\n%s", args[:min(2, len(args))], err, out)
 	}
 	return string(out)
 }

@@ -1,15 +1,12 @@
 package fakegpu
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 )
@@ -26,7 +23,7 @@ func Watch(ctx context.Context, dir string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	journal, err := w.journal()
+	at, err := w.end()
 	if err != nil {
 		return err
 	}
@@ -37,7 +34,7 @@ func Watch(ctx context.Context, dir string, out io.Writer) error {
 			return nil
 		case <-time.After(watchInterval):
 		}
-		if before, journal, err = w.look(out, before, journal); err != nil {
+		if before, at, err = w.look(out, before, at); err != nil {
 			return err
 		}
 	}
@@ -46,73 +43,33 @@ func Watch(ctx context.Context, dir string, out io.Writer) error {
 // look prints what has happened since a state and a place of the journal, and
 // returns the next ones. Events come after what caused them: the journal is
 // read up to where it ended before the state was read.
-func (w watch) look(out io.Writer, before Machine, from int64) (Machine, int64, error) {
-	end, err := w.journal()
+func (w watch) look(out io.Writer, before Machine, at place) (Machine, place, error) {
+	at, end, err := journal(w).look(at)
 	if err != nil {
-		return before, from, err
+		return before, at, err
 	}
 	now, err := Load(w.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return before, at, nil // until it is made again
+	}
 	if err != nil {
-		return before, from, err
+		return before, at, err
 	}
 	stamp := time.Now().Format(time.TimeOnly)
 	for _, line := range differences(before, now) {
 		fmt.Fprintf(out, "%s  %s\n", stamp, line)
 	}
-	from, err = w.tell(out, stamp, from, end)
-	return now, from, err
+	at, err = journal(w).read(at, end, func(uuid string, kind, data uint64) {
+		fmt.Fprintf(out, "%s  %s  event %s\n", stamp, uuid, eventName(kind, data))
+	})
+	return now, at, err
 }
 
-// journal returns where the journal ends now.
-func (w watch) journal() (int64, error) {
-	info, err := os.Stat(filepath.Join(w.dir, eventFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
-}
-
-// tell prints the events from a place of the journal to another, and returns
-// where the next one is.
-func (w watch) tell(out io.Writer, stamp string, from, to int64) (int64, error) {
-	f, err := os.Open(filepath.Join(w.dir, eventFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return from, nil
-	}
-	if err != nil {
-		return from, err
-	}
-	defer f.Close()
-	if _, err := f.Seek(from, io.SeekStart); err != nil {
-		return from, err
-	}
-	for r := bufio.NewReader(io.LimitReader(f, to-from)); ; {
-		line, err := r.ReadString('\n')
-		if err != nil {
-			return from, nil // the last line was not written yet, or there is none
-		}
-		from += int64(len(line))
-		var uuid string
-		var kind, data uint64
-		if n, _ := fmt.Sscan(line, &uuid, &kind, &data); n == 3 {
-			fmt.Fprintf(out, "%s  %s  event %s\n", stamp, uuid, eventName(kind, data))
-		}
-	}
-}
-
-func eventName(kind, data uint64) string {
-	switch kind {
-	case eventSingleBitECC:
-		return "single bit ECC error"
-	case eventDoubleBitECC:
-		return "double bit ECC error"
-	case eventXid:
-		return fmt.Sprintf("Xid %d", data)
-	}
-	return fmt.Sprintf("type %d, data %d", kind, data)
+// end is the place where the journal ends now.
+func (w watch) end() (place, error) {
+	at, end, err := journal(w).look(place{})
+	at.read = end
+	return at, err
 }
 
 // differences says what has changed from one state to the next.

@@ -65,7 +65,7 @@ func TestWatchTellsTheCauseBeforeTheEvent(t *testing.T) {
 	}()
 	var out bytes.Buffer
 	w := watch{dir}
-	now, from, err := w.look(&out, before, 0)
+	now, from, err := w.look(&out, before, place{})
 	if err := <-fed; err != nil {
 		t.Fatal(err)
 	}
@@ -78,12 +78,54 @@ func TestWatchTellsTheCauseBeforeTheEvent(t *testing.T) {
 	if err := os.WriteFile(state, changed, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if now, from, err = w.look(&out, now, from); err != nil || from != int64(len(journal)) || now.GPUs[0].Numbers["recovery_action"] != 1 {
-		t.Errorf("watch has read %d of %d bytes of the journal, %v", from, len(journal), err)
+	if now, from, err = w.look(&out, now, from); err != nil || from.read != int64(len(journal)) || now.GPUs[0].Numbers["recovery_action"] != 1 {
+		t.Errorf("watch has read %v of %d bytes of the journal, %v", from, len(journal), err)
 	}
-	want := "TIME  " + uuid + "  recovery_action 0 -> 1\nTIME  " + uuid + "  event Xid 79\n"
+	want := "TIME  " + uuid + "  recovery_action 0 -> 1\nTIME  " + uuid + "  event Xid 79\n" +
+		"TIME  " + uuid + "  event recovery-action 1\n"
 	if diff := cmp.Diff(want, regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d`).ReplaceAllString(out.String(), "TIME")); diff != "" {
 		t.Errorf("watch (-want +got):\n%s", diff)
+	}
+}
+
+// TestWatchGoesOnWithANewDirectory as other clients do: it tells what has changed
+// from the old one to the new one, and the events of the new one.
+func TestWatchGoesOnWithANewDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	create := func() Machine {
+		if _, err := Create(dir, Spec{Profile: "T4", Count: 1}); err != nil {
+			t.Fatal(err)
+		}
+		m, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	m := create()
+	for range 3 {
+		if err := RaiseXid(dir, "0", 31); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := watch{dir}
+	at, err := w.end()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if m, at, err = w.look(&out, m, at); err != nil || out.Len() > 0 {
+		t.Fatalf("without a directory watch prints %q, %v", out.String(), err)
+	}
+	create()
+	if err := RaiseXid(dir, "0", 45); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err = w.look(&out, m, at); err != nil || !bytes.HasSuffix(out.Bytes(), []byte("event Xid 45\n")) || bytes.Count(out.Bytes(), []byte("\n")) != 1 {
+		t.Errorf("of the new directory watch prints %q, %v", out.String(), err)
 	}
 }
 

@@ -21,9 +21,11 @@ clear stays in force.
 
 # Signals
 
-SIGTERM and SIGINT outweigh STATE: the runner drains within --grace-period, then
-stops its tasks, gives them back to the queue and exits. A second signal kills
-the tasks at once.
+SIGTERM, SIGINT and SIGHUP (unless it was ignored at the start, as by nohup)
+outweigh STATE: the runner drains within --grace-period, then stops its tasks,
+gives them back to the queue and exits. A second signal, a second or more after
+the first, kills the tasks at once. QUIT ends the process with a dump of what it
+does; no other signal that can be caught does anything.
 
 # Exit codes
 
@@ -39,10 +41,15 @@ the tasks at once.
 	/livez, /readyz      probes; ready means that the state is known
 	/metrics             Prometheus metrics
 
+They only read. At most 128 connections are held, fewer where few files may be
+open, and half as many streams; a new one takes the place of the one that is idle
+longest.
+
 # Tasks
 
 A task is a JSON or YAML document; see Task in the package api. Its process runs
-in its own process group and finds these variables:
+in its own process group and below a supervisor, with which all ends that it has
+started, and finds these variables:
 
 	STUDIOML_TASK_ID         the task's id
 	STUDIOML_TASK_ATTEMPT    1 at its first start

@@ -184,6 +184,8 @@ func TestTwoSignalsAtOnceAreOne(t *testing.T) {
 }
 
 // The reader of the log goes away: neither the runner nor its task does.
+//
+// catalogue: row 70
 func TestALogThatNobodyHolds(t *testing.T) {
 	t.Parallel()
 	p, log := start(t)
@@ -199,6 +201,8 @@ func TestALogThatNobodyHolds(t *testing.T) {
 }
 
 // The reader of the log sleeps: tasks and signals go on.
+//
+// catalogue: row 70
 func TestALogThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	p, log := start(t)

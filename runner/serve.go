@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -30,6 +31,10 @@ import (
 // checkLimit is how long something waits for what NVML says about the GPUs: a
 // driver that hangs must not hold up more than that.
 const checkLimit = 2 * time.Second
+
+// reservedThreads are enough for what blocks at the same time: files of the tasks
+// that begin or end, the looks at the queue, NVML.
+const reservedThreads = 24
 
 // Run is the life of a runner. The data flows like this:
 //
@@ -53,6 +58,8 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	if err != nil {
 		return err
 	}
+	supervise.ReserveThreads(reservedThreads)
+	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // tasks are of the same user, and may not read its memory
 	log, lines := s.logger(os.Stderr, name)
 	defer lines.flush()
 	slog.SetDefault(log) // and with it the log of the standard library
@@ -89,11 +96,11 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	metrics := observe.NewMetrics(board)
 	metrics.Dropped(func() float64 { return float64(lines.dropped.Load()) })
 	metrics.Registry.MustRegister(observe.GPULoad(monitor.Readings))
-	signs, err := os.MkdirTemp("", "studio-go-runner-*")
+	signs, remove, err := drainDir()
 	if err != nil {
-		return fmt.Errorf("make directory for the drain file: %w; set TMPDIR", err)
+		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(signs)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	work := scheduler.New(scheduler.Config{
 		Slots: func() int { return s.slots(pool) }, Gate: deliveries, Queue: queue, GPUs: pool,
 		Executor: &executor{
@@ -120,7 +127,14 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		Devices:    pool.State,
 		Transition: func(from, to lifecycle.Report) { tellTransition(log, metrics, events, from, to) },
 		Problem: func(v lifecycle.View, p lifecycle.Problem) {
-			log.Warn("map problem", "map", v.Name, "kind", p.Kind, "problem", p.Text, "resource_version", v.ResourceVersion, "heard", heard())
+			fields := []any{"map", v.Name, "kind", p.Kind, "problem", p.Text}
+			if v.ResourceVersion != "" {
+				fields = append(fields, "resource_version", v.ResourceVersion)
+			}
+			if at := heard(); !at.IsZero() {
+				fields = append(fields, "heard", at)
+			}
+			log.Warn("map problem", fields...)
 			scope := api.SourceNode
 			if v.Name == api.GlobalMapName {
 				scope = api.SourceGlobal

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // TestWatch watches a runner that is not there yet, tells of two statuses and
@@ -43,6 +45,26 @@ func TestWatch(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	if len(lines) != 2 || !strings.Contains(lines[0], `"phase":"Unknown"`) || !strings.Contains(lines[1], `"phase":"Running"`) {
 		t.Errorf("printed is\n%s\nwant the two statuses, one a line", out.String())
+	}
+}
+
+// Before anything was read nothing is said to be so, or to be absent.
+func TestStatusBeforeAnythingWasRead(t *testing.T) {
+	var out strings.Builder
+	unread := &api.MapStatus{Name: "studioml-go-runner"}
+	s := &api.Status{Runner: "r1", Phase: api.PhaseUnknown, Maps: api.Maps{Namespace: "lab", Global: unread}}
+	if err := (report{Runner: s}).print(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Unknown\n", "lab/studioml-go-runner: not read yet\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	for _, wrong := range []string{"absent", " for ", "heard"} {
+		if strings.Contains(out.String(), wrong) {
+			t.Errorf("%q in\n%s", wrong, out.String())
+		}
 	}
 }
 

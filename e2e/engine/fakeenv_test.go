@@ -44,6 +44,7 @@ var (
 	_ targets.NetworkControl   = (*faultyEnv)(nil)
 	_ targets.TokenControl     = (*faultyEnv)(nil)
 	_ targets.QueueControl     = (*faultyEnv)(nil)
+	_ targets.KubectlControl   = (*faultyEnv)(nil)
 	_ targets.Runner           = (*fakeRunner)(nil)
 )
 
@@ -177,8 +178,16 @@ func (e faultyEnv) SetToken(_ context.Context, what scenario.Token) error {
 	e.called("token %s", what)
 	return nil
 }
-func (e faultyEnv) HideQueue() error    { e.called("queue hide"); return nil }
-func (e faultyEnv) RestoreQueue() error { e.called("queue restore"); return nil }
+func (e faultyEnv) Kubectl(_ context.Context, line string) (string, error) {
+	e.called("kubectl %s", line)
+	if line == "fails" {
+		return "", errFake
+	}
+	return "it prints this\n", nil
+}
+func (e faultyEnv) Shell() ([]string, error) { e.t.Error("unexpected Shell"); return nil, nil }
+func (e faultyEnv) HideQueue() error         { e.called("queue hide"); return nil }
+func (e faultyEnv) RestoreQueue() error      { e.called("queue restore"); return nil }
 
 // fakeRunner is one process of a runner.
 type fakeRunner struct {

@@ -103,14 +103,14 @@ func TestEveryStep(t *testing.T) {
 		idle(r)
 	})
 	// The tasks finish as soon as the runner starts, so they are submitted before.
-	_, err := run(t, faultyEnv{env}, `name: all steps
+	record, err := run(t, faultyEnv{env}, `name: all steps
 rows: [1]
 targets: [embedded]
-needs: [apiserver, network, queue-outage, signals, gpus, token, admission]
+needs: [apiserver, network, queue-outage, signals, gpus, token, kubectl, admission]
 maps: {global: Running, a: keyless}
 tasks:
   - {group: early}
-  - {group: work, count: 2, hold: true, fail: false, ignoreTerm: true, gpus: 1, gpuMemory: 16Gi, timeout: 90s}
+  - {group: work, count: 2, hold: true, fail: false, ignoreTerm: true, gpus: 1, gpuMemory: 16Gi, timeout: 90s, lasts: 2s}
 runners: {a: {gpus: 1}, b: {delayed: true}}
 steps:
   - await: {a: {phase: Running, live: true, ready: true, processes: 1, log: serv}, tasks: {finished: 3, left: 0}}
@@ -139,6 +139,7 @@ steps:
   - start: [b]
   - await: {b: {processes: 2, phase: Running}}
   - offset: {since: here, by: 1ms, late: 1m}
+  - kubectl: get cm
   - say: that is all
   - never: {since: here, that: {a: {phase: Draining}}}
 `)
@@ -146,14 +147,21 @@ steps:
 		t.Fatal(err)
 	}
 	want := []string{
-		"submit early-1 {Group:early Hold:false Fail:false IgnoreTerm:false} gpus=0",
-		"submit work-1 {Group:work Hold:true Fail:false IgnoreTerm:true} gpus=1",
-		"submit work-2 {Group:work Hold:true Fail:false IgnoreTerm:true} gpus=1",
+		"submit early-1 {Group:early Hold:false Fail:false IgnoreTerm:false Lasts:0s} gpus=0",
+		"submit work-1 {Group:work Hold:true Fail:false IgnoreTerm:true Lasts:2s} gpus=1",
+		"submit work-2 {Group:work Hold:true Fail:false IgnoreTerm:true Lasts:2s} gpus=1",
 		"start a", "start b", "release work", "permissions named", "admission", "network cut", "network restore",
-		"network 500ms", "network drop", "network answers 429", "network late by 2s", "token rotate", "permissions shipped", "permissions shipped", "queue hide", "queue restore", "apiserver stop", "apiserver start", "start b",
+		"network 500ms", "network drop", "network answers 429", "network late by 2s", "token rotate", "permissions shipped", "permissions shipped", "queue hide", "queue restore", "apiserver stop", "apiserver start", "start b", "kubectl get cm",
 	}
 	if diff := cmp.Diff(want, env.calls); diff != "" {
 		t.Errorf("calls, want - got +\n%s", diff)
+	}
+	said := ""
+	for _, e := range record.Entries() {
+		said += e.Output
+	}
+	if want := "$ kubectl get cm\nit prints this\n\n# that is all\n"; said != want {
+		t.Errorf("what was said, typed and printed is %q, want %q", said, want)
 	}
 	for key, state := range map[string]string{"here/" + api.GlobalMapName: "Running", "here/a": ""} {
 		if m := env.api.have(key); m == nil || m.Data[api.StateKey] != state {

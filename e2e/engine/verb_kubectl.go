@@ -31,6 +31,7 @@ func (k kubectl) do(p *play) error {
 		return err
 	}
 	return p.bounded(clusterBudget, func(ctx context.Context) error {
+		p.record.Add(history.Entry{Output: "$ kubectl " + string(k) + "\n"})
 		output, err := c.Kubectl(ctx, string(k))
 		if output != "" {
 			p.record.Add(history.Entry{Output: output})

@@ -24,7 +24,7 @@ type Entry struct {
 	Process int    `json:"process,omitempty"`
 
 	Step    *Step              `json:"step,omitempty"`
-	Output  string             `json:"output,omitempty"` // what a step's program has printed
+	Output  string             `json:"output,omitempty"` // what is said, typed and printed, for who looks on
 	Mark    string             `json:"mark,omitempty"`
 	Trouble string             `json:"trouble,omitempty"` // why the record may have a gap
 	Start   bool               `json:"start,omitempty"`   // a process was started

@@ -80,7 +80,7 @@ func (e Entry) line() string {
 	case e.Step != nil:
 		return e.Step.line()
 	case e.Output != "":
-		return "it printed: " + e.Output
+		return e.Output
 	case e.Mark != "":
 		return "mark " + e.Mark
 	case e.Trouble != "":

@@ -16,9 +16,6 @@ import (
 	"testing"
 )
 
-// nvmlEventTypeXidCriticalError is the type of an Xid in the event journal.
-const nvmlEventTypeXidCriticalError = 8
-
 // bin returns the directory of the fake library and its command.
 func bin(t *testing.T) string {
 	dir := os.Getenv("FAKEGPU_BIN")
@@ -128,17 +125,37 @@ func (m machine) driver(t *testing.T) string {
 	return ""
 }
 
-// xid appends an Xid of a GPU to the event journal.
+// xid raises an Xid of a GPU.
 func (m machine) xid(t *testing.T, gpu, xid int) {
-	journal, err := os.OpenFile(filepath.Join(m.state, "events"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	m.fakegpu(t, "inject", "xid", m.state, strconv.Itoa(gpu), strconv.Itoa(xid))
+}
+
+// fakegpu runs the command, which may print something.
+func (m machine) fakegpu(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(filepath.Join(bin(t), "fakegpu"), args...).CombinedOutput(); err != nil {
+		t.Fatalf("fakegpu %q: %v\n%s", args, err, out)
+	}
+}
+
+// mig is a MIG device of the state file.
+type mig struct {
+	uuid                            string
+	gi, ci, slices, compute, sms, b uint64 // ids, slices, multiprocessors, bytes
+}
+
+// migs are the MIG devices of all GPUs.
+func (m machine) migs(t *testing.T) (devices []mig) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(m.state, "state"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = fmt.Fprintf(journal, "%s %d %d\n", m.uuids[gpu], nvmlEventTypeXidCriticalError, xid)
-	if closeErr := journal.Close(); err == nil {
-		err = closeErr
+	for line := range strings.Lines(string(text)) {
+		var d mig
+		if n, _ := fmt.Sscanf(line, "mig %s %d %d %d %d %d %d", &d.uuid, &d.gi, &d.ci, &d.slices, &d.compute, &d.sms, &d.b); n == 7 {
+			devices = append(devices, d)
+		}
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	return devices
 }

@@ -1,6 +1,5 @@
 /* What all functions of the library have in common: the lock, the newest state,
  * handles, faults, the trace. */
-#define _GNU_SOURCE
 #include "state.h"
 
 #include <errno.h>
@@ -12,11 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-/* A handle stands for a UUID for as long as the process lives, whatever happens
- * to the GPU. So there are more of them than GPUs. */
+/* A handle stands for a UUID until the last nvmlShutdown, whatever happens to the
+ * GPU. So there are more of them than GPUs. Those that come after an nvmlShutdown
+ * are at other places, so that an old one is not taken for that of another GPU. */
 struct nvmlDevice_st {
     char uuid[TEXT];
     unsigned int place; /* where the GPU was last */
@@ -31,35 +32,64 @@ static struct machine machines[2];      /* the state in force, and the parser's 
 static struct machine *now = machines;
 static int readable;                    /* whether now was ever read from the directory */
 static struct stat seen;                /* the file that was read last */
+static int trouble;                     /* why it could not be read, an errno; 0 if it could */
 static struct timespec looked;          /* when the file was looked at last */
 static struct nvmlDevice_st handles[MAX_HANDLES];
-static unsigned int handle_count;
+static unsigned int first_handle, handle_count; /* in use, from the first one on, and then from the beginning */
 
 static void take(void) { pthread_mutex_lock(&lock); }
 static void give(void) { pthread_mutex_unlock(&lock); }
 
+/* pthread_atfork is a function of musl, but of glibc only a piece of each program
+ * that calls this one. Both are weak, so that the library loads on either. */
+extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *) __attribute__((weak));
+extern int pthread_atfork(void (*)(void), void (*)(void), void (*)(void)) __attribute__((weak));
+extern void *__dso_handle __attribute__((visibility("hidden"))); /* by which glibc forgets it at dlclose */
+
 /* A child of fork has one thread and must not find the lock taken by another. */
-__attribute__((constructor)) static void survive_fork(void) { pthread_atfork(take, give, give); }
+__attribute__((constructor)) static void survive_fork(void) {
+    if (__register_atfork)
+        __register_atfork(take, give, give, &__dso_handle);
+    else
+        pthread_atfork(take, give, give);
+}
 
 void state_path(const char *file, char *path, unsigned long size) {
     if (!directory[0] || (size_t)snprintf(path, size, "%s/%s", directory, file) >= size) path[0] = 0;
 }
 
-/* load reads the state file. One that is missing or damaged changes nothing:
- * the last good state stays. */
-static void load(const char *path, const struct stat *found) {
-    static char content[MAX_FILE + 1];
+/* The call of the kernel, because glibc's stat is one of version 2.33, and the
+ * library is for every machine that NVIDIA's driver is for. */
+int state_stat(const char *path, struct stat *found) {
+    return (int)syscall(SYS_newfstatat, AT_FDCWD, path, found, 0);
+}
+
+int state_fstat(int fd, struct stat *found) { return (int)syscall(SYS_fstat, fd, found); }
+
+unsigned long state_read(char *to, unsigned long room) {
+    char path[PATH_MAX];
+    state_path("state", path, sizeof path);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return;
+    trouble = fd < 0 ? errno : 0;
+    if (fd < 0) return 0;
     size_t length = 0;
     for (;;) {
-        ssize_t n = read(fd, content + length, MAX_FILE - length);
+        ssize_t n = read(fd, to + length, room - length);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) break;
         length += (size_t)n;
     }
     close(fd);
-    content[length] = 0;
+    to[length] = 0;
+    return length;
+}
+
+/* load reads the state file. One that is missing or damaged changes nothing:
+ * the last good state stays. */
+static void load(const struct stat *found) {
+    static char content[MAX_FILE + 1];
+    size_t length = state_read(content, MAX_FILE);
+    if (trouble) return;
     seen = *found; /* a damaged file is not read again before it changes */
     struct machine *next = now == machines ? machines + 1 : machines;
     if (length < MAX_FILE && strlen(content) == length && state_parse(content, next)) {
@@ -79,22 +109,32 @@ static void refresh(int at_once) {
     if (!at_once && passed < 1000000) return;
     looked = t;
     state_path("state", path, sizeof path);
-    if (!path[0] || stat(path, &found)) return;
-    if (at_once || found.st_ino != seen.st_ino || found.st_size != seen.st_size ||
+    trouble = !path[0] ? ENOENT : state_stat(path, &found) ? errno : 0;
+    if (trouble) return;
+    if (at_once || found.st_dev != seen.st_dev || found.st_ino != seen.st_ino || found.st_size != seen.st_size ||
         found.st_mtim.tv_sec != seen.st_mtim.tv_sec || found.st_mtim.tv_nsec != seen.st_mtim.tv_nsec)
-        load(path, &found);
+        load(&found);
 }
 
 void state_expire(void) { looked.tv_sec = 0; }
 
 const struct machine *state_machine(void) { return now; }
 
+static struct nvmlDevice_st *handle_numbered(unsigned int n) { return &handles[(first_handle + n) % MAX_HANDLES]; }
+
 struct nvmlDevice_st *handle_for(const char *uuid) {
     for (unsigned int i = 0; i < handle_count; i++)
-        if (!strcmp(handles[i].uuid, uuid)) return &handles[i];
+        if (!strcmp(handle_numbered(i)->uuid, uuid)) return handle_numbered(i);
     if (handle_count == MAX_HANDLES) return NULL;
-    strcpy(handles[handle_count].uuid, uuid); /* the same size */
-    return &handles[handle_count++];
+    struct nvmlDevice_st *handle = handle_numbered(handle_count++);
+    strcpy(handle->uuid, uuid); /* the same size */
+    return handle;
+}
+
+static int in_use(const struct nvmlDevice_st *handle) {
+    uintptr_t at = (uintptr_t)handle - (uintptr_t)handles;
+    if (at >= sizeof handles || at % sizeof *handle) return 0;
+    return (at / sizeof *handle + MAX_HANDLES - first_handle) % MAX_HANDLES < handle_count;
 }
 
 static int stands_for(const char *uuid, const struct gpu *g, struct device *d) {
@@ -110,9 +150,7 @@ static int stands_for(const char *uuid, const struct gpu *g, struct device *d) {
 
 nvmlReturn_t handle_device(struct nvmlDevice_st *handle, struct device *d) {
     *d = (struct device){NULL, NULL};
-    if ((uintptr_t)handle < (uintptr_t)handles || (uintptr_t)handle >= (uintptr_t)(handles + handle_count) ||
-        ((uintptr_t)handle - (uintptr_t)handles) % sizeof *handle)
-        return NVML_ERROR_INVALID_ARGUMENT;
+    if (!in_use(handle)) return NVML_ERROR_INVALID_ARGUMENT;
     for (unsigned int tried = 0; tried < now->gpu_count; tried++) {
         unsigned int place = (handle->place + tried) % now->gpu_count;
         if (!stands_for(handle->uuid, &now->gpus[place], d)) continue;
@@ -122,22 +160,22 @@ nvmlReturn_t handle_device(struct nvmlDevice_st *handle, struct device *d) {
     return NVML_ERROR_GPU_IS_LOST; /* it was taken away */
 }
 
-static void sleep_for(unsigned int milliseconds) {
-    struct timespec t = {milliseconds / 1000, (long)(milliseconds % 1000) * 1000000};
+static void sleep_for(long long microseconds) {
+    struct timespec t = {microseconds / 1000000, microseconds % 1000000 * 1000};
     while (nanosleep(&t, &t) && errno == EINTR) {
     }
 }
 
 /* sleep_open sleeps with the lock given back, and comes back with the newest state. */
-static void sleep_open(unsigned int milliseconds) {
+static void sleep_open(long long microseconds) {
     give();
-    sleep_for(milliseconds);
+    sleep_for(microseconds);
     take();
     refresh(0);
 }
 
-nvmlReturn_t state_sleep(unsigned int milliseconds) {
-    sleep_open(milliseconds);
+nvmlReturn_t state_sleep(long long microseconds) {
+    sleep_open(microseconds);
     return initialized ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
 }
 
@@ -153,7 +191,7 @@ static const struct fault *fault_of(const struct faults *all, const char *functi
 static nvmlReturn_t suffer(const struct fault *f) {
     if (!f) return NVML_SUCCESS;
     nvmlReturn_t answer = (nvmlReturn_t)f->code;
-    if (f->hang) sleep_open(f->hang);
+    if (f->hang) sleep_open(f->hang * 1000LL);
     return answer;
 }
 
@@ -191,17 +229,32 @@ nvmlReturn_t call_given(struct call *c, nvmlReturn_t answer, const nvmlDevice_t 
     return fault ? fault : handle_device(given->handle, &c->device);
 }
 
+/* path_from takes a path from the environment. One that is relative means what it
+ * means now, wherever the client may go. */
 static void path_from(const char *variable, char *path) {
     const char *value = getenv(variable);
+    char here[PATH_MAX] = "";
     if (!value) value = "";
-    size_t length = strlen(value);
-    if (length >= PATH_MAX) length = 0;
-    memcpy(path, value, length);
-    path[length] = 0;
+    int relative = *value && *value != '/';
+    if (relative && !getcwd(here, sizeof here)) value = "";
+    if ((size_t)snprintf(path, PATH_MAX, "%s%s%s", here, relative ? "/" : "", value) >= PATH_MAX) path[0] = 0;
+}
+
+/* unreadable says what nvmlInit answers where there is no state that can be read. */
+static nvmlReturn_t unreadable(void) {
+    switch (trouble) {
+    case ENOENT:
+    case ENOTDIR: return NVML_ERROR_DRIVER_NOT_LOADED;
+    case EACCES:
+    case EPERM: return NVML_ERROR_NO_PERMISSION;
+    case EMFILE:
+    case ENFILE: return NVML_ERROR_INSUFFICIENT_RESOURCES;
+    case ENOMEM: return NVML_ERROR_MEMORY;
+    default: return NVML_ERROR_UNKNOWN; /* it is damaged, too */
+    }
 }
 
 nvmlReturn_t call_init(struct call *c, const char *function) {
-    char path[PATH_MAX];
     call_any(c, function);
     if (initialized == 0) {
         readable = 0;
@@ -209,9 +262,7 @@ nvmlReturn_t call_init(struct call *c, const char *function) {
         path_from("FAKEGPU_TRACE", trace);
     }
     refresh(1);
-    state_path("state", path, sizeof path);
-    if (!path[0] || (!readable && access(path, F_OK))) return NVML_ERROR_DRIVER_NOT_LOADED;
-    if (!readable) return NVML_ERROR_UNKNOWN;
+    if (!readable) return unreadable();
     nvmlReturn_t answer = suffer(fault_of(&now->faults, function, 0));
     if (answer == NVML_SUCCESS) answer = (nvmlReturn_t)now->init;
     if (answer == NVML_SUCCESS) initialized++;
@@ -221,7 +272,11 @@ nvmlReturn_t call_init(struct call *c, const char *function) {
 nvmlReturn_t call_shutdown(struct call *c, const char *function) {
     call_any(c, function);
     if (!initialized) return NVML_ERROR_UNINITIALIZED;
-    if (--initialized == 0) events_end();
+    if (--initialized > 0) return NVML_SUCCESS;
+    events_end();
+    gpm_end();
+    first_handle = (first_handle + handle_count) % MAX_HANDLES;
+    handle_count = 0;
     return NVML_SUCCESS;
 }
 
@@ -269,4 +324,9 @@ unsigned long long now_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     return (unsigned long long)t.tv_sec * 1000000 + (unsigned long long)t.tv_nsec / 1000;
+}
+
+unsigned long long grown(const struct gpu *g, unsigned long long counter, double rate) {
+    unsigned long long now = now_us();
+    return g->since && now > g->since ? sum(counter, (unsigned long long)((double)(now - g->since) * rate)) : counter;
 }

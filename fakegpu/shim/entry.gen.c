@@ -34,14 +34,14 @@ nvmlReturn_t DECLDIR nvmlDeviceGetBrand(nvmlDevice_t device, nvmlBrandType_t *ty
 nvmlReturn_t DECLDIR nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index) { DEVICE(nvmlDeviceGetIndex, device, index) }
 nvmlReturn_t DECLDIR nvmlDeviceGetSerial(nvmlDevice_t device, char *serial, unsigned int length) { GPU(nvmlDeviceGetSerial, device, serial, length) }
 nvmlReturn_t DECLDIR nvmlDeviceGetModuleId(nvmlDevice_t device, unsigned int *moduleId) { GPU(nvmlDeviceGetModuleId, device, moduleId) }
-nvmlReturn_t DECLDIR nvmlDeviceGetC2cModeInfoV(nvmlDevice_t device, nvmlC2cModeInfo_v1_t *c2cModeInfo) { STUB_DEVICE(nvmlDeviceGetC2cModeInfoV, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetC2cModeInfoV(nvmlDevice_t device, nvmlC2cModeInfo_v1_t *c2cModeInfo) { GPU(nvmlDeviceGetC2cModeInfoV, device, c2cModeInfo) }
 nvmlReturn_t DECLDIR nvmlDeviceGetMemoryAffinity(nvmlDevice_t device, unsigned int nodeSetSize, unsigned long *nodeSet, nvmlAffinityScope_t scope) { GPU(nvmlDeviceGetMemoryAffinity, device, nodeSetSize, nodeSet, scope) }
 nvmlReturn_t DECLDIR nvmlDeviceGetCpuAffinityWithinScope(nvmlDevice_t device, unsigned int cpuSetSize, unsigned long *cpuSet, nvmlAffinityScope_t scope) { GPU(nvmlDeviceGetCpuAffinityWithinScope, device, cpuSetSize, cpuSet, scope) }
 nvmlReturn_t DECLDIR nvmlDeviceGetCpuAffinity(nvmlDevice_t device, unsigned int cpuSetSize, unsigned long *cpuSet) { GPU(nvmlDeviceGetCpuAffinity, device, cpuSetSize, cpuSet) }
 nvmlReturn_t DECLDIR nvmlDeviceSetCpuAffinity(nvmlDevice_t device) { STUB_DEVICE(nvmlDeviceSetCpuAffinity, device) }
 nvmlReturn_t DECLDIR nvmlDeviceClearCpuAffinity(nvmlDevice_t device) { STUB_DEVICE(nvmlDeviceClearCpuAffinity, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetNumaNodeId(nvmlDevice_t device, unsigned int *node) { GPU(nvmlDeviceGetNumaNodeId, device, node) }
-nvmlReturn_t DECLDIR nvmlDeviceGetAddressingMode(nvmlDevice_t device, nvmlDeviceAddressingMode_t *mode) { STUB_DEVICE(nvmlDeviceGetAddressingMode, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetAddressingMode(nvmlDevice_t device, nvmlDeviceAddressingMode_t *mode) { GPU(nvmlDeviceGetAddressingMode, device, mode) }
 nvmlReturn_t DECLDIR nvmlDeviceGetRepairStatus(nvmlDevice_t device, nvmlRepairStatus_t *repairStatus) { STUB_DEVICE(nvmlDeviceGetRepairStatus, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetUnrepairableMemoryFlag_v1(nvmlDevice_t device, nvmlUnrepairableMemoryStatus_v1_t *unrepairableMemoryStatus) { STUB_DEVICE(nvmlDeviceGetUnrepairableMemoryFlag_v1, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetTopologyCommonAncestor(nvmlDevice_t device1, nvmlDevice_t device2, nvmlGpuTopologyLevel_t *pathInfo) { GPU(nvmlDeviceGetTopologyCommonAncestor, device1, device2, pathInfo) }
@@ -50,8 +50,8 @@ nvmlReturn_t DECLDIR nvmlDeviceGetP2PStatus(nvmlDevice_t device1, nvmlDevice_t d
 nvmlReturn_t DECLDIR nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length) { DEVICE(nvmlDeviceGetUUID, device, uuid, length) }
 nvmlReturn_t DECLDIR nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned int *minorNumber) { GPU(nvmlDeviceGetMinorNumber, device, minorNumber) }
 nvmlReturn_t DECLDIR nvmlDeviceGetBoardPartNumber(nvmlDevice_t device, char* partNumber, unsigned int length) { GPU(nvmlDeviceGetBoardPartNumber, device, partNumber, length) }
-nvmlReturn_t DECLDIR nvmlDeviceGetInforomVersion(nvmlDevice_t device, nvmlInforomObject_t object, char *version, unsigned int length) { STUB_DEVICE(nvmlDeviceGetInforomVersion, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetInforomImageVersion(nvmlDevice_t device, char *version, unsigned int length) { STUB_DEVICE(nvmlDeviceGetInforomImageVersion, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetInforomVersion(nvmlDevice_t device, nvmlInforomObject_t object, char *version, unsigned int length) { GPU(nvmlDeviceGetInforomVersion, device, object, version, length) }
+nvmlReturn_t DECLDIR nvmlDeviceGetInforomImageVersion(nvmlDevice_t device, char *version, unsigned int length) { GPU(nvmlDeviceGetInforomImageVersion, device, version, length) }
 nvmlReturn_t DECLDIR nvmlDeviceGetInforomConfigurationChecksum(nvmlDevice_t device, unsigned int *checksum) { STUB_DEVICE(nvmlDeviceGetInforomConfigurationChecksum, device) }
 nvmlReturn_t DECLDIR nvmlDeviceValidateInforom(nvmlDevice_t device) { STUB_DEVICE(nvmlDeviceValidateInforom, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetLastBBXFlushTime(nvmlDevice_t device, unsigned long long *timestamp, unsigned long *durationUs) { STUB_DEVICE(nvmlDeviceGetLastBBXFlushTime, device) }
@@ -182,9 +182,9 @@ nvmlReturn_t DECLDIR nvmlSystemGetConfComputeSettings(nvmlSystemConfComputeSetti
 nvmlReturn_t DECLDIR nvmlDeviceGetGspFirmwareVersion(nvmlDevice_t device, char *version) { GPU(nvmlDeviceGetGspFirmwareVersion, device, version) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGspFirmwareMode(nvmlDevice_t device, unsigned int *isEnabled, unsigned int *defaultMode) { GPU(nvmlDeviceGetGspFirmwareMode, device, isEnabled, defaultMode) }
 nvmlReturn_t DECLDIR nvmlDeviceGetSramEccErrorStatus(nvmlDevice_t device, nvmlEccSramErrorStatus_t *status) { GPU(nvmlDeviceGetSramEccErrorStatus, device, status) }
-nvmlReturn_t DECLDIR nvmlDeviceSetPowerManagementLimit_v2(nvmlDevice_t device, nvmlPowerValue_v2_t *powerValue) { STUB_DEVICE(nvmlDeviceSetPowerManagementLimit_v2, device) }
+nvmlReturn_t DECLDIR nvmlDeviceSetPowerManagementLimit_v2(nvmlDevice_t device, nvmlPowerValue_v2_t *powerValue) { GPU(nvmlDeviceSetPowerManagementLimit_v2, device, powerValue) }
 nvmlReturn_t DECLDIR nvmlDeviceGetAccountingMode(nvmlDevice_t device, nvmlEnableState_t *mode) { GPU(nvmlDeviceGetAccountingMode, device, mode) }
-nvmlReturn_t DECLDIR nvmlDeviceGetAccountingStats(nvmlDevice_t device, unsigned int pid, nvmlAccountingStats_t *stats) { STUB_DEVICE(nvmlDeviceGetAccountingStats, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetAccountingStats(nvmlDevice_t device, unsigned int pid, nvmlAccountingStats_t *stats) { GPU(nvmlDeviceGetAccountingStats, device, pid, stats) }
 nvmlReturn_t DECLDIR nvmlDeviceGetAccountingPids(nvmlDevice_t device, unsigned int *count, unsigned int *pids) { GPU(nvmlDeviceGetAccountingPids, device, count, pids) }
 nvmlReturn_t DECLDIR nvmlDeviceGetAccountingBufferSize(nvmlDevice_t device, unsigned int *bufferSize) { GPU(nvmlDeviceGetAccountingBufferSize, device, bufferSize) }
 nvmlReturn_t DECLDIR nvmlDeviceGetAccountingStats_v2(nvmlDevice_t device, nvmlAccountingStats_v2_t *stats) { STUB_DEVICE(nvmlDeviceGetAccountingStats_v2, device) }
@@ -203,8 +203,8 @@ nvmlReturn_t DECLDIR nvmlDeviceSetHostname_v1(nvmlDevice_t device, nvmlHostname_
 nvmlReturn_t DECLDIR nvmlDeviceGetHostname_v1(nvmlDevice_t device, nvmlHostname_v1_t *hostname) { STUB_DEVICE(nvmlDeviceGetHostname_v1, device) }
 nvmlReturn_t DECLDIR nvmlDevicePerfMetricsGetSamples_v1(nvmlDevice_t device, nvmlPerfMetricsSamples_v1_t *samples) { STUB_DEVICE(nvmlDevicePerfMetricsGetSamples_v1, device) }
 nvmlReturn_t DECLDIR nvmlUnitSetLedState(nvmlUnit_t unit, nvmlLedColor_t color) { STUB(nvmlUnitSetLedState) }
-nvmlReturn_t DECLDIR nvmlDeviceSetPersistenceMode(nvmlDevice_t device, nvmlEnableState_t mode) { STUB_DEVICE(nvmlDeviceSetPersistenceMode, device) }
-nvmlReturn_t DECLDIR nvmlDeviceSetComputeMode(nvmlDevice_t device, nvmlComputeMode_t mode) { STUB_DEVICE(nvmlDeviceSetComputeMode, device) }
+nvmlReturn_t DECLDIR nvmlDeviceSetPersistenceMode(nvmlDevice_t device, nvmlEnableState_t mode) { GPU(nvmlDeviceSetPersistenceMode, device, mode) }
+nvmlReturn_t DECLDIR nvmlDeviceSetComputeMode(nvmlDevice_t device, nvmlComputeMode_t mode) { GPU(nvmlDeviceSetComputeMode, device, mode) }
 nvmlReturn_t DECLDIR nvmlDeviceSetEccMode(nvmlDevice_t device, nvmlEnableState_t ecc) { STUB_DEVICE(nvmlDeviceSetEccMode, device) }
 nvmlReturn_t DECLDIR nvmlDeviceClearEccErrorCounts(nvmlDevice_t device, nvmlEccCounterType_t counterType) { STUB_DEVICE(nvmlDeviceClearEccErrorCounts, device) }
 nvmlReturn_t DECLDIR nvmlDeviceSetDriverModel(nvmlDevice_t device, nvmlDriverModel_t driverModel, unsigned int flags) { STUB_DEVICE(nvmlDeviceSetDriverModel, device) }
@@ -219,13 +219,13 @@ nvmlReturn_t DECLDIR nvmlDeviceSetDefaultAutoBoostedClocksEnabled(nvmlDevice_t d
 nvmlReturn_t DECLDIR nvmlDeviceSetDefaultFanSpeed_v2(nvmlDevice_t device, unsigned int fan) { STUB_DEVICE(nvmlDeviceSetDefaultFanSpeed_v2, device) }
 nvmlReturn_t DECLDIR nvmlDeviceSetFanControlPolicy(nvmlDevice_t device, unsigned int fan, nvmlFanControlPolicy_t policy) { STUB_DEVICE(nvmlDeviceSetFanControlPolicy, device) }
 nvmlReturn_t DECLDIR nvmlDeviceSetTemperatureThreshold(nvmlDevice_t device, nvmlTemperatureThresholds_t thresholdType, int *temp) { STUB_DEVICE(nvmlDeviceSetTemperatureThreshold, device) }
-nvmlReturn_t DECLDIR nvmlDeviceSetPowerManagementLimit(nvmlDevice_t device, unsigned int limit) { STUB_DEVICE(nvmlDeviceSetPowerManagementLimit, device) }
+nvmlReturn_t DECLDIR nvmlDeviceSetPowerManagementLimit(nvmlDevice_t device, unsigned int limit) { GPU(nvmlDeviceSetPowerManagementLimit, device, limit) }
 nvmlReturn_t DECLDIR nvmlDeviceSetGpuOperationMode(nvmlDevice_t device, nvmlGpuOperationMode_t mode) { STUB_DEVICE(nvmlDeviceSetGpuOperationMode, device) }
 nvmlReturn_t DECLDIR nvmlDeviceSetAPIRestriction(nvmlDevice_t device, nvmlRestrictedAPI_t apiType, nvmlEnableState_t isRestricted) { STUB_DEVICE(nvmlDeviceSetAPIRestriction, device) }
 nvmlReturn_t DECLDIR nvmlDeviceSetFanSpeed_v2(nvmlDevice_t device, unsigned int fan, unsigned int speed) { STUB_DEVICE(nvmlDeviceSetFanSpeed_v2, device) }
 nvmlReturn_t DECLDIR nvmlDeviceSetGpcClkVfOffset(nvmlDevice_t device, int offset) { STUB_DEVICE(nvmlDeviceSetGpcClkVfOffset, device) }
 nvmlReturn_t DECLDIR nvmlDeviceSetMemClkVfOffset(nvmlDevice_t device, int offset) { STUB_DEVICE(nvmlDeviceSetMemClkVfOffset, device) }
-nvmlReturn_t DECLDIR nvmlDeviceSetAccountingMode(nvmlDevice_t device, nvmlEnableState_t mode) { STUB_DEVICE(nvmlDeviceSetAccountingMode, device) }
+nvmlReturn_t DECLDIR nvmlDeviceSetAccountingMode(nvmlDevice_t device, nvmlEnableState_t mode) { GPU(nvmlDeviceSetAccountingMode, device, mode) }
 nvmlReturn_t DECLDIR nvmlDeviceClearAccountingPids(nvmlDevice_t device) { STUB_DEVICE(nvmlDeviceClearAccountingPids, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetNvLinkState(nvmlDevice_t device, unsigned int link, nvmlEnableState_t *isActive) { GPU(nvmlDeviceGetNvLinkState, device, link, isActive) }
 nvmlReturn_t DECLDIR nvmlDeviceGetNvLinkVersion(nvmlDevice_t device, unsigned int link, unsigned int *version) { GPU(nvmlDeviceGetNvLinkVersion, device, link, version) }
@@ -361,8 +361,8 @@ nvmlReturn_t DECLDIR nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *cur
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceProfileInfo(nvmlDevice_t device, unsigned int profile, nvmlGpuInstanceProfileInfo_t *info) { GPU(nvmlDeviceGetGpuInstanceProfileInfo, device, profile, info) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceProfileInfoV(nvmlDevice_t device, unsigned int profile, nvmlGpuInstanceProfileInfo_v2_t *info) { GPU(nvmlDeviceGetGpuInstanceProfileInfoV, device, profile, info) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceProfileInfoByIdV(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstanceProfileInfo_v2_t *info) { GPU(nvmlDeviceGetGpuInstanceProfileInfoByIdV, device, profileId, info) }
-nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstancePossiblePlacements_v2(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstancePlacement_t *placements, unsigned int *count) { STUB_DEVICE(nvmlDeviceGetGpuInstancePossiblePlacements_v2, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceRemainingCapacity(nvmlDevice_t device, unsigned int profileId, unsigned int *count) { STUB_DEVICE(nvmlDeviceGetGpuInstanceRemainingCapacity, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstancePossiblePlacements_v2(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstancePlacement_t *placements, unsigned int *count) { GPU(nvmlDeviceGetGpuInstancePossiblePlacements_v2, device, profileId, placements, count) }
+nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstanceRemainingCapacity(nvmlDevice_t device, unsigned int profileId, unsigned int *count) { GPU(nvmlDeviceGetGpuInstanceRemainingCapacity, device, profileId, count) }
 nvmlReturn_t DECLDIR nvmlDeviceCreateGpuInstance(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstance_t *gpuInstance) { STUB_DEVICE(nvmlDeviceCreateGpuInstance, device) }
 nvmlReturn_t DECLDIR nvmlDeviceCreateGpuInstanceWithPlacement(nvmlDevice_t device, unsigned int profileId, const nvmlGpuInstancePlacement_t *placement, nvmlGpuInstance_t *gpuInstance) { STUB_DEVICE(nvmlDeviceCreateGpuInstanceWithPlacement, device) }
 nvmlReturn_t DECLDIR nvmlGpuInstanceDestroy(nvmlGpuInstance_t gpuInstance) { STUB(nvmlGpuInstanceDestroy) }
@@ -385,12 +385,12 @@ nvmlReturn_t DECLDIR nvmlDeviceGetComputeInstanceId(nvmlDevice_t device, unsigne
 nvmlReturn_t DECLDIR nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned int *count) { GPU(nvmlDeviceGetMaxMigDeviceCount, device, count) }
 nvmlReturn_t DECLDIR nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned int index, nvmlDevice_t *migDevice) { GPU(nvmlDeviceGetMigDeviceHandleByIndex, device, index, migDevice) }
 nvmlReturn_t DECLDIR nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvmlDevice_t migDevice, nvmlDevice_t *device) { DEVICE(nvmlDeviceGetDeviceHandleFromMigDeviceHandle, migDevice, device) }
-nvmlReturn_t DECLDIR nvmlGpmMetricsGet(nvmlGpmMetricsGet_t *metricsGet) { STUB(nvmlGpmMetricsGet) }
-nvmlReturn_t DECLDIR nvmlGpmSampleFree(nvmlGpmSample_t gpmSample) { STUB(nvmlGpmSampleFree) }
-nvmlReturn_t DECLDIR nvmlGpmSampleAlloc(nvmlGpmSample_t *gpmSample) { STUB(nvmlGpmSampleAlloc) }
-nvmlReturn_t DECLDIR nvmlGpmSampleGet(nvmlDevice_t device, nvmlGpmSample_t gpmSample) { STUB_DEVICE(nvmlGpmSampleGet, device) }
-nvmlReturn_t DECLDIR nvmlGpmMigSampleGet(nvmlDevice_t device, unsigned int gpuInstanceId, nvmlGpmSample_t gpmSample) { STUB_DEVICE(nvmlGpmMigSampleGet, device) }
-nvmlReturn_t DECLDIR nvmlGpmQueryDeviceSupport(nvmlDevice_t device, nvmlGpmSupport_t *gpmSupport) { STUB_DEVICE(nvmlGpmQueryDeviceSupport, device) }
+nvmlReturn_t DECLDIR nvmlGpmMetricsGet(nvmlGpmMetricsGet_t *metricsGet) { MACHINE(nvmlGpmMetricsGet, metricsGet) }
+nvmlReturn_t DECLDIR nvmlGpmSampleFree(nvmlGpmSample_t gpmSample) { MACHINE(nvmlGpmSampleFree, gpmSample) }
+nvmlReturn_t DECLDIR nvmlGpmSampleAlloc(nvmlGpmSample_t *gpmSample) { MACHINE(nvmlGpmSampleAlloc, gpmSample) }
+nvmlReturn_t DECLDIR nvmlGpmSampleGet(nvmlDevice_t device, nvmlGpmSample_t gpmSample) { GPU(nvmlGpmSampleGet, device, gpmSample) }
+nvmlReturn_t DECLDIR nvmlGpmMigSampleGet(nvmlDevice_t device, unsigned int gpuInstanceId, nvmlGpmSample_t gpmSample) { GPU(nvmlGpmMigSampleGet, device, gpuInstanceId, gpmSample) }
+nvmlReturn_t DECLDIR nvmlGpmQueryDeviceSupport(nvmlDevice_t device, nvmlGpmSupport_t *gpmSupport) { GPU(nvmlGpmQueryDeviceSupport, device, gpmSupport) }
 nvmlReturn_t DECLDIR nvmlGpmQueryIfStreamingEnabled(nvmlDevice_t device, unsigned int *state) { STUB_DEVICE(nvmlGpmQueryIfStreamingEnabled, device) }
 nvmlReturn_t DECLDIR nvmlGpmSetStreamingEnabled(nvmlDevice_t device, unsigned int state) { STUB_DEVICE(nvmlGpmSetStreamingEnabled, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetCapabilities(nvmlDevice_t device, nvmlDeviceCapabilities_t *caps) { STUB_DEVICE(nvmlDeviceGetCapabilities, device) }
@@ -426,6 +426,6 @@ nvmlReturn_t DECLDIR nvmlDeviceGetGraphicsRunningProcesses(nvmlDevice_t device, 
 nvmlReturn_t DECLDIR nvmlDeviceGetGraphicsRunningProcesses_v2(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_v2_t *infos) { DEVICE(nvmlDeviceGetGraphicsRunningProcesses_v2, device, infoCount, infos) }
 nvmlReturn_t DECLDIR nvmlDeviceGetMPSComputeRunningProcesses(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_v1_t *infos) { DEVICE(nvmlDeviceGetMPSComputeRunningProcesses, device, infoCount, infos) }
 nvmlReturn_t DECLDIR nvmlDeviceGetMPSComputeRunningProcesses_v2(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_v2_t *infos) { DEVICE(nvmlDeviceGetMPSComputeRunningProcesses_v2, device, infoCount, infos) }
-nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstancePossiblePlacements(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstancePlacement_t *placements, unsigned int *count) { STUB_DEVICE(nvmlDeviceGetGpuInstancePossiblePlacements, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetGpuInstancePossiblePlacements(nvmlDevice_t device, unsigned int profileId, nvmlGpuInstancePlacement_t *placements, unsigned int *count) { GPU(nvmlDeviceGetGpuInstancePossiblePlacements, device, profileId, placements, count) }
 nvmlReturn_t DECLDIR nvmlVgpuInstanceGetLicenseInfo(nvmlVgpuInstance_t vgpuInstance, nvmlVgpuLicenseInfo_t *licenseInfo) { STUB(nvmlVgpuInstanceGetLicenseInfo) }
 nvmlReturn_t DECLDIR nvmlDeviceGetDriverModel(nvmlDevice_t device, nvmlDriverModel_t *current, nvmlDriverModel_t *pending) { STUB_DEVICE(nvmlDeviceGetDriverModel, device) }

@@ -23,16 +23,20 @@ nvmlReturn_t model_nvmlDeviceGetBrand(const struct gpu *, nvmlBrandType_t *type)
 nvmlReturn_t model_nvmlDeviceGetIndex(const struct device *, unsigned int *index);
 nvmlReturn_t model_nvmlDeviceGetSerial(const struct gpu *, char *serial, unsigned int length);
 nvmlReturn_t model_nvmlDeviceGetModuleId(const struct gpu *, unsigned int *moduleId);
+nvmlReturn_t model_nvmlDeviceGetC2cModeInfoV(const struct gpu *, nvmlC2cModeInfo_v1_t *c2cModeInfo);
 nvmlReturn_t model_nvmlDeviceGetMemoryAffinity(const struct gpu *, unsigned int nodeSetSize, unsigned long *nodeSet, nvmlAffinityScope_t scope);
 nvmlReturn_t model_nvmlDeviceGetCpuAffinityWithinScope(const struct gpu *, unsigned int cpuSetSize, unsigned long *cpuSet, nvmlAffinityScope_t scope);
 nvmlReturn_t model_nvmlDeviceGetCpuAffinity(const struct gpu *, unsigned int cpuSetSize, unsigned long *cpuSet);
 nvmlReturn_t model_nvmlDeviceGetNumaNodeId(const struct gpu *, unsigned int *node);
+nvmlReturn_t model_nvmlDeviceGetAddressingMode(const struct gpu *, nvmlDeviceAddressingMode_t *mode);
 nvmlReturn_t model_nvmlDeviceGetTopologyCommonAncestor(const struct gpu *, nvmlDevice_t device2, nvmlGpuTopologyLevel_t *pathInfo);
 nvmlReturn_t model_nvmlDeviceGetTopologyNearestGpus(const struct gpu *, nvmlGpuTopologyLevel_t level, unsigned int *count, nvmlDevice_t *deviceArray);
 nvmlReturn_t model_nvmlDeviceGetP2PStatus(const struct gpu *, nvmlDevice_t device2, nvmlGpuP2PCapsIndex_t p2pIndex, nvmlGpuP2PStatus_t *p2pStatus);
 nvmlReturn_t model_nvmlDeviceGetUUID(const struct device *, char *uuid, unsigned int length);
 nvmlReturn_t model_nvmlDeviceGetMinorNumber(const struct gpu *, unsigned int *minorNumber);
 nvmlReturn_t model_nvmlDeviceGetBoardPartNumber(const struct gpu *, char* partNumber, unsigned int length);
+nvmlReturn_t model_nvmlDeviceGetInforomVersion(const struct gpu *, nvmlInforomObject_t object, char *version, unsigned int length);
+nvmlReturn_t model_nvmlDeviceGetInforomImageVersion(const struct gpu *, char *version, unsigned int length);
 nvmlReturn_t model_nvmlDeviceGetDisplayMode(const struct gpu *, nvmlEnableState_t *display);
 nvmlReturn_t model_nvmlDeviceGetDisplayActive(const struct gpu *, nvmlEnableState_t *isActive);
 nvmlReturn_t model_nvmlDeviceGetPersistenceMode(const struct gpu *, nvmlEnableState_t *mode);
@@ -124,7 +128,9 @@ nvmlReturn_t model_nvmlDeviceGetGpuFabricInfoV(const struct gpu *, nvmlGpuFabric
 nvmlReturn_t model_nvmlDeviceGetGspFirmwareVersion(const struct gpu *, char *version);
 nvmlReturn_t model_nvmlDeviceGetGspFirmwareMode(const struct gpu *, unsigned int *isEnabled, unsigned int *defaultMode);
 nvmlReturn_t model_nvmlDeviceGetSramEccErrorStatus(const struct gpu *, nvmlEccSramErrorStatus_t *status);
+nvmlReturn_t model_nvmlDeviceSetPowerManagementLimit_v2(const struct gpu *, nvmlPowerValue_v2_t *powerValue);
 nvmlReturn_t model_nvmlDeviceGetAccountingMode(const struct gpu *, nvmlEnableState_t *mode);
+nvmlReturn_t model_nvmlDeviceGetAccountingStats(const struct gpu *, unsigned int pid, nvmlAccountingStats_t *stats);
 nvmlReturn_t model_nvmlDeviceGetAccountingPids(const struct gpu *, unsigned int *count, unsigned int *pids);
 nvmlReturn_t model_nvmlDeviceGetAccountingBufferSize(const struct gpu *, unsigned int *bufferSize);
 nvmlReturn_t model_nvmlDeviceGetRetiredPages(const struct gpu *, nvmlPageRetirementCause_t cause, unsigned int *pageCount, unsigned long long *addresses);
@@ -135,6 +141,10 @@ nvmlReturn_t model_nvmlDeviceGetRowRemapperHistogram(const struct gpu *, nvmlRow
 nvmlReturn_t model_nvmlDeviceGetArchitecture(const struct gpu *, nvmlDeviceArchitecture_t *arch);
 nvmlReturn_t model_nvmlDeviceGetProcessUtilization(const struct gpu *, nvmlProcessUtilizationSample_t *utilization, unsigned int *processSamplesCount, unsigned long long lastSeenTimeStamp);
 nvmlReturn_t model_nvmlDeviceGetProcessesUtilizationInfo(const struct gpu *, nvmlProcessesUtilizationInfo_t *procesesUtilInfo);
+nvmlReturn_t model_nvmlDeviceSetPersistenceMode(const struct gpu *, nvmlEnableState_t mode);
+nvmlReturn_t model_nvmlDeviceSetComputeMode(const struct gpu *, nvmlComputeMode_t mode);
+nvmlReturn_t model_nvmlDeviceSetPowerManagementLimit(const struct gpu *, unsigned int limit);
+nvmlReturn_t model_nvmlDeviceSetAccountingMode(const struct gpu *, nvmlEnableState_t mode);
 nvmlReturn_t model_nvmlDeviceGetNvLinkState(const struct gpu *, unsigned int link, nvmlEnableState_t *isActive);
 nvmlReturn_t model_nvmlDeviceGetNvLinkVersion(const struct gpu *, unsigned int link, unsigned int *version);
 nvmlReturn_t model_nvmlDeviceGetNvLinkCapability(const struct gpu *, unsigned int link, nvmlNvLinkCapability_t capability, unsigned int *capResult);
@@ -155,6 +165,8 @@ nvmlReturn_t model_nvmlDeviceGetMigMode(const struct gpu *, unsigned int *curren
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfo(const struct gpu *, unsigned int profile, nvmlGpuInstanceProfileInfo_t *info);
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfoV(const struct gpu *, unsigned int profile, nvmlGpuInstanceProfileInfo_v2_t *info);
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfoByIdV(const struct gpu *, unsigned int profileId, nvmlGpuInstanceProfileInfo_v2_t *info);
+nvmlReturn_t model_nvmlDeviceGetGpuInstancePossiblePlacements_v2(const struct gpu *, unsigned int profileId, nvmlGpuInstancePlacement_t *placements, unsigned int *count);
+nvmlReturn_t model_nvmlDeviceGetGpuInstanceRemainingCapacity(const struct gpu *, unsigned int profileId, unsigned int *count);
 nvmlReturn_t model_nvmlDeviceGetGpuInstances(const struct gpu *, unsigned int profileId, nvmlGpuInstance_t *gpuInstances, unsigned int *count);
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceById(const struct gpu *, unsigned int id, nvmlGpuInstance_t *gpuInstance);
 nvmlReturn_t model_nvmlGpuInstanceGetInfo(nvmlGpuInstance_t gpuInstance, nvmlGpuInstanceInfo_t *info);
@@ -167,6 +179,12 @@ nvmlReturn_t model_nvmlDeviceGetComputeInstanceId(const struct device *, unsigne
 nvmlReturn_t model_nvmlDeviceGetMaxMigDeviceCount(const struct gpu *, unsigned int *count);
 nvmlReturn_t model_nvmlDeviceGetMigDeviceHandleByIndex(const struct gpu *, unsigned int index, nvmlDevice_t *migDevice);
 nvmlReturn_t model_nvmlDeviceGetDeviceHandleFromMigDeviceHandle(const struct device *, nvmlDevice_t *device);
+nvmlReturn_t model_nvmlGpmMetricsGet(nvmlGpmMetricsGet_t *metricsGet);
+nvmlReturn_t model_nvmlGpmSampleFree(nvmlGpmSample_t gpmSample);
+nvmlReturn_t model_nvmlGpmSampleAlloc(nvmlGpmSample_t *gpmSample);
+nvmlReturn_t model_nvmlGpmSampleGet(const struct gpu *, nvmlGpmSample_t gpmSample);
+nvmlReturn_t model_nvmlGpmMigSampleGet(const struct gpu *, unsigned int gpuInstanceId, nvmlGpmSample_t gpmSample);
+nvmlReturn_t model_nvmlGpmQueryDeviceSupport(const struct gpu *, nvmlGpmSupport_t *gpmSupport);
 nvmlReturn_t model_nvmlDeviceGetRemappedRows_v2(const struct gpu *, nvmlRemappedRowsInfo_v2_t *info);
 nvmlReturn_t model_nvmlDeviceGetCount(unsigned int *deviceCount);
 nvmlReturn_t model_nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t *device);
@@ -182,3 +200,4 @@ nvmlReturn_t model_nvmlDeviceGetGraphicsRunningProcesses(const struct device *, 
 nvmlReturn_t model_nvmlDeviceGetGraphicsRunningProcesses_v2(const struct device *, unsigned int *infoCount, nvmlProcessInfo_v2_t *infos);
 nvmlReturn_t model_nvmlDeviceGetMPSComputeRunningProcesses(const struct device *, unsigned int *infoCount, nvmlProcessInfo_v1_t *infos);
 nvmlReturn_t model_nvmlDeviceGetMPSComputeRunningProcesses_v2(const struct device *, unsigned int *infoCount, nvmlProcessInfo_v2_t *infos);
+nvmlReturn_t model_nvmlDeviceGetGpuInstancePossiblePlacements(const struct gpu *, unsigned int profileId, nvmlGpuInstancePlacement_t *placements, unsigned int *count);

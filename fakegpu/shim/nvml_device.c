@@ -1,5 +1,5 @@
 /* Which GPUs there are, and what does not change about them. */
-#include "state.h"
+#include "mig.h"
 
 #include <stddef.h>
 #include <stdio.h>

@@ -1,32 +1,27 @@
 /* Events: lines of the journal that were appended after a client had asked for
  * them. */
-#define _GNU_SOURCE
-#include "state.h"
+#include "journal.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
-/* A registration wants events of some types of one GPU, from a place of the
- * journal on. */
+/* A registration wants events of some types of one GPU: from a place of the
+ * journal on, and of a journal that comes instead of that one those that are
+ * younger than the registration. */
 struct registration {
     char uuid[TEXT];
-    unsigned long long types;
+    unsigned long long types, time;
+    unsigned int book;
     long long from;
 };
 
-enum { MAX_SETS = 64, MAX_REGISTRATIONS = 4 * MAX_GPUS, MAX_LINE = 256, POLL_MS = 2 };
+enum { MAX_SETS = 64, MAX_REGISTRATIONS = 4 * MAX_GPUS, POLL_US = 2000 };
 
 struct nvmlEventSet_st {
     unsigned long long serial; /* tells it from others that had its place before; 0 if it is free */
-    long long read; /* how much of the journal the set has seen */
+    struct place place; /* how much of the journal the set has seen */
     unsigned int count;
     struct registration registrations[MAX_REGISTRATIONS];
 };
@@ -37,13 +32,6 @@ static int valid(nvmlEventSet_t set) {
     return at < sizeof sets && at % sizeof *sets == 0 && set.handle->serial;
 }
 
-static long long journal_size(void) {
-    char path[PATH_MAX];
-    struct stat found;
-    state_path("events", path, sizeof path);
-    return path[0] && !stat(path, &found) ? found.st_size : 0;
-}
-
 nvmlReturn_t model_nvmlEventSetCreate(nvmlEventSet_t *set) {
     static unsigned long long serial;
     NEED(set);
@@ -51,6 +39,7 @@ nvmlReturn_t model_nvmlEventSetCreate(nvmlEventSet_t *set) {
         if (sets[i].serial) continue;
         sets[i].serial = ++serial;
         sets[i].count = 0;
+        memset(&sets[i].place, 0, sizeof sets[i].place);
         set->handle = &sets[i];
         return NVML_SUCCESS;
     }
@@ -67,10 +56,12 @@ void events_end(void) {
     for (unsigned int i = 0; i < MAX_SETS; i++) sets[i].serial = 0;
 }
 
-/* supported are the events that a model can raise. */
+/* supported are the events that the commands raise: change.go has the same. */
 static unsigned long long supported(const struct gpu *g) {
-    unsigned long long types = nvmlEventTypeXidCriticalError | nvmlEventTypePState | nvmlEventTypeClock;
+    unsigned long long types = nvmlEventTypeXidCriticalError | nvmlEventTypePState | nvmlEventTypeClock | nvmlEventTypeGpuRecoveryAction |
+                               nvmlEventTypeGpuUnavailableError;
     if (g->ecc) types |= nvmlEventTypeSingleBitEccError | nvmlEventTypeDoubleBitEccError;
+    if (g->ecc && g->architecture >= NVML_DEVICE_ARCH_AMPERE) types |= nvmlEventTypeDramRetirementEvent | nvmlEventTypeDramRetirementFailure;
     if (g->mig_max) types |= nvmlEventMigConfigChange;
     return types;
 }
@@ -82,8 +73,12 @@ nvmlReturn_t model_nvmlDeviceRegisterEvents(const struct gpu *g, unsigned long l
     NEED(!(types & ~(unsigned long long)nvmlEventTypeAll));
     SUPPORT(!(types & ~supported(g)));
     struct nvmlEventSet_st *s = set.handle;
-    long long end = journal_size();
-    if (s->count == 0) s->read = end;
+    struct place end = s->place;
+    journal_end(&end);
+    if (s->count == 0)
+        s->place = end;
+    else
+        journal_look(&s->place); /* and count on as end does */
     for (unsigned int i = 0; i < s->count; i++)
         if (!strcmp(s->registrations[i].uuid, g->uuid)) types &= ~s->registrations[i].types; /* asked for already */
     if (!types) return NVML_SUCCESS;
@@ -91,55 +86,34 @@ nvmlReturn_t model_nvmlDeviceRegisterEvents(const struct gpu *g, unsigned long l
     struct registration *r = &s->registrations[s->count++];
     strcpy(r->uuid, g->uuid); /* the same size */
     r->types = types;
-    r->from = end;
+    r->from = end.read;
+    r->book = end.book;
+    r->time = now_us();
     return NVML_SUCCESS;
 }
 
-static int wanted(const struct nvmlEventSet_st *s, const char *uuid, unsigned long long type, long long at) {
+static int wanted(const struct nvmlEventSet_st *s, const struct entry *e) {
     for (unsigned int i = 0; i < s->count; i++) {
         const struct registration *r = &s->registrations[i];
-        if (at >= r->from && r->types & type && !strcmp(r->uuid, uuid)) return 1;
+        int later = r->book == s->place.book ? e->at >= r->from : !e->time || e->time >= r->time;
+        if (later && r->types & e->type && !strcmp(r->uuid, e->uuid)) return 1;
     }
     return 0;
 }
 
-/* next_event reads on in the journal to the first event that the set wants. A
- * line that is not understood is passed over, one that has no end yet is left
- * for later. */
+/* next_event reads on in the journal to the first event that the set wants. */
 static int next_event(struct nvmlEventSet_st *s, nvmlEventData_t *data) {
-    char path[PATH_MAX], buffer[4096 + 1], uuid[TEXT];
-    if (journal_size() <= s->read) return 0;
-    state_path("events", path, sizeof path);
-    int fd = open(path, O_RDONLY | O_CLOEXEC), found = 0;
-    while (fd >= 0 && !found) {
-        ssize_t length = pread(fd, buffer, sizeof buffer - 1, s->read);
-        if (length < 0 && errno == EINTR) continue;
-        if (length <= 0) break;
-        buffer[length] = 0;
-        char *line = buffer, *end;
-        while (!found && (end = memchr(line, '\n', (size_t)(buffer + length - line)))) {
-            unsigned long long type, value;
-            char more;
-            long long at = s->read;
-            *end = 0;
-            s->read += end + 1 - line;
-            if (sscanf(line, "%95s %llu %llu%c", uuid, &type, &value, &more) == 3 && wanted(s, uuid, type, at)) {
-                memset(data, 0, sizeof *data);
-                data->device.handle = handle_for(uuid);
-                data->eventType = type;
-                data->eventData = value;
-                data->gpuInstanceId = data->computeInstanceId = 0xffffffff;
-                found = 1;
-            }
-            line = end + 1;
-        }
-        if (line == buffer) { /* no line ended */
-            if (length < (ssize_t)sizeof buffer - 1) break;
-            s->read += length; /* and none is that long: damage */
-        }
-    }
-    if (fd >= 0) close(fd);
-    return found;
+    struct entry e;
+    do {
+        if (!journal_next(&s->place, &e)) return 0;
+    } while (!wanted(s, &e));
+    memset(data, 0, sizeof *data);
+    data->device.handle = handle_for(e.uuid);
+    data->eventType = e.type;
+    data->eventData = e.data;
+    data->gpuInstanceId = e.gi;
+    data->computeInstanceId = e.ci;
+    return 1;
 }
 
 /* lost says whether one of the set's GPUs is lost; nothing more will come of it. */
@@ -152,27 +126,26 @@ static int lost(const struct nvmlEventSet_st *s) {
     return 0;
 }
 
-static long long milliseconds(void) {
+static long long microseconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
+    return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
 }
 
-/* The journal is looked at every few milliseconds: that needs no thread, no
- * descriptor that stays open, and works on every file system. */
+/* The journal is looked at every few milliseconds. */
 nvmlReturn_t model_nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *data, unsigned int timeout_ms) {
     NEED(data && valid(set));
     unsigned long long serial = set.handle->serial;
-    for (long long end = milliseconds() + timeout_ms;;) {
+    for (long long end = microseconds() + timeout_ms * 1000LL;;) {
         NEED(set.handle->serial == serial); /* it may be freed while its waiter sleeps */
         if (next_event(set.handle, data)) {
             state_expire();
             return NVML_SUCCESS;
         }
         if (lost(set.handle)) return NVML_ERROR_GPU_IS_LOST;
-        long long left = end - milliseconds();
+        long long left = end - microseconds();
         if (left <= 0) return NVML_ERROR_TIMEOUT;
-        nvmlReturn_t r = state_sleep(left < POLL_MS ? (unsigned int)left : POLL_MS);
+        nvmlReturn_t r = state_sleep(left < POLL_US ? left : POLL_US);
         if (r) return r;
     }
 }

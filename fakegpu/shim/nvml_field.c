@@ -9,6 +9,8 @@ static nvmlReturn_t field(const struct gpu *g, unsigned int id, unsigned int sco
 #define ECC(field, what) VALUE(field, g->ecc, what)
 #define REMAP(field, what) VALUE(field, g->ecc && g->architecture >= NVML_DEVICE_ARCH_AMPERE, what)
 #define RETIRE(field, what) VALUE(field, g->ecc && g->architecture < NVML_DEVICE_ARCH_AMPERE, what)
+/* A distance to the highest temperature, below zero where it is behind that. */
+#define TLIMIT(field, limit) VALUE(field, has_tlimit(g) && (limit), g->temperature_max - (limit))
     switch (id) {
     ECC(NVML_FI_DEV_ECC_CURRENT, 1)
     ECC(NVML_FI_DEV_ECC_PENDING, 1)
@@ -32,15 +34,25 @@ static nvmlReturn_t field(const struct gpu *g, unsigned int id, unsigned int sco
     REMAP(NVML_FI_DEV_REMAPPED_PENDING, g->remap_pending)
     REMAP(NVML_FI_DEV_REMAPPED_FAILURE, g->remap_failed)
     VALUE(NVML_FI_DEV_MEMORY_TEMP, g->temperature_memory, g->temperature_memory)
-    VALUE(NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, g->architecture >= NVML_DEVICE_ARCH_VOLTA, g->energy)
-    VALUE(NVML_FI_DEV_ENERGY, g->architecture >= NVML_DEVICE_ARCH_VOLTA, g->energy)
-    VALUE(NVML_FI_DEV_POWER_AVERAGE, g->power, g->power)
+    VALUE(NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, g->architecture >= NVML_DEVICE_ARCH_VOLTA, energy_of(g))
+    VALUE(NVML_FI_DEV_ENERGY, g->architecture >= NVML_DEVICE_ARCH_VOLTA, energy_of(g))
+    VALUE(NVML_FI_DEV_POWER_AVERAGE, g->power && g->architecture >= NVML_DEVICE_ARCH_ADA, g->power)
     VALUE(NVML_FI_DEV_POWER_INSTANT, g->power, g->power)
     VALUE(NVML_FI_DEV_POWER_MIN_LIMIT, g->power_max, g->power_min)
     VALUE(NVML_FI_DEV_POWER_MAX_LIMIT, g->power_max, g->power_max)
     VALUE(NVML_FI_DEV_POWER_DEFAULT_LIMIT, g->power_default, g->power_default)
     VALUE(NVML_FI_DEV_POWER_CURRENT_LIMIT, g->power_limit, g->power_limit)
     VALUE(NVML_FI_DEV_POWER_REQUESTED_LIMIT, g->power_limit, g->power_limit)
+    VALUE(NVML_FI_DEV_PERF_POLICY_POWER, 1, violation_power_of(g))
+    VALUE(NVML_FI_DEV_PERF_POLICY_THERMAL, 1, violation_thermal_of(g))
+    VALUE(NVML_FI_DEV_PERF_POLICY_SYNC_BOOST, 1, 0)
+    VALUE(NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN, 1, violation_thermal_of(g))
+    VALUE(NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN, 1, 0)
+    VALUE(NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN, 1, 0)
+    TLIMIT(NVML_FI_DEV_TEMPERATURE_SHUTDOWN_TLIMIT, g->temperature_shutdown)
+    TLIMIT(NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT, g->temperature_slowdown)
+    TLIMIT(NVML_FI_DEV_TEMPERATURE_GPU_MAX_TLIMIT, g->temperature_max)
+    TLIMIT(NVML_FI_DEV_TEMPERATURE_MEM_MAX_TLIMIT, g->temperature_memory ? g->temperature_max : 0)
     VALUE(NVML_FI_DEV_PCIE_REPLAY_COUNTER, 1, g->pcie_replays)
     VALUE(NVML_FI_DEV_NVLINK_LINK_COUNT, g->nvlinks, g->nvlinks)
     VALUE(NVML_FI_DEV_NVLINK_GET_STATE, scope < g->nvlinks, NVML_FEATURE_ENABLED)
@@ -61,6 +73,11 @@ nvmlReturn_t model_nvmlDeviceGetFieldValues(const struct gpu *g, int count, nvml
         v->valueType = NVML_VALUE_TYPE_UNSIGNED_LONG_LONG;
         v->nvmlReturn = field(g, v->fieldId, v->scopeId, &value);
         v->value.ullVal = value;
+        if (v->fieldId >= NVML_FI_DEV_TEMPERATURE_SHUTDOWN_TLIMIT && v->fieldId <= NVML_FI_DEV_TEMPERATURE_GPU_MAX_TLIMIT) {
+            v->valueType = NVML_VALUE_TYPE_SIGNED_INT;
+            v->value.ullVal = 0;
+            v->value.siVal = (int)value;
+        }
     }
     return NVML_SUCCESS;
 }

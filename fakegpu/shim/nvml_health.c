@@ -114,11 +114,9 @@ nvmlReturn_t model_nvmlDeviceGetRemappedRows_v2(const struct gpu *g, nvmlRemappe
 /* banks_left tells how many banks have all of their spare rows, and how many
  * have none: each remapped row is of another bank, a failed remap has used one
  * up. */
-enum { BANKS = 640 };
-
 static unsigned int banks_left(const struct gpu *g) {
     unsigned long long used = g->remap_corrected + g->remap_uncorrected;
-    return used + g->remap_failed > BANKS ? 0 : BANKS - (unsigned int)(used + g->remap_failed);
+    return used + g->remap_failed > g->remap_banks ? 0 : (unsigned int)(g->remap_banks - used - g->remap_failed);
 }
 
 nvmlReturn_t model_nvmlDeviceGetRowRemapperHistogram(const struct gpu *g, nvmlRowRemapperHistogramValues_t *values) {
@@ -127,7 +125,7 @@ nvmlReturn_t model_nvmlDeviceGetRowRemapperHistogram(const struct gpu *g, nvmlRo
     memset(values, 0, sizeof *values);
     values->max = banks_left(g);
     values->none = (unsigned int)g->remap_failed;
-    values->high = BANKS - values->max - values->none;
+    values->high = (unsigned int)(g->remap_banks > values->max + values->none ? g->remap_banks - values->max - values->none : 0);
     return NVML_SUCCESS;
 }
 

@@ -4,8 +4,6 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { NO_INSTANCE = 0xffffffff };
-
 /* processes fills one list of processes, whose records start with the pid and
  * the memory in all versions. No process runs on the MIG devices. */
 static nvmlReturn_t processes(const struct device *d, int type, unsigned int *count, void *infos, size_t size) {

@@ -145,22 +145,3 @@ nvmlReturn_t model_nvmlDeviceGetNvLinkErrorCounter(const struct gpu *g, unsigned
     *value = 0;
     return NVML_SUCCESS;
 }
-
-/* No GPU is part of a fabric of several machines. */
-nvmlReturn_t model_nvmlDeviceGetGpuFabricInfo(const struct gpu *g, nvmlGpuFabricInfo_t *info) {
-    NEED(info);
-    memset(info, 0, sizeof *info);
-    info->state = NVML_GPU_FABRIC_STATE_NOT_SUPPORTED;
-    return NVML_SUCCESS;
-}
-
-nvmlReturn_t model_nvmlDeviceGetGpuFabricInfoV(const struct gpu *g, nvmlGpuFabricInfoV_t *info) {
-    NEED(info);
-    unsigned int version = info->version;
-    size_t size = version == nvmlGpuFabricInfo_v2 ? sizeof(nvmlGpuFabricInfo_v2_t) : sizeof(nvmlGpuFabricInfo_v3_t);
-    if (version != nvmlGpuFabricInfo_v2 && version != nvmlGpuFabricInfo_v3) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
-    memset(info, 0, size);
-    info->version = version;
-    info->state = NVML_GPU_FABRIC_STATE_NOT_SUPPORTED;
-    return NVML_SUCCESS;
-}

@@ -1,5 +1,4 @@
 /* The text of a state file. */
-#define _GNU_SOURCE
 #include "state.h"
 
 #include <errno.h>
@@ -63,7 +62,7 @@ static int mig(struct gpu *g, char *line) {
     struct mig *d = &g->migs[g->mig_count++];
     return text(word(&line), d->uuid) && small(word(&line), 255, &d->gi) && small(word(&line), 255, &d->ci) &&
            small(word(&line), 7, &d->slices) && small(word(&line), 7, &d->compute_slices) && small(word(&line), SMALL, &d->sms) &&
-           number(word(&line), LARGE, &d->memory) && !line;
+           number(word(&line), LARGE, &d->memory) && small(word(&line), 255, &d->profile) && small(word(&line), 7, &d->start) && !line;
 }
 
 static int new_gpu(struct machine *m, const char *uuid) {
@@ -111,6 +110,8 @@ static int set(struct machine *m, const char *key, char *value) {
     if (!strcmp(key, "serial")) return text(value, g->serial);
     if (!strcmp(key, "vbios")) return text(value, g->vbios);
     if (!strcmp(key, "part_number")) return text(value, g->part_number);
+    if (!strcmp(key, "inforom_image")) return text(value, g->inforom_image);
+    if (!strcmp(key, "inforom_ecc")) return text(value, g->inforom_ecc);
     if (!strcmp(key, "process")) return process(g, value);
     if (!strcmp(key, "mig")) return mig(g, value);
     unsigned long long largest, *field = number_of(g, key, &largest);

@@ -38,7 +38,13 @@ enum { MAX_GPUS = 64, MAX_PROCESSES = 32, MAX_MIGS = 7, MAX_FAULTS = 32, MAX_LIN
     N(retired_single, 64) N(retired_double, 64) N(retired_pending, FLAG) N(lost, FLAG) N(recovery_action, 7)                    \
     N(nvlinks, MAX_LINKS) N(nvlink_version, SMALL) N(mig_mode, FLAG) N(mig_max, MAX_MIGS)                                       \
     N(mig_sms_1g, SMALL) N(mig_sms_1g_double, SMALL) N(mig_sms_2g, SMALL) N(mig_sms_3g, SMALL) N(mig_sms_4g, SMALL)             \
-    N(mig_sms_7g, SMALL)
+    N(mig_sms_7g, SMALL)                                                                                                        \
+    N(mig_mb_1g, SMALL) N(mig_mb_1g_double, SMALL) N(mig_mb_2g, SMALL) N(mig_mb_3g, SMALL) N(mig_mb_4g, SMALL)                  \
+    N(mig_mb_7g, SMALL)                                                                                                         \
+    N(temperature_memory_max, SMALL) N(app_clock_graphics, SMALL) N(app_clock_memory, SMALL)                                    \
+    N(clock_lowest, SMALL) N(clock_half_steps, SMALL) N(low_clock_memory, SMALL) N(low_clock_graphics, SMALL)                   \
+    N(pcie_gen_device, 6) N(remap_banks, SMALL) N(addressing, 3) N(c2c, 2) N(fabric, 3)                                         \
+    N(accounting, FLAG) N(violation_power, LARGE) N(violation_thermal, LARGE) N(since, LARGE)
 
 /* A fault makes a function answer late, or wrong, or both. */
 struct fault {
@@ -64,11 +70,12 @@ struct mig {
     char uuid[TEXT];
     unsigned int gi, ci;
     unsigned int slices, compute_slices, sms;
-    unsigned long long memory; /* bytes */
+    unsigned long long memory;   /* bytes */
+    unsigned int profile, start; /* id of the GPU instance's profile, and its first eighth */
 };
 
 struct gpu {
-    char uuid[TEXT], name[TEXT], serial[TEXT], vbios[TEXT], part_number[TEXT];
+    char uuid[TEXT], name[TEXT], serial[TEXT], vbios[TEXT], part_number[TEXT], inforom_image[TEXT], inforom_ecc[TEXT];
     unsigned int index; /* place in the file, which is NVML's order */
 #define FIELD(key, largest) unsigned long long key;
     NUMBERS(FIELD)
@@ -78,6 +85,9 @@ struct gpu {
     struct mig migs[MAX_MIGS];
     struct faults faults; /* of calls about it */
 };
+
+/* The instance of an event, or of a process, of a GPU that is not divided. */
+enum { NO_INSTANCE = 0xffffffff };
 
 /* What a handle stands for: a GPU, or one of its MIG devices. */
 struct device {
@@ -132,15 +142,34 @@ void state_expire(void);
 /* state_path names a file of the state directory. */
 void state_path(const char *file, char *path, unsigned long size);
 
-/* events_end frees all event sets, as the last nvmlShutdown does. */
+/* state_read reads the text of the state, with a zero behind it, and returns its
+ * length, or 0 if it cannot be read. */
+unsigned long state_read(char *to, unsigned long room);
+
+/* state_stat and state_fstat are stat and fstat. */
+struct stat;
+int state_stat(const char *path, struct stat *found);
+int state_fstat(int fd, struct stat *found);
+
+/* state_change changes numbers of a GPU for all programs, as root may. The GPU and
+ * all else that was read before is void then. */
+struct change { const char *key; unsigned long long value; };
+nvmlReturn_t state_change(const struct gpu *g, const struct change *changes, unsigned int count);
+
+/* grown is a counter that goes on while something lasts: so much a microsecond. */
+unsigned long long grown(const struct gpu *g, unsigned long long counter, double rate);
+
+/* events_end and gpm_end free all event sets and samples, as the last
+ * nvmlShutdown does. */
 void events_end(void);
+void gpm_end(void);
 
-/* state_sleep lets other calls in for some milliseconds. Everything that was
+/* state_sleep lets other calls in for some microseconds. Everything that was
  * read before is void then. */
-nvmlReturn_t state_sleep(unsigned int milliseconds);
+nvmlReturn_t state_sleep(long long microseconds);
 
-/* handle_for returns the handle of a UUID, the same for as long as the process
- * lives, whatever becomes of the GPU. It returns NULL if there are too many. */
+/* handle_for returns the handle of a UUID, the same until the last nvmlShutdown,
+ * whatever becomes of the GPU. It returns NULL if there are too many. */
 struct nvmlDevice_st *handle_for(const char *uuid);
 
 /* handle_device finds what a handle stands for now. */
@@ -165,14 +194,18 @@ nvmlReturn_t handle_device(struct nvmlDevice_st *handle, struct device *d);
 nvmlReturn_t give_text(char *to, unsigned int length, const char *from);
 nvmlReturn_t give_count(unsigned int *count, const void *list, unsigned int have);
 
-/* mig_eighths is how many eighths of the GPU's memory a MIG device has. */
-unsigned int mig_eighths(const struct device *d);
-
-/* mig_name gives the full name of a MIG device. */
-void mig_name(const struct device *d, char *to, unsigned long size);
-
 /* sum stays at the largest number, as a counter does. */
 static inline unsigned long long sum(unsigned long long a, unsigned long long b) { return a > ~b ? ~0ULL : a + b; }
+
+/* Since Ada, limits of the temperature are told as distances to the highest one. */
+static inline int has_tlimit(const struct gpu *g) { return g->architecture >= NVML_DEVICE_ARCH_ADA; }
+
+/* The counters that go on while a GPU works: millijoules, and the nanoseconds for
+ * which its power or its heat has slowed it down. */
+#define energy_of(g) grown(g, (g)->energy, (double)(g)->power / 1e6)
+#define violation_power_of(g) grown(g, (g)->violation_power, (g)->clock_reasons & nvmlClocksEventReasonSwPowerCap ? 1e3 : 0)
+#define HOT (nvmlClocksEventReasonSwThermalSlowdown | nvmlClocksThrottleReasonHwThermalSlowdown)
+#define violation_thermal_of(g) grown(g, (g)->violation_thermal, (g)->clock_reasons & HOT ? 1e3 : 0)
 
 /* now_us is the time in microseconds since 1970, which is what NVML's
  * timestamps are. */

@@ -60,7 +60,7 @@ func TestFakeGPUsNeedNothingButTheNodesDirectories(t *testing.T) {
 // The init containers are run as the kubelet would run them, but in another directory.
 func TestFakeGPUsOfANode(t *testing.T) {
 	command := filepath.Join(t.TempDir(), "fakegpu")
-	if out, err := exec.Command("go", "build", "-o", command, "../../fakegpu/cmd/fakegpu").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags", "-extldflags=-Wl,-z,lazy", "-o", command, "../../fakegpu/cmd/fakegpu").CombinedOutput(); err != nil {
 		t.Fatalf("build fakegpu: %v\n%s", err, out)
 	}
 	library := filepath.Join(t.TempDir(), "library")

@@ -215,6 +215,8 @@ func exitBudget(t *testing.T, runner corev1.Container) time.Duration {
 }
 
 // A pod that says nothing has 30 s.
+//
+// catalogue: row 74
 func TestTheDefaultExitFitsThePodsDefault(t *testing.T) {
 	if budget := exitBudget(t, corev1.Container{}); budget > corev1.DefaultTerminationGracePeriodSeconds*time.Second {
 		t.Errorf("an exit takes up to %s", budget)

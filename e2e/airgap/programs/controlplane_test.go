@@ -30,8 +30,8 @@ func TestEnsureControlPlane(t *testing.T) {
 	}{
 		{"internet", envtestUse, "envtest-v1.37.2", 0, "downloading it"},
 		{"no internet", "echo 'no such host' >&2; exit 1", "controlplane-", 1, "it cannot be downloaded: make envtest's control plane: go tool: exit status 1 no such host"},
-		{"a firewall that drops", "exec sleep 60", "controlplane-", 1, "setup-envtest list does not end in 200ms"},
-		{"no such version", `[ "$3" = list ] || exit 1`, "controlplane-", 1, "it cannot be downloaded"},
+		{"a firewall that drops", `[ "$2" = -n ] || exec sleep 60`, "controlplane-", 1, "setup-envtest list does not end in 200ms"},
+		{"no such version", `[ "$2" = -n ] || [ "$3" = list ] || exit 1`, "controlplane-", 1, "it cannot be downloaded"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			writeModule(t)

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -21,92 +19,81 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded/assets"
 )
 
-// demoFile is the scenario that the demo shows.
-const demoFile = "scenarios/demo/steer-two-runners.yaml"
-
 type demoCommand struct {
-	Play  bool   `help:"Type the kubectl lines, explain each, and end when every runner has drained."`
-	Sweep string `hidden:"" help:"Remove this directory when stdin ends."`
+	Play bool `help:"Type the kubectl lines, explain each, and end when every runner has drained."`
 }
 
 // Run shows a scenario on a control plane of its own, and leaves nothing behind.
-func (c demoCommand) Run(ctx context.Context, r *repository) (err error) {
-	if c.Sweep != "" {
-		return sweep(ctx, c.Sweep)
-	}
+func (c demoCommand) Run(ctx context.Context, r *repository) error {
 	// A terminal that is closed and a pipe that nobody reads end it, too.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
-	// Who is impatient is obeyed, and the janitor cleans up; but some send a signal twice.
+	// A second signal ends it at once, and the janitor cleans up. But some send the
+	// first one twice.
 	context.AfterFunc(ctx, func() {
 		time.AfterFunc(time.Second, func() { signal.Reset(os.Interrupt, syscall.SIGTERM) })
 	})
-	all, err := engine.Format.Load(r.path(demoFile))
+	var left error // what could not be cleaned up
+	err := c.show(ctx, r, func(problem error) { left = errors.Join(left, problem) })
+	if left != nil || ctx.Err() == nil {
+		return errors.Join(err, left)
+	}
+	fmt.Fprintln(r.out, "\nStopped; everything is cleaned up.")
+	if !c.Play {
+		return nil
+	}
+	// It was not shown to its end, and so ends as if it had not caught the signal.
+	signal.Reset(os.Interrupt)
+	return errors.Join(syscall.Kill(os.Getpid(), syscall.SIGINT), errors.New("interrupted"))
+}
+
+// show makes a place for the scenario and shows it there. It notes what it has to leave.
+func (c demoCommand) show(ctx context.Context, r *repository, note func(error)) error {
+	all, err := engine.Format.Load(r.path("scenarios", "demo", "steer-two-runners.yaml"))
 	if err != nil {
 		return err
 	}
-	err = c.show(ctx, r, all[0])
-	switch {
-	case context.Cause(ctx) == nil || err != nil && !errors.Is(err, context.Canceled):
-		return err
-	case c.Play:
-		return errors.New("interrupted; everything is cleaned up")
-	}
-	fmt.Fprintln(r.out, "\nStopped; everything is cleaned up.")
-	return nil
-}
-
-// show makes a place for the scenario, shows it there, and takes everything down.
-func (c demoCommand) show(ctx context.Context, r *repository, s scenario.Scenario) (err error) {
+	s := all[0]
 	programs, err := assets.Ensure(ctx, r.progress)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "studio-go-runner-demo-*")
+	dir, remove, err := embedded.TempDir("studio-go-runner-demo-*")
 	if err != nil {
 		return err
 	}
-	dismiss, err := startJanitor(dir)
-	if err != nil {
-		return errors.Join(err, os.RemoveAll(dir))
-	}
-	defer func() { err = errors.Join(err, dismiss()) }()
-
+	defer func() { note(remove()) }()
 	fmt.Fprintln(r.out, "Starting etcd and kube-apiserver …")
-	planeDir := filepath.Join(dir, "controlplane")
-	if err := os.Mkdir(planeDir, 0o700); err != nil {
-		return err
-	}
-	plane, err := embedded.StartControlPlane(ctx, programs, planeDir)
+	plane, err := embedded.StartControlPlane(ctx, programs, dir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, plane.Close()) }()
+	defer func() { note(plane.Close()) }()
 	target, err := embedded.New(embedded.Config{
 		Handle: plane.Handle(), RunnerBinary: r.path("bin", "runner"), NVMLLibrary: r.path("bin", "libnvidia-ml.so.1"), TempDir: dir,
 	})
 	if err != nil {
 		return err
 	}
-	env, err := target.Isolate(ctx, targets.Isolation{
-		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s),
-	})
+	env, err := target.Isolate(ctx, targets.Isolation{Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s)})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, env.Close(context.WithoutCancel(ctx))) }()
-	record := history.New()
-	screen := newScreen(r.out, s, record, env)
+	defer func() { note(env.Close(context.WithoutCancel(ctx))) }()
+	screen := &screen{out: r.out, scenario: s, record: history.New(), env: env}
 	if !c.Play {
 		if err := instructions(r.out, s, env); err != nil {
 			return err
 		}
-		return screen.during(ctx, func() error { return engine.Attend(ctx, env, s, record) })
+		return screen.during(ctx, engine.Attend)
 	}
-	if err := screen.during(ctx, func() error { return engine.Run(ctx, env, s, record) }); err != nil {
+	if err := screen.during(ctx, engine.Run); err != nil {
 		return err
 	}
-	return account(r.out, record)
+	screen.record.View(func(f *history.Facts) {
+		fmt.Fprintf(r.out, "\nNo task is lost, and none ran twice: %s.\n", inQueue(*f.Queue)) // as the engine has seen
+	})
+	return nil
 }
 
 // instructions are the lines of the scenario, for another terminal.
@@ -115,60 +102,16 @@ func instructions(out io.Writer, s scenario.Scenario, env targets.Env) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nIn another terminal (Ctrl-C here ends the demo and cleans up):\nexport %s\n", strings.Join(variables, " "))
+	fmt.Fprintf(out, "\nIn another terminal (Ctrl-C here ends and cleans up):\nexport %s\n", strings.Join(variables, " "))
 	about := ""
 	for _, step := range s.Steps {
-		switch text := fmt.Sprint(step.Value); step.Verb {
+		switch text, _, _ := strings.Cut(fmt.Sprint(step.Value), "\n"); step.Verb {
 		case "say":
-			line, _, _ := strings.Cut(text, "\n")
-			about = "# " + line + "\n"
+			about = "# " + text + "\n"
 		case "kubectl":
 			fmt.Fprintf(out, "%skubectl %s\n", about, text)
 			about = ""
 		}
 	}
 	return nil
-}
-
-// account says what became of the tasks; the engine has seen that none is lost.
-func account(out io.Writer, record *history.History) error {
-	record.View(func(f *history.Facts) {
-		finished, left := len(f.Queue.Finished), len(f.Queue.Ready)+len(f.Queue.Claimed)
-		fmt.Fprintf(out, "\nTasks: %d submitted = %d finished + %d still in the queue. None is lost, none ran twice.\n", finished+left, finished, left)
-	})
-	return nil
-}
-
-// startJanitor starts a process that removes dir, and what runs there, when this
-// one ends, however it ends, or when it is dismissed.
-func startJanitor(dir string) (dismiss func() error, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	janitor := exec.Command(self, "demo", "--sweep="+dir)
-	janitor.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // what ends this process is not for that one
-	end, err := janitor.StdinPipe()
-	if err == nil {
-		err = janitor.Start()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("start janitor: %w", err)
-	}
-	return func() error {
-		if err := errors.Join(end.Close(), janitor.Wait()); err != nil {
-			return fmt.Errorf("clean up %s: %w", dir, err)
-		}
-		return nil
-	}, nil
-}
-
-// sweep is the janitor.
-func sweep(ctx context.Context, dir string) error {
-	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	return embedded.Sweep(ctx, dir)
 }

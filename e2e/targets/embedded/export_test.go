@@ -25,6 +25,7 @@ type Env interface {
 	targets.Env
 	targets.QueueControl
 	targets.FakeGPUControl
+	targets.KubectlControl
 	Dir() string
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -164,4 +165,18 @@ func TestJournalWaitsForWholeLines(t *testing.T) {
 	}
 	b.next("one", false)
 	b.next("one", true)
+}
+
+func TestTasksLast(t *testing.T) {
+	b := newTaskBench(t)
+	const lasts = 150 * time.Millisecond
+	begun := time.Now()
+	if err := b.start("task", targets.TaskSpec{Lasts: lasts}).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	b.next("task", false)
+	b.next("task", true)
+	if took := time.Since(begun); took < lasts {
+		t.Errorf("it took %s, want %s at least", took, lasts)
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -13,7 +14,8 @@ import (
 
 // inject are the things that can go wrong.
 type inject struct {
-	Xid          xid      `cmd:"" help:"Raise an Xid, as 79 for a GPU that has fallen off the bus."`
+	Xid          xid      `cmd:"" help:"Raise an Xid, as 48 for a memory error; the GPU goes on answering, whatever it says."`
+	Event        happen   `cmd:"" help:"Raise an event of another type, as pstate or mig."`
 	ECC          ecc      `cmd:"" name:"ecc" help:"Count memory errors, and raise their event."`
 	Lost         lost     `cmd:"" help:"Lose the GPU: everything about it answers GPU_IS_LOST."`
 	RemapPending pending  `cmd:"" help:"A row of memory waits to be remapped."`
@@ -28,7 +30,30 @@ type xid struct {
 	Number uint64 `arg:"" help:"The Xid."`
 }
 
-func (x xid) Run() error { return fakegpu.RaiseXid(x.Dir, x.GPU, x.Number) }
+// offTheBus is the Xid of a GPU that has fallen off the bus.
+const offTheBus = 79
+
+func (x xid) Run(out io.Writer) error {
+	err := fakegpu.RaiseXid(x.Dir, x.GPU, x.Number)
+	if err == nil && x.Number == offTheBus {
+		fmt.Fprintf(out, "Xid 79 is raised, and the GPU still answers; fakegpu inject lost %s %s lets it fall off the bus\n", x.Dir, x.GPU)
+	}
+	return err
+}
+
+type happen struct {
+	gpu
+	Type string `arg:"" help:"Its type, as pstate; the error for a wrong one names those that the GPU has."`
+	Data uint64 `arg:"" optional:"" help:"Its data, as the number of an Xid."`
+}
+
+func (h happen) Run() error {
+	kind, err := fakegpu.EventType(h.Type)
+	if err != nil {
+		return err
+	}
+	return fakegpu.RaiseEvent(h.Dir, h.GPU, kind, h.Data)
+}
 
 type ecc struct {
 	gpu

@@ -48,7 +48,10 @@ func (i install) Run(c *cli, out io.Writer) error {
 			return fmt.Errorf("install: %w", err)
 		}
 	}
-	_, err = fmt.Fprintln(out, "fakegpu and libnvidia-ml.so.1 are in", i.Dir)
+	if err := linkSMI(i.Dir); err != nil {
+		return fmt.Errorf("install: %w", err)
+	}
+	_, err = fmt.Fprintln(out, "fakegpu, nvidia-smi and libnvidia-ml.so.1 are in", i.Dir)
 	return err
 }
 

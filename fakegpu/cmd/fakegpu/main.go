@@ -25,21 +25,29 @@ type cli struct {
 	Create create `cmd:"" help:"Make a state directory with GPUs, or replace the GPUs of one."`
 	List   list   `cmd:"" help:"List the GPUs of a state directory, and what is wrong with them."`
 	Set    set    `cmd:"" help:"Change values of a GPU, as temperature=85 or memory_used=10Gi, and its processes."`
+	Load   work   `cmd:"" help:"Let a GPU work, as at 80%: utilization, clocks, power, heat, link and memory move together."`
+	Idle   idle   `cmd:"" help:"Let a GPU rest: no process uses it."`
 	Inject inject `cmd:"" help:"Make something go wrong."`
 	Heal   heal   `cmd:"" help:"Repair and reset a GPU: it is not lost, has no faults and no fresh errors."`
 	Add    add    `cmd:"" help:"Plug more GPUs in."`
 	Remove remove `cmd:"" help:"Take a GPU out of the machine."`
 	MIG    mig    `cmd:"" name:"mig" help:"Divide a GPU into MIG devices; without profiles, make it whole again."`
-	Watch  watch  `cmd:"" help:"Print each change and each event, until it is interrupted."`
-	Env    env    `cmd:"" help:"Print what to export so that programs see the GPUs of a state directory."`
-	Exec   run    `cmd:"" help:"Run a program on GPUs that last as long as it does."`
+
+	Machine versions `cmd:"" help:"Change the versions of the driver, as driver=580.95.05 cuda=13.0."`
+
+	Watch watch `cmd:"" help:"Print each change and each event, until it is interrupted."`
+	Env   env   `cmd:"" help:"Print what to export so that programs see the GPUs of a state directory."`
+	Exec  run   `cmd:"" help:"Run a program on GPUs that last as long as it does."`
+
+	SMI     smiRun     `cmd:"" name:"smi" passthrough:"" help:"Show GPUs as nvidia-smi does; by that name this program does nothing else. See smi --help."`
+	Capture captureRun `cmd:"" help:"Print the profile of a GPU that NVML shows, a real one as well; create --profile takes it as a file."`
 
 	Install install `cmd:"" help:"Copy this command and the library to a directory, as that of a Kubernetes node."`
 }
 
 // machine are the flags that say which GPUs to make.
 type machine struct {
-	Profile *string `placeholder:"T4" xor:"profile" help:"Model of the GPUs: ${profiles}."`
+	Profile *string `placeholder:"T4" xor:"profile" help:"Model of the GPUs: ${profiles}, or a file that ends in .yaml."`
 	Count   *int    `placeholder:"1" xor:"count" help:"How many, 0 to 64."`
 	GPUs    []model `name:"gpus" sep:"none" xor:"profile,count" placeholder:"PROFILE=COUNT" help:"Instead of both, for several models: --gpus H100-80GB=4 --gpus T4=2, in this order."`
 	Seed    string  `default:"fakegpu" help:"Makes the UUIDs; the same seed gives the same ones."`
@@ -79,12 +87,21 @@ type gpu struct {
 	GPU string `arg:"" name:"gpu" help:"Index, UUID, a beginning of the UUID that is unique, or all."`
 }
 
-func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	args := os.Args[1:]
+	if filepath.Base(os.Args[0]) == nvidiaSMI {
+		args = append([]string{"smi"}, args...)
+	}
+	os.Exit(execute(args, os.Stdout, os.Stderr))
+}
 
 // execute runs one command line and returns the exit code.
 func execute(args []string, stdout, stderr io.Writer) int {
 	var c cli
 	helped := false
+	fakegpu.Waiting = func(dir string) {
+		fmt.Fprintf(stderr, "fakegpu: another program is changing %s; waiting for it\n", dir)
+	}
 	parser, err := kong.New(&c, kong.Name("fakegpu"), kong.Description("Fake NVIDIA GPUs for any program that asks NVML."),
 		kong.Vars{"profiles": strings.Join(fakegpu.Profiles(), ", ")},
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }))
@@ -98,6 +115,10 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		command.BindTo(stdout, (*io.Writer)(nil))
 		err = command.Run(&c)
+	}
+	var code status
+	if errors.As(err, &code) {
+		return int(code)
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -148,7 +169,7 @@ func (l list) Run(out io.Writer) error {
 		}
 		fmt.Fprintln(out, strings.Join(columns, "  "))
 		for _, d := range g.MIGs {
-			fmt.Fprintf(out, "   %s  MIG %dg  %d MiB\n", d.UUID, d.Slices, d.Memory>>20)
+			fmt.Fprintf(out, "   %s  MIG %s  %d MiB\n", d.UUID, g.MIGName(d), d.Memory>>20)
 		}
 	}
 	return err
@@ -174,6 +195,37 @@ func (s set) Run() error {
 	}
 	return fakegpu.SetProcesses(s.Dir, s.GPU, processes, s.Values...)
 }
+
+type work struct {
+	gpu
+	Percent percent `arg:"" help:"How much, as 80%."`
+}
+
+func (w work) Run() error { return fakegpu.SetLoad(w.Dir, w.GPU, uint64(w.Percent)) }
+
+// percent is a part of the whole.
+type percent uint64
+
+// UnmarshalText takes 80 or 80%.
+func (p *percent) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(strings.TrimSuffix(string(text), "%"), 10, 64)
+	if err != nil {
+		return fmt.Errorf("load is %.120q, want a percentage as 80%%", text)
+	}
+	*p = percent(n)
+	return nil
+}
+
+type idle struct{ gpu }
+
+func (i idle) Run() error { return fakegpu.Idle(i.Dir, i.GPU) }
+
+type versions struct {
+	Dir    string   `arg:"" help:"The state directory."`
+	Values []string `arg:"" name:"key=value" help:"driver, nvml or cuda, as driver=580.95.05 cuda=13.0; nvml follows if it is not said."`
+}
+
+func (v versions) Run() error { return fakegpu.SetMachine(v.Dir, v.Values...) }
 
 type heal struct{ gpu }
 

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -38,7 +37,7 @@ var furniture = tree{
 
 // assemble makes the image: what seldom changes in a layer of its own, so that a
 // new version of the files is all that a node must fetch.
-func (c cli) assemble(from base, files tree) (v1.Image, error) {
+func (c cli) assemble(from base, files tree, architecture string) (v1.Image, error) {
 	manifest, err := from.image.MediaType()
 	if err != nil {
 		return nil, err
@@ -72,7 +71,7 @@ func (c cli) assemble(from base, files tree) (v1.Image, error) {
 	}
 	config = config.DeepCopy()
 	config.Created = c.created()
-	config.OS, config.Architecture = "linux", runtime.GOARCH
+	config.OS, config.Architecture = "linux", architecture
 	config.Config.User = c.User
 	if c.Entrypoint != "" {
 		// What belonged to the base's program goes with it.

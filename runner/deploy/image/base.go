@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -28,29 +27,26 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// platform is that of the files, which were built here.
-var platform = v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
-
-// openBase finds a base on the disk, in Docker or in a registry, in this order.
-// What it has to fetch lies in the directory work.
-func openBase(ctx context.Context, what, work string) (base, error) {
+// openBase finds a base for a platform on the disk, in Docker or in a registry, in
+// this order. What it has to fetch lies in the directory work.
+func openBase(ctx context.Context, what, work string, platform v1.Platform) (base, error) {
 	info, err := os.Stat(what)
 	switch {
 	case err == nil && info.IsDir():
-		return openLayout(what)
+		return openLayout(what, platform)
 	case err == nil:
-		return openArchive(what, work)
+		return openArchive(what, work, platform)
 	case !errors.Is(err, fs.ErrNotExist):
 		return base{}, fmt.Errorf("base: %w", err)
 	}
 	saved := filepath.Join(work, "docker.tar")
 	text, dockerErr := exec.CommandContext(ctx, "docker", "save", "-o", saved, what).CombinedOutput()
 	if dockerErr == nil {
-		b, err := openArchive(saved, work)
+		b, err := openArchive(saved, work, platform)
 		b.says = what + ", from Docker"
 		return b, err
 	}
-	b, err := pull(ctx, what, work)
+	b, err := pull(ctx, what, work, platform)
 	if err != nil {
 		return base{}, fmt.Errorf("base %s: it is not on the disk, Docker does not have it (%s), and no registry (%w); "+
 			"name the file of a root file system or an image, a directory with an OCI layout, or an image", what,
@@ -60,7 +56,7 @@ func openBase(ctx context.Context, what, work string) (base, error) {
 }
 
 // pull fetches an image once, although it is read twice.
-func pull(ctx context.Context, what, work string) (base, error) {
+func pull(ctx context.Context, what, work string, platform v1.Platform) (base, error) {
 	reference, err := name.ParseReference(what)
 	if err != nil {
 		return base{}, err
@@ -77,26 +73,26 @@ func pull(ctx context.Context, what, work string) (base, error) {
 	if err != nil {
 		return base{}, err
 	}
-	b, err := openLayout(dir)
+	b, err := openLayout(dir, platform)
 	b.says = reference.Name() + ", from its registry"
 	return b, err
 }
 
 // openLayout opens a directory with an OCI layout.
-func openLayout(dir string) (base, error) {
+func openLayout(dir string, platform v1.Platform) (base, error) {
 	index, err := layout.ImageIndexFromPath(dir)
 	if err != nil {
 		return base{}, fmt.Errorf("base %s is no OCI layout: %w", dir, err)
 	}
-	image, err := pick(index)
+	image, err := pick(index, platform)
 	if err != nil {
 		return base{}, fmt.Errorf("base %s: %w", dir, err)
 	}
 	return base{says: dir + ", an OCI layout", image: image}, nil
 }
 
-// pick finds the first image that runs here.
-func pick(index v1.ImageIndex) (v1.Image, error) {
+// pick finds the first image for a platform.
+func pick(index v1.ImageIndex, platform v1.Platform) (v1.Image, error) {
 	manifest, err := index.IndexManifest()
 	if err != nil {
 		return nil, err
@@ -108,7 +104,7 @@ func pick(index v1.ImageIndex) (v1.Image, error) {
 			if err != nil {
 				return nil, err
 			}
-			if image, err := pick(below); err == nil {
+			if image, err := pick(below, platform); err == nil {
 				return image, nil
 			}
 		case m.MediaType.IsImage() && (m.Platform == nil || m.Platform.Satisfies(platform)):
@@ -120,7 +116,7 @@ func pick(index v1.ImageIndex) (v1.Image, error) {
 
 // openArchive opens what docker save or an OCI tool wrote, or the tar file of a
 // root file system. Each may be packed with gzip.
-func openArchive(file, work string) (base, error) {
+func openArchive(file, work string, platform v1.Platform) (base, error) {
 	open := func() (io.ReadCloser, error) { return unpacked(file) }
 	kind, err := archiveKind(open)
 	if err != nil {
@@ -136,7 +132,7 @@ func openArchive(file, work string) (base, error) {
 		if err = extract(open, dir); err != nil {
 			break
 		}
-		b, err := openLayout(dir)
+		b, err := openLayout(dir, platform)
 		b.says = file + ", an OCI archive"
 		return b, err
 	default:

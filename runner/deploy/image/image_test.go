@@ -262,7 +262,7 @@ func TestAddedFiles(t *testing.T) {
 // rootfs is a root file system with the C library of this machine at other
 // places than where the builder puts it, as the roots of distributions have it.
 var rootfs = sync.OnceValue(func() v1.Layer {
-	found, err := libraries(context.Background(), tree{"p": {kind: tar.TypeReg, source: compiled}})
+	found, err := libraries(context.Background(), tree{"p": {kind: tar.TypeReg, source: compiled}}, "")
 	if err != nil {
 		panic(err)
 	}
@@ -425,6 +425,7 @@ func copyOf(r io.ReadCloser, err error) func(io.Writer) error {
 // ociLayout has an index in its index, and in it an image for another machine.
 func ociLayout(t *testing.T) string {
 	t.Helper()
+	platform := v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
 	other := platform
 	other.Architecture = "other"
 	index := mutate.AppendManifests(empty.Index,
@@ -500,7 +501,7 @@ func TestAnOlderGlibcIsRefused(t *testing.T) {
 	image := baseImage(t)
 	b := base{says: "theirs", image: image}
 	programs := tree{"p": {kind: tar.TypeReg, source: compiled}}
-	if err := b.suits(programs); err != nil {
+	if err := b.suits(programs, runtime.GOARCH); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ version, symbol, want string }{

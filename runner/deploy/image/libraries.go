@@ -23,11 +23,15 @@ var besideLibc = []string{"libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.s
 
 // libraries finds the files of this machine's C library, and of all others, that
 // the programs in a tree need when they are started. They keep their paths,
-// which are those where the loader looks.
-func libraries(ctx context.Context, files tree) (tree, error) {
+// which are those where the loader looks. Those for another processor are in its
+// sysroot, a directory as /usr/aarch64-linux-gnu.
+func libraries(ctx context.Context, files tree, sysroot string) (tree, error) {
 	programs, err := files.dynamic()
 	if err != nil {
 		return nil, err
+	}
+	if sysroot != "" {
+		return foreign(programs, files, sysroot)
 	}
 	var loader string
 	for _, p := range programs {

@@ -40,6 +40,8 @@ type cli struct {
 	Base string   `help:"The image to add the files to: a root file system, image archive or OCI layout on the disk, else an image that Docker has, else one of a registry."`
 	Add  []string `required:"" sep:"none" placeholder:"SRC=DST" help:"Add a file or a directory, with what is in it, as DST."`
 
+	Sysroot string `placeholder:"DIR" help:"Where the C library is for programs of another processor, as /usr/aarch64-linux-gnu; without, it is this machine's."`
+
 	Entrypoint string   `placeholder:"PATH" help:"The program that a container runs."`
 	Env        []string `sep:"none" placeholder:"NAME=VALUE" help:"Set an environment variable."`
 	User       string   `default:"65532:65532" help:"Whom it runs as."`
@@ -94,6 +96,11 @@ func (c cli) run(ctx context.Context, out io.Writer) (err error) {
 		}
 	}
 
+	architecture, err := files.architecture()
+	if err != nil {
+		return err
+	}
+
 	// What comes from Docker or a registry lies here while it is needed.
 	work, err := os.MkdirTemp("", "image-*")
 	if err != nil {
@@ -103,16 +110,16 @@ func (c cli) run(ctx context.Context, out io.Writer) (err error) {
 
 	from := scratch()
 	if c.Base != "" {
-		if from, err = openBase(ctx, c.Base, work); err != nil {
+		if from, err = openBase(ctx, c.Base, work, v1.Platform{OS: "linux", Architecture: architecture}); err != nil {
 			return err
 		}
-		if err := from.suits(files); err != nil {
+		if err := from.suits(files, architecture); err != nil {
 			return err
 		}
-	} else if from.libraries, err = libraries(ctx, files); err != nil {
+	} else if from.libraries, err = libraries(ctx, files, c.Sysroot); err != nil {
 		return err
 	}
-	image, err := c.assemble(from, files)
+	image, err := c.assemble(from, files, architecture)
 	if err != nil {
 		return err
 	}

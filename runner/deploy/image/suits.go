@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"runtime"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -15,13 +14,13 @@ import (
 )
 
 // suits says why the files would not run on this base.
-func (b base) suits(files tree) error {
+func (b base) suits(files tree, architecture string) error {
 	config, err := b.image.ConfigFile()
 	if err != nil {
 		return fmt.Errorf("base %s: %w", b.says, err)
 	}
-	if config.Architecture != "" && config.Architecture != runtime.GOARCH {
-		return fmt.Errorf("base %s is for %s, the files are for %s; name another base", b.says, config.Architecture, runtime.GOARCH)
+	if config.Architecture != "" && config.Architecture != architecture {
+		return fmt.Errorf("base %s is for %s, the files are for %s; name another base", b.says, config.Architecture, architecture)
 	}
 	programs, err := files.dynamic()
 	if err != nil {

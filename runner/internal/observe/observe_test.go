@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
@@ -104,6 +105,30 @@ func TestTheStreamHasEveryChangeAndTheLastWord(t *testing.T) {
 	}
 	if s, ok := next(); ok {
 		t.Errorf("one more status: %+v", s)
+	}
+}
+
+// Nothing is shown that is not known, and what is not known is not news.
+func TestAtTheStart(t *testing.T) {
+	board, _, url := serve(t)
+	if s := board.Latest(); s.Since.IsZero() || s.Time.IsZero() {
+		t.Errorf("%+v", s)
+	}
+	_, before := get(t, url+"/metrics")
+	_, status := get(t, url+"/statusz")
+	for _, wrong := range []string{`"since": "0001`, `"time": "0001`, `"heard"`, "apiserver_heard", "since_timestamp_seconds -"} {
+		if strings.Contains(status+before, wrong) {
+			t.Errorf("%s is shown:\n%s\n%s", wrong, status, before)
+		}
+	}
+	heard := time.Now()
+	board.Heard = func() time.Time { return heard }
+	board.Publish(board.Latest())
+	if s := board.Latest(); s.Sequence != 0 || !s.Heard.Equal(heard) {
+		t.Errorf("that something was heard makes a change: %+v", s)
+	}
+	if _, after := get(t, url+"/metrics"); !strings.Contains(after, "\nstudioml_runner_apiserver_heard_timestamp_seconds 1.") {
+		t.Error("no metric of when the API server was heard")
 	}
 }
 

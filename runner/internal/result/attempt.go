@@ -66,8 +66,10 @@ func (s *Store) begin(task string, attempt int) (*Attempt, error) {
 
 // prepare makes what is kept, with room for the result.
 func (a *Attempt) prepare() error {
-	if err := os.MkdirAll(a.outPath(), dirMode); err != nil {
-		return err
+	for _, dir := range []string{a.kept, filepath.Join(a.kept, a.task), a.outPath()} { // no more: a queue that is gone is not made anew
+		if err := os.Mkdir(dir, dirMode); err != nil {
+			return err
+		}
 	}
 	out, err := os.OpenRoot(a.outPath())
 	if err != nil {
@@ -111,8 +113,8 @@ func (a *Attempt) Close(r *api.Result) (left, err error) {
 	if full && r.Outcome == api.Failed && a.full() {
 		return left, ErrNoRoom
 	}
-	if a.intact() {
-		return left, nil
+	if _, err := os.Lstat(a.store.dir); err != nil || a.intact() {
+		return left, nil // where the queue is out of reach, Commit says so until it is back
 	}
 	if r.Outcome != api.Interrupted {
 		r.Outcome = api.Failed

@@ -40,6 +40,7 @@ type world struct {
 	failures map[string]int           // how often a call fails before it works
 	onBegin  func()                   // called by Begin
 	sick     string                   // what a check finds
+	exists   bool                     // results can never be stored
 	stored   []api.Result
 }
 
@@ -144,6 +145,9 @@ func (w *world) Execute(a scheduler.Attempt) (api.Result, func(api.Result) error
 	w.running--
 	w.mu.Unlock()
 	return api.Result{Task: a.Task.ID, Attempt: a.Number, Outcome: outcome, Reason: reason}, func(r api.Result) error {
+		if w.exists {
+			return fmt.Errorf("rename: %w", os.ErrExist)
+		}
 		if err := w.fail("store"); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -192,3 +193,19 @@ var prepare = sync.OnceFunc(func() {
 	unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
 })
+
+// ReserveThreads makes threads for later: a Go program that needs one and does not
+// get it, because tasks have used up what the user may have, is aborted.
+func ReserveThreads(n int) {
+	var together, ended sync.WaitGroup
+	together.Add(n)
+	for range n {
+		ended.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			together.Done()
+			together.Wait() // each has a thread of its own now, which stays
+		})
+	}
+	ended.Wait()
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +25,7 @@ var files embed.FS
 // mounted noexec.
 var program = sync.OnceValues(func() (string, error) {
 	source, _ := files.ReadFile("supervisor/main.c")
-	code, _ := files.ReadFile("supervisor/supervisor")
+	code, _ := files.ReadFile("supervisor/supervisor." + runtime.GOARCH)
 	if digest := sha256.Sum256(source); !bytes.HasSuffix(code, fmt.Appendf(nil, "%x\n", digest)) {
 		var err error
 		if code, err = compile(source); err != nil {

@@ -40,6 +40,12 @@ func TestMain(m *testing.M) {
 		})
 		os.Exit(0)
 	}
+	if dir := os.Getenv(userEnv); dir != "" {
+		asUser(dir)
+	}
+	if dir := os.Getenv(stuckEnv); dir != "" {
+		stuck(dir)
+	}
 	os.Exit(m.Run())
 }
 
@@ -192,6 +198,8 @@ func TestNoSurvivor(t *testing.T) {
 
 // Whatever a process does to get away, it is gone when Run returns, and has not
 // held it up: sessions, environments, and parents that are gone.
+//
+// catalogue: row 71
 func TestNoDaemonIsLeft(t *testing.T) {
 	for name, daemon := range map[string]string{
 		"own session":      `setsid sh -c 'echo $$ >%s; exec sleep 1000' &`,
@@ -229,6 +237,8 @@ func wantGone(t *testing.T, pid int) {
 }
 
 // The kill delay is that of all processes, and not over when the first has obeyed.
+//
+// catalogue: row 72
 func TestTheKillDelayIsTheGroups(t *testing.T) {
 	for name, child := range map[string]string{"in the group": "", "in its own session": "setsid"} {
 		t.Run(name, func(t *testing.T) {
@@ -265,6 +275,8 @@ func TestTheSupervisorIsKilled(t *testing.T) {
 
 // A runner that is killed takes its task along, and what that has started. Until
 // then nobody else gets the lock that the runner held; the task does not have it.
+//
+// catalogue: row 71
 func TestRunnerKilled(t *testing.T) {
 	pids := newPidPipe(t)
 	path := filepath.Join(t.TempDir(), "lock")

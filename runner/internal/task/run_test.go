@@ -126,7 +126,7 @@ func TestEnvironment(t *testing.T) {
 			spec := newSpec(t, of)
 			spec.GPUs, spec.Attempt = test.gpus, 3
 			spec.Environ = append(spec.Environ, "KEPT=1", "OVERRIDDEN=0", "STUDIOML_SPOOL=/spool", "STUDIOML_RUNNER=other",
-				"CUDA_VISIBLE_DEVICES=all", "NVIDIA_VISIBLE_DEVICES=all", "PWD=/")
+				"CUDA_VISIBLE_DEVICES=all", "NVIDIA_VISIBLE_DEVICES=all", "PWD=/", "KUBECONFIG=/x", "PGPASSWORD=x")
 			if got := run(t, spec); got.Outcome != api.Succeeded {
 				t.Fatal(got.Reason)
 			}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
@@ -55,7 +57,7 @@ func newClaim(spool, runner string) (_ *claim, err error) {
 			os.RemoveAll(made)
 		}
 	}()
-	for _, sub := range []string{tasksDir, workDir, tmpDir} {
+	for _, sub := range []string{tasksDir, workDir} {
 		if err := os.Mkdir(filepath.Join(made, sub), dirMode); err != nil {
 			return nil, err
 		}
@@ -126,6 +128,17 @@ func (c *claim) usable() bool {
 	}
 	left, err := os.ReadDir(c.path(workDir))
 	return err == nil && len(left) == 0
+}
+
+// destroyed says whether the claim has lost its place for tasks, wherever it is
+// now: its task can do that, and then the document is in memory only.
+func (c *claim) destroyed() bool {
+	if len(c.locks) == 0 {
+		return false
+	}
+	var dir, tasks unix.Stat_t
+	at := int(c.locks[0].Fd())
+	return unix.Fstat(at, &dir) == nil && (dir.Nlink == 0 || unix.Fstatat(at, tasksDir, &tasks, 0) == unix.ENOENT)
 }
 
 // close removes the directory and drops the locks, the latter in any case.

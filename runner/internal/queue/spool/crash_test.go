@@ -141,6 +141,51 @@ func TestTheLockIsRemoved(t *testing.T) {
 	fetch(t, other, "b")
 }
 
+// A task can even remove all of its claim. It is not lost, and settling it does not
+// fail for ever.
+func TestTheClaimIsDestroyed(t *testing.T) {
+	for name, destroy := range map[string]func(claim string) error{
+		"all in it": func(claim string) error {
+			all, err := filepath.Glob(filepath.Join(claim, "*"))
+			for _, path := range all {
+				err = errors.Join(err, os.RemoveAll(path))
+			}
+			return err
+		},
+		"itself": os.RemoveAll,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir, "r")
+			for _, id := range []string{"ack", "release", "retry", "bury"} {
+				submit(t, s, api.Task{ID: id})
+			}
+			taken := map[string]queue.Delivery{}
+			for _, id := range []string{"ack", "release", "retry", "bury"} {
+				d := fetch(t, s, id)
+				if _, err := d.Begin(); err != nil {
+					t.Fatal(err)
+				}
+				work, _ := d.(queue.Local).Local()
+				if err := destroy(filepath.Dir(work)); err != nil {
+					t.Fatal(err)
+				}
+				taken[id] = d
+			}
+			_, err := taken["retry"].Retry("test")
+			if err := errors.Join(err, taken["ack"].Ack(), taken["release"].Release(), taken["bury"].Bury("test")); err != nil {
+				t.Error(err)
+			}
+			if c := contents(t, dir); len(c.Ready) != 2 || len(c.Dead) != 1 {
+				t.Errorf("ready are %+v and dead %+v, want release and retry, and bury", c.Ready, c.Dead)
+			}
+			if attempt, err := fetch(t, s, "release").Begin(); attempt != 2 || err != nil {
+				t.Errorf("begin gave %d, %v; want attempt 2", attempt, err)
+			}
+		})
+	}
+}
+
 // A claim goes on after the runner for as long as a process of the attempt lives,
 // and keeps no other task.
 func TestAnAttemptOutlivesItsRunner(t *testing.T) {
@@ -295,6 +340,7 @@ func must(err error) {
 	}
 }
 
+// catalogue: row 69
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "")

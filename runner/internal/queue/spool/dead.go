@@ -19,18 +19,22 @@ func (c *claim) bury(file, id string, letter api.DeadLetter) error {
 	if err != nil {
 		return err
 	}
-	made, dead := token(), filepath.Join(c.spool, deadDir)
-	if err := writeFile(c.path(tmpDir, made), append(text, '\n')); err != nil {
+	made, tmp, dead := "letter-"+token(), filepath.Join(c.spool, tmpDir), filepath.Join(c.spool, deadDir)
+	if err := writeFile(filepath.Join(tmp, made), append(text, '\n')); err != nil {
 		return err
 	}
-	if err := rename(c.path(tmpDir), made, dead, id+".json"); err != nil {
-		os.Remove(c.path(tmpDir, made))
+	if err := rename(tmp, made, dead, id+".json"); err != nil {
+		os.Remove(filepath.Join(tmp, made))
 		return err
 	}
 	if err := syncDirs(dead); err != nil {
 		return err
 	}
-	return remove(c.path(tasksDir), file)
+	err = remove(c.path(tasksDir), file)
+	if err != nil && c.destroyed() {
+		return nil
+	}
+	return err
 }
 
 // buryUnreadable buries a file of the claim that holds no valid task.

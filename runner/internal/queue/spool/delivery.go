@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -70,7 +71,11 @@ func (d *delivery) begin() error {
 
 func (d *delivery) Ack() error {
 	return d.settle("ack", func() error {
-		return remove(d.claim.path(tasksDir), d.entry.name())
+		err := remove(d.claim.path(tasksDir), d.entry.name())
+		if err != nil && d.claim.destroyed() {
+			return nil
+		}
+		return err
 	})
 }
 
@@ -131,10 +136,28 @@ func (d *delivery) settle(verb string, end func() error) error {
 // giveBack moves the file into the queue under the name of the entry.
 func (d *delivery) giveBack(e entry) error {
 	from, to := d.claim.path(tasksDir), d.spool.path(tasksDir)
-	if err := rename(from, d.entry.name(), to, e.name()); err != nil && !errors.Is(err, errGone) {
+	if err := rename(from, d.entry.name(), to, e.name()); err != nil && d.claim.destroyed() {
+		return d.writeAgain(e)
+	} else if err != nil && !errors.Is(err, errGone) {
 		return err
 	}
 	return syncDirs(to, from) // the new place first: twice is better than nowhere
+}
+
+// writeAgain puts the task into the queue when its file is lost.
+func (d *delivery) writeAgain(e entry) error {
+	document, err := format(d.task)
+	if err != nil {
+		return err
+	}
+	made, tmp := "again-"+token(), d.spool.path(tmpDir)
+	if err := writeFile(filepath.Join(tmp, made), document); err != nil {
+		return err
+	}
+	if err := rename(tmp, made, d.spool.path(tasksDir), e.name()); err != nil {
+		return err
+	}
+	return syncDirs(d.spool.path(tasksDir))
 }
 
 func (d *delivery) bury(reason string, attempts int) error {

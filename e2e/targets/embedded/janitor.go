@@ -1,0 +1,39 @@
+package embedded
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// janitor is what the process of TempDir does.
+//
+//go:embed janitor.sh
+var janitor string
+
+// TempDir makes a directory for Config.TempDir and a control plane. A process of its
+// own removes it, and ends what still runs there, when remove is called, and when this
+// process ends without a word, as after a SIGKILL.
+func TempDir(pattern string) (dir string, remove func() error, err error) {
+	if dir, err = os.MkdirTemp("", pattern); err != nil {
+		return "", nil, err
+	}
+	cmd := exec.Command("/bin/sh", "-c", janitor, "janitor", dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // what ends this process is not for that one
+	word, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		return "", nil, errors.Join(fmt.Errorf("start janitor: %w", err), os.Remove(dir))
+	}
+	return dir, func() error {
+		if err := errors.Join(word.Close(), cmd.Wait()); err != nil {
+			return fmt.Errorf("remove %s: %w", dir, err)
+		}
+		return nil
+	}, nil
+}

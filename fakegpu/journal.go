@@ -1,0 +1,298 @@
+package fakegpu
+
+import (
+	"bufio"
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The bits of nvmlEventType that the library knows; nvml_event.c says which of
+// them a model has.
+const (
+	eventSingleBitECC   = 0x1
+	eventDoubleBitECC   = 0x2
+	eventPState         = 0x4
+	eventXid            = 0x8
+	eventClock          = 0x10
+	eventMIG            = 0x100
+	eventRetirement     = 0x400
+	eventRetireFailure  = 0x800
+	eventUnavailable    = 0x4000
+	eventRecoveryAction = 0x8000
+	eventAll            = 0xff9f // nvmlEventTypeAll
+)
+
+var eventNames = map[uint64]string{
+	eventSingleBitECC: "single-bit-ecc", eventDoubleBitECC: "double-bit-ecc", eventPState: "pstate", eventXid: "xid",
+	eventClock: "clock", 0x80: "power-source", eventMIG: "mig", 0x200: "single-bit-ecc-storm", eventRetirement: "dram-retirement",
+	eventRetireFailure: "dram-retirement-failure", 0x1000: "nonfatal-poison", 0x2000: "fatal-poison", eventUnavailable: "unavailable",
+	eventRecoveryAction: "recovery-action",
+}
+
+// namesOf lists the names of types of events.
+func namesOf(types uint64) string {
+	var names []string
+	for kind := uint64(1); kind <= eventAll; kind <<= 1 {
+		if name := eventNames[kind]; name != "" && kind&types != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// EventType returns the type of a name.
+func EventType(name string) (kind uint64, err error) {
+	for kind, known := range eventNames {
+		if known == name {
+			return kind, nil
+		}
+	}
+	return 0, fmt.Errorf("type of event is %.120q, allowed are %s", name, namesOf(eventAll))
+}
+
+// event is one of NVML's, without its GPU: of a GPU instance and a compute
+// instance of it, if it is of a MIG device.
+type event struct{ kind, data, gi, ci uint64 }
+
+const noInstance = 0xffffffff
+
+// instance finds a MIG device and its GPU by the UUID of it.
+func (m *Machine) instance(uuid string) (gpu string, d MIG, ok bool) {
+	for _, g := range m.GPUs {
+		if i := slices.IndexFunc(g.MIGs, func(d MIG) bool { return d.UUID == uuid }); i >= 0 {
+			return g.UUID, g.MIGs[i], true
+		}
+	}
+	return "", d, false
+}
+
+// eventTypes are the events that a GPU can raise, as the library advertises them.
+func (g GPU) eventTypes() uint64 {
+	const ampere = 7 // NVML_DEVICE_ARCH_AMPERE
+	types := uint64(eventXid | eventPState | eventClock | eventRecoveryAction | eventUnavailable)
+	if g.Numbers["ecc"] != 0 {
+		types |= eventSingleBitECC | eventDoubleBitECC
+		if g.Numbers["architecture"] >= ampere {
+			types |= eventRetirement | eventRetireFailure
+		}
+	}
+	if g.Numbers["mig_max"] != 0 {
+		types |= eventMIG
+	}
+	return types
+}
+
+// traits are what a change of a GPU raises events by.
+type traits struct {
+	numbers map[string]uint64
+	mig     []MIG
+}
+
+var traitKeys = []string{
+	"pstate", "clock_graphics", "clock_sm", "clock_memory", "clock_video", "mig_mode", "lost", "recovery_action",
+	"remap_corrected", "remap_uncorrected", "remap_pending", "remap_failed",
+	"ecc_dram_corrected_volatile", "ecc_sram_corrected_volatile", "ecc_dram_uncorrected_volatile", "ecc_sram_uncorrected_volatile",
+}
+
+func (g GPU) traits() traits {
+	t := traits{make(map[string]uint64, len(traitKeys)), slices.Clone(g.MIGs)}
+	for _, key := range traitKeys {
+		t.numbers[key] = g.Numbers[key]
+	}
+	return t
+}
+
+func (m Machine) traits() map[string]traits {
+	all := make(map[string]traits, len(m.GPUs))
+	for _, g := range m.GPUs {
+		all[g.UUID] = g.traits()
+	}
+	return all
+}
+
+// events returns those that a change of a GPU raises.
+func (g GPU) events(was traits) (raised []event) {
+	is := g.traits()
+	add := func(kind, data uint64) { raised = append(raised, event{kind, data, noInstance, noInstance}) }
+	changed := func(keys ...string) bool {
+		return slices.ContainsFunc(keys, func(key string) bool { return is.numbers[key] != was.numbers[key] })
+	}
+	rose := func(keys ...string) bool {
+		return slices.ContainsFunc(keys, func(key string) bool { return is.numbers[key] > was.numbers[key] })
+	}
+	if rose("ecc_dram_corrected_volatile", "ecc_sram_corrected_volatile") {
+		add(eventSingleBitECC, 0)
+	}
+	if rose("ecc_dram_uncorrected_volatile", "ecc_sram_uncorrected_volatile") {
+		add(eventDoubleBitECC, 0)
+	}
+	if rose("remap_corrected", "remap_uncorrected", "remap_pending") {
+		add(eventRetirement, 0)
+	}
+	if rose("remap_failed") {
+		add(eventRetireFailure, 0)
+	}
+	if changed("pstate") {
+		add(eventPState, is.numbers["pstate"])
+	}
+	if changed("clock_graphics", "clock_sm", "clock_memory", "clock_video") {
+		add(eventClock, is.numbers["clock_sm"])
+	}
+	if changed("mig_mode") || !slices.Equal(is.mig, was.mig) {
+		add(eventMIG, is.numbers["mig_mode"])
+	}
+	if changed("recovery_action") {
+		add(eventRecoveryAction, is.numbers["recovery_action"])
+	}
+	if rose("lost") {
+		add(eventUnavailable, 0)
+	}
+	return raised
+}
+
+// record writes the events of a change into the journal of a directory, while
+// it is locked: those that were raised, by UUID, and those of what has changed.
+func (m Machine) record(dir string, before map[string]traits, raised map[string]event) error {
+	var lines strings.Builder
+	now := time.Now().UnixMicro()
+	for _, g := range m.GPUs {
+		was, ok := before[g.UUID]
+		if !ok {
+			continue // it is new
+		}
+		events := g.events(was)
+		if e, ok := raised[g.UUID]; ok {
+			events = slices.Insert(events, 0, e)
+		}
+		for _, e := range events {
+			if e.kind&g.eventTypes() == 0 {
+				continue // nobody can ask for it
+			}
+			fmt.Fprintf(&lines, "%s %d %d %d %d %d\n", g.UUID, e.kind, e.data, e.gi, e.ci, now)
+		}
+	}
+	if lines.Len() == 0 {
+		return nil
+	}
+	return journal{dir}.append(lines.String())
+}
+
+// journal is the file of events of a directory.
+type journal struct{ dir string }
+
+func (j journal) path() string { return filepath.Join(j.dir, eventFile) }
+
+// append writes lines at the end. A new journal gets a title first, by which its
+// readers tell it from the one that was there before. What a writer has left that
+// was killed in the middle of a line gets an end that no reader takes for an event.
+func (j journal) append(lines string) (err error) {
+	f, err := os.OpenFile(j.path(), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if size == 0 {
+		lines = fmt.Sprintf("journal %s\n", rand.Text()[:16]) + lines
+	} else {
+		last := make([]byte, 1)
+		if _, err := f.ReadAt(last, size-1); err != nil {
+			return err
+		}
+		if last[0] != '\n' {
+			lines = " torn\n" + lines
+		}
+	}
+	if _, err := f.WriteString(lines); err != nil {
+		return errors.Join(err, f.Truncate(size)) // none of them, rather than a part
+	}
+	return nil
+}
+
+// place is where a reader is.
+type place struct {
+	title string
+	file  fs.FileInfo
+	read  int64
+}
+
+// look returns where the journal ends now, as seen from a place: there the
+// events begin that were not read.
+func (j journal) look(at place) (from place, end int64, err error) {
+	f, err := os.Open(j.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return place{}, 0, nil
+	}
+	if err != nil {
+		return at, 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return at, 0, err
+	}
+	title, err := bufio.NewReader(io.LimitReader(f, 64)).ReadString('\n')
+	if err != nil || !strings.HasPrefix(title, "journal ") {
+		title = ""
+	}
+	if at.file == nil || !os.SameFile(at.file, info) || at.title != title || info.Size() < at.read {
+		at.read = 0
+	}
+	return place{title, info, at.read}, info.Size(), nil
+}
+
+// read tells the events from a place on to an end, and returns the place behind.
+func (j journal) read(at place, end int64, tell func(uuid string, kind, data uint64)) (place, error) {
+	f, err := os.Open(j.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return at, nil
+	}
+	if err != nil {
+		return at, err
+	}
+	defer f.Close()
+	for r := bufio.NewReader(io.NewSectionReader(f, at.read, max(0, end-at.read))); ; {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return at, nil // the last line was not written yet, or there is none
+		}
+		at.read += int64(len(line))
+		if uuid, e, ok := parseEvent(line); ok {
+			tell(uuid, e.kind, e.data)
+		}
+	}
+}
+
+// parseEvent reads a line as journal.c does.
+func parseEvent(line string) (uuid string, e event, ok bool) {
+	words := strings.Fields(line)
+	if len(words) != 3 && len(words) != 6 {
+		return "", e, false
+	}
+	n, err := fmt.Sscan(strings.Join(words[:3], " "), &uuid, &e.kind, &e.data)
+	return uuid, e, err == nil && n == 3
+}
+
+func eventName(kind, data uint64) string {
+	switch kind {
+	case eventXid:
+		return fmt.Sprintf("Xid %d", data)
+	case eventSingleBitECC:
+		return "single bit ECC error"
+	case eventDoubleBitECC:
+		return "double bit ECC error"
+	}
+	return fmt.Sprintf("%s %d", cmp.Or(eventNames[kind], fmt.Sprintf("type %d,", kind)), data)
+}

@@ -1,0 +1,147 @@
+package fakegpu
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// What a GPU that works is like, as a part of the way from rest to the most that
+// it can: the heat stays below the limit, the copies to and from it are far
+// slower than the link, and the memory is read and written less than the
+// multiprocessors work.
+const (
+	coolMargin   = 5  // degrees below the highest temperature at full load
+	linkPart     = 8  // of the link's speed at full load
+	memoryPart   = 60 // percent of the load
+	fanBase      = 30 // percent at the least load
+	reasonCapped = 4  // nvmlClocksEventReasonSwPowerCap
+	full         = 100
+)
+
+// laneKBps is what a lane carries in KB/s, by the generation of the link.
+var laneKBps = []uint64{0, 250_000, 500_000, 985_000, 1_969_000, 3_938_000, 7_563_000}
+
+// SetLoad lets a GPU work at so many percent: utilization, clocks, performance
+// state, power, heat, the link and the memory of its processes move together.
+// Energy, and the time for which power has slowed it down, grow from now on.
+func SetLoad(dir, gpu string, percent uint64) error {
+	return update(dir, "load fake GPUs", func(m *Machine) error {
+		if percent == 0 || percent > full {
+			return fmt.Errorf("load is %d %%, allowed are 1 to 100; use idle for none", percent)
+		}
+		return m.each(gpu, func(g *GPU) error { g.work(percent); return nil })
+	})
+}
+
+// Idle lets a GPU rest: no process uses it.
+func Idle(dir, gpu string) error {
+	return update(dir, "idle fake GPUs", func(m *Machine) error {
+		return m.each(gpu, func(g *GPU) error { g.idle(); return nil })
+	})
+}
+
+// atRest is what the GPU would be like with nothing to do: as its profile says,
+// if it is of one, but for what was set once for all.
+func (g *GPU) atRest() map[string]uint64 {
+	model := g.clone()
+	for key := range g.rest() {
+		delete(model.Numbers, key)
+	}
+	for _, name := range Profiles() {
+		if p, err := LoadProfile(name); err == nil && p.Name == g.Name && p.Numbers["memory"] == g.Numbers["memory"] {
+			maps.Copy(model.Numbers, p.Numbers)
+		}
+	}
+	rest := model.rest()
+	for _, kept := range []string{"persistence", "memory_reserved", "bar1_used", "pcie_width"} {
+		rest[kept] = g.Numbers[kept]
+	}
+	return rest
+}
+
+func (g *GPU) idle() {
+	maps.Copy(g.Numbers, g.atRest())
+	g.Processes = nil
+	for _, key := range []string{
+		"memory_used", "utilization_gpu", "utilization_memory", "utilization_encoder", "utilization_decoder", "utilization_jpeg",
+		"utilization_ofa", "pcie_tx", "pcie_rx",
+	} {
+		g.Numbers[key] = 0
+	}
+	g.count()
+}
+
+func (g *GPU) work(percent uint64) {
+	n, rest := g.Numbers, g.atRest()
+	part := func(from, to uint64) uint64 { return from + (max(from, to)-from)*percent/full }
+	maps.Copy(n, rest)
+	n["utilization_gpu"], n["utilization_memory"] = percent, percent*memoryPart/full
+	n["pstate"], n["clock_reasons"] = 0, 0
+	for _, clock := range []string{"clock_graphics", "clock_sm", "clock_memory", "clock_video"} {
+		n[clock] = n["max_"+clock]
+	}
+	n["power"] = part(rest["power"], cmp.Or(n["power_limit"], n["power_default"]))
+	if percent == full {
+		n["clock_reasons"] = reasonCapped
+	}
+	n["temperature"] = part(rest["temperature"], n["temperature_max"]-min(n["temperature_max"], coolMargin))
+	if rest["temperature_memory"] != 0 {
+		n["temperature_memory"] = part(rest["temperature_memory"], n["temperature"]+coolMargin)
+	}
+	if n["fans"] != 0 {
+		n["fan_speed"] = part(fanBase, full)
+	}
+	n["pcie_gen"] = n["pcie_gen_max"]
+	n["pcie_tx"] = laneKBps[n["pcie_gen"]] * n["pcie_width"] / linkPart * percent / full
+	n["pcie_rx"] = n["pcie_tx"]
+	g.fill((n["memory"] - n["memory_reserved"]) / full * percent)
+	g.count()
+}
+
+// fill lets the memory that is used be so many bytes: that of the processes, if
+// there are some, each of which has the same share of it and of the load.
+func (g *GPU) fill(bytes uint64) {
+	g.Numbers["memory_used"] = bytes
+	g.Processes = slices.Clone(g.Processes)
+	for i := range g.Processes {
+		g.Processes[i].Memory = bytes / uint64(len(g.Processes))
+		g.Processes[i].SM = g.Numbers["utilization_gpu"] / uint64(len(g.Processes))
+	}
+}
+
+// count lets the counters that grow by themselves do so from now on.
+func (g *GPU) count() {
+	if g.Numbers["since"] == 0 {
+		g.Numbers["since"] = uint64(time.Now().UnixMicro())
+	}
+}
+
+// settle adds to the counters what has come to them until now, as the library
+// tells it, before a change: they go on from there by what is true then.
+func (m *Machine) settle(now time.Time) {
+	until := uint64(now.UnixMicro())
+	for i := range m.GPUs {
+		n := m.GPUs[i].Numbers
+		if since := n["since"]; since != 0 && until > since {
+			passed := float64(until - since)
+			n["energy"] += uint64(passed * float64(n["power"]) / 1e6) // milliwatts, microseconds, millijoules
+			n["violation_power"] += uint64(passed * 1e3 * bit(n["clock_reasons"]&reasonCapped))
+			n["violation_thermal"] += uint64(passed * 1e3 * bit(n["clock_reasons"]&reasonHot))
+			n["since"] = until
+		}
+	}
+}
+
+// reasonHot are nvmlClocksEventReasonSwThermalSlowdown and
+// nvmlClocksThrottleReasonHwThermalSlowdown.
+const reasonHot = 0x20 | 0x40
+
+func bit(set uint64) float64 {
+	if set != 0 {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,53 @@
+/* What joins a GPU to the machine and to other GPUs, and the memory of the board
+ * that tells what it is. */
+#include "state.h"
+
+#include <string.h>
+
+/* The keys count from 1 on; 0 is for models that do not tell. */
+nvmlReturn_t model_nvmlDeviceGetAddressingMode(const struct gpu *g, nvmlDeviceAddressingMode_t *mode) {
+    NEED(mode);
+    VERSION(mode, nvmlDeviceAddressingMode_v1);
+    SUPPORT(g->addressing);
+    mode->value = (unsigned int)g->addressing - 1;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t model_nvmlDeviceGetC2cModeInfoV(const struct gpu *g, nvmlC2cModeInfo_v1_t *info) {
+    NEED(info);
+    SUPPORT(g->c2c);
+    info->isC2cEnabled = (unsigned int)g->c2c - 1;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t model_nvmlDeviceGetInforomImageVersion(const struct gpu *g, char *version, unsigned int length) {
+    NEED(version);
+    SUPPORT(g->inforom_image[0]);
+    return give_text(version, length, g->inforom_image);
+}
+
+nvmlReturn_t model_nvmlDeviceGetInforomVersion(const struct gpu *g, nvmlInforomObject_t object, char *version, unsigned int length) {
+    NEED(version && object < NVML_INFOROM_COUNT);
+    SUPPORT(object == NVML_INFOROM_ECC && g->inforom_ecc[0]);
+    return give_text(version, length, g->inforom_ecc);
+}
+
+/* The fabric is that of one machine: it has no number of a cluster. */
+nvmlReturn_t model_nvmlDeviceGetGpuFabricInfo(const struct gpu *g, nvmlGpuFabricInfo_t *info) {
+    NEED(info);
+    memset(info, 0, sizeof *info);
+    info->state = (nvmlGpuFabricState_t)g->fabric;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t model_nvmlDeviceGetGpuFabricInfoV(const struct gpu *g, nvmlGpuFabricInfoV_t *info) {
+    NEED(info);
+    unsigned int version = info->version;
+    size_t size = version == nvmlGpuFabricInfo_v2 ? sizeof(nvmlGpuFabricInfo_v2_t) : sizeof(nvmlGpuFabricInfo_v3_t);
+    if (version != nvmlGpuFabricInfo_v2 && version != nvmlGpuFabricInfo_v3) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    memset(info, 0, size);
+    info->version = version;
+    info->state = (nvmlGpuFabricState_t)g->fabric;
+    if (version == nvmlGpuFabricInfo_v3 && g->fabric == NVML_GPU_FABRIC_STATE_COMPLETED) info->healthSummary = NVML_GPU_FABRIC_HEALTH_SUMMARY_HEALTHY;
+    return NVML_SUCCESS;
+}

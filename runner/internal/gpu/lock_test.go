@@ -1,0 +1,100 @@
+package gpu_test
+
+import (
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/gpu"
+)
+
+// Two pools stand for two runners: each opens the files for itself.
+//
+// catalogue: row 73
+func TestAGPUIsHeldOnceOnAMachine(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "locks")
+	devices := []gpu.Device{{UUID: "GPU-0"}, {UUID: "GPU-1"}}
+	a, b := gpu.NewPool(devices), gpu.NewPool(devices)
+	for _, p := range []*gpu.Pool{a, b} {
+		p.LockIn(dir, slog.New(slog.DiscardHandler))
+	}
+	one := api.Resources{GPUs: 1}
+	first, ok1 := a.Reserve("a", one, nil)
+	second, ok2 := b.Reserve("b", one, nil)
+	if !ok1 || !ok2 || first[0] == second[0] {
+		t.Fatalf("reserved %v and %v, want two different ones", first, second)
+	}
+	changed := b.State()
+	if third, ok := b.Reserve("c", one, nil); ok {
+		t.Fatalf("reserved %v, which the other has", third)
+	}
+	// A supervisor outlives its runner, and so does its lock.
+	attempt := exec.Command("sleep", "1000")
+	attempt.ExtraFiles = a.Locks(first)
+	if err := attempt.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer attempt.Process.Kill()
+	a.Free(first)
+	<-changed.Done() // it tries again by itself
+	if third, ok := b.Reserve("c", one, nil); ok {
+		t.Fatalf("reserved %v, which an attempt has that has not ended", third)
+	}
+	attempt.Process.Kill()
+	attempt.Wait()
+	for ok := false; !ok; {
+		changed = b.State()
+		if _, ok = b.Reserve("c", one, nil); !ok {
+			<-changed.Done()
+		}
+	}
+	if got := a.Locks(first); len(got) != 0 {
+		t.Errorf("locks of devices that were freed: %v", got)
+	}
+}
+
+// A cleaner of /tmp removes the files: who has one keeps it, and others agree on
+// the new one.
+func TestTheLocksAreRemoved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "locks")
+	pools := make([]*gpu.Pool, 2)
+	for i := range pools {
+		pools[i] = gpu.NewPool([]gpu.Device{{UUID: "GPU-0"}})
+		pools[i].LockIn(dir, slog.New(slog.DiscardHandler))
+	}
+	uuids, _ := pools[0].Reserve("a", api.Resources{GPUs: 1}, nil)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	pools[0].Free(uuids)
+	if _, ok := pools[0].Reserve("a", api.Resources{GPUs: 1}, nil); !ok {
+		t.Error("not reserved")
+	}
+	if _, ok := pools[1].Reserve("b", api.Resources{GPUs: 1}, nil); ok {
+		t.Error("reserved twice")
+	}
+}
+
+func TestWithoutLocksItIsSaidOnce(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	p := gpu.NewPool([]gpu.Device{{UUID: "GPU-0"}})
+	p.LockIn(filepath.Join(file, "locks"), slog.New(slog.NewTextHandler(&log, nil)))
+	for range 2 {
+		uuids, ok := p.Reserve("a", api.Resources{GPUs: 1}, nil)
+		if !ok {
+			t.Fatal("not reserved, though nobody else has it")
+		}
+		p.Free(uuids)
+	}
+	if got := strings.Count(log.String(), "--gpu-lock"); got != 1 {
+		t.Errorf("said %d times, want once:\n%s", got, &log)
+	}
+}

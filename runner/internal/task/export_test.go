@@ -1,0 +1,4 @@
+package task
+
+// MemoryCounters are the files in which the kernel counts.
+var MemoryCounters = &memoryCounters
