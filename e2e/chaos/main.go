@@ -135,7 +135,7 @@ func (a *Arena) play(ctx context.Context, plan Plan, limit time.Duration) error 
 	if err := parts.Wait(); err != nil {
 		return err
 	}
-	return errors.Join(ctx.Err(), a.collect(ctx))
+	return errors.Join(ctx.Err(), a.sweep(ctx, runners), a.collect(ctx))
 }
 
 // feed submits tasks so that there are always some that wait, and not many.
