@@ -136,8 +136,12 @@ func TestEachClauseFindsWhatBreaksIt(t *testing.T) {
 		"143 without a signal": {ExitCode, func(r *Record) { b2(r).Sent = nil }},
 		"10 without a signal":  {ExitCode, func(r *Record) { b2(r).Code, b2(r).Sent = 10, nil }},
 		"11 after one signal":  {ExitCode, func(r *Record) { b2(r).Code = 11 }},
-		"11 after two":         {"", func(r *Record) { b2(r).Code = 11; b2(r).Sent = append(b2(r).Sent, Sent{71 * second, syscall.SIGTERM}) }},
-		"1 in the middle":      {ExitCode, func(r *Record) { b2(r).Code = 1 }},
+		"11 after two at once": {ExitCode, func(r *Record) {
+			b2(r).Code = 11
+			b2(r).Sent = append(b2(r).Sent, Sent{70*second + second/100, syscall.SIGTERM})
+		}},
+		"11 after two":    {"", func(r *Record) { b2(r).Code = 11; b2(r).Sent = append(b2(r).Sent, Sent{71 * second, syscall.SIGTERM}) }},
+		"1 in the middle": {ExitCode, func(r *Record) { b2(r).Code = 1 }},
 		"1 at a start without disk": {"", func(r *Record) {
 			r.Lives = append(r.Lives, Life{Name: "c.1", Start: 9 * second, End: 10 * second, Code: 1})
 			r.Struck = append(r.Struck, Struck{Strike: Strike{Kind: "disk-hidden"}, Begin: 8 * second, End: 11 * second})
