@@ -26,6 +26,10 @@ PROCS     ?= 4
 ARTIFACTS ?= artifacts
 KEEP      ?=
 
+# What `make mutants` plays; see the help below.
+SEED      ?= 1
+SAMPLE    ?= $(if $(SHORT),40,0)
+
 # go-nvml's headers mark half of NVML as deprecated.
 export CGO_ENABLED = 1
 export CGO_CFLAGS  = -g -O2 -Wno-deprecated-declarations
@@ -61,6 +65,10 @@ help: ## List the targets and their variables
 	@printf '  SHORT=1            at most 3 minutes; else 10,000 tasks and 500 faults\n'
 	@printf '  SEED=n             the plan of that seed\n'
 	@printf '  KINDS=kill,api     only faults whose name begins so\n'
+	@printf 'Variables of make mutants:\n'
+	@printf '  SHORT=1            a sample that takes two minutes; SAMPLE=n for another number, SEED=n for other faults\n'
+	@printf '  ONLY=text          only faults whose name contains it (a regular expression), as ONLY=gate/\n'
+	@printf '  SCENARIOS=1        what survives the tests is played against scenarios, too\n'
 	@printf 'Variables of make image:\n'
 	@printf '  IMAGE=name:tag     what it is called; FAKEGPU_IMAGE and TESTS_IMAGE are those of the other two\n'
 	@printf '  ARCH=arm64         make it for ARM, with the compiler of gcc-aarch64-linux-gnu (make image only)\n'
@@ -99,6 +107,10 @@ test: tools $(SUPERVISOR) ## Quick tests: no cluster
 	go test -race -ldflags '-extldflags=-Wl,-z,lazy' ./...
 	cd e2e/airgap && go test -race ./...
 
+.PHONY: mutants
+mutants: tools $(SUPERVISOR) ## Break the runner, one fault at a time, and list the faults that no test notices
+	@go run ./e2e/mutants --seed=$(SEED) --sample=$(SAMPLE) $(if $(ONLY),--only='$(ONLY)') $(if $(SCENARIOS),--scenarios)
+
 # What the target lacks is said first, before minutes of building: for kind that is
 # found out by getting Docker and a node image.
 .PHONY: e2e
@@ -133,7 +145,7 @@ KUBECONFIG_OF_SUITE = $(if $(findstring :,$(KUBECONFIG)),KUBECONFIG=$(subst $(sp
 
 GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt && \
 	trap 'cat $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt 2>/dev/null' EXIT; \
-	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(CURDIR)/bin/runner-race E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
+	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(or $(MUTANT_RUNNER),$(CURDIR)/bin/runner-race) E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
 	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_RUNTIME_CLASS=$(RUNTIME_CLASS) $(KUBECONFIG_OF_SUITE) GORACE=atexit_sleep_ms=0 \
 	go tool ginkgo --race --ldflags='-w -extldflags=-Wl,-z,lazy' --procs=$(PROCS) --randomize-all --trace \
 	  --no-color --silence-skips --fail-on-pending --fail-on-empty --timeout=60m --grace-period=5s \
@@ -142,7 +154,7 @@ GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/s
 	  --output-dir=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) --json-report=report.json --junit-report=junit.xml \
 	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e
 
-# The long form takes hours, the short one 3 minutes. SEED and KUBEBUILDER_ASSETS
+# The long form takes an hour, the short one 3 minutes. SEED and KUBEBUILDER_ASSETS
 # go through the environment.
 .PHONY: chaos chaos-planted
 chaos: tools bin/chaos bin/chaos-task bin/runner bin/libnvidia-ml.so.1 ## Random faults on random tasks, and proof that nothing was lost
@@ -162,7 +174,7 @@ node-image: tools ## Make the image of a kind node where there is no container r
 	@$(AIRGAP) node-image
 
 .PHONY: full
-full: clients-full ## What is too long for each change: more programs on the fake NVML
+full: clients-full mutants chaos-planted ## What is too long for each change: more programs on the fake NVML, all mutants, planted faults
 
 .PHONY: bench
 bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, and a change of STATE

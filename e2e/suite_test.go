@@ -96,6 +96,8 @@ func TestE2E(t *testing.T) {
 	specs(scenarios)
 	if config.target != "embedded" {
 		workloads()
+	} else {
+		demoSpecs()
 	}
 	if config.target == "kind" {
 		clusterSpecs()

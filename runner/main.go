@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	err = command.Run(stdio{in, out, errOut})
 	switch {
 	case errors.As(err, &exit):
-		if err != error(exit) { // something went wrong while it ended
+		if err.Error() != exit.Error() { // something went wrong while it ended
 			complain(errOut, err)
 		}
 		return int(exit)

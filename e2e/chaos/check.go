@@ -135,7 +135,7 @@ func (c *check) mayRepeat(a, b *attempt) bool {
 	case a.End != 0 && a.Code != "0": // it failed
 	case a.Life.crashed() && a.Life.End <= b.Start: // and with it the claim
 	case a.Life.Code == api.ExitUnfinished || a.Life.Code == api.ExitForced:
-	case interrupted && a.Life.signalled(b.Start) > 0: // stopped, and given back before the exit
+	case interrupted && len(a.Life.ends(b.Start)) > 0: // stopped, and given back before the exit
 	case c.sick(a, b.Start):
 	case interrupted && c.during(a.Start, b.Start, "descriptors", "processes"): // the machine refused it something in mid-start
 	default:
@@ -156,20 +156,21 @@ func (c *check) unfinished(a *attempt) bool {
 	return (a.End == 0 || a.End > a.Life.End) && !c.sick(a, a.Life.End)
 }
 
-// signalled is how many signals that end a runner it was sent by then.
-func (l *Life) signalled(by Instant) (n int) {
+// ends are the signals that end a runner, as far as it was sent them by then.
+func (l *Life) ends(by Instant) (list []Sent) {
 	for _, s := range l.Sent {
-		if s.At <= by && (s.Signal == syscall.SIGTERM || s.Signal == syscall.SIGINT || s.Signal == syscall.SIGHUP) {
-			n++
+		if s.At <= by && slices.Contains([]syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}, s.Signal) {
+			list = append(list, s)
 		}
 	}
-	return n
+	return list
 }
 
 // forced says whether a second signal came that is not taken for the first (R7).
 func (l *Life) forced() bool {
 	const same = 900 * time.Millisecond // a busy machine may need the rest of the second
-	return l.signalled(l.End) > 1 && l.Sent[len(l.Sent)-1].At-l.Sent[0].At >= Instant(same)
+	sent := l.ends(l.End)
+	return len(sent) > 1 && sent[len(sent)-1].At-sent[0].At >= Instant(same)
 }
 
 // gate wants no start while the runner itself has said, and with what the maps say
@@ -251,7 +252,7 @@ func (l *Life) began(a *attempt, said Said) bool {
 // exit wants the code that R9 has for what was done to the runner, and R6's reason.
 func (c *check) exit(l *Life) {
 	unfinished := slices.ContainsFunc(c.lives[l], c.unfinished)
-	signals := l.signalled(l.End)
+	signals := len(l.ends(l.End))
 	bad := func(why string) {
 		c.bad(ExitCode, "%s ended with %d (%v) after %d signals: %s; its last words: %q", l.Name, l.Code, l.Killed, signals, why, l.Message)
 	}
@@ -263,7 +264,7 @@ func (c *check) exit(l *Life) {
 		if unfinished {
 			bad("a task of it had not ended")
 		}
-		if l.signalled(l.End.Plus(-slack)) > 0 {
+		if len(l.ends(l.End.Plus(-slack))) > 0 {
 			bad("not STATE alone ended it")
 		}
 		if !c.asked(l) {

@@ -114,6 +114,7 @@ func TestTempDir(t *testing.T) {
 	if err := remove(); err != nil {
 		t.Error(err)
 	}
+	_ = ours.Process.Signal(syscall.SIGTERM) // which is too late
 	if err := <-ended; err == nil || err.Error() != "signal: killed" {
 		t.Errorf("what ran below it ended with %v", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -66,8 +67,13 @@ func TestAWriterSaysThatItWaits(t *testing.T) {
 	}
 	said, done := make(chan string), make(chan int)
 	go func() { done <- execute([]string{"set", dir, "0", "temperature=50"}, io.Discard, lines(said)) }()
-	if line := <-said; line != "fakegpu: another program is changing "+dir+"; waiting for it\n" {
-		t.Errorf("the writer that waits says %q", line)
+	select {
+	case line := <-said:
+		if line != "fakegpu: another program is changing "+dir+"; waiting for it\n" {
+			t.Errorf("the writer that waits says %q", line)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the writer that waits says nothing")
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_UN); err != nil {
 		t.Fatal(err)

@@ -20,7 +20,16 @@ func admit(t *testing.T, g *gate.Gate) *gate.Ticket {
 	return ticket
 }
 
+// within ends the process when a test hangs.
+func within(t *testing.T) {
+	t.Helper()
+	name := t.Name()
+	hangs := time.AfterFunc(time.Minute, func() { panic(name + " hangs") })
+	t.Cleanup(func() { hangs.Stop() })
+}
+
 func TestANewGateIsClosed(t *testing.T) {
+	within(t)
 	g := gate.New()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -33,6 +42,7 @@ func TestANewGateIsClosed(t *testing.T) {
 }
 
 func TestAdmitWaitsForTheGateToOpen(t *testing.T) {
+	within(t)
 	g := gate.New()
 	got := make(chan error, 1)
 	go func() {
@@ -47,6 +57,7 @@ func TestAdmitWaitsForTheGateToOpen(t *testing.T) {
 
 // catalogue: row 46
 func TestATicketThatWaitsCannotStartAfterClosing(t *testing.T) {
+	within(t)
 	g := gate.New()
 	g.Set(true)
 	ticket := admit(t, g)
@@ -72,6 +83,7 @@ func TestATicketThatWaitsCannotStartAfterClosing(t *testing.T) {
 // Closing and reopening must not revive what was fetched before: the delivery
 // may already be on its way back to the queue.
 func TestReopeningDoesNotReviveOldTickets(t *testing.T) {
+	within(t)
 	g := gate.New()
 	g.Set(true)
 	old := admit(t, g)
@@ -86,6 +98,7 @@ func TestReopeningDoesNotReviveOldTickets(t *testing.T) {
 }
 
 func TestSnapshotListsWhatRunsOldestFirst(t *testing.T) {
+	within(t)
 	g := gate.New()
 	g.Set(true)
 	now := time.Unix(1000, 0)
@@ -105,6 +118,7 @@ func TestSnapshotListsWhatRunsOldestFirst(t *testing.T) {
 }
 
 func TestChangedTellsOfEveryStage(t *testing.T) {
+	within(t)
 	g := gate.New()
 	g.Set(true)
 	ticket := admit(t, g)
@@ -127,6 +141,7 @@ func TestChangedTellsOfEveryStage(t *testing.T) {
 
 // Many tickets race with the closing: none may start once Set(false) returned.
 func TestNoStartAfterSetFalseReturned(t *testing.T) {
+	within(t)
 	for range 200 {
 		g := gate.New()
 		g.Set(true)

@@ -58,6 +58,9 @@ func TestVisible(t *testing.T) {
 		{"none", "0", []int{}},
 		{"4,5,6,7", unset, []int{0, 1, 2, 3}}, // of the host, of which these are left
 		{"1,2,3,4", unset, []int{0, 1, 2, 3}},
+		{"0,5,6,7", unset, []int{0, 1, 2, 3}},
+		{"4,5,6,0", unset, []int{0, 1, 2, 3}},
+		{" 1 , 0", unset, []int{0, 1}},
 		{"4,5,6", unset, nil},
 		{"4,5,6,6", unset, nil},
 		{"3,4,5,6,7", unset, nil},

@@ -241,6 +241,7 @@ func TestAnXidOfAGPUThatIsLostIsRemembered(t *testing.T) {
 }
 
 func TestALostGPUCallsForALook(t *testing.T) {
+	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		machine, m := newMachine("GPU-a"), newMonitor("-", "-")
 		for code, want := range map[nvml.Return]bool{nvml.ERROR_GPU_IS_LOST: true, nvml.ERROR_TIMEOUT: false, nvml.ERROR_UNKNOWN: false} {
@@ -253,6 +254,7 @@ func TestALostGPUCallsForALook(t *testing.T) {
 
 // Whatever NVML is asked after an event is under the watch, too.
 func TestAHangAfterAnEventIsNoticed(t *testing.T) {
+	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		machine, m := newMachine("GPU-a"), newMonitor("-", "-")
 		if _, _, err := m.look(machine); err != nil {

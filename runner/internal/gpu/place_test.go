@@ -3,6 +3,7 @@ package gpu_test
 import (
 	"fmt"
 	"math/bits"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -116,13 +117,7 @@ func TestPlaceIsExactForNestedTopologies(t *testing.T) {
 					if bits.OnesCount(uint(choice)) != n {
 						continue
 					}
-					var chosen []gpu.Device
-					for i, d := range free {
-						if choice>>i&1 == 1 {
-							chosen = append(chosen, d)
-						}
-					}
-					better := rate(free, chosen)
+					better := rate(free, pick(free, choice))
 					if got[0] == int(gpu.Far) {
 						better = better[:1] // over several nodes only that is promised
 					}
@@ -134,6 +129,72 @@ func TestPlaceIsExactForNestedTopologies(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What is closest must not be slowed down by one pair that is far, and among
+// equal choices the first in NVML's order is taken.
+func TestPlaceLooksAtTheLeastClosePair(t *testing.T) {
+	chain := func(a, b int) gpu.Closeness {
+		switch {
+		case a > 2 && b > 2:
+			return gpu.SameNode
+		case a <= 2 && b <= 2 && a+b != 2: // 0-1 and 1-2, and 0 is far from 2
+			return gpu.Linked
+		}
+		return gpu.Far
+	}
+	if got, want := indices(gpu.Place(topology(6, chain), 3)), []int{3, 4, 5}; !cmp.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got, want := indices(gpu.Place(topologies["nothing known"], 3)), []int{0, 1, 2}; !cmp.Equal(got, want) {
+		t.Errorf("of equal ones %v, want %v", got, want)
+	}
+}
+
+// Where closeness is in no order at all, the choice is the best one nearly
+// always. The numbers are of these 3000 machines.
+func TestPlaceIsGoodForAnyTopology(t *testing.T) {
+	var exact [3]int // in the first parts of the rating
+	for seed := range uint64(3000) {
+		r := rand.New(rand.NewPCG(seed, 9))
+		n := 4 + r.IntN(4)
+		near := make(map[[2]int]gpu.Closeness)
+		for i := range n {
+			for j := range i {
+				near[[2]int{i, j}] = gpu.Closeness(r.IntN(4))
+				near[[2]int{j, i}] = near[[2]int{i, j}]
+			}
+		}
+		free := topology(n, func(a, b int) gpu.Closeness { return near[[2]int{a, b}] })
+		size := 2 + r.IntN(n-2)
+		got := rate(free, gpu.Place(free, size))
+		best := got
+		for choice := range 1 << n {
+			if bits.OnesCount(uint(choice)) == size {
+				best = slices.MaxFunc([][]int{best, rate(free, pick(free, choice))}, slices.Compare)
+			}
+		}
+		for parts := range exact {
+			if slices.Equal(got[:parts+1], best[:parts+1]) {
+				exact[parts]++
+			}
+		}
+	}
+	for parts, least := range []int{2995, 2990, 2980} {
+		if exact[parts] < least {
+			t.Errorf("the first %d parts of the rating are the best possible on %d machines, want %d", parts+1, exact[parts], least)
+		}
+	}
+}
+
+// pick returns the devices whose bits are set.
+func pick(devices []gpu.Device, choice int) (chosen []gpu.Device) {
+	for i, d := range devices {
+		if choice>>i&1 == 1 {
+			chosen = append(chosen, d)
+		}
+	}
+	return chosen
 }
 
 func BenchmarkReserve(b *testing.B) {

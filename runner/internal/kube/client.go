@@ -15,8 +15,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"k8s.io/client-go/rest"
 )
@@ -134,8 +137,13 @@ type Refusal struct {
 
 func (r *Refusal) Error() string {
 	text := fmt.Sprintf("the API server answers %d %s", r.Code, cmp.Or(http.StatusText(r.Code), "without a word"))
-	if r.Message != "" {
-		text += fmt.Sprintf(", %.200q", r.Message)
+	const longest = 200
+	message := strings.ToValidUTF8(r.Message[:min(len(r.Message), longest)], "")
+	if strings.ContainsFunc(message, func(c rune) bool { return !unicode.IsPrint(c) }) {
+		message = strconv.Quote(message)
+	}
+	if message != "" {
+		text += ": " + message
 	}
 	return text
 }

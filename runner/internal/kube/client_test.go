@@ -204,11 +204,11 @@ func TestErrors(t *testing.T) {
 		header, body string
 		want         string
 	}{
-		"a Status":       {403, "", `{"kind":"Status","code":403,"message":"configmaps is forbidden"}`, `the API server answers 403 Forbidden, "configmaps is forbidden"`},
+		"a Status":       {403, "", `{"kind":"Status","code":403,"message":"configmaps is forbidden"}`, `the API server answers 403 Forbidden: configmaps is forbidden`},
 		"a proxy's page": {502, "", "<html>", "the API server answers 502 Bad Gateway"},
 		"too many":       {429, "45", "{}", "the API server answers 429 Too Many Requests"},
 		"a redirect":     {302, "", "", "the API server answers 302 Found"},
-		"hostile":        {500, "", `{"message":"\u001b[2J` + strings.Repeat("x", 1<<20) + `"}`, `the API server answers 500 Internal Server Error, "\x1b[2J` + strings.Repeat("x", 196) + `"`},
+		"hostile":        {500, "", `{"message":"\u001b[2J` + strings.Repeat("x", 1<<20) + `"}`, `the API server answers 500 Internal Server Error: "\x1b[2J` + strings.Repeat("x", 196) + `"`},
 		"no JSON":        {200, "", "hello", "read the API server's answer: invalid character 'h' looking for beginning of value"},
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

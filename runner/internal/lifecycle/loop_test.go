@@ -52,6 +52,7 @@ func (b *bench) now() said {
 
 // play runs a loop in a bubble of fake time.
 func play(t *testing.T, story func(*bench)) {
+	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{T: t, gate: gate.New(), maps: make(chan Snapshot), signals: make(chan os.Signal)}
 		b.fresh = func(context.Context) (Snapshot, error) { return maps("DrainAndTerminate", "absent"), nil }
@@ -188,7 +189,7 @@ func TestLoopTakesASecondSignalWithinASecondForTheFirst(t *testing.T) {
 		if stops := b.now().stops; len(stops) != 0 {
 			t.Errorf("stops %v within the second", stops)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		b.signals <- syscall.SIGTERM
 		if stops := b.now().stops; len(stops) != 1 || stops[0] != Kill {
 			t.Errorf("stops %v after it, want a Kill", stops)

@@ -2,7 +2,6 @@ package lifecycle_test
 
 import (
 	"errors"
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -148,6 +147,13 @@ func TestADeletionIsConfirmed(t *testing.T) {
 		}
 		if o := d.step(settle, nil); !o.Check || o.Open {
 			t.Errorf("%s, after a pause: no fresh read is asked for", state)
+		}
+		// It comes back and goes again: what was said of the first time is forgotten.
+		d.step(0, answer("absent", errors.New("no")))
+		d.step(0, d.set(state))
+		d.step(0, gone)
+		if o := d.step(settle, nil); !o.Check || o.Report.GlobalProblem != nil {
+			t.Errorf("%s, deleted once more: %+v", state, o.Report.GlobalProblem)
 		}
 		wantPhase(t, d.step(0, answer("absent", nil)), api.PhaseRunning, true)
 	}
@@ -328,57 +334,4 @@ func TestAForcedExitIsBounded(t *testing.T) {
 	d.step(0, signal)
 	o := d.step(0, signal)
 	wantExit(t, d.step(o.Wake.Sub(d.in.Now), nil), api.ExitForced)
-}
-
-// Whatever happens in whatever order: no exit but by the rules, an open gate
-// only for Running, and no drained phase with work in flight.
-func TestRandomStories(t *testing.T) {
-	values := []string{"Running", "DrainAndTerminate", "DrainAndSuspend", "keyless", "bogus", "absent"}
-	r := rand.New(rand.NewPCG(3, 4))
-	for range 3000 {
-		d := newDriver(t)
-		d.machine.DrainDeadline = time.Duration(r.IntN(3)) * 10 * time.Second
-		d.machine.Park = r.IntN(4) == 0
-		checked := false
-		for range 30 {
-			o := d.step(time.Duration(r.IntN(5))*time.Second, func(in *Input) {
-				switch r.IntN(6) {
-				case 0:
-					in.Maps = maps(values[r.IntN(6)], values[r.IntN(6)])
-				case 1:
-					if !d.state.Draining.IsZero() {
-						in.Gate = busy(r.IntN(in.Gate.Counts.Running + 1)) // nothing starts in a drain
-					} else {
-						in.Gate = busy(r.IntN(3))
-					}
-				case 2:
-					if r.IntN(10) == 0 {
-						signal(in)
-					}
-				case 3:
-					if checked {
-						in.Fresh = &Fresh{Maps: in.Maps}
-					}
-				}
-			})
-			checked = o.Check
-			if o.Open && (o.Report.Effective != api.Running || d.in.Signals > 0 || o.Report.Phase != api.PhaseRunning) {
-				t.Fatalf("open gate in %+v", o.Report)
-			}
-			if o.Exit == nil {
-				continue
-			}
-			switch code := o.Exit.Code; {
-			case code == api.ExitDrained && (d.in.Signals > 0 || d.state.Effective != api.DrainAndTerminate || d.state.Unfinished || d.machine.Park):
-				t.Fatalf("exit 0 in %+v", d.state)
-			case code == api.ExitSignalled && (d.in.Signals != 1 || d.state.Unfinished):
-				t.Fatalf("exit 143 in %+v", d.state)
-			case code == api.ExitForced && d.in.Signals < 2:
-				t.Fatalf("exit 11 after %d signals", d.in.Signals)
-			case code == api.ExitUnfinished && !d.state.Unfinished:
-				t.Fatalf("exit 10 in %+v", d.state)
-			}
-			break
-		}
-	}
 }

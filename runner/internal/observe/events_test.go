@@ -47,16 +47,23 @@ func events(t *testing.T, answer http.HandlerFunc) (*observe.Events, <-chan writ
 // The last word of a runner is the one that people look for.
 func TestTheLastEventIsWritten(t *testing.T) {
 	e, got := events(t, func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(100 * time.Millisecond) // as far away as the API server is
+		time.Sleep(50 * time.Millisecond) // as far away as the API server is
 		w.WriteHeader(http.StatusCreated)
 	})
 	e.Problem("node-1", "a problem")
+	for range 7 {
+		e.Transition("Running to Draining")
+	}
 	e.Transition("Draining to Terminated")
 	e.Close()
-	if len(got) != 2 {
-		t.Fatalf("%d Events after Close, want 2", len(got))
+	if len(got) != 9 {
+		t.Fatalf("%d Events after Close, want 9", len(got))
 	}
-	problem, last := <-got, <-got
+	problem := <-got
+	for range 7 {
+		<-got
+	}
+	last := <-got
 	if problem.Type != "Warning" || problem.About.Kind != "ConfigMap" || problem.About.Name != "node-1" {
 		t.Errorf("%+v", problem)
 	}

@@ -50,7 +50,6 @@ func Handler(board *Board, metrics *prometheus.Registry) http.Handler {
 // stream sends one status a line until the board is closed, with its last word.
 func stream(w http.ResponseWriter, r *http.Request, board *Board) {
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Time{}) // nothing more is asked; the end of the connection is still seen
 	encoder := json.NewEncoder(w)
 	for s := range board.Watch(r.Context()) {
 		if control.SetWriteDeadline(time.Now().Add(writeLimit)) != nil ||

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -27,9 +28,9 @@ type Attempt struct {
 	task   string
 	number int
 
-	dir     string   // what the task has; scratch is in it
-	kept    string   // what is made for the store, as <task>/<number>
-	out     *os.Root // the latter
+	dir     string   // what the task has; scratch is in it, so that it is not beside the next one
+	kept    string   // what is made for the store, which knows it as <task>
+	out     *os.Root // <number> in it
 	renamed bool     // it is in its place, though perhaps not durably
 }
 
@@ -66,7 +67,7 @@ func (s *Store) begin(task string, attempt int) (*Attempt, error) {
 
 // prepare makes what is kept, with room for the result.
 func (a *Attempt) prepare() error {
-	for _, dir := range []string{a.kept, filepath.Join(a.kept, a.task), a.outPath()} { // no more: a queue that is gone is not made anew
+	for _, dir := range []string{a.kept, a.outPath()} { // no more: a queue that is gone is not made anew
 		if err := os.Mkdir(dir, dirMode); err != nil {
 			return err
 		}
@@ -88,7 +89,7 @@ func (a *Attempt) prepare() error {
 	return err
 }
 
-func (a *Attempt) outPath() string { return filepath.Join(a.kept, a.task, fmt.Sprint(a.number)) }
+func (a *Attempt) outPath() string { return filepath.Join(a.kept, strconv.Itoa(a.number)) }
 
 // Stdout is the path for the standard output.
 func (a *Attempt) Stdout() string { return filepath.Join(a.outPath(), stdoutFile) }
@@ -121,10 +122,11 @@ func (a *Attempt) Close(r *api.Result) (left, err error) {
 	}
 	r.Reason = "it removed or changed what the runner keeps of it, so its output is lost"
 	a.out.Close()
-	if err := tree.Remove(a.kept); err != nil {
-		return left, err
+	err = errors.Join(tree.Remove(a.kept), os.MkdirAll(filepath.Dir(a.kept), dirMode)) // it may have removed that, too
+	if err == nil {
+		err = a.prepare()
 	}
-	return left, a.prepare()
+	return left, err
 }
 
 // full says whether nothing can be written any more.
@@ -179,7 +181,7 @@ func (a *Attempt) commit(r api.Result) error {
 		// for which there may be no room now.
 		err := os.Rename(a.outPath(), place)
 		if errors.Is(err, os.ErrNotExist) {
-			err = os.Rename(filepath.Join(a.kept, a.task), parent)
+			err = os.Rename(a.kept, parent)
 		}
 		if err != nil {
 			return err

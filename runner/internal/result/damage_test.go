@@ -114,6 +114,9 @@ func TestFullDisk(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s, fill := small(t)
 			a := begin(t, s, "a", 1)
+			if err := os.Remove(filepath.Join(a.Scratch(), "core")); err != nil { // its end would make room
+				t.Fatal(err)
+			}
 			fill(map[bool]string{true: filepath.Join(a.Scratch(), "big"), false: "big"}[test.own])
 			r := res("a", 1)
 			r.Outcome = test.outcome

@@ -206,6 +206,7 @@ func TestTheOneThatWaitsIsGivenBackWhileTheQueueFails(t *testing.T) {
 }
 
 func TestMoreGPUsAreMoreSlots(t *testing.T) {
+	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.pool = gpu.NewPool(nil)

@@ -306,6 +306,7 @@ func (m *machine) left() int {
 func TestRandomTasks(t *testing.T) {
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			within(t)
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) { randomTasks(t, rand.New(rand.NewPCG(seed, 1)), dir) })
 		})

@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,36 @@ type world struct {
 	sick     string                   // what a check finds
 	exists   bool                     // results can never be stored
 	stored   []api.Result
+	fetched  func()            // called when a task was accepted
+	buries   bool              // a retry was the last one
+	fetches  []context.Context // of all calls of Fetch
+	attempts []scheduler.Attempt
+	text     logText // what the scheduler logs
+}
+
+// logText is a log that can be read while it is written.
+type logText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logText) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// failing says how often a call is to fail from now on.
+func (w *world) failing(call string, times int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failures[call] = times
 }
 
 func (w *world) note(what string) {
@@ -98,11 +129,14 @@ func (d *delivery) end(how string) error {
 }
 func (d *delivery) Ack() error                 { return d.end("ack") }
 func (d *delivery) Release() error             { return d.end("release") }
-func (d *delivery) Retry(string) (bool, error) { return false, d.end("retry") }
+func (d *delivery) Retry(string) (bool, error) { return d.buries, d.end("retry") }
 func (d *delivery) Bury(string) error          { panic("the scheduler buries nothing itself") }
 
 // Fetch implements queue.Queue.
 func (w *world) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.Delivery, error) {
+	w.mu.Lock()
+	w.fetches = append(w.fetches, ctx)
+	w.mu.Unlock()
 	for {
 		select {
 		case t := <-w.tasks:
@@ -111,6 +145,9 @@ func (w *world) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.D
 				return nil, err
 			}
 			if accept(t) {
+				if w.fetched != nil {
+					w.fetched()
+				}
 				return &delivery{w, t}, nil
 			}
 			w.note("refused " + t.ID)
@@ -126,6 +163,7 @@ func (w *world) Execute(a scheduler.Attempt) (api.Result, func(api.Result) error
 		return api.Result{}, nil, err
 	}
 	w.mu.Lock()
+	w.attempts = append(w.attempts, a)
 	w.running++
 	w.most = max(w.most, w.running)
 	outcome, reason := w.outcome, ""
@@ -169,6 +207,7 @@ func play(t *testing.T, story func(*world)) {
 // the last with 80 GiB and the others with 40 GiB.
 func playOn(t *testing.T, slots, gpus int, story func(*world)) {
 	t.Helper()
+	within(t)
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -180,6 +219,15 @@ func playOn(t *testing.T, slots, gpus int, story func(*world)) {
 		w.pool = gpu.NewPool(devices)
 		w.run(func() int { return slots }, dir, func() { story(w) })
 	})
+}
+
+// within ends the process when a test hangs: a bubble does not notice a lock
+// that is never released, nor a loop that never ends.
+func within(t *testing.T) {
+	t.Helper()
+	name := t.Name()
+	hangs := time.AfterFunc(time.Minute, func() { panic(name + " hangs") })
+	t.Cleanup(func() { hangs.Stop() })
 }
 
 func newWorld(t *testing.T) *world {
@@ -195,7 +243,7 @@ func (w *world) run(slots func() int, dir string, story func()) {
 	w.scheduler = scheduler.New(scheduler.Config{
 		Slots: slots, Gate: w.gate, Queue: w, GPUs: w.pool, Executor: w,
 		Check: func(context.Context, []string) string { return w.sick },
-		Dir:   dir, Log: slog.New(slog.DiscardHandler),
+		Dir:   dir, Log: slog.New(slog.NewTextHandler(&w.text, nil)),
 	})
 	w.gate.Set(true)
 	ctx, cancel := context.WithCancel(w.Context())

@@ -16,10 +16,11 @@ import (
 
 // A fleet that comes back after an outage must not come back all at once, but an
 // operator who waits for it should not wait long either. What the API server asks
-// for in Retry-After, which may be an hour, counts as the longest pause.
+// for in Retry-After, which may be an hour, counts as one of the longest pauses.
 const (
 	firstPause   = 200 * time.Millisecond
 	longestPause = 4 * time.Second
+	longest      = 10 // failures, after which the pause grows no more
 	listLimit    = 30 * time.Second
 	// A watch that ended sooner than this did no work, so that the next waits.
 	shortWatch = time.Second
@@ -52,7 +53,7 @@ func (f *follower) run(ctx context.Context) {
 		default:
 			f.unreadable(ctx, verb, err)
 			if errors.As(err, &refusal) && refusal.Later {
-				wait = longestPause
+				wait = pause(longest)
 			}
 			if kube.Code(err) == http.StatusForbidden {
 				f.version = "" // what may be listed counts, though it may not be watched
@@ -70,7 +71,7 @@ func pause(failures int) time.Duration {
 	if failures == 0 {
 		return rand.N(firstPause / 4)
 	}
-	full := min(firstPause<<min(failures-1, 10), longestPause)
+	full := min(firstPause<<min(failures-1, longest), longestPause)
 	return full/2 + rand.N(full/2)
 }
 
@@ -139,7 +140,9 @@ func (f *follower) list(ctx context.Context) error {
 	if err := f.maps.client.Get(ctx, f.maps.path(), only(f.name), &list); err != nil {
 		return err
 	}
-	if len(list.Items) == 0 {
+	absent := len(list.Items) == 0
+	switch {
+	case absent:
 		// It may be absent because all of the namespace goes, which is no order (R6).
 		switch ending, err := f.maps.ending(ctx); {
 		case err != nil:
@@ -147,16 +150,17 @@ func (f *follower) list(ctx context.Context) error {
 		case ending:
 			return fmt.Errorf("namespace %q is being deleted", f.maps.namespace)
 		}
+	case list.Items[0].Metadata.Name != f.name:
+		return fmt.Errorf("asked for %q, got a map named %.80q", f.name, list.Items[0].Metadata.Name)
 	}
 	f.version = list.Metadata.ResourceVersion
-	for _, m := range list.Items {
-		if m.Metadata.Name != f.name {
-			return fmt.Errorf("asked for %q, got a map named %.80q", f.name, m.Metadata.Name)
+	f.change(func(v *lifecycle.View) {
+		if absent {
+			gone(v, f.version)
+		} else {
+			fill(v, &list.Items[0])
 		}
-		f.change(func(v *lifecycle.View) { fill(v, &m) })
-		return nil
-	}
-	f.change(func(v *lifecycle.View) { gone(v, f.version) })
+	})
 	return nil
 }
 

@@ -65,11 +65,14 @@ func (m *Maps) Run(ctx context.Context) error {
 	return nil
 }
 
-// update changes the current snapshot and hands it on.
+// update changes the current snapshot and hands it on, if that is news.
 func (m *Maps) update(change func(*lifecycle.Snapshot)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	change(&m.current)
+	before := m.current
+	if change(&m.current); m.current == before {
+		return
+	}
 	// Nobody else sends, so there is room once the old snapshot is out.
 	select {
 	case <-m.updates:

@@ -15,6 +15,10 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 )
 
+// patience is how long a test waits for what must happen; only one that fails
+// waits for so long.
+const patience = 10 * time.Second
+
 // follow watches the maps for the length of the test.
 func follow(t *testing.T, client *kube.Client, node string) *statemap.Maps {
 	t.Helper()
@@ -34,7 +38,7 @@ func follow(t *testing.T, client *kube.Client, node string) *statemap.Maps {
 // until waits for a snapshot that is as wanted.
 func until(t *testing.T, m *statemap.Maps, what string, wanted func(lifecycle.Snapshot) bool) lifecycle.Snapshot {
 	t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(patience)
 	var last lifecycle.Snapshot
 	for {
 		select {
@@ -43,7 +47,7 @@ func until(t *testing.T, m *statemap.Maps, what string, wanted func(lifecycle.Sn
 				return last
 			}
 		case <-limit:
-			t.Fatalf("not seen in 20 s: %s; the last snapshot is %+v", what, last)
+			t.Fatalf("not seen in %s: %s; the last snapshot is %+v", patience, what, last)
 		}
 	}
 }

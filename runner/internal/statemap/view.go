@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 )
@@ -41,7 +43,9 @@ func gone(v *lifecycle.View, version string) {
 	if v.Present {
 		v.Gone = time.Now()
 	}
-	v.ResourceVersion = version
+	if order, err := resourceversion.CompareResourceVersion(version, v.ResourceVersion); err != nil || order > 0 {
+		v.ResourceVersion = version
+	}
 	v.Known, v.Present, v.Value, v.InBinaryData, v.Instead = true, false, "", false, ""
 }
 

@@ -46,6 +46,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(stuckEnv); dir != "" {
 		stuck(dir)
 	}
+	// All of them take seconds; a lock or a process that is never released would
+	// hold them up for ten minutes.
+	time.AfterFunc(3*time.Minute, func() { panic("the tests hang") })
 	os.Exit(m.Run())
 }
 
@@ -274,7 +277,8 @@ func TestTheSupervisorIsKilled(t *testing.T) {
 }
 
 // A runner that is killed takes its task along, and what that has started. Until
-// then nobody else gets the lock that the runner held; the task does not have it.
+// then nobody else gets the lock that the runner held, and what it writes in its last
+// time blocks nothing.
 //
 // catalogue: row 71
 func TestRunnerKilled(t *testing.T) {
@@ -282,7 +286,7 @@ func TestRunnerKilled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	runner := exec.Command(os.Args[0])
 	runner.Env = append(os.Environ(), lockEnv+"="+path, runnerEnv+"="+fmt.Sprintf(
-		`(setsid sh -c 'trap "read x <%s.go; exit" TERM; echo $$ >%[1]s; while :; do sleep 0.01; done' &); exec sleep 1000`, pids))
+		`(setsid sh -c 'trap "head -c 200000 /dev/zero; read x <%s.go; exit" TERM; echo $$ >%[1]s; while :; do sleep 0.01; done' &); exec sleep 1000`, pids))
 	if err := unix.Mkfifo(string(pids)+".go", 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +33,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(fullDiskEnv); dir != "" {
 		fullDisk(dir)
 	}
+	// All of them take seconds; a lock or a process that is never released would
+	// hold them up for ten minutes.
+	time.AfterFunc(3*time.Minute, func() { panic("the tests hang") })
 	os.Exit(m.Run())
 }
 

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// product has one of each kind of fault, and tests that notice all but one.
+var product = map[string]string{
+	"go.mod": "module m\n\ngo 1.26\n",
+	"p/p.go": `package p
+
+import "sync"
+
+type T struct {
+	mu    sync.Mutex
+	n     int
+	calls []string
+}
+
+func (t *T) Add(n int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n < 3 && !(n == 1) {
+		t.n += n
+		return true
+	}
+	switch {
+	case t.n > 100:
+		panic("too many")
+	case (n == 5) == (t.n == 0):
+		t.note(
+			"five")
+	}
+	return false
+}
+
+func (t *T) note(what string) { t.calls = append(t.calls, what) }
+
+func Never() int {
+	for i := range 3 {
+		if i == 2 {
+			return i
+		}
+	}
+	return 0
+}
+`,
+	"p/p_test.go": `package p
+
+import (
+	"sync"
+	"testing"
+)
+
+func TestAdd(t *testing.T) {
+	for n, want := range []bool{true, false, true, false} {
+		var x T
+		if got := x.Add(n); got != want || (x.n == 2) != (n == 2) || (len(x.calls) == 1) != (n == 5) && n > 2 {
+			t.Errorf("%d: %v %+v", n, got, &x)
+		}
+	}
+	x := T{n: 1}
+	if x.Add(4); len(x.calls) != 1 {
+		t.Error("not noted")
+	}
+	if x.Add(5); len(x.calls) != 1 {
+		t.Error("noted")
+	}
+	x.n = 100
+	x.Add(5)
+	var both sync.WaitGroup
+	both.Go(func() { x.Add(2) })
+	both.Wait()
+}
+`,
+}
+
+func write(t *testing.T, files map[string]string) (root string) {
+	t.Helper()
+	root = t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func TestFaults(t *testing.T) {
+	faults, files, err := breakPackage(write(t, product), "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for i, f := range faults {
+		if f.number != i+1 || f.line == 0 {
+			t.Errorf("fault %+v, want the number %d and a line", f, i+1)
+		}
+		got = append(got, strings.TrimPrefix(f.key, "p/p.go "))
+	}
+	want := []string{
+		"T.Add: drop t.mu.Lock()", "T.Add: drop defer t.mu.Unlock()", "T.Add: negate n < 3", "T.Add: shift n < 3", "T.Add: negate n == 1",
+		"T.Add: drop t.n += n", "T.Add: negate t.n > 100", "T.Add: shift t.n > 100", "T.Add: negate (n == 5) == (t.n == 0)", "T.Add: drop t.note(",
+		"T.note: drop t.calls = append(t.calls, what)", "Never: negate i == 2",
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("faults\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	for path, text := range files {
+		if strings.HasSuffix(path, "/p.go") && strings.Count(text, "\n") != strings.Count(product["p/p.go"], "\n") {
+			t.Errorf("a line has moved:\n%s", text)
+		}
+	}
+}
+
+// What happens to them when they are played, the deadlock included.
+func TestVerdicts(t *testing.T) {
+	if err := checkAlone(t.Context()); err != nil {
+		t.Skip(err)
+	}
+	root := write(t, product)
+	faults, files, err := breakPackage(root, "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mutants, err := (&flags{Jobs: 4}).play(context.Background(), io.Discard, root, t.TempDir(), area{pkg: "p"}, faults, files, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mutants {
+		want := killed
+		switch {
+		case strings.Contains(m.key, "Never"):
+			want = unreached
+		case strings.Contains(m.key, "Unlock"):
+			want = timedOut
+		}
+		if m.verdict != want {
+			t.Errorf("%s: %s, want %s", m.key, verdicts[m.verdict], verdicts[want])
+		}
+	}
+	var out strings.Builder
+	if err := report(&out, mutants, nil); err == nil || err.Error() != "1 faults survive; write a test that fails with each, or say in accepted.txt why none can" {
+		t.Errorf("report ends with %v", err)
+	}
+	if !strings.Contains(out.String(), "p/p.go:32: Never: negate i == 2\n\tsurvived, no test gets there") {
+		t.Errorf("the report does not say where the survivor is:\n%s", &out)
+	}
+	if err := report(io.Discard, mutants, map[string]string{"p/p.go Never: negate i == 2": "why not"}); err != nil {
+		t.Errorf("with a reason: %v", err)
+	}
+}
+
+func TestAccepted(t *testing.T) {
+	all := []fault{{key: "a.go F: drop x()"}, {key: "a.go G: drop y()"}}
+	for text, want := range map[string]string{
+		"# why\n\na.go F: drop x()\n\tone\n\ttwo\na.go G: drop y()\n\tthree\n": "",
+		"a.go F: drop z()\n\twhy\n":                   ":1: there is no such fault any more",
+		"a.go F: drop x()\na.go G: drop y()\n\twhy\n": ":2: the fault before has no reason",
+		"a.go F: drop x()\n":                          "the last fault has no reason",
+		"\twhy\n":                                     ":1: a reason follows the name of a fault",
+	} {
+		path := filepath.Join(write(t, map[string]string{"accepted.txt": text}), "accepted.txt")
+		accepted, err := readAccepted(path, all)
+		switch {
+		case want == "" && (err != nil || len(accepted) != 2 || accepted["a.go F: drop x()"] != "one two "):
+			t.Errorf("%q gives %q, %v", text, accepted, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%q gives %v, want %q", text, err, want)
+		}
+	}
+}
+
+// The same seed chooses the same faults, whatever else there is.
+func TestSample(t *testing.T) {
+	var all []fault
+	for i := range 100 {
+		all = append(all, fault{number: i, key: strings.Repeat("x", i)})
+	}
+	f := flags{Sample: 10, Seed: 7}
+	if err := f.compile(); err != nil {
+		t.Fatal(err)
+	}
+	first, again := f.choose(all), f.choose(all)
+	if len(first) != 10 || !slices.Equal(first, again) {
+		t.Errorf("chose %v and then %v", first, again)
+	}
+	f.Seed = 8
+	if slices.Equal(first, f.choose(all)) {
+		t.Error("another seed chooses the same")
+	}
+}

@@ -1,0 +1,113 @@
+package gpu
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
+)
+
+// A GPU that answers under another index is not listed twice, one that does not
+// keeps its index, and one that cannot be had by its UUID says why.
+func TestALookAtAMachineInDisorder(t *testing.T) {
+	machine, m := newMachine("GPU-a", "GPU-b"), newMonitor("-", "-")
+	look := func(want ...string) map[string]nvml.Device {
+		t.Helper()
+		answering, _, err := m.look(machine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, d := range m.known {
+			got = append(got, fmt.Sprint(d.UUID, "@", d.Index))
+		}
+		if strings.Join(got, " ") != strings.Join(want, " ") {
+			t.Errorf("known %q, want %q", got, want)
+		}
+		return answering
+	}
+	if got := look("GPU-a@0", "GPU-b@1"); len(got) != 2 || got["GPU-a"] != nvml.Device(machine.gpus[0]) {
+		t.Errorf("answering %v, want both", got)
+	}
+	a, b := machine.gpus[0], machine.gpus[1]
+	b.code = nvml.ERROR_GPU_IS_LOST
+	if got := look("GPU-a@0", "GPU-b@1"); len(got) != 1 || got["GPU-a"] == nil {
+		t.Errorf("answering %v, want one", got)
+	}
+	b.code, a.code = nvml.SUCCESS, nvml.ERROR_GPU_IS_LOST
+	machine.gpus[0], machine.gpus[1] = b, a
+	look("GPU-b@0")
+	a.code = nvml.SUCCESS
+	look("GPU-b@0", "GPU-a@1")
+
+	machine.Interface.(*mock.Interface).DeviceGetHandleByUUIDFunc = func(uuid string) (nvml.Device, nvml.Return) {
+		return nil, nvml.ERROR_NO_PERMISSION
+	}
+	if got := look("GPU-b@0", "GPU-a@1"); len(got) != 0 {
+		t.Errorf("answering %v, want none", got)
+	}
+	if got := m.Pool.Sick([]string{"GPU-a"}); got != "GPU GPU-a is sick: error 4" {
+		t.Errorf("Sick is %q, want NVML's reason", got)
+	}
+}
+
+// Two MIG devices of one GPU are one load and one look at its health.
+func TestAGPUIsReadOnceForAllItsParts(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	divide(machine, "MIG-1", "MIG-2")
+	if _, _, err := m.look(machine); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.Readings(); len(got) != 1 {
+		t.Errorf("readings %+v, want one", got)
+	}
+	g := machine.gpus[0]
+	g.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 0, nvml.ERROR_UNKNOWN }
+	_, failures, err := inventory(machine, m.known)
+	if want := "the number of MIG devices: error 999"; err != nil || failures[0].text != want {
+		t.Errorf("failure %q, error %v, want %q", failures[0].text, err, want)
+	}
+}
+
+// divide puts a machine's first GPU into MIG mode.
+func divide(machine *fakeMachine, parts ...string) {
+	machine.Interface.(*mock.Interface).ExtensionsFunc = func() nvml.ExtendedInterface {
+		return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return nil }}
+	}
+	g := machine.gpus[0]
+	g.GetMigModeFunc = func() (int, int, nvml.Return) { return nvml.DEVICE_MIG_ENABLE, 0, nvml.SUCCESS }
+	g.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return len(parts), nvml.SUCCESS }
+	g.GetMigDeviceHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) { return newGPU(parts[i]), nvml.SUCCESS }
+}
+
+// How close GPUs are takes a question for each pair, so it is asked once, and
+// again when the GPUs are others.
+func TestTheTopologyIsAskedForOnce(t *testing.T) {
+	machine, m := newMachine("GPU-a", "GPU-b"), newMonitor("-", "-")
+	asked := 0
+	link := func(nvml.Device, nvml.GpuP2PCapsIndex) (nvml.GpuP2PStatus, nvml.Return) {
+		asked++
+		return nvml.P2P_STATUS_OK, nvml.SUCCESS
+	}
+	for _, g := range machine.gpus {
+		g.GetP2PStatusFunc = link
+	}
+	for i, want := range []bool{true, false, false, true, false} {
+		if i == 3 {
+			machine.gpus[1] = newGPU("GPU-c")
+			machine.gpus[1].GetP2PStatusFunc = link
+		}
+		asked = 0
+		if _, _, err := m.look(machine); err != nil {
+			t.Fatal(err)
+		}
+		if (asked > 0) != want {
+			t.Errorf("look %d: asked %d times, want a question: %v", i, asked, want)
+		}
+		if near := m.known[0].Near[m.known[1].UUID]; near != Linked {
+			t.Errorf("look %d: the GPUs are %d close, want %d", i, near, Linked)
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package gpu
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// What each answer of NVML is a sign of.
+func TestReadSigns(t *testing.T) {
+	fail := nvml.ERROR_UNKNOWN
+	before := signs{failure: "of the last time", uncorrected: 1, uncounted: true, remapPending: true, remapFailed: true, retirePending: true}
+	for name, test := range map[string]struct {
+		change func(*mock.Device)
+		before signs
+		want   signs
+	}{
+		"no such things": {func(*mock.Device) {}, before, signs{}},
+		"a GPU that does not even tell its name": {func(d *mock.Device) {
+			d.GetNameFunc = func() (string, nvml.Return) { return "", nvml.ERROR_GPU_IS_LOST }
+		}, signs{uncorrected: 1, retirePending: true}, signs{failure: nvml.ErrorString(nvml.ERROR_GPU_IS_LOST), uncorrected: 1, retirePending: true}},
+		"all of them": {func(d *mock.Device) {
+			d.GetTotalEccErrorsFunc = func(kind nvml.MemoryErrorType, since nvml.EccCounterType) (uint64, nvml.Return) {
+				if kind != nvml.MEMORY_ERROR_TYPE_UNCORRECTED || since != nvml.VOLATILE_ECC {
+					t.Errorf("asked for errors of kind %d since %d", kind, since)
+				}
+				return 7, nvml.SUCCESS
+			}
+			d.GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) { return 0, 0, true, true, nvml.SUCCESS }
+			d.GetRetiredPagesPendingStatusFunc = func() (nvml.EnableState, nvml.Return) { return nvml.FEATURE_ENABLED, nvml.SUCCESS }
+		}, signs{uncounted: true}, signs{uncorrected: 7, remapPending: true, remapFailed: true, retirePending: true}},
+		"none of them any more": {func(d *mock.Device) {
+			d.GetTotalEccErrorsFunc = func(nvml.MemoryErrorType, nvml.EccCounterType) (uint64, nvml.Return) { return 0, nvml.SUCCESS }
+			d.GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) { return 0, 0, false, false, nvml.SUCCESS }
+			d.GetRetiredPagesPendingStatusFunc = func() (nvml.EnableState, nvml.Return) { return nvml.FEATURE_DISABLED, nvml.SUCCESS }
+		}, before, signs{}},
+		"answers that fail": {func(d *mock.Device) {
+			d.GetTotalEccErrorsFunc = func(nvml.MemoryErrorType, nvml.EccCounterType) (uint64, nvml.Return) { return 9, fail }
+			d.GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) { return 0, 0, false, false, fail }
+			d.GetRetiredPagesPendingStatusFunc = func() (nvml.EnableState, nvml.Return) { return nvml.FEATURE_DISABLED, fail }
+		}, before, signs{uncorrected: 1, uncounted: true, remapPending: true, remapFailed: true, retirePending: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGPU("GPU-a")
+			test.change(g.Device)
+			if got := readSigns(g, test.before); got != test.want {
+				t.Errorf("read %+v, want %+v", got, test.want)
+			}
+		})
+	}
+}
+
+// What each answer of NVML is in the metrics; what fails is no number there.
+func TestMeasureLoad(t *testing.T) {
+	machine := newMachine("GPU-a")
+	d := machine.gpus[0].Device
+	code := nvml.SUCCESS
+	d.GetTemperatureFunc = func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 51, code }
+	d.GetPowerUsageFunc = func() (uint32, nvml.Return) { return 123_500, code }
+	d.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{Gpu: 97, Memory: 3}, code }
+	d.GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) { return nvml.Memory{Total: 10, Used: 4, Free: 6}, code }
+	want := Reading{UUID: "GPU-a", Model: "model", Index: 2, TemperatureCelsius: 51, PowerWatts: 123.5, UtilizationPercent: 97,
+		MemoryUsed: 4, MemoryFree: 6, LastXid: 31}
+	for range 2 {
+		if got := measureLoad(machine, machine.gpus[0], Device{UUID: "GPU-a", Index: 2}, &record{model: "model", last: 31}, false); fmt.Sprint(got) != fmt.Sprint(want) { // NaN is not itself
+			t.Errorf("with error %d: read %+v, want %+v", code, got, want)
+		}
+		code, want = nvml.ERROR_UNKNOWN, Reading{UUID: "GPU-a", Model: "model", Index: 2, LastXid: 31,
+			TemperatureCelsius: math.NaN(), PowerWatts: math.NaN(), UtilizationPercent: math.NaN()}
+	}
+}
+
+// A device that comes later gets a place that no other has, and that no variable
+// of the environment meant.
+func TestWhatComesLaterGetsThePlaceAfterAllOthers(t *testing.T) {
+	places := func(m *Monitor) (all []string) {
+		for _, p := range m.places {
+			all = append(all, p.UUID)
+		}
+		return all
+	}
+	m := newMonitor("-", "-")
+	m.place([]Device{{UUID: "GPU-b", Index: 1}}, map[int]failure{0: {"lost", nvml.ERROR_GPU_IS_LOST}})
+	m.place([]Device{{UUID: "GPU-a", Index: 0}, {UUID: "GPU-b", Index: 1}}, nil)
+	if got := places(m); !slices.Equal(got, []string{"GPU-a", "GPU-b"}) {
+		t.Errorf("places %q, want the silent one taken by who has its index", got)
+	}
+	// A GPU is gone, and another one has its index.
+	m.place([]Device{{UUID: "GPU-c", Index: 0}, {UUID: "GPU-b", Index: 1}}, nil)
+	m.place([]Device{{UUID: "GPU-c", Index: 0}, {UUID: "GPU-d", Index: 1}}, map[int]failure{1: {"lost", nvml.ERROR_GPU_IS_LOST}, 0: {}})
+	if got := places(m); !slices.Equal(got, []string{"GPU-a", "GPU-b", "GPU-c", "GPU-d"}) {
+		t.Errorf("places %q, want the new ones behind", got)
+	}
+	for i, p := range m.places {
+		if p.Index != i {
+			t.Errorf("%s has the index %d, want %d", p.UUID, p.Index, i)
+		}
+	}
+	// A MIG device has the place of its GPU, wherever the GPU is now; also that
+	// of the GPU itself before it was divided, and the first one's.
+	m.place([]Device{{UUID: "MIG-c", Parent: "GPU-c", Index: 5}, {UUID: "MIG-a", Parent: "GPU-a", Index: 7}}, nil)
+	for _, p := range m.places[4:] {
+		if want := map[string]int{"MIG-c": 2, "MIG-a": 0}[p.UUID]; p.Index != want {
+			t.Errorf("%s has the index %d, want %d", p.UUID, p.Index, want)
+		}
+	}
+	// What did not change keeps its place.
+	before := len(m.places)
+	m.place([]Device{{UUID: "GPU-a", Index: 0}, {UUID: "MIG-c", Parent: "GPU-c", Index: 5}}, nil)
+	if len(m.places) != before {
+		t.Errorf("places %q, want no new one", places(m))
+	}
+}
+
+// Only the first error of the configuration ends the runner.
+func TestALaterErrorOfTheConfigurationIsLogged(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	var log bytes.Buffer
+	m.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if _, _, err := m.look(machine); err != nil {
+		t.Fatal(err)
+	}
+	m.Visible = func([]Device) ([]Device, error) { return nil, errors.New("no such GPU") }
+	if _, _, err := m.look(machine); err != nil {
+		t.Errorf("error %v, want none any more", err)
+	}
+	if got := log.String(); !strings.Contains(got, `level=DEBUG msg="visible GPUs stay as they were" reason="no such GPU"`) {
+		t.Errorf("log %q, want the reason", got)
+	}
+	if got := m.Pool.healthy(); !slices.Equal(got, []string{"GPU-a"}) {
+		t.Errorf("%v, want GPU-a as before", got)
+	}
+}
+
+// What is wrong with NVML is in the pool, which tells whoever waits for it.
+func TestAProblemIsToldOnce(t *testing.T) {
+	p := NewPool(nil)
+	for i, test := range []struct {
+		problem string
+		news    bool
+	}{{"", false}, {"no driver", true}, {"no driver", false}, {"no permission", true}, {"", true}, {"", false}} {
+		state := p.State()
+		if news := p.SetProblem(test.problem); news != test.news || (state.Err() != nil) != test.news || p.Problem() != test.problem {
+			t.Errorf("step %d: news %v, state ended %v, problem %q; want %v and %q", i, news, state.Err() != nil, p.Problem(), test.news, test.problem)
+		}
+	}
+}
+
+// A task without GPUs has nothing to give back, and nobody need look.
+func TestFreeingNothingIsNoChange(t *testing.T) {
+	p := NewPool([]Device{{UUID: "GPU-a"}})
+	state := p.State()
+	p.Free(nil)
+	if state.Err() != nil {
+		t.Error("the state has ended")
+	}
+	if got := p.List()[0]; got.Health != api.Healthy || got.Task != "" {
+		t.Errorf("listed %+v", got)
+	}
+}

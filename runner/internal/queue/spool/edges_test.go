@@ -1,0 +1,288 @@
+package spool_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+)
+
+// logText is a log that can be read while it is written.
+type logText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logText) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// openLogged opens a spool that looks for dead runners once in so long.
+func openLogged(t *testing.T, dir string, rescan time.Duration) (*spool.Spool, *logText) {
+	t.Helper()
+	var log logText
+	s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: rescan, Finished: func(id string) bool { return id == "finished" },
+		Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s, &log
+}
+
+func wantLog(t *testing.T, log *logText, lines ...string) {
+	t.Helper()
+	for _, line := range lines {
+		if n := strings.Count(log.String(), line); n != 1 {
+			t.Errorf("the log has %d times %s:\n%s", n, line, log.String())
+		}
+	}
+}
+
+// What the queue does by itself is told.
+func TestWhatPeopleReadOfTheQueue(t *testing.T) {
+	dir := t.TempDir()
+	other := open(t, dir, "other")
+	submit(t, other, api.Task{ID: "taken"})
+	fetch(t, other, "taken")
+	s, log := openLogged(t, dir, rescan)
+	if log.String() != "" {
+		t.Errorf("log of a spool in good order: %s", log)
+	}
+	other.Crash()
+	fetch(t, s, "taken")
+	if text := log.String(); !strings.Contains(text, `level=INFO msg="took a task back from a dead runner"`) || !strings.Contains(text, "runner=other") ||
+		strings.Contains(text, "could not") {
+		t.Errorf("log %s, want that a task was taken back from other", text)
+	}
+
+	begun := func(id string) {
+		submit(t, s, api.Task{ID: id, MaxAttempts: 1})
+		d := fetch(t, s, id)
+		if _, err := d.Begin(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begun("finished")
+	drop(t, dir, "00000000000000000001-1-1-lost.json", []byte(`{"id":"lost","command":"true","maxAttempts":1}`))
+	drop(t, dir, "00000000000000000002-1-0-finished.json", []byte(`{"id":"finished","command":"true"}`))
+	drop(t, dir, "0 no task", []byte("x"))
+	submit(t, s, api.Task{ID: "last"})
+	fetch(t, s, "last")
+	wantLog(t, log, `level=INFO msg="removed a task that was finished before" task=finished`,
+		`level=WARN msg="buried a task" task=lost reason="attempt 1 of 1 began, and its runner died before it ended"`,
+		`level=WARN msg="buried a file that is no task" file="\"0 no task\"" letter=unreadable-0_no_task-`)
+}
+
+// The claims of dead runners are looked for once in a rescan, not in each look
+// at the queue.
+func TestDeadRunnersAreLookedForOnceInARescan(t *testing.T) {
+	dir := t.TempDir()
+	other := open(t, dir, "other")
+	s, _ := openLogged(t, dir, time.Hour)
+	submit(t, other, api.Task{ID: "a"})
+	fetch(t, s, "a")
+	submit(t, other, api.Task{ID: "b"})
+	fetch(t, other, "b")
+	other.Crash()
+	submit(t, s, api.Task{ID: "c"})
+	fetch(t, s, "c")
+	if n := len(contents(t, dir).Claimed); n != 3 {
+		t.Errorf("%d tasks are claimed, want that the dead runner's is not looked for yet", n)
+	}
+}
+
+// A task that is on its way is listed where it goes, and files that are none
+// are all listed.
+func TestContentsOfASpoolInDisorder(t *testing.T) {
+	dir := t.TempDir()
+	open(t, dir, "") // makes the directories
+	name := func(key int, id string) string { return fmt.Sprintf("%020d-0-0-%s.json", key, id) }
+	write := func(path, text string) {
+		t.Helper()
+		path = filepath.Join(dir, path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range []string{"dead", "claimed", "ready"} {
+		write("tasks/"+name(1, id), "")
+	}
+	write("claims/x/owner", "somebody\n")
+	for _, id := range []string{"dead", "claimed"} {
+		write("claims/x/tasks/"+name(1, id), "")
+	}
+	for _, by := range []string{"tasks/hand-1", "tasks/hand-2", "claims/x/tasks/hand-3", "claims/x/tasks/hand-4"} {
+		write(by, "")
+	}
+	write("dead/dead.json", `{"reason": "why"}`)
+	write("dead/broken.json", `{`)
+
+	c := contents(t, dir)
+	got := func(entries []spool.Entry) (all []string) {
+		for _, e := range entries {
+			all = append(all, e.Runner+":"+e.ID+strings.TrimPrefix(e.File, name(1, e.ID)))
+		}
+		slices.Sort(all)
+		return all
+	}
+	if diff := cmp.Diff([]string{":hand-1", ":hand-2", ":ready"}, got(c.Ready)); diff != "" {
+		t.Errorf("ready (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"somebody:claimed", "somebody:hand-3", "somebody:hand-4"}, got(c.Claimed)); diff != "" {
+		t.Errorf("claimed (-want +got):\n%s", diff)
+	}
+	if len(c.Dead) != 2 || !strings.HasPrefix(c.Dead[0].Reason, "the dead letter cannot be read: ") || c.Dead[1].Reason != "why" {
+		t.Errorf("dead %+v, want broken and dead", c.Dead)
+	}
+}
+
+// An attempt is counted once.
+func TestBeginComesOnce(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	submit(t, s, api.Task{ID: "a"})
+	d := fetch(t, s, "a")
+	if n, err := d.Begin(); n != 1 || err != nil {
+		t.Fatalf("begin gave %d, %v", n, err)
+	}
+	if _, err := d.Begin(); err == nil || !strings.Contains(err.Error(), "its attempt has begun before") {
+		t.Errorf("the second begin gave %v", err)
+	}
+	if c := contents(t, dir).Claimed; len(c) != 1 || c[0].Starts != 1 {
+		t.Errorf("claimed %+v, want one start", c)
+	}
+}
+
+// What fails leaves nothing behind in the directories for what is not complete.
+func TestWhatFailsLeavesNothingBehind(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	submit(t, s, api.Task{ID: "a"})
+	d := fetch(t, s, "a")
+	left := func() (names []string) {
+		for _, pattern := range []string{"tmp/*", "claims/*/tmp/*"} {
+			found, err := filepath.Glob(filepath.Join(dir, pattern))
+			if err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, found...)
+		}
+		return names
+	}
+	away := func(sub string, try func()) {
+		t.Helper()
+		path := filepath.Join(dir, sub)
+		if err := os.Rename(path, path+".away"); err != nil {
+			t.Fatal(err)
+		}
+		try()
+		if names := left(); len(names) > 0 {
+			t.Errorf("left without %s: %q", sub, names)
+		}
+		os.RemoveAll(path)
+		if err := os.Rename(path+".away", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	away("dead", func() {
+		if err := d.Bury("test"); err == nil {
+			t.Error("buried in no place")
+		}
+	})
+	away("tasks", func() {
+		if _, err := s.Submit(&api.Task{Command: "true"}); err == nil {
+			t.Error("submitted into no queue")
+		}
+	})
+	away("claims", func() {
+		if _, err := s.Fetch(t.Context(), anyTask); err == nil {
+			t.Error("claimed in no place")
+		}
+	})
+	if err := d.Bury("test"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A runner lives for months: no file stays open.
+func TestNoFileStaysOpen(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	round := func(id string) {
+		submit(t, s, api.Task{ID: id})
+		d := fetch(t, s, id)
+		if _, err := d.Begin(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Retry("again"); err != nil {
+			t.Fatal(err)
+		}
+		if err := fetch(t, s, id).Release(); err != nil {
+			t.Fatal(err)
+		}
+		if err := fetch(t, s, id).Ack(); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*rescan) // and looks for dead runners
+		defer cancel()
+		if d, err := s.Fetch(ctx, anyTask); d != nil || !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("fetched %v, %v", d, err)
+		}
+	}
+	count := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip(err)
+		}
+		return len(entries)
+	}
+	round("first")
+	before := count()
+	for i := range 5 {
+		round(fmt.Sprint("t-", i))
+	}
+	if after := count(); after > before+2 { // others may have opened one
+		t.Errorf("%d files are open, %d were before", after, before)
+	}
+}
+
+// As large as may be is not too large, and what is kept is what people wrote.
+func TestTheDocumentIsKeptAsItIs(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	text := `{"id":"large","command":"true"}`
+	drop(t, dir, "00000000000000000001-0-0-large.json", []byte(text+strings.Repeat(" ", api.MaxTaskBytes-len(text))))
+	fetch(t, s, "large")
+	if _, err := s.Submit(&api.Task{ID: "b", Command: "true", Args: []string{"a<b && c>d"}}); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "tasks", "*-b.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("files %q, %v", files, err)
+	}
+	if document, err := os.ReadFile(files[0]); err != nil || !strings.Contains(string(document), `"a<b && c>d"`) {
+		t.Errorf("document %s, %v, want the argument as it was written", document, err)
+	}
+}

@@ -1,0 +1,232 @@
+package spool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+)
+
+// look is one look at the whole queue that refuses all: the commands by task.
+func look(t *testing.T, s *spool.Spool) map[string]string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	got := make(map[string]string)
+	_, err := s.Fetch(ctx, func(task *api.Task) bool {
+		if _, again := got[task.ID]; again || task.ID == "end" {
+			cancel()
+		}
+		got[task.ID] = task.Command
+		return false
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("fetch: %v", err)
+	}
+	return got
+}
+
+// What was refused is not read again in every look, as long as it is not large
+// and there are not too many of it; what has left the queue is forgotten.
+func TestRefusedTasksAreReadOnce(t *testing.T) {
+	const kept, size = 4096, 8 << 10
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	name := func(i int, id string) string { return fmt.Sprintf("%020d-0-0-%s.json", i, id) }
+	put := func(i int, id, command, arg string) {
+		t.Helper()
+		document := fmt.Sprintf(`{"id":%q,"command":%q,"args":[%q],"env":{"A":"B"}}`, id, command, arg)
+		if err := os.WriteFile(filepath.Join(dir, "tasks", name(i, id)), []byte(document), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rest := size - len("first") - len("A") - len("B")
+	put(1, "small", "first", "")
+	put(2, "just", "first", strings.Repeat("x", rest))
+	put(3, "large", "first", strings.Repeat("x", rest+1))
+	put(9, "end", "first", "")
+	look(t, s)
+	for i, id := range []string{"small", "just", "large"} {
+		put(i+1, id, "second", "")
+	}
+	got := look(t, s)
+	if got["small"] != "first" || got["just"] != "first" || got["large"] != "second" {
+		t.Errorf("saw %v, want the small ones as they were and the large one as it is", got)
+	}
+	if err := os.Remove(filepath.Join(dir, "tasks", name(1, "small"))); err != nil {
+		t.Fatal(err)
+	}
+	if got := look(t, s); got["small"] != "" || got["just"] != "first" {
+		t.Errorf("saw %v, want no small one, and the other one as before", got)
+	}
+	put(1, "small", "third", "")
+	if got := look(t, s); got["small"] != "third" {
+		t.Errorf("saw %v, want the small one anew", got)
+	}
+
+	for i := range kept {
+		put(100+i, fmt.Sprint("t-", i), "first", "")
+	}
+	if err := os.Rename(filepath.Join(dir, "tasks", name(9, "end")), filepath.Join(dir, "tasks", name(9000, "end"))); err != nil {
+		t.Fatal(err)
+	}
+	look(t, s)
+	// Small, just, large, which is not any more, and these; the last three are more.
+	for i := range kept {
+		put(100+i, fmt.Sprint("t-", i), "second", "")
+	}
+	got = look(t, s)
+	for id, want := range map[string]string{"t-0": "first", fmt.Sprint("t-", kept-4): "first", fmt.Sprint("t-", kept-3): "second"} {
+		if got[id] != want {
+			t.Errorf("%s was seen as %q, want %q", id, got[id], want)
+		}
+	}
+}
+
+// Whether a task is finished is asked for those that were started once.
+func TestFinishedIsAskedOfStartedTasksOnly(t *testing.T) {
+	dir := t.TempDir()
+	var asked atomic.Int32
+	s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: rescan, Finished: func(string) bool {
+		asked.Add(1)
+		return true
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	submit(t, s, api.Task{ID: "new"})
+	fetch(t, s, "new")
+	if n := asked.Load(); n != 0 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
+// Left-overs of dead processes are removed once nobody can still need them.
+func TestOldLeftOversAreSwept(t *testing.T) {
+	dir := t.TempDir()
+	open(t, dir, "")
+	for name, age := range map[string]time.Duration{"old": time.Hour + time.Minute, "young": time.Hour - time.Minute} {
+		path := filepath.Join(dir, "tmp", name)
+		if err := errors.Join(os.WriteFile(path, nil, 0o644), os.Chtimes(path, time.Time{}, time.Now().Add(-age))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open(t, dir, "")
+	left, err := os.ReadDir(filepath.Join(dir, "tmp"))
+	if err != nil || len(left) != 1 || left[0].Name() != "young" {
+		t.Errorf("left in tmp: %v, %v, want the young one", left, err)
+	}
+}
+
+// Close waits for what is under way, may be repeated, and says what failed.
+func TestClose(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	submit(t, s, api.Task{ID: "a"})
+	inside, over := make(chan struct{}), make(chan struct{})
+	var done atomic.Bool
+	go func() {
+		defer close(over)
+		first := true
+		_, _ = s.Fetch(t.Context(), func(*api.Task) bool {
+			if first {
+				first = false
+				close(inside)
+				time.Sleep(50 * time.Millisecond) // Close must take longer
+				done.Store(true)
+			}
+			return false
+		})
+	}()
+	<-inside
+	if err := s.Close(); err != nil || !done.Load() {
+		t.Errorf("close gave %v, and has waited: %v", err, done.Load())
+	}
+	<-over
+	for range 3 {
+		if err := s.Close(); err != nil {
+			t.Errorf("close again: %v", err)
+		}
+	}
+
+	s = open(t, dir, "r")
+	fetch(t, s, "a")
+	if err := os.Rename(filepath.Join(dir, "tasks"), filepath.Join(dir, "away")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err == nil || !strings.Contains(err.Error(), "release task a") {
+		t.Errorf("close of a spool without a place for its task gave %v", err)
+	}
+}
+
+// The clock may be set back: what comes later is behind, all the same.
+func TestTheEndOfTheQueueIsBehindTheLastTask(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	submit(t, s, api.Task{ID: "a"})
+	d := fetch(t, s, "a")
+	const future = "09000000000000000000-0-0-future.json"
+	drop(t, dir, future, []byte(`{"id":"future","command":"true"}`))
+	if _, err := d.Retry("again"); err != nil {
+		t.Fatal(err)
+	}
+	drop(t, dir, "1 no task", []byte("x")) // sorts behind, and has no key
+	submit(t, s, api.Task{ID: "b"})
+	var order []string
+	for _, e := range contents(t, dir).Ready {
+		if e.ID != "" {
+			order = append(order, e.ID)
+		}
+	}
+	if got := strings.Join(order, " "); got != "future a b" {
+		t.Errorf("the queue is %s, want future a b", got)
+	}
+}
+
+// A submit waits for another one, and says of which task it is.
+func TestSubmitWaitsForAnother(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "")
+	if err := os.Mkdir(filepath.Join(dir, "claims", "just closed"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	submit(t, s, api.Task{ID: "a"})
+	lock, err := os.Open(filepath.Join(dir, "submit.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	submitted := make(chan error)
+	go func() {
+		_, err := s.Submit(&api.Task{ID: "b", Command: "true"})
+		submitted <- err
+	}()
+	select {
+	case err := <-submitted:
+		t.Errorf("submitted while another one was: %v", err)
+	case <-time.After(50 * time.Millisecond):
+		lock.Close()
+		if err := <-submitted; err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := s.Submit(&api.Task{ID: "b", Command: "true", Timeout: -1}); err == nil || !strings.HasPrefix(err.Error(), `submit task "b": `) {
+		t.Errorf("a wrong task gave %v, want its name", err)
+	}
+	if _, err := s.Submit(&api.Task{}); err == nil || !strings.HasPrefix(err.Error(), "submit task: ") {
+		t.Errorf("a wrong task without a name gave %v", err)
+	}
+}
