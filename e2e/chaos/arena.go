@@ -30,7 +30,7 @@ import (
 )
 
 const (
-	gpuCount = 4
+	gpuCount = 8
 	// spoolSize and spoolNodes are for 10,000 tasks with their results, and leave a
 	// fault that fills the disk quickly done.
 	spoolSize, spoolNodes = 512 << 20, 300_000

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -77,7 +78,8 @@ func (a *Arena) moment(ctx context.Context, share int, victim string) {
 	a.notes.await(soon, func(j *journal) bool { return len(j.started) >= share*9/10 })
 	soon, cancel = context.WithTimeout(ctx, patience)
 	defer cancel()
-	a.notes.await(soon, func(j *journal) bool { return len(j.running[victim]) > 0 })
+	kind := slices.IndexFunc(taskKinds, func(k taskKind) bool { return k.name == victim })
+	a.notes.await(soon, func(j *journal) bool { return j.runs(taskKinds[kind]) })
 }
 
 // one lets one fault strike and notes it. It is in the record from its begin on.

@@ -21,7 +21,7 @@ type journal struct {
 	ended chan struct{}
 
 	mu      sync.Mutex
-	running map[string]map[string]bool // tasks by kind
+	running map[string]map[string]Instant // since when, by kind and task
 	started map[string]bool
 	news    chan struct{} // closed and replaced with each note
 }
@@ -37,7 +37,7 @@ func openJournal(path string) (*journal, error) {
 	}
 	j := &journal{
 		watch: watch, file: file, lines: bufio.NewReader(file), ended: make(chan struct{}),
-		running: map[string]map[string]bool{}, started: map[string]bool{}, news: make(chan struct{}),
+		running: map[string]map[string]Instant{}, started: map[string]bool{}, news: make(chan struct{}),
 	}
 	if err := watch.Add(path); err != nil {
 		return nil, errors.Join(err, j.watch.Close(), file.Close())
@@ -68,15 +68,26 @@ func (j *journal) take(n Note) {
 	defer j.mu.Unlock()
 	kind, _, _ := strings.Cut(n.Task, "-")
 	if j.running[kind] == nil {
-		j.running[kind] = map[string]bool{}
+		j.running[kind] = map[string]Instant{}
 	}
 	if n.What == "start" {
-		j.started[n.Task], j.running[kind][n.Task] = true, true
+		j.started[n.Task], j.running[kind][n.Task] = true, n.At
 	} else if n.What == "end" {
 		delete(j.running[kind], n.Task)
 	}
 	close(j.news)
 	j.news = make(chan struct{})
+}
+
+// runs says whether a task of that kind seems to run. One that was killed, which
+// leaves no note, does so for as long as it would have taken; mu is held.
+func (j *journal) runs(kind taskKind) bool {
+	for _, since := range j.running[kind.name] {
+		if since.Plus(kind.to) > now() {
+			return true
+		}
+	}
+	return false
 }
 
 // await waits until something holds, and says whether it does.

@@ -38,11 +38,11 @@ var (
 	long      = Size{Tasks: 10_000, Strikes: 500, Runners: runnerCount}
 	short     = Size{Tasks: 260, Strikes: 54, Runners: runnerCount}
 	longTime  = 3 * time.Hour
-	shortTime = 100 * time.Second
+	shortTime = 90 * time.Second
 )
 
 // settleTime is how long the rest of the work may take once nothing breaks any more.
-const settleTime = 40 * time.Second
+const settleTime = time.Minute
 
 func main() {
 	var o options

@@ -50,9 +50,9 @@ type taskKind struct {
 }
 
 var taskKinds = []taskKind{
-	{"short", 30, 10 * time.Millisecond, 120 * time.Millisecond, 0, 3},
+	{"short", 30, 50 * time.Millisecond, 400 * time.Millisecond, 0, 3},
 	{"long", 8, 2 * time.Second, 5 * time.Second, 0, 3},
-	{"failing", 10, 10 * time.Millisecond, 300 * time.Millisecond, 99, 2},
+	{"failing", 10, 50 * time.Millisecond, 500 * time.Millisecond, 99, 2},
 	{"flaky", 8, 50 * time.Millisecond, 500 * time.Millisecond, 1, 20}, // its first start may be no attempt
 	{"daemon", 10, 50 * time.Millisecond, 800 * time.Millisecond, 0, 3},
 	{"disk", 8, 200 * time.Millisecond, time.Second, 0, 20},
@@ -79,7 +79,7 @@ func NewPlan(seed uint64, size Size, faults []fault) Plan {
 		k := taskKinds[at]
 		p.Tasks = append(p.Tasks, Task{
 			ID: fmt.Sprintf("%s-%05d", k.name, i), Kind: k.name, Lasts: k.from + time.Duration(r.Int64N(int64(k.to-k.from))),
-			GPUs: []int{0, 0, 1, 1, 2}[r.IntN(5)], Fails: k.fails, Attempts: k.attempts,
+			GPUs: []int{0, 0, 0, 1, 2}[r.IntN(5)], Fails: k.fails, Attempts: k.attempts,
 		})
 	}
 	for i := range size.Strikes {

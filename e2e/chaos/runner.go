@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	slots       = 4
+	slots       = 8
 	grace       = 3 * time.Second
 	killDelay   = time.Second
 	longestExit = 40 * time.Second // of which the most is for a busy machine
