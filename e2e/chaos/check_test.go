@@ -148,9 +148,15 @@ func TestEachClauseFindsWhatBreaksIt(t *testing.T) {
 		}},
 		"a crash":              {ExitCode, func(r *Record) { b2(r).Code = 2 }},
 		"a signal nobody sent": {ExitCode, func(r *Record) { b2(r).Code, b2(r).Killed = -1, syscall.SIGPIPE }},
-		"an unknown code":      {ExitCode, func(r *Record) { b2(r).Code = 66 }},
-		"a GPU twice":          {HeldTwice, func(r *Record) { r.Notes = append(r.Notes, Note{"held", 8 * second, "gpu", 1, "b.2", "GPU-1"}) }},
-		"something is left":    {Left, func(r *Record) { r.Left = []string{"disk/spool/claims/x is left"} }},
+		"TERM before main": {"", func(r *Record) {
+			r.Lives = append(r.Lives, Life{Name: "c.1", Start: second, End: second + 1, Code: -1, Killed: syscall.SIGTERM, Sent: []Sent{{second, syscall.SIGTERM}}})
+		}},
+		"TERM later": {ExitCode, func(r *Record) {
+			r.Lives = append(r.Lives, Life{Name: "c.1", Start: second, End: 9 * second, Code: -1, Killed: syscall.SIGTERM, Sent: []Sent{{8 * second, syscall.SIGTERM}}})
+		}},
+		"an unknown code":   {ExitCode, func(r *Record) { b2(r).Code = 66 }},
+		"a GPU twice":       {HeldTwice, func(r *Record) { r.Notes = append(r.Notes, Note{"held", 8 * second, "gpu", 1, "b.2", "GPU-1"}) }},
+		"something is left": {Left, func(r *Record) { r.Left = []string{"disk/spool/claims/x is left"} }},
 	} {
 		r := good()
 		test.plant(r)
