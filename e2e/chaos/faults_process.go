@@ -20,7 +20,7 @@ var processFaults = []fault{
 	{"stop", "runner", false, 500 * time.Millisecond, 3 * time.Second, stop},
 	{"log-gone", "runner", false, 500 * time.Millisecond, time.Second, logGone},
 	{"log-asleep", "runner", false, 2 * time.Second, 5 * time.Second, logAsleep},
-	{"descriptors", "runner", false, time.Second, 3 * time.Second, descriptors},
+	{"descriptors", "runner", true, time.Second, 3 * time.Second, descriptors},
 	{"processes", "runner", true, time.Second, 2 * time.Second, processes},
 }
 

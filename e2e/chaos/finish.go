@@ -54,8 +54,11 @@ func (a *Arena) quiet() bool {
 func (a *Arena) look(ctx context.Context, p *process) {
 	var have [3]int
 	for try := 0; ; try++ { // connections and goroutines may be about to end
-		open, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
-		have = [3]int{len(open), p.goroutines(ctx), residentKB(p.cmd.Process.Pid)}
+		descriptors := -1 // only root may count those of a process that is not dumpable
+		if open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid)); err == nil && len(open) > 0 {
+			descriptors = len(open)
+		}
+		have = [3]int{descriptors, p.goroutines(ctx), residentKB(p.cmd.Process.Pid)}
 		if have[0] <= maxDescriptors && have[1] <= maxGoroutines || try == 20 || ctx.Err() != nil {
 			break
 		}
