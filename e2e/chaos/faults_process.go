@@ -64,9 +64,9 @@ func logGone(ctx context.Context, _ *Arena, h *hit) error {
 // logAsleep leaves the log unread, until its pipe is full.
 func logAsleep(ctx context.Context, _ *Arena, h *hit) error {
 	if p := h.runner.living(ctx); p != nil {
-		p.reading.Lock()
-		defer p.reading.Unlock()
+		p.reading <- struct{}{}
 		h.last(ctx)
+		<-p.reading
 	}
 	return nil
 }

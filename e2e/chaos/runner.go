@@ -42,8 +42,8 @@ type process struct {
 	cmd     *exec.Cmd
 	address chan string // holds it once it is known
 	ended   chan struct{}
-	reading sync.Mutex // who holds it keeps the log from being read
-	log     *os.File   // the end of the pipe that is read
+	reading chan struct{} // who has its one place keeps the log from being read
+	log     *os.File      // the end of the pipe that is read
 
 	mu   sync.Mutex
 	life Life
@@ -85,7 +85,7 @@ func (r *Runner) start() (*process, error) {
 	if err := errors.Join(os.MkdirAll(tmp, 0o777), os.Chmod(tmp, 0o777)); err != nil {
 		return nil, err
 	}
-	p := &process{address: make(chan string, 1), ended: make(chan struct{}), life: Life{Name: name, Runner: r.name, Start: now()}}
+	p := &process{address: make(chan string, 1), reading: make(chan struct{}, 1), ended: make(chan struct{}), life: Life{Name: name, Runner: r.name, Start: now()}}
 	p.cmd = a.asRunner(exec.Command(a.Runner, "serve", "--name="+name, fmt.Sprintf("--slots=%d", slots), "--spool="+a.path("spool"),
 		"--listen=127.0.0.1:0", "--kubeconfig="+a.path("kubeconfig"), "--namespace="+a.env.Namespace(), "--termination-log="+termination,
 		"--gpu-lock="+a.path("gpu-locks"), "--settle="+settleWindow.String(), "--gpu-interval=500ms", "--log-format=json", "--log-level=debug",
@@ -127,8 +127,8 @@ func (p *process) run(logFile string) error {
 		defer read.Close()
 		lines := bufio.NewReader(read)
 		for said := false; ; {
-			p.reading.Lock()
-			p.reading.Unlock() //nolint:staticcheck // waits while somebody else has it
+			p.reading <- struct{}{} // waits while somebody else has it
+			<-p.reading
 			line, err := lines.ReadString('\n')
 			_, _ = io.WriteString(file, line)
 			if at := strings.Index(line, `"address":"`); at >= 0 && !said && strings.Contains(line, `"serving"`) {
