@@ -86,7 +86,7 @@ func NewPlan(seed uint64, size Size, faults []fault) Plan {
 		f := faults[i%len(faults)]
 		p.Strikes = append(p.Strikes, Strike{
 			Kind: f.name, Runner: r.IntN(size.Runners), Lasts: f.from + time.Duration(r.Int64N(int64(f.to-f.from)+1)),
-			Victim: taskKinds[(i/len(faults)+i)%len(taskKinds)].name, Dice: r.Uint64(),
+			Victim: taskKinds[(i/len(faults)+i%len(faults))%len(taskKinds)].name, Dice: r.Uint64(),
 		})
 	}
 	r.Shuffle(len(p.Strikes), func(i, j int) { p.Strikes[i], p.Strikes[j] = p.Strikes[j], p.Strikes[i] })
