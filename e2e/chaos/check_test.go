@@ -191,3 +191,13 @@ func TestTheLongPlanHasNoEmptyCell(t *testing.T) {
 		t.Errorf("%d cells, want %d", len(cells), want)
 	}
 }
+
+func TestFaultsAreChosen(t *testing.T) {
+	list, skipped := chosen([]string{"disk", "kill"}, false)
+	if len(list) != 1 || list[0].name != "kill" || len(skipped) != len(diskFaults) {
+		t.Errorf("chosen are %d faults, left out %q", len(list), skipped)
+	}
+	if list, skipped = chosen(nil, true); len(list) != len(faults) || len(skipped) > 0 {
+		t.Errorf("root has %d faults, left out %q", len(list), skipped)
+	}
+}
