@@ -98,7 +98,7 @@ func TestClaimsInDisorder(t *testing.T) {
 	s, log := openLogged(t, dir, time.Hour)
 	submit(t, s, api.Task{ID: "a"})
 	fetch(t, s, "a")
-	if text := log.String(); !strings.Contains(text, `level=DEBUG msg="could not take back a claim" claim=odd`) || strings.Contains(text, "claim=half") {
+	if text := log.String(); !strings.Contains(text, `level=WARN msg="could not take back a claim" claim=odd`) || strings.Contains(text, "claim=half") {
 		t.Errorf("log %s, want that odd could not be taken back, and nothing of half", text)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "claims", "half")); err == nil {
