@@ -52,24 +52,38 @@ func TestPlantedFaults(t *testing.T) {
 	}
 }
 
-// build makes a runner of a changed source.
-func build(t *testing.T, dir, file string, change []string, runner string) {
+// TestPlantedFaultsFit keeps them in step with the sources.
+func TestPlantedFaultsFit(t *testing.T) {
+	for _, p := range planted {
+		plant(t, p.file, p.change)
+	}
+}
+
+// plant returns the absolute name of a source, and what it is with the change.
+func plant(t *testing.T, file string, change []string) (path, text string) {
 	t.Helper()
-	file, err := filepath.Abs(filepath.Join("../..", file))
+	path, err := filepath.Abs(filepath.Join("../..", file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := os.ReadFile(file)
+	source, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := string(source)
+	text = string(source)
 	for i := 0; i < len(change); i += 2 {
 		if strings.Count(text, change[i]) != 1 {
 			t.Fatalf("%s has not exactly one %q", file, change[i])
 		}
 		text = strings.Replace(text, change[i], change[i+1], 1)
 	}
+	return path, text
+}
+
+// build makes a runner of a changed source.
+func build(t *testing.T, dir, file string, change []string, runner string) {
+	t.Helper()
+	file, text := plant(t, file, change)
 	changed, overlay := filepath.Join(dir, "changed.go"), filepath.Join(dir, "overlay.json")
 	list, err := json.Marshal(map[string]any{"Replace": map[string]string{file: changed}})
 	if err != nil {
