@@ -61,6 +61,10 @@ help: ## List the targets and their variables
 	@printf '  KEEP=1             keep the files of scenarios that passed, too\n'
 	@printf '  KUBEBUILDER_ASSETS=dir  etcd, kube-apiserver and kubectl, as of setup-envtest; else they are downloaded or built, once\n'
 	@printf '  KIND_NODE_IMAGE=image   what the nodes of kind are made of; else it is chosen, pulled or made, and Docker started\n'
+	@printf 'Variables of make chaos:\n'
+	@printf '  SHORT=1            at most 3 minutes; else 10,000 tasks and 500 faults\n'
+	@printf '  SEED=n             the plan of that seed\n'
+	@printf '  KINDS=kill,api     only faults whose name begins so\n'
 	@printf 'Variables of make mutants:\n'
 	@printf '  SHORT=1            a sample that takes two minutes; SAMPLE=n for another number, SEED=n for other faults\n'
 	@printf '  ONLY=text          only faults whose name contains it (a regular expression), as ONLY=gate/\n'
@@ -150,12 +154,27 @@ GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/s
 	  --output-dir=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) --json-report=report.json --junit-report=junit.xml \
 	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e
 
+# The long form takes 20 minutes on an idle machine, the short one 90 s, and 3 minutes at most. SEED and KUBEBUILDER_ASSETS
+# go through the environment.
+.PHONY: chaos chaos-planted
+chaos: tools bin/chaos bin/chaos-task bin/runner bin/libnvidia-ml.so.1 ## Random faults on random tasks, and proof that nothing was lost
+	@$(ASSETS) exec bin/chaos $(if $(SHORT),--short) --artifacts=$(ARTIFACTS)/chaos $(if $(KINDS),--kinds=$(KINDS))
+chaos-planted: tools bin/chaos bin/chaos-task bin/libnvidia-ml.so.1 $(SUPERVISOR) ## Runners that break a rule each, which chaos has to find
+	@$(ASSETS) CHAOS_BIN=$(CURDIR)/bin go test -count=1 -timeout=30m -v -run TestPlantedFaults ./e2e/chaos
+
+.PHONY: bin/chaos
+bin/chaos:
+	@go build -o $@ ./e2e/chaos
+bin/chaos-task: e2e/chaos/task/main.c
+	@mkdir -p bin
+	gcc -std=gnu11 -Os -static -Wall -Wextra -Werror -o $@ $<
+
 .PHONY: node-image
 node-image: tools ## Make the image of a kind node where there is no container registry (as root)
 	@$(AIRGAP) node-image
 
 .PHONY: full
-full: clients-full mutants ## What is too long for each change: more programs on the fake NVML, all mutants
+full: clients-full mutants chaos-planted ## What is too long for each change: more programs on the fake NVML, all mutants, planted faults
 
 .PHONY: bench
 bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, and a change of STATE

@@ -32,6 +32,9 @@
 // but the package api, the words on the wire, and the shipped manifests of
 // runner/deploy.
 //
+// Beside the scenarios, the command chaos plays random faults; it uses the target
+// embedded, and judges by its own record.
+//
 // A run starts in the Makefile: cmd/e2e chooses the target and says what the machine
 // lacks for it. Programs of the control plane are those of KUBEBUILDER_ASSETS, kind's
 // Docker and node image those of DOCKER_HOST and KIND_NODE_IMAGE, as for anybody's

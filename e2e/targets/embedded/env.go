@@ -129,10 +129,11 @@ func (e *env) connect(ctx context.Context) error {
 		}
 		server, ca = "https://"+e.proxy.port.address(), append(bytes.Clone(ca), e.proxy.front.certificate()...)
 	}
-	return writeKubeconfig(e.kubeconfig(), server, ca, e.Namespace(), e.token.path)
+	return writeKubeconfig(e.Kubeconfig(), server, ca, e.Namespace(), e.token.path)
 }
 
-func (e *env) kubeconfig() string { return filepath.Join(e.dir, "kubeconfig") }
+// Kubeconfig is the file that runners use. It is for who starts runners without StartRunner.
+func (e *env) Kubeconfig() string { return filepath.Join(e.dir, "kubeconfig") }
 func (e *env) spool() string      { return filepath.Join(e.dir, "spool") }
 
 // Run runs a program beside the files of the place.

@@ -81,7 +81,7 @@ func (e *env) process(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 	p := newProcess(spec.Name, termination, e.target.config.RunnerBinary, place.ServeArgs(spec, map[string]string{
 		"spool":           e.spool(),
 		"listen":          "127.0.0.1:0",
-		"kubeconfig":      e.kubeconfig(),
+		"kubeconfig":      e.Kubeconfig(),
 		"namespace":       e.Namespace(),
 		"termination-log": termination,
 	})...)

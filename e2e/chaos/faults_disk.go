@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The spool has a file system of its own, and the runners are another user, so all
+// of these need root.
+var diskFaults = []fault{
+	{"disk-full", "disk", true, time.Second, 3 * time.Second, away(diskFull)},
+	{"disk-inodes", "disk", true, time.Second, 3 * time.Second, away(diskInodes)},
+	{"disk-readonly", "disk", true, time.Second, 3 * time.Second, away(diskReadOnly)},
+	{"disk-hidden", "disk", true, time.Second, 3 * time.Second, away(diskHidden)},
+	{"disk-modes", "disk", true, time.Second, 3 * time.Second, away(diskModes)},
+}
+
+// away keeps the suite itself from submitting.
+func away(strike func(context.Context, *Arena, *hit) error) func(context.Context, *Arena, *hit) error {
+	return func(ctx context.Context, a *Arena, h *hit) error {
+		a.disk.Lock()
+		defer a.disk.Unlock()
+		if err := strike(ctx, a, h); err != nil {
+			return fmt.Errorf("%s: %w", h.Kind, err)
+		}
+		return nil
+	}
+}
+
+// diskFull takes all room.
+func diskFull(ctx context.Context, a *Arena, h *hit) error {
+	path := a.path("disk/filler")
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size := int64(0)
+	for step := int64(64 << 20); step >= 4<<10; { // what somebody frees meanwhile is taken as well
+		if unix.Fallocate(int(f.Fd()), 0, size, step) == nil {
+			size += step
+		} else {
+			step /= 2
+		}
+	}
+	h.last(ctx)
+	return os.Remove(path)
+}
+
+// diskInodes takes all inodes.
+func diskInodes(ctx context.Context, a *Arena, h *hit) error {
+	dir := a.path("disk/fillers")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	first := filepath.Join(dir, "0")
+	if err := os.WriteFile(first, nil, 0o644); err != nil {
+		return err
+	}
+	for i := 1; ; i++ {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), nil, 0o644); err != nil {
+			break
+		}
+	}
+	h.last(ctx)
+	return os.RemoveAll(dir)
+}
+
+// diskReadOnly puts a read-only view of the spool over it. Files that are open stay
+// writable, as with a file system that the kernel has remounted after an error.
+func diskReadOnly(ctx context.Context, a *Arena, h *hit) error {
+	path := a.path("disk/spool")
+	if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	err := unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+	if err == nil {
+		h.last(ctx)
+	}
+	return errors.Join(err, unix.Unmount(path, unix.MNT_DETACH))
+}
+
+// diskHidden takes the spool away, and nobody can make another one in its place.
+func diskHidden(ctx context.Context, a *Arena, h *hit) error {
+	if err := os.Remove(a.path("spool")); err != nil {
+		return err
+	}
+	h.last(ctx)
+	return os.Symlink(a.path("disk/spool"), a.path("spool"))
+}
+
+// diskModes takes the rights to one of the directories away.
+func diskModes(ctx context.Context, a *Arena, h *hit) error {
+	dirs := []string{"", "tasks", "claims", "results", "dead", "tmp"}
+	dir := a.path("disk/spool", dirs[h.Dice%uint64(len(dirs))])
+	if err := os.Chmod(dir, os.FileMode([]uint32{0, 0o500, 0o400}[h.Dice/8%3])); err != nil {
+		return err
+	}
+	h.last(ctx)
+	return os.Chmod(dir, 0o755)
+}

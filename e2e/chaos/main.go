@@ -1,0 +1,164 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/sync/errgroup"
+)
+
+// options are the flags.
+type options struct {
+	Seed      uint64   `env:"SEED" help:"Of the plan; 0 draws one."`
+	Short     bool     `help:"Take at most 3 minutes."`
+	Tasks     int      `help:"How many tasks, if not as many as the form has."`
+	Strikes   int      `help:"How many faults, likewise."`
+	Kinds     []string `help:"Only faults whose name begins so."`
+	Runner    string   `default:"bin/runner" help:"The program that is tested."`
+	Task      string   `default:"bin/chaos-task" help:"The program of the tasks."`
+	NVML      string   `name:"nvml" default:"bin/libnvidia-ml.so.1" help:"The fake NVML."`
+	Assets    string   `env:"KUBEBUILDER_ASSETS" required:"" help:"Directory of etcd and kube-apiserver."`
+	Artifacts string   `default:"artifacts/chaos" help:"Where the record and the logs go if something is wrong."`
+}
+
+const runnerCount = 3
+
+// The forms: how much, how long faults may go on to strike, and what may follow.
+var (
+	long      = Size{Tasks: 10_000, Strikes: 500, Runners: runnerCount}
+	short     = Size{Tasks: 260, Strikes: 54, Runners: runnerCount}
+	longTime  = 3 * time.Hour
+	shortTime = 90 * time.Second
+)
+
+// settleTime is how long the rest of the work may take once nothing breaks any more.
+const settleTime = time.Minute
+
+func main() {
+	var o options
+	kong.Parse(&o, kong.Description("Random tasks, random faults, and a checker that proves that nothing was lost."))
+	// SIGHUP as well: what is ignored here would be ignored by the runners.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) (err error) {
+	size, limit := long, longTime
+	if o.Short {
+		size, limit = short, shortTime
+	}
+	size.Tasks, size.Strikes = cmp.Or(o.Tasks, size.Tasks), cmp.Or(o.Strikes, size.Strikes)
+	for o.Seed == 0 {
+		o.Seed = rand.Uint64N(1_000_000)
+	}
+	list, skipped := chosen(o.Kinds, os.Getuid() == 0)
+	if len(list) == 0 {
+		return fmt.Errorf("no fault has a name that begins with %q", o.Kinds)
+	}
+	fmt.Printf("seed %d\n", o.Seed)
+	if len(skipped) > 0 {
+		fmt.Printf("left out, because they need root: %s\n", strings.Join(skipped, ", "))
+	}
+	plan := NewPlan(o.Seed, size, list)
+	arena, err := newArena(ctx, Programs{Runner: o.Runner, Task: o.Task, NVML: o.NVML, Assets: o.Assets})
+	defer func() {
+		if arena.dir != "" {
+			err = errors.Join(err, arena.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	if err := arena.play(ctx, plan, limit); err != nil {
+		return errors.Join(err, arena.keep(o.Artifacts))
+	}
+	whole := !o.Short && len(o.Kinds) == 0 && o.Tasks == 0 && o.Strikes == 0
+	empty, share := report(os.Stdout, &arena.record)
+	problems := Check(&arena.record)
+	for _, p := range problems {
+		fmt.Printf("%s: %s\n", p.Clause, p.Text)
+	}
+	if len(problems) > 0 {
+		return errors.Join(fmt.Errorf("%d problems; the record and the logs are in %s; again: make chaos SEED=%d", len(problems), o.Artifacts, o.Seed),
+			arena.keep(o.Artifacts))
+	}
+	if whole && (len(empty) > 0 || share < calm) {
+		return fmt.Errorf("the plan was too calm: %.0f %% of the tasks ran when a fault struck; no task of the kind ran at %s", 100*share, strings.Join(empty, ", "))
+	}
+	fmt.Println("nothing lost")
+	return nil
+}
+
+// play plays the plan to its end.
+func (a *Arena) play(ctx context.Context, plan Plan, limit time.Duration) error {
+	running, end := context.WithCancel(ctx)
+	defer end()
+	parts, running := errgroup.WithContext(running)
+	var runners []*Runner
+	for i := range runnerCount {
+		r := &Runner{arena: a, name: fmt.Sprintf("chaos-%d", i)}
+		runners = append(runners, r)
+		parts.Go(func() error { return r.keep(running) })
+	}
+	parts.Go(func() error {
+		defer end()
+		striking, calm := context.WithTimeout(running, limit)
+		defer calm()
+		both, striking := errgroup.WithContext(striking)
+		both.Go(func() error { return a.feed(striking, plan.Tasks) })
+		both.Go(func() error { return a.strike(striking, plan, runners, len(plan.Tasks)) })
+		if err := both.Wait(); err != nil {
+			return err
+		}
+		// A GPU that was sick is so for a runner until it starts again.
+		a.end(runners)
+		settling, done := context.WithTimeout(running, settleTime)
+		defer done()
+		a.settle(settling, runners)
+		return nil
+	})
+	<-running.Done()
+	a.end(runners)
+	if err := parts.Wait(); err != nil {
+		return err
+	}
+	return errors.Join(ctx.Err(), a.sweep(ctx, runners), a.collect(ctx))
+}
+
+// feed submits tasks so that there are always some that wait, and not many.
+func (a *Arena) feed(ctx context.Context, tasks []Task) error {
+	const batch, waiting = 20, 3 * runnerCount * slots
+	for at := 0; at < len(tasks); at += batch {
+		if !a.notes.await(ctx, func(j *journal) bool { return len(j.started) >= at-waiting }) {
+			return nil // the time is over; what was not submitted is not in the record
+		}
+		if err := a.submit(context.WithoutCancel(ctx), tasks[at:min(at+batch, len(tasks))]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keep copies the record and the logs to where a person finds them.
+func (a *Arena) keep(dir string) error {
+	err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755))
+	text, failed := json.MarshalIndent(a.record, "", " ")
+	if err = errors.Join(err, failed); err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(dir+"/record.json", text, 0o644), os.CopyFS(dir+"/logs", os.DirFS(a.path("logs"))))
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// planted are runners that break a rule each.
+var planted = map[string]struct {
+	file   string
+	change []string // what is there, and what takes its place, in turn
+	kinds  string   // of faults that bring it to light
+	clause string
+}{
+	"R5: the gate does not close": {"runner/internal/gate/gate.go", []string{
+		"if g.cancel != nil {\n\t\t\tt := &Ticket{gate: g, period: g.period}", "if true {\n\t\t\tt := &Ticket{gate: g, period: context.Background()}",
+	}, "state-global,state-node", LateStart},
+	"R6: a drain cannot be cancelled": {"runner/internal/lifecycle/machine.go", []string{
+		"	s.Memory = memory\n", "	s.Memory = memory\n	if s.Effective == api.DrainAndTerminate {\n		resolved.Effective = s.Effective\n	}\n",
+		"fresh.Effective == api.DrainAndTerminate {", "fresh.Effective != \"\" {",
+	}, "state", Unasked},
+	"R9: a drain after a signal exits 0": {"runner/api/state.go", []string{"ExitSignalled  = 143", "ExitSignalled  = 0"}, "term", ExitCode},
+	"R12: what was stopped is removed": {"runner/internal/scheduler/scheduler.go", []string{
+		"log.Info(\"task stopped and given back\")\n\t\ts.giveBack(ctx, ticket, d)", "s.insist(ctx, \"remove the task\", d.Ack)\n\t\tticket.Leave(gate.Requeued)",
+	}, "term,double", Lost},
+	"R13: nobody locks GPUs": {"runner/serve.go", []string{"s.GPULock != \"off\"", "s.GPULock == \"on\""}, "kill,state-blip", HeldTwice},
+}
+
+// TestPlantedFaults has the short form find each of them by its clause. It takes
+// minutes: make chaos-planted says where everything is.
+func TestPlantedFaults(t *testing.T) {
+	suite := os.Getenv("CHAOS_BIN")
+	if suite == "" {
+		t.Skip("make chaos-planted runs it")
+	}
+	for name, p := range planted {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			runner := filepath.Join(dir, "runner")
+			build(t, dir, p.file, p.change, runner)
+			cmd := exec.CommandContext(t.Context(), filepath.Join(suite, "chaos"), "--short", "--seed=1", "--tasks=100", "--strikes=16", "--kinds="+p.kinds,
+				"--runner="+runner, "--task="+filepath.Join(suite, "chaos-task"), "--nvml="+filepath.Join(suite, "libnvidia-ml.so.1"), "--artifacts="+dir+"/artifacts")
+			output, err := cmd.CombinedOutput()
+			if err == nil || !strings.Contains(string(output), "\n"+p.clause+": ") {
+				t.Errorf("want a problem with %q, and got %v\n%s", p.clause, err, output)
+			}
+		})
+	}
+}
+
+// TestPlantedFaultsFit keeps them in step with the sources.
+func TestPlantedFaultsFit(t *testing.T) {
+	for _, p := range planted {
+		plant(t, p.file, p.change)
+	}
+}
+
+// plant returns the absolute name of a source, and what it is with the change.
+func plant(t *testing.T, file string, change []string) (path, text string) {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("../..", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = string(source)
+	for i := 0; i < len(change); i += 2 {
+		if strings.Count(text, change[i]) != 1 {
+			t.Fatalf("%s has not exactly one %q", file, change[i])
+		}
+		text = strings.Replace(text, change[i], change[i+1], 1)
+	}
+	return path, text
+}
+
+// build makes a runner of a changed source.
+func build(t *testing.T, dir, file string, change []string, runner string) {
+	t.Helper()
+	file, text := plant(t, file, change)
+	changed, overlay := filepath.Join(dir, "changed.go"), filepath.Join(dir, "overlay.json")
+	list, err := json.Marshal(map[string]any{"Replace": map[string]string{file: changed}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, text := range map[string]string{changed: text, overlay: string(list)} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, "-ldflags=-extldflags=-Wl,-z,lazy", "-o", runner, "../../runner")
+	if output, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, output)
+	}
+}
