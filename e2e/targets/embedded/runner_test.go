@@ -100,10 +100,13 @@ func (s *sink) await(what string, done func() bool) {
 }
 
 // served waits until the runner has reported n statuses, and returns them.
-func (s *sink) served(n int) []uint64 {
+func (s *sink) served(n int) (statuses []uint64) {
 	s.t.Helper()
-	s.await("status", func() bool { return len(s.statuses) >= n })
-	return s.statuses
+	s.await("status", func() bool {
+		statuses = slices.Clone(s.statuses)
+		return len(statuses) >= n
+	})
+	return statuses
 }
 
 func (s *sink) ended() targets.Exit {
