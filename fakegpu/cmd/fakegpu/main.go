@@ -310,6 +310,11 @@ func (r run) Run(c *cli) error {
 			vars = append(vars, fakegpu.EnvTrace+"="+trace)
 		}
 		program := exec.Command(args[0], args[1:]...)
+		if filepath.Base(args[0]) == args[0] { // it has another PATH than this process
+			if beside, err := exec.LookPath(filepath.Join(filepath.Dir(library), args[0])); err == nil {
+				program = exec.Command(beside, args[1:]...)
+			}
+		}
 		program.Stdin, program.Stdout, program.Stderr = os.Stdin, os.Stdout, os.Stderr
 		program.Env = append(os.Environ(), vars...)
 		return runToEnd(program)
