@@ -227,9 +227,12 @@ type versions struct {
 
 func (v versions) Run() error { return fakegpu.SetMachine(v.Dir, v.Values...) }
 
-type heal struct{ gpu }
+type heal struct {
+	Dir string `arg:"" help:"The state directory."`
+	GPU whose  `arg:"" name:"gpu" help:"Index, UUID, a beginning of the UUID that is unique, machine for the faults that are of no GPU, or all for everything."`
+}
 
-func (h heal) Run() error { return fakegpu.Heal(h.Dir, h.GPU) }
+func (h heal) Run() error { return fakegpu.Heal(h.Dir, h.GPU.gpu()) }
 
 type add struct {
 	Dir string `arg:"" help:"The state directory."`

@@ -89,6 +89,10 @@ func TestListSaysWhatIsWrong(t *testing.T) {
 	if diff := cmp.Diff(want, succeed(t, "list", dir)); diff != "" {
 		t.Errorf("list (-want +got):\n%s", diff)
 	}
+	succeed(t, "heal", dir, "machine")
+	if diff := cmp.Diff(strings.TrimPrefix(want, "machine  init=9\n"), succeed(t, "list", dir)); diff != "" {
+		t.Errorf("list of a healed machine (-want +got):\n%s", diff)
+	}
 	succeed(t, "heal", dir, "all")
 	if diff := cmp.Diff(well+"\n"+other, succeed(t, "list", dir)); diff != "" {
 		t.Errorf("list of healed GPUs (-want +got):\n%s", diff)
