@@ -62,8 +62,8 @@ func (w watch) look(out io.Writer, before Machine, at place) (Machine, place, er
 	for _, line := range differences(before, now) {
 		fmt.Fprintf(out, "%s  %s\n", stamp, line)
 	}
-	at, err = journal(w).read(at, end, func(uuid string, kind, data uint64) {
-		fmt.Fprintf(out, "%s  %s  event %s\n", stamp, uuid, eventName(kind, data))
+	at, err = journal(w).read(at, end, func(uuid string, e event) {
+		fmt.Fprintf(out, "%s  %s  event %s\n", stamp, uuid, e)
 	})
 	return now, at, err
 }

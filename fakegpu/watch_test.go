@@ -2,6 +2,7 @@ package fakegpu
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -172,6 +173,38 @@ func TestWatchTellsEachChangeOnce(t *testing.T) {
 		got = regexp.MustCompile(`energy \d+`).ReplaceAllString(got, "energy MORE")
 		if diff := cmp.Diff(strings.Join(step.want, "\n"), got); diff != "" {
 			t.Errorf("differences (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestWatchTellsWhoseAnEventIs(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Create(dir, Spec{Profile: "H100-80GB", Count: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := SplitMIG(dir, "0", "1g.10gb"); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := watch{dir}
+	at, err := w.end()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := m.GPUs[0].MIGs[0]
+	for _, whose := range []string{d.UUID, "0"} {
+		if err := RaiseXid(dir, whose, 43); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	_, _, err = w.look(&out, m, at)
+	for _, want := range []string{"event Xid 43\n", fmt.Sprintf("event Xid 43, GI %d CI %d\n", d.GI, d.CI)} {
+		if err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("watch does not print %q: %v\n%s", want, err, out.String())
 		}
 	}
 }
