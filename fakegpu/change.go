@@ -266,11 +266,15 @@ func ailments(faults []Fault) []string {
 }
 
 // Heal stands for a repair and a reset: a GPU is not lost any more, has no
-// faults and no fresh errors. With "all" the faults of the machine end as well.
+// faults and no fresh errors. With "all" the faults of the machine end as well,
+// without a GPU these alone.
 func Heal(dir, gpu string) error {
 	return update(dir, "heal fake GPUs", func(m *Machine) error {
-		if gpu == "all" {
+		if gpu == "all" || gpu == "" {
 			m.Faults, m.Init = nil, 0
+		}
+		if gpu == "" {
+			return nil
 		}
 		return m.each(gpu, func(g *GPU) error {
 			g.Faults = nil

@@ -8,8 +8,9 @@ import (
 
 // Environment returns the variables, as of os.Environ, with which a program sees
 // the GPUs of a state directory: by them the library finds its state, the loader
-// the library, and the runner, which opens it by its path, as well. A relative
-// path would mean another file where the program changes its directory.
+// the library, the runner, which opens it by its path, as well, and scripts the
+// nvidia-smi beside it: a real one does not run on the library. A relative path
+// would mean another file where the program changes its directory.
 func Environment(dir, library string) ([]string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -18,11 +19,15 @@ func Environment(dir, library string) ([]string, error) {
 	if library, err = filepath.Abs(library); err != nil {
 		return nil, err
 	}
-	paths := filepath.Dir(library)
+	beside := filepath.Dir(library)
+	variables := []string{EnvState + "=" + dir, "STUDIOML_NVML_LIBRARY=" + library, "LD_LIBRARY_PATH=" + beside}
 	if others := os.Getenv("LD_LIBRARY_PATH"); others != "" {
-		paths += ":" + others
+		variables[2] += ":" + others
 	}
-	return []string{EnvState + "=" + dir, "STUDIOML_NVML_LIBRARY=" + library, "LD_LIBRARY_PATH=" + paths}, nil
+	if others := os.Getenv("PATH"); others != "" { // without one, shells have their own
+		variables = append(variables, "PATH="+beside+":"+others)
+	}
+	return variables, nil
 }
 
 // Exec makes GPUs that last while run does, and gives it their environment.

@@ -254,7 +254,7 @@ func (j journal) look(at place) (from place, end int64, err error) {
 }
 
 // read tells the events from a place on to an end, and returns the place behind.
-func (j journal) read(at place, end int64, tell func(uuid string, kind, data uint64)) (place, error) {
+func (j journal) read(at place, end int64, tell func(uuid string, e event)) (place, error) {
 	f, err := os.Open(j.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return at, nil
@@ -270,7 +270,7 @@ func (j journal) read(at place, end int64, tell func(uuid string, kind, data uin
 		}
 		at.read += int64(len(line))
 		if uuid, e, ok := parseEvent(line); ok {
-			tell(uuid, e.kind, e.data)
+			tell(uuid, e)
 		}
 	}
 }
@@ -281,18 +281,29 @@ func parseEvent(line string) (uuid string, e event, ok bool) {
 	if len(words) != 3 && len(words) != 6 {
 		return "", e, false
 	}
-	n, err := fmt.Sscan(strings.Join(words[:3], " "), &uuid, &e.kind, &e.data)
-	return uuid, e, err == nil && n == 3
+	e.gi, e.ci = noInstance, noInstance
+	all := []any{&uuid, &e.kind, &e.data, &e.gi, &e.ci}
+	n := min(len(words), len(all))
+	_, err := fmt.Sscan(strings.Join(words[:n], " "), all[:n]...)
+	return uuid, e, err == nil
 }
 
-func eventName(kind, data uint64) string {
-	switch kind {
+// String names the instances of a MIG device as nvidia-smi does.
+func (e event) String() string {
+	if e.gi == noInstance {
+		return e.name()
+	}
+	return fmt.Sprintf("%s, GI %d CI %d", e.name(), e.gi, e.ci)
+}
+
+func (e event) name() string {
+	switch e.kind {
 	case eventXid:
-		return fmt.Sprintf("Xid %d", data)
+		return fmt.Sprintf("Xid %d", e.data)
 	case eventSingleBitECC:
 		return "single bit ECC error"
 	case eventDoubleBitECC:
 		return "double bit ECC error"
 	}
-	return fmt.Sprintf("%s %d", cmp.Or(eventNames[kind], fmt.Sprintf("type %d,", kind)), data)
+	return fmt.Sprintf("%s %d", cmp.Or(eventNames[e.kind], fmt.Sprintf("type %d,", e.kind)), e.data)
 }

@@ -1,6 +1,7 @@
 package fakegpu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -59,8 +62,8 @@ func (w watch) look(out io.Writer, before Machine, at place) (Machine, place, er
 	for _, line := range differences(before, now) {
 		fmt.Fprintf(out, "%s  %s\n", stamp, line)
 	}
-	at, err = journal(w).read(at, end, func(uuid string, kind, data uint64) {
-		fmt.Fprintf(out, "%s  %s  event %s\n", stamp, uuid, eventName(kind, data))
+	at, err = journal(w).read(at, end, func(uuid string, e event) {
+		fmt.Fprintf(out, "%s  %s  event %s\n", stamp, uuid, e)
 	})
 	return now, at, err
 }
@@ -78,6 +81,11 @@ func differences(before, now Machine) []string {
 	if before.Init != now.Init {
 		lines = append(lines, fmt.Sprintf("init %d -> %d", before.Init, now.Init))
 	}
+	versions := func(m Machine) []text {
+		cuda := strconv.FormatUint(m.CUDA, 10)
+		return []text{{"driver", &m.Driver}, {"nvml", &m.NVML}, {"cuda", &cuda}}
+	}
+	lines = append(lines, textChanges("machine", versions(before), versions(now))...)
 	lines = append(lines, faultChanges("machine", before.Faults, now.Faults)...)
 	byUUID := func(gpus []GPU) map[string]GPU {
 		all := make(map[string]GPU)
@@ -98,13 +106,14 @@ func differences(before, now Machine) []string {
 			lines = append(lines, fmt.Sprintf("%s  added: %s", g.UUID, g.Name))
 			continue
 		}
+		lines = append(lines, textChanges(g.UUID, was.texts(), g.texts())...)
+		if was, is := was.divided(), g.divided(); was != is {
+			lines = append(lines, textChange(g.UUID, "MIG devices", was, is))
+		}
 		for _, key := range Keys() {
-			if was.Numbers[key] != g.Numbers[key] {
+			if was.Numbers[key] != g.Numbers[key] && !g.grows(key, was.Numbers[key]) {
 				lines = append(lines, fmt.Sprintf("%s  %s %d -> %d", g.UUID, key, was.Numbers[key], g.Numbers[key]))
 			}
-		}
-		if len(was.MIGs) != len(g.MIGs) {
-			lines = append(lines, fmt.Sprintf("%s  %d -> %d MIG devices", g.UUID, len(was.MIGs), len(g.MIGs)))
 		}
 		for _, p := range g.Processes {
 			if !slices.Contains(was.Processes, p) {
@@ -119,6 +128,41 @@ func differences(before, now Machine) []string {
 		lines = append(lines, faultChanges(g.UUID, was.Faults, g.Faults)...)
 	}
 	return lines
+}
+
+// divided names the MIG devices of a GPU.
+func (g GPU) divided() string {
+	var devices []string
+	for _, d := range g.MIGs {
+		devices = append(devices, g.MIGName(d))
+	}
+	return strings.Join(devices, " ")
+}
+
+func textChanges(what string, before, now []text) []string {
+	var lines []string
+	for i, t := range now {
+		if was := *before[i].value; was != *t.value {
+			lines = append(lines, textChange(what, t.key, was, *t.value))
+		}
+	}
+	return lines
+}
+
+func textChange(what, key, before, now string) string {
+	return fmt.Sprintf("%s  %s %s -> %s", what, key, cmp.Or(before, "none"), cmp.Or(now, "none"))
+}
+
+// grows tells whether a number is more than it was by itself alone: each change
+// of any GPU writes such counters down as they are then.
+func (g GPU) grows(key string, was uint64) bool {
+	switch key {
+	case "since":
+		return true
+	case "energy", "violation_power", "violation_thermal":
+		return g.Numbers["since"] != 0 && g.Numbers[key] > was
+	}
+	return false
 }
 
 func faultChanges(what string, before, now []Fault) []string {

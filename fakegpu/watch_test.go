@@ -2,9 +2,11 @@ package fakegpu
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -126,6 +128,84 @@ func TestWatchGoesOnWithANewDirectory(t *testing.T) {
 	}
 	if _, _, err = w.look(&out, m, at); err != nil || !bytes.HasSuffix(out.Bytes(), []byte("event Xid 45\n")) || bytes.Count(out.Bytes(), []byte("\n")) != 1 {
 		t.Errorf("of the new directory watch prints %q, %v", out.String(), err)
+	}
+}
+
+// TestWatchTellsEachChangeOnce: of the driver and the MIG devices as well, and
+// not of a counter that grows.
+func TestWatchTellsEachChangeOnce(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Create(dir, Spec{Profile: "H100-80GB", Count: 2}); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		do   func() error
+		want []string
+	}{
+		{func() error { return SetLoad(dir, "1", 100) }, nil}, // what it changes, others test
+		{func() error { return SetMachine(dir, "driver=595.91.07", "cuda=13.2") }, []string{
+			"machine  driver 580.95.05 -> 595.91.07", "machine  nvml 13.580.95.05 -> 13.595.91.07", "machine  cuda 13000 -> 13020"}},
+		{func() error { return SplitMIG(dir, "0", "1g.10gb", "1g.10gb") }, []string{
+			"GPU-0  MIG devices none -> 1g.10gb 1g.10gb", "GPU-0  mig_mode 0 -> 1"}},
+		{func() error { return SplitMIG(dir, "0", "3g.40gb", "3g.40gb") }, []string{
+			"GPU-0  MIG devices 1g.10gb 1g.10gb -> 3g.40gb 3g.40gb"}},
+		{func() error { return Set(dir, "1", "energy=7") }, []string{"GPU-1  energy MORE -> 7"}},
+	} {
+		before, err := Load(dir)
+		if err == nil {
+			err = step.do()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		now, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Join(differences(before, now), "\n")
+		if step.want == nil {
+			if strings.Contains(got, "since") {
+				t.Errorf("watch tells of the time that counters grow from:\n%s", got)
+			}
+			continue
+		}
+		got = strings.NewReplacer(now.GPUs[0].UUID, "GPU-0", now.GPUs[1].UUID, "GPU-1").Replace(got)
+		got = regexp.MustCompile(`energy \d+`).ReplaceAllString(got, "energy MORE")
+		if diff := cmp.Diff(strings.Join(step.want, "\n"), got); diff != "" {
+			t.Errorf("differences (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestWatchTellsWhoseAnEventIs(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Create(dir, Spec{Profile: "H100-80GB", Count: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := SplitMIG(dir, "0", "1g.10gb"); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := watch{dir}
+	at, err := w.end()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := m.GPUs[0].MIGs[0]
+	for _, whose := range []string{d.UUID, "0"} {
+		if err := RaiseXid(dir, whose, 43); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	_, _, err = w.look(&out, m, at)
+	for _, want := range []string{"event Xid 43\n", fmt.Sprintf("event Xid 43, GI %d CI %d\n", d.GI, d.CI)} {
+		if err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("watch does not print %q: %v\n%s", want, err, out.String())
+		}
 	}
 }
 

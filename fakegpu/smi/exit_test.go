@@ -23,7 +23,7 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{"no permission", func(d string) error { return fakegpu.SetInit(d, 4) }, nil, 4, "Failed to initialize NVML: Insufficient Permissions"},
 		{"no driver", func(d string) error { return fakegpu.SetInit(d, 9) }, nil, 9, "couldn't communicate with the NVIDIA driver"},
-		{"versions differ", func(d string) error { return fakegpu.SetInit(d, 18) }, nil, 255, "Failed to initialize NVML: Driver/library version mismatch"},
+		{"versions differ", func(d string) error { return fakegpu.SetInit(d, 18) }, nil, 18, "Failed to initialize NVML: Driver/library version mismatch"},
 		{"unknown error", func(d string) error { return fakegpu.SetInit(d, 999) }, query, 255, "Failed to initialize NVML: Unknown Error"},
 		{"no GPU", func(d string) error { return fakegpu.Remove(d, "all") }, nil, 6, "No devices were found"},
 		{"no such GPU", nil, []string{"-i", "7"}, 6, "No devices were found"},

@@ -162,7 +162,7 @@ func usage(out io.Writer) {
 		fmt.Fprintf(out, "    %-27s %s\n", names, c.help)
 	}
 	fmt.Fprint(out, "\nExit codes: 0, or what NVML answers: 2 invalid argument, 3 not supported, 4 no permission, 6 no such GPU,\n"+
-		"9 no driver, 12 no library, 13 unknown function, 15 a GPU is lost; 255 for all else.\n")
+		"9 no driver, 12 no library, 13 unknown function, 15 a GPU is lost, 18 the driver is of another version; 255 for all else.\n")
 }
 
 // describe lists properties in a form that programs read as well: a name in

@@ -15,7 +15,7 @@ import (
 )
 
 // Exit codes are the ones that nvidia-smi documents: those of NVML, but for all
-// that it names "other".
+// that it names "other", and the one that it ends with where versions differ.
 const (
 	exitSuccess  = 0
 	exitInvalid  = 2
@@ -28,7 +28,8 @@ func exitCode(r nvml.Return) int {
 	switch r {
 	case nvml.SUCCESS, nvml.ERROR_INVALID_ARGUMENT, nvml.ERROR_NOT_SUPPORTED, nvml.ERROR_NO_PERMISSION, nvml.ERROR_NOT_FOUND,
 		nvml.ERROR_INSUFFICIENT_POWER, nvml.ERROR_DRIVER_NOT_LOADED, nvml.ERROR_IRQ_ISSUE, nvml.ERROR_LIBRARY_NOT_FOUND,
-		nvml.ERROR_FUNCTION_NOT_FOUND, nvml.ERROR_CORRUPTED_INFOROM, nvml.ERROR_GPU_IS_LOST:
+		nvml.ERROR_FUNCTION_NOT_FOUND, nvml.ERROR_CORRUPTED_INFOROM, nvml.ERROR_GPU_IS_LOST,
+		nvml.ERROR_LIB_RM_VERSION_MISMATCH:
 		return int(r)
 	}
 	return exitOther

@@ -18,10 +18,11 @@ bin/image/runner: $(SUPERVISOR)
 	@$(GO_SMALL) -o $@ ./runner
 bin/image/fakegpu:
 	@$(GO_SMALL) -o $@ ./fakegpu/cmd/fakegpu
-# What else it is called: nvidia-smi.
+# What else it and its library are called.
 bin/image/names:
 	@mkdir -p $@
 	@ln -sf fakegpu $@/nvidia-smi
+	@ln -sf libnvidia-ml.so.1 $@/libnvidia-ml.so
 bin/image/ginkgo:
 	@$(GO_SMALL) -o $@ github.com/onsi/ginkgo/v2/ginkgo
 bin/image/e2e.test:

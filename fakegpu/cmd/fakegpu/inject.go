@@ -75,19 +75,26 @@ type failed struct{ gpu }
 
 func (f failed) Run() error { return fakegpu.Set(f.Dir, f.GPU, "remap_failed=1") }
 
+// whose are the faults of a GPU, or of the machine.
+type whose string
+
+// gpu is the GPU, none for the machine.
+func (w whose) gpu() string {
+	if w == "machine" {
+		return ""
+	}
+	return string(w)
+}
+
 // function names what a fault is for.
 type function struct {
 	Dir      string `arg:"" help:"The state directory."`
-	GPU      string `arg:"" name:"gpu" help:"Index, UUID, a beginning of the UUID that is unique, all, or machine for calls about no GPU as well."`
+	GPU      whose  `arg:"" name:"gpu" help:"Index, UUID, a beginning of the UUID that is unique, all, or machine for calls about no GPU as well."`
 	Function string `arg:"" help:"Full name of the function, as nvmlDeviceGetName, or * for all but nvmlInit and nvmlShutdown."`
 }
 
 func (f function) inject(code, hangMS uint64) error {
-	gpu := f.GPU
-	if gpu == "machine" {
-		gpu = ""
-	}
-	return fakegpu.Inject(f.Dir, gpu, fakegpu.Fault{Function: f.Function, Code: code, HangMS: hangMS})
+	return fakegpu.Inject(f.Dir, f.GPU.gpu(), fakegpu.Fault{Function: f.Function, Code: code, HangMS: hangMS})
 }
 
 type failure struct {

@@ -48,8 +48,10 @@ func (i install) Run(c *cli, out io.Writer) error {
 			return fmt.Errorf("install: %w", err)
 		}
 	}
-	if err := linkSMI(i.Dir); err != nil {
-		return fmt.Errorf("install: %w", err)
+	for name, of := range map[string]string{nvidiaSMI: "fakegpu", "libnvidia-ml.so": "libnvidia-ml.so.1"} {
+		if err := link(filepath.Join(i.Dir, name), of); err != nil {
+			return fmt.Errorf("install: %w", err)
+		}
 	}
 	_, err = fmt.Fprintln(out, "fakegpu, nvidia-smi and libnvidia-ml.so.1 are in", i.Dir)
 	return err
@@ -73,6 +75,18 @@ func put(target, source string) error {
 		return err
 	}
 	return os.Rename(next, target)
+}
+
+// link gives a file its other name, that of a program that scripts call or of a
+// library that some clients open.
+func link(name, of string) error {
+	if now, err := os.Readlink(name); err == nil && now == of {
+		return nil
+	}
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(of, name)
 }
 
 // library returns the path of the fake library.

@@ -63,10 +63,12 @@ func TestInstall(t *testing.T) {
 	if second := put("two"); os.SameFile(first, second) {
 		t.Error("the library was written over")
 	}
-	if link, err := os.Readlink(filepath.Join(dir, "nvidia-smi")); link != "fakegpu" {
-		t.Errorf("nvidia-smi is a link to %q, want fakegpu: %v", link, err)
+	for name, want := range map[string]string{"nvidia-smi": "fakegpu", "libnvidia-ml.so": "libnvidia-ml.so.1"} {
+		if link, err := os.Readlink(filepath.Join(dir, name)); link != want {
+			t.Errorf("%s is a link to %q, want %s: %v", name, link, want, err)
+		}
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 3 {
-		t.Errorf("%v is in the directory, want the command, its link and the library: %v", left, err)
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 4 {
+		t.Errorf("%v is in the directory, want the command, the library and a link to each: %v", left, err)
 	}
 }

@@ -227,9 +227,12 @@ type versions struct {
 
 func (v versions) Run() error { return fakegpu.SetMachine(v.Dir, v.Values...) }
 
-type heal struct{ gpu }
+type heal struct {
+	Dir string `arg:"" help:"The state directory."`
+	GPU whose  `arg:"" name:"gpu" help:"Index, UUID, a beginning of the UUID that is unique, machine for the faults that are of no GPU, or all for everything."`
+}
 
-func (h heal) Run() error { return fakegpu.Heal(h.Dir, h.GPU) }
+func (h heal) Run() error { return fakegpu.Heal(h.Dir, h.GPU.gpu()) }
 
 type add struct {
 	Dir string `arg:"" help:"The state directory."`
@@ -310,6 +313,11 @@ func (r run) Run(c *cli) error {
 			vars = append(vars, fakegpu.EnvTrace+"="+trace)
 		}
 		program := exec.Command(args[0], args[1:]...)
+		if filepath.Base(args[0]) == args[0] { // it has another PATH than this process
+			if beside, err := exec.LookPath(filepath.Join(filepath.Dir(library), args[0])); err == nil {
+				program = exec.Command(beside, args[1:]...)
+			}
+		}
 		program.Stdin, program.Stdout, program.Stderr = os.Stdin, os.Stdout, os.Stderr
 		program.Env = append(os.Environ(), vars...)
 		return runToEnd(program)

@@ -89,13 +89,17 @@ func TestListSaysWhatIsWrong(t *testing.T) {
 	if diff := cmp.Diff(want, succeed(t, "list", dir)); diff != "" {
 		t.Errorf("list (-want +got):\n%s", diff)
 	}
+	succeed(t, "heal", dir, "machine")
+	if diff := cmp.Diff(strings.TrimPrefix(want, "machine  init=9\n"), succeed(t, "list", dir)); diff != "" {
+		t.Errorf("list of a healed machine (-want +got):\n%s", diff)
+	}
 	succeed(t, "heal", dir, "all")
 	if diff := cmp.Diff(well+"\n"+other, succeed(t, "list", dir)); diff != "" {
 		t.Errorf("list of healed GPUs (-want +got):\n%s", diff)
 	}
 }
 
-const report = `printf '%s\n' "$FAKEGPU_STATE" "$STUDIOML_NVML_LIBRARY" "$LD_LIBRARY_PATH"`
+const report = `printf '%s\n' "$FAKEGPU_STATE" "$STUDIOML_NVML_LIBRARY" "$LD_LIBRARY_PATH" "${PATH%%:*}"`
 
 func TestEnvIsForAShell(t *testing.T) {
 	t.Setenv("LD_LIBRARY_PATH", "/other")
@@ -105,7 +109,7 @@ func TestEnvIsForAShell(t *testing.T) {
 	if err != nil {
 		t.Fatalf("sh: %v\n%s", err, got)
 	}
-	want := dir + "\n" + lib + "\n" + filepath.Dir(lib) + ":/other\n"
+	want := dir + "\n" + lib + "\n" + filepath.Dir(lib) + ":/other\n" + filepath.Dir(lib) + "\n"
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("variables (-want +got):\n%s", diff)
 	}
@@ -120,7 +124,7 @@ func TestExec(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(string(vars), "\n")
-	if diff := cmp.Diff([]string{lib, filepath.Dir(lib), ""}, lines[1:]); diff != "" {
+	if diff := cmp.Diff([]string{lib, filepath.Dir(lib), filepath.Dir(lib), ""}, lines[1:]); diff != "" {
 		t.Errorf("variables (-want +got):\n%s", diff)
 	}
 	if n := len(load(t, filepath.Join(out, "copy")).GPUs); n != 3 {
@@ -128,6 +132,20 @@ func TestExec(t *testing.T) {
 	}
 	if _, err := os.Stat(lines[0]); !os.IsNotExist(err) {
 		t.Errorf("stat of the state directory after the program: %v, want that it is gone", err)
+	}
+}
+
+// TestExecFindsNvidiaSMI: the one beside the library, by its name alone.
+func TestExecFindsNvidiaSMI(t *testing.T) {
+	out, lib := filepath.Join(t.TempDir(), "out"), library(t)
+	if err := os.WriteFile(filepath.Join(filepath.Dir(lib), nvidiaSMI), []byte("#!/bin/sh\necho \"$1\" >>\"$2\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	succeed(t, "--library", lib, "exec", "--", nvidiaSMI, "itself", out)
+	succeed(t, "--library", lib, "exec", "--", "sh", "-c", `nvidia-smi "from a script" "$0"`, out)
+	got, err := os.ReadFile(out)
+	if diff := cmp.Diff("itself\nfrom a script\n", string(got)); diff != "" {
+		t.Errorf("nvidia-smi was called (-want +got):\n%s%v", diff, err)
 	}
 }
 

@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -51,16 +48,4 @@ func (c *cli) nvml() nvml.Interface {
 		return nvml.New()
 	}
 	return nvml.New(nvml.WithLibraryPath(file))
-}
-
-// linkSMI gives the command in a directory its other name.
-func linkSMI(dir string) error {
-	link := filepath.Join(dir, nvidiaSMI)
-	if now, err := os.Readlink(link); err == nil && now == "fakegpu" {
-		return nil
-	}
-	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return os.Symlink("fakegpu", link)
 }
