@@ -101,7 +101,7 @@ func parse(name string, document []byte) (entry, *api.Task, error) {
 		return entry{}, nil, fmt.Errorf("task document: %w", err)
 	}
 	if task.ID != e.id {
-		return entry{}, nil, fmt.Errorf("task document: id: is %s, allowed is %s as in its file's name",
+		return entry{}, nil, fmt.Errorf("task document: id: is %s; must be %s as in its file's name",
 			api.Excerpt(task.ID), api.Excerpt(e.id))
 	}
 	return e, task, nil
