@@ -68,7 +68,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	slog.SetDefault(log) // and with it the log of the standard library
 	klog.SetSlogLogger(log.With("component", "client-go").WithGroup("klog"))
 
-	maps, events, heard, namespace, err := s.steering(log, name)
+	maps, events, heard, namespace, err := s.findMaps(log, name)
 	if err != nil {
 		return err
 	}
@@ -219,8 +219,8 @@ func (unsteered) Updates() <-chan lifecycle.Snapshot {
 
 func (unsteered) Fresh(context.Context) (lifecycle.Snapshot, error) { return off, nil }
 
-// steering finds the cluster and prepares to read the two maps.
-func (s *Serve) steering(log *slog.Logger, name string) (maps steering, events *observe.Events, heard func() time.Time, namespace string, err error) {
+// findMaps finds the cluster and prepares to read the two maps.
+func (s *Serve) findMaps(log *slog.Logger, name string) (maps steering, events *observe.Events, heard func() time.Time, namespace string, err error) {
 	cluster, doubt, err := kube.FindCluster(s.Kubeconfig, s.Namespace)
 	if err != nil {
 		return nil, nil, nil, "", err

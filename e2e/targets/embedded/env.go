@@ -102,7 +102,7 @@ func (e *env) connect(ctx context.Context) error {
 	config, admin, client, key := e.target.rest, kubernetes.Interface(e.target.admin), e.target.client, e.target.config.Handle.SigningKey
 	if e.Needs(scenario.NeedAPIServer) {
 		var err error
-		if e.plane, err = startControlPlane(ctx, e.target.config.Handle.Assets, filepath.Join(e.dir, "controlplane"), e.Isolation.APIServerFlags); err != nil {
+		if e.plane, err = StartControlPlane(ctx, e.target.config.Handle.Assets, filepath.Join(e.dir, "controlplane"), e.Isolation.APIServerFlags); err != nil {
 			return err
 		}
 		key = e.plane.handle.SigningKey
