@@ -64,19 +64,6 @@ var (
 	_ targets.KubectlControl   = (*env)(nil)
 )
 
-// newEnv makes the place; what was made is removed again if anything fails.
-func newEnv(ctx context.Context, t *Target, isolation targets.Isolation) (*env, error) {
-	e := &env{target: t, Place: place.Place{Isolation: isolation}}
-	err := e.layout()
-	if err == nil {
-		err = e.connect(ctx)
-	}
-	if err != nil {
-		return nil, errors.Join(err, e.Close(context.WithoutCancel(ctx)))
-	}
-	return e, nil
-}
-
 // layout makes everything that is on the disk.
 func (e *env) layout() error {
 	var err error

@@ -16,8 +16,8 @@ const overtakeLimit = 16
 
 // fetched is a delivery that has a ticket of the gate and was not started yet.
 //
-// One that waits for GPUs is the head. There is at most one: any further one would
-// be kept from other runners that could start it.
+// The one that comes next, and may have to wait for GPUs, is the head. There is at
+// most one: any further one would be kept from other runners that could start it.
 //
 // While the head waits, tasks that fit into what is free are fetched past it,
 // so that no GPU is idle for its sake. No more than overtakeLimit of them get

@@ -73,7 +73,7 @@ type Scheduler struct {
 	tasks     sync.WaitGroup
 
 	// Only Run touches these.
-	head    *fetched            // waits for GPUs; nil for none
+	head    *fetched            // comes next; nil for none
 	unfit   map[string]struct{} // tasks that were refused, and said so
 	backoff *wait.Backoff
 
