@@ -55,7 +55,7 @@ func (e entry) ended(spent bool) entry {
 }
 
 func parseName(name string) (entry, error) {
-	bad := fmt.Errorf("file name %s is none that a submit gives; put tasks into the queue with the command submit",
+	bad := fmt.Errorf("file name %s is not one that submit gives; put tasks into the queue with the command submit",
 		api.Excerpt(name))
 	m := entryName.FindStringSubmatch(name)
 	if m == nil {
