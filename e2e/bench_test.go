@@ -30,7 +30,7 @@ func BenchmarkChangeOfState(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	plane, err := embedded.StartControlPlane(b.Context(), programs, b.TempDir())
+	plane, err := embedded.StartControlPlane(b.Context(), programs, b.TempDir(), nil)
 	if err != nil {
 		b.Fatal(err)
 	}

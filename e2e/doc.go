@@ -25,21 +25,40 @@
 // and what its file adds. The location of a spec is the line of its file:
 // failures lead there.
 //
-// The packages: scenario is the format, oracle an independent statement of the
-// rules for expected values, engine plays a scenario, history is its record,
-// crowd is ConfigMaps that concern no runner, targets says what a cluster must be able to do; targets/embedded is one, and
-// targets/pods is one whose runners are pods. Both use targets/place. None of them imports anything of the runner
-// but the package api, the words on the wire, and the shipped manifests of
-// runner/deploy.
+// # Where it starts
 //
-// Beside the scenarios, the command chaos plays random faults; it uses the target
-// embedded, and judges by its own record.
+// make builds the programs and asks cmd/e2e for the target, which also says what
+// the machine lacks for it. Then go test calls TestE2E in suite_test.go:
 //
-// A run starts in the Makefile: cmd/e2e chooses the target and says what the machine
-// lacks for it. Programs of the control plane are those of KUBEBUILDER_ASSETS, kind's
-// Docker and node image those of DOCKER_HOST and KIND_NODE_IMAGE, as for anybody's
-// tools. Who has not set them gets them from the program airgap, a module of its own:
-// it downloads or builds programs, starts Docker, and makes a node image where there
-// is no registry. Then suite_test.go makes the specs and brings the target up,
-// targets_test.go and kind_test.go say how, and targets/kind makes the cluster.
+//  1. scenario loads the files; scenarios_test.go makes a spec of each.
+//  2. setUp and open in targets_test.go (kind_test.go for kind) bring the target
+//     up, once, and give it to the processes that run the specs.
+//  3. playOne in scenarios_test.go plays one scenario: Target.Isolate makes its
+//     place, engine.Run does the steps of the file in run.go and verbs.go, and what
+//     the sources tell meanwhile (the maps, the tasks, each runner) is in a
+//     history.History. In it await and expect look for what they want, and so do, at
+//     the end, the rules of engine/invariants.go.
+//  4. After a failure the place is asked for evidence, and the record is written
+//     beside it.
+//
+// # Packages
+//
+//   - scenario is the format, and oracle an independent statement of the rules for
+//     expected values.
+//   - engine plays a scenario; each verb is a file, verb_<name>.go, and what a
+//     condition can ask for is a row of facts.go. history is its record, and crowd
+//     is ConfigMaps that concern no runner.
+//   - targets says what a cluster must be able to do. targets/embedded is one, and
+//     targets/pods is one whose runners are pods; both use targets/place. targets/kind
+//     makes the cluster for the target kind.
+//   - mutants breaks the runner, one fault at a time, to see whether a test notices.
+//   - airgap, a module of its own, gets what the machine lacks: programs of the
+//     control plane, Docker, a node image. Who sets KUBEBUILDER_ASSETS, DOCKER_HOST
+//     and KIND_NODE_IMAGE, as for anybody's tools, never needs it.
+//
+// None of those that play scenarios imports anything of the runner but the package
+// api, the words on the wire, and the shipped manifests of runner/deploy.
+//
+// Beside the scenarios, the command chaos plays random faults on random tasks; it
+// uses targets/embedded, and judges by its own record.
 package e2e

@@ -47,7 +47,7 @@ func specs(scenarios []scenario.Scenario) {
 				order = append(order, Serial)
 			}
 			It(s.Name, labels(s), order, SpecTimeout(engine.Stretch(placeTime+time.Duration(s.Timeout))), GracePeriod(5*time.Second),
-				types.CodeLocation{FileName: s.Path, LineNumber: s.Line}, func(ctx SpecContext) { play(ctx, s) })
+				types.CodeLocation{FileName: s.Path, LineNumber: s.Line}, func(ctx SpecContext) { playOne(ctx, s) })
 		}
 	}
 }
@@ -86,8 +86,8 @@ func isolate(ctx SpecContext, isolation targets.Isolation) targets.Env {
 	return env
 }
 
-// play runs one scenario in a place of its own.
-func play(ctx SpecContext, s scenario.Scenario) {
+// playOne has the engine play one scenario in a place of its own.
+func playOne(ctx SpecContext, s scenario.Scenario) {
 	evidence := filepath.Join(config.artifacts, "scenarios", fileName(s.Area, s.Name))
 	env := isolate(ctx, targets.Isolation{
 		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), GPUs: gpus(s), Artifacts: evidence,

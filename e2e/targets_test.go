@@ -45,7 +45,7 @@ func setUpEmbedded(ctx SpecContext) (any, error) {
 		return nil, err
 	}
 	DeferCleanup(func() error { return os.RemoveAll(dir) })
-	plane, err := embedded.StartControlPlane(ctx, programs, dir)
+	plane, err := embedded.StartControlPlane(ctx, programs, dir, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -94,7 +94,7 @@ func (c *checker) text(what, value string) {
 func (c *checker) word(what, value string) {
 	c.text(what, value)
 	if strings.Contains(value, " ") {
-		c.bad("%s is %q, allowed is one word", what, value)
+		c.bad("%s is %q; must be one word", what, value)
 	}
 }
 

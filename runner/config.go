@@ -52,7 +52,7 @@ type Serve struct {
 func (s *Serve) Validate() error {
 	var problems []error
 	bad := func(flag string, value any, allowed string) {
-		problems = append(problems, fmt.Errorf("--%s is %s, allowed is %s", flag, api.Excerpt(fmt.Sprint(value)), allowed))
+		problems = append(problems, fmt.Errorf("--%s is %s; must be %s", flag, api.Excerpt(fmt.Sprint(value)), allowed))
 	}
 	for _, d := range []struct {
 		flag  string

@@ -33,7 +33,7 @@ func newLogWriter(w io.Writer, handler func(io.Writer) slog.Handler) *logWriter 
 	l := &logWriter{lines: make(chan logLine, logBacklog)}
 	direct := slog.New(handler(w))
 	go func() {
-		said := uint64(0)
+		told := uint64(0)
 		for line := range l.lines {
 			if line.written != nil {
 				close(line.written)
@@ -41,9 +41,9 @@ func newLogWriter(w io.Writer, handler func(io.Writer) slog.Handler) *logWriter 
 			}
 			if _, err := w.Write(line.text); err != nil {
 				l.dropped.Add(1)
-			} else if now := l.dropped.Load(); now != said {
-				direct.Warn("log lines dropped", "count", now-said, "reason", "nobody took them in time")
-				said = now
+			} else if now := l.dropped.Load(); now != told {
+				direct.Warn("log lines dropped", "count", now-told, "reason", "nobody took them in time")
+				told = now
 			}
 		}
 	}()

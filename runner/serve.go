@@ -28,9 +28,9 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/supervise"
 )
 
-// checkLimit is how long something waits for what NVML says about the GPUs: a
+// nvmlLimit is how long something waits for what NVML says about the GPUs: a
 // driver that hangs must not hold up more than that.
-const checkLimit = 2 * time.Second
+const nvmlLimit = 2 * time.Second
 
 // reservedThreads are enough for what blocks at the same time: files of the tasks
 // that begin or end, the looks at the queue, NVML.
@@ -41,8 +41,9 @@ const reservedThreads = 24
 //	ConfigMaps -> statemap -> lifecycle -> gate -> scheduler -> task
 //	                              |                    |  ^-> queue, result
 //	                              |                    '-> GPU pool <- monitor <- NVML
-//	                              '-> board -> HTTP    v
-//	                                               gate (tickets) -> lifecycle
+//	                              |                    v
+//	                              |                gate (tickets) -> lifecycle
+//	                              '-> reporter -> board -> HTTP; log, metrics, Events
 //
 // Everything is made first, in that order, then started, and ends with ctx.
 func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
@@ -67,7 +68,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	slog.SetDefault(log) // and with it the log of the standard library
 	klog.SetSlogLogger(log.With("component", "client-go").WithGroup("klog"))
 
-	maps, events, heard, namespace, err := s.steering(log, name)
+	maps, events, heard, namespace, err := s.findMaps(log, name)
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		return fmt.Errorf("listen: %w; set --listen to a free address", err)
 	}
 
-	deliveries := gate.New()
+	theGate := gate.New()
 	board := observe.NewBoard(api.Status{
 		Runner: name, Version: version, PID: os.Getpid(), Started: time.Now(),
 		Phase: api.PhaseUnknown, Maps: api.Maps{Namespace: namespace},
@@ -98,54 +99,32 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	metrics := observe.NewMetrics(board)
 	metrics.Dropped(func() float64 { return float64(lines.dropped.Load()) })
 	metrics.Registry.MustRegister(observe.GPULoad(monitor.Readings))
-	signs, remove, err := drainDir()
+	drains, remove, err := drainDir()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	work := scheduler.New(scheduler.Config{
-		Slots: func() int { return s.slots(pool) }, Gate: deliveries, Queue: queue, GPUs: pool,
+		Slots: func() int { return s.slots(pool) }, Gate: theGate, Queue: queue, GPUs: pool,
 		Executor: &executor{
 			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit, resultsDir: spool.ResultsDir(s.Spool), log: log,
 		},
 		Check: func(ctx context.Context, uuids []string) string {
-			ctx, cancel := context.WithTimeout(ctx, checkLimit)
+			ctx, cancel := context.WithTimeout(ctx, nvmlLimit)
 			defer cancel()
 			return monitor.Check(ctx, uuids)
 		},
-		Dir: signs, Log: log,
+		DrainDir: drains, Log: log,
 	})
+	says := &reporter{log: log, metrics: metrics, events: events, board: board, work: work, gpus: pool, heard: heard}
 	life := &lifecycle.Loop{
 		Machine: lifecycle.Machine{
 			Settle: s.Settle, DrainDeadline: s.DrainDeadline, GracePeriod: s.GracePeriod,
 			KillDelay: s.KillDelay, Park: s.OnTerminate == "park",
 		},
-		Log: log, Gate: deliveries, Signals: signals,
-		Maps: maps.Updates(), Fresh: maps.Fresh, Stop: work.Stop,
-		Publish: func(r lifecycle.Report, m lifecycle.Snapshot, memory lifecycle.Memory, g gate.Snapshot) {
-			work.SetDraining(r.Phase != api.PhaseRunning)
-			board.Publish(status(board.Latest(), r, m, memory, g, pool))
-		},
-		Devices:    pool.State,
-		Transition: func(from, to lifecycle.Report) { tellTransition(log, metrics, events, from, to) },
-		Problem: func(v lifecycle.View, p lifecycle.Problem) {
-			fields := []any{"map", v.Name, "kind", p.Kind, "problem", p.Text}
-			if v.ResourceVersion != "" {
-				fields = append(fields, "resource_version", v.ResourceVersion)
-			}
-			if at := heard(); !at.IsZero() {
-				fields = append(fields, "heard", at)
-			}
-			log.Warn("map problem", fields...)
-			scope := api.SourceNode
-			if v.Name == api.GlobalMapName {
-				scope = api.SourceGlobal
-			}
-			metrics.Problem(string(scope), string(p.Kind))
-			if p.Kind != lifecycle.ProblemUnreadable {
-				events.Problem(v.Name, p.Text)
-			}
-		},
+		Log: log, Gate: theGate, Signals: signals,
+		Maps: maps.Updates(), Fresh: maps.Fresh, Stop: work.Stop, Devices: pool.State,
+		Publish: says.publish, Transition: says.transition, Problem: says.problem,
 	}
 	server := observe.NewServer(observe.Handler(board, metrics.Registry), log)
 
@@ -173,7 +152,7 @@ func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, 
 	parts.Go(func() error { return supervise.Reap(ctx) })
 	parts.Go(func() error {
 		// It would only fetch what needs no GPU, and then find that there are some.
-		known, cancel := context.WithTimeout(ctx, checkLimit)
+		known, cancel := context.WithTimeout(ctx, nvmlLimit)
 		defer cancel()
 		monitor.First(known)
 		return work.Run(ctx)
@@ -240,8 +219,8 @@ func (unsteered) Updates() <-chan lifecycle.Snapshot {
 
 func (unsteered) Fresh(context.Context) (lifecycle.Snapshot, error) { return off, nil }
 
-// steering finds the cluster and prepares to read the two maps.
-func (s *Serve) steering(log *slog.Logger, name string) (maps steering, events *observe.Events, heard func() time.Time, namespace string, err error) {
+// findMaps finds the cluster and prepares to read the two maps.
+func (s *Serve) findMaps(log *slog.Logger, name string) (maps steering, events *observe.Events, heard func() time.Time, namespace string, err error) {
 	cluster, doubt, err := kube.FindCluster(s.Kubeconfig, s.Namespace)
 	if err != nil {
 		return nil, nil, nil, "", err

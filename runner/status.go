@@ -22,7 +22,7 @@ type Status struct {
 	Address string `env:"STUDIOML_ADDRESS" placeholder:"HOST:PORT" help:"Runner to ask; default 127.0.0.1:8080 unless --spool is given."`
 	Spool   string `placeholder:"DIR" help:"Queue to look into."`
 	Output  string `short:"o" enum:"table,json" default:"table" help:"How to print: ${enum}."`
-	Watch   bool   `short:"w" help:"Print the runner's status at each change, as JSON one line each, until the runner ends. One that does not answer yet is waited for."`
+	Watch   bool   `short:"w" help:"Print the runner's status at each change, until the runner ends; as JSON it is one line each. A runner that does not answer yet is waited for."`
 }
 
 // Validate refuses what makes no sense together. Kong calls it after parsing.
@@ -35,8 +35,8 @@ func (s *Status) Validate() error {
 
 const defaultAddress = "127.0.0.1:8080"
 
-// report is what the status command prints as JSON.
-type report struct {
+// answers are what the runner and the queue say, as JSON or as a table.
+type answers struct {
 	Runner *api.Status        `json:"runner,omitempty"`
 	Queue  *api.QueueContents `json:"queue,omitempty"`
 }
@@ -48,10 +48,10 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 			if s.Output == "json" {
 				return json.NewEncoder(stdio.Out).Encode(status)
 			}
-			return errors.Join(report{Runner: status}.print(stdio.Out), newline(stdio.Out))
+			return errors.Join(answers{Runner: status}.print(stdio.Out), newline(stdio.Out))
 		})
 	}
-	var r report
+	var r answers
 	if s.Spool != "" {
 		contents, err := queueContents(s.Spool)
 		if err != nil {
@@ -176,7 +176,7 @@ func newline(out io.Writer) error {
 	return err
 }
 
-func (r report) print(out io.Writer) error {
+func (r answers) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	if s := r.Runner; s != nil {
 		printStatus(w, s)

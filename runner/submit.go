@@ -35,7 +35,7 @@ func (s *Submit) Run(stdio stdio) (err error) {
 	seen := make(map[string]bool)
 	for _, t := range tasks {
 		if t.ID != "" && seen[t.ID] {
-			return fmt.Errorf("nothing was submitted:\nid: %s is there twice, allowed is a different one for each task", api.Excerpt(t.ID))
+			return fmt.Errorf("nothing was submitted:\nid: %s is there twice; must be different for each task", api.Excerpt(t.ID))
 		}
 		seen[t.ID] = true
 	}

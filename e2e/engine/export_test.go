@@ -40,7 +40,7 @@ func Judge(env targets.Env, record *history.History, that scenario.Conditions,
 
 // Facts are the names of all facts.
 func Facts() (names []string) {
-	for _, f := range facts {
+	for _, f := range factTable {
 		names = append(names, f.Name)
 	}
 	return names

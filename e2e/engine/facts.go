@@ -41,8 +41,9 @@ const (
 	fromProbe         // an answer of the runner's process
 )
 
-// facts are all of them.
-var facts = []fact{
+// factTable is all of them. It is not to be taken for history.Facts, which are what
+// the record adds up to and what most rows read.
+var factTable = []fact{
 	word("phase", "What a runner's newest status says to be so.", exitBudget,
 		scenario.Words(api.PhaseUnknown, api.PhaseRunning, api.PhaseDraining, api.PhaseSuspended, api.PhaseTerminated),
 		func(s *api.Status) string { return string(s.Phase) }),
@@ -285,9 +286,9 @@ func formatOf(all []fact) []scenario.Fact {
 
 // factOf is the row with that name; the format knows no other.
 func factOf(name string) *fact {
-	for i := range facts {
-		if facts[i].Name == name {
-			return &facts[i]
+	for i := range factTable {
+		if factTable[i].Name == name {
+			return &factTable[i]
 		}
 	}
 	panic("engine: no fact is called " + name)

@@ -237,10 +237,6 @@ func noDuplicates(s scenario.Scenario, entries []history.Entry) error {
 // blamedOnGPUs counts the attempts that ended with their GPU, as the runners'
 // processes tell.
 func blamedOnGPUs(entries []history.Entry) (all int) {
-	type process struct {
-		runner string
-		number int
-	}
 	last := make(map[process]int)
 	for _, e := range entries {
 		if e.Status != nil {

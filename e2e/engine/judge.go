@@ -24,14 +24,14 @@ type view struct {
 }
 
 // view returns what is known of a subject that is one runner, or tasks.
-func (p *play) view(subject string, f *history.Facts, seen look) *view {
-	v := &view{play: p, facts: f, look: seen, subject: subject}
+func (p *play) view(subject string, facts *history.Facts, seen look) *view {
+	v := &view{play: p, facts: facts, look: seen, subject: subject}
 	if group, ok := taskGroup(subject); ok {
 		v.group = group
-		v.started, v.finished = f.Counts(group)
+		v.started, v.finished = facts.Counts(group)
 		return v
 	}
-	v.runner = f.Runner(subject)
+	v.runner = facts.Runner(subject)
 	v.started, v.finished = v.runner.Started, v.runner.Finished
 	return v
 }
@@ -66,15 +66,15 @@ func (v verdict) ok() bool { return len(v.wrong) == 0 }
 
 // judge compares what is known with conditions: with all of them, or only with
 // those on facts from the record. What is asked for and not known is wrong.
-func (p *play) judge(f *history.Facts, that scenario.Conditions, seen look, all bool) verdict {
+func (p *play) judge(facts *history.Facts, that scenario.Conditions, seen look, all bool) verdict {
 	var v verdict
 	for _, subject := range slices.Sorted(maps.Keys(that)) {
 		for _, name := range slices.Sorted(maps.Keys(that[subject])) {
-			fact := factOf(name)
-			if !all && fact.from > fromStatus {
+			f := factOf(name)
+			if !all && f.from > fromStatus {
 				continue
 			}
-			wrong, hopeless := p.compare(fact, subject, f, seen, that[subject][name])
+			wrong, hopeless := p.compare(f, subject, facts, seen, that[subject][name])
 			if wrong == "" {
 				continue
 			}

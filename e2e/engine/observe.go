@@ -80,10 +80,3 @@ func (o *Observation) Rules() error {
 	}
 	return err
 }
-
-// journal records what tasks note.
-func (p *play) journal() {
-	p.source("journal", func(ctx context.Context) error {
-		return p.env.Journal(ctx, func(n targets.TaskNote) { p.record.Add(history.Entry{Note: &n}) })
-	})
-}

@@ -18,6 +18,7 @@ import (
 
 	crowds "github.com/studioml/studio-go-runner/e2e/crowd"
 	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
 // source runs a part that feeds the record until the scenario ends.
@@ -32,9 +33,16 @@ func (p *play) told(name string, err error) {
 	}
 }
 
+// journal records what tasks note.
+func (p *play) journal() {
+	p.source("journal", func(ctx context.Context) error {
+		return p.env.Journal(ctx, func(n targets.TaskNote) { p.record.Add(history.Entry{Note: &n}) })
+	})
+}
+
 // watchMaps records every version of every map of the namespace, but for those
-// of a crowd, and returns
-// once the watch has begun. It outlives outages of the API server.
+// of a crowd, and returns once the watch has begun. It outlives outages of the
+// API server.
 func (p *play) watchMaps() error {
 	client, err := kubernetes.NewForConfig(p.env.Client().RESTConfig())
 	if err != nil {

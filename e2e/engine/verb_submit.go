@@ -14,15 +14,15 @@ func init() { add(scenario.Verb{Name: "submit", Doc: "Puts tasks into the queue.
 
 // submit puts a group of tasks into the queue, once or again and again.
 func submit(s scenario.Submit, p *play) error {
-	err := p.submit(s, 1)
+	err := p.submitFrom(1, s)
 	if err == nil && s.Again > 0 {
 		p.streams.Go(func() { p.told("stream of "+string(s.Group), p.stream(s)) })
 	}
 	return err
 }
 
-// submit puts the tasks of a group into the queue, numbered from first.
-func (p *play) submit(s scenario.Submit, first int) error {
+// submitFrom puts the tasks of a group into the queue, numbered from first.
+func (p *play) submitFrom(first int, s scenario.Submit) error {
 	command, args, err := p.env.TaskCommand(targets.TaskSpec{
 		Group: string(s.Group), Hold: s.Hold, Fail: s.Fail, IgnoreTerm: s.IgnoreTerm, Lasts: time.Duration(s.Lasts),
 	})
@@ -75,7 +75,7 @@ func (p *play) stream(s scenario.Submit) error {
 				continue
 			}
 		}
-		if err := p.submit(s, first); err != nil {
+		if err := p.submitFrom(first, s); err != nil {
 			return err
 		}
 		first += s.Count

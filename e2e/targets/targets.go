@@ -1,5 +1,6 @@
 // Package targets says what the engine needs of a cluster and of the runners on
-// it. A target knows no scenario and the engine knows no target.
+// it. The engine knows no target, and a target sees no step or condition: of a
+// scenario it gets what Isolation and RunnerSpec have, in the words of the format.
 package targets
 
 import (

@@ -21,11 +21,11 @@ func (d Duration) MarshalJSON() ([]byte, error) {
 func (d *Duration) UnmarshalJSON(data []byte) error {
 	var text string
 	if err := json.Unmarshal(data, &text); err != nil {
-		return fmt.Errorf("timeout: is %s, allowed is text with a unit, as 90s", Excerpt(string(data)))
+		return fmt.Errorf("timeout: is %s; must be text with a unit, as 90s", Excerpt(string(data)))
 	}
 	parsed, err := time.ParseDuration(text)
 	if err != nil {
-		return fmt.Errorf("timeout: is %s, allowed is text with a unit, as 90s", Excerpt(text))
+		return fmt.Errorf("timeout: is %s; must be text with a unit, as 90s", Excerpt(text))
 	}
 	*d = Duration(parsed)
 	return nil
@@ -48,7 +48,7 @@ func (b *Bytes) UnmarshalJSON(data []byte) error {
 	}
 	q, err := resource.ParseQuantity(text)
 	if err != nil || q.Sign() < 0 || q.CmpInt64(math.MaxInt64) > 0 {
-		return fmt.Errorf("resources.gpuMemory: is %s, allowed are bytes or an amount like 16Gi", Excerpt(text))
+		return fmt.Errorf("resources.gpuMemory: is %s; must be bytes or an amount like 16Gi", Excerpt(text))
 	}
 	*b = Bytes(q.Value())
 	return nil

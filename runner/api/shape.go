@@ -20,13 +20,13 @@ func shape(v any) error {
 	case map[string]any:
 		return errors.Join(shapeOf("", v, reflect.TypeFor[Task]())...)
 	default:
-		return fmt.Errorf("is %s, allowed is one task with the fields %s", form(v), strings.Join(fields(reflect.TypeFor[Task]()), ", "))
+		return fmt.Errorf("is %s; must be one task with the fields %s", form(v), strings.Join(fields(reflect.TypeFor[Task]()), ", "))
 	}
 }
 
 func shapeOf(field string, v any, want reflect.Type) (problems []error) {
 	bad := func(allowed string) []error {
-		return []error{fmt.Errorf("%s: is %s, allowed is %s", field, form(v), allowed)}
+		return []error{fmt.Errorf("%s: is %s; must be %s", field, form(v), allowed)}
 	}
 	if v == nil || reflect.PointerTo(want).Implements(reflect.TypeFor[json.Unmarshaler]()) {
 		return nil

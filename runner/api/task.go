@@ -82,7 +82,7 @@ var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // fields are errors: a misspelled "timeout" must not become an endless task.
 func ParseTask(document []byte) (*Task, error) {
 	if len(document) > MaxTaskBytes {
-		return nil, fmt.Errorf("task document has %d bytes, allowed are %d", len(document), MaxTaskBytes)
+		return nil, fmt.Errorf("task document has %d bytes; must be at most %d", len(document), MaxTaskBytes)
 	}
 	text, err := asJSON(document)
 	if err != nil {
@@ -143,7 +143,7 @@ func single(document []byte) error {
 	case err != nil:
 		return err
 	case expand(&node, MaxTaskBytes, false) < 0:
-		return fmt.Errorf("has more than %d bytes once its aliases (*name) are written out, allowed are %[1]d", MaxTaskBytes)
+		return fmt.Errorf("has more than %d bytes once its aliases (*name) are written out", MaxTaskBytes)
 	}
 	if err := decoder.Decode(&node); err != io.EOF {
 		return errors.New("something follows the task; give each task a document of its own, with a line --- between them")
@@ -172,7 +172,7 @@ func expand(n *goyaml.Node, left int, aliased bool) int {
 func (t *Task) Validate() error {
 	var problems []error
 	bad := func(field, value, allowed string) {
-		problems = append(problems, fmt.Errorf("%s: is %s, allowed is %s", brief(field), Excerpt(value), allowed))
+		problems = append(problems, fmt.Errorf("%s: is %s; must be %s", brief(field), Excerpt(value), allowed))
 	}
 	if t.ID != "" && !taskID.MatchString(t.ID) {
 		bad("id", t.ID, "1 to 128 letters, digits, '.', '_' and '-', letter or digit at both ends")
@@ -189,7 +189,7 @@ func (t *Task) Validate() error {
 		value := t.Env[name]
 		switch {
 		case !envName.MatchString(name):
-			bad("env", name, "names of letters, digits and '_'")
+			bad("env", name, "a name of letters, digits and '_'")
 		case strings.HasPrefix(name, reservedEnvStart) || name == EnvCUDADevices || name == EnvNVDevices:
 			bad("env", name, "any name but those that the runner sets: "+reservedEnvStart+"*, "+EnvCUDADevices+", "+EnvNVDevices)
 		case strings.ContainsRune(value, 0):

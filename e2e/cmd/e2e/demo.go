@@ -64,7 +64,7 @@ func (c demoCommand) show(ctx context.Context, r *repository, note func(error)) 
 	}
 	defer func() { note(remove()) }()
 	fmt.Fprintln(r.out, "Starting etcd and kube-apiserver …")
-	plane, err := embedded.StartControlPlane(ctx, programs, dir)
+	plane, err := embedded.StartControlPlane(ctx, programs, dir, nil)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,7 @@
 // Command e2e is the harness beside its scenarios: it lists and checks their
 // files, writes what is made from them (the JSON schema for editors and the
-// catalogue in scenarios/README.md), and chooses what make e2e runs on. It works
-// from anywhere inside the repository.
+// catalogue in scenarios/README.md), chooses what make e2e runs on, and shows the
+// demo of make run. It works from anywhere inside the repository.
 package main
 
 import (

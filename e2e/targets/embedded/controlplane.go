@@ -59,14 +59,9 @@ func ParseHandle(data []byte) (Handle, error) {
 }
 
 // StartControlPlane starts the programs that are in the directory assets (see
-// assets.Ensure). Data, certificates and logs are kept in dir, which the
-// caller removes after Close.
-func StartControlPlane(ctx context.Context, assets, dir string) (*ControlPlane, error) {
-	return startControlPlane(ctx, assets, dir, nil)
-}
-
-// startControlPlane gives the API server further flags, by name without dashes.
-func startControlPlane(ctx context.Context, assets, dir string, flags map[string]string) (_ *ControlPlane, err error) {
+// assets.Ensure), the API server with further flags, by name without dashes. Data,
+// certificates and logs are kept in dir, which the caller removes after Close.
+func StartControlPlane(ctx context.Context, assets, dir string, flags map[string]string) (_ *ControlPlane, err error) {
 	c := &ControlPlane{dir: dir, handle: Handle{Assets: assets}}
 	defer func() {
 		if err != nil {

@@ -64,19 +64,6 @@ var (
 	_ targets.KubectlControl   = (*env)(nil)
 )
 
-// newEnv makes the place; what was made is removed again if anything fails.
-func newEnv(ctx context.Context, t *Target, isolation targets.Isolation) (*env, error) {
-	e := &env{target: t, Place: place.Place{Isolation: isolation}}
-	err := e.layout()
-	if err == nil {
-		err = e.connect(ctx)
-	}
-	if err != nil {
-		return nil, errors.Join(err, e.Close(context.WithoutCancel(ctx)))
-	}
-	return e, nil
-}
-
 // layout makes everything that is on the disk.
 func (e *env) layout() error {
 	var err error
@@ -102,7 +89,7 @@ func (e *env) connect(ctx context.Context) error {
 	config, admin, client, key := e.target.rest, kubernetes.Interface(e.target.admin), e.target.client, e.target.config.Handle.SigningKey
 	if e.Needs(scenario.NeedAPIServer) {
 		var err error
-		if e.plane, err = startControlPlane(ctx, e.target.config.Handle.Assets, filepath.Join(e.dir, "controlplane"), e.Isolation.APIServerFlags); err != nil {
+		if e.plane, err = StartControlPlane(ctx, e.target.config.Handle.Assets, filepath.Join(e.dir, "controlplane"), e.Isolation.APIServerFlags); err != nil {
 			return err
 		}
 		key = e.plane.handle.SigningKey

@@ -16,19 +16,15 @@ import (
 )
 
 // StartRunner starts a runner, or starts it again under its old name.
-func (e *env) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells targets.Sink) (targets.Runner, error) {
+func (e *env) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells targets.Sink) (_ targets.Runner, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	p, err := e.start(ctx, spec, tells)
-	if err != nil {
-		return nil, fmt.Errorf("start runner %s: %w", spec.Name, err)
-	}
-	return p, nil
-}
-
-// start starts the process of a runner.
-func (e *env) start(ctx context.Context, spec targets.RunnerSpec, tells targets.Sink) (_ *process, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("start runner %s: %w", spec.Name, err)
+		}
+	}()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
@@ -43,7 +39,7 @@ func (e *env) start(ctx context.Context, spec targets.RunnerSpec, tells targets.
 			starts++
 		}
 	}
-	p, err := e.process(ctx, spec, starts)
+	p, err := e.prepare(ctx, spec, starts)
 	if err != nil {
 		return nil, err
 	}
@@ -61,9 +57,9 @@ func (e *env) start(ctx context.Context, spec targets.RunnerSpec, tells targets.
 	return p, nil
 }
 
-// process is how the runner is started for the nth time. Everything but the
-// termination message is the same every time.
-func (e *env) process(ctx context.Context, spec targets.RunnerSpec, nth int) (*process, error) {
+// prepare makes what the process of a runner needs to be started for the nth time.
+// Everything but the termination message is the same every time.
+func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*process, error) {
 	if spec.Name == "" || filepath.Base(spec.Name) != spec.Name {
 		return nil, fmt.Errorf("its name must be one that a directory can have, and is %q", spec.Name)
 	}

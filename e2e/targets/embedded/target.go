@@ -12,6 +12,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 // Config is what the target needs.
@@ -104,15 +105,21 @@ func (t *Target) Can(need scenario.Need) (ok bool, reason string) {
 }
 
 // Isolate makes a namespace, an account for runners, and a queue; and, for a
-// scenario that stops the API server, a control plane that is all its own.
+// scenario that stops the API server, a control plane that is all its own. What was
+// made is removed again if anything fails.
 func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targets.Env, error) {
 	for _, need := range isolation.Needs {
 		if ok, reason := t.Can(need); !ok {
 			return nil, fmt.Errorf("isolate scenario %q: need %s: %s", isolation.Name, need, reason)
 		}
 	}
-	e, err := newEnv(ctx, t, isolation)
+	e := &env{target: t, Place: place.Place{Isolation: isolation}}
+	err := e.layout()
+	if err == nil {
+		err = e.connect(ctx)
+	}
 	if err != nil {
+		err = errors.Join(err, e.Close(context.WithoutCancel(ctx)))
 		return nil, fmt.Errorf("isolate scenario %q: %w", isolation.Name, err)
 	}
 	return e, nil

@@ -111,7 +111,7 @@ type hang struct {
 
 func (h hang) Run() error {
 	if h.Duration < 0 {
-		return fmt.Errorf("duration is %s, allowed is 0s to 1h", h.Duration)
+		return fmt.Errorf("duration is %s; must be 0s to 1h", h.Duration)
 	}
 	return h.inject(0, uint64(h.Duration.Milliseconds()))
 }

@@ -86,7 +86,7 @@ func (c cli) run(ctx context.Context, out io.Writer) (err error) {
 	}
 	for _, v := range c.Env {
 		if i := strings.Index(v, "="); i < 1 {
-			return fmt.Errorf("--env %q: allowed is NAME=VALUE", v)
+			return fmt.Errorf("--env %q: must be NAME=VALUE", v)
 		}
 	}
 	files := tree{}

@@ -36,7 +36,7 @@ type entry struct {
 func (t tree) add(argument string) error {
 	source, target, ok := strings.Cut(argument, "=")
 	if !ok || source == "" || !path.IsAbs(target) || path.Clean(target) == "/" {
-		return fmt.Errorf("--add %q: allowed is SRC=DST with a path that begins with / as DST", argument)
+		return fmt.Errorf("--add %q: must be SRC=DST with a path that begins with / as DST", argument)
 	}
 	// The source itself may be a link to what is meant.
 	root, err := filepath.EvalSymlinks(source)

@@ -94,8 +94,8 @@ func (g *Gate) Snapshot() Snapshot {
 	defer g.mu.Unlock()
 	s := Snapshot{Counts: g.totals, Idle: true}
 	for t := range g.tickets {
-		// A ticket that waits for the queue holds nothing while the gate is
-		// open; once it closes, it must be gone before the runner is idle.
+		// Also a ticket that waits for the queue, though it holds nothing: it may
+		// hold a delivery in a moment, and is gone soon after the gate closes.
 		s.Idle = false
 		switch t.stage {
 		case waiting:

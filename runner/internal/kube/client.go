@@ -127,7 +127,8 @@ func plain(err error) error {
 	return err
 }
 
-// Refusal is an answer of the API server that is none: a Status.
+// Refusal is the answer of an API server that does not do what it was asked for: a
+// Status.
 type Refusal struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`

@@ -10,9 +10,9 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/gate"
 )
 
-// checkLimit bounds the fresh read before the exit: a runner that has nothing
+// freshLimit bounds the fresh read before the exit: a runner that has nothing
 // left to do does not wait longer for an API server that does not answer (R6).
-const checkLimit = 30 * time.Second
+const freshLimit = 30 * time.Second
 
 // Loop is the single goroutine that owns the State.
 type Loop struct {
@@ -127,7 +127,7 @@ type freshRead struct {
 }
 
 func (l *Loop) startFreshRead(ctx context.Context) *freshRead {
-	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	ctx, cancel := context.WithTimeout(ctx, freshLimit)
 	r := &freshRead{cancel: cancel, answer: make(chan Fresh, 1), done: make(chan struct{})}
 	go func() {
 		defer close(r.done)

@@ -339,7 +339,7 @@ func TestNothingHeapsUpOnTheRunnersContext(t *testing.T) {
 		w.pool = gpu.NewPool(nil)
 		s := scheduler.New(scheduler.Config{
 			Slots: func() int { return 1 }, Gate: w.gate, Queue: w, GPUs: w.pool, Executor: w,
-			Dir: dir, Log: slog.New(slog.DiscardHandler),
+			DrainDir: dir, Log: slog.New(slog.DiscardHandler),
 		})
 		w.gate.Set(true)
 		close(w.hold)

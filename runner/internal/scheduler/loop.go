@@ -14,8 +14,10 @@ import (
 // head earlier; this is two rounds of 1-GPU tasks on the usual 8 GPUs.
 const overtakeLimit = 16
 
-// head is a delivery that waits for GPUs. There is at most one: any further one
-// would be kept from other runners that could start it.
+// fetched is a delivery that has a ticket of the gate and was not started yet.
+//
+// The one that comes next, and may have to wait for GPUs, is the head. There is at
+// most one: any further one would be kept from other runners that could start it.
 //
 // While the head waits, tasks that fit into what is free are fetched past it,
 // so that no GPU is idle for its sake. No more than overtakeLimit of them get
@@ -24,13 +26,13 @@ const overtakeLimit = 16
 // others, and for no more: if none takes longer than D, it starts within
 // (1+overtakeLimit)*D. Tasks that need no GPU, or get GPUs that the head cannot
 // use, do not put it off and are not counted.
-type head struct {
+type fetched struct {
 	ticket   *gate.Ticket
 	delivery queue.Delivery
-	overtook int // how many tasks have overtaken it
+	overtook int // how many tasks have overtaken it as the head
 }
 
-func (h *head) task() *api.Task { return h.delivery.Task() }
+func (h *fetched) task() *api.Task { return h.delivery.Task() }
 
 // Run fetches and runs tasks until ctx ends; then it kills what runs, gives
 // everything back and returns.
@@ -90,7 +92,7 @@ func (s *Scheduler) turn(ctx context.Context) {
 }
 
 // fetch waits for a task that is wanted now.
-func (s *Scheduler) fetch(ctx context.Context) *head {
+func (s *Scheduler) fetch(ctx context.Context) *fetched {
 	ticket, err := s.Gate.Admit(ctx)
 	if err != nil {
 		return nil
@@ -109,7 +111,7 @@ func (s *Scheduler) fetch(ctx context.Context) *head {
 	}
 	s.backoff = newBackoff()
 	ticket.Fetched()
-	return &head{ticket: ticket, delivery: delivery}
+	return &fetched{ticket: ticket, delivery: delivery}
 }
 
 // wanted reports whether to fetch a task: one that could ever run here, or,
@@ -143,7 +145,7 @@ func (s *Scheduler) tellUnfit(t *api.Task) {
 
 // overtake starts a task before the head, if possible on GPUs that the head
 // cannot use.
-func (s *Scheduler) overtake(ctx context.Context, next *head) {
+func (s *Scheduler) overtake(ctx context.Context, next *fetched) {
 	task := next.task()
 	uuids, ok := s.GPUs.Reserve(task.ID, task.Resources, &s.head.task().Resources)
 	if !ok && s.head.overtook < overtakeLimit {
@@ -158,7 +160,7 @@ func (s *Scheduler) overtake(ctx context.Context, next *head) {
 	s.start(ctx, next, uuids)
 }
 
-func (s *Scheduler) start(ctx context.Context, h *head, uuids []string) {
+func (s *Scheduler) start(ctx context.Context, h *fetched, uuids []string) {
 	s.mu.Lock()
 	s.busy++
 	s.mu.Unlock()
@@ -183,7 +185,7 @@ func (s *Scheduler) slotFree() bool {
 	return s.busy < s.Slots()
 }
 
-func (s *Scheduler) decline(ctx context.Context, h *head, reason string) {
+func (s *Scheduler) decline(ctx context.Context, h *fetched, reason string) {
 	s.Log.Info("task given back", "task", h.task().ID, "reason", reason)
 	s.giveBack(ctx, h.ticket, h.delivery)
 }

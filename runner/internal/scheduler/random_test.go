@@ -324,7 +324,7 @@ func randomTasks(t *testing.T, r *rand.Rand, dir string) {
 	}
 	s := scheduler.New(scheduler.Config{
 		Slots: func() int { return 1000 }, Gate: m.gate, Queue: m, GPUs: m.pool, Executor: m, Check: m.check,
-		Dir: dir, Log: slog.New(slog.DiscardHandler),
+		DrainDir: dir, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)

@@ -60,9 +60,9 @@ type Config struct {
 	// it must have told the pool, or the next task gets that GPU. It bounds its
 	// own time. nil means that nobody looks.
 	Check func(ctx context.Context, uuids []string) (sick string)
-	// Dir is where the tasks are shown that a drain is on.
-	Dir string
-	Log *slog.Logger
+	// DrainDir is where the tasks are shown that a drain is on.
+	DrainDir string
+	Log      *slog.Logger
 }
 
 // Scheduler fetches and runs tasks, as many at a time as it has slots.
@@ -73,7 +73,7 @@ type Scheduler struct {
 	tasks     sync.WaitGroup
 
 	// Only Run touches these.
-	head    *head               // nil for none
+	head    *fetched            // comes next; nil for none
 	unfit   map[string]struct{} // tasks that were refused, and said so
 	backoff *wait.Backoff
 
@@ -115,7 +115,7 @@ func (s *Scheduler) forget(stop *stopper) {
 func New(c Config) *Scheduler {
 	return &Scheduler{
 		Config:    c,
-		drainFile: filepath.Join(c.Dir, "draining"),
+		drainFile: filepath.Join(c.DrainDir, "draining"),
 		left:      make(chan struct{}, 1),
 		backoff:   newBackoff(),
 		unfit:     make(map[string]struct{}),
@@ -289,7 +289,7 @@ func (s *Scheduler) SetDraining(on bool) {
 	var err error
 	switch _, missing := os.Lstat(s.drainFile); {
 	case on && missing != nil:
-		err = errors.Join(os.MkdirAll(s.Dir, 0o755), os.WriteFile(s.drainFile, nil, 0o644))
+		err = errors.Join(os.MkdirAll(s.DrainDir, 0o755), os.WriteFile(s.drainFile, nil, 0o644))
 	case !on && missing == nil:
 		err = os.Remove(s.drainFile)
 	}

@@ -242,8 +242,8 @@ func (w *world) run(slots func() int, dir string, story func()) {
 	w.drainFile = filepath.Join(dir, "draining")
 	w.scheduler = scheduler.New(scheduler.Config{
 		Slots: slots, Gate: w.gate, Queue: w, GPUs: w.pool, Executor: w,
-		Check: func(context.Context, []string) string { return w.sick },
-		Dir:   dir, Log: slog.New(slog.NewTextHandler(&w.text, nil)),
+		Check:    func(context.Context, []string) string { return w.sick },
+		DrainDir: dir, Log: slog.New(slog.NewTextHandler(&w.text, nil)),
 	})
 	w.gate.Set(true)
 	ctx, cancel := context.WithCancel(w.Context())

@@ -97,7 +97,7 @@ func (f *follower) round(ctx context.Context) (verb string, err error) {
 		return "watch", err
 	}
 	defer stream.Close()
-	f.change(func(v *lifecycle.View) { v.Unreadable, v.Denied = "", time.Time{} })
+	f.maps.change(f.view, func(v *lifecycle.View) { v.Unreadable, v.Denied = "", time.Time{} })
 	for {
 		var m configMap
 		kind, err := stream.Next(&m)
@@ -124,9 +124,9 @@ func (f *follower) take(kind string, m *configMap) {
 	f.version = m.Metadata.ResourceVersion
 	switch kind {
 	case kube.Added, kube.Modified:
-		f.change(func(v *lifecycle.View) { fill(v, m) })
+		f.maps.change(f.view, func(v *lifecycle.View) { fill(v, m) })
 	case kube.Deleted:
-		f.change(func(v *lifecycle.View) { gone(v, f.version) })
+		f.maps.change(f.view, func(v *lifecycle.View) { gone(v, f.version) })
 	}
 }
 
@@ -154,7 +154,7 @@ func (f *follower) list(ctx context.Context) error {
 		return fmt.Errorf("asked for %q, got a map named %.80q", f.name, list.Items[0].Metadata.Name)
 	}
 	f.version = list.Metadata.ResourceVersion
-	f.change(func(v *lifecycle.View) {
+	f.maps.change(f.view, func(v *lifecycle.View) {
 		if absent {
 			gone(v, f.version)
 		} else {
@@ -162,10 +162,6 @@ func (f *follower) list(ctx context.Context) error {
 		}
 	})
 	return nil
-}
-
-func (f *follower) change(do func(*lifecycle.View)) {
-	f.maps.update(func(s *lifecycle.Snapshot) { do(f.view(s)) })
 }
 
 // unreadable notes why the map cannot be read now. What was read before stays.
@@ -180,7 +176,7 @@ func (f *follower) unreadable(ctx context.Context, verb string, err error) {
 			f.name, f.maps.namespace, verb)
 	}
 	f.maps.log.Debug("map unreadable", "map", f.name, "verb", verb, "error", err)
-	f.change(func(v *lifecycle.View) {
+	f.maps.change(f.view, func(v *lifecycle.View) {
 		v.Unreadable = text
 		switch {
 		case !forbidden:

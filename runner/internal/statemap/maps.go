@@ -65,12 +65,13 @@ func (m *Maps) Run(ctx context.Context) error {
 	return nil
 }
 
-// update changes the current snapshot and hands it on, if that is news.
-func (m *Maps) update(change func(*lifecycle.Snapshot)) {
+// change changes one view of the current snapshot and hands the snapshot on, if that
+// is news.
+func (m *Maps) change(view func(*lifecycle.Snapshot) *lifecycle.View, do func(*lifecycle.View)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := m.current
-	if change(&m.current); m.current == before {
+	if do(view(&m.current)); m.current == before {
 		return
 	}
 	// Nobody else sends, so there is room once the old snapshot is out.

@@ -204,11 +204,11 @@ func (s *Spool) reclaim() {
 func (s *Spool) sayOnce(what, name string, problem error) {
 	text := fmt.Sprint(problem)
 	s.mu.Lock()
-	news := s.said[name] != text
+	news := s.told[name] != text
 	if problem == nil {
-		delete(s.said, name)
+		delete(s.told, name)
 	} else {
-		s.said[name] = text
+		s.told[name] = text
 	}
 	s.mu.Unlock()
 	if problem != nil && news {

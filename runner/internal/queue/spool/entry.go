@@ -55,7 +55,7 @@ func (e entry) ended(spent bool) entry {
 }
 
 func parseName(name string) (entry, error) {
-	bad := fmt.Errorf("file name %s is none that a submit gives; put tasks into the queue with the command submit",
+	bad := fmt.Errorf("file name %s is not one that submit gives; put tasks into the queue with the command submit",
 		api.Excerpt(name))
 	m := entryName.FindStringSubmatch(name)
 	if m == nil {
@@ -101,7 +101,7 @@ func parse(name string, document []byte) (entry, *api.Task, error) {
 		return entry{}, nil, fmt.Errorf("task document: %w", err)
 	}
 	if task.ID != e.id {
-		return entry{}, nil, fmt.Errorf("task document: id: is %s, allowed is %s as in its file's name",
+		return entry{}, nil, fmt.Errorf("task document: id: is %s; must be %s as in its file's name",
 			api.Excerpt(task.ID), api.Excerpt(e.id))
 	}
 	return e, task, nil

@@ -71,7 +71,7 @@ type Spool struct {
 	mu        sync.Mutex
 	idle      []*claim           // those without a task
 	held      map[*delivery]bool // not settled yet; each has a claim of its own
-	said      map[string]string  // problems that were logged, by what they are about
+	told      map[string]string  // problems that were logged, by what they are about
 	reclaimed time.Time
 	swept     time.Time
 	refused   map[string]*api.Task // what Fetch need not read again, by file name
@@ -91,7 +91,7 @@ func Open(dir string, opts Options) (*Spool, error) {
 		closed:  make(chan struct{}),
 		refused: map[string]*api.Task{},
 		held:    map[*delivery]bool{},
-		said:    map[string]string{},
+		told:    map[string]string{},
 	}
 	absolute, err := filepath.Abs(dir) // tasks run elsewhere
 	if err == nil {

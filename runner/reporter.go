@@ -3,25 +3,39 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gate"
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/observe"
+	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
 )
 
-// status puts together the status document from what is so now; what does not
-// change comes from the one before.
-func status(before api.Status, r lifecycle.Report, m lifecycle.Snapshot, memory lifecycle.Memory, g gate.Snapshot, gpus *gpu.Pool) api.Status {
-	s := before
+// reporter tells what the lifecycle has decided: to the status, to the tasks, to
+// the log, in metrics and in Events.
+type reporter struct {
+	log     *slog.Logger
+	metrics *observe.Metrics
+	events  *observe.Events // nil where there is no cluster
+	board   *observe.Board
+	work    *scheduler.Scheduler
+	gpus    *gpu.Pool
+	heard   func() time.Time // when the API server last gave a sign of life
+}
+
+// publish shows what is so after each step of the lifecycle.
+func (t *reporter) publish(r lifecycle.Report, m lifecycle.Snapshot, memory lifecycle.Memory, g gate.Snapshot) {
+	t.work.SetDraining(r.Phase != api.PhaseRunning)
+	s := t.board.Latest() // for what does not change
 	s.Phase, s.Target, s.Reason = r.Phase, r.Target, r.Reason
 	s.Effective, s.Source, s.Shadowed, s.ResourceVersion = r.Effective, r.Source, r.Shadowed, r.ResourceVersion
 	s.Maps.Global = mapStatus(m.Global, memory.Global, r.GlobalProblem)
 	s.Maps.Node = mapStatus(m.Node, memory.Node, r.NodeProblem)
 	s.Tasks, s.InFlight = g.Counts, g.InFlight
-	s.GPUs, s.GPUProblem = gpus.List(), gpus.Problem()
-	return s
+	s.GPUs, s.GPUProblem = t.gpus.List(), t.gpus.Problem()
+	t.board.Publish(s)
 }
 
 func mapStatus(v lifecycle.View, inForce api.State, problem *lifecycle.Problem) *api.MapStatus {
@@ -38,9 +52,8 @@ func mapStatus(v lifecycle.View, inForce api.State, problem *lifecycle.Problem) 
 	return s
 }
 
-// tellTransition logs, counts and writes an Event for a change of what is
-// reported.
-func tellTransition(log *slog.Logger, metrics *observe.Metrics, events *observe.Events, from, to lifecycle.Report) {
+// transition logs, counts and writes an Event for a change of what is reported.
+func (t *reporter) transition(from, to lifecycle.Report) {
 	fields := []any{"from", from.Phase, "to", to.Phase, "effective", to.Effective, "source", to.Source, "resource_version", to.ResourceVersion}
 	text := fmt.Sprintf("%s to %s", from.Phase, to.Phase)
 	if to.Target != api.Unset {
@@ -55,9 +68,29 @@ func tellTransition(log *slog.Logger, metrics *observe.Metrics, events *observe.
 	if to.Reason != "" {
 		fields = append(fields, "reason", to.Reason)
 	}
-	log.Info("transition", fields...)
-	metrics.Transition(from.Phase, to.Phase)
+	t.log.Info("transition", fields...)
+	t.metrics.Transition(from.Phase, to.Phase)
 	if from.Phase != to.Phase {
-		events.Transition(text)
+		t.events.Transition(text)
+	}
+}
+
+// problem does the same for what is wrong with a map.
+func (t *reporter) problem(v lifecycle.View, p lifecycle.Problem) {
+	fields := []any{"map", v.Name, "kind", p.Kind, "problem", p.Text}
+	if v.ResourceVersion != "" {
+		fields = append(fields, "resource_version", v.ResourceVersion)
+	}
+	if at := t.heard(); !at.IsZero() {
+		fields = append(fields, "heard", at)
+	}
+	t.log.Warn("map problem", fields...)
+	scope := api.SourceNode
+	if v.Name == api.GlobalMapName {
+		scope = api.SourceGlobal
+	}
+	t.metrics.Problem(string(scope), string(p.Kind))
+	if p.Kind != lifecycle.ProblemUnreadable {
+		t.events.Problem(v.Name, p.Text)
 	}
 }
