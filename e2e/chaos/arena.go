@@ -75,7 +75,7 @@ func newArena(ctx context.Context, programs Programs) (a *Arena, err error) {
 	if err := a.layout(); err != nil {
 		return a, err
 	}
-	if a.plane, err = embedded.StartControlPlane(ctx, a.Assets, filepath.Join(a.dir, "controlplane")); err != nil {
+	if a.plane, err = embedded.StartControlPlane(ctx, a.Assets, filepath.Join(a.dir, "controlplane"), nil); err != nil {
 		return a, err
 	}
 	target, err := embedded.New(embedded.Config{Handle: a.plane.Handle(), RunnerBinary: a.Runner, TempDir: a.dir})
