@@ -323,6 +323,12 @@ func TestARelativePathStaysWhatItWas(t *testing.T) {
 	if trace, err := os.ReadFile(filepath.Join(dir, "trace")); err != nil || !strings.Contains(string(trace), "nvmlDeviceGetCount_v2") {
 		t.Errorf("the trace is %q, %v", trace, err)
 	}
+	if r := lib.Shutdown(); r != nvml.SUCCESS {
+		t.Fatal(r)
+	}
+	if r := lib.Init(); r != nvml.SUCCESS {
+		t.Fatalf("a client that has gone elsewhere and starts again gets %v", r)
+	}
 	if _, err := os.Stat("trace"); !os.IsNotExist(err) {
 		t.Errorf("a trace where the client has gone: %v", err)
 	}
