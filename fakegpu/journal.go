@@ -247,8 +247,11 @@ func (j journal) look(at place) (from place, end int64, err error) {
 	if err != nil || !strings.HasPrefix(title, "journal ") {
 		title = ""
 	}
-	if at.file == nil || !os.SameFile(at.file, info) || at.title != title || info.Size() < at.read {
+	switch same := at.file != nil && os.SameFile(at.file, info) && at.title == title; {
+	case !same || info.Size() < at.read && title == "":
 		at.read = 0
+	case info.Size() < at.read: // it was cut: what was told stays told
+		at.read = info.Size()
 	}
 	return place{title, info, at.read}, info.Size(), nil
 }

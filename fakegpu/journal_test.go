@@ -224,6 +224,23 @@ func TestATornLineIsNoEvent(t *testing.T) {
 	}
 }
 
+// TestACutJournalRepeatsNothing: a writer that finds no room on the disk takes
+// back what it has written of its events.
+func TestACutJournalRepeatsNothing(t *testing.T) {
+	lib, dir, _ := open(t, fakegpu.Spec{Profile: "T4", Count: 1})
+	set := listen(t, lib, 0, nvml.EventTypeXidCriticalError)
+	check(t, fakegpu.RaiseXid(dir, "0", 13))
+	journal := filepath.Join(dir, "events")
+	kept, err := os.Stat(journal)
+	check(t, err)
+	check(t, fakegpu.RaiseXid(dir, "0", 31))
+	hears(t, set, "0x8 13", "0x8 31")
+	check(t, os.Truncate(journal, kept.Size()))
+	hears(t, set)
+	check(t, fakegpu.RaiseXid(dir, "0", 43))
+	hears(t, set, "0x8 43")
+}
+
 // TestWaitsTakeTheirTime: to the microsecond, never less.
 func TestWaitsTakeTheirTime(t *testing.T) {
 	lib, _, _ := open(t, fakegpu.Spec{Profile: "T4", Count: 1})
