@@ -1,6 +1,7 @@
 package fakegpu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -78,6 +80,13 @@ func differences(before, now Machine) []string {
 	if before.Init != now.Init {
 		lines = append(lines, fmt.Sprintf("init %d -> %d", before.Init, now.Init))
 	}
+	for _, version := range []struct{ what, was, is string }{
+		{"driver", before.Driver, now.Driver}, {"nvml", before.NVML, now.NVML}, {"cuda", fmt.Sprint(before.CUDA), fmt.Sprint(now.CUDA)},
+	} {
+		if version.was != version.is {
+			lines = append(lines, fmt.Sprintf("%s %s -> %s", version.what, version.was, version.is))
+		}
+	}
 	lines = append(lines, faultChanges("machine", before.Faults, now.Faults)...)
 	byUUID := func(gpus []GPU) map[string]GPU {
 		all := make(map[string]GPU)
@@ -103,8 +112,13 @@ func differences(before, now Machine) []string {
 				lines = append(lines, fmt.Sprintf("%s  %s %d -> %d", g.UUID, key, was.Numbers[key], g.Numbers[key]))
 			}
 		}
-		if len(was.MIGs) != len(g.MIGs) {
-			lines = append(lines, fmt.Sprintf("%s  %d -> %d MIG devices", g.UUID, len(was.MIGs), len(g.MIGs)))
+		for i, text := range g.texts() {
+			if old := *was.texts()[i].value; old != *text.value {
+				lines = append(lines, fmt.Sprintf("%s  %s %q -> %q", g.UUID, text.key, old, *text.value))
+			}
+		}
+		if !slices.Equal(was.MIGs, g.MIGs) {
+			lines = append(lines, fmt.Sprintf("%s  MIG devices %s -> %s", g.UUID, was.division(), g.division()))
 		}
 		for _, p := range g.Processes {
 			if !slices.Contains(was.Processes, p) {
@@ -112,13 +126,22 @@ func differences(before, now Machine) []string {
 			}
 		}
 		for _, p := range was.Processes {
-			if !slices.ContainsFunc(g.Processes, func(other Process) bool { return other.PID == p.PID }) {
+			if !slices.ContainsFunc(g.Processes, func(other Process) bool { return other.PID == p.PID && other.Type == p.Type }) {
 				lines = append(lines, fmt.Sprintf("%s  process %d is gone", g.UUID, p.PID))
 			}
 		}
 		lines = append(lines, faultChanges(g.UUID, was.Faults, g.Faults)...)
 	}
 	return lines
+}
+
+// division is how a GPU is divided.
+func (g GPU) division() string {
+	var names []string
+	for _, d := range g.MIGs {
+		names = append(names, fmt.Sprintf("%s@%d", g.MIGName(d), d.Start))
+	}
+	return cmp.Or(strings.Join(names, " "), "none")
 }
 
 func faultChanges(what string, before, now []Fault) []string {

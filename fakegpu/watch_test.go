@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -126,6 +127,65 @@ func TestWatchGoesOnWithANewDirectory(t *testing.T) {
 	}
 	if _, _, err = w.look(&out, m, at); err != nil || !bytes.HasSuffix(out.Bytes(), []byte("event Xid 45\n")) || bytes.Count(out.Bytes(), []byte("\n")) != 1 {
 		t.Errorf("of the new directory watch prints %q, %v", out.String(), err)
+	}
+}
+
+// TestWatchTellsOfAllThatIsNoNumber, too: versions, texts, and a division into as
+// many others.
+func TestWatchTellsOfAllThatIsNoNumber(t *testing.T) {
+	machine := func(driver, name string, cuda uint64, start uint64) Machine {
+		return Machine{Driver: driver, NVML: "13." + driver, CUDA: cuda, GPUs: []GPU{{
+			UUID: "GPU-1", Name: name, Numbers: map[string]uint64{"memory": 80 << 30}, MIGs: []MIG{{UUID: "MIG-1", Slices: 1, Profile: 19, Start: start}},
+		}}}
+	}
+	want := []string{
+		"driver 580 -> 595", "nvml 13.580 -> 13.595", "cuda 13000 -> 13020",
+		`GPU-1  name "a" -> "b"`, "GPU-1  MIG devices 1g.10gb@0 -> 1g.10gb@3",
+	}
+	if diff := cmp.Diff(want, differences(machine("580", "a", 13000, 0), machine("595", "b", 13020, 3))); diff != "" {
+		t.Errorf("differences (-want +got):\n%s", diff)
+	}
+	process := func(kind string) Machine {
+		return Machine{GPUs: []GPU{{UUID: "GPU-1", Processes: []Process{{PID: 1, Type: kind, Name: "x"}}}}}
+	}
+	want = []string{"GPU-1  process 1 (x, mps) uses 0 bytes, 0 %", "GPU-1  process 1 is gone"}
+	if diff := cmp.Diff(want, differences(process("compute"), process("mps"))); diff != "" {
+		t.Errorf("differences of a process (-want +got):\n%s", diff)
+	}
+}
+
+// TestWatchRepeatsNothing of a journal that was cut.
+func TestWatchRepeatsNothing(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Create(dir, Spec{Profile: "T4", Count: 1}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, xid := range []uint64{13, 31} {
+		if err := RaiseXid(dir, "0", xid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := watch{dir}
+	at, err := w.end()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(w.dir+"/events", at.read-10); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if m, at, err = w.look(&out, m, at); err != nil || out.Len() > 0 {
+		t.Errorf("of a journal that was cut watch prints %q, %v", out.String(), err)
+	}
+	if err := RaiseXid(dir, "0", 45); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err = w.look(&out, m, at); err != nil || strings.Count(out.String(), "event") != 1 || !strings.HasSuffix(out.String(), "event Xid 45\n") {
+		t.Errorf("then watch prints %q, %v", out.String(), err)
 	}
 }
 
