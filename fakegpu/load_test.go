@@ -99,6 +99,8 @@ func TestValuesThatContradictEachOther(t *testing.T) {
 		"clock_sm=1981": "clock_sm is 1981, and max_clock_sm of this GPU is 1980", "max_clock_memory=100": "clock_memory is 2619, and max_clock_memory",
 		"pcie_gen=6": "pcie_gen is 6, and pcie_gen_max", "pcie_width=32": "pcie_width is 32, and pcie_width_max",
 		"power_limit=700001": "power_limit is 700001, and power_max", "power_limit=1": "power_limit is 1, and power_min",
+		"power_min=700001": "power_limit is 700000, and power_min", "power_default=700001": "power_default is 700001, and power_max",
+		"clock_lowest=1981": "clock_lowest is 1981, and max_clock_graphics", "low_clock_memory=2620": "low_clock_memory is 2620, and max_clock_memory",
 	} {
 		refused(t, fakegpu.Set(dir, "0", value), want)
 	}
