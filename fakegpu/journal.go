@@ -206,6 +206,13 @@ func (j journal) append(lines string) (err error) {
 	}
 	if size == 0 {
 		lines = fmt.Sprintf("journal %s\n", rand.Text()[:16]) + lines
+		state, err := os.Stat(filepath.Join(j.dir, stateFile))
+		if err == nil {
+			err = alike(j.path(), state)
+		}
+		if err != nil {
+			return err
+		}
 	} else {
 		last := make([]byte, 1)
 		if _, err := f.ReadAt(last, size-1); err != nil {
