@@ -119,6 +119,8 @@ static void refresh(int at_once) {
 
 void state_expire(void) { looked.tv_sec = 0; }
 
+void state_newest(void) { refresh(1); }
+
 const struct machine *state_machine(void) { return now; }
 
 static struct nvmlDevice_st *handle_numbered(unsigned int n) { return &handles[(first_handle + n) % MAX_HANDLES]; }
@@ -329,7 +331,6 @@ unsigned long long now_us(void) {
     return (unsigned long long)t.tv_sec * 1000000 + (unsigned long long)t.tv_nsec / 1000;
 }
 
-unsigned long long grown(const struct gpu *g, unsigned long long counter, double rate) {
-    unsigned long long now = now_us();
-    return g->since && now > g->since ? sum(counter, (unsigned long long)((double)(now - g->since) * rate)) : counter;
+unsigned long long grown(const struct gpu *g, unsigned long long counter, double rate, unsigned long long time) {
+    return g->since && time > g->since ? sum(counter, (unsigned long long)((double)(time - g->since) * rate)) : counter;
 }
