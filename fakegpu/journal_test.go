@@ -241,6 +241,33 @@ func TestACutJournalRepeatsNothing(t *testing.T) {
 	hears(t, set, "0x8 43")
 }
 
+// TestAPipeHoldsNobodyUp, where a file should be.
+func TestAPipeHoldsNobodyUp(t *testing.T) {
+	lib, dir, _ := open(t, fakegpu.Spec{Profile: "T4", Count: 1})
+	set := listen(t, lib, 0, nvml.EventTypeXidCriticalError)
+	check(t, fakegpu.RaiseXid(dir, "0", 13))
+	hears(t, set, "0x8 13")
+	for _, file := range []string{"events", "state"} {
+		pipe := filepath.Join(dir, file)
+		check(t, os.Remove(pipe))
+		check(t, syscall.Mkfifo(pipe, 0o644))
+		answer := make(chan nvml.Return, 1)
+		go func() { _, r := set.Wait(20); answer <- r }()
+		select {
+		case r := <-answer:
+			if r != nvml.ERROR_TIMEOUT {
+				t.Errorf("with a pipe for %s Wait gives %v", file, r)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("a pipe for %s holds Wait up", file)
+			writer, err := os.OpenFile(pipe, os.O_RDWR, 0) // which lets it go on
+			check(t, err)
+			check(t, writer.Close())
+			<-answer
+		}
+	}
+}
+
 // TestWaitsTakeTheirTime: to the microsecond, never less.
 func TestWaitsTakeTheirTime(t *testing.T) {
 	lib, _, _ := open(t, fakegpu.Spec{Profile: "T4", Count: 1})

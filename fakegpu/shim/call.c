@@ -70,7 +70,7 @@ int state_fstat(int fd, struct stat *found) { return (int)syscall(SYS_fstat, fd,
 unsigned long state_read(char *to, unsigned long room) {
     char path[PATH_MAX];
     state_path("state", path, sizeof path);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe must not hold the client up */
     trouble = fd < 0 ? errno : 0;
     if (fd < 0) return 0;
     size_t length = 0;

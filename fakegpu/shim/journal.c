@@ -45,7 +45,7 @@ static int open_new(struct place *p) {
     if (missing) memset(&now, 0, sizeof now);
     if (unchanged(&now, &p->seen) && p->all) return -1;
     if (!missing) {
-        fd = open(path, O_RDONLY | O_CLOEXEC);
+        fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe must not hold the client up */
         if (fd < 0 || state_fstat(fd, &opened)) {
             if (fd >= 0) close(fd);
             return -1; /* it is tried again */
