@@ -2,7 +2,9 @@ package fakegpu
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 )
 
 // limits are values that no GPU can have above others; what a model does not
@@ -10,19 +12,21 @@ import (
 var limits = map[string]string{
 	"clock_graphics": "max_clock_graphics", "clock_sm": "max_clock_sm", "clock_memory": "max_clock_memory", "clock_video": "max_clock_video",
 	"app_clock_graphics": "max_clock_graphics", "app_clock_memory": "max_clock_memory", "pcie_gen": "pcie_gen_max", "pcie_width": "pcie_width_max",
-	"power_limit": "power_max",
+	"power_limit": "power_max", "power_default": "power_max", "pcie_gen_max": "pcie_gen_device",
+	"clock_lowest": "max_clock_graphics", "low_clock_graphics": "max_clock_graphics", "low_clock_memory": "max_clock_memory",
 }
 
 // agree lets follow what was not set from what was, and refuses what contradicts
 // it.
 func (g *GPU) agree(set map[string]bool) error {
 	n := g.Numbers
-	for key, limit := range limits {
+	for _, key := range slices.Sorted(maps.Keys(limits)) { // always the same of several
+		limit := limits[key]
 		if (set[key] || set[limit]) && n[limit] != 0 && n[key] > n[limit] {
 			return fmt.Errorf("%s is %d, and %s of this GPU is %d", key, n[key], limit, n[limit])
 		}
 	}
-	if set["power_limit"] && n["power_limit"] < n["power_min"] {
+	if (set["power_limit"] || set["power_min"] && n["power_limit"] != 0) && n["power_limit"] < n["power_min"] {
 		return fmt.Errorf("power_limit is %d, and power_min of this GPU is %d", n["power_limit"], n["power_min"])
 	}
 	if set["mig_mode"] && n["mig_mode"] != 0 && n["mig_max"] == 0 {

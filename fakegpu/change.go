@@ -3,6 +3,7 @@ package fakegpu
 import (
 	"cmp"
 	"fmt"
+	"io/fs"
 	"math"
 	"math/bits"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -361,11 +363,25 @@ func replace(dir string, m Machine) error {
 		return err
 	}
 	now := time.Now()
-	if before, err := os.Stat(name); err == nil && !now.After(before.ModTime()) {
-		now = before.ModTime().Add(1)
+	if before, err := os.Stat(name); err == nil {
+		if !now.After(before.ModTime()) {
+			now = before.ModTime().Add(1)
+		}
+		if err := alike(next, before); err != nil {
+			return err
+		}
 	}
 	if err := os.Chtimes(next, now, now); err != nil {
 		return err
 	}
 	return os.Rename(next, name)
+}
+
+// alike gives a file the owner and the mode of the state: whoever was the last to
+// change it, and with which umask, those who could read and write it still can.
+func alike(path string, state fs.FileInfo) error {
+	if s, ok := state.Sys().(*syscall.Stat_t); ok {
+		_ = os.Chown(path, int(s.Uid), int(s.Gid)) // as far as it may
+	}
+	return os.Chmod(path, state.Mode().Perm())
 }

@@ -206,6 +206,13 @@ func (j journal) append(lines string) (err error) {
 	}
 	if size == 0 {
 		lines = fmt.Sprintf("journal %s\n", rand.Text()[:16]) + lines
+		state, err := os.Stat(filepath.Join(j.dir, stateFile))
+		if err == nil {
+			err = alike(j.path(), state)
+		}
+		if err != nil {
+			return err
+		}
 	} else {
 		last := make([]byte, 1)
 		if _, err := f.ReadAt(last, size-1); err != nil {
@@ -247,8 +254,11 @@ func (j journal) look(at place) (from place, end int64, err error) {
 	if err != nil || !strings.HasPrefix(title, "journal ") {
 		title = ""
 	}
-	if at.file == nil || !os.SameFile(at.file, info) || at.title != title || info.Size() < at.read {
+	switch same := at.file != nil && os.SameFile(at.file, info) && at.title == title; {
+	case !same || info.Size() < at.read && title == "":
 		at.read = 0
+	case info.Size() < at.read: // it was cut: what was told stays told
+		at.read = info.Size()
 	}
 	return place{title, info, at.read}, info.Size(), nil
 }

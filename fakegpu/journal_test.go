@@ -224,6 +224,50 @@ func TestATornLineIsNoEvent(t *testing.T) {
 	}
 }
 
+// TestACutJournalRepeatsNothing: a writer that finds no room on the disk takes
+// back what it has written of its events.
+func TestACutJournalRepeatsNothing(t *testing.T) {
+	lib, dir, _ := open(t, fakegpu.Spec{Profile: "T4", Count: 1})
+	set := listen(t, lib, 0, nvml.EventTypeXidCriticalError)
+	check(t, fakegpu.RaiseXid(dir, "0", 13))
+	journal := filepath.Join(dir, "events")
+	kept, err := os.Stat(journal)
+	check(t, err)
+	check(t, fakegpu.RaiseXid(dir, "0", 31))
+	hears(t, set, "0x8 13", "0x8 31")
+	check(t, os.Truncate(journal, kept.Size()))
+	hears(t, set)
+	check(t, fakegpu.RaiseXid(dir, "0", 43))
+	hears(t, set, "0x8 43")
+}
+
+// TestAPipeHoldsNobodyUp, where a file should be.
+func TestAPipeHoldsNobodyUp(t *testing.T) {
+	lib, dir, _ := open(t, fakegpu.Spec{Profile: "T4", Count: 1})
+	set := listen(t, lib, 0, nvml.EventTypeXidCriticalError)
+	check(t, fakegpu.RaiseXid(dir, "0", 13))
+	hears(t, set, "0x8 13")
+	for _, file := range []string{"events", "state"} {
+		pipe := filepath.Join(dir, file)
+		check(t, os.Remove(pipe))
+		check(t, syscall.Mkfifo(pipe, 0o644))
+		answer := make(chan nvml.Return, 1)
+		go func() { _, r := set.Wait(20); answer <- r }()
+		select {
+		case r := <-answer:
+			if r != nvml.ERROR_TIMEOUT {
+				t.Errorf("with a pipe for %s Wait gives %v", file, r)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("a pipe for %s holds Wait up", file)
+			writer, err := os.OpenFile(pipe, os.O_RDWR, 0) // which lets it go on
+			check(t, err)
+			check(t, writer.Close())
+			<-answer
+		}
+	}
+}
+
 // TestWaitsTakeTheirTime: to the microsecond, never less.
 func TestWaitsTakeTheirTime(t *testing.T) {
 	lib, _, _ := open(t, fakegpu.Spec{Profile: "T4", Count: 1})
@@ -322,6 +366,12 @@ func TestARelativePathStaysWhatItWas(t *testing.T) {
 	until(t, "the change is seen", func() bool { n, _ := lib.DeviceGetCount(); return n == 3 })
 	if trace, err := os.ReadFile(filepath.Join(dir, "trace")); err != nil || !strings.Contains(string(trace), "nvmlDeviceGetCount_v2") {
 		t.Errorf("the trace is %q, %v", trace, err)
+	}
+	if r := lib.Shutdown(); r != nvml.SUCCESS {
+		t.Fatal(r)
+	}
+	if r := lib.Init(); r != nvml.SUCCESS {
+		t.Fatalf("a client that has gone elsewhere and starts again gets %v", r)
 	}
 	if _, err := os.Stat("trace"); !os.IsNotExist(err) {
 		t.Errorf("a trace where the client has gone: %v", err)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 )
@@ -119,17 +120,25 @@ func (g *GPU) count() {
 	}
 }
 
-// settle adds to the counters what has come to them until now, as the library
-// tells it, before a change: they go on from there by what is true then.
+// settleAhead is longer than it takes until all programs see a change. Until then
+// they count on by the state before it: a counter that was settled for an earlier
+// moment would go back for them.
+const settleAhead = 50 * time.Millisecond
+
+// settle adds to the counters what comes to them until a change is seen, as the
+// library tells it: they go on from there by what is true then.
 func (m *Machine) settle(now time.Time) {
-	until := uint64(now.UnixMicro())
+	until := uint64(now.Add(settleAhead).UnixMicro())
+	add := func(n map[string]uint64, key string, more float64) {
+		n[key] += min(uint64(more), math.MaxUint64-n[key])
+	}
 	for i := range m.GPUs {
 		n := m.GPUs[i].Numbers
 		if since := n["since"]; since != 0 && until > since {
 			passed := float64(until - since)
-			n["energy"] += uint64(passed * float64(n["power"]) / 1e6) // milliwatts, microseconds, millijoules
-			n["violation_power"] += uint64(passed * 1e3 * bit(n["clock_reasons"]&reasonCapped))
-			n["violation_thermal"] += uint64(passed * 1e3 * bit(n["clock_reasons"]&reasonHot))
+			add(n, "energy", passed*float64(n["power"])/1e6) // milliwatts, microseconds, millijoules
+			add(n, "violation_power", passed*1e3*bit(n["clock_reasons"]&reasonCapped))
+			add(n, "violation_thermal", passed*1e3*bit(n["clock_reasons"]&reasonHot))
 			n["since"] = until
 		}
 	}

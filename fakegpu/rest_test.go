@@ -128,7 +128,7 @@ func TestNewGPUsAreAtRestAsRealOnes(t *testing.T) {
 		},
 		"T4": {
 			"pstate": "0", "clocks": "1590159050011470", "pcie": "333", "power": "33510", "average": "-", "temperature": "33", "of memory": "-",
-			"total": "15360", "reserved": "448", "app": "- -", "accounting": "4000", "addressing": "-", "fabric": "0", "c2c": "-",
+			"total": "15360", "reserved": "448", "app": "- -", "accounting": "4000", "addressing": "1", "fabric": "0", "c2c": "-",
 			"inforom": "G183.0200.00.02 5.0", "limits": "96 93 -", "tlimit": "- - - - -", "banks": "-",
 			"supported": "5001(87: 1590 1575 300) 405(24: 645 630 300)",
 		},

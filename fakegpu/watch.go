@@ -121,7 +121,7 @@ func differences(before, now Machine) []string {
 			}
 		}
 		for _, p := range was.Processes {
-			if !slices.ContainsFunc(g.Processes, func(other Process) bool { return other.PID == p.PID }) {
+			if !slices.ContainsFunc(g.Processes, func(other Process) bool { return other.PID == p.PID && other.Type == p.Type }) {
 				lines = append(lines, fmt.Sprintf("%s  process %d is gone", g.UUID, p.PID))
 			}
 		}

@@ -219,3 +219,38 @@ func TestWatchTellsOfProcesses(t *testing.T) {
 		t.Errorf("differences (-want +got):\n%s", diff)
 	}
 }
+
+// TestWatchRepeatsNothing of a journal that was cut.
+func TestWatchRepeatsNothing(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Create(dir, Spec{Profile: "T4", Count: 1}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, xid := range []uint64{13, 31} {
+		if err := RaiseXid(dir, "0", xid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := watch{dir}
+	at, err := w.end()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(w.dir+"/events", at.read-10); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if m, at, err = w.look(&out, m, at); err != nil || out.Len() > 0 {
+		t.Errorf("of a journal that was cut watch prints %q, %v", out.String(), err)
+	}
+	if err := RaiseXid(dir, "0", 45); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err = w.look(&out, m, at); err != nil || strings.Count(out.String(), "event") != 1 || !strings.HasSuffix(out.String(), "event Xid 45\n") {
+		t.Errorf("then watch prints %q, %v", out.String(), err)
+	}
+}

@@ -26,8 +26,9 @@ enum { MAX_HANDLES = 2048, MAX_FILE = 1024 * 1024 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned int initialized;        /* how many nvmlInit were not taken back */
-static char directory[PATH_MAX];        /* the state directory; empty for none */
-static char trace[PATH_MAX];            /* where calls are logged; empty for nowhere */
+static struct from_environment {
+    char value[PATH_MAX], path[PATH_MAX]; /* what the variable says, and the absolute path; empty for none */
+} directory, trace;                       /* the state directory; where calls are logged */
 static struct machine machines[2];      /* the state in force, and the parser's work space */
 static struct machine *now = machines;
 static int readable;                    /* whether now was ever read from the directory */
@@ -55,7 +56,7 @@ __attribute__((constructor)) static void survive_fork(void) {
 }
 
 void state_path(const char *file, char *path, unsigned long size) {
-    if (!directory[0] || (size_t)snprintf(path, size, "%s/%s", directory, file) >= size) path[0] = 0;
+    if (!directory.path[0] || (size_t)snprintf(path, size, "%s/%s", directory.path, file) >= size) path[0] = 0;
 }
 
 /* The call of the kernel, because glibc's stat is one of version 2.33, and the
@@ -69,7 +70,7 @@ int state_fstat(int fd, struct stat *found) { return (int)syscall(SYS_fstat, fd,
 unsigned long state_read(char *to, unsigned long room) {
     char path[PATH_MAX];
     state_path("state", path, sizeof path);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe must not hold the client up */
     trouble = fd < 0 ? errno : 0;
     if (fd < 0) return 0;
     size_t length = 0;
@@ -117,6 +118,8 @@ static void refresh(int at_once) {
 }
 
 void state_expire(void) { looked.tv_sec = 0; }
+
+void state_newest(void) { refresh(1); }
 
 const struct machine *state_machine(void) { return now; }
 
@@ -230,14 +233,16 @@ nvmlReturn_t call_given(struct call *c, nvmlReturn_t answer, const nvmlDevice_t 
 }
 
 /* path_from takes a path from the environment. One that is relative means what it
- * means now, wherever the client may go. */
-static void path_from(const char *variable, char *path) {
+ * meant when it was first read, wherever the client has gone meanwhile. */
+static void path_from(const char *variable, struct from_environment *to) {
     const char *value = getenv(variable);
     char here[PATH_MAX] = "";
     if (!value) value = "";
     int relative = *value && *value != '/';
+    if (relative && to->path[0] && !strcmp(value, to->value)) return;
     if (relative && !getcwd(here, sizeof here)) value = "";
-    if ((size_t)snprintf(path, PATH_MAX, "%s%s%s", here, relative ? "/" : "", value) >= PATH_MAX) path[0] = 0;
+    if ((size_t)snprintf(to->path, PATH_MAX, "%s%s%s", here, relative ? "/" : "", value) >= PATH_MAX) to->path[0] = 0;
+    snprintf(to->value, PATH_MAX, "%s", value);
 }
 
 /* unreadable says what nvmlInit answers where there is no state that can be read. */
@@ -258,8 +263,8 @@ nvmlReturn_t call_init(struct call *c, const char *function) {
     call_any(c, function);
     if (initialized == 0) {
         readable = 0;
-        path_from("FAKEGPU_STATE", directory);
-        path_from("FAKEGPU_TRACE", trace);
+        path_from("FAKEGPU_STATE", &directory);
+        path_from("FAKEGPU_TRACE", &trace);
     }
     refresh(1);
     if (!readable) return unreadable();
@@ -291,7 +296,7 @@ static void log_call(const struct call *c, nvmlReturn_t answer) {
     size_t length = strftime(line, sizeof line, "%FT%T", &parts);
     length += (size_t)snprintf(line + length, sizeof line - length, ".%06ldZ %d %s(%s) = %d\n", t.tv_nsec / 1000, (int)getpid(),
                                c->function, c->uuid ? c->uuid : "", (int)answer);
-    int before = errno, fd = open(trace, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    int before = errno, fd = open(trace.path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     if (fd >= 0) {
         ssize_t written = write(fd, line, length);
         (void)written; /* the trace must not disturb the client */
@@ -301,7 +306,7 @@ static void log_call(const struct call *c, nvmlReturn_t answer) {
 }
 
 nvmlReturn_t call_end(struct call *c, nvmlReturn_t answer) {
-    if (trace[0]) log_call(c, answer);
+    if (trace.path[0]) log_call(c, answer);
     give();
     return answer;
 }
@@ -326,7 +331,6 @@ unsigned long long now_us(void) {
     return (unsigned long long)t.tv_sec * 1000000 + (unsigned long long)t.tv_nsec / 1000;
 }
 
-unsigned long long grown(const struct gpu *g, unsigned long long counter, double rate) {
-    unsigned long long now = now_us();
-    return g->since && now > g->since ? sum(counter, (unsigned long long)((double)(now - g->since) * rate)) : counter;
+unsigned long long grown(const struct gpu *g, unsigned long long counter, double rate, unsigned long long time) {
+    return g->since && time > g->since ? sum(counter, (unsigned long long)((double)(time - g->since) * rate)) : counter;
 }

@@ -102,21 +102,31 @@ static nvmlReturn_t replace(const char *text, size_t length) {
     int fd = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0) return failed(errno);
     int bad = write_all(fd, text, length) ? errno : 0;
-    if (!bad && (futimens(fd, times) || rename(next, path))) bad = errno;
+    /* Who could read and write it still can, whatever the client's umask is. */
+    int owned = fchown(fd, before.st_uid, before.st_gid);
+    (void)owned; /* as far as it may */
+    if (!bad && (fchmod(fd, before.st_mode & 07777) || futimens(fd, times) || rename(next, path))) bad = errno;
     close(fd);
     return bad ? failed(bad) : NVML_SUCCESS;
 }
 
-nvmlReturn_t state_change(const struct gpu *g, const struct change *changes, unsigned int count) {
+nvmlReturn_t state_change(const struct gpu *g, maker *make, unsigned int value) {
     static char before[ROOM + 1], after[ROOM];
+    struct change changes[MAX_CHANGES];
+    struct device d;
     char uuid[TEXT];
     int fd;
     if (geteuid()) return NVML_ERROR_NO_PERMISSION;
     strcpy(uuid, g->uuid); /* the same size */
     nvmlReturn_t r = lock(&fd);
     if (r) return r;
-    size_t length = state_read(before, ROOM) ? edit(before, after, uuid, changes, count) : 0;
-    r = length ? replace(after, length) : NVML_ERROR_GPU_IS_LOST;
+    state_newest();
+    struct nvmlDevice_st *handle = handle_for(uuid);
+    r = handle ? handle_device(handle, &d) : NVML_ERROR_MEMORY;
+    if (r == NVML_SUCCESS) {
+        size_t length = state_read(before, ROOM) ? edit(before, after, uuid, changes, make(d.gpu, value, changes)) : 0;
+        r = length ? replace(after, length) : NVML_ERROR_GPU_IS_LOST;
+    }
     close(fd); /* which gives the lock back */
     state_expire();
     return r;

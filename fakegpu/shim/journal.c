@@ -45,7 +45,7 @@ static int open_new(struct place *p) {
     if (missing) memset(&now, 0, sizeof now);
     if (unchanged(&now, &p->seen) && p->all) return -1;
     if (!missing) {
-        fd = open(path, O_RDONLY | O_CLOEXEC);
+        fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe must not hold the client up */
         if (fd < 0 || state_fstat(fd, &opened)) {
             if (fd >= 0) close(fd);
             return -1; /* it is tried again */
@@ -54,9 +54,10 @@ static int open_new(struct place *p) {
         identify(fd, id, sizeof id);
     } else
         id[0] = 0;
-    if (!same_file(&now, &p->seen) || now.st_size < p->read || strcmp(id, p->id)) {
+    int same = same_file(&now, &p->seen) && !strcmp(id, p->id);
+    if (!same || now.st_size < p->read) { /* one that was cut goes on from there: what was told stays told */
         p->book++;
-        p->read = 0;
+        p->read = same && *id ? now.st_size : 0;
         strcpy(p->id, id); /* the same size */
     }
     p->seen = now;

@@ -47,34 +47,53 @@ nvmlReturn_t model_nvmlDeviceGetAPIRestriction(const struct gpu *g, nvmlRestrict
 
 /* Setters, which are for root. */
 
-static nvmlReturn_t change_flag(const struct gpu *g, const char *key, nvmlEnableState_t value) {
-    NEED(value == NVML_FEATURE_DISABLED || value == NVML_FEATURE_ENABLED);
-    return state_change(g, &(struct change){key, value}, 1);
+#define MAKER(key)                                                                                       \
+    static unsigned int change_##key(const struct gpu *g, unsigned int value, struct change *changes) { \
+        *changes = (struct change){#key, value};                                                         \
+        return 1;                                                                                        \
+    }
+MAKER(persistence)
+MAKER(accounting)
+MAKER(compute_mode)
+
+nvmlReturn_t model_nvmlDeviceSetPersistenceMode(const struct gpu *g, nvmlEnableState_t mode) {
+    NEED(mode == NVML_FEATURE_DISABLED || mode == NVML_FEATURE_ENABLED);
+    return state_change(g, change_persistence, mode);
 }
 
-nvmlReturn_t model_nvmlDeviceSetPersistenceMode(const struct gpu *g, nvmlEnableState_t mode) { return change_flag(g, "persistence", mode); }
-
-nvmlReturn_t model_nvmlDeviceSetAccountingMode(const struct gpu *g, nvmlEnableState_t mode) { return change_flag(g, "accounting", mode); }
+nvmlReturn_t model_nvmlDeviceSetAccountingMode(const struct gpu *g, nvmlEnableState_t mode) {
+    NEED(mode == NVML_FEATURE_DISABLED || mode == NVML_FEATURE_ENABLED);
+    return state_change(g, change_accounting, mode);
+}
 
 nvmlReturn_t model_nvmlDeviceSetComputeMode(const struct gpu *g, nvmlComputeMode_t mode) {
     NEED(mode < NVML_COMPUTEMODE_COUNT);
-    return state_change(g, &(struct change){"compute_mode", mode}, 1);
+    return state_change(g, change_compute_mode, mode);
 }
 
-/* The GPU takes no more power than that from now on; what it has taken until now
- * is counted. */
+/* The GPU takes no more power than that from now on; what it takes until all
+ * programs see it is counted, as load.go does. */
+enum { SETTLE_AHEAD_US = 50000 };
+
+static unsigned int change_power_limit(const struct gpu *g, unsigned int limit, struct change *changes) {
+    unsigned long long until = now_us() + SETTLE_AHEAD_US;
+    const struct change all[] = {
+        {"power_limit", limit},
+        {"power", g->power < limit ? g->power : limit},
+        {"energy", energy_at(g, until)},
+        {"violation_power", violation_power_at(g, until)},
+        {"violation_thermal", violation_thermal_at(g, until)},
+        {"since", g->since ? until : 0},
+    };
+    _Static_assert(sizeof all / sizeof *all <= MAX_CHANGES, "changes");
+    memcpy(changes, all, sizeof all);
+    return sizeof all / sizeof *all;
+}
+
 nvmlReturn_t model_nvmlDeviceSetPowerManagementLimit(const struct gpu *g, unsigned int limit) {
     SUPPORT(g->power_max);
     NEED(limit >= g->power_min && limit <= g->power_max);
-    const struct change changes[] = {
-        {"power_limit", limit},
-        {"power", g->power < limit ? g->power : limit},
-        {"energy", energy_of(g)},
-        {"violation_power", violation_power_of(g)},
-        {"violation_thermal", violation_thermal_of(g)},
-        {"since", g->since ? now_us() : 0},
-    };
-    return state_change(g, changes, sizeof changes / sizeof *changes);
+    return state_change(g, change_power_limit, limit);
 }
 
 nvmlReturn_t model_nvmlDeviceSetPowerManagementLimit_v2(const struct gpu *g, nvmlPowerValue_v2_t *value) {

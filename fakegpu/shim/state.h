@@ -151,13 +151,19 @@ struct stat;
 int state_stat(const char *path, struct stat *found);
 int state_fstat(int fd, struct stat *found);
 
-/* state_change changes numbers of a GPU for all programs, as root may. The GPU and
- * all else that was read before is void then. */
+/* state_change changes numbers of a GPU for all programs, as root may: make writes
+ * which, for the GPU as it is when all other writers are done, and returns how
+ * many. The GPU and all else that was read before is void then. */
+enum { MAX_CHANGES = 8 };
 struct change { const char *key; unsigned long long value; };
-nvmlReturn_t state_change(const struct gpu *g, const struct change *changes, unsigned int count);
+typedef unsigned int maker(const struct gpu *g, unsigned int value, struct change *changes);
+nvmlReturn_t state_change(const struct gpu *g, maker *make, unsigned int value);
 
-/* grown is a counter that goes on while something lasts: so much a microsecond. */
-unsigned long long grown(const struct gpu *g, unsigned long long counter, double rate);
+/* state_newest looks for a newer state at once. */
+void state_newest(void);
+
+/* grown is what a counter is at a time, of something that lasts: so much a microsecond. */
+unsigned long long grown(const struct gpu *g, unsigned long long counter, double rate, unsigned long long time);
 
 /* events_end and gpm_end free all event sets and samples, as the last
  * nvmlShutdown does. */
@@ -200,12 +206,15 @@ static inline unsigned long long sum(unsigned long long a, unsigned long long b)
 /* Since Ada, limits of the temperature are told as distances to the highest one. */
 static inline int has_tlimit(const struct gpu *g) { return g->architecture >= NVML_DEVICE_ARCH_ADA; }
 
-/* The counters that go on while a GPU works: millijoules, and the nanoseconds for
- * which its power or its heat has slowed it down. */
-#define energy_of(g) grown(g, (g)->energy, (double)(g)->power / 1e6)
-#define violation_power_of(g) grown(g, (g)->violation_power, (g)->clock_reasons & nvmlClocksEventReasonSwPowerCap ? 1e3 : 0)
+/* The counters that go on while a GPU works, at a time: millijoules, and the
+ * nanoseconds for which its power or its heat has slowed it down. */
+#define energy_at(g, time) grown(g, (g)->energy, (double)(g)->power / 1e6, time)
+#define violation_power_at(g, time) grown(g, (g)->violation_power, (g)->clock_reasons & nvmlClocksEventReasonSwPowerCap ? 1e3 : 0, time)
 #define HOT (nvmlClocksEventReasonSwThermalSlowdown | nvmlClocksThrottleReasonHwThermalSlowdown)
-#define violation_thermal_of(g) grown(g, (g)->violation_thermal, (g)->clock_reasons & HOT ? 1e3 : 0)
+#define violation_thermal_at(g, time) grown(g, (g)->violation_thermal, (g)->clock_reasons & HOT ? 1e3 : 0, time)
+#define energy_of(g) energy_at(g, now_us())
+#define violation_power_of(g) violation_power_at(g, now_us())
+#define violation_thermal_of(g) violation_thermal_at(g, now_us())
 
 /* now_us is the time in microseconds since 1970, which is what NVML's
  * timestamps are. */

@@ -32,6 +32,8 @@ func TestExitCodes(t *testing.T) {
 		{"a lost GPU, list", func(d string) error { return fakegpu.Set(d, "1", "lost=1") }, []string{"-L"}, 15, "GPU1: GPU is lost"},
 		{"a lost GPU, another asked for", func(d string) error { return fakegpu.Set(d, "1", "lost=1") }, append([]string{"-i", "0"}, query...), 0, "0\n"},
 		{"a lost GPU, it alone", func(d string) error { return fakegpu.Set(d, "1", "lost=1") }, append([]string{"-i", "1"}, query...), 15, "GPU is lost"},
+		{"a lost GPU, by its bus id", func(d string) error { return fakegpu.Set(d, "1", "lost=1") }, append([]string{"-i", "0,00000000:02:00.0"}, query...), 15, "handle for 00000000:02:00.0: GPU is lost"},
+		{"a lost GPU, and no such index", func(d string) error { return fakegpu.Set(d, "1", "lost=1") }, append([]string{"-i", "7"}, query...), 6, "No devices were found"},
 		{"lost while it is read", func(d string) error {
 			return fakegpu.Inject(d, "0", fakegpu.Fault{Function: "nvmlDeviceGetTemperature", Code: 15})
 		}, []string{"--query-gpu=index,temperature.gpu", "--format=csv,noheader", "-i", "0"}, 15, "0, [GPU is lost]"},

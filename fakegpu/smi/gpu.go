@@ -30,8 +30,10 @@ func choose(lib nvml.Interface, names []string, out io.Writer) (gpus []*gpu, cod
 	}
 	now := time.Now()
 	found := map[string]bool{}
+	lost := false
 	for i := range count {
 		device, r := lib.DeviceGetHandleByIndex(i)
+		lost = lost || r == nvml.ERROR_GPU_IS_LOST
 		if r != nvml.SUCCESS {
 			if len(names) == 0 || slices.Contains(names, strconv.Itoa(i)) {
 				fmt.Fprintf(out, "Unable to determine the device handle for GPU%d: %s\n", i, lib.ErrorString(r))
@@ -54,6 +56,10 @@ func choose(lib nvml.Interface, names []string, out io.Writer) (gpus []*gpu, cod
 		gpus = append(gpus, g)
 	}
 	for _, name := range names {
+		if _, index := strconv.Atoi(name); !found[name] && lost && index != nil { // as NVML answers
+			fmt.Fprintf(out, "Unable to determine the device handle for %s: %s\n", name, lib.ErrorString(nvml.ERROR_GPU_IS_LOST))
+			return nil, exitCode(nvml.ERROR_GPU_IS_LOST)
+		}
 		if !found[name] && len(gpus) > 0 {
 			fmt.Fprintf(out, "No devices were found for %q\n", name)
 			return nil, exitNotFound
