@@ -49,6 +49,8 @@ var areas = []area{
 	{"runner/internal/queue/spool", []string{"runner"}, "area: containsAny {drain}"},
 	{"runner/internal/gpu", []string{"runner/internal/scheduler", "runner"}, "area: containsAny {gpu}"},
 	{"runner/internal/task", []string{"runner"}, "area: containsAny {drain, gpu}"},
+	{"runner/internal/supervise", []string{"runner/internal/task", "runner"}, "area: containsAny {drain}"},
+	{"runner/internal/kube", []string{"runner/internal/statemap", "runner"}, "area: containsAny {apiserver, start}"},
 }
 
 // flags are the command line.
