@@ -58,7 +58,9 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	if err != nil {
 		return err
 	}
-	supervise.ReserveThreads(reservedThreads)
+	if err := supervise.Prepare(reservedThreads); err != nil {
+		return err
+	}
 	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // tasks are of the same user, and may not read its memory
 	log, lines := s.logger(os.Stderr, name)
 	defer lines.flush()

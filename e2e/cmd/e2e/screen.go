@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -37,32 +38,40 @@ type screen struct {
 	queue     api.QueueContents
 }
 
-// during plays the scenario and shows it, to its end.
+// during plays the scenario and shows it, to its end, or to that of the terminal.
 func (s *screen) during(ctx context.Context, play func(context.Context, targets.Env, scenario.Scenario, *history.History) error) error {
 	s.addresses, s.told = make(map[string]string), make(map[string]string)
-	shown, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	shown, end := context.WithCancel(ctx)
 	var follower sync.WaitGroup
-	follower.Go(func() { s.follow(shown) })
+	follower.Go(func() {
+		if s.follow(shown) != nil {
+			cancel() // nobody can look on, and only the first of a session is told so
+		}
+	})
 	err := play(ctx, s.env, s.scenario, s.record)
-	cancel()
+	end()
 	follower.Wait()
-	s.draw()
-	return err
+	cancel()
+	return errors.Join(err, s.draw())
 }
 
 // follow draws what has changed, again and again, until ctx ends.
-func (s *screen) follow(ctx context.Context) {
+func (s *screen) follow(ctx context.Context) error {
 	const pace = 400 * time.Millisecond // as fast as a person can follow
 	for tick := time.Tick(pace); ctx.Err() == nil; {
 		if contents, err := s.env.Queue(ctx); err == nil {
 			s.queue = contents // else what was read before is the best that is known
 		}
-		s.draw()
+		if err := s.draw(); err != nil {
+			return err
+		}
 		select {
 		case <-tick:
 		case <-ctx.Done():
 		}
 	}
+	return nil
 }
 
 // size is that of the terminal, 0 if it is none that a table can be drawn on. People
@@ -77,7 +86,7 @@ func (s *screen) size() (columns, rows int) {
 }
 
 // draw prints what is new in the record, and the table below it.
-func (s *screen) draw() {
+func (s *screen) draw() error {
 	columns, rows := s.size()
 	var text strings.Builder
 	if s.height > 0 {
@@ -96,7 +105,8 @@ func (s *screen) draw() {
 			fmt.Fprintf(&text, "%.*s\n", min(columns, widest), line) // which counts runes
 		}
 	}
-	fmt.Fprint(s.out, text.String())
+	_, err := fmt.Fprint(s.out, text.String())
+	return err
 }
 
 // tell is what a new entry says outside of the table, empty for nothing.

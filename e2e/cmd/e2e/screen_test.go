@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -204,6 +205,23 @@ func TestDuring(t *testing.T) {
 	term.show()
 	if all := strings.Join(term.lines, "\n"); !strings.Contains(all, "the end\nRUNNER ") || !strings.Contains(all, "queue: 0 ready, 0 claimed, 2 finished, 0 dead") {
 		t.Errorf("it is\n%s", all)
+	}
+}
+
+// A terminal that is gone ends it, also where nobody sends a signal.
+func TestTerminalIsGone(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	term := newTerminal(t, 80)
+	s := newTestScreen(term.slave)
+	s.env = fakeQueue{asked: make(chan struct{}, 1)}
+	term.master.Close()
+	err := s.during(t.Context(), func(ctx context.Context, _ targets.Env, _ scenario.Scenario, record *history.History) error {
+		record.Add(history.Entry{Output: "a word\n"})
+		<-ctx.Done()
+		return nil
+	})
+	if !errors.Is(err, unix.EIO) {
+		t.Errorf("got %v", err)
 	}
 }
 

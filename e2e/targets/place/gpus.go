@@ -24,6 +24,7 @@ func (p *Place) FakeGPUs(ctx context.Context, spec targets.RunnerSpec) (map[stri
 	variables := map[string]string{
 		"STUDIOML_NVML_LIBRARY": p.Layout.Library,
 		fakegpu.EnvState:        dir,
+		"STUDIOML_GPU_LOCK":     dir + ".locks", // of the scenario's machine, not of this one
 	}
 	if spec.Visible != "" {
 		variables[api.EnvNVDevices] = spec.Visible

@@ -213,9 +213,7 @@ func TestTheMonitorFollowsADriver(t *testing.T) {
 			}
 			r := run(t, func(m *Monitor) { m.Library = library })
 			r.until(t, "the hang", func() bool { return strings.HasPrefix(r.Pool.Problem(), "NVML has not answered since ") })
-			if g := r.Pool.List()[0]; g.Health != api.Retiring {
-				t.Errorf("GPU is %s, want Retiring", g.Health)
-			}
+			r.until(t, "its GPU retiring", func() bool { return r.Pool.List()[0].Health == api.Retiring })
 			r.end(t)
 			if !strings.Contains(r.log.String(), `level=WARN msg="NVML does not answer; ending without it"`) {
 				t.Errorf("the log does not say that NVML is left behind:\n%s", r.log.String())

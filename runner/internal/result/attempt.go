@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +32,7 @@ type Attempt struct {
 	dir     string   // what the task has; scratch is in it, so that it is not beside the next one
 	kept    string   // what is made for the store, which knows it as <task>
 	out     *os.Root // <number> in it
+	work    *os.Root // where both are
 	renamed bool     // it is in its place, though perhaps not durably
 }
 
@@ -57,6 +59,9 @@ func (s *Store) begin(task string, attempt int) (*Attempt, error) {
 	a := &Attempt{store: s, task: task, number: attempt}
 	if a.dir, err = os.MkdirTemp(work, fmt.Sprintf("%s.%d-", task, attempt)); err != nil {
 		return nil, err
+	}
+	if a.work, err = os.OpenRoot(work); err != nil {
+		return nil, errors.Join(err, os.Remove(a.dir))
 	}
 	a.kept = a.dir + ".result"
 	if err := errors.Join(os.Mkdir(a.Scratch(), dirMode), a.prepare()); err != nil {
@@ -137,11 +142,21 @@ func (a *Attempt) full() bool {
 	return err == nil && (s.Bavail*uint64(s.Bsize) < least || s.Files > 0 && s.Ffree == 0)
 }
 
-// intact says whether what is kept is at its place, and is what was made there.
+// leads says whether a path leads to an open directory.
+func leads(path string, to *os.Root) bool {
+	opened, err1 := to.Stat(".")
+	found, err2 := os.Lstat(path)
+	return err1 == nil && err2 == nil && os.SameFile(opened, found)
+}
+
+// intact says whether what is kept is at its place, and is what was made there. If
+// the whole queue is out of reach, which is not the task's doing, nobody can tell.
 func (a *Attempt) intact() bool {
-	opened, err1 := a.out.Stat(".")
-	found, err2 := os.Lstat(a.outPath())
-	if err1 != nil || err2 != nil || !os.SameFile(opened, found) {
+	if work := filepath.Dir(a.dir); !leads(work, a.work) {
+		info, err := a.work.Stat(".")
+		return err == nil && info.Sys().(*syscall.Stat_t).Nlink > 0
+	}
+	if !leads(a.outPath(), a.out) {
 		return false
 	}
 	entries, err := os.ReadDir(a.outPath())
@@ -227,6 +242,7 @@ func (a *Attempt) sync(name string) error {
 
 // Discard removes what there is of the attempt, unless it was stored.
 func (a *Attempt) Discard() error {
+	a.work.Close()
 	if a.out != nil {
 		a.out.Close()
 	}

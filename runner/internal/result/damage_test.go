@@ -74,6 +74,38 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// The queue is out of reach when the attempt ends: that is no damage.
+func TestOutOfReachIsNoDamage(t *testing.T) {
+	spool := filepath.Join(t.TempDir(), "spool")
+	for _, dir := range []string{"results", "work"} {
+		if err := os.MkdirAll(filepath.Join(spool, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := result.New(filepath.Join(spool, "results"), func() (string, error) { return filepath.Join(spool, "work"), nil })
+	a := begin(t, s, "a", 1)
+	if err := os.Rename(spool, spool+".away"); err != nil {
+		t.Fatal(err)
+	}
+	r := res("a", 1)
+	r.Outcome = api.Succeeded
+	if _, err := a.Close(&r); err != nil || r.Outcome != api.Succeeded {
+		t.Errorf("close: %v, outcome %s (%s), want Succeeded", err, r.Outcome, r.Reason)
+	}
+	if err := a.Commit(r); err == nil {
+		t.Error("commit succeeded without a place for it")
+	}
+	if err := os.Rename(spool+".away", spool); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Commit(r); err != nil {
+		t.Error(err)
+	}
+	if got := files(t, filepath.Join(spool, "results")); got["a/1/stdout"] != "out" {
+		t.Errorf("stored are %v, want the output, too", got)
+	}
+}
+
 // small returns a store on a file system of 1 MiB.
 func small(t *testing.T) (s *result.Store, fill func(path string)) {
 	t.Helper()

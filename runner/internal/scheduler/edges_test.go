@@ -137,7 +137,7 @@ func TestWhatPeopleReadOfATask(t *testing.T) {
 		{"an attempt that cannot be prepared", func(w *world) {
 			w.failing("prepare", 1)
 			w.give(cpu("a"))
-		}, []string{`level=WARN msg="the machine refused the attempt, task given back" task=a attempt=1 error="not now"`}},
+		}, []string{`level=WARN msg="attempt could not be prepared, task given back" task=a attempt=1 error="not now"`}},
 		{"the gate", func(w *world) {
 			w.onBegin = func() { w.gate.Set(false) }
 			w.give(cpu("a"))

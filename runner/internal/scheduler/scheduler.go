@@ -170,7 +170,7 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	ticket.Freed()
 	s.GPUs.Free(uuids)
 	if err != nil {
-		log.Warn("the machine refused the attempt, task given back", "error", err)
+		log.Warn("attempt could not be prepared, task given back", "error", err)
 		s.giveBack(ctx, ticket, d)
 		s.refused(ctx)
 		return

@@ -194,12 +194,14 @@ var prepare = sync.OnceFunc(func() {
 	unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
 })
 
-// ReserveThreads makes threads for later: a Go program that needs one and does not
-// get it, because tasks have used up what the user may have, is aborted.
-func ReserveThreads(n int) {
+// Prepare does early what may be refused later. It makes threads: a Go program that
+// needs one and does not get it, because tasks have used up what the user may have,
+// is aborted.
+func Prepare(threads int) error {
+	_, err := program()
 	var together, ended sync.WaitGroup
-	together.Add(n)
-	for range n {
+	together.Add(threads)
+	for range threads {
 		ended.Go(func() {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
@@ -208,4 +210,5 @@ func ReserveThreads(n int) {
 		})
 	}
 	ended.Wait()
+	return err
 }

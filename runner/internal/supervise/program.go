@@ -23,7 +23,12 @@ var files embed.FS
 // program returns the path under which children of this process find the
 // supervisor. It is in memory: a root file system may be read-only, and /tmp
 // mounted noexec.
-var program = sync.OnceValues(func() (string, error) {
+func program() (string, error) {
+	memory.Lock()
+	defer memory.Unlock()
+	if memory.path != "" {
+		return memory.path, nil
+	}
 	source, _ := files.ReadFile("supervisor/main.c")
 	code, _ := files.ReadFile("supervisor/supervisor." + runtime.GOARCH)
 	if digest := sha256.Sum256(source); !bytes.HasSuffix(code, fmt.Appendf(nil, "%x\n", digest)) {
@@ -32,22 +37,39 @@ var program = sync.OnceValues(func() (string, error) {
 			return "", fmt.Errorf("this runner was built without its supervisor, and it cannot be built now: %w; build it with make", err)
 		}
 	}
-	memory, err := unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	file, err := unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC|unix.MFD_EXEC)
 	if err == unix.EINVAL { // a kernel before 6.3 has no MFD_EXEC, and needs none
-		memory, err = unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC)
+		file, err = unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC)
 	}
 	if err != nil {
 		return "", fmt.Errorf("make room for the supervisor: %w", err)
 	}
-	f := os.NewFile(uintptr(memory), "supervisor")
-	if _, err := f.Write(code); err != nil {
-		return "", fmt.Errorf("write the supervisor: %w", err)
+	// A child has the files that it gets at low numbers before it starts this one.
+	for _, least := range []int{100, 32} { // as far as the limit allows
+		if high, err := unix.FcntlInt(uintptr(file), unix.F_DUPFD_CLOEXEC, least); err == nil {
+			unix.Close(file)
+			file = high
+			break
+		}
 	}
-	inMemory = f // open for as long as this process lives
-	return fmt.Sprintf("/proc/self/fd/%d", memory), nil
-})
+	for len(code) > 0 {
+		n, err := unix.Write(file, code)
+		if err != nil {
+			unix.Close(file)
+			return "", fmt.Errorf("write the supervisor: %w", err)
+		}
+		code = code[n:]
+	}
+	// It stays open for as long as this process lives.
+	memory.path = fmt.Sprintf("/proc/self/fd/%d", file)
+	return memory.path, nil
+}
 
-var inMemory *os.File
+// memory is where the supervisor is; what was refused once may be granted later.
+var memory struct {
+	sync.Mutex
+	path string
+}
 
 // compile is for go build and go test without make, where gcc is.
 func compile(source []byte) ([]byte, error) {

@@ -87,7 +87,11 @@ func newClaim(spool, runner string) (_ *claim, err error) {
 func (c *claim) lock(dir string) (ok bool, err error) {
 	sure := false
 	for _, path := range []string{dir, filepath.Join(dir, lockFile)} {
-		f, err := os.Open(path)
+		mode := os.O_RDWR // as network file systems want it
+		if path == dir {
+			mode = os.O_RDONLY
+		}
+		f, err := os.OpenFile(path, mode, 0)
 		if path != dir && missing(err) {
 			break // removed by a task; then the other one tells
 		}
@@ -208,7 +212,7 @@ func (s *Spool) sayOnce(what, name string, problem error) {
 	}
 	s.mu.Unlock()
 	if problem != nil && news {
-		s.log.LogAttrs(context.Background(), slog.LevelWarn, what, slog.String("name", name), slog.Any("error", problem))
+		s.log.LogAttrs(context.Background(), slog.LevelWarn, what, slog.String("claim", name), slog.Any("error", problem))
 	}
 }
 

@@ -10,11 +10,11 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// Somebody removes the claim of a living runner: it takes another one, once, and
-// holds nothing of the old one open.
+// Somebody removes the claim of a living runner: it takes another one, once,
+// says so, and holds nothing of the old one open.
 func TestAClaimThatIsGone(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, "r")
+	s, log := openLogged(t, dir, rescan)
 	count := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
@@ -38,6 +38,7 @@ func TestAClaimThatIsGone(t *testing.T) {
 		}
 	}
 	gone("a")
+	wantLog(t, log, `level=WARN msg="claim directory is gone, made a new one" old=`)
 	before := count()
 	for _, id := range []string{"b", "c", "d", "e"} {
 		gone(id)
@@ -85,12 +86,10 @@ func TestAClaimThatComesBack(t *testing.T) {
 func TestClaimsInDisorder(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir, "")
-	for _, claim := range []string{"odd", "half"} {
-		if err := os.Mkdir(filepath.Join(dir, "claims", claim), 0o755); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.MkdirAll(filepath.Join(dir, "claims", "odd", "lock"), 0o755); err != nil {
+		t.Fatal(err)
 	}
-	if err := os.Symlink("lock", filepath.Join(dir, "claims", "odd", "lock")); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "claims", "half"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "claims", "half", "lock"), nil, 0o644); err != nil {
@@ -99,7 +98,7 @@ func TestClaimsInDisorder(t *testing.T) {
 	s, log := openLogged(t, dir, time.Hour)
 	submit(t, s, api.Task{ID: "a"})
 	fetch(t, s, "a")
-	if text := log.String(); !strings.Contains(text, `level=WARN msg="could not take back a claim" name=odd error=`) || strings.Contains(text, "name=half") {
+	if text := log.String(); !strings.Contains(text, `level=WARN msg="could not take back a claim" claim=odd`) || strings.Contains(text, "claim=half") {
 		t.Errorf("log %s, want that odd could not be taken back, and nothing of half", text)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "claims", "half")); err == nil {

@@ -93,7 +93,12 @@ func Open(dir string, opts Options) (*Spool, error) {
 		held:    map[*delivery]bool{},
 		said:    map[string]string{},
 	}
-	if err := s.open(); err != nil {
+	absolute, err := filepath.Abs(dir) // tasks run elsewhere
+	if err == nil {
+		s.dir = absolute
+		err = s.open()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open spool %s: %w; name a directory that this user may write, "+
 			"on a file system that has flock and rename", dir, err)
 	}
@@ -233,6 +238,8 @@ func (s *Spool) takeClaim() (*claim, error) {
 		// Somebody removed it, or exchanged the whole spool, or it is not empty.
 		if isAt(c.locks[0], c.dir) {
 			s.sayOnce("could not remove a claim", filepath.Base(c.dir), c.close())
+		} else {
+			s.log.LogAttrs(context.Background(), slog.LevelWarn, "claim directory is gone, made a new one", slog.String("old", c.dir))
 		}
 		c.unlock()
 	}
