@@ -47,7 +47,7 @@ func buildSuite(ctx context.Context, root, work, overlay, pkg string) (*suite, e
 		return nil, fmt.Errorf("build the tests of %s: %w\n%s", pkg, err, output)
 	}
 	list := s.program + ".reached"
-	if err := os.WriteFile(list, nil, 0o600); err != nil {
+	if err := os.WriteFile(list, make([]byte, mostFaults), 0o600); err != nil {
 		return nil, err
 	}
 	if err := os.Chmod(list, 0o666); err != nil {
@@ -62,10 +62,8 @@ func buildSuite(ctx context.Context, root, work, overlay, pkg string) (*suite, e
 	if err != nil {
 		return nil, err
 	}
-	for word := range strings.FieldsSeq(string(text)) {
-		if n, err := strconv.Atoi(word); err == nil {
-			s.reached[n] = true
-		}
+	for n, reached := range text {
+		s.reached[n] = reached != 0
 	}
 	return s, nil
 }
