@@ -146,13 +146,16 @@ func TestKillAtOnce(t *testing.T) {
 	for _, terminateFirst := range []bool{false, true} {
 		t.Run(fmt.Sprint("terminate first ", terminateFirst), func(t *testing.T) {
 			pids := newPidPipe(t)
-			spec := newSpec(t, shell(fmt.Sprintf(`trap '' TERM; echo $$ >%s; while :; do sleep 0.05; done`, pids)))
+			spec := newSpec(t, shell(fmt.Sprintf(`trap 'echo $$ >%s' TERM; echo $$ >%[1]s; while :; do sleep 0.05; done`, pids)))
 			_, terminate, kill, result := started(t, spec, pids)
+			cause := "the second signal"
 			if terminateFirst {
-				terminate(errors.New("the first signal"))
+				cause = "the first signal"
+				terminate(errors.New(cause))
+				pids.read(t) // it has got TERM
 			}
 			kill(errors.New("the second signal"))
-			wantInterrupted(t, result(), "SIGKILL", "signal") // the first or the second: Run may see both at once
+			wantInterrupted(t, result(), "SIGKILL", cause)
 		})
 	}
 }
@@ -272,6 +275,20 @@ func TestTheSupervisorIsKilled(t *testing.T) {
 	}
 	if got := result(); got.Outcome != api.Failed || !strings.Contains(got.Reason, "supervisor") {
 		t.Errorf("%s (%s), want Failed because of the supervisor", got.Outcome, got.Reason)
+	}
+	wantGone(t, pid)
+}
+
+// Also when it was asked to end: then that is why it ended.
+func TestTheSupervisorIsKilledAtTheEnd(t *testing.T) {
+	pids := newPidPipe(t)
+	spec := newSpec(t, shell(fmt.Sprintf(`trap 'kill -9 $PPID' TERM; echo $$ >%s; while :; do sleep 0.05; done`, pids)))
+	pid, terminate, _, result := started(t, spec, pids)
+	terminate(errors.New("the grace period is over"))
+	got := result()
+	wantInterrupted(t, got, "", "the grace period is over")
+	if !strings.Contains(got.Reason, "supervisor") {
+		t.Errorf("reason %q, want the supervisor in it", got.Reason)
 	}
 	wantGone(t, pid)
 }
