@@ -262,8 +262,10 @@ func TestTheKillDelayIsTheGroups(t *testing.T) {
 	}
 }
 
-// A task that ends its supervisor ends itself.
+// A task that ends its supervisor ends itself, and no other.
 func TestTheSupervisorIsKilled(t *testing.T) {
+	others := newPidPipe(t)
+	_, end, _, other := started(t, newSpec(t, shell(fmt.Sprintf(`trap 'exit 5' TERM; echo $$ >%s; while :; do sleep 0.05; done`, others))), others)
 	pids := newPidPipe(t)
 	spec := newSpec(t, shell(fmt.Sprintf(`(setsid sh -c 'trap "" TERM; echo $$ >%s; while :; do sleep 0.05; done' &); read x <%[1]s.go; kill -9 $PPID; sleep 1000`, pids)))
 	if err := unix.Mkfifo(string(pids)+".go", 0o600); err != nil {
@@ -277,6 +279,10 @@ func TestTheSupervisorIsKilled(t *testing.T) {
 		t.Errorf("%s (%s), want Failed because of the supervisor", got.Outcome, got.Reason)
 	}
 	wantGone(t, pid)
+	end(errors.New("asked"))
+	if got := other(); got.Outcome != api.Interrupted || got.ExitCode != 5 {
+		t.Errorf("the other one: %s, exit code %d (%s), want that it ended when it was asked", got.Outcome, got.ExitCode, got.Reason)
+	}
 }
 
 // Also when it was asked to end: then that is why it ended.
