@@ -68,6 +68,19 @@ func TestNothingIsKept(t *testing.T) {
 	}
 }
 
+// What keeps the supervisor from starting the program is not the program's fault.
+func TestThatIsNotTheProgramsFault(t *testing.T) {
+	nowhere, nothing := shell(t, ""), shell(t, "")
+	nowhere.Dir = "/missing"
+	nothing.Args = nil // of which the supervisor makes nothing, and ends
+	for want, c := range map[string]supervise.Command{"prepare the process: no such file or directory": nowhere, "start the supervisor: exit status 1": nothing} {
+		_, err := supervise.Start(c)
+		if err == nil || err.Error() != want || errors.As(err, new(*supervise.Program)) {
+			t.Errorf("start gave %v, want %s", err, want)
+		}
+	}
+}
+
 // Where make has not built the supervisor, it is built at the start.
 func TestCompile(t *testing.T) {
 	tmp := t.TempDir()
