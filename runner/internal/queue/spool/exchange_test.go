@@ -165,6 +165,35 @@ func TestAClaimWithoutTasksIsClosed(t *testing.T) {
 	}
 }
 
+// Somebody has put a file to its task: the task is given back, and the rest is
+// left to people.
+func TestAClaimWithAnotherFileIsClosed(t *testing.T) {
+	dir := t.TempDir()
+	s, log := openLogged(t, dir, rescan)
+	submit(t, s, api.Task{ID: "a"})
+	work, _ := fetch(t, s, "a").(queue.Local).Local()
+	if err := os.WriteFile(filepath.Join(work, "..", "tasks", "other"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if c := contents(t, dir); len(c.Ready) != 1 {
+		t.Errorf("ready %+v, want the task", c.Ready)
+	}
+	wantLog(t, log, `level=WARN msg="could not remove a claim" claim=`)
+}
+
+// Tasks run elsewhere than the runner.
+func TestARelativeDirectory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := open(t, "spool", "r")
+	submit(t, s, api.Task{ID: "a"})
+	if work, _ := fetch(t, s, "a").(queue.Local).Local(); !filepath.IsAbs(work) {
+		t.Errorf("the task's directory is %s, want an absolute path", work)
+	}
+}
+
 // A spool that is out of reach for hours is tried again and again.
 func TestAFetchThatFailsHoldsNoFile(t *testing.T) {
 	dir := t.TempDir()
