@@ -81,6 +81,20 @@ func TestThatIsNotTheProgramsFault(t *testing.T) {
 	}
 }
 
+// A program that cannot make a thread is aborted, so there are some for later.
+func TestPrepareMakesThreads(t *testing.T) {
+	const threads = 80
+	if err := supervise.Prepare(threads); err != nil {
+		t.Fatal(err)
+	}
+	if err := exec.Command("true").Run(); err != nil { // meanwhile those that do not stay have ended
+		t.Fatal(err)
+	}
+	if all, err := os.ReadDir("/proc/self/task"); err != nil || len(all) < threads {
+		t.Errorf("%d threads, %v, want %d", len(all), err, threads)
+	}
+}
+
 // Where make has not built the supervisor, it is built at the start.
 func TestCompile(t *testing.T) {
 	tmp := t.TempDir()
