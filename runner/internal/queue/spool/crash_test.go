@@ -221,7 +221,7 @@ func TestAnAttemptOutlivesItsRunner(t *testing.T) {
 				t.Fatal(err)
 			}
 			if name == "close" {
-				wantLog(t, log, `level=WARN msg="a task stays claimed, because its attempt has not ended" task=`)
+				wantLog(t, log, `level=WARN msg="a task stays claimed, because its attempt has not ended" task=lives`)
 			}
 			fetch(t, other, "gone")
 			if c := contents(t, dir); len(c.Claimed) != 2 || len(c.Ready) != 0 {
