@@ -56,7 +56,7 @@ func breakPackage(root, pkg string) ([]fault, map[string]string, error) {
 		return nil, nil, err
 	}
 	b := &breaker{pkg: pkg, keys: make(map[string]int)}
-	files := map[string]string{filepath.Join(dir, "mutants_switch.go"): fmt.Sprintf(switchFile, found.Name)}
+	files := map[string]string{filepath.Join(dir, "mutants_switch.go"): fmt.Sprintf(switchFile, found.Name, mostFaults)}
 	for _, name := range found.GoFiles {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
@@ -211,29 +211,43 @@ func isField(e ast.Expr) bool {
 	return false
 }
 
-// switchFile is the file that is added to a package.
+// switchFile is the file that is added to a package. What is reached is noted in
+// memory, which costs no file when a test has used them up, and nothing that
+// another user would not get.
 const switchFile = `package %s
 
 import (
 	mutantsOS "os"
 	mutantsConv "strconv"
-	mutantsSync "sync"
+	mutantsCall "syscall"
 )
 
 var mutantsOn, _ = mutantsConv.Atoi(mutantsOS.Getenv("MUTANT"))
-var mutantsReached mutantsSync.Map
+var mutantsReached = mutantsMap(mutantsOS.Getenv("MUTANTS_REACHED"))
+
+func mutantsMap(path string) []byte {
+	if path == "" {
+		return nil
+	}
+	f, err := mutantsOS.OpenFile(path, mutantsOS.O_RDWR, 0)
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	reached, err := mutantsCall.Mmap(int(f.Fd()), 0, %d, mutantsCall.PROT_READ|mutantsCall.PROT_WRITE, mutantsCall.MAP_SHARED)
+	if err != nil {
+		panic(err)
+	}
+	return reached
+}
 
 func mutantsSwitch(n int) bool {
-	if path := mutantsOS.Getenv("MUTANTS_REACHED"); path != "" {
-		if _, known := mutantsReached.LoadOrStore(n, true); !known {
-			f, err := mutantsOS.OpenFile(path, mutantsOS.O_WRONLY|mutantsOS.O_CREATE|mutantsOS.O_APPEND, 0o600)
-			if err != nil {
-				panic(err)
-			}
-			defer f.Close()
-			_, _ = f.WriteString(mutantsConv.Itoa(n) + "\n")
-		}
+	if mutantsReached != nil {
+		mutantsReached[n] = 1
 	}
 	return n == mutantsOn
 }
 `
+
+// mostFaults is how many a package may have.
+const mostFaults = 1 << 14

@@ -49,6 +49,7 @@ var areas = []area{
 	{"runner/internal/queue/spool", []string{"runner"}, "area: containsAny {drain}"},
 	{"runner/internal/gpu", []string{"runner/internal/scheduler", "runner"}, "area: containsAny {gpu}"},
 	{"runner/internal/task", []string{"runner"}, "area: containsAny {drain, gpu}"},
+	{"runner/internal/supervise", []string{"runner/internal/task", "runner"}, "area: containsAny {drain}"},
 }
 
 // flags are the command line.
@@ -94,7 +95,7 @@ func (f *flags) run(ctx context.Context, out io.Writer) (err error) {
 	if err := checkAlone(ctx); err != nil {
 		return err
 	}
-	work, err := os.MkdirTemp("", "mutants-*")
+	work, err := tempDir("", "mutants-*", 0o711)
 	if err != nil {
 		return err
 	}
@@ -163,7 +164,7 @@ func (f *flags) choose(all []fault) []fault {
 // they survive. Its own tests come twice, because some notice a fault by chance.
 // Accepted faults are played against these alone.
 func (f *flags) play(ctx context.Context, out io.Writer, root, work string, a area, chosen []fault, files, accepted map[string]string) ([]mutant, error) {
-	work, err := os.MkdirTemp(work, "area-*")
+	work, err := tempDir(work, "area-*", 0o711)
 	if err != nil {
 		return nil, err
 	}

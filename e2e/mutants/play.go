@@ -47,21 +47,35 @@ func buildSuite(ctx context.Context, root, work, overlay, pkg string) (*suite, e
 		return nil, fmt.Errorf("build the tests of %s: %w\n%s", pkg, err, output)
 	}
 	list := s.program + ".reached"
+	if err := os.WriteFile(list, make([]byte, mostFaults), 0o600); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(list, 0o666); err != nil {
+		return nil, err
+	}
 	start := time.Now()
 	if got, output := s.play(ctx, 0, "MUTANTS_REACHED="+list); got != survived {
 		return nil, fmt.Errorf("the tests of %s fail without a fault: %s\n%s", pkg, verdicts[got], output)
 	}
 	s.bound = 4*time.Since(start) + 8*time.Second
 	text, err := os.ReadFile(list)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err != nil {
 		return nil, err
 	}
-	for word := range strings.FieldsSeq(string(text)) {
-		if n, err := strconv.Atoi(word); err == nil {
-			s.reached[n] = true
-		}
+	for n, reached := range text {
+		s.reached[n] = reached != 0
 	}
 	return s, nil
+}
+
+// tempDir is for tests that become another user, who has to get through, and in
+// the last one may write.
+func tempDir(in, pattern string, mode os.FileMode) (string, error) {
+	dir, err := os.MkdirTemp(in, pattern)
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, mode)
 }
 
 // play runs the tests with one fault, or with none for 0.
@@ -69,7 +83,7 @@ func (s *suite) play(ctx context.Context, number int, env ...string) (verdict, s
 	if number != 0 && !s.reached[number] {
 		return unreached, ""
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(s.program), "run-*")
+	tmp, err := tempDir(filepath.Dir(s.program), "run-*", 0o777|os.ModeSticky)
 	if err != nil {
 		return survived, err.Error()
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -54,6 +55,43 @@ func TestAGPUIsHeldOnceOnAMachine(t *testing.T) {
 	}
 	if got := a.Locks(first); len(got) != 0 {
 		t.Errorf("locks of devices that were freed: %v", got)
+	}
+}
+
+// Who does not get all that it needs keeps nothing of it, and every user of the
+// machine may lock.
+func TestLocksOfWhatIsNotReserved(t *testing.T) {
+	percent := debug.SetGCPercent(-1) // it would close what was forgotten
+	defer debug.SetGCPercent(percent)
+	dir := filepath.Join(t.TempDir(), "locks")
+	devices := []gpu.Device{{UUID: "GPU-0"}, {UUID: "GPU-1"}}
+	pool := func(devices []gpu.Device) *gpu.Pool {
+		p := gpu.NewPool(devices)
+		p.LockIn(dir, slog.New(slog.DiscardHandler))
+		return p
+	}
+	files := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip(err)
+		}
+		return len(entries)
+	}
+	pool(devices[1:]).Reserve("a", api.Resources{GPUs: 1}, nil)
+	if info, err := os.Stat(dir); err != nil || info.Mode() != os.ModeDir|os.ModeSticky|0o777 {
+		t.Errorf("the directory of the locks is %v, %v, want one for everybody", info.Mode(), err)
+	}
+	before := files()
+	for range 5 {
+		if got, ok := pool(devices).Reserve("b", api.Resources{GPUs: 2}, nil); ok {
+			t.Fatalf("reserved %v, of which another has one", got)
+		}
+	}
+	if after := files(); after > before+1 {
+		t.Errorf("%d files are open, %d were before", after, before)
+	}
+	if _, ok := pool(devices[:1]).Reserve("c", api.Resources{GPUs: 1}, nil); !ok {
+		t.Error("not reserved, though nobody has it")
 	}
 }
 

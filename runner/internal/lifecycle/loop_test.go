@@ -163,8 +163,8 @@ func TestLoopWaitsForTheTasksAndStopsThemInTime(t *testing.T) {
 			t.Errorf("stops %v, want one Terminate", b.now().stops)
 		}
 		b.signals <- syscall.SIGTERM
-		if len(b.now().stops) != 2 || b.now().stops[1] != Kill {
-			t.Errorf("stops %v, want a Kill", b.now().stops)
+		if len(b.now().stops) != 2 || b.now().stops[1] != Kill || b.now().exit != nil {
+			t.Errorf("stops %v, exit %v, want a Kill and time for it", b.now().stops, b.now().exit)
 		}
 		ticket.Leave(gate.Requeued)
 		if b.now().exit == nil || b.now().exit.Code != api.ExitForced {

@@ -142,7 +142,7 @@ func TestADeletionIsConfirmed(t *testing.T) {
 		if o := d.step(settle, nil); !o.Check || o.Open {
 			t.Errorf("%s, after the window: no fresh read is asked for", state)
 		}
-		if o := d.step(30*time.Second, answer("absent", errors.New("no"))); o.Check || o.Open || o.Exit != nil || o.Report.GlobalProblem == nil {
+		if o := d.step(30*time.Second, answer("absent", errors.New("no"))); o.Check || o.Open || o.Exit != nil || o.Report.GlobalProblem == nil || !o.Wake.Equal(d.in.Now.Add(settle)) {
 			t.Errorf("%s, without an answer: %+v", state, o)
 		}
 		if o := d.step(settle, nil); !o.Check || o.Open {

@@ -259,13 +259,13 @@ func TestADeletionThatNoFreshReadConfirmsIsNone(t *testing.T) {
 		`namespace "lab" is being deleted`: {Maps: Snapshot{Ending: true, Global: View{Known: true}, Node: View{Known: true}}},
 		"":                                 {Maps: maps("DrainAndSuspend", "absent")}, // it is back, the watch is late
 	} {
-		memory := Memory{Global: api.DrainAndSuspend, Known: true}
+		memory := Memory{Global: api.DrainAndSuspend, Known: true, Doubt: "the read before"}
 		memory.Confirm(m, fresh)
 		_, got := Resolve(memory, m, start.Add(time.Hour), settle)
 		if got.Effective != api.DrainAndSuspend || !got.Confirm {
 			t.Errorf("%q: %s", want, got.Effective)
 		}
-		if told := got.GlobalProblem; (told != nil) != (want != "") || told != nil && (told.Kind != ProblemUnreadable || !strings.Contains(told.Text, want)) {
+		if told := got.GlobalProblem; (told != nil) != (want != "") || told != nil && (told.Kind != ProblemUnreadable || !strings.HasSuffix(told.Text, want)) {
 			t.Errorf("problem %v, want one with %q", told, want)
 		}
 	}

@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -48,6 +49,19 @@ func TestSmallTasksGoPastTheOneThatWaits(t *testing.T) {
 		synctest.Wait()
 		if c := w.gate.Snapshot().Counts; c.Waiting != 0 || c.Succeeded != 4 {
 			w.Errorf("counts %+v, want four succeeded", c)
+		}
+	})
+}
+
+// The locks of its GPUs live as long as a process of the attempt.
+func TestAnAttemptHoldsTheLocksOfItsGPUs(t *testing.T) {
+	playOn(t, 1, 3, func(w *world) {
+		w.pool.LockIn(t.TempDir(), slog.New(slog.DiscardHandler))
+		w.give(onGPUs("a", 2))
+		w.wantRun("a")
+		a := w.attempts[0]
+		if len(a.Held) != 2 || !slices.Equal(a.Held, w.pool.Locks(a.GPUs)) {
+			t.Errorf("holds %v with %v, want their locks", a.Held, a.GPUs)
 		}
 	})
 }

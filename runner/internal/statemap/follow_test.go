@@ -115,12 +115,17 @@ func TestRetryAfter(t *testing.T) {
 			m := follow(t, client, "")
 			s.first(name, "5", configMap(name, "5", "Running")).end()
 			until(t, m, "the map", func(s lifecycle.Snapshot) bool { return s.Global.Present && s.Global.Unreadable == "" })
-			for range 2 {
+			var last time.Time
+			for i := range 2 {
 				c := s.next("watch", name)
+				if took := time.Since(last); i > 0 && took < 2*time.Second {
+					t.Errorf("asked again after %s, as if nobody had asked for a pause", took)
+				}
 				c.w.Header().Set("Retry-After", "3600")
+				last = time.Now()
 				c.refuse(code, "")
 			}
-			last := time.Now()
+			last = time.Now()
 			until(t, m, "the refusal", func(s lifecycle.Snapshot) bool {
 				return strings.Contains(s.Global.Unreadable, "the API server answers "+strconv.Itoa(code)) && s.Global.Value == "Running"
 			})
@@ -132,6 +137,53 @@ func TestRetryAfter(t *testing.T) {
 				return s.Global.Value == "DrainAndSuspend" && s.Global.Unreadable == ""
 			})
 		})
+	}
+}
+
+// What a watch asks for, and that one which breaks off is told, to those who
+// look for it, and one whose time is up is not.
+func TestWatchesThatEnd(t *testing.T) {
+	t.Parallel()
+	const name = api.GlobalMapName
+	s, client := newScript(t)
+	var log lines
+	followWith(t, statemap.New(client, namespace, "", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	watch := s.first(name, "5", configMap(name, "5", "Running"))
+	for range 2 {
+		q := watch.URL.Query()
+		seconds, _ := strconv.Atoi(q.Get("timeoutSeconds"))
+		if q.Get("allowWatchBookmarks") != "true" || q.Get("resourceVersion") != "5" || seconds < 300 || seconds > 600 {
+			t.Errorf("watch with %v, want bookmarks, from 5 on, for 5 to 10 minutes", q)
+		}
+		if text := log.String(); strings.Contains(text, "watch ended") {
+			t.Errorf("log %q of a watch whose time was up", text)
+		}
+		watch.w.WriteHeader(http.StatusOK)
+		watch.w.(http.Flusher).Flush()
+		watch.end()
+		watch = s.next("watch", name)
+	}
+	_, _ = watch.w.Write([]byte(`{"type":`))
+	watch.end()
+	s.next("watch", name)
+	if text := log.String(); strings.Count(text, `level=DEBUG msg="watch ended" map=studioml-go-runner reason=`) != 1 {
+		t.Errorf("log %q, want once that the watch ended", text)
+	}
+}
+
+// It is short watches that make it list again, and not many.
+func TestWatchesThatLastGoOn(t *testing.T) {
+	t.Parallel()
+	const name = api.GlobalMapName
+	s, client := newScript(t)
+	follow(t, client, "")
+	watch := s.first(name, "5", configMap(name, "5", "Running"))
+	for range 5 {
+		watch.w.WriteHeader(http.StatusOK)
+		watch.w.(http.Flusher).Flush()
+		time.Sleep(1050 * time.Millisecond) // for so long it lasts
+		watch.end()
+		watch = s.next("watch", name)
 	}
 }
 

@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/internal/supervise"
 )
@@ -21,6 +25,7 @@ func TestReap(t *testing.T) {
 	reaper.Go(func() { supervise.Reap(ctx) })
 	defer reaper.Wait()
 	defer cancel()
+	wantOrphan(t)
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
@@ -42,6 +47,26 @@ func TestReap(t *testing.T) {
 		}
 	}
 	t.Errorf("children that nobody waits for: %s", left)
+}
+
+// wantOrphan requires that a process that loses its parent gets this one.
+func wantOrphan(t *testing.T) {
+	t.Helper()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Its parent has ended when Run returns, and it goes on when the pipe is read.
+	if err := exec.Command("sh", "-c", "(setsid sh -c 'exec cat /proc/self/stat >"+pipe+"' &)").Run(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(pipe) // 12 (cat) R 1 …
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fields := strings.Fields(string(text)); len(fields) < 4 || fields[3] != strconv.Itoa(os.Getpid()) {
+		t.Fatalf("an orphan has another parent than %d: %s", os.Getpid(), text)
+	}
 }
 
 func exitCode(err error) int {

@@ -146,13 +146,16 @@ func TestKillAtOnce(t *testing.T) {
 	for _, terminateFirst := range []bool{false, true} {
 		t.Run(fmt.Sprint("terminate first ", terminateFirst), func(t *testing.T) {
 			pids := newPidPipe(t)
-			spec := newSpec(t, shell(fmt.Sprintf(`trap '' TERM; echo $$ >%s; while :; do sleep 0.05; done`, pids)))
+			spec := newSpec(t, shell(fmt.Sprintf(`trap 'echo $$ >%s' TERM; echo $$ >%[1]s; while :; do sleep 0.05; done`, pids)))
 			_, terminate, kill, result := started(t, spec, pids)
+			cause := "the second signal"
 			if terminateFirst {
-				terminate(errors.New("the first signal"))
+				cause = "the first signal"
+				terminate(errors.New(cause))
+				pids.read(t) // it has got TERM
 			}
 			kill(errors.New("the second signal"))
-			wantInterrupted(t, result(), "SIGKILL", "signal") // the first or the second: Run may see both at once
+			wantInterrupted(t, result(), "SIGKILL", cause)
 		})
 	}
 }
@@ -259,8 +262,10 @@ func TestTheKillDelayIsTheGroups(t *testing.T) {
 	}
 }
 
-// A task that ends its supervisor ends itself.
+// A task that ends its supervisor ends itself, and no other.
 func TestTheSupervisorIsKilled(t *testing.T) {
+	others := newPidPipe(t)
+	_, end, _, other := started(t, newSpec(t, shell(fmt.Sprintf(`trap 'exit 5' TERM; echo $$ >%s; while :; do sleep 0.05; done`, others))), others)
 	pids := newPidPipe(t)
 	spec := newSpec(t, shell(fmt.Sprintf(`(setsid sh -c 'trap "" TERM; echo $$ >%s; while :; do sleep 0.05; done' &); read x <%[1]s.go; kill -9 $PPID; sleep 1000`, pids)))
 	if err := unix.Mkfifo(string(pids)+".go", 0o600); err != nil {
@@ -272,6 +277,24 @@ func TestTheSupervisorIsKilled(t *testing.T) {
 	}
 	if got := result(); got.Outcome != api.Failed || !strings.Contains(got.Reason, "supervisor") {
 		t.Errorf("%s (%s), want Failed because of the supervisor", got.Outcome, got.Reason)
+	}
+	wantGone(t, pid)
+	end(errors.New("asked"))
+	if got := other(); got.Outcome != api.Interrupted || got.ExitCode != 5 {
+		t.Errorf("the other one: %s, exit code %d (%s), want that it ended when it was asked", got.Outcome, got.ExitCode, got.Reason)
+	}
+}
+
+// Also when it was asked to end: then that is why it ended.
+func TestTheSupervisorIsKilledAtTheEnd(t *testing.T) {
+	pids := newPidPipe(t)
+	spec := newSpec(t, shell(fmt.Sprintf(`trap 'kill -9 $PPID' TERM; echo $$ >%s; while :; do sleep 0.05; done`, pids)))
+	pid, terminate, _, result := started(t, spec, pids)
+	terminate(errors.New("the grace period is over"))
+	got := result()
+	wantInterrupted(t, got, "", "the grace period is over")
+	if !strings.Contains(got.Reason, "supervisor") {
+		t.Errorf("reason %q, want the supervisor in it", got.Reason)
 	}
 	wantGone(t, pid)
 }

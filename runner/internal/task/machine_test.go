@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -121,7 +122,8 @@ func TestProcessesAreUsedUp(t *testing.T) {
 
 func runAsUser(t *testing.T, variable string) string {
 	t.Helper()
-	if os.Getuid() != 0 {
+	denied, _ := os.ReadFile("/proc/self/setgroups") // that of a user namespace made by an ordinary user
+	if os.Getuid() != 0 || strings.HasPrefix(string(denied), "deny") {
 		t.Skip("only root can become another user")
 	}
 	dir := t.TempDir()
@@ -166,24 +168,48 @@ func stuck(dir string) {
 	}
 	told := make(chan int, 10)
 	of := &api.Task{ID: "a", Command: filepath.Join(dir, "setpriv"), Args: []string{"--reuid=65534", "--clear-groups", "sleep", "3"}}
-	of.Timeout = api.Duration(300 * time.Millisecond)
+	if os.Getenv(unsupervisedEnv) == "" {
+		of.Timeout = api.Duration(300 * time.Millisecond)
+	} else {
+		time.AfterFunc(300*time.Millisecond, killChildren)
+	}
+	begin := time.Now()
 	r := task.Run(context.Background(), context.Background(), task.Spec{
 		Task: of, Dir: "/", Stdout: os.DevNull, Stderr: os.DevNull, Environ: os.Environ(),
 		Stuck: func(pid int, user string) {
 			told <- pid
-			fmt.Println("stuck", user)
+			fmt.Println("stuck", user, time.Since(begin) > time.Second)
 		},
 	})
 	fmt.Println(r.Outcome, len(told), unix.Kill(<-told, 0))
 	os.Exit(0)
 }
 
+// unsupervisedEnv is for one whose supervisor is killed.
+const unsupervisedEnv = "TASK_TEST_UNSUPERVISED"
+
+func killChildren() {
+	lists, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for pid := range strings.FieldsSeq(string(text)) {
+			n, _ := strconv.Atoi(pid)
+			unix.Kill(n, unix.SIGKILL)
+		}
+	}
+}
+
 // Nobody may kill it, so Run waits for it, and says once which process of whom.
 //
 // catalogue: row 74
 func TestAProcessCannotBeEnded(t *testing.T) {
-	want := "stuck nobody\nTimedOut 1 no such process\n"
+	want := "stuck nobody true\nTimedOut 1 no such process\n"
 	if got := runAsUser(t, stuckEnv); got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	t.Setenv(unsupervisedEnv, "1")
+	want = "stuck nobody true\nFailed 1 no such process\n"
+	if got := runAsUser(t, stuckEnv); got != want {
+		t.Errorf("without its supervisor: got %q, want %q", got, want)
 	}
 }

@@ -198,7 +198,8 @@ func TestAnAttemptOutlivesItsRunner(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			s, other := open(t, dir, "r"), open(t, dir, "other")
+			s, log := openLogged(t, dir, rescan)
+			other := open(t, dir, "other")
 			submit(t, other, api.Task{ID: "lives"})
 			submit(t, other, api.Task{ID: "gone"})
 			lives, gone := fetch(t, s, "lives"), fetch(t, s, "gone")
@@ -218,6 +219,9 @@ func TestAnAttemptOutlivesItsRunner(t *testing.T) {
 			})
 			if err := end(s); err != nil {
 				t.Fatal(err)
+			}
+			if name == "close" {
+				wantLog(t, log, `level=WARN msg="a task stays claimed, because its attempt has not ended" task=lives`)
 			}
 			fetch(t, other, "gone")
 			if c := contents(t, dir); len(c.Claimed) != 2 || len(c.Ready) != 0 {

@@ -1,13 +1,14 @@
 package spool_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
 // Somebody removes the claim of a living runner: it takes another one, once,
@@ -15,13 +16,7 @@ import (
 func TestAClaimThatIsGone(t *testing.T) {
 	dir := t.TempDir()
 	s, log := openLogged(t, dir, rescan)
-	count := func() int {
-		entries, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Skip(err)
-		}
-		return len(entries)
-	}
+	count := fileCounter(t)
 	gone := func(id string) {
 		t.Helper()
 		if err := os.RemoveAll(filepath.Join(dir, "claims")); err != nil {
@@ -81,29 +76,77 @@ func TestAClaimThatComesBack(t *testing.T) {
 	}
 }
 
-// What cannot be taken back is told, and does not keep a runner from its work;
-// what was taken back half is.
+// What cannot be taken back is told once, and again after it could; it does not
+// keep a runner from its work. What was taken back half is.
 func TestClaimsInDisorder(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir, "")
-	if err := os.MkdirAll(filepath.Join(dir, "claims", "odd", "lock"), 0o755); err != nil {
+	odd, half := filepath.Join(dir, "claims", "odd"), filepath.Join(dir, "claims", "half")
+	if err := errors.Join(os.MkdirAll(filepath.Join(odd, "lock"), 0o755), os.MkdirAll(filepath.Join(odd, "tasks"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(filepath.Join(dir, "claims", "half"), 0o755); err != nil {
+	if err := errors.Join(os.Mkdir(half, 0o755), os.WriteFile(filepath.Join(half, "lock"), nil, 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "claims", "half", "lock"), nil, 0o644); err != nil {
-		t.Fatal(err)
+	s, log := openLogged(t, dir, rescan)
+	told := func(times int) {
+		t.Helper()
+		for _, id := range []string{"a", "b"} { // two looks at the claims
+			other := open(t, dir, "other")
+			submit(t, other, api.Task{ID: id})
+			fetch(t, other, id)
+			other.Crash()
+			if err := fetch(t, s, id).Ack(); err != nil {
+				t.Fatal(err)
+			}
+			text := log.String()
+			if n := strings.Count(text, `level=WARN msg="could not take back a claim" claim=odd`); n != times || strings.Contains(text, "claim=half") {
+				t.Errorf("told %d times that odd could not be taken back, want %d, and nothing of half:\n%s", n, times, text)
+			}
+		}
 	}
-	s, log := openLogged(t, dir, time.Hour)
-	submit(t, s, api.Task{ID: "a"})
-	fetch(t, s, "a")
-	if text := log.String(); !strings.Contains(text, `level=WARN msg="could not take back a claim" claim=odd`) || strings.Contains(text, "claim=half") {
-		t.Errorf("log %s, want that odd could not be taken back, and nothing of half", text)
-	}
-	if _, err := os.Stat(filepath.Join(dir, "claims", "half")); err == nil {
+	told(1)
+	if _, err := os.Stat(half); err == nil {
 		t.Error("half of a claim is still there")
 	}
+	if err := os.Rename(filepath.Join(odd, "lock"), filepath.Join(odd, "away")); err != nil {
+		t.Fatal(err)
+	}
+	told(1) // nobody can tell whose it is, so it stays
+	if err := os.Rename(filepath.Join(odd, "away"), filepath.Join(odd, "lock")); err != nil {
+		t.Fatal(err)
+	}
+	told(2)
+}
+
+// A claim is used again as long as all of it is there, and nothing else.
+func TestAClaimIsUsedAgain(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	last := ""
+	use := func(id string, same bool, after func(claim string) error) {
+		t.Helper()
+		submit(t, s, api.Task{ID: id})
+		d := fetch(t, s, id)
+		work, _ := d.(queue.Local).Local()
+		claim := filepath.Dir(work)
+		if (claim == last) != same {
+			t.Errorf("%s: the claim %s after %s, want the same: %t", id, claim, last, same)
+		}
+		if _, err := os.Stat(last); err == nil && !same && last != "" {
+			t.Errorf("%s: the claim before is still there", id)
+		}
+		last = claim
+		if err := errors.Join(after(claim), d.Ack()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nothing := func(string) error { return nil }
+	use("first", false, nothing)
+	use("again", true, func(claim string) error { return os.WriteFile(filepath.Join(claim, "work", "left"), nil, 0o644) })
+	use("something-was-left", false, func(claim string) error { return os.Remove(filepath.Join(claim, "lock")) })
+	use("the-lock-was-removed", false, nothing)
+	use("last", true, nothing)
 }
 
 // Somebody has removed the directory of its tasks: there is nothing to give back.
@@ -122,6 +165,35 @@ func TestAClaimWithoutTasksIsClosed(t *testing.T) {
 	}
 }
 
+// Somebody has put a file to its task: the task is given back, and the rest is
+// left to people.
+func TestAClaimWithAnotherFileIsClosed(t *testing.T) {
+	dir := t.TempDir()
+	s, log := openLogged(t, dir, rescan)
+	submit(t, s, api.Task{ID: "a"})
+	work, _ := fetch(t, s, "a").(queue.Local).Local()
+	if err := os.WriteFile(filepath.Join(work, "..", "tasks", "other"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if c := contents(t, dir); len(c.Ready) != 1 {
+		t.Errorf("ready %+v, want the task", c.Ready)
+	}
+	wantLog(t, log, `level=WARN msg="could not remove a claim" claim=`)
+}
+
+// Tasks run elsewhere than the runner.
+func TestARelativeDirectory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := open(t, "spool", "r")
+	submit(t, s, api.Task{ID: "a"})
+	if work, _ := fetch(t, s, "a").(queue.Local).Local(); !filepath.IsAbs(work) {
+		t.Errorf("the task's directory is %s, want an absolute path", work)
+	}
+}
+
 // A spool that is out of reach for hours is tried again and again.
 func TestAFetchThatFailsHoldsNoFile(t *testing.T) {
 	dir := t.TempDir()
@@ -129,15 +201,12 @@ func TestAFetchThatFailsHoldsNoFile(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "claims")); err != nil {
 		t.Fatal(err)
 	}
+	count := fileCounter(t)
 	fail := func() int {
 		if _, err := s.Fetch(t.Context(), anyTask); err == nil {
 			t.Fatal("claimed in no place")
 		}
-		entries, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Skip(err)
-		}
-		return len(entries)
+		return count()
 	}
 	before, after := fail(), 0
 	for range 5 {

@@ -1,5 +1,7 @@
 package spool
 
+import "time"
+
 // Crash does to the spool what the death of its process does: the lock is
 // dropped, and nothing is given back.
 func (s *Spool) Crash() {
@@ -14,6 +16,13 @@ func (s *Spool) Crash() {
 	for d := range s.held {
 		d.claim.unlock()
 	}
+}
+
+// Older makes the last sweep older.
+func (s *Spool) Older(by time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.swept = s.swept.Add(-by)
 }
 
 // Parse and Name make the parser of the queue's files accessible to fuzzing.

@@ -129,6 +129,33 @@ func TestOldLeftOversAreSwept(t *testing.T) {
 	}
 }
 
+// Also in a runner that lives for months, and not in each look at the claims.
+func TestLeftOversAreSweptNowAndThen(t *testing.T) {
+	dir := t.TempDir()
+	s, others := open(t, dir, "r"), []*spool.Spool{open(t, dir, "x"), open(t, dir, "y")}
+	old := filepath.Join(dir, "tmp", "old")
+	if err := errors.Join(os.WriteFile(old, nil, 0o644), os.Chtimes(old, time.Time{}, time.Now().Add(-2*time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	look := func(other *spool.Spool, id string) {
+		t.Helper()
+		submit(t, other, api.Task{ID: id})
+		fetch(t, other, id)
+		other.Crash()
+		fetch(t, s, id)
+	}
+	s.Older(9 * time.Minute)
+	look(others[0], "a")
+	if _, err := os.Stat(old); err != nil {
+		t.Errorf("swept after nine minutes: %v", err)
+	}
+	s.Older(2 * time.Minute)
+	look(others[1], "b")
+	if _, err := os.Stat(old); err == nil {
+		t.Error("not swept after eleven minutes")
+	}
+}
+
 // Close waits for what is under way, may be repeated, and says what failed.
 func TestClose(t *testing.T) {
 	dir := t.TempDir()

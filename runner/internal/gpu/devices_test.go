@@ -1,0 +1,28 @@
+package gpu_test
+
+import (
+	"testing"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/gpu"
+)
+
+// A machine whose devices stay as they are is no news, and one that is exchanged
+// is, with what is now known of it.
+func TestNewsOfDevices(t *testing.T) {
+	one, two, large := gpu.Device{UUID: "GPU-1"}, gpu.Device{UUID: "GPU-2"}, gpu.Device{UUID: "GPU-1", MemoryBytes: 80 << 30}
+	p := gpu.NewPool([]gpu.Device{one})
+	state := p.State()
+	p.SetDevices([]gpu.Device{large})
+	if state.Err() != nil {
+		t.Error("the same device is news")
+	}
+	if _, ok := p.Reserve("a", api.Resources{GPUs: 1, GPUMemory: 80 << 30}, nil); !ok {
+		t.Error("not reserved, though it has the memory")
+	}
+	p.SetDevices([]gpu.Device{large, two})
+	state = p.State()
+	if p.SetDevices([]gpu.Device{{UUID: "GPU-3"}, large}); state.Err() == nil {
+		t.Error("another device is no news")
+	}
+}

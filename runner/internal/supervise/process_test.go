@@ -1,0 +1,120 @@
+package supervise_test
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/studioml/studio-go-runner/runner/internal/supervise"
+)
+
+func shell(t *testing.T, script string) supervise.Command {
+	t.Helper()
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return supervise.Command{
+		Path: sh, Args: []string{"sh", "-c", script}, Dir: "/", Stdout: io.Discard, Stderr: io.Discard,
+		OutputDelay: time.Second, KillDelay: time.Hour, Stuck: func(int) {},
+	}
+}
+
+// A runner lives for months: of an attempt nothing is kept, however it ended.
+func TestNothingIsKept(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it would close what was forgotten
+	files := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip(err)
+		}
+		return len(entries)
+	}
+	missing, large := shell(t, ""), shell(t, "")
+	missing.Path = "/missing"
+	large.Args = append(large.Args, strings.Repeat("x", 1<<20))
+	before := 0
+	for i := range 6 {
+		p, err := supervise.Start(shell(t, "exit 3"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-p.Done()
+		if s := p.State(); s.Status.ExitStatus() != 3 || s.Asked || s.Unsupervised || s.OutputOpen {
+			t.Errorf("state %+v, want exit status 3 and no more", s)
+		}
+		for c, want := range map[*supervise.Command]error{&missing: unix.ENOENT, &large: unix.E2BIG} {
+			var own *supervise.Program
+			if _, err := supervise.Start(*c); !errors.As(err, &own) || !errors.Is(err, want) {
+				t.Errorf("start of what cannot be run gave %v, want that it is the program's: %v", err, want)
+			}
+			if n := supervise.Started(); n != 0 {
+				t.Errorf("%d supervisors are left", n)
+			}
+		}
+		if i == 0 {
+			before = files()
+		}
+	}
+	if after := files(); after > before+1 {
+		t.Errorf("%d files are open, %d were after the first attempt", after, before)
+	}
+}
+
+// What keeps the supervisor from starting the program is not the program's fault.
+func TestThatIsNotTheProgramsFault(t *testing.T) {
+	nowhere, nothing := shell(t, ""), shell(t, "")
+	nowhere.Dir = "/missing"
+	nothing.Args = nil // of which the supervisor makes nothing, and ends
+	for want, c := range map[string]supervise.Command{"prepare the process: no such file or directory": nowhere, "start the supervisor: exit status 1": nothing} {
+		_, err := supervise.Start(c)
+		if err == nil || err.Error() != want || errors.As(err, new(*supervise.Program)) {
+			t.Errorf("start gave %v, want %s", err, want)
+		}
+	}
+}
+
+// A program that cannot make a thread is aborted, so there are some for later.
+func TestPrepareMakesThreads(t *testing.T) {
+	const threads = 80
+	if err := supervise.Prepare(threads); err != nil {
+		t.Fatal(err)
+	}
+	if err := exec.Command("true").Run(); err != nil { // meanwhile those that do not stay have ended
+		t.Fatal(err)
+	}
+	if all, err := os.ReadDir("/proc/self/task"); err != nil || len(all) < threads {
+		t.Errorf("%d threads, %v, want %d", len(all), err, threads)
+	}
+}
+
+// Where make has not built the supervisor, it is built at the start.
+func TestCompile(t *testing.T) {
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	source, err := os.ReadFile("supervisor/main.c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := supervise.Compile(source)
+	if err != nil || !strings.HasPrefix(string(program), "\x7fELF") {
+		t.Errorf("compile gave %d bytes and %v, want a program", len(program), err)
+	}
+	if _, err := supervise.Compile([]byte("no C")); err == nil || !strings.Contains(err.Error(), "error") {
+		t.Errorf("compile of no C gave %v, want what gcc says", err)
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	t.Setenv("TMPDIR", "/missing")
+	if _, err := supervise.Compile(source); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("compile in no directory gave %v", err)
+	}
+}
