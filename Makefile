@@ -28,7 +28,7 @@ KEEP      ?=
 
 # What `make mutants` plays; see the help below.
 SEED      ?= 1
-SAMPLE    ?= $(if $(SHORT),40,0)
+SAMPLE    ?= $(if $(SHORT),32,0)
 
 # go-nvml's headers mark half of NVML as deprecated.
 export CGO_ENABLED = 1

@@ -145,13 +145,27 @@ func (f *flags) compile() (err error) {
 	return nil
 }
 
+// samplePackages is of how many packages a sample is: each costs its build and a
+// run without a fault.
+const samplePackages = 3
+
 // choose returns the faults that are asked for, in order.
 func (f *flags) choose(all []fault) []fault {
 	chosen := slices.DeleteFunc(slices.Clone(all), func(c fault) bool { return !f.only.MatchString(c.key) })
 	if f.Sample == 0 || f.Sample >= len(chosen) {
 		return chosen
 	}
-	places := rand.New(rand.NewPCG(f.Seed, 0)).Perm(len(chosen))[:f.Sample]
+	random := rand.New(rand.NewPCG(f.Seed, 0))
+	var pkgs []string
+	for _, c := range chosen {
+		if !slices.Contains(pkgs, c.pkg) {
+			pkgs = append(pkgs, c.pkg)
+		}
+	}
+	random.Shuffle(len(pkgs), func(i, j int) { pkgs[i], pkgs[j] = pkgs[j], pkgs[i] })
+	pkgs = pkgs[:min(len(pkgs), samplePackages)]
+	chosen = slices.DeleteFunc(chosen, func(c fault) bool { return !slices.Contains(pkgs, c.pkg) })
+	places := random.Perm(len(chosen))[:min(len(chosen), f.Sample)]
 	slices.Sort(places)
 	sample := make([]fault, 0, f.Sample)
 	for _, i := range places {

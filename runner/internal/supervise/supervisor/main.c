@@ -62,11 +62,12 @@ static void raise_oom_score(void)
 // program that cannot be run by its sign.
 static void become(char **argv, char **env)
 {
+	static const long standard[4]; // signal() refuses two signals, which make leaves ignored
 	sigset_t none;
 	setpgid(0, 0);
 	raise_oom_score();
 	for (int s = 1; s < NSIG; s++)
-		signal(s, SIG_DFL);
+		syscall(SYS_rt_sigaction, s, standard, NULL, sizeof(long));
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (syscall(SYS_close_range, 3U, ~0U, 0U) < 0)
