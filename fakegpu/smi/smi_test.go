@@ -162,9 +162,9 @@ func TestComputeApps(t *testing.T) {
 	dir, gpus := create(t, fakegpu.Spec{Profile: "T4", Count: 2})
 	same(t, "no process", "pid, process_name, used_gpu_memory [MiB]\n", ask(t, "--query-compute-apps=pid,name,used_memory", "--format=csv"))
 	check(t, fakegpu.SetProcesses(dir, "1", []fakegpu.Process{
-		{PID: 11327, Type: "compute", Memory: 2566 << 20, Name: "/root/tools/memhog"}, {PID: 5, Type: "graphics", Memory: 1, Name: "X"}}))
+		{PID: 11327, Type: "compute", Memory: 2566 << 20, Name: "/opt/tools/memhog"}, {PID: 5, Type: "graphics", Memory: 1, Name: "X"}}))
 	same(t, "a process", "gpu_name, gpu_bus_id, gpu_serial, gpu_uuid, pid, process_name, used_gpu_memory [MiB]\n"+
-		"Tesla T4, 00000000:02:00.0, "+gpus[1].Serial+", "+gpus[1].UUID+", 11327, /root/tools/memhog, 2566 MiB\n",
+		"Tesla T4, 00000000:02:00.0, "+gpus[1].Serial+", "+gpus[1].UUID+", 11327, /opt/tools/memhog, 2566 MiB\n",
 		ask(t, "--query-compute-apps=gpu_name,gpu_bus_id,gpu_serial,gpu_uuid,pid,process_name,used_gpu_memory", "--format=csv"))
 	same(t, "without units", "11327, 2566\n", ask(t, "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"))
 	same(t, "of another GPU", "", ask(t, "--query-compute-apps=pid", "--format=csv,noheader", "-i", gpus[0].UUID))
