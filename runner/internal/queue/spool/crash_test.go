@@ -183,8 +183,17 @@ func TestTheClaimIsDestroyed(t *testing.T) {
 			if c := contents(t, dir); len(c.Ready) != 2 || len(c.Dead) != 1 {
 				t.Errorf("ready are %+v and dead %+v, want release and retry, and bury", c.Ready, c.Dead)
 			}
-			if attempt, err := fetch(t, s, "release").Begin(); attempt != 2 || err != nil {
+			again := fetch(t, s, "release")
+			if attempt, err := again.Begin(); attempt != 2 || err != nil {
 				t.Errorf("begin gave %d, %v; want attempt 2", attempt, err)
+			}
+			// Nor by a runner that ends before it is settled.
+			work, _ := again.(queue.Local).Local()
+			if err := errors.Join(destroy(filepath.Dir(work)), s.Close()); err != nil {
+				t.Error(err)
+			}
+			if c := contents(t, dir); len(c.Ready) != 2 || len(c.Claimed) != 0 {
+				t.Errorf("at the end ready are %+v and claimed %+v, want both tasks ready", c.Ready, c.Claimed)
 			}
 		})
 	}

@@ -172,10 +172,14 @@ func (s *Spool) Close() error {
 
 // abandon gives back a task that was not settled, unless a process of its attempt
 // still lives. Then its supervisor has the locks, and whatever runner finds them
-// free takes the task back.
+// free takes the task back. What is in memory only, because the task has destroyed
+// the claim, nobody could.
 func (s *Spool) abandon(d *delivery) error {
-	d.claim.unlock()
-	free, err := d.claim.lock(d.claim.dir)
+	free, err := d.claim.destroyed(), error(nil)
+	if !free {
+		d.claim.unlock()
+		free, err = d.claim.lock(d.claim.dir)
+	}
 	if err == nil && !free {
 		s.log.LogAttrs(context.Background(), slog.LevelWarn, "a task stays claimed, because its attempt has not ended", slog.String("task", d.task.ID))
 	}
