@@ -84,14 +84,17 @@ var factTable = []fact{
 	count("gpusBusy", "How many of them tasks hold.", gpusThat(func(g api.GPU) bool { return g.Task != "" })),
 	count("gpusSick", "How many GPUs a runner has taken out.", gpusThat(func(g api.GPU) bool { return g.Health == api.Sick })),
 	count("gpusRetiring", "How many get no new task.", gpusThat(func(g api.GPU) bool { return g.Health == api.Retiring })),
-	ofStatus[bool]("readable", "Whether a runner can read its maps.", silenceBudget, func(s *api.Status) any {
-		for _, m := range mapsOf(s) {
-			if !m.Readable {
-				return false
+	{Fact: of[bool]("readable", "Whether a runner can read its maps: true for all of them, false for none.", scenario.OfRunners), from: fromStatus,
+		budget: silenceBudget, read: status(func(_ *view, s *api.Status) (any, string) {
+			readable := make(map[bool]bool)
+			for _, m := range mapsOf(s) {
+				readable[m.Readable] = true
 			}
-		}
-		return len(mapsOf(s)) > 0
-	}),
+			if len(readable) != 1 {
+				return nil, "it can read some of its maps"
+			}
+			return readable[true], ""
+		})},
 	{Fact: of[bool]("seen", "Whether a runner has seen the newest version of its maps that the API server has.", scenario.OfRunners), from: fromStatus,
 		budget: stateBudget, read: status(func(v *view, s *api.Status) (any, string) {
 			unseen := v.play.unseen(v.subject, v.facts, s)
