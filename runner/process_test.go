@@ -22,7 +22,7 @@ import (
 
 // process is a runner as people start it. TestMain puts the program into PATH.
 type process struct {
-	*testing.T
+	testing.TB
 	*exec.Cmd
 	spool, address string
 	ended          chan struct{}
@@ -31,10 +31,10 @@ type process struct {
 var servingAt = regexp.MustCompile(`msg=serving .*address=(\S+)`)
 
 // start starts a runner whose log goes through a pipe, and waits until it serves.
-func start(t *testing.T, through ...string) (*process, *os.File) {
+func start(t testing.TB, through ...string) (*process, *os.File) {
 	t.Helper()
 	dir := t.TempDir()
-	p := &process{T: t, spool: filepath.Join(dir, "spool"), ended: make(chan struct{})}
+	p := &process{TB: t, spool: filepath.Join(dir, "spool"), ended: make(chan struct{})}
 	args := slices.Concat(through, []string{"runner", "serve", "--spool", p.spool, "--listen", "127.0.0.1:0", "--nvml-library", "none",
 		"--termination-log", filepath.Join(dir, "last-words")})
 	p.Cmd = exec.Command(args[0], args[1:]...)
