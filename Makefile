@@ -177,8 +177,8 @@ node-image: tools ## Make the image of a kind node where there is no container r
 full: clients-full mutants chaos-planted ## What is too long for each change: more programs on the fake NVML, all mutants, planted faults
 
 .PHONY: bench
-bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, and a change of STATE
-	@$(ASSETS) go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner/internal/gpu ./e2e
+bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, a task that does nothing, and a change of STATE
+	@$(ASSETS) go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner ./runner/internal/gpu ./e2e
 
 .PHONY: scenarios
 scenarios: bin/e2e ## List and validate the scenarios, without a cluster

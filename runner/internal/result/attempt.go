@@ -30,6 +30,7 @@ type Attempt struct {
 	number int
 
 	dir     string   // what the task has; scratch is in it, so that it is not beside the next one
+	clean   [2]touch // of dir and scratch, before the task had them
 	kept    string   // what is made for the store, which knows it as <task>
 	out     *os.Root // <number> in it
 	work    *os.Root // where both are
@@ -56,15 +57,12 @@ func (s *Store) begin(task string, attempt int) (*Attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Attempt{store: s, task: task, number: attempt}
-	if a.dir, err = os.MkdirTemp(work, fmt.Sprintf("%s.%d-", task, attempt)); err != nil {
+	a := &Attempt{store: s, task: task, number: attempt, dir: filepath.Join(work, fmt.Sprintf("%s.%d", task, attempt))}
+	a.kept = a.dir + ".result"
+	if a.work, err = os.OpenRoot(work); err != nil {
 		return nil, err
 	}
-	if a.work, err = os.OpenRoot(work); err != nil {
-		return nil, errors.Join(err, os.Remove(a.dir))
-	}
-	a.kept = a.dir + ".result"
-	if err := errors.Join(os.Mkdir(a.Scratch(), dirMode), a.prepare()); err != nil {
+	if err := errors.Join(a.makeRoom(), a.prepare()); err != nil {
 		return nil, errors.Join(err, a.Discard())
 	}
 	return a, nil
@@ -94,6 +92,48 @@ func (a *Attempt) prepare() error {
 	return err
 }
 
+// makeRoom makes what the task has, or takes what the last one has not touched:
+// making and removing directories would be a quarter of the cost of a short task.
+func (a *Attempt) makeRoom() error {
+	if os.Rename(a.untouched(), a.dir) != nil {
+		if err := errors.Join(os.Mkdir(a.dir, 0o700), os.Mkdir(a.Scratch(), dirMode)); err != nil {
+			return err
+		}
+	}
+	a.clean = a.touched()
+	return nil
+}
+
+// untouched is beside the directory for unfinished attempts, and goes with it.
+func (a *Attempt) untouched() string { return filepath.Dir(a.dir) + ".untouched" }
+
+// touch is the last change of a directory: a file in it, a mode, an attribute. Clocks
+// of file systems may be coarse. It is 0 for what has other files than at the begin.
+type touch struct {
+	when int64
+	mode uint32
+}
+
+// touched looks at dir and scratch.
+func (a *Attempt) touched() (last [2]touch) {
+	for i, dir := range []string{a.dir, a.Scratch()} {
+		names, err := os.ReadDir(dir)
+		var s unix.Stat_t
+		if err == nil && len(names) == 1-i && unix.Lstat(dir, &s) == nil {
+			last[i] = touch{s.Ctim.Nano(), s.Mode}
+		}
+	}
+	return last
+}
+
+// clear removes what the task had, or keeps it for the next one.
+func (a *Attempt) clear() error {
+	if now := a.touched(); now == a.clean && now[0].when != 0 && now[1].when != 0 && os.Rename(a.dir, a.untouched()) == nil {
+		return nil
+	}
+	return tree.Remove(a.dir)
+}
+
 func (a *Attempt) outPath() string { return filepath.Join(a.kept, strconv.Itoa(a.number)) }
 
 // Stdout is the path for the standard output.
@@ -115,7 +155,7 @@ var ErrNoRoom = errors.New("there is no room left where the queue is, and it was
 // says what could not be removed.
 func (a *Attempt) Close(r *api.Result) (left, err error) {
 	full := a.full()
-	left = tree.Remove(a.dir)
+	left = a.clear()
 	if full && r.Outcome == api.Failed && a.full() {
 		return left, ErrNoRoom
 	}

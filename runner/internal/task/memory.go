@@ -1,9 +1,10 @@
 package task
 
 import (
-	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Where the kernel counts the processes that it ended for want of memory: those
@@ -19,9 +20,15 @@ func newMemoryWatch() memoryWatch { return memoryWatch{memoryKills()} }
 func (m memoryWatch) ranOut() bool { return memoryKills() > m.before }
 
 func memoryKills() int {
+	var text [16 << 10]byte // /proc/vmstat is made anew for each read
 	for _, file := range memoryCounters {
-		text, _ := os.ReadFile(file)
-		if _, after, ok := strings.Cut("\n"+string(text), "\noom_kill "); ok {
+		f, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		n, _ := unix.Read(f, text[:])
+		unix.Close(f)
+		if _, after, ok := strings.Cut("\n"+string(text[:max(n, 0)]), "\noom_kill "); ok {
 			n, _ := strconv.Atoi(strings.SplitN(after, "\n", 2)[0])
 			return n
 		}

@@ -1,0 +1,67 @@
+package result_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// A task gets the directory of the last one only if that has done nothing to it.
+func TestOnlyAnUntouchedDirectoryIsUsedAgain(t *testing.T) {
+	for name, touch := range map[string]func(scratch string) error{
+		"":                     func(string) error { return nil },
+		"a file":               func(dir string) error { return os.WriteFile(filepath.Join(dir, "x"), nil, 0o600) },
+		"a file beside it":     func(dir string) error { return os.WriteFile(filepath.Join(dir, "..", "x"), nil, 0o600) },
+		"another mode":         func(dir string) error { return os.Chmod(dir, 0o500) },
+		"a mode of the parent": func(dir string) error { return os.Chmod(filepath.Dir(dir), 0o500) },
+		"it is a link": func(dir string) error {
+			return errors.Join(os.Rename(dir, dir+".x"), os.Symlink(dir+".x", dir))
+		},
+		"it is gone": func(dir string) error { return os.RemoveAll(filepath.Dir(dir)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _, work := newStore(t)
+			inode := func(task string, touch func(string) error) uint64 {
+				a, err := s.Begin(task, 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				info, err := os.Stat(a.Scratch())
+				if err != nil || info.Mode() != os.ModeDir|0o755 {
+					t.Fatalf("the directory is %v, %v", info, err)
+				}
+				if left, err := os.ReadDir(a.Scratch()); err != nil || len(left) != 0 {
+					t.Errorf("in the directory of %s: %v, %v", task, left, err)
+				}
+				// What is held open keeps its number, which a new one could get else.
+				held, err := os.Open(a.Scratch())
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { held.Close() })
+				if err := touch(a.Scratch()); err != nil {
+					t.Fatal(err)
+				}
+				r := res(task, 1)
+				if left, err := a.Close(&r); left != nil || err != nil || r.Outcome != api.Failed {
+					t.Fatal(left, err, r.Outcome)
+				}
+				if left := files(t, work); len(left) != 1 { // the result
+					t.Errorf("left of %s: %v", task, left)
+				}
+				if err := a.Commit(r); err != nil {
+					t.Fatal(err)
+				}
+				return info.Sys().(*syscall.Stat_t).Ino
+			}
+			first, second := inode("a", touch), inode("b", func(string) error { return nil })
+			if again := first == second; again != (name == "") {
+				t.Errorf("used again: %t", again)
+			}
+		})
+	}
+}
