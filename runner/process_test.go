@@ -220,3 +220,65 @@ func TestALogThatNobodyReads(t *testing.T) {
 	p.send(syscall.SIGTERM)
 	p.wantExit(143, 10*time.Second)
 }
+
+// What ends without a word has left one before; see the pod's last state.
+func TestTheLastWord(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		signal syscall.Signal
+		code   int
+		want   string
+	}{
+		"killed":            {syscall.SIGKILL, -1, "could not get a thread or memory"},
+		"aborted by itself": {syscall.SIGQUIT, 2, "could not get a thread or memory"}, // the runtime's own end, as without a thread
+		"asked":             {syscall.SIGTERM, 143, "termination signal"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, log := start(t)
+			drain(log)
+			p.send(test.signal)
+			p.wantExit(test.code, 10*time.Second)
+			if said, err := os.ReadFile(filepath.Join(filepath.Dir(p.spool), "last-words")); err != nil || !strings.Contains(string(said), test.want) {
+				t.Errorf("the last word is %q, %v; want %s in it", said, err, test.want)
+			}
+		})
+	}
+}
+
+// What dead runners have left in TMPDIR goes with the next start; what a living one
+// has, or others, stays.
+func TestLeftoversOfDeadRunnersAreSwept(t *testing.T) {
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	dead, living, other := filepath.Join(tmp, "studio-go-runner-drain-dead"), "", filepath.Join(tmp, "studio-go-runner-else")
+	for _, dir := range []string{filepath.Join(dead, "sub"), other} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dead, "draining"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	living, removeFirst, err := drainDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, remove, err := drainDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, there := range map[string]bool{dead: false, living: true, second: true, other: true} {
+		if _, err := os.Stat(path); (err == nil) != there {
+			t.Errorf("%s: %v, want it there: %t", path, err, there)
+		}
+	}
+	for _, remove := range []func() error{removeFirst, remove} {
+		if err := remove(); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(tmp, drainDirs)); len(left) != 0 {
+		t.Errorf("left at the end: %v", left)
+	}
+}

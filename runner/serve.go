@@ -36,6 +36,9 @@ const nvmlLimit = 2 * time.Second
 // that begin or end, the looks at the queue, NVML.
 const reservedThreads = 24
 
+// noLastWord stands where the last sentence comes, for an end that leaves no time to say one.
+const noLastWord = "the runner had no time for a last word: it was killed, or could not get a thread or memory, which the end of its log tells"
+
 // Run is the life of a runner. The data flows like this:
 //
 //	ConfigMaps -> statemap -> lifecycle -> gate -> scheduler -> task
@@ -59,6 +62,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	if err != nil {
 		return err
 	}
+	s.leaveMessage(noLastWord)
 	if err := supervise.Prepare(reservedThreads); err != nil {
 		return err
 	}

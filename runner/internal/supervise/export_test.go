@@ -9,3 +9,10 @@ func Started() int {
 	defer children.mu.Unlock()
 	return len(children.started)
 }
+
+// Anew makes the next start put the supervisor into memory again, as the first one of a process does.
+func Anew() {
+	memory.Lock()
+	defer memory.Unlock()
+	memory.path = ""
+}

@@ -118,3 +118,31 @@ func TestCompile(t *testing.T) {
 		t.Errorf("compile in no directory gave %v", err)
 	}
 }
+
+// A supervisor holds the locks of many GPUs: the descriptors that it gets for them
+// must not take the place of its own program's, which is found by its number.
+func TestManyFilesAreHeld(t *testing.T) {
+	supervise.Anew()
+	if err := supervise.Prepare(0); err != nil { // before there are locks, so at a low number
+		t.Fatal(err)
+	}
+	for range 4 { // as the first attempt of a runner, and as later ones
+		c := shell(t, "exit 3")
+		for range 60 {
+			f, err := os.Open("/dev/null")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			c.Held = append(c.Held, f)
+		}
+		p, err := supervise.Start(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-p.Done()
+		if got := p.State().Status.ExitStatus(); got != 3 {
+			t.Errorf("exit status %d, want 3", got)
+		}
+	}
+}

@@ -1,6 +1,9 @@
 package spool
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // Crash does to the spool what the death of its process does: the lock is
 // dropped, and nothing is given back.
@@ -35,4 +38,14 @@ var Parse = func(name string, document []byte) (canonical string, valid bool) {
 		panic("parse let an invalid task pass")
 	}
 	return e.name(), true
+}
+
+// Discard does what Fetch does with a file that it could not read as a task.
+func (s *Spool) Discard(name string) error {
+	c, err := s.takeClaim()
+	if err != nil {
+		return err
+	}
+	defer s.dropClaim(c)
+	return s.discard(c, name, &badDocument{errors.New("it was read before")})
 }
