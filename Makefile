@@ -26,6 +26,9 @@ PROCS     ?= 4
 ARTIFACTS ?= artifacts
 KEEP      ?=
 
+# How long `make fuzz` takes for each test.
+FUZZTIME  ?= 1m
+
 # What `make mutants` plays; see the help below.
 SEED      ?= 1
 SAMPLE    ?= $(if $(SHORT),32,0)
@@ -173,8 +176,17 @@ bin/chaos-task: e2e/chaos/task/main.c
 node-image: tools ## Make the image of a kind node where there is no container registry (as root)
 	@$(AIRGAP) node-image
 
+# What it finds is kept beside the test, in testdata/fuzz, and played by every go test.
+.PHONY: fuzz
+fuzz: tools $(SUPERVISOR) ## Give random input to all that reads what others write, FUZZTIME=1m to each
+	@grep -rE --include='*_test.go' '^func Fuzz' runner fakegpu e2e | sed -E 's#/[^/]*:func (\w+).*# \1#' | while read -r package test; do \
+	  out=$$(go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -fuzz "^$$test\$$" -fuzztime $(FUZZTIME) ./$$package 2>&1) || \
+	    { echo "$$out"; echo "$$package $$test: failed; the input is in $$package/testdata/fuzz/$$test"; exit 1; }; \
+	  echo "$$package $$test: $$(grep -oE 'execs: [0-9]+|new interesting: [0-9]+' <<<"$$out" | tail -2 | paste -sd ' ')"; \
+	done
+
 .PHONY: full
-full: clients-full mutants chaos-planted ## What is too long for each change: more programs on the fake NVML, all mutants, planted faults
+full: clients-full mutants chaos-planted fuzz ## What is too long for each change: more programs on the fake NVML, all mutants, planted faults, random input
 
 .PHONY: bench
 bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, a task that does nothing, and a change of STATE

@@ -45,6 +45,7 @@ type Serve struct {
 	LogLevel       string `env:"STUDIOML_LOG_LEVEL" enum:"debug,info,warn,error" default:"info" help:"How much to log: ${enum}."`
 	TerminationLog string `env:"STUDIOML_TERMINATION_LOG" default:"/dev/termination-log" placeholder:"FILE" help:"Where to leave the last sentence of the process (default ${default})."`
 	OutputLimit    int64  `env:"STUDIOML_OUTPUT_LIMIT" default:"104857600" placeholder:"BYTES" help:"How much of a task's stdout, and of its stderr, is stored (default ${default})."`
+	DiskLimit      int64  `env:"STUDIOML_DISK_LIMIT" default:"0" placeholder:"BYTES" help:"How much the files in a task's directory may take; one that takes more is ended, as its own failure. 0 means all that there is."`
 }
 
 // Validate returns all that is wrong with the configuration at once. Kong calls
@@ -72,6 +73,9 @@ func (s *Serve) Validate() error {
 	}
 	if s.OutputLimit < 0 {
 		bad("output-limit", s.OutputLimit, "0 or more bytes")
+	}
+	if s.DiskLimit < 0 {
+		bad("disk-limit", s.DiskLimit, "0 or more bytes")
 	}
 	if s.NVMLLibrary != "" && s.NVMLLibrary != "none" && !filepath.IsAbs(s.NVMLLibrary) {
 		bad("nvml-library", s.NVMLLibrary, "none, or the absolute path of a library")

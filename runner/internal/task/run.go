@@ -32,6 +32,8 @@ type Spec struct {
 	Stderr string
 	// OutputLimit is how many bytes of each output are kept, the first ones.
 	OutputLimit int64
+	// DiskLimit is how many bytes the files in Dir may take; 0 means no limit.
+	DiskLimit int64
 	// KillDelay is the time between TERM and KILL, for all processes of the
 	// attempt, and also how long Run waits for the end of the output when something
 	// that is none of them keeps it open.
@@ -114,7 +116,12 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 		}
 		return
 	}
+	kill, enough := limitDisk(kill, spec.Dir, spec.DiskLimit)
 	why := attend(ctx, kill, process, time.Duration(spec.Task.Timeout))
+	enough()
+	if over, ok := errors.AsType[overDisk](context.Cause(kill)); ok && why == interrupted(kill) {
+		why = stop{api.Failed, over.Error()}
+	}
 	classify(r, process.State(), why)
 	if r.Outcome == api.Failed && memory.ranOut() {
 		r.Reason += "; meanwhile the kernel ended a process for want of memory"

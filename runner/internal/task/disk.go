@@ -1,0 +1,65 @@
+package task
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// diskPause is how long nobody looks at what a task's directory takes. A look at many
+// files is followed by a longer pause, so that it costs a twentieth of a processor
+// at most.
+var diskPause = 2 * time.Second
+
+// overDisk is the cause of the end of an attempt that took too much room.
+type overDisk struct{ size, limit int64 }
+
+func (o overDisk) Error() string {
+	return fmt.Sprintf("the files in its directory took %d bytes, of the %d that --disk-limit allows", o.size, o.limit)
+}
+
+// limitDisk returns a context that ends with parent, or with overDisk when the files
+// in dir take more than limit; 0 is no limit. What the task fills in two seconds is
+// not bounded, nor are files that it has removed and holds open.
+func limitDisk(parent context.Context, dir string, limit int64) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for pause := diskPause; limit > 0; {
+			timer := time.NewTimer(pause)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+				return
+			}
+			begin := time.Now()
+			if size := takes(ctx, dir, limit); size > limit {
+				cancel(overDisk{size, limit})
+			}
+			pause = max(diskPause, 20*time.Since(begin))
+		}
+	}()
+	return ctx, func() { cancel(nil); <-ended }
+}
+
+// takes is the room of all files below dir, or more than enough of it. A file with
+// several names counts once.
+func takes(ctx context.Context, dir string, enough int64) (size int64) {
+	filepath.WalkDir(dir, func(path string, _ fs.DirEntry, _ error) error {
+		var s unix.Stat_t
+		if unix.Lstat(path, &s) == nil {
+			size += s.Blocks * 512 / int64(max(s.Nlink, 1))
+		}
+		if ctx.Err() != nil || size > enough {
+			return filepath.SkipAll
+		}
+		return nil // what cannot be read is not counted
+	})
+	return size
+}
