@@ -55,9 +55,10 @@ func (f *follower) run(ctx context.Context) {
 			if errors.As(err, &refusal) && refusal.Later {
 				wait = pause(longest)
 			}
-			if kube.Code(err) == http.StatusForbidden {
-				f.version = "" // what may be listed counts, though it may not be watched
-			}
+			// What is so counts, and not what was in between: a watch that went on
+			// would tell of a drain that is over. And what may be listed counts,
+			// though it may not be watched.
+			f.version = ""
 		}
 		select {
 		case <-time.After(wait):
@@ -84,7 +85,9 @@ func (f *follower) round(ctx context.Context) (verb string, err error) {
 			return "list", err
 		}
 	}
-	const shortest = 5 * time.Minute
+	// A proxy may answer pings for an API server that is dead. The end of a watch is
+	// what finds that out, after four minutes at most.
+	const shortest = 2 * time.Minute
 	limit := shortest + rand.N(shortest)
 	ctx, cancel := context.WithTimeout(ctx, limit+longestPause) // should the server forget it
 	defer cancel()

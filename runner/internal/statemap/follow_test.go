@@ -97,10 +97,29 @@ func TestAWatchEndsWhatWasUnreadable(t *testing.T) {
 	// Another reason is not a lack of rights.
 	s.first(name, "6", configMap(name, "6", "Running")).refuse(http.StatusInternalServerError, metav1.StatusReasonInternalError)
 	until(t, m, "the outage", func(s lifecycle.Snapshot) bool { return s.Global.Unreadable != "" && s.Global.Denied.IsZero() })
+	s.list(name, "7", configMap(name, "6", "Running"))
 	c := s.next("watch", name)
 	c.w.WriteHeader(http.StatusOK)
 	c.w.(http.Flusher).Flush()
 	until(t, m, "the return", func(s lifecycle.Snapshot) bool { return s.Global.Unreadable == "" && s.Global.Value == "Running" })
+}
+
+// When a map can be read again, what is so counts, and nobody is told what was in
+// between: it may be a drain that is over.
+func TestAfterAnOutageWhatIsSoCounts(t *testing.T) {
+	t.Parallel()
+	const name = api.GlobalMapName
+	s, client := newScript(t)
+	m := follow(t, client, "")
+	s.first(name, "5", configMap(name, "5", "Running")).send(bookmark("5")).end()
+	until(t, m, "the map", func(s lifecycle.Snapshot) bool { return s.Global.Value == "Running" })
+	s.next("watch", name).refuse(http.StatusInternalServerError, metav1.StatusReasonInternalError)
+	until(t, m, "the outage", func(s lifecycle.Snapshot) bool { return s.Global.Unreadable != "" })
+	// A server that goes on with the watch of before would tell all of it.
+	s.first(name, "9", configMap(name, "8", "DrainAndSuspend")).send(bookmark("9"))
+	until(t, m, "what is so", func(s lifecycle.Snapshot) bool {
+		return s.Global.Value == "DrainAndSuspend" && s.Global.Unreadable == ""
+	})
 }
 
 // What the server asks for, be it an hour, does not keep a runner deaf, and
@@ -116,8 +135,8 @@ func TestRetryAfter(t *testing.T) {
 			s.first(name, "5", configMap(name, "5", "Running")).end()
 			until(t, m, "the map", func(s lifecycle.Snapshot) bool { return s.Global.Present && s.Global.Unreadable == "" })
 			var last time.Time
-			for i := range 2 {
-				c := s.next("watch", name)
+			for i, verb := range []string{"watch", "list"} {
+				c := s.next(verb, name)
 				if took := time.Since(last); i > 0 && took < 2*time.Second {
 					t.Errorf("asked again after %s, as if nobody had asked for a pause", took)
 				}
@@ -129,7 +148,7 @@ func TestRetryAfter(t *testing.T) {
 			until(t, m, "the refusal", func(s lifecycle.Snapshot) bool {
 				return strings.Contains(s.Global.Unreadable, "the API server answers "+strconv.Itoa(code)) && s.Global.Value == "Running"
 			})
-			s.next("watch", name).send(event("MODIFIED", configMap(name, "6", "DrainAndSuspend")))
+			s.first(name, "6", configMap(name, "6", "DrainAndSuspend")).send(bookmark("6"))
 			if took := time.Since(last); took > 10*time.Second {
 				t.Errorf("asked again after %s", took)
 			}
@@ -152,8 +171,8 @@ func TestWatchesThatEnd(t *testing.T) {
 	for range 2 {
 		q := watch.URL.Query()
 		seconds, _ := strconv.Atoi(q.Get("timeoutSeconds"))
-		if q.Get("allowWatchBookmarks") != "true" || q.Get("resourceVersion") != "5" || seconds < 300 || seconds > 600 {
-			t.Errorf("watch with %v, want bookmarks, from 5 on, for 5 to 10 minutes", q)
+		if q.Get("allowWatchBookmarks") != "true" || q.Get("resourceVersion") != "5" || seconds < 120 || seconds > 240 {
+			t.Errorf("watch with %v, want bookmarks, from 5 on, for 2 to 4 minutes", q)
 		}
 		if text := log.String(); strings.Contains(text, "watch ended") {
 			t.Errorf("log %q of a watch whose time was up", text)
