@@ -101,6 +101,7 @@ func TestE2E(t *testing.T) {
 	}
 	if config.target == "kind" {
 		clusterSpecs()
+		memorySpecs()
 	}
 	RegisterFailHandler(Fail)
 	RunSpecs(t, "studio-go-runner on "+config.target, Label("target:"+config.target))

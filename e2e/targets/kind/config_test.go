@@ -17,9 +17,9 @@ func TestWriteConfig(t *testing.T) {
 		old     bool
 		patches int
 	}{
-		{"published", false, false, 0},
-		{"ours", true, false, 0},
-		{"ours on cgroup v1", true, true, 1},
+		{"published", false, false, 1},
+		{"ours", true, false, 1},
+		{"ours on cgroup v1", true, true, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path, err := writeConfig(Config{ConfigFile: repository, Shared: "/shared"}, t.TempDir(), c.ours, c.old)
