@@ -221,6 +221,18 @@ func TestALogThatNobodyReads(t *testing.T) {
 	p.wantExit(143, 10*time.Second)
 }
 
+// Tasks may use up what the user may have of threads, so a runner has its own early.
+func TestThreadsAreReserved(t *testing.T) {
+	t.Parallel()
+	p, log := start(t)
+	drain(log)
+	if threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.Process.Pid)); err != nil || len(threads) < reservedThreads {
+		t.Errorf("%d threads, %v; want %d", len(threads), err, reservedThreads)
+	}
+	p.send(syscall.SIGTERM)
+	p.wantExit(143, 10*time.Second)
+}
+
 // What ends without a word has left one before; see the pod's last state.
 func TestTheLastWord(t *testing.T) {
 	t.Parallel()
