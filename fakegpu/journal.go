@@ -77,7 +77,10 @@ func (m *Machine) instance(uuid string) (gpu string, d MIG, ok bool) {
 
 // eventTypes are the events that a GPU can raise, as the library advertises them.
 func (g GPU) eventTypes() uint64 {
-	const ampere = 7 // NVML_DEVICE_ARCH_AMPERE
+	const ampere, hopper = 7, 9 // NVML_DEVICE_ARCH_AMPERE, NVML_DEVICE_ARCH_HOPPER
+	if g.Numbers["architecture"] >= hopper {
+		return eventAll
+	}
 	types := uint64(eventXid | eventPState | eventClock | eventRecoveryAction | eventUnavailable)
 	if g.Numbers["ecc"] != 0 {
 		types |= eventSingleBitECC | eventDoubleBitECC

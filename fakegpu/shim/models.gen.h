@@ -29,6 +29,8 @@ nvmlReturn_t model_nvmlDeviceGetCpuAffinityWithinScope(const struct gpu *, unsig
 nvmlReturn_t model_nvmlDeviceGetCpuAffinity(const struct gpu *, unsigned int cpuSetSize, unsigned long *cpuSet);
 nvmlReturn_t model_nvmlDeviceGetNumaNodeId(const struct gpu *, unsigned int *node);
 nvmlReturn_t model_nvmlDeviceGetAddressingMode(const struct gpu *, nvmlDeviceAddressingMode_t *mode);
+nvmlReturn_t model_nvmlDeviceGetRepairStatus(const struct gpu *, nvmlRepairStatus_t *repairStatus);
+nvmlReturn_t model_nvmlDeviceGetUnrepairableMemoryFlag_v1(const struct gpu *, nvmlUnrepairableMemoryStatus_v1_t *unrepairableMemoryStatus);
 nvmlReturn_t model_nvmlDeviceGetTopologyCommonAncestor(const struct gpu *, nvmlDevice_t device2, nvmlGpuTopologyLevel_t *pathInfo);
 nvmlReturn_t model_nvmlDeviceGetTopologyNearestGpus(const struct gpu *, nvmlGpuTopologyLevel_t level, unsigned int *count, nvmlDevice_t *deviceArray);
 nvmlReturn_t model_nvmlDeviceGetP2PStatus(const struct gpu *, nvmlDevice_t device2, nvmlGpuP2PCapsIndex_t p2pIndex, nvmlGpuP2PStatus_t *p2pStatus);
@@ -37,6 +39,9 @@ nvmlReturn_t model_nvmlDeviceGetMinorNumber(const struct gpu *, unsigned int *mi
 nvmlReturn_t model_nvmlDeviceGetBoardPartNumber(const struct gpu *, char* partNumber, unsigned int length);
 nvmlReturn_t model_nvmlDeviceGetInforomVersion(const struct gpu *, nvmlInforomObject_t object, char *version, unsigned int length);
 nvmlReturn_t model_nvmlDeviceGetInforomImageVersion(const struct gpu *, char *version, unsigned int length);
+nvmlReturn_t model_nvmlDeviceGetInforomConfigurationChecksum(const struct gpu *, unsigned int *checksum);
+nvmlReturn_t model_nvmlDeviceValidateInforom(const struct gpu *);
+nvmlReturn_t model_nvmlDeviceGetLastBBXFlushTime(const struct gpu *, unsigned long long *timestamp, unsigned long *durationUs);
 nvmlReturn_t model_nvmlDeviceGetDisplayMode(const struct gpu *, nvmlEnableState_t *display);
 nvmlReturn_t model_nvmlDeviceGetDisplayActive(const struct gpu *, nvmlEnableState_t *isActive);
 nvmlReturn_t model_nvmlDeviceGetPersistenceMode(const struct gpu *, nvmlEnableState_t *mode);
@@ -51,6 +56,7 @@ nvmlReturn_t model_nvmlDeviceGetPcieThroughput(const struct gpu *, nvmlPcieUtilC
 nvmlReturn_t model_nvmlDeviceGetPcieReplayCounter(const struct gpu *, unsigned int *value);
 nvmlReturn_t model_nvmlDeviceGetClockInfo(const struct gpu *, nvmlClockType_t type, unsigned int *clock);
 nvmlReturn_t model_nvmlDeviceGetMaxClockInfo(const struct gpu *, nvmlClockType_t type, unsigned int *clock);
+nvmlReturn_t model_nvmlDeviceGetGpcClkVfOffset(const struct gpu *, int *offset);
 nvmlReturn_t model_nvmlDeviceGetApplicationsClock(const struct gpu *, nvmlClockType_t clockType, unsigned int *clockMHz);
 nvmlReturn_t model_nvmlDeviceGetDefaultApplicationsClock(const struct gpu *, nvmlClockType_t clockType, unsigned int *clockMHz);
 nvmlReturn_t model_nvmlDeviceGetClock(const struct gpu *, nvmlClockType_t clockType, nvmlClockId_t clockId, unsigned int *clockMHz);
@@ -60,8 +66,10 @@ nvmlReturn_t model_nvmlDeviceGetSupportedGraphicsClocks(const struct gpu *, unsi
 nvmlReturn_t model_nvmlDeviceGetAutoBoostedClocksEnabled(const struct gpu *, nvmlEnableState_t *isEnabled, nvmlEnableState_t *defaultIsEnabled);
 nvmlReturn_t model_nvmlDeviceGetFanSpeed(const struct gpu *, unsigned int *speed);
 nvmlReturn_t model_nvmlDeviceGetFanSpeed_v2(const struct gpu *, unsigned int fan, unsigned int * speed);
+nvmlReturn_t model_nvmlDeviceGetFanSpeedRPM(const struct gpu *, nvmlFanSpeedInfo_t *fanSpeed);
 nvmlReturn_t model_nvmlDeviceGetTargetFanSpeed(const struct gpu *, unsigned int fan, unsigned int *targetSpeed);
 nvmlReturn_t model_nvmlDeviceGetMinMaxFanSpeed(const struct gpu *, unsigned int * minSpeed, unsigned int * maxSpeed);
+nvmlReturn_t model_nvmlDeviceGetFanControlPolicy_v2(const struct gpu *, unsigned int fan, nvmlFanControlPolicy_t *policy);
 nvmlReturn_t model_nvmlDeviceGetNumFans(const struct gpu *, unsigned int *numFans);
 nvmlReturn_t model_nvmlDeviceGetTemperature(const struct gpu *, nvmlTemperatureSensors_t sensorType, unsigned int *temp);
 nvmlReturn_t model_nvmlDeviceGetTemperatureV(const struct gpu *, nvmlTemperature_t *temperature);
@@ -75,8 +83,12 @@ nvmlReturn_t model_nvmlDeviceGetSupportedClocksEventReasons(const struct gpu *, 
 nvmlReturn_t model_nvmlDeviceGetSupportedClocksThrottleReasons(const struct gpu *, unsigned long long *supportedClocksThrottleReasons);
 nvmlReturn_t model_nvmlDeviceGetPowerState(const struct gpu *, nvmlPstates_t *pState);
 nvmlReturn_t model_nvmlDeviceGetDynamicPstatesInfo(const struct gpu *, nvmlGpuDynamicPstatesInfo_t *pDynamicPstatesInfo);
+nvmlReturn_t model_nvmlDeviceGetMemClkVfOffset(const struct gpu *, int *offset);
 nvmlReturn_t model_nvmlDeviceGetMinMaxClockOfPState(const struct gpu *, nvmlClockType_t type, nvmlPstates_t pstate, unsigned int * minClockMHz, unsigned int * maxClockMHz);
 nvmlReturn_t model_nvmlDeviceGetSupportedPerformanceStates(const struct gpu *, nvmlPstates_t *pstates, unsigned int size);
+nvmlReturn_t model_nvmlDeviceGetGpcClkMinMaxVfOffset(const struct gpu *, int *minOffset, int *maxOffset);
+nvmlReturn_t model_nvmlDeviceGetMemClkMinMaxVfOffset(const struct gpu *, int *minOffset, int *maxOffset);
+nvmlReturn_t model_nvmlDeviceGetClockOffsets(const struct gpu *, nvmlClockOffset_t *info);
 nvmlReturn_t model_nvmlDeviceGetPowerManagementMode(const struct gpu *, nvmlEnableState_t *mode);
 nvmlReturn_t model_nvmlDeviceGetPowerManagementLimit(const struct gpu *, unsigned int *limit);
 nvmlReturn_t model_nvmlDeviceGetPowerManagementLimitConstraints(const struct gpu *, unsigned int *minLimit, unsigned int *maxLimit);
@@ -125,6 +137,10 @@ nvmlReturn_t model_nvmlDeviceGetAdaptiveClockInfoStatus(const struct gpu *, unsi
 nvmlReturn_t model_nvmlDeviceGetBusType(const struct gpu *, nvmlBusType_t *type);
 nvmlReturn_t model_nvmlDeviceGetGpuFabricInfo(const struct gpu *, nvmlGpuFabricInfo_t *gpuFabricInfo);
 nvmlReturn_t model_nvmlDeviceGetGpuFabricInfoV(const struct gpu *, nvmlGpuFabricInfoV_t *gpuFabricInfo);
+nvmlReturn_t model_nvmlSystemGetConfComputeState(nvmlConfComputeSystemState_t *state);
+nvmlReturn_t model_nvmlDeviceGetConfComputeMemSizeInfo(const struct gpu *, nvmlConfComputeMemSizeInfo_t *memInfo);
+nvmlReturn_t model_nvmlSystemGetConfComputeGpusReadyState(unsigned int *isAcceptingWork);
+nvmlReturn_t model_nvmlDeviceGetConfComputeProtectedMemoryUsage(const struct gpu *, nvmlMemory_t *memory);
 nvmlReturn_t model_nvmlDeviceGetGspFirmwareVersion(const struct gpu *, char *version);
 nvmlReturn_t model_nvmlDeviceGetGspFirmwareMode(const struct gpu *, unsigned int *isEnabled, unsigned int *defaultMode);
 nvmlReturn_t model_nvmlDeviceGetSramEccErrorStatus(const struct gpu *, nvmlEccSramErrorStatus_t *status);
@@ -141,6 +157,7 @@ nvmlReturn_t model_nvmlDeviceGetRowRemapperHistogram(const struct gpu *, nvmlRow
 nvmlReturn_t model_nvmlDeviceGetArchitecture(const struct gpu *, nvmlDeviceArchitecture_t *arch);
 nvmlReturn_t model_nvmlDeviceGetProcessUtilization(const struct gpu *, nvmlProcessUtilizationSample_t *utilization, unsigned int *processSamplesCount, unsigned long long lastSeenTimeStamp);
 nvmlReturn_t model_nvmlDeviceGetProcessesUtilizationInfo(const struct gpu *, nvmlProcessesUtilizationInfo_t *procesesUtilInfo);
+nvmlReturn_t model_nvmlDeviceGetPdi(const struct gpu *, nvmlPdi_t *pdi);
 nvmlReturn_t model_nvmlDeviceSetPersistenceMode(const struct gpu *, nvmlEnableState_t mode);
 nvmlReturn_t model_nvmlDeviceSetComputeMode(const struct gpu *, nvmlComputeMode_t mode);
 nvmlReturn_t model_nvmlDeviceSetPowerManagementLimit(const struct gpu *, unsigned int limit);
@@ -151,6 +168,7 @@ nvmlReturn_t model_nvmlDeviceGetNvLinkCapability(const struct gpu *, unsigned in
 nvmlReturn_t model_nvmlDeviceGetNvLinkRemotePciInfo_v2(const struct gpu *, unsigned int link, nvmlPciInfo_t *pci);
 nvmlReturn_t model_nvmlDeviceGetNvLinkErrorCounter(const struct gpu *, unsigned int link, nvmlNvLinkErrorCounter_t counter, unsigned long long *counterValue);
 nvmlReturn_t model_nvmlDeviceGetNvLinkRemoteDeviceType(const struct gpu *, unsigned int link, nvmlIntNvLinkDeviceType_t *pNvLinkDeviceType);
+nvmlReturn_t model_nvmlSystemGetNvlinkBwMode(unsigned int *nvlinkBwMode);
 nvmlReturn_t model_nvmlEventSetCreate(nvmlEventSet_t *set);
 nvmlReturn_t model_nvmlDeviceRegisterEvents(const struct gpu *, unsigned long long eventTypes, nvmlEventSet_t set);
 nvmlReturn_t model_nvmlDeviceGetSupportedEventTypes(const struct gpu *, unsigned long long *eventTypes);
@@ -185,6 +203,8 @@ nvmlReturn_t model_nvmlGpmSampleAlloc(nvmlGpmSample_t *gpmSample);
 nvmlReturn_t model_nvmlGpmSampleGet(const struct gpu *, nvmlGpmSample_t gpmSample);
 nvmlReturn_t model_nvmlGpmMigSampleGet(const struct gpu *, unsigned int gpuInstanceId, nvmlGpmSample_t gpmSample);
 nvmlReturn_t model_nvmlGpmQueryDeviceSupport(const struct gpu *, nvmlGpmSupport_t *gpmSupport);
+nvmlReturn_t model_nvmlGpmQueryIfStreamingEnabled(const struct gpu *, unsigned int *state);
+nvmlReturn_t model_nvmlDeviceGetCapabilities(const struct gpu *, nvmlDeviceCapabilities_t *caps);
 nvmlReturn_t model_nvmlDeviceGetRemappedRows_v2(const struct gpu *, nvmlRemappedRowsInfo_v2_t *info);
 nvmlReturn_t model_nvmlDeviceGetCount(unsigned int *deviceCount);
 nvmlReturn_t model_nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t *device);

@@ -193,7 +193,7 @@ static nvmlReturn_t instance(struct nvmlDevice_st *handle, struct device *d) {
 
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceById(const struct gpu *g, unsigned int id, nvmlGpuInstance_t *gi) {
     NEED(gi);
-    SUPPORT(g->mig_mode);
+    SUPPORT(g->mig_max);
     for (unsigned int i = 0; i < g->mig_count; i++) {
         if (g->migs[i].gi != id) continue;
         gi->handle = (void *)handle_for(g->migs[i].uuid);
