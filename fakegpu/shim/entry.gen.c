@@ -167,7 +167,7 @@ nvmlReturn_t DECLDIR nvmlDeviceGetBusType(nvmlDevice_t device, nvmlBusType_t *ty
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuFabricInfo(nvmlDevice_t device, nvmlGpuFabricInfo_t *gpuFabricInfo) { GPU(nvmlDeviceGetGpuFabricInfo, device, gpuFabricInfo) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuFabricInfoV(nvmlDevice_t device, nvmlGpuFabricInfoV_t *gpuFabricInfo) { GPU(nvmlDeviceGetGpuFabricInfoV, device, gpuFabricInfo) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuFabricInfo_v4(nvmlDevice_t device, nvmlGpuFabricInfo_v4_t *gpuFabricInfo) { STUB_DEVICE(nvmlDeviceGetGpuFabricInfo_v4, device) }
-nvmlReturn_t DECLDIR nvmlSystemGetConfComputeCapabilities(nvmlConfComputeSystemCaps_t *capabilities) { STUB(nvmlSystemGetConfComputeCapabilities) }
+nvmlReturn_t DECLDIR nvmlSystemGetConfComputeCapabilities(nvmlConfComputeSystemCaps_t *capabilities) { MACHINE(nvmlSystemGetConfComputeCapabilities, capabilities) }
 nvmlReturn_t DECLDIR nvmlSystemGetConfComputeState(nvmlConfComputeSystemState_t *state) { MACHINE(nvmlSystemGetConfComputeState, state) }
 nvmlReturn_t DECLDIR nvmlDeviceGetConfComputeMemSizeInfo(nvmlDevice_t device, nvmlConfComputeMemSizeInfo_t *memInfo) { GPU(nvmlDeviceGetConfComputeMemSizeInfo, device, memInfo) }
 nvmlReturn_t DECLDIR nvmlSystemGetConfComputeGpusReadyState(unsigned int *isAcceptingWork) { MACHINE(nvmlSystemGetConfComputeGpusReadyState, isAcceptingWork) }
@@ -178,7 +178,7 @@ nvmlReturn_t DECLDIR nvmlSystemGetConfComputeKeyRotationThresholdInfo(nvmlConfCo
 nvmlReturn_t DECLDIR nvmlDeviceSetConfComputeUnprotectedMemSize(nvmlDevice_t device, unsigned long long sizeKiB) { STUB_DEVICE(nvmlDeviceSetConfComputeUnprotectedMemSize, device) }
 nvmlReturn_t DECLDIR nvmlSystemSetConfComputeGpusReadyState(unsigned int isAcceptingWork) { STUB(nvmlSystemSetConfComputeGpusReadyState) }
 nvmlReturn_t DECLDIR nvmlSystemSetConfComputeKeyRotationThresholdInfo(nvmlConfComputeSetKeyRotationThresholdInfo_t *pKeyRotationThrInfo) { STUB(nvmlSystemSetConfComputeKeyRotationThresholdInfo) }
-nvmlReturn_t DECLDIR nvmlSystemGetConfComputeSettings(nvmlSystemConfComputeSettings_t *settings) { STUB(nvmlSystemGetConfComputeSettings) }
+nvmlReturn_t DECLDIR nvmlSystemGetConfComputeSettings(nvmlSystemConfComputeSettings_t *settings) { MACHINE(nvmlSystemGetConfComputeSettings, settings) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGspFirmwareVersion(nvmlDevice_t device, char *version) { GPU(nvmlDeviceGetGspFirmwareVersion, device, version) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGspFirmwareMode(nvmlDevice_t device, unsigned int *isEnabled, unsigned int *defaultMode) { GPU(nvmlDeviceGetGspFirmwareMode, device, isEnabled, defaultMode) }
 nvmlReturn_t DECLDIR nvmlDeviceGetSramEccErrorStatus(nvmlDevice_t device, nvmlEccSramErrorStatus_t *status) { GPU(nvmlDeviceGetSramEccErrorStatus, device, status) }
@@ -197,7 +197,7 @@ nvmlReturn_t DECLDIR nvmlDeviceGetArchitecture(nvmlDevice_t device, nvmlDeviceAr
 nvmlReturn_t DECLDIR nvmlDeviceGetClkMonStatus(nvmlDevice_t device, nvmlClkMonStatus_t *status) { STUB_DEVICE(nvmlDeviceGetClkMonStatus, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *utilization, unsigned int *processSamplesCount, unsigned long long lastSeenTimeStamp) { GPU(nvmlDeviceGetProcessUtilization, device, utilization, processSamplesCount, lastSeenTimeStamp) }
 nvmlReturn_t DECLDIR nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t device, nvmlProcessesUtilizationInfo_t *procesesUtilInfo) { GPU(nvmlDeviceGetProcessesUtilizationInfo, device, procesesUtilInfo) }
-nvmlReturn_t DECLDIR nvmlDeviceGetPlatformInfo(nvmlDevice_t device, nvmlPlatformInfo_t *platformInfo) { STUB_DEVICE(nvmlDeviceGetPlatformInfo, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetPlatformInfo(nvmlDevice_t device, nvmlPlatformInfo_t *platformInfo) { GPU(nvmlDeviceGetPlatformInfo, device, platformInfo) }
 nvmlReturn_t DECLDIR nvmlDeviceGetPdi(nvmlDevice_t device, nvmlPdi_t *pdi) { GPU(nvmlDeviceGetPdi, device, pdi) }
 nvmlReturn_t DECLDIR nvmlDeviceSetHostname_v1(nvmlDevice_t device, nvmlHostname_v1_t *hostname) { STUB_DEVICE(nvmlDeviceSetHostname_v1, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetHostname_v1(nvmlDevice_t device, nvmlHostname_v1_t *hostname) { STUB_DEVICE(nvmlDeviceGetHostname_v1, device) }

@@ -137,10 +137,12 @@ nvmlReturn_t model_nvmlDeviceGetAdaptiveClockInfoStatus(const struct gpu *, unsi
 nvmlReturn_t model_nvmlDeviceGetBusType(const struct gpu *, nvmlBusType_t *type);
 nvmlReturn_t model_nvmlDeviceGetGpuFabricInfo(const struct gpu *, nvmlGpuFabricInfo_t *gpuFabricInfo);
 nvmlReturn_t model_nvmlDeviceGetGpuFabricInfoV(const struct gpu *, nvmlGpuFabricInfoV_t *gpuFabricInfo);
+nvmlReturn_t model_nvmlSystemGetConfComputeCapabilities(nvmlConfComputeSystemCaps_t *capabilities);
 nvmlReturn_t model_nvmlSystemGetConfComputeState(nvmlConfComputeSystemState_t *state);
 nvmlReturn_t model_nvmlDeviceGetConfComputeMemSizeInfo(const struct gpu *, nvmlConfComputeMemSizeInfo_t *memInfo);
 nvmlReturn_t model_nvmlSystemGetConfComputeGpusReadyState(unsigned int *isAcceptingWork);
 nvmlReturn_t model_nvmlDeviceGetConfComputeProtectedMemoryUsage(const struct gpu *, nvmlMemory_t *memory);
+nvmlReturn_t model_nvmlSystemGetConfComputeSettings(nvmlSystemConfComputeSettings_t *settings);
 nvmlReturn_t model_nvmlDeviceGetGspFirmwareVersion(const struct gpu *, char *version);
 nvmlReturn_t model_nvmlDeviceGetGspFirmwareMode(const struct gpu *, unsigned int *isEnabled, unsigned int *defaultMode);
 nvmlReturn_t model_nvmlDeviceGetSramEccErrorStatus(const struct gpu *, nvmlEccSramErrorStatus_t *status);
@@ -157,6 +159,7 @@ nvmlReturn_t model_nvmlDeviceGetRowRemapperHistogram(const struct gpu *, nvmlRow
 nvmlReturn_t model_nvmlDeviceGetArchitecture(const struct gpu *, nvmlDeviceArchitecture_t *arch);
 nvmlReturn_t model_nvmlDeviceGetProcessUtilization(const struct gpu *, nvmlProcessUtilizationSample_t *utilization, unsigned int *processSamplesCount, unsigned long long lastSeenTimeStamp);
 nvmlReturn_t model_nvmlDeviceGetProcessesUtilizationInfo(const struct gpu *, nvmlProcessesUtilizationInfo_t *procesesUtilInfo);
+nvmlReturn_t model_nvmlDeviceGetPlatformInfo(const struct gpu *, nvmlPlatformInfo_t *platformInfo);
 nvmlReturn_t model_nvmlDeviceGetPdi(const struct gpu *, nvmlPdi_t *pdi);
 nvmlReturn_t model_nvmlDeviceSetPersistenceMode(const struct gpu *, nvmlEnableState_t mode);
 nvmlReturn_t model_nvmlDeviceSetComputeMode(const struct gpu *, nvmlComputeMode_t mode);

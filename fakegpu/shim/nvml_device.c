@@ -157,7 +157,7 @@ GETTER(nvmlDeviceGetBusType, nvmlBusType_t, 1, NVML_BUS_TYPE_PCIE)
 GETTER(nvmlDeviceGetIrqNum, unsigned int, 1, 64 + g->minor)
 GETTER(nvmlDeviceGetBoardId, unsigned int, 1, g->bus << 8)
 GETTER(nvmlDeviceGetMultiGpuBoard, unsigned int, 1, 0)
-GETTER(nvmlDeviceGetDisplayMode, nvmlEnableState_t, 1, since_hopper(g) ? NVML_FEATURE_ENABLED : NVML_FEATURE_DISABLED)
+GETTER(nvmlDeviceGetDisplayMode, nvmlEnableState_t, 1, NVML_FEATURE_ENABLED) /* as of real ones, where nothing is connected */
 GETTER(nvmlDeviceGetDisplayActive, nvmlEnableState_t, 1, NVML_FEATURE_DISABLED)
 GETTER(nvmlDeviceGetVirtualizationMode, nvmlGpuVirtualizationMode_t, 1, NVML_GPU_VIRTUALIZATION_MODE_NONE)
 

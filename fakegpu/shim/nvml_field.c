@@ -13,6 +13,7 @@ static nvmlReturn_t field(const struct gpu *g, unsigned int id, unsigned int sco
 #define RETIRE(field, what) VALUE(field, g->ecc && g->architecture < NVML_DEVICE_ARCH_AMPERE, what)
 /* A distance to the highest temperature, below zero where it is behind that. */
 #define TLIMIT(field, limit) VALUE(field, has_tlimit(g) && (limit), g->temperature_max - (limit))
+    NEED(id);
     switch (id) {
     ECC(NVML_FI_DEV_ECC_CURRENT, 1)
     ECC(NVML_FI_DEV_ECC_PENDING, 1)

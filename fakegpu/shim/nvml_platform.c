@@ -57,6 +57,19 @@ nvmlReturn_t model_nvmlDeviceGetCapabilities(const struct gpu *g, nvmlDeviceCapa
     return NVML_SUCCESS;
 }
 
+/* The one machine is in no rack. Both versions have one size. */
+nvmlReturn_t model_nvmlDeviceGetPlatformInfo(const struct gpu *g, nvmlPlatformInfo_t *info) {
+    NEED(info);
+    unsigned int version = info->version;
+    if (version != nvmlPlatformInfo_v1 && version != nvmlPlatformInfo_v2) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    SUPPORT(since_hopper(g));
+    memset(info, 0, sizeof *info);
+    info->version = version;
+    info->hostId = 1;
+    info->moduleId = (unsigned char)g->module;
+    return NVML_SUCCESS;
+}
+
 /* Nothing is confidential. */
 
 nvmlReturn_t model_nvmlDeviceGetConfComputeMemSizeInfo(const struct gpu *g, nvmlConfComputeMemSizeInfo_t *info) {
@@ -69,7 +82,6 @@ nvmlReturn_t model_nvmlDeviceGetConfComputeMemSizeInfo(const struct gpu *g, nvml
 
 nvmlReturn_t model_nvmlDeviceGetConfComputeProtectedMemoryUsage(const struct gpu *g, nvmlMemory_t *memory) {
     NEED(memory);
-    SUPPORT(since_hopper(g));
     memset(memory, 0, sizeof *memory);
     return NVML_SUCCESS;
 }

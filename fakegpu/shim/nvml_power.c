@@ -46,9 +46,12 @@ nvmlReturn_t model_nvmlDeviceGetMarginTemperature(const struct gpu *g, nvmlMargi
 nvmlReturn_t model_nvmlDeviceGetThermalSettings(const struct gpu *g, unsigned int sensor, nvmlGpuThermalSettings_t *settings) {
     NEED(settings);
     memset(settings, 0, sizeof *settings);
-    settings->count = 1; /* the GPU itself; real ones answer so for any other sensor as well */
-    settings->sensor[0].controller = NVML_THERMAL_CONTROLLER_GPU_INTERNAL;
-    settings->sensor[0].target = NVML_THERMAL_TARGET_GPU;
+    settings->count = 1; /* real ones answer so for any other sensor as well, of which they have none */
+    unsigned int place = sensor == NVML_THERMAL_TARGET_ALL ? 0 : sensor;
+    if (place >= sizeof settings->sensor / sizeof *settings->sensor) return NVML_SUCCESS;
+    settings->sensor[place].controller = NVML_THERMAL_CONTROLLER_GPU_INTERNAL;
+    settings->sensor[place].target = NVML_THERMAL_TARGET_GPU;
+    if (place) return NVML_SUCCESS;
     settings->sensor[0].currentTemp = (int)g->temperature;
     settings->sensor[0].defaultMaxTemp = 127; /* of every card */
     return NVML_SUCCESS;

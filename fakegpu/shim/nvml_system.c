@@ -70,6 +70,23 @@ nvmlReturn_t model_nvmlSystemGetConfComputeGpusReadyState(unsigned int *ready) {
     return NVML_SUCCESS;
 }
 
+nvmlReturn_t model_nvmlSystemGetConfComputeSettings(nvmlSystemConfComputeSettings_t *settings) {
+    NEED(settings);
+    VERSION(settings, nvmlSystemConfComputeSettings_v1);
+    memset(settings, 0, sizeof *settings);
+    settings->version = nvmlSystemConfComputeSettings_v1;
+    return NVML_SUCCESS;
+}
+
+/* Which a GPU since Hopper could be. */
+nvmlReturn_t model_nvmlSystemGetConfComputeCapabilities(nvmlConfComputeSystemCaps_t *capabilities) {
+    NEED(capabilities);
+    memset(capabilities, 0, sizeof *capabilities);
+    const struct machine *m = state_machine();
+    for (unsigned int i = 0; i < m->gpu_count; i++) capabilities->gpusCaps |= since_hopper(&m->gpus[i]) ? NVML_CC_SYSTEM_GPUS_CC_CAPABLE : 0;
+    return NVML_SUCCESS;
+}
+
 nvmlReturn_t model_nvmlSystemGetNvlinkBwMode(unsigned int *mode) {
     NEED(mode);
     *mode = 0;

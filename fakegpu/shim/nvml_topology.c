@@ -46,8 +46,10 @@ nvmlReturn_t model_nvmlDeviceGetTopologyNearestGpus(const struct gpu *g, nvmlGpu
 
 /* Every processor can reach every GPU. */
 nvmlReturn_t model_nvmlSystemGetTopologyGpuSet(unsigned int cpu, unsigned int *count, nvmlDevice_t *list) {
-    NEED(cpu < (unsigned long)sysconf(_SC_NPROCESSORS_CONF));
-    return nearest(NULL, 0, count, list);
+    NEED(count && (list || *count == 0));
+    if (cpu < (unsigned long)sysconf(_SC_NPROCESSORS_CONF)) return nearest(NULL, 0, count, list);
+    *count = 0;
+    return NVML_SUCCESS;
 }
 
 nvmlReturn_t model_nvmlDeviceGetP2PStatus(const struct gpu *g, nvmlDevice_t other, nvmlGpuP2PCapsIndex_t index, nvmlGpuP2PStatus_t *status) {
