@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"math/bits"
 	"os"
@@ -38,7 +39,7 @@ func Remove(dir, gpu string) error {
 // serial, vbios or part_number. Bytes may be given as 10Gi.
 func Set(dir, gpu string, values ...string) error {
 	return update(dir, "change fake GPUs", func(m *Machine) error {
-		return m.each(gpu, func(g *GPU) error { return g.setAll(values) })
+		return m.setAll(gpu, values, func(*GPU, change) {})
 	})
 }
 
@@ -79,19 +80,28 @@ func parseCUDA(text string) (uint64, error) {
 	return 0, fmt.Errorf("cuda is %.120q, want a version as 13.0", text)
 }
 
-func (g *GPU) setAll(values []string) error {
+// setAll sets values of GPUs after something else has begun to change each.
+func (m *Machine) setAll(gpu string, values []string, begin func(*GPU, change)) error {
 	set := make(map[string]bool)
-	for _, v := range values {
-		key, value, ok := strings.Cut(v, "=")
-		if !ok {
-			return fmt.Errorf("value is %q, want KEY=VALUE", v)
+	err := m.each(gpu, func(g *GPU) error {
+		c := change{g, maps.Clone(g.Numbers), set}
+		begin(g, c)
+		for _, v := range values {
+			key, value, ok := strings.Cut(v, "=")
+			if !ok {
+				return fmt.Errorf("value is %q, want KEY=VALUE", v)
+			}
+			if err := g.set(key, value); err != nil {
+				return err
+			}
+			set[key] = true
 		}
-		if err := g.set(key, value); err != nil {
-			return err
-		}
-		set[key] = true
+		return c.agree()
+	})
+	if err != nil {
+		return err
 	}
-	return g.agree(set)
+	return m.apart(set)
 }
 
 // set takes a value as people write it.
@@ -127,20 +137,25 @@ func ParseNumber(text string) (n uint64, ok bool) {
 
 // SetProcesses says which processes use a GPU from now on: those, and no
 // others. It changes values as well, as Set does.
-func SetProcesses(dir, gpu string, processes []Process, values ...string) error {
+func SetProcesses(dir, gpu string, using []Process, values ...string) error {
 	return update(dir, "change fake GPUs", func(m *Machine) error {
-		for i, p := range processes {
-			if slices.ContainsFunc(processes[:i], func(q Process) bool { return p.PID == q.PID && p.Type == q.Type }) {
+		for i, p := range using {
+			if slices.ContainsFunc(using[:i], func(q Process) bool { return p.PID == q.PID && p.Type == q.Type }) {
 				return fmt.Errorf("%s process %d is there twice", p.Type, p.PID)
 			}
 		}
-		return m.each(gpu, func(g *GPU) error {
-			g.Numbers["memory_used"] -= min(g.Numbers["memory_used"], memoryOf(g.Processes)) // which those had
-			g.Processes = slices.Clone(processes)
-			g.Numbers["memory_used"] += min(memoryOf(processes), math.MaxUint64-g.Numbers["memory_used"])
-			return g.setAll(values)
-		})
+		return m.setAll(gpu, values, func(g *GPU, c change) { g.run(using); c.set[processes] = true })
 	})
+}
+
+// run lets other processes use a GPU: what those before had of it is free.
+func (g *GPU) run(using []Process) {
+	n := g.Numbers
+	n["memory_used"] -= min(n["memory_used"], memoryOf(g.Processes))
+	n["utilization_gpu"] -= min(n["utilization_gpu"], workOf(g.Processes))
+	g.Processes = slices.Clone(using)
+	n["memory_used"] += min(memoryOf(using), math.MaxUint64-n["memory_used"])
+	n["utilization_gpu"] += min(workOf(using), full-min(full, n["utilization_gpu"]))
 }
 
 // applicationXids say nothing about the GPU itself, so that the driver asks for

@@ -120,7 +120,7 @@ func TestProcesses(t *testing.T) {
 	many := make([]fakegpu.Process, 33)
 	for i := range many {
 		many[i] = compute
-		many[i].PID = uint64(i)
+		many[i].PID, many[i].SM = uint64(i), 0
 	}
 	refused(t, fakegpu.SetProcesses(dir, "1", many), "33 processes, allowed are 0 to 32")
 }

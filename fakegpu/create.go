@@ -3,7 +3,6 @@ package fakegpu
 import (
 	"crypto/sha256"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 )
@@ -84,9 +83,9 @@ func (m *Machine) add(spec Spec) error {
 		if err != nil {
 			return err
 		}
-		p.fillClocks()
-		maps.Copy(p.Numbers, p.rest())
-		p.fillMIG()
+		if err := p.complete(); err != nil {
+			return fmt.Errorf("profile %s: %w", model.Profile, err)
+		}
 		for range model.Count {
 			plugged = append(plugged, p.clone())
 		}

@@ -108,6 +108,8 @@ func static(t *testing.T, gpu allocatable, m nvml.Device) allocatable {
 func TestDRADriverFindsStaticMIG(t *testing.T) {
 	lib, dir, gpus := open(t, fakegpu.Spec{Profile: "H100-80GB", Count: 3})
 	check(t, fakegpu.SplitMIG(dir, "1", "3g.40gb", "1g.10gb", "1g.10gb"))
+	divided := need[nvml.Device](t)(lib.DeviceGetHandleByIndex(1))
+	until(t, "it is divided", func() bool { mode, _, _ := divided.GetMigMode(); return mode == nvml.DEVICE_MIG_ENABLE })
 	state, err := fakegpu.Load(dir)
 	check(t, err)
 	whole := func(i int) allocatable {
@@ -139,6 +141,8 @@ func recovery(t *testing.T, d nvml.Device) uint64 {
 func TestDRADriverHearsOfInstances(t *testing.T) {
 	lib, dir, gpus := open(t, fakegpu.Spec{Profile: "H100-80GB", Count: 2})
 	check(t, fakegpu.SplitMIG(dir, "1", "3g.40gb", "1g.10gb"))
+	divided := need[nvml.Device](t)(lib.DeviceGetHandleByIndex(1))
+	until(t, "it is divided", func() bool { mode, _, _ := divided.GetMigMode(); return mode == nvml.DEVICE_MIG_ENABLE })
 	devices := enumerate(t, lib)
 	set := need[nvml.EventSet](t)(lib.EventSetCreate())
 	defer set.Free()

@@ -75,10 +75,21 @@ func (m *Machine) instance(uuid string) (gpu string, d MIG, ok bool) {
 	return "", d, false
 }
 
+// Values of nvmlDeviceArchitecture_t.
+const (
+	ampere = 7
+	hopper = 9
+)
+
 // eventTypes are the events that a GPU can raise, as the library advertises them.
 func (g GPU) eventTypes() uint64 {
-	const ampere = 7 // NVML_DEVICE_ARCH_AMPERE
-	types := uint64(eventXid | eventPState | eventClock | eventRecoveryAction | eventUnavailable)
+	if g.Numbers["architecture"] >= hopper {
+		return eventAll
+	}
+	types := uint64(eventXid | eventClock | eventRecoveryAction | eventUnavailable)
+	if g.slow() != 0 {
+		types |= eventPState
+	}
 	if g.Numbers["ecc"] != 0 {
 		types |= eventSingleBitECC | eventDoubleBitECC
 		if g.Numbers["architecture"] >= ampere {

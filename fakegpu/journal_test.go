@@ -134,9 +134,16 @@ func TestEveryAdvertisedEventComes(t *testing.T) {
 	causes := map[uint64]func(dir string) error{
 		nvml.EventTypeSingleBitEccError: func(dir string) error { return fakegpu.CountECC(dir, "0", false, 1) },
 		nvml.EventTypeDoubleBitEccError: func(dir string) error { return fakegpu.Set(dir, "0", "ecc_sram_uncorrected_volatile=1") },
-		nvml.EventTypePState:            func(dir string) error { return fakegpu.Set(dir, "0", "pstate=2") },
-		nvml.EventTypeXidCriticalError:  func(dir string) error { return fakegpu.RaiseXid(dir, "0", 31) },
-		nvml.EventTypeClock:             func(dir string) error { return fakegpu.Set(dir, "0", "clock_sm=900") },
+		nvml.EventTypePState: func(dir string) error {
+			for _, slow := range []string{"pstate=2", "pstate=8"} {
+				if err := fakegpu.Set(dir, "0", slow); err == nil {
+					return nil
+				}
+			}
+			return fakegpu.RaiseEvent(dir, "0", nvml.EventTypePState, 0) // it has no other state
+		},
+		nvml.EventTypeXidCriticalError: func(dir string) error { return fakegpu.RaiseXid(dir, "0", 31) },
+		nvml.EventTypeClock:            func(dir string) error { return fakegpu.Set(dir, "0", "pstate=0", "clock_sm=900") },
 		nvml.EventMigConfigChange: func(dir string) error {
 			m, err := fakegpu.Load(dir)
 			if err != nil {
@@ -165,7 +172,11 @@ func TestEveryAdvertisedEventComes(t *testing.T) {
 				}
 				check(t, err)
 				set := listen(t, lib, 0, kind)
-				check(t, causes[kind](dir))
+				cause := causes[kind]
+				if cause == nil { // there is nothing in the state that it could come from
+					cause = func(dir string) error { return fakegpu.RaiseEvent(dir, "0", kind, 7) }
+				}
+				check(t, cause(dir))
 				if e, r := set.Wait(10_000); r != nvml.SUCCESS || e.EventType != kind {
 					t.Errorf("event %#x: Wait gives %#x, %v", kind, e.EventType, r)
 				}
@@ -181,7 +192,7 @@ func TestSetRaisesItsEvents(t *testing.T) {
 	set := listen(t, lib, 0, allTypes)
 	check(t, fakegpu.Set(dir, "0", "pstate=2", "clock_sm=900"))
 	check(t, fakegpu.Set(dir, "0", "temperature=50"))
-	check(t, fakegpu.Set(dir, "1", "pstate=3"))
+	check(t, fakegpu.Set(dir, "1", "pstate=2"))
 	check(t, fakegpu.SplitMIG(dir, "0", "1g.10gb"))
 	check(t, fakegpu.SplitMIG(dir, "0", "1g.10gb", "1g.10gb"))
 	check(t, fakegpu.SplitMIG(dir, "0"))

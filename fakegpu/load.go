@@ -14,12 +14,12 @@ import (
 // slower than the link, and the memory is read and written less than the
 // multiprocessors work.
 const (
-	coolMargin   = 5  // degrees below the highest temperature at full load
-	linkPart     = 8  // of the link's speed at full load
-	memoryPart   = 60 // percent of the load
-	fanBase      = 30 // percent at the least load
-	reasonCapped = 4  // nvmlClocksEventReasonSwPowerCap
-	full         = 100
+	coolMargin = 5  // degrees below the highest temperature at full load
+	linkPart   = 8  // of the link's speed at full load
+	memoryPart = 60 // percent of the load
+	fanBase    = 30 // percent at the least load
+	cappedPart = 73 // percent of the highest clock that the power lets it have, between those of an H100 and an H200 at full load
+	full       = 100
 )
 
 // laneKBps is what a lane carries in KB/s, by the generation of the link.
@@ -33,14 +33,14 @@ func SetLoad(dir, gpu string, percent uint64) error {
 		if percent == 0 || percent > full {
 			return fmt.Errorf("load is %d %%, allowed are 1 to 100; use idle for none", percent)
 		}
-		return m.each(gpu, func(g *GPU) error { g.work(percent); return nil })
+		return m.each(gpu, func(g *GPU) error { c := g.changed(); g.work(percent); return c.agree() })
 	})
 }
 
 // Idle lets a GPU rest: no process uses it.
 func Idle(dir, gpu string) error {
 	return update(dir, "idle fake GPUs", func(m *Machine) error {
-		return m.each(gpu, func(g *GPU) error { g.idle(); return nil })
+		return m.each(gpu, func(g *GPU) error { c := g.changed(); g.idle(); return c.agree() })
 	})
 }
 
@@ -87,6 +87,8 @@ func (g *GPU) work(percent uint64) {
 	n["power"] = part(rest["power"], cmp.Or(n["power_limit"], n["power_default"]))
 	if percent == full {
 		n["clock_reasons"] = reasonCapped
+		n["clock_graphics"] = g.step(n["max_clock_graphics"] * cappedPart / full)
+		n["clock_sm"] = n["clock_graphics"]
 	}
 	n["temperature"] = part(rest["temperature"], n["temperature_max"]-min(n["temperature_max"], coolMargin))
 	if rest["temperature_memory"] != 0 {
@@ -138,15 +140,15 @@ func (m *Machine) settle(now time.Time) {
 			passed := float64(until - since)
 			add(n, "energy", passed*float64(n["power"])/1e6) // milliwatts, microseconds, millijoules
 			add(n, "violation_power", passed*1e3*bit(n["clock_reasons"]&reasonCapped))
-			add(n, "violation_thermal", passed*1e3*bit(n["clock_reasons"]&reasonHot))
+			add(n, "violation_thermal", passed*1e3*bit(n["clock_reasons"]&reasonThermal))
 			n["since"] = until
 		}
 	}
 }
 
-// reasonHot are nvmlClocksEventReasonSwThermalSlowdown and
+// reasonThermal are nvmlClocksEventReasonSwThermalSlowdown and
 // nvmlClocksThrottleReasonHwThermalSlowdown.
-const reasonHot = 0x20 | 0x40
+const reasonThermal = 0x20 | 0x40
 
 func bit(set uint64) float64 {
 	if set != 0 {

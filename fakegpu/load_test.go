@@ -44,7 +44,7 @@ func TestLoadMovesEverything(t *testing.T) {
 						t.Errorf("%s is %d at %d %%, want more than %d", key, n[key], percent, last.Numbers[key])
 					}
 				}
-				if n["clock_sm"] != n["max_clock_sm"] || n["pstate"] != 0 || n["clock_reasons"]&1 != 0 || n["temperature"] >= n["temperature_max"] {
+				if capped := n["clock_sm"] < n["max_clock_sm"]; capped != (percent == 100) || n["pstate"] != 0 || n["clock_reasons"]&1 != 0 || n["temperature"] >= n["temperature_max"] {
 					t.Errorf("at %d %% a GPU has clock %d, P%d, reasons %#x, %d degrees", percent, n["clock_sm"], n["pstate"], n["clock_reasons"], n["temperature"])
 				}
 				used := g.Processes[0].Memory + g.Processes[1].Memory
@@ -143,13 +143,25 @@ func TestValuesThatContradictEachOther(t *testing.T) {
 	dir := t.TempDir()
 	machine(t, dir, fakegpu.Spec{Profile: "H100-80GB", Count: 1})
 	for value, want := range map[string]string{
-		"clock_sm=1981": "clock_sm is 1981, and max_clock_sm of this GPU is 1980", "max_clock_memory=100": "clock_memory is 2619, and max_clock_memory",
+		"clock_sm=1981": "clock_graphics is 1981, and with the memory at 2619 it is 1980 at most", "max_clock_memory=100": "low_clock_memory is 1593, and max_clock_memory",
+		"clock_memory=2000": "clock_memory is 2000, and in state 0 it is 2619 (the states of this GPU are 0 and 2)", "clock_sm=901": "which this GPU does not support; the next is 900",
+		"pstate=8": "pstate is 8; this GPU has 0 and 2", "pcie_gen=0": "pcie_gen is 0, and pcie_gen_max", "power=700001": "power is 700001, and power_limit",
+		"temperature=96": "temperature is 96, and temperature_shutdown", "fan_speed=5": "this GPU has no fans", "retired_single=1": "this GPU has no pages to retire",
+		"pcie_tx=63008001": "the link carries 63008000", "cc_major=7": "no compute capability of architecture 9", "clock_sm=0": "clock_graphics is 0",
 		"pcie_gen=6": "pcie_gen is 6, and pcie_gen_max", "pcie_width=32": "pcie_width is 32, and pcie_width_max",
 		"power_limit=700001": "power_limit is 700001, and power_max", "power_limit=1": "power_limit is 1, and power_min",
-		"power_min=700001": "power_limit is 700000, and power_min", "power_default=700001": "power_default is 700001, and power_max",
+		"power_min=700001": "power_min is 700001, and power_max", "power_default=700001": "power_default is 700001, and power_max",
 		"clock_lowest=1981": "clock_lowest is 1981, and max_clock_graphics", "low_clock_memory=2620": "low_clock_memory is 2620, and max_clock_memory",
 	} {
 		refused(t, fakegpu.Set(dir, "0", value), want)
+	}
+	for _, values := range [][]string{
+		{"pstate=2", "clock_memory=2619"}, {"utilization_gpu=100", "memory_used=0"}, {"utilization_gpu=5", "clock_reasons=1"}, {"temperature=90", "clock_reasons=0"},
+		{"clock_sm=900", "clock_graphics=915"}, {"remap_pending=1", "remap_uncorrected=0"}, {"ecc_dram_corrected_volatile=2", "ecc_dram_corrected_aggregate=1"},
+	} {
+		if fakegpu.Set(dir, "0", values...) == nil {
+			t.Errorf("%q is taken", values)
+		}
 	}
 	two := []fakegpu.Process{{PID: 1, Type: "compute", Memory: 2 << 30, Name: "a"}, {PID: 2, Type: "compute", Memory: 1 << 30, Name: "b"}}
 	refused(t, fakegpu.SetProcesses(dir, "0", two, "memory_used=2Gi"), "memory_used is 2147483648, and the processes of this GPU use 3221225472")
@@ -162,9 +174,25 @@ func TestValuesThatContradictEachOther(t *testing.T) {
 		{func() error { return fakegpu.Set(dir, "0", "memory_used=5Gi") }, map[string]uint64{"memory_used": 5 << 30}},
 		{func() error { return fakegpu.SetProcesses(dir, "0", nil) }, map[string]uint64{"memory_used": 3 << 30}},
 		{func() error { return fakegpu.Set(dir, "0", "utilization_gpu=40") }, map[string]uint64{"clock_reasons": 0}},
+		{func() error { return fakegpu.SetProcesses(dir, "0", two[:1], "utilization_gpu=40") }, map[string]uint64{"utilization_gpu": 40}},
 		{func() error { return fakegpu.Set(dir, "0", "utilization_gpu=0") }, map[string]uint64{"clock_reasons": 1}},
 		{func() error { return fakegpu.Set(dir, "0", "power=690000") }, map[string]uint64{"power": 690_000}},
 		{func() error { return fakegpu.Set(dir, "0", "power_limit=300000") }, map[string]uint64{"power": 300_000}},
+		{func() error { return fakegpu.SetProcesses(dir, "0", nil, "memory_used=0") }, map[string]uint64{"memory_used": 0}},
+		{func() error { return fakegpu.Set(dir, "0", "utilization_gpu=100") }, map[string]uint64{"memory_used": 512 << 20, "clock_reasons": 0}},
+		{func() error { return fakegpu.Set(dir, "0", "utilization_gpu=0") }, map[string]uint64{"clock_reasons": 1}},
+		{func() error { return fakegpu.Set(dir, "0", "utilization_decoder=3") }, map[string]uint64{"clock_reasons": 0}},
+		{func() error { return fakegpu.Set(dir, "0", "temperature=91") }, map[string]uint64{"clock_reasons": 0x68}},
+		{func() error { return fakegpu.Set(dir, "0", "temperature=50") }, map[string]uint64{"clock_reasons": 0}},
+		{func() error { return fakegpu.Set(dir, "0", "pstate=2") }, map[string]uint64{"clock_memory": 1593}},
+		{func() error { return fakegpu.Set(dir, "0", "clock_memory=2619") }, map[string]uint64{"pstate": 0}},
+		{func() error { return fakegpu.Set(dir, "0", "clock_sm=900") }, map[string]uint64{"clock_graphics": 900}},
+		{func() error { return fakegpu.Set(dir, "0", "pcie_tx=60000000") }, map[string]uint64{"pcie_tx": 60_000_000}},
+		{func() error { return fakegpu.Set(dir, "0", "pcie_gen=3") }, map[string]uint64{"pcie_tx": 985_000 * 16}},
+		{func() error { return fakegpu.Set(dir, "0", "ecc_sram_corrected_volatile=3") }, map[string]uint64{"ecc_sram_corrected_aggregate": 3}},
+		{func() error { return fakegpu.Set(dir, "0", "remap_pending=1") }, map[string]uint64{"remap_uncorrected": 1}},
+		{func() error { return fakegpu.Set(dir, "0", "ecc=0") }, map[string]uint64{"ecc_sram_corrected_aggregate": 0, "remap_pending": 0, "remap_uncorrected": 0}},
+		{func() error { return fakegpu.Set(dir, "0", "max_clock_memory=2700") }, map[string]uint64{"clock_memory": 2700, "app_clock_memory": 2700}},
 	} {
 		check(t, step.do())
 		got := maps.Clone(step.want)

@@ -52,7 +52,7 @@ type Machine struct {
 // GPU is one GPU of a machine.
 type GPU struct {
 	UUID, Name, Serial, VBIOS, PartNumber string
-	InforomImage, InforomECC              string // versions of the InfoROM, and of its ECC object
+	InforomImage, InforomECC, InforomOEM  string // versions of the InfoROM, and of two objects in it
 	// Numbers are all the rest, by the keys of Keys; what is missing is 0.
 	Numbers   map[string]uint64
 	Faults    []Fault
@@ -156,6 +156,7 @@ var keys = slices.Concat(
 	numbers(3, "fabric"),
 	numbers(1, "accounting"),
 	numbers(large, "violation_power violation_thermal since"),
+	numbers(small, "clock_lowest_video"),
 )
 
 // Load reads the state of a directory.
@@ -223,7 +224,7 @@ type text struct {
 
 func (g *GPU) texts() []text {
 	return []text{{"name", &g.Name}, {"serial", &g.Serial}, {"vbios", &g.VBIOS}, {"part_number", &g.PartNumber},
-		{"inforom_image", &g.InforomImage}, {"inforom_ecc", &g.InforomECC}}
+		{"inforom_image", &g.InforomImage}, {"inforom_ecc", &g.InforomECC}, {"inforom_oem", &g.InforomOEM}}
 }
 
 // parse reads the text of a state file as strictly as state.c does.

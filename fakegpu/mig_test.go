@@ -67,7 +67,7 @@ func TestMIGDevicesAreThoseOfRealGPUs(t *testing.T) {
 			"1g.20gb: id 5, 4:2, 20096 MiB, 26 SM, 1 CE, 1 DEC, 1 JPG, 0 OFA", "1g.20gb: id 6, 6:2, 20096 MiB, 26 SM, 1 CE, 1 DEC, 1 JPG, 0 OFA",
 		}},
 		{"H100-80GB", "7g.80gb", []string{"7g.80gb: id 0, 0:8, 81152 MiB, 132 SM, 8 CE, 7 DEC, 7 JPG, 1 OFA"}},
-		{"H200", "4g.71gb", []string{"4g.71gb: id 1, 0:4, 71168 MiB, 64 SM, 4 CE, 4 DEC, 4 JPG, 0 OFA"}},
+		{"H200", "4g.71gb", []string{"4g.71gb: id 1, 0:4, 71424 MiB, 64 SM, 4 CE, 4 DEC, 4 JPG, 0 OFA"}},
 		{"B200", "2g.45gb", []string{"2g.45gb: id 3, 0:2, 45312 MiB, 36 SM, 4 CE, 2 DEC, 2 JPG, 0 OFA"}},
 		{"GB200", "1g.47gb", []string{"1g.47gb: id 3, 0:2, 46592 MiB, 32 SM, 2 CE, 1 DEC, 1 JPG, 0 OFA"}},
 	} {

@@ -52,6 +52,17 @@ func LoadProfile(name string) (GPU, error) {
 	return g, nil
 }
 
+// Fit returns the numbers of a profile, those of which that are free to follow the
+// others doing so: a real card changes while it is read.
+func Fit(profile []byte, free ...string) (map[string]uint64, error) {
+	g := GPU{Numbers: make(map[string]uint64)}
+	if err := g.describe(profile); err != nil {
+		return nil, err
+	}
+	err := g.complete(free...)
+	return g.Numbers, err
+}
+
 // own are the keys that tell a GPU from others of its model.
 var own = []string{"bus", "minor", "module", "numa", "pcie_switch", "lost", "energy", "since"}
 

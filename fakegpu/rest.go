@@ -1,6 +1,10 @@
 package fakegpu
 
-import "cmp"
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
 
 // How a GPU is that nothing uses, no data sheet says. A profile has it where
 // NVIDIA has published a capture of a real one: what a first query shows, which
@@ -12,10 +16,10 @@ const (
 	restReserved    = 512 << 20 // bytes of the memory that the driver keeps
 	restBAR1Used    = 1 << 20   // bytes
 	restVideoPart   = 2         // of the highest clock
-	reasonIdle      = 1         // nvmlClocksEventReasonGpuIdle
 	stackBits       = 1024      // the bus of one stack of HBM
 	lowestClock     = 210       // MHz
 	halfSteps       = 30        // halves of a MHz from one supported clock to the next
+	lowMemoryClock  = 405       // MHz, of the captures of cards without HBM; also the highest graphics clock with it
 	remapBanks      = 640       // of an A100
 )
 
@@ -25,10 +29,21 @@ func (g *GPU) hbm() bool { return g.Numbers["bus_width"] >= stackBits }
 
 // fillClocks adds the figures of the clocks of which a model has no source.
 func (g *GPU) fillClocks() {
-	const ampere = 7 // NVML_DEVICE_ARCH_AMPERE
 	n := g.Numbers
-	n["clock_lowest"] = cmp.Or(n["clock_lowest"], lowestClock)
+	if video := n["max_clock_video"]; video != 0 && n["clock_lowest_video"] == 0 {
+		n["clock_lowest_video"] = min(video, cmp.Or(n["clock_lowest"], lowestClock))
+		if g.hbm() { // which is then at it
+			n["clock_lowest_video"] = cmp.Or(n["clock_video"], video/restVideoPart)
+		}
+	}
 	n["clock_half_steps"] = cmp.Or(n["clock_half_steps"], halfSteps)
+	if n["clock_lowest"] == 0 { // so far below the highest that this one is a step
+		above := n["max_clock_graphics"] - min(n["max_clock_graphics"], lowestClock)
+		n["clock_lowest"] = n["max_clock_graphics"] - 2*above/n["clock_half_steps"]*n["clock_half_steps"]/2
+	}
+	if _, ok := n["low_clock_memory"]; !ok && !g.hbm() && n["max_clock_memory"] > lowMemoryClock && n["max_clock_graphics"] > lowMemoryClock {
+		n["low_clock_memory"], n["low_clock_graphics"] = lowMemoryClock, max(g.step(lowMemoryClock), n["clock_lowest"])
+	}
 	if n["ecc"] != 0 && n["architecture"] >= ampere {
 		n["remap_banks"] = cmp.Or(n["remap_banks"], remapBanks)
 	}
@@ -39,6 +54,19 @@ func (g *GPU) fillClocks() {
 	}
 }
 
+// complete adds to what a profile says what it leaves out, and lets follow what is
+// free to: that which was read of a card while it changed.
+func (g *GPU) complete(free ...string) error {
+	c := change{GPU: g, set: make(map[string]bool)}
+	for key := range g.Numbers {
+		c.set[key] = !slices.Contains(free, key)
+	}
+	g.fillClocks()
+	maps.Copy(g.Numbers, g.rest())
+	g.fillMIG()
+	return c.agree()
+}
+
 // rest is what a GPU is like when it is plugged in: what its profile says, and
 // what this package has chosen.
 func (g *GPU) rest() map[string]uint64 {
@@ -47,7 +75,7 @@ func (g *GPU) rest() map[string]uint64 {
 		"memory_reserved": restReserved, "bar1_used": restBAR1Used,
 		"temperature": restTemperature, "temperature_memory": 0,
 		"fan_speed": 0, // it stands still
-		"power":     n["power_default"] / restPowerPart,
+		"power":     max(min(1, n["power_limit"]), cmp.Or(n["power_default"], n["power_limit"])/restPowerPart),
 		"pstate":    0, "clock_reasons": reasonIdle,
 		"clock_graphics": n["max_clock_graphics"], "clock_sm": n["max_clock_sm"],
 		"clock_memory": n["max_clock_memory"], "clock_video": n["max_clock_video"],

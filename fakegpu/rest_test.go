@@ -106,24 +106,29 @@ func TestNewGPUsAreAtRestAsRealOnes(t *testing.T) {
 		"H100-80GB": {
 			"pstate": "0", "clocks": "3453452619765", "pcie": "555", "power": "68920", "average": "68920", "temperature": "29", "of memory": "37",
 			"total": "81559", "reserved": "480", "app": "1980 2619", "accounting": "4000", "addressing": "1", "fabric": "3", "c2c": "0",
-			"inforom": "G520.0200.00.05 7.16", "limits": "- - -", "tlimit": "58 -8 -2 0 0", "banks": "2560",
+			"inforom": "G520.0200.00.05 7.16", "limits": "95 89 95", "tlimit": "58 -8 -2 0 0", "banks": "2560",
 			"supported": "2619(110: 1980 1965 345) 1593(110: 1980 1965 345)",
 		},
 		"B200": {
 			"pstate": "0", "clocks": "1201203996600", "pcie": "555", "power": "195790", "average": "195790", "temperature": "39", "of memory": "39",
 			"total": "183359", "reserved": "728", "app": "1965 3996", "accounting": "4000", "addressing": "0", "fabric": "3", "c2c": "0",
-			"inforom": "G525.0220.00.03 7.16", "limits": "- - -", "tlimit": "49 -5 -3 0 0", "banks": "3840",
+			"inforom": "G525.0220.00.03 7.16", "limits": "93 91 -", "tlimit": "49 -5 -3 0 0", "banks": "3840",
 			"supported": "3996(247: 1965 1957 120) 3402(247: 1965 1957 120)",
 		},
 		"GB200": {
 			"pstate": "0", "clocks": "1201203996600", "pcie": "556", "power": "165930", "average": "165930", "temperature": "27", "of memory": "27",
 			"total": "189471", "reserved": "742", "app": "2062 3996", "accounting": "4000", "addressing": "2", "fabric": "3", "c2c": "1",
-			"inforom": "G548.0201.00.06 7.16", "limits": "- - -", "tlimit": "60 -5 -2 0 0", "banks": "3968", "supported": "3996(260: 2062 2055 120)",
+			"inforom": "G548.0201.00.06 7.16", "limits": "92 89 -", "tlimit": "60 -5 -2 0 0", "banks": "3968", "supported": "3996(260: 2062 2055 120)",
+		},
+		"GB300": {
+			"pstate": "0", "clocks": "1201203996600", "pcie": "666", "power": "180290", "average": "180290", "temperature": "38", "of memory": "38",
+			"total": "284208", "reserved": "947", "app": "2070 3996", "accounting": "4000", "addressing": "2", "fabric": "3", "c2c": "1",
+			"inforom": "G548.0301.00.03 7.16", "limits": "92 89 -", "tlimit": "49 -5 -2 0 0", "banks": "5952", "supported": "3996(261: 2070 2062 120)",
 		},
 		"L40S": {
 			"pstate": "0", "clocks": "2040204090011725", "pcie": "444", "power": "66160", "average": "66160", "temperature": "29", "of memory": "-",
 			"total": "46068", "reserved": "609", "app": "- -", "accounting": "4000", "addressing": "1", "fabric": "0", "c2c": "-",
-			"inforom": "G133.0242.00.03 6.16", "limits": "- - -", "tlimit": "59 -5 -2 0 -", "banks": "192",
+			"inforom": "G133.0242.00.03 6.16", "limits": "93 90 -", "tlimit": "59 -5 -2 0 -", "banks": "192",
 			"supported": "9001(155: 2520 2505 210) 405(14: 405 390 210)",
 		},
 		"T4": {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"sigs.k8s.io/yaml"
+
+	"github.com/studioml/studio-go-runner/fakegpu"
 )
 
 // Profile reads the GPU with an index or UUID and returns a profile that
@@ -27,11 +29,11 @@ func Profile(lib nvml.Interface, gpu string) ([]byte, error) {
 	if mode, _, r := device.GetMigMode(); r == nvml.SUCCESS && mode == nvml.DEVICE_MIG_ENABLE {
 		return nil, fmt.Errorf("GPU %s is divided into MIG devices, and hides what it is; switch MIG off first", gpu)
 	}
-	var b bytes.Buffer
 	name, _ := device.GetName()
 	driver, _ := lib.SystemGetDriverVersion()
-	fmt.Fprintf(&b, "# %s.\n# *: fakegpu capture, through NVML of driver %s on %s.\n", name, driver, time.Now().UTC().Format(time.DateOnly))
+	head := fmt.Sprintf("# %s.\n# *: fakegpu capture, through NVML of driver %s on %s.\n", name, driver, time.Now().UTC().Format(time.DateOnly))
 	has := func(function string) bool { return lib.Extensions().LookupSymbol(function) == nil }
+	var lines []line
 	for _, f := range slices.Concat(texts(), figures(has), clocks(), instances(), rest()) {
 		if f.needs != "" && !has(f.needs) {
 			continue // a call to it would end the process
@@ -43,16 +45,53 @@ func Profile(lib nvml.Interface, gpu string) ([]byte, error) {
 		if r != nvml.SUCCESS {
 			return nil, fmt.Errorf("read %s of GPU %s: %s", f.key, gpu, nvml.ErrorString(r))
 		}
-		if f.zero(value) && !slices.Contains(chosen, f.key) {
-			continue
+		if !f.zero(value) || slices.Contains(chosen, f.key) {
+			lines = append(lines, line{f.key, value})
 		}
-		line, err := yaml.Marshal(map[string]any{f.key: value})
+	}
+	return fit(head, lines)
+}
+
+// line is a key of a profile and its value.
+type line struct {
+	key   string
+	value any
+}
+
+func format(head string, lines []line) ([]byte, error) {
+	b := bytes.NewBufferString(head)
+	for _, l := range lines {
+		text, err := yaml.Marshal(map[string]any{l.key: l.value})
 		if err != nil {
 			return nil, err
 		}
-		b.Write(line)
+		b.Write(text)
 	}
 	return b.Bytes(), nil
+}
+
+// fit lets those figures follow the others that change while a card is read: it
+// takes more than its limit for a moment, or a clock is between two that it
+// supports.
+func fit(head string, lines []line) ([]byte, error) {
+	profile, err := format(head, lines)
+	if err != nil {
+		return nil, err
+	}
+	free := []string{"app_clock_graphics", "app_clock_memory"}
+	for _, f := range rest() {
+		free = append(free, f.key)
+	}
+	numbers, err := fakegpu.Fit(profile, free...)
+	if err != nil {
+		return fmt.Appendf(profile, "# fakegpu create refuses this: %v\n", err), nil
+	}
+	for i, l := range lines {
+		if n, ok := numbers[l.key]; ok && slices.Contains(free, l.key) {
+			lines[i].value = n
+		}
+	}
+	return format(head, lines)
 }
 
 // find takes an index or a UUID.

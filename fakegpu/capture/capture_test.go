@@ -99,7 +99,7 @@ func TestRoundTrip(t *testing.T) {
 		roundTrip(t, "H200", "temperature_memory=0", "app_clock_graphics=0", "app_clock_memory=0", "clock_reasons=0", "persistence=0", "bar1_used=0")
 	})
 	t.Run("all", func(t *testing.T) {
-		roundTrip(t, "RTX-4090", "pstate=8", "fan_speed=38", "persistence=1", "compute_mode=3", "accounting=1", "clock_reasons=4", "bar1_used=9Mi")
+		roundTrip(t, "RTX-4090", "pstate=8", "clock_sm=405", "fan_speed=38", "persistence=1", "compute_mode=3", "accounting=1", "clock_reasons=4", "bar1_used=9Mi")
 	})
 }
 
@@ -170,6 +170,36 @@ func TestLimitsAsDistances(t *testing.T) {
 	check(t, err)
 	if want := "temperature_slowdown: 89\ntemperature_shutdown: 95\ntemperature_max: 87\n"; !strings.Contains(string(captured), want) {
 		t.Errorf("the profile has no %q:\n%s", want, captured)
+	}
+}
+
+// moved is a card that changes while it is read.
+type moved struct{ nvml.Interface }
+
+func (m moved) DeviceGetHandleByIndex(i int) (nvml.Device, nvml.Return) {
+	d, r := m.Interface.DeviceGetHandleByIndex(i)
+	return moving{d}, r
+}
+
+type moving struct{ nvml.Device }
+
+func (moving) GetPowerUsage() (uint32, nvml.Return) { return 701_234, nvml.SUCCESS }
+
+func (moving) GetClockInfo(kind nvml.ClockType) (uint32, nvml.Return) {
+	return map[nvml.ClockType]uint32{nvml.CLOCK_GRAPHICS: 1981, nvml.CLOCK_SM: 1474, nvml.CLOCK_MEM: 2618, nvml.CLOCK_VIDEO: 1501}[kind], nvml.SUCCESS
+}
+
+// TestWhatMovesIsFitted: create takes whatever was captured.
+func TestWhatMovesIsFitted(t *testing.T) {
+	create(t, "H100-80GB", 1)
+	captured, err := capture.Profile(moved{open()}, "0")
+	check(t, err)
+	file := filepath.Join(t.TempDir(), "card.yaml")
+	check(t, os.WriteFile(file, captured, 0o644))
+	n := state(t, create(t, file, 1)).Numbers
+	got := []uint64{n["power"], n["clock_graphics"], n["clock_sm"], n["clock_memory"], n["clock_video"]}
+	if diff := cmp.Diff([]uint64{700_000, 1980, 1980, 2619, 1501}, got); diff != "" {
+		t.Errorf("power and clocks (-want +got):\n%s", diff)
 	}
 }
 

@@ -13,6 +13,7 @@ func texts() []figure {
 		text("name", nvml.Device.GetName), text("vbios", nvml.Device.GetVbiosVersion), text("part_number", nvml.Device.GetBoardPartNumber),
 		text("inforom_image", nvml.Device.GetInforomImageVersion),
 		text("inforom_ecc", func(d nvml.Device) (string, nvml.Return) { return d.GetInforomVersion(nvml.INFOROM_ECC) }),
+		text("inforom_oem", func(d nvml.Device) (string, nvml.Return) { return d.GetInforomVersion(nvml.INFOROM_OEM) }),
 	}
 }
 

@@ -12,6 +12,10 @@ func clocks() []figure {
 		of("max_clock_graphics", most(nvml.CLOCK_GRAPHICS)), of("max_clock_sm", most(nvml.CLOCK_SM)),
 		of("max_clock_memory", most(nvml.CLOCK_MEM)), of("max_clock_video", most(nvml.CLOCK_VIDEO)),
 		since(function, of("clock_lowest", lowest)),
+		since(function, of("clock_lowest_video", func(d nvml.Device) (uint32, nvml.Return) {
+			least, _, r := d.GetMinMaxClockOfPState(nvml.CLOCK_VIDEO, nvml.PSTATE_0)
+			return least, r
+		})),
 		since(function, of("clock_half_steps", halfSteps)),
 		since(function, of("low_clock_memory", lowMemory)),
 		since(function, of("low_clock_graphics", func(d nvml.Device) (uint32, nvml.Return) {

@@ -42,8 +42,8 @@ nvmlReturn_t DECLDIR nvmlDeviceSetCpuAffinity(nvmlDevice_t device) { STUB_DEVICE
 nvmlReturn_t DECLDIR nvmlDeviceClearCpuAffinity(nvmlDevice_t device) { STUB_DEVICE(nvmlDeviceClearCpuAffinity, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetNumaNodeId(nvmlDevice_t device, unsigned int *node) { GPU(nvmlDeviceGetNumaNodeId, device, node) }
 nvmlReturn_t DECLDIR nvmlDeviceGetAddressingMode(nvmlDevice_t device, nvmlDeviceAddressingMode_t *mode) { GPU(nvmlDeviceGetAddressingMode, device, mode) }
-nvmlReturn_t DECLDIR nvmlDeviceGetRepairStatus(nvmlDevice_t device, nvmlRepairStatus_t *repairStatus) { STUB_DEVICE(nvmlDeviceGetRepairStatus, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetUnrepairableMemoryFlag_v1(nvmlDevice_t device, nvmlUnrepairableMemoryStatus_v1_t *unrepairableMemoryStatus) { STUB_DEVICE(nvmlDeviceGetUnrepairableMemoryFlag_v1, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetRepairStatus(nvmlDevice_t device, nvmlRepairStatus_t *repairStatus) { GPU(nvmlDeviceGetRepairStatus, device, repairStatus) }
+nvmlReturn_t DECLDIR nvmlDeviceGetUnrepairableMemoryFlag_v1(nvmlDevice_t device, nvmlUnrepairableMemoryStatus_v1_t *unrepairableMemoryStatus) { GPU(nvmlDeviceGetUnrepairableMemoryFlag_v1, device, unrepairableMemoryStatus) }
 nvmlReturn_t DECLDIR nvmlDeviceGetTopologyCommonAncestor(nvmlDevice_t device1, nvmlDevice_t device2, nvmlGpuTopologyLevel_t *pathInfo) { GPU(nvmlDeviceGetTopologyCommonAncestor, device1, device2, pathInfo) }
 nvmlReturn_t DECLDIR nvmlDeviceGetTopologyNearestGpus(nvmlDevice_t device, nvmlGpuTopologyLevel_t level, unsigned int *count, nvmlDevice_t *deviceArray) { GPU(nvmlDeviceGetTopologyNearestGpus, device, level, count, deviceArray) }
 nvmlReturn_t DECLDIR nvmlDeviceGetP2PStatus(nvmlDevice_t device1, nvmlDevice_t device2, nvmlGpuP2PCapsIndex_t p2pIndex, nvmlGpuP2PStatus_t *p2pStatus) { GPU(nvmlDeviceGetP2PStatus, device1, device2, p2pIndex, p2pStatus) }
@@ -52,9 +52,9 @@ nvmlReturn_t DECLDIR nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned int 
 nvmlReturn_t DECLDIR nvmlDeviceGetBoardPartNumber(nvmlDevice_t device, char* partNumber, unsigned int length) { GPU(nvmlDeviceGetBoardPartNumber, device, partNumber, length) }
 nvmlReturn_t DECLDIR nvmlDeviceGetInforomVersion(nvmlDevice_t device, nvmlInforomObject_t object, char *version, unsigned int length) { GPU(nvmlDeviceGetInforomVersion, device, object, version, length) }
 nvmlReturn_t DECLDIR nvmlDeviceGetInforomImageVersion(nvmlDevice_t device, char *version, unsigned int length) { GPU(nvmlDeviceGetInforomImageVersion, device, version, length) }
-nvmlReturn_t DECLDIR nvmlDeviceGetInforomConfigurationChecksum(nvmlDevice_t device, unsigned int *checksum) { STUB_DEVICE(nvmlDeviceGetInforomConfigurationChecksum, device) }
-nvmlReturn_t DECLDIR nvmlDeviceValidateInforom(nvmlDevice_t device) { STUB_DEVICE(nvmlDeviceValidateInforom, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetLastBBXFlushTime(nvmlDevice_t device, unsigned long long *timestamp, unsigned long *durationUs) { STUB_DEVICE(nvmlDeviceGetLastBBXFlushTime, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetInforomConfigurationChecksum(nvmlDevice_t device, unsigned int *checksum) { GPU(nvmlDeviceGetInforomConfigurationChecksum, device, checksum) }
+nvmlReturn_t DECLDIR nvmlDeviceValidateInforom(nvmlDevice_t device) { GPU(nvmlDeviceValidateInforom, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetLastBBXFlushTime(nvmlDevice_t device, unsigned long long *timestamp, unsigned long *durationUs) { GPU(nvmlDeviceGetLastBBXFlushTime, device, timestamp, durationUs) }
 nvmlReturn_t DECLDIR nvmlDeviceGetBBXTimeData_v1(nvmlDevice_t device, nvmlBBXTimeData_v1_t *timeData) { STUB_DEVICE(nvmlDeviceGetBBXTimeData_v1, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetDisplayMode(nvmlDevice_t device, nvmlEnableState_t *display) { GPU(nvmlDeviceGetDisplayMode, device, display) }
 nvmlReturn_t DECLDIR nvmlDeviceGetDisplayActive(nvmlDevice_t device, nvmlEnableState_t *isActive) { GPU(nvmlDeviceGetDisplayActive, device, isActive) }
@@ -70,7 +70,7 @@ nvmlReturn_t DECLDIR nvmlDeviceGetPcieThroughput(nvmlDevice_t device, nvmlPcieUt
 nvmlReturn_t DECLDIR nvmlDeviceGetPcieReplayCounter(nvmlDevice_t device, unsigned int *value) { GPU(nvmlDeviceGetPcieReplayCounter, device, value) }
 nvmlReturn_t DECLDIR nvmlDeviceGetClockInfo(nvmlDevice_t device, nvmlClockType_t type, unsigned int *clock) { GPU(nvmlDeviceGetClockInfo, device, type, clock) }
 nvmlReturn_t DECLDIR nvmlDeviceGetMaxClockInfo(nvmlDevice_t device, nvmlClockType_t type, unsigned int *clock) { GPU(nvmlDeviceGetMaxClockInfo, device, type, clock) }
-nvmlReturn_t DECLDIR nvmlDeviceGetGpcClkVfOffset(nvmlDevice_t device, int *offset) { STUB_DEVICE(nvmlDeviceGetGpcClkVfOffset, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetGpcClkVfOffset(nvmlDevice_t device, int *offset) { GPU(nvmlDeviceGetGpcClkVfOffset, device, offset) }
 nvmlReturn_t DECLDIR nvmlDeviceGetApplicationsClock(nvmlDevice_t device, nvmlClockType_t clockType, unsigned int *clockMHz) { GPU(nvmlDeviceGetApplicationsClock, device, clockType, clockMHz) }
 nvmlReturn_t DECLDIR nvmlDeviceGetDefaultApplicationsClock(nvmlDevice_t device, nvmlClockType_t clockType, unsigned int *clockMHz) { GPU(nvmlDeviceGetDefaultApplicationsClock, device, clockType, clockMHz) }
 nvmlReturn_t DECLDIR nvmlDeviceGetClock(nvmlDevice_t device, nvmlClockType_t clockType, nvmlClockId_t clockId, unsigned int *clockMHz) { GPU(nvmlDeviceGetClock, device, clockType, clockId, clockMHz) }
@@ -80,10 +80,10 @@ nvmlReturn_t DECLDIR nvmlDeviceGetSupportedGraphicsClocks(nvmlDevice_t device, u
 nvmlReturn_t DECLDIR nvmlDeviceGetAutoBoostedClocksEnabled(nvmlDevice_t device, nvmlEnableState_t *isEnabled, nvmlEnableState_t *defaultIsEnabled) { GPU(nvmlDeviceGetAutoBoostedClocksEnabled, device, isEnabled, defaultIsEnabled) }
 nvmlReturn_t DECLDIR nvmlDeviceGetFanSpeed(nvmlDevice_t device, unsigned int *speed) { GPU(nvmlDeviceGetFanSpeed, device, speed) }
 nvmlReturn_t DECLDIR nvmlDeviceGetFanSpeed_v2(nvmlDevice_t device, unsigned int fan, unsigned int * speed) { GPU(nvmlDeviceGetFanSpeed_v2, device, fan, speed) }
-nvmlReturn_t DECLDIR nvmlDeviceGetFanSpeedRPM(nvmlDevice_t device, nvmlFanSpeedInfo_t *fanSpeed) { STUB_DEVICE(nvmlDeviceGetFanSpeedRPM, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetFanSpeedRPM(nvmlDevice_t device, nvmlFanSpeedInfo_t *fanSpeed) { GPU(nvmlDeviceGetFanSpeedRPM, device, fanSpeed) }
 nvmlReturn_t DECLDIR nvmlDeviceGetTargetFanSpeed(nvmlDevice_t device, unsigned int fan, unsigned int *targetSpeed) { GPU(nvmlDeviceGetTargetFanSpeed, device, fan, targetSpeed) }
 nvmlReturn_t DECLDIR nvmlDeviceGetMinMaxFanSpeed(nvmlDevice_t device, unsigned int * minSpeed, unsigned int * maxSpeed) { GPU(nvmlDeviceGetMinMaxFanSpeed, device, minSpeed, maxSpeed) }
-nvmlReturn_t DECLDIR nvmlDeviceGetFanControlPolicy_v2(nvmlDevice_t device, unsigned int fan, nvmlFanControlPolicy_t *policy) { STUB_DEVICE(nvmlDeviceGetFanControlPolicy_v2, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetFanControlPolicy_v2(nvmlDevice_t device, unsigned int fan, nvmlFanControlPolicy_t *policy) { GPU(nvmlDeviceGetFanControlPolicy_v2, device, fan, policy) }
 nvmlReturn_t DECLDIR nvmlDeviceGetNumFans(nvmlDevice_t device, unsigned int *numFans) { GPU(nvmlDeviceGetNumFans, device, numFans) }
 nvmlReturn_t DECLDIR nvmlDeviceGetTemperature(nvmlDevice_t device, nvmlTemperatureSensors_t sensorType, unsigned int *temp) { GPU(nvmlDeviceGetTemperature, device, sensorType, temp) }
 nvmlReturn_t DECLDIR nvmlDeviceGetCoolerInfo(nvmlDevice_t device, nvmlCoolerInfo_t *coolerInfo) { STUB_DEVICE(nvmlDeviceGetCoolerInfo, device) }
@@ -98,12 +98,12 @@ nvmlReturn_t DECLDIR nvmlDeviceGetSupportedClocksEventReasons(nvmlDevice_t devic
 nvmlReturn_t DECLDIR nvmlDeviceGetSupportedClocksThrottleReasons(nvmlDevice_t device, unsigned long long *supportedClocksThrottleReasons) { GPU(nvmlDeviceGetSupportedClocksThrottleReasons, device, supportedClocksThrottleReasons) }
 nvmlReturn_t DECLDIR nvmlDeviceGetPowerState(nvmlDevice_t device, nvmlPstates_t *pState) { GPU(nvmlDeviceGetPowerState, device, pState) }
 nvmlReturn_t DECLDIR nvmlDeviceGetDynamicPstatesInfo(nvmlDevice_t device, nvmlGpuDynamicPstatesInfo_t *pDynamicPstatesInfo) { GPU(nvmlDeviceGetDynamicPstatesInfo, device, pDynamicPstatesInfo) }
-nvmlReturn_t DECLDIR nvmlDeviceGetMemClkVfOffset(nvmlDevice_t device, int *offset) { STUB_DEVICE(nvmlDeviceGetMemClkVfOffset, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetMemClkVfOffset(nvmlDevice_t device, int *offset) { GPU(nvmlDeviceGetMemClkVfOffset, device, offset) }
 nvmlReturn_t DECLDIR nvmlDeviceGetMinMaxClockOfPState(nvmlDevice_t device, nvmlClockType_t type, nvmlPstates_t pstate, unsigned int * minClockMHz, unsigned int * maxClockMHz) { GPU(nvmlDeviceGetMinMaxClockOfPState, device, type, pstate, minClockMHz, maxClockMHz) }
 nvmlReturn_t DECLDIR nvmlDeviceGetSupportedPerformanceStates(nvmlDevice_t device, nvmlPstates_t *pstates, unsigned int size) { GPU(nvmlDeviceGetSupportedPerformanceStates, device, pstates, size) }
-nvmlReturn_t DECLDIR nvmlDeviceGetGpcClkMinMaxVfOffset(nvmlDevice_t device, int *minOffset, int *maxOffset) { STUB_DEVICE(nvmlDeviceGetGpcClkMinMaxVfOffset, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetMemClkMinMaxVfOffset(nvmlDevice_t device, int *minOffset, int *maxOffset) { STUB_DEVICE(nvmlDeviceGetMemClkMinMaxVfOffset, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetClockOffsets(nvmlDevice_t device, nvmlClockOffset_t *info) { STUB_DEVICE(nvmlDeviceGetClockOffsets, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetGpcClkMinMaxVfOffset(nvmlDevice_t device, int *minOffset, int *maxOffset) { GPU(nvmlDeviceGetGpcClkMinMaxVfOffset, device, minOffset, maxOffset) }
+nvmlReturn_t DECLDIR nvmlDeviceGetMemClkMinMaxVfOffset(nvmlDevice_t device, int *minOffset, int *maxOffset) { GPU(nvmlDeviceGetMemClkMinMaxVfOffset, device, minOffset, maxOffset) }
+nvmlReturn_t DECLDIR nvmlDeviceGetClockOffsets(nvmlDevice_t device, nvmlClockOffset_t *info) { GPU(nvmlDeviceGetClockOffsets, device, info) }
 nvmlReturn_t DECLDIR nvmlDeviceSetClockOffsets(nvmlDevice_t device, nvmlClockOffset_t *info) { STUB_DEVICE(nvmlDeviceSetClockOffsets, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetPerformanceModes(nvmlDevice_t device, nvmlDevicePerfModes_t *perfModes) { STUB_DEVICE(nvmlDeviceGetPerformanceModes, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetCurrentClockFreqs(nvmlDevice_t device, nvmlDeviceCurrentClockFreqs_t *currentClockFreqs) { STUB_DEVICE(nvmlDeviceGetCurrentClockFreqs, device) }
@@ -167,18 +167,18 @@ nvmlReturn_t DECLDIR nvmlDeviceGetBusType(nvmlDevice_t device, nvmlBusType_t *ty
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuFabricInfo(nvmlDevice_t device, nvmlGpuFabricInfo_t *gpuFabricInfo) { GPU(nvmlDeviceGetGpuFabricInfo, device, gpuFabricInfo) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuFabricInfoV(nvmlDevice_t device, nvmlGpuFabricInfoV_t *gpuFabricInfo) { GPU(nvmlDeviceGetGpuFabricInfoV, device, gpuFabricInfo) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGpuFabricInfo_v4(nvmlDevice_t device, nvmlGpuFabricInfo_v4_t *gpuFabricInfo) { STUB_DEVICE(nvmlDeviceGetGpuFabricInfo_v4, device) }
-nvmlReturn_t DECLDIR nvmlSystemGetConfComputeCapabilities(nvmlConfComputeSystemCaps_t *capabilities) { STUB(nvmlSystemGetConfComputeCapabilities) }
-nvmlReturn_t DECLDIR nvmlSystemGetConfComputeState(nvmlConfComputeSystemState_t *state) { STUB(nvmlSystemGetConfComputeState) }
-nvmlReturn_t DECLDIR nvmlDeviceGetConfComputeMemSizeInfo(nvmlDevice_t device, nvmlConfComputeMemSizeInfo_t *memInfo) { STUB_DEVICE(nvmlDeviceGetConfComputeMemSizeInfo, device) }
-nvmlReturn_t DECLDIR nvmlSystemGetConfComputeGpusReadyState(unsigned int *isAcceptingWork) { STUB(nvmlSystemGetConfComputeGpusReadyState) }
-nvmlReturn_t DECLDIR nvmlDeviceGetConfComputeProtectedMemoryUsage(nvmlDevice_t device, nvmlMemory_t *memory) { STUB_DEVICE(nvmlDeviceGetConfComputeProtectedMemoryUsage, device) }
+nvmlReturn_t DECLDIR nvmlSystemGetConfComputeCapabilities(nvmlConfComputeSystemCaps_t *capabilities) { MACHINE(nvmlSystemGetConfComputeCapabilities, capabilities) }
+nvmlReturn_t DECLDIR nvmlSystemGetConfComputeState(nvmlConfComputeSystemState_t *state) { MACHINE(nvmlSystemGetConfComputeState, state) }
+nvmlReturn_t DECLDIR nvmlDeviceGetConfComputeMemSizeInfo(nvmlDevice_t device, nvmlConfComputeMemSizeInfo_t *memInfo) { GPU(nvmlDeviceGetConfComputeMemSizeInfo, device, memInfo) }
+nvmlReturn_t DECLDIR nvmlSystemGetConfComputeGpusReadyState(unsigned int *isAcceptingWork) { MACHINE(nvmlSystemGetConfComputeGpusReadyState, isAcceptingWork) }
+nvmlReturn_t DECLDIR nvmlDeviceGetConfComputeProtectedMemoryUsage(nvmlDevice_t device, nvmlMemory_t *memory) { GPU(nvmlDeviceGetConfComputeProtectedMemoryUsage, device, memory) }
 nvmlReturn_t DECLDIR nvmlDeviceGetConfComputeGpuCertificate(nvmlDevice_t device, nvmlConfComputeGpuCertificate_t *gpuCert) { STUB_DEVICE(nvmlDeviceGetConfComputeGpuCertificate, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetConfComputeGpuAttestationReport(nvmlDevice_t device, nvmlConfComputeGpuAttestationReport_t *gpuAtstReport) { STUB_DEVICE(nvmlDeviceGetConfComputeGpuAttestationReport, device) }
 nvmlReturn_t DECLDIR nvmlSystemGetConfComputeKeyRotationThresholdInfo(nvmlConfComputeGetKeyRotationThresholdInfo_t *pKeyRotationThrInfo) { STUB(nvmlSystemGetConfComputeKeyRotationThresholdInfo) }
 nvmlReturn_t DECLDIR nvmlDeviceSetConfComputeUnprotectedMemSize(nvmlDevice_t device, unsigned long long sizeKiB) { STUB_DEVICE(nvmlDeviceSetConfComputeUnprotectedMemSize, device) }
 nvmlReturn_t DECLDIR nvmlSystemSetConfComputeGpusReadyState(unsigned int isAcceptingWork) { STUB(nvmlSystemSetConfComputeGpusReadyState) }
 nvmlReturn_t DECLDIR nvmlSystemSetConfComputeKeyRotationThresholdInfo(nvmlConfComputeSetKeyRotationThresholdInfo_t *pKeyRotationThrInfo) { STUB(nvmlSystemSetConfComputeKeyRotationThresholdInfo) }
-nvmlReturn_t DECLDIR nvmlSystemGetConfComputeSettings(nvmlSystemConfComputeSettings_t *settings) { STUB(nvmlSystemGetConfComputeSettings) }
+nvmlReturn_t DECLDIR nvmlSystemGetConfComputeSettings(nvmlSystemConfComputeSettings_t *settings) { MACHINE(nvmlSystemGetConfComputeSettings, settings) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGspFirmwareVersion(nvmlDevice_t device, char *version) { GPU(nvmlDeviceGetGspFirmwareVersion, device, version) }
 nvmlReturn_t DECLDIR nvmlDeviceGetGspFirmwareMode(nvmlDevice_t device, unsigned int *isEnabled, unsigned int *defaultMode) { GPU(nvmlDeviceGetGspFirmwareMode, device, isEnabled, defaultMode) }
 nvmlReturn_t DECLDIR nvmlDeviceGetSramEccErrorStatus(nvmlDevice_t device, nvmlEccSramErrorStatus_t *status) { GPU(nvmlDeviceGetSramEccErrorStatus, device, status) }
@@ -197,8 +197,8 @@ nvmlReturn_t DECLDIR nvmlDeviceGetArchitecture(nvmlDevice_t device, nvmlDeviceAr
 nvmlReturn_t DECLDIR nvmlDeviceGetClkMonStatus(nvmlDevice_t device, nvmlClkMonStatus_t *status) { STUB_DEVICE(nvmlDeviceGetClkMonStatus, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *utilization, unsigned int *processSamplesCount, unsigned long long lastSeenTimeStamp) { GPU(nvmlDeviceGetProcessUtilization, device, utilization, processSamplesCount, lastSeenTimeStamp) }
 nvmlReturn_t DECLDIR nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t device, nvmlProcessesUtilizationInfo_t *procesesUtilInfo) { GPU(nvmlDeviceGetProcessesUtilizationInfo, device, procesesUtilInfo) }
-nvmlReturn_t DECLDIR nvmlDeviceGetPlatformInfo(nvmlDevice_t device, nvmlPlatformInfo_t *platformInfo) { STUB_DEVICE(nvmlDeviceGetPlatformInfo, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetPdi(nvmlDevice_t device, nvmlPdi_t *pdi) { STUB_DEVICE(nvmlDeviceGetPdi, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetPlatformInfo(nvmlDevice_t device, nvmlPlatformInfo_t *platformInfo) { GPU(nvmlDeviceGetPlatformInfo, device, platformInfo) }
+nvmlReturn_t DECLDIR nvmlDeviceGetPdi(nvmlDevice_t device, nvmlPdi_t *pdi) { GPU(nvmlDeviceGetPdi, device, pdi) }
 nvmlReturn_t DECLDIR nvmlDeviceSetHostname_v1(nvmlDevice_t device, nvmlHostname_v1_t *hostname) { STUB_DEVICE(nvmlDeviceSetHostname_v1, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetHostname_v1(nvmlDevice_t device, nvmlHostname_v1_t *hostname) { STUB_DEVICE(nvmlDeviceGetHostname_v1, device) }
 nvmlReturn_t DECLDIR nvmlDevicePerfMetricsGetSamples_v1(nvmlDevice_t device, nvmlPerfMetricsSamples_v1_t *samples) { STUB_DEVICE(nvmlDevicePerfMetricsGetSamples_v1, device) }
@@ -241,7 +241,7 @@ nvmlReturn_t DECLDIR nvmlDeviceResetNvLinkUtilizationCounter(nvmlDevice_t device
 nvmlReturn_t DECLDIR nvmlDeviceGetNvLinkRemoteDeviceType(nvmlDevice_t device, unsigned int link, nvmlIntNvLinkDeviceType_t *pNvLinkDeviceType) { GPU(nvmlDeviceGetNvLinkRemoteDeviceType, device, link, pNvLinkDeviceType) }
 nvmlReturn_t DECLDIR nvmlDeviceSetNvLinkDeviceLowPowerThreshold(nvmlDevice_t device, nvmlNvLinkPowerThres_t *info) { STUB_DEVICE(nvmlDeviceSetNvLinkDeviceLowPowerThreshold, device) }
 nvmlReturn_t DECLDIR nvmlSystemSetNvlinkBwMode(unsigned int nvlinkBwMode) { STUB(nvmlSystemSetNvlinkBwMode) }
-nvmlReturn_t DECLDIR nvmlSystemGetNvlinkBwMode(unsigned int *nvlinkBwMode) { STUB(nvmlSystemGetNvlinkBwMode) }
+nvmlReturn_t DECLDIR nvmlSystemGetNvlinkBwMode(unsigned int *nvlinkBwMode) { MACHINE(nvmlSystemGetNvlinkBwMode, nvlinkBwMode) }
 nvmlReturn_t DECLDIR nvmlDeviceGetNvlinkSupportedBwModes(nvmlDevice_t device, nvmlNvlinkSupportedBwModes_t *supportedBwMode) { STUB_DEVICE(nvmlDeviceGetNvlinkSupportedBwModes, device) }
 nvmlReturn_t DECLDIR nvmlDeviceGetNvlinkBwMode(nvmlDevice_t device, nvmlNvlinkGetBwMode_t *getBwMode) { STUB_DEVICE(nvmlDeviceGetNvlinkBwMode, device) }
 nvmlReturn_t DECLDIR nvmlDeviceSetNvlinkBwMode(nvmlDevice_t device, nvmlNvlinkSetBwMode_t *setBwMode) { STUB_DEVICE(nvmlDeviceSetNvlinkBwMode, device) }
@@ -391,9 +391,9 @@ nvmlReturn_t DECLDIR nvmlGpmSampleAlloc(nvmlGpmSample_t *gpmSample) { MACHINE(nv
 nvmlReturn_t DECLDIR nvmlGpmSampleGet(nvmlDevice_t device, nvmlGpmSample_t gpmSample) { GPU(nvmlGpmSampleGet, device, gpmSample) }
 nvmlReturn_t DECLDIR nvmlGpmMigSampleGet(nvmlDevice_t device, unsigned int gpuInstanceId, nvmlGpmSample_t gpmSample) { GPU(nvmlGpmMigSampleGet, device, gpuInstanceId, gpmSample) }
 nvmlReturn_t DECLDIR nvmlGpmQueryDeviceSupport(nvmlDevice_t device, nvmlGpmSupport_t *gpmSupport) { GPU(nvmlGpmQueryDeviceSupport, device, gpmSupport) }
-nvmlReturn_t DECLDIR nvmlGpmQueryIfStreamingEnabled(nvmlDevice_t device, unsigned int *state) { STUB_DEVICE(nvmlGpmQueryIfStreamingEnabled, device) }
+nvmlReturn_t DECLDIR nvmlGpmQueryIfStreamingEnabled(nvmlDevice_t device, unsigned int *state) { GPU(nvmlGpmQueryIfStreamingEnabled, device, state) }
 nvmlReturn_t DECLDIR nvmlGpmSetStreamingEnabled(nvmlDevice_t device, unsigned int state) { STUB_DEVICE(nvmlGpmSetStreamingEnabled, device) }
-nvmlReturn_t DECLDIR nvmlDeviceGetCapabilities(nvmlDevice_t device, nvmlDeviceCapabilities_t *caps) { STUB_DEVICE(nvmlDeviceGetCapabilities, device) }
+nvmlReturn_t DECLDIR nvmlDeviceGetCapabilities(nvmlDevice_t device, nvmlDeviceCapabilities_t *caps) { GPU(nvmlDeviceGetCapabilities, device, caps) }
 nvmlReturn_t DECLDIR nvmlDeviceWorkloadPowerProfileGetProfilesInfo(nvmlDevice_t device, nvmlWorkloadPowerProfileProfilesInfo_t *profilesInfo) { STUB_DEVICE(nvmlDeviceWorkloadPowerProfileGetProfilesInfo, device) }
 nvmlReturn_t DECLDIR nvmlDeviceWorkloadPowerProfileGetCurrentProfiles(nvmlDevice_t device, nvmlWorkloadPowerProfileCurrentProfiles_t *currentProfiles) { STUB_DEVICE(nvmlDeviceWorkloadPowerProfileGetCurrentProfiles, device) }
 nvmlReturn_t DECLDIR nvmlDeviceWorkloadPowerProfileSetRequestedProfiles(nvmlDevice_t device, nvmlWorkloadPowerProfileRequestedProfiles_t *requestedProfiles) { STUB_DEVICE(nvmlDeviceWorkloadPowerProfileSetRequestedProfiles, device) }

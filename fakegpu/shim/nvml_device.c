@@ -157,7 +157,7 @@ GETTER(nvmlDeviceGetBusType, nvmlBusType_t, 1, NVML_BUS_TYPE_PCIE)
 GETTER(nvmlDeviceGetIrqNum, unsigned int, 1, 64 + g->minor)
 GETTER(nvmlDeviceGetBoardId, unsigned int, 1, g->bus << 8)
 GETTER(nvmlDeviceGetMultiGpuBoard, unsigned int, 1, 0)
-GETTER(nvmlDeviceGetDisplayMode, nvmlEnableState_t, 1, NVML_FEATURE_DISABLED)
+GETTER(nvmlDeviceGetDisplayMode, nvmlEnableState_t, 1, NVML_FEATURE_ENABLED) /* as of real ones, where nothing is connected */
 GETTER(nvmlDeviceGetDisplayActive, nvmlEnableState_t, 1, NVML_FEATURE_DISABLED)
 GETTER(nvmlDeviceGetVirtualizationMode, nvmlGpuVirtualizationMode_t, 1, NVML_GPU_VIRTUALIZATION_MODE_NONE)
 
@@ -165,6 +165,19 @@ nvmlReturn_t model_nvmlDeviceGetCudaComputeCapability(const struct gpu *g, int *
     NEED(major && minor);
     *major = (int)g->cc_major;
     *minor = (int)g->cc_minor;
+    return NVML_SUCCESS;
+}
+
+/* The number of the chip is in its UUID. */
+nvmlReturn_t model_nvmlDeviceGetPdi(const struct gpu *g, nvmlPdi_t *pdi) {
+    NEED(pdi);
+    VERSION(pdi, nvmlPdi_v1);
+    SUPPORT(since_hopper(g));
+    pdi->value = 0;
+    for (const char *c = strchr(g->uuid, '-'); c && *c; c++) {
+        const char *digits = "0123456789abcdef", *digit = strchr(digits, *c);
+        if (digit) pdi->value = pdi->value << 4 | (unsigned long long)(digit - digits);
+    }
     return NVML_SUCCESS;
 }
 

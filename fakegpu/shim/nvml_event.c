@@ -56,10 +56,11 @@ void events_end(void) {
     for (unsigned int i = 0; i < MAX_SETS; i++) sets[i].serial = 0;
 }
 
-/* supported are the events that the commands raise: change.go has the same. */
+/* supported are the events that the commands raise: journal.go has the same. */
 static unsigned long long supported(const struct gpu *g) {
-    unsigned long long types = nvmlEventTypeXidCriticalError | nvmlEventTypePState | nvmlEventTypeClock | nvmlEventTypeGpuRecoveryAction |
-                               nvmlEventTypeGpuUnavailableError;
+    if (since_hopper(g)) return nvmlEventTypeAll;
+    unsigned long long types = nvmlEventTypeXidCriticalError | nvmlEventTypeClock | nvmlEventTypeGpuRecoveryAction | nvmlEventTypeGpuUnavailableError;
+    if (g->low_clock_memory) types |= nvmlEventTypePState;
     if (g->ecc) types |= nvmlEventTypeSingleBitEccError | nvmlEventTypeDoubleBitEccError;
     if (g->ecc && g->architecture >= NVML_DEVICE_ARCH_AMPERE) types |= nvmlEventTypeDramRetirementEvent | nvmlEventTypeDramRetirementFailure;
     if (g->mig_max) types |= nvmlEventMigConfigChange;

@@ -101,6 +101,8 @@ static const struct metric {
 
 static double of(const struct nvmlGpmSample_st *s, const struct metric *m) { return *(const double *)((const char *)s + m->value) * m->scale; }
 
+GETTER(nvmlGpmQueryIfStreamingEnabled, unsigned int, since_hopper(g), 0)
+
 nvmlReturn_t model_nvmlGpmMetricsGet(nvmlGpmMetricsGet_t *get) {
     NEED(get);
     VERSION(get, NVML_GPM_METRICS_GET_VERSION);

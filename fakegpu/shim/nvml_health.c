@@ -61,12 +61,30 @@ nvmlReturn_t model_nvmlDeviceGetMemoryErrorCounter(const struct device *d, nvmlM
     }
     SUPPORT(!(g->mig_mode && counter == NVML_VOLATILE_ECC));
     errors(g, type, counter, &dram, &sram);
+    /* Since Ampere they are told of the DRAM and the SRAM as a whole. */
+    SUPPORT(g->architecture < NVML_DEVICE_ARCH_AMPERE || location == NVML_MEMORY_LOCATION_DRAM || location == NVML_MEMORY_LOCATION_SRAM);
     switch (location) {
     case NVML_MEMORY_LOCATION_DRAM: *count = dram; break;
     case NVML_MEMORY_LOCATION_SRAM:
     case NVML_MEMORY_LOCATION_L2_CACHE: *count = sram; break;
     default: *count = 0;
     }
+    return NVML_SUCCESS;
+}
+
+/* Nothing of a fake GPU waits for a repair. */
+nvmlReturn_t model_nvmlDeviceGetRepairStatus(const struct gpu *g, nvmlRepairStatus_t *status) {
+    NEED(status);
+    VERSION(status, nvmlRepairStatus_v1);
+    SUPPORT(since_hopper(g));
+    status->bChannelRepairPending = status->bTpcRepairPending = 0;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t model_nvmlDeviceGetUnrepairableMemoryFlag_v1(const struct gpu *g, nvmlUnrepairableMemoryStatus_v1_t *status) {
+    NEED(status);
+    SUPPORT(since_hopper(g));
+    status->bUnrepairableMemory = 0;
     return NVML_SUCCESS;
 }
 

@@ -73,6 +73,7 @@ static nvmlReturn_t profile_id(const struct gpu *g, unsigned int id, const struc
     SUPPORT(g->mig_max);
     const struct profile *p = profiles;
     while (p < profiles + PROFILES && p->id != id) p++;
+    if (id == 6 || id == 10 || id == 21) return NVML_ERROR_NOT_FOUND; /* kinds of other models */
     NEED(p < profiles + PROFILES);
     return profile_numbered(g, p->number, found);
 }
@@ -102,25 +103,23 @@ nvmlReturn_t model_nvmlDeviceGetGpuInstanceProfileInfo(const struct gpu *g, unsi
     return NVML_SUCCESS;
 }
 
-/* versioned fills one of the later structs. The header: these are only for GPUs in MIG mode. */
+/* versioned fills one of the later structs. Real ones answer without MIG mode as
+ * well, whatever the header says, and leave no version in the struct. */
 static nvmlReturn_t versioned(const struct gpu *g, nvmlReturn_t found, const struct profile *p, nvmlGpuInstanceProfileInfo_v2_t *info) {
     char name[32];
     NEED(info);
     unsigned int version = info->version;
     if (version != nvmlGpuInstanceProfileInfo_v2 && version != nvmlGpuInstanceProfileInfo_v3) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
     if (found) return found;
-    SUPPORT(g->mig_mode);
     profile_name(g, p, name, sizeof name);
     if (version == nvmlGpuInstanceProfileInfo_v3) {
         nvmlGpuInstanceProfileInfo_v3_t *v3 = (void *)info;
         memset(v3, 0, sizeof *v3);
-        v3->version = version;
         PROFILE_INFO(g, p, v3);
         snprintf(v3->name, sizeof v3->name, "MIG %s", name);
         return NVML_SUCCESS;
     }
     memset(info, 0, sizeof *info);
-    info->version = version;
     PROFILE_INFO(g, p, info);
     snprintf(info->name, sizeof info->name, "MIG %s", name);
     return NVML_SUCCESS;
@@ -193,7 +192,7 @@ static nvmlReturn_t instance(struct nvmlDevice_st *handle, struct device *d) {
 
 nvmlReturn_t model_nvmlDeviceGetGpuInstanceById(const struct gpu *g, unsigned int id, nvmlGpuInstance_t *gi) {
     NEED(gi);
-    SUPPORT(g->mig_mode);
+    SUPPORT(g->mig_max);
     for (unsigned int i = 0; i < g->mig_count; i++) {
         if (g->migs[i].gi != id) continue;
         gi->handle = (void *)handle_for(g->migs[i].uuid);

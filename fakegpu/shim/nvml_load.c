@@ -51,7 +51,7 @@ static nvmlReturn_t engine(const struct gpu *g, unsigned long long load, unsigne
     NEED(utilization && period_us);
     SUPPORT(!g->mig_mode);
     *utilization = (unsigned int)load;
-    *period_us = 167000; /* a sixth of a second, the driver's usual period */
+    *period_us = 100000; /* that of a real H200 */
     return NVML_SUCCESS;
 }
 
@@ -74,8 +74,9 @@ nvmlReturn_t model_nvmlDeviceGetOfaUtilization(const struct gpu *g, unsigned int
 nvmlReturn_t model_nvmlDeviceGetDynamicPstatesInfo(const struct gpu *g, nvmlGpuDynamicPstatesInfo_t *info) {
     NEED(info);
     memset(info, 0, sizeof *info);
-    const unsigned long long shares[] = {g->utilization_gpu, g->utilization_memory, g->utilization_decoder};
-    for (unsigned int i = 0; i < 3; i++) {
+    /* The fourth is the bus, of which nothing is known. */
+    const unsigned long long shares[] = {g->utilization_gpu, g->utilization_memory, g->utilization_decoder, 0};
+    for (unsigned int i = 0; i < sizeof shares / sizeof *shares; i++) {
         info->utilization[i].bIsPresent = 1;
         info->utilization[i].percentage = (unsigned int)shares[i];
     }
@@ -97,7 +98,6 @@ nvmlReturn_t model_nvmlDeviceGetSamples(const struct gpu *g, nvmlSamplingType_t 
     case NVML_MEMORY_CLK_SAMPLES: value = g->clock_memory; break;
     case NVML_JPG_UTILIZATION_SAMPLES: value = g->utilization_jpeg; break;
     case NVML_OFA_UTILIZATION_SAMPLES: value = g->utilization_ofa; break;
-    case NVML_MODULE_POWER_SAMPLES: return NVML_ERROR_NOT_SUPPORTED;
     default: return NVML_ERROR_INVALID_ARGUMENT;
     }
     /* The header: not on GPUs with MIG. */
@@ -126,6 +126,7 @@ nvmlReturn_t model_nvmlDeviceGetEncoderSessions(const struct gpu *g, unsigned in
 
 nvmlReturn_t model_nvmlDeviceGetEncoderCapacity(const struct gpu *g, nvmlEncoderType_t type, unsigned int *capacity) {
     NEED(capacity && type <= NVML_ENCODER_QUERY_AV1);
+    SUPPORT(type != NVML_ENCODER_QUERY_AV1 || g->architecture == NVML_DEVICE_ARCH_ADA);
     *capacity = 100 - (unsigned int)g->utilization_encoder;
     return NVML_SUCCESS;
 }

@@ -23,7 +23,6 @@ nvmlReturn_t model_nvmlDeviceIsMigDeviceHandle(const struct device *d, unsigned 
 nvmlReturn_t model_nvmlDeviceGetMigDeviceHandleByIndex(const struct gpu *g, unsigned int index, nvmlDevice_t *handle) {
     NEED(handle);
     SUPPORT(g->mig_max);
-    NEED(index < g->mig_max);
     if (index >= g->mig_count) return NVML_ERROR_NOT_FOUND;
     handle->handle = handle_for(g->migs[index].uuid);
     return handle->handle ? NVML_SUCCESS : NVML_ERROR_MEMORY;

@@ -14,20 +14,21 @@ nvmlReturn_t model_nvmlDeviceGetComputeMode(const struct device *d, nvmlComputeM
 GETTER(nvmlDeviceGetAccountingMode, nvmlEnableState_t, 1, g->accounting)
 GETTER(nvmlDeviceGetAccountingBufferSize, unsigned int, 1, 4000)
 
-/* Those that run; the fake forgets who has ended. The header: not while the mode
- * is disabled. */
+/* Those that run, and none while the mode is disabled; the fake forgets who has
+ * ended. */
+static unsigned int accounted(const struct gpu *g) { return g->accounting ? g->process_count : 0; }
+
 nvmlReturn_t model_nvmlDeviceGetAccountingPids(const struct gpu *g, unsigned int *count, unsigned int *pids) {
     NEED(count);
-    SUPPORT(g->accounting);
-    nvmlReturn_t r = give_count(count, pids, g->process_count);
-    for (unsigned int i = 0; r == NVML_SUCCESS && i < g->process_count; i++) pids[i] = g->processes[i].pid;
+    unsigned int have = accounted(g);
+    nvmlReturn_t r = give_count(count, pids, have);
+    for (unsigned int i = 0; r == NVML_SUCCESS && i < have; i++) pids[i] = g->processes[i].pid;
     return r;
 }
 
 nvmlReturn_t model_nvmlDeviceGetAccountingStats(const struct gpu *g, unsigned int pid, nvmlAccountingStats_t *stats) {
     NEED(stats);
-    SUPPORT(g->accounting);
-    for (const struct process *p = g->processes; p < g->processes + g->process_count; p++) {
+    for (const struct process *p = g->processes; p < g->processes + accounted(g); p++) {
         if (p->pid != pid) continue;
         memset(stats, 0, sizeof *stats);
         stats->gpuUtilization = p->sm;
@@ -41,7 +42,8 @@ nvmlReturn_t model_nvmlDeviceGetAccountingStats(const struct gpu *g, unsigned in
 
 nvmlReturn_t model_nvmlDeviceGetAPIRestriction(const struct gpu *g, nvmlRestrictedAPI_t type, nvmlEnableState_t *restricted) {
     NEED(restricted && type < NVML_RESTRICTED_API_COUNT);
-    *restricted = NVML_FEATURE_ENABLED; /* only root may */
+    SUPPORT(type != NVML_RESTRICTED_API_SET_APPLICATION_CLOCKS || !since_hopper(g));
+    *restricted = since_hopper(g) ? NVML_FEATURE_DISABLED : NVML_FEATURE_ENABLED; /* only root may */
     return NVML_SUCCESS;
 }
 

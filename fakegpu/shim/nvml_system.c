@@ -54,7 +54,43 @@ nvmlReturn_t model_nvmlSystemGetProcessName(unsigned int pid, char *name, unsign
             return NVML_SUCCESS;
         }
     }
-    return NVML_ERROR_NOT_FOUND;
+    return pid ? NVML_ERROR_NO_DATA : NVML_ERROR_NOT_FOUND; /* as real ones answer */
+}
+
+/* Nothing is confidential, and no link to a switch is slowed down. */
+nvmlReturn_t model_nvmlSystemGetConfComputeState(nvmlConfComputeSystemState_t *state) {
+    NEED(state);
+    memset(state, 0, sizeof *state);
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t model_nvmlSystemGetConfComputeGpusReadyState(unsigned int *ready) {
+    NEED(ready);
+    *ready = 0;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t model_nvmlSystemGetConfComputeSettings(nvmlSystemConfComputeSettings_t *settings) {
+    NEED(settings);
+    VERSION(settings, nvmlSystemConfComputeSettings_v1);
+    memset(settings, 0, sizeof *settings);
+    settings->version = nvmlSystemConfComputeSettings_v1;
+    return NVML_SUCCESS;
+}
+
+/* Which a GPU since Hopper could be. */
+nvmlReturn_t model_nvmlSystemGetConfComputeCapabilities(nvmlConfComputeSystemCaps_t *capabilities) {
+    NEED(capabilities);
+    memset(capabilities, 0, sizeof *capabilities);
+    const struct machine *m = state_machine();
+    for (unsigned int i = 0; i < m->gpu_count; i++) capabilities->gpusCaps |= since_hopper(&m->gpus[i]) ? NVML_CC_SYSTEM_GPUS_CC_CAPABLE : 0;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t model_nvmlSystemGetNvlinkBwMode(unsigned int *mode) {
+    NEED(mode);
+    *mode = 0;
+    return NVML_SUCCESS;
 }
 
 /* No S-class units, host interface cards or excluded GPUs. */

@@ -41,14 +41,15 @@ static nvmlReturn_t nearest(const struct gpu *from, nvmlGpuTopologyLevel_t level
 
 nvmlReturn_t model_nvmlDeviceGetTopologyNearestGpus(const struct gpu *g, nvmlGpuTopologyLevel_t level, unsigned int *count,
                                                     nvmlDevice_t *list) {
-    NEED(level <= NVML_TOPOLOGY_SYSTEM && level % 10 == 0); /* the levels are ten apart */
     return nearest(g, level, count, list);
 }
 
 /* Every processor can reach every GPU. */
 nvmlReturn_t model_nvmlSystemGetTopologyGpuSet(unsigned int cpu, unsigned int *count, nvmlDevice_t *list) {
-    NEED(cpu < (unsigned long)sysconf(_SC_NPROCESSORS_CONF));
-    return nearest(NULL, 0, count, list);
+    NEED(count && (list || *count == 0));
+    if (cpu < (unsigned long)sysconf(_SC_NPROCESSORS_CONF)) return nearest(NULL, 0, count, list);
+    *count = 0;
+    return NVML_SUCCESS;
 }
 
 nvmlReturn_t model_nvmlDeviceGetP2PStatus(const struct gpu *g, nvmlDevice_t other, nvmlGpuP2PCapsIndex_t index, nvmlGpuP2PStatus_t *status) {
@@ -90,7 +91,8 @@ nvmlReturn_t model_nvmlDeviceGetMemoryAffinity(const struct gpu *g, unsigned int
     return set_bits(set, words, (unsigned int)g->numa, (unsigned int)g->numa + 1);
 }
 
-GETTER(nvmlDeviceGetNumaNodeId, unsigned int, 1, g->numa)
+/* The header: only where the memory of GPUs is a NUMA node, which is so with ATS. */
+GETTER(nvmlDeviceGetNumaNodeId, unsigned int, g->addressing == NVML_DEVICE_ADDRESSING_MODE_ATS + 1, g->numa)
 
 /* All NVLinks lead to a switch. */
 
@@ -112,8 +114,9 @@ nvmlReturn_t model_nvmlDeviceGetNvLinkVersion(const struct gpu *g, unsigned int 
 
 nvmlReturn_t model_nvmlDeviceGetNvLinkCapability(const struct gpu *g, unsigned int link, nvmlNvLinkCapability_t capability,
                                                  unsigned int *result) {
-    NEED(result && capability < NVML_NVLINK_CAP_COUNT);
+    NEED(result);
     LINK(g, link);
+    NEED(capability < NVML_NVLINK_CAP_COUNT);
     *result = capability == NVML_NVLINK_CAP_P2P_SUPPORTED || capability == NVML_NVLINK_CAP_P2P_ATOMICS || capability == NVML_NVLINK_CAP_VALID;
     return NVML_SUCCESS;
 }
@@ -140,8 +143,9 @@ nvmlReturn_t model_nvmlDeviceGetNvLinkRemotePciInfo_v2(const struct gpu *g, unsi
 
 nvmlReturn_t model_nvmlDeviceGetNvLinkErrorCounter(const struct gpu *g, unsigned int link, nvmlNvLinkErrorCounter_t counter,
                                                    unsigned long long *value) {
-    NEED(value && counter < NVML_NVLINK_ERROR_COUNT);
+    NEED(value);
     LINK(g, link);
+    NEED(counter < NVML_NVLINK_ERROR_COUNT);
     *value = 0;
     return NVML_SUCCESS;
 }

@@ -112,6 +112,7 @@ static int set(struct machine *m, const char *key, char *value) {
     if (!strcmp(key, "part_number")) return text(value, g->part_number);
     if (!strcmp(key, "inforom_image")) return text(value, g->inforom_image);
     if (!strcmp(key, "inforom_ecc")) return text(value, g->inforom_ecc);
+    if (!strcmp(key, "inforom_oem")) return text(value, g->inforom_oem);
     if (!strcmp(key, "process")) return process(g, value);
     if (!strcmp(key, "mig")) return mig(g, value);
     unsigned long long largest, *field = number_of(g, key, &largest);

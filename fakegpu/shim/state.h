@@ -44,7 +44,7 @@ enum { MAX_GPUS = 64, MAX_PROCESSES = 32, MAX_MIGS = 7, MAX_FAULTS = 32, MAX_LIN
     N(temperature_memory_max, SMALL) N(app_clock_graphics, SMALL) N(app_clock_memory, SMALL)                                    \
     N(clock_lowest, SMALL) N(clock_half_steps, SMALL) N(low_clock_memory, SMALL) N(low_clock_graphics, SMALL)                   \
     N(pcie_gen_device, 6) N(remap_banks, SMALL) N(addressing, 3) N(c2c, 2) N(fabric, 3)                                         \
-    N(accounting, FLAG) N(violation_power, LARGE) N(violation_thermal, LARGE) N(since, LARGE)
+    N(accounting, FLAG) N(violation_power, LARGE) N(violation_thermal, LARGE) N(since, LARGE) N(clock_lowest_video, SMALL)
 
 /* A fault makes a function answer late, or wrong, or both. */
 struct fault {
@@ -75,7 +75,7 @@ struct mig {
 };
 
 struct gpu {
-    char uuid[TEXT], name[TEXT], serial[TEXT], vbios[TEXT], part_number[TEXT], inforom_image[TEXT], inforom_ecc[TEXT];
+    char uuid[TEXT], name[TEXT], serial[TEXT], vbios[TEXT], part_number[TEXT], inforom_image[TEXT], inforom_ecc[TEXT], inforom_oem[TEXT];
     unsigned int index; /* place in the file, which is NVML's order */
 #define FIELD(key, largest) unsigned long long key;
     NUMBERS(FIELD)
@@ -205,6 +205,15 @@ static inline unsigned long long sum(unsigned long long a, unsigned long long b)
 
 /* Since Ada, limits of the temperature are told as distances to the highest one. */
 static inline int has_tlimit(const struct gpu *g) { return g->architecture >= NVML_DEVICE_ARCH_ADA; }
+
+/* What a real H200 answers, of which there is no word for older cards. */
+static inline int since_hopper(const struct gpu *g) { return g->architecture >= NVML_DEVICE_ARCH_HOPPER; }
+
+/* The performance state with the lower memory clock: P2 with HBM, a bus of 1024
+ * bits or more, else P8. A GPU without such a clock is always in P0. */
+static inline nvmlPstates_t slow_pstate(const struct gpu *g) {
+    return !g->low_clock_memory ? NVML_PSTATE_0 : g->bus_width >= 1024 ? NVML_PSTATE_2 : NVML_PSTATE_8;
+}
 
 /* The counters that go on while a GPU works, at a time: millijoules, and the
  * nanoseconds for which its power or its heat has slowed it down. */

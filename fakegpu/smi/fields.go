@@ -3,6 +3,7 @@ package smi
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -60,7 +61,7 @@ func link() []field[*gpu] {
 
 func modes() []field[*gpu] {
 	return []field[*gpu]{
-		{names: "display_mode", help: "Whether a display is connected; Enabled or Disabled.", read: read(nvml.Device.GetDisplayMode, enabled)},
+		{names: "display_mode", help: "Whether a display is connected; Enabled or Disabled; not since driver 580.", read: displayMode},
 		{names: "display_attached", help: "Whether a display is connected; Yes or No.",
 			read: read(nvml.Device.GetDisplayMode, func(s nvml.EnableState) string { return yes(s == nvml.FEATURE_ENABLED) })},
 		{names: "display_active", help: "Whether a display is initialized.", read: read(nvml.Device.GetDisplayActive, enabled)},
@@ -122,4 +123,15 @@ func migMode(pending bool) func(*gpu) (string, nvml.Return) {
 
 func inforom(object nvml.InforomObject) func(*gpu) (string, nvml.Return) {
 	return func(g *gpu) (string, nvml.Return) { return g.GetInforomVersion(object) }
+}
+
+// displayMode is what display_attached is; since driver 580 nvidia-smi says of the
+// one that it is deprecated.
+func displayMode(g *gpu) (string, nvml.Return) {
+	text, r := read(nvml.Device.GetDisplayMode, enabled)(g)
+	driver, _ := g.lib.SystemGetDriverVersion()
+	if branch, _, _ := strings.Cut(driver, "."); r == nvml.SUCCESS && len(branch) >= 3 && branch >= "580" {
+		return "", nvml.ERROR_DEPRECATED
+	}
+	return text, r
 }

@@ -29,7 +29,7 @@ func choose(lib nvml.Interface, names []string, out io.Writer) (gpus []*gpu, cod
 		return nil, exitCode(r)
 	}
 	now := time.Now()
-	found := map[string]bool{}
+	found := map[string]bool{} // a name of none beside one of some is ignored
 	lost := false
 	for i := range count {
 		device, r := lib.DeviceGetHandleByIndex(i)
@@ -59,10 +59,6 @@ func choose(lib nvml.Interface, names []string, out io.Writer) (gpus []*gpu, cod
 		if _, index := strconv.Atoi(name); !found[name] && lost && index != nil { // as NVML answers
 			fmt.Fprintf(out, "Unable to determine the device handle for %s: %s\n", name, lib.ErrorString(nvml.ERROR_GPU_IS_LOST))
 			return nil, exitCode(nvml.ERROR_GPU_IS_LOST)
-		}
-		if !found[name] && len(gpus) > 0 {
-			fmt.Fprintf(out, "No devices were found for %q\n", name)
-			return nil, exitNotFound
 		}
 	}
 	return gpus, code

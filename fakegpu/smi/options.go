@@ -14,15 +14,17 @@ type options struct {
 	usage, helpGPU, helpApps bool
 	version, list            bool
 	ids                      []string // empty for all
+	idOption                 string   // as they were given
 	gpuFields                []field[*gpu]
 	appFields                []field[*app]
 	format                   format
+	formatOption             string        // as it was given
 	every                    time.Duration // 0 for once
 	file                     string
 }
 
 // format is what --format says.
-type format struct{ csv, noheader, nounits bool }
+type format struct{ noheader, nounits bool }
 
 // option is one that a command line can have. take is called with its value, if
 // it has one.
@@ -60,23 +62,34 @@ func choices() []option {
 	}
 }
 
-// complaint is what nvidia-smi prints of a command line that it does not
-// understand: a sentence, which scripts may look for.
-type complaint string
+// mistake is what nvidia-smi prints of a command line that it does not
+// understand, which scripts may look for, and how it ends.
+type mistake struct {
+	text string
+	code int
+}
 
-func (c complaint) Error() string { return string(c) }
+func (m mistake) Error() string { return m.text }
 
-func complain(format string, args ...any) error { return complaint(fmt.Sprintf(format, args...)) }
+// complain says what is wrong, and leaves a line empty, as nvidia-smi mostly does.
+func complain(format string, args ...any) error {
+	return mistake{fmt.Sprintf(format, args...) + "\n", exitInvalid}
+}
+
+func unknownOption(option string) error {
+	return mistake{fmt.Sprintf("ERROR: Option %s is not recognized. Please run 'nvidia-smi -h'.\n", option), exitOther}
+}
 
 // parse reads a command line. A value may follow its option or an equals sign.
 func parse(args []string) (options, error) {
 	var o options
 	for len(args) > 0 {
-		name, value, joined := strings.Cut(args[0], "=")
+		args0 := args[0]
+		name, value, joined := strings.Cut(args0, "=")
 		args = args[1:]
 		i := slices.IndexFunc(choices(), func(c option) bool { return slices.Contains(strings.Fields(c.names), name) })
 		if i < 0 {
-			return o, complain("Invalid combination of input arguments. Please run 'nvidia-smi -h' for help: %q is not known", name)
+			return o, unknownOption(args0)
 		}
 		c := choices()[i]
 		switch {
@@ -85,7 +98,10 @@ func parse(args []string) (options, error) {
 		case c.value && !joined && len(args) > 0 && !strings.HasPrefix(args[0], "-"):
 			value, args = args[0], args[1:]
 		case c.value && !c.optional && value == "":
-			return o, complain("Option %q is missing its value. Please run 'nvidia-smi -h' for help.", name)
+			return o, mistake{fmt.Sprintf("ERROR: Option %s is missing its value. Please run 'nvidia-smi -h' for help.\n", name), exitOther}
+		}
+		if name == "-i" || name == "--id" {
+			o.idOption = args0
 		}
 		if err := c.take(&o, value); err != nil {
 			return o, err
@@ -95,32 +111,31 @@ func parse(args []string) (options, error) {
 }
 
 func (o options) check() error {
-	queries := 0
-	for _, asked := range []bool{o.gpuFields != nil, o.appFields != nil, o.list, o.version} {
-		if asked {
-			queries++
-		}
-	}
-	if queries > 1 {
+	query := o.gpuFields != nil || o.appFields != nil
+	switch {
+	case o.gpuFields != nil && o.appFields != nil:
+		return mistake{"Only one --query-* switch can be used at a time.", exitInvalid}
+	case query && (o.list || o.version), o.list && o.version:
 		return complain("Invalid combination of input arguments. Please run 'nvidia-smi -h' for help: only one of -L, --version and the queries can be answered at a time")
-	}
-	if (o.gpuFields != nil || o.appFields != nil) && !o.format.csv {
-		return complain(`"--format=" switch is missing. Please run 'nvidia-smi -h' for help.`)
+	case o.list && o.idOption != "":
+		return complain("ERROR: Option %s is not valid for this command. Please run 'nvidia-smi -h' for help.", o.idOption)
+	case o.formatOption != "" && !query:
+		return unknownOption(o.formatOption)
 	}
 	return nil
 }
 
 func (o *options) setFormat(value string) error {
+	o.formatOption = "--format=" + value
 	for word := range strings.SplitSeq(value, ",") {
 		switch strings.TrimSpace(word) {
 		case "csv":
-			o.format.csv = true
 		case "noheader":
 			o.format.noheader = true
 		case "nounits":
 			o.format.nounits = true
 		default:
-			return complain("Format option %q is not known; the options are csv, noheader and nounits.", word)
+			return mistake{"Format modifier is not recognized.", exitInvalid}
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ package smi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,7 +41,10 @@ func exitCode(r nvml.Return) int {
 func Run(ctx context.Context, lib nvml.Interface, args []string, out io.Writer) int {
 	o, err := parse(args)
 	if err != nil {
-		fmt.Fprintf(out, "%v\n\n", err)
+		fmt.Fprintln(out, err)
+		if m, ok := errors.AsType[mistake](err); ok {
+			return m.code
+		}
 		return exitInvalid
 	}
 	if o.file != "" {
