@@ -45,6 +45,7 @@ var areas = []area{
 	{"runner/internal/lifecycle", []string{"runner"}, "area: containsAny {drain, precedence, start, transitions, values}"},
 	{"runner/internal/gate", []string{"runner/internal/scheduler", "runner/internal/lifecycle"}, "area: containsAny {drain}"},
 	{"runner/internal/statemap", []string{"runner"}, "area: containsAny {apiserver, start, values}"},
+	{"runner/internal/kube", []string{"runner/internal/statemap", "runner"}, "area: containsAny {apiserver, start}"},
 	{"runner/internal/scheduler", []string{"runner"}, "area: containsAny {drain, gpu}"},
 	{"runner/internal/queue/spool", []string{"runner"}, "area: containsAny {drain}"},
 	{"runner/internal/gpu", []string{"runner/internal/scheduler", "runner"}, "area: containsAny {gpu}"},
