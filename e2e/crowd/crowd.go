@@ -18,6 +18,9 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
+// Others selects the maps that are of no crowd.
+const Others = "!" + label
+
 const (
 	label    = "e2e.studioml.io/crowd"
 	size     = 1024 // of the data of one, in bytes
@@ -71,10 +74,4 @@ func (c *Crowd) one(n int) *corev1.ConfigMap {
 		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("crowd-%d", n), Namespace: c.namespace, Labels: map[string]string{label: ""}},
 		Data:       map[string]string{api.StateKey: "new", "data": strings.Repeat("x", size)},
 	}
-}
-
-// Has says whether a map is one of a crowd.
-func Has(m *corev1.ConfigMap) bool {
-	_, has := m.Labels[label]
-	return has
 }

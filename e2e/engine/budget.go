@@ -22,8 +22,10 @@ const (
 	// submitBudget is for a submit. With the first one a cluster makes the pod
 	// through which the queue is reached.
 	submitBudget = 60 * time.Second
-	// outageBudget is for stopping or starting an API server.
-	outageBudget = 90 * time.Second
+	// switchBudget is for what takes one word: to stop or start an API server, or to
+	// have a token expire and the API server forget that it took it, which it
+	// remembers for 10 s.
+	switchBudget = 90 * time.Second
 	// stateBudget is from a change of a map to what a runner says of it. After
 	// an outage the runner may try again only 5 s later, twice that with jitter.
 	stateBudget = 30 * time.Second
@@ -36,9 +38,6 @@ const (
 	// its exit gives up after 30 s (R6), which must fit; so must the grace
 	// period of 25 s and what follows it.
 	exitBudget = 50 * time.Second
-	// tokenBudget is for a token to expire, and for the API server to forget that
-	// it took it, which it remembers for 10 s.
-	tokenBudget = 60 * time.Second
 	// expectBudget is for what has happened to be told: tasks, runners and the
 	// queue speak over connections of their own, each with its own delay.
 	expectBudget = 5 * time.Second

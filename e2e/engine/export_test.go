@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"strings"
+
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -18,21 +20,25 @@ var Conserved = conserved
 // the mark "then" they answered what before says.
 func Judge(env targets.Env, record *history.History, that scenario.Conditions,
 	queue *api.QueueContents, bodies, before map[string]string) (wrong []string, hopeless string) {
-	answers := func(bodies map[string]string) look {
-		seen := look{queue: queue, answers: make(map[string]answer)}
+	answer := func(bodies map[string]string) {
 		for path, body := range bodies {
-			a := answer{code: 200, body: []byte(body)}
+			name, path, _ := strings.Cut(path, "/")
+			code := 200
 			if body == "" {
-				a.code = 503
+				code = 503
 			}
-			seen.answers[path] = a
+			record.Add(history.Entry{Runner: name, Answer: &history.Answer{Path: "/" + path, Code: code, Body: body}})
 		}
-		return seen
 	}
-	p := &play{env: env, record: record, marks: map[scenario.Mark]mark{"then": {look: answers(before)}}}
+	answer(before)
+	p := &play{env: env, record: record, marks: map[scenario.Mark]mark{"then": newMark(record.Entries())}}
+	answer(bodies)
+	if queue != nil {
+		record.Add(history.Entry{Queue: queue})
+	}
 	p.scenario.Runners = map[string]scenario.Runner{"a": {}, "b": {}, "c": {}}
 	record.View(func(f *history.Facts) {
-		v := p.judge(f, that, answers(bodies), true)
+		v := p.judge(f, that, true)
 		wrong, hopeless = v.wrong, v.hopeless
 	})
 	return wrong, hopeless

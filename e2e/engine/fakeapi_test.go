@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
 )
 
@@ -27,7 +28,6 @@ type fakeAPI struct {
 	maps      map[string]*corev1.ConfigMap // by namespace/name
 	events    []fakeEvent
 	changed   chan struct{} // closed and replaced with each event
-	conflicts int           // how many of the next updates are answered so
 	down      bool
 	forgotten int // events up to this version are gone, as after an outage
 }
@@ -129,6 +129,7 @@ func (a *fakeAPI) change(w http.ResponseWriter, r *http.Request, namespace, name
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	have := a.maps[namespace+"/"+name]
+	some := selector(r)
 	if have == nil && name != "" {
 		refuse(w, 404, metav1.StatusReasonNotFound, fmt.Sprintf("configmaps %q not found", name))
 		return
@@ -138,7 +139,7 @@ func (a *fakeAPI) change(w http.ResponseWriter, r *http.Request, namespace, name
 		list := corev1.ConfigMapList{TypeMeta: metav1.TypeMeta{Kind: "ConfigMapList", APIVersion: "v1"}}
 		list.ResourceVersion = strconv.Itoa(a.version)
 		for _, m := range a.maps {
-			if m.Namespace == namespace {
+			if m.Namespace == namespace && some.Matches(labels.Set(m.Labels)) {
 				list.Items = append(list.Items, *m)
 			}
 		}
@@ -161,6 +162,9 @@ func (a *fakeAPI) change(w http.ResponseWriter, r *http.Request, namespace, name
 		refuse(w, 400, metav1.StatusReasonBadRequest, err.Error())
 		return
 	}
+	if r.Method == http.MethodPatch {
+		m.ResourceVersion = ""
+	}
 	m.TypeMeta = metav1.TypeMeta{Kind: "ConfigMap", APIVersion: "v1"}
 	m.Namespace = namespace
 	switch {
@@ -169,8 +173,7 @@ func (a *fakeAPI) change(w http.ResponseWriter, r *http.Request, namespace, name
 	case r.Method == http.MethodPost:
 		a.happened("ADDED", m)
 		write(w, 201, m)
-	case a.conflicts > 0 || r.Method == http.MethodPut && m.ResourceVersion != have.ResourceVersion:
-		a.conflicts--
+	case m.ResourceVersion != "" && m.ResourceVersion != have.ResourceVersion:
 		refuse(w, 409, metav1.StatusReasonConflict, "it was changed")
 	case have.Immutable != nil && *have.Immutable:
 		refuse(w, 422, metav1.StatusReasonInvalid, "field is immutable when `immutable` is set")
@@ -187,6 +190,7 @@ func (a *fakeAPI) watch(w http.ResponseWriter, r *http.Request, namespace string
 		refuse(w, 422, metav1.StatusReasonInvalid, "sendInitialEvents is not known")
 		return
 	}
+	some := selector(r)
 	w.Header().Set("Content-Type", "application/json")
 	encoder := json.NewEncoder(w)
 	for {
@@ -198,7 +202,7 @@ func (a *fakeAPI) watch(w http.ResponseWriter, r *http.Request, namespace string
 		}
 		var news []fakeEvent
 		for _, e := range a.events {
-			if e.version > next && e.Object.Namespace == namespace {
+			if e.version > next && e.Object.Namespace == namespace && some.Matches(labels.Set(e.Object.Labels)) {
 				news = append(news, e)
 			}
 		}
@@ -217,6 +221,15 @@ func (a *fakeAPI) watch(w http.ResponseWriter, r *http.Request, namespace string
 			return
 		}
 	}
+}
+
+// selector says which maps a list or watch is about.
+func selector(r *http.Request) labels.Selector {
+	some, err := labels.Parse(r.URL.Query().Get("labelSelector"))
+	if err != nil {
+		panic(err)
+	}
+	return some
 }
 
 func write(w http.ResponseWriter, code int, object any) {

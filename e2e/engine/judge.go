@@ -9,55 +9,46 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// view is what there is to know of one subject at one moment.
+// view is what there is to know of a runner, or of tasks, at one moment.
 type view struct {
-	play    *play
-	facts   *history.Facts
-	look    look
-	subject string
-	group   string          // of tasks; empty for all of them
-	runner  *history.Runner // nil for tasks
+	play   *play
+	facts  *history.Facts
+	name   string          // of the runner
+	runner *history.Runner // nil for tasks
+	group  string          // of tasks; empty for all of them
 	// started and finished count attempts.
 	started, finished int
 }
 
-// view returns what is known of a subject that is one runner, or tasks.
-func (p *play) view(subject string, facts *history.Facts, seen look) *view {
-	v := &view{play: p, facts: facts, look: seen, subject: subject}
-	if group, ok := taskGroup(subject); ok {
-		v.group = group
-		v.started, v.finished = facts.Counts(group)
-		return v
+// views returns what is known of a subject: a view of each of its runners, or one
+// of tasks.
+func (p *play) views(subject string, facts *history.Facts) (all []*view) {
+	names := strings.Split(subject, "+")
+	switch group, isGroup := strings.CutPrefix(subject, scenario.Tasks+"/"); {
+	case isGroup || subject == scenario.Tasks:
+		v := &view{play: p, facts: facts}
+		if isGroup {
+			v.group = group
+		}
+		v.started, v.finished = facts.Counts(v.group)
+		return []*view{v}
+	case subject == scenario.Runners:
+		names = slices.Sorted(maps.Keys(p.scenario.Runners))
 	}
-	v.runner = facts.Runner(subject)
-	v.started, v.finished = v.runner.Started, v.runner.Finished
-	return v
-}
-
-// taskGroup returns the group that a subject stands for, empty for all tasks.
-func taskGroup(subject string) (group string, ok bool) {
-	if subject == scenario.Tasks {
-		return "", true
+	for _, name := range names {
+		r := facts.Runner(name)
+		all = append(all, &view{play: p, facts: facts, name: name, runner: r, started: r.Started, finished: r.Finished})
 	}
-	return strings.CutPrefix(subject, scenario.Tasks+"/")
-}
-
-// together are the runners that a subject stands for, nil if it is tasks.
-func (p *play) together(subject string) []string {
-	if subject == scenario.Runners {
-		return slices.Sorted(maps.Keys(p.scenario.Runners))
-	}
-	if _, ok := taskGroup(subject); ok {
-		return nil
-	}
-	return strings.Split(subject, "+")
+	return all
 }
 
 // verdict is how the facts compare with conditions.
 type verdict struct {
-	wrong []string // what is not as wanted, a sentence each
+	wrong   []string // what is not as wanted, a sentence each
+	unknown bool     // something of that is not known
 	// hopeless says why waiting cannot help, if it cannot.
 	hopeless string
 }
@@ -65,80 +56,77 @@ type verdict struct {
 func (v verdict) ok() bool { return len(v.wrong) == 0 }
 
 // judge compares what is known with conditions: with all of them, or only with
-// those on facts from the record. What is asked for and not known is wrong.
-func (p *play) judge(facts *history.Facts, that scenario.Conditions, seen look, all bool) verdict {
-	var v verdict
+// those on facts that need no asking. What is asked for and not known is wrong.
+func (p *play) judge(facts *history.Facts, that scenario.Conditions, all bool) (so verdict) {
 	for _, subject := range slices.Sorted(maps.Keys(that)) {
+		views := p.views(subject, facts)
 		for _, name := range slices.Sorted(maps.Keys(that[subject])) {
-			f := factOf(name)
-			if !all && f.from > fromStatus {
+			f, want := factOf(name), that[subject][name]
+			if f.asked() && !all {
 				continue
 			}
-			wrong, hopeless := p.compare(f, subject, facts, seen, that[subject][name])
+			have, about := sum(f, views)
+			wrong := ""
+			switch {
+			case have == nil:
+				wrong = fmt.Sprintf("%s is not known: %s", name, about)
+				so.unknown = so.unknown || name != "exit" // one that lives shows that it has not exited
+			default:
+				if wrong = differ(f, views[0], have, want); wrong != "" && about != "" {
+					wrong += " (" + about + ")"
+				}
+			}
 			if wrong == "" {
 				continue
+			}
+			if hopeless := f.hopeless(views, have, want); hopeless != "" {
+				so.hopeless = cmp.Or(so.hopeless, subject+": "+hopeless)
 			}
 			if len(that) > 1 {
 				wrong = subject + ": " + wrong
 			}
-			v.wrong = append(v.wrong, wrong)
-			if hopeless != "" {
-				v.hopeless = cmp.Or(v.hopeless, subject+": "+hopeless)
-			}
+			so.wrong = append(so.wrong, wrong)
 		}
 	}
-	return v
+	return so
 }
 
-// compare says what is wrong with a fact of a subject, and why that cannot
-// change any more, if it cannot.
-func (p *play) compare(f *fact, subject string, facts *history.Facts, seen look, want any) (wrong, hopeless string) {
-	have, about, v := p.read(f, subject, facts, seen)
-	if have == nil {
-		wrong = fmt.Sprintf("%s is not known: %s", f.Name, about)
-	} else if wrong = differ(v, f, have, want); wrong == "" {
-		return "", ""
-	} else if about != "" {
-		wrong += " (" + about + ")"
+// sum reads a fact; numbers of several runners are added up.
+func sum(f *fact, views []*view) (have any, about string) {
+	if len(views) == 1 {
+		return f.read(views[0])
 	}
-	switch n, _ := have.(int); {
-	case f.steps:
-		hopeless = "only steps change " + f.Name
-	case f.grows:
-		if most, ok := want.(int); ok && n > most {
-			hopeless = f.Name + " never gets smaller"
-		}
-	case f.from != fromQueue && v.runner != nil && v.runner.Exit != nil:
-		hopeless = fmt.Sprintf("it has exited with %d (%s), so this will not come any more",
-			v.runner.Exit.Code, cmp.Or(v.runner.Exit.Message, "no message"))
-	}
-	return wrong, hopeless
-}
-
-// read returns what is so of a subject; numbers of several runners are added up.
-func (p *play) read(f *fact, subject string, facts *history.Facts, seen look) (have any, about string, v *view) {
-	runners := p.together(subject)
-	if len(runners) < 2 && subject != scenario.Runners {
-		v = p.view(subject, facts, seen)
-		have, about = f.read(v)
-		return have, about, v
-	}
-	sum := 0
-	for _, name := range runners {
-		v = p.view(name, facts, seen)
+	all := 0
+	for _, v := range views {
 		one, about := f.read(v)
 		n, ok := one.(int)
 		if !ok {
-			return nil, name + ": " + about, v
+			return nil, v.name + ": " + about
 		}
-		sum += n
+		all += n
 	}
-	v.runner = nil // the end of one of them is not the end of all
-	return sum, "", v
+	return all, ""
+}
+
+// hopeless says why a fact that is wrong will not become right, if so. The end of
+// one runner is not the end of all.
+func (f *fact) hopeless(views []*view, have, want any) string {
+	n, _ := have.(int)
+	most, isNumber := want.(int)
+	switch v := views[0]; {
+	case f.steps:
+		return "only steps change " + f.Name
+	case f.grows && isNumber && n > most:
+		return f.Name + " never gets smaller"
+	case !f.grows && len(views) == 1 && v.runner != nil && v.runner.Exit != nil:
+		return fmt.Sprintf("it has exited with %d (%s), so this will not come any more",
+			v.runner.Exit.Code, cmp.Or(v.runner.Exit.Message, "no message"))
+	}
+	return ""
 }
 
 // differ says how what is so differs from what is wanted.
-func differ(v *view, f *fact, have, want any) string {
+func differ(f *fact, v *view, have, want any) string {
 	switch want := want.(type) {
 	case scenario.Duration:
 		if age := have.(scenario.Duration); age > want {
@@ -146,7 +134,8 @@ func differ(v *view, f *fact, have, want any) string {
 		}
 		return ""
 	case scenario.Growth:
-		before, about := f.read(&view{play: v.play, subject: v.subject, look: v.play.marks[want.Since].look})
+		then := v.play.marks[want.Since].facts
+		before, about := f.read(&view{facts: then, runner: then.Runner(v.name)})
 		if before == nil {
 			return fmt.Sprintf("%s was not known at %s: %s", f.Name, want.Since, about)
 		}
@@ -168,21 +157,42 @@ func differ(v *view, f *fact, have, want any) string {
 	return ""
 }
 
+// seen says whether the runner has seen the newest versions of its maps that the
+// harness has; else it names one.
+func (v *view) seen() (any, string) {
+	has, node := v.runner.Status.Maps, v.play.scenario.Runners[v.name].NodeMap(v.name)
+	for _, name := range []string{api.GlobalMapName, node} {
+		newest, ok := v.facts.Maps[v.play.env.Namespace()+"/"+name]
+		if !ok {
+			continue // there never was one
+		}
+		version := ""
+		if m := has.Global; name == api.GlobalMapName && m != nil {
+			version = m.ResourceVersion
+		} else if m := has.Node; name == node && m != nil {
+			version = m.ResourceVersion
+		}
+		if older(version, newest.ResourceVersion) || newest.Deleted && version == newest.ResourceVersion {
+			return false, fmt.Sprintf("%s is at version %s, the runner saw %s", name, newest.ResourceVersion, cmp.Or(version, scenario.None))
+		}
+	}
+	return true, ""
+}
+
 // describeSubject says what is known of a subject.
 func (p *play) describeSubject(f *history.Facts, subject string) string {
-	if runners := p.together(subject); runners != nil {
-		var all []string
-		for _, name := range runners {
-			all = append(all, f.Runner(name).Describe())
+	var all []string
+	for _, v := range p.views(subject, f) {
+		if v.runner != nil {
+			all = append(all, v.runner.Describe())
+			continue
 		}
-		return strings.Join(all, "\n  and ")
+		text := fmt.Sprintf("%d started, %d finished", v.started, v.finished)
+		if f.Queue != nil {
+			in := placesIn(f.Queue, v.group)
+			text += fmt.Sprintf("; in the queue, when it was last read: %d free, %d claimed, %d dead", in.ready, in.claimed, in.dead)
+		}
+		all = append(all, text)
 	}
-	group, _ := taskGroup(subject)
-	started, finished := f.Counts(group)
-	text := fmt.Sprintf("%d started, %d finished", started, finished)
-	if f.Queue != nil {
-		in := placesIn(f.Queue, group)
-		text += fmt.Sprintf("; in the queue, when it was last read: %d free, %d claimed, %d dead", in.ready, in.claimed, in.dead)
-	}
-	return text
+	return strings.Join(all, "\n  and ")
 }

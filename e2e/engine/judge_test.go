@@ -94,7 +94,7 @@ func TestConditions(t *testing.T) {
 		{"a: {readable: true}", "a: {readable: false}", "readable is true, want false", ""},
 		{"a: {gpusSick: 1}", "a: {gpusSick: 0}", "gpusSick is 1, want 0", ""},
 		{"a: {gpusRetiring: 1}", "a: {gpusRetiring: 2}", "gpusRetiring is 1, want 2", ""},
-		{"a: {gpuReason: fell off}", "a: {gpuReason: bus 2}", `gpuReason does not say "bus 2": ; ; it fell off; it is old`, ""},
+		{"a: {gpuReason: fell off}", "a: {gpuReason: bus 2}", `gpuReason does not say "bus 2": it fell off; it is old`, ""},
 		{"a: {machineFailed: 4}", "a: {machineFailed: 5}", "machineFailed is 4, want 5", ""},
 		{"a: {heard: 61m}", "b: {heard: 1m}", "heard is not known: it was not started", gone},
 		{"a: {fd: {since: then, most: 2}}", "a: {fd: {since: then, most: 1}}", "fd is 12, which is 2 more than at then, want at most 1", ""},
@@ -162,8 +162,8 @@ func TestConditions(t *testing.T) {
 // A runner has seen its maps when it has the newest version of each, compared
 // as numbers; a map that never was need not be seen.
 func TestSeen(t *testing.T) {
-	entry := func(name, version string, missed bool) history.Entry {
-		return history.Entry{Map: &history.Map{Namespace: "here", Name: name, ResourceVersion: version, Deleted: missed, Missed: missed}}
+	entry := func(name, version string, deleted bool) history.Entry {
+		return history.Entry{Map: &history.Map{Namespace: "here", Name: name, ResourceVersion: version, Deleted: deleted}}
 	}
 	tests := []struct {
 		name         string
@@ -180,9 +180,9 @@ func TestSeen(t *testing.T) {
 			want: "seen is false, want true (studioml-go-runner is at version 10, the runner saw none)"},
 		{name: "the node map", maps: []history.Entry{entry(api.GlobalMapName, "10", false), entry("a", "11", false)}, global: "12", node: "10",
 			want: "seen is false, want true (a is at version 11, the runner saw 10)"},
-		{name: "a missed deletion", maps: []history.Entry{entry(api.GlobalMapName, "10", true)}, global: "10",
+		{name: "a deletion", maps: []history.Entry{entry(api.GlobalMapName, "10", true)}, global: "10",
 			want: "seen is false, want true (studioml-go-runner is at version 10, the runner saw 10)"},
-		{name: "a missed deletion that it saw", maps: []history.Entry{entry(api.GlobalMapName, "10", true)}, global: "11"},
+		{name: "a deletion that it saw", maps: []history.Entry{entry(api.GlobalMapName, "10", true)}, global: "11"},
 		{name: "another runner's map", maps: []history.Entry{entry("b", "10", false)}, global: "", node: ""},
 	}
 	for _, tt := range tests {

@@ -31,7 +31,6 @@ func TestMapSteps(t *testing.T) {
 	global := "here/" + api.GlobalMapName
 	tests := []struct {
 		name, steps string
-		conflicts   int
 		want        []string // versions of the global map
 		err         string
 	}{
@@ -39,19 +38,16 @@ func TestMapSteps(t *testing.T) {
 			want: []string{"Running", "DrainAndSuspend"}},
 		{name: "apply deletes", steps: "[{apply: {global: Running}}, {apply: {global: absent}}, {apply: {global: absent}}]",
 			want: []string{"Running", "-"}},
-		{name: "conflicts", conflicts: 2, steps: "[{apply: {global: Running}}, {apply: {global: DrainAndSuspend}}]",
-			want: []string{"Running", "DrainAndSuspend"}},
-		{name: "conflicts without end", conflicts: 1000, steps: "[{apply: {global: Running}}, {apply: {global: DrainAndSuspend}}]",
-			want: []string{"Running"}, err: "it was changed"},
-		{name: "replace", steps: "[{apply: {global: {immutable: true, data: {STATE: Running}}}}, {replace: {global: DrainAndSuspend}}]",
+		{name: "replaced", steps: "[{apply: {global: {immutable: true, data: {STATE: Running}}}}, {delete: [global]}, {apply: {global: DrainAndSuspend}}]",
 			want: []string{"Running", "-", "DrainAndSuspend"}},
 		{name: "immutable", steps: "[{apply: {global: {immutable: true, data: {STATE: Running}}}}, {apply: {global: DrainAndSuspend}}]",
 			want: []string{"Running"}, err: "field is immutable"},
 		{name: "delete", steps: "[{apply: {global: Running}}, {delete: [global]}]", want: []string{"Running", "-"}},
-		{name: "removeKey", steps: "[{apply: {global: Running}}, {removeKey: [global]}]", want: []string{"Running", ""}},
-		{name: "touch", steps: "[{apply: {global: Running}}, {touch: [global]}]", want: []string{"Running", "Running"}},
-		{name: "flip", steps: `[{apply: {global: Running}}, {flip: {map: global, values: [DrainAndSuspend, "x\x01"], every: 1ms, times: 3, last: DrainAndTerminate}}]`,
-			want: []string{"Running", "DrainAndSuspend", "x\x01", "DrainAndSuspend", "DrainAndTerminate"}},
+		{name: "without STATE", steps: "[{apply: {global: Running}}, {apply: {global: {}}}]", want: []string{"Running", ""}},
+		{name: "nothing but a label", steps: "[{apply: {global: Running}}, {apply: {global: {data: {STATE: Running}, labels: {a: b}}}}]",
+			want: []string{"Running", "Running"}},
+		{name: "again and again", steps: `[{repeat: {times: 2, steps: [{apply: {global: DrainAndSuspend}}, {apply: {global: "x\x01"}}]}}]`,
+			want: []string{"DrainAndSuspend", "x\x01", "DrainAndSuspend", "x\x01"}},
 		{name: "manifest", steps: `[{manifest: {text: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: studioml-go-runner}\ndata: {STATE: Running}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: studioml-go-runner}\ndata: {STATE: DrainAndSuspend}\n"}}]`,
 			want: []string{"Running", "DrainAndSuspend"}},
 		{name: "manifest refused", steps: `[{manifest: {text: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {STATE: off}", refused: cannot unmarshal bool}}]`},
@@ -60,13 +56,12 @@ func TestMapSteps(t *testing.T) {
 		{name: "manifest not refused", want: []string{"Running"}, err: "accepted it, want a refusal",
 			steps: `[{manifest: {text: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: studioml-go-runner}\ndata: {STATE: Running}", refused: x}}]`},
 		{name: "manifest is no object", err: "read manifest", steps: `[{manifest: {text: "- x"}}]`},
-		{name: "manifest is empty", err: "there is no object in it", steps: `[{manifest: {text: "# nothing"}}]`},
+		{name: "manifest is empty", err: "Kind", steps: `[{manifest: {text: "# nothing"}}]`},
 		{name: "outage", steps: "[{apiserver: stop}, {apply: {global: Running}}]", err: "currently unable to handle the request"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			env := newFakeEnv(t, idle)
-			env.api.conflicts = tt.conflicts
 			record, err := run(t, faultyEnv{env}, "steps: "+strings.TrimSuffix(tt.steps, "]")+", {expect: {a: {processes: 1}}}]\n")
 			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
 				t.Errorf("got error %v, want %q", err, tt.err)
@@ -172,8 +167,8 @@ steps:
 		t.Errorf("versions of the node map, want - got +\n%s", diff)
 	}
 	record.View(func(f *history.Facts) {
-		if m := f.Maps["here/"+api.GlobalMapName]; !m.Missed || m.ResourceVersion != "102" {
-			t.Errorf("the global map is %+v, want its last version, 102, and missed", m)
+		if m := f.Maps["here/"+api.GlobalMapName]; !m.Deleted || m.ResourceVersion != "102" {
+			t.Errorf("the global map is %+v, want its last version, 102, and deleted", m)
 		}
 	})
 }

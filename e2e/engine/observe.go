@@ -26,11 +26,10 @@ type Observation struct {
 func Observe(ctx context.Context, env targets.Env, record *history.History) (*Observation, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	o := &Observation{play: &play{env: env, record: record, ctx: ctx}, end: cancel}
-	if err := o.play.watchMaps(); err != nil {
+	if err := o.play.watch(); err != nil {
 		o.Close()
 		return nil, err
 	}
-	o.play.journal()
 	return o, nil
 }
 

@@ -127,10 +127,9 @@ func NodeMaps(s scenario.Scenario) []string {
 // prepare brings about what there is before the first step: maps, tasks and
 // runners, in that order.
 func (p *play) prepare() error {
-	if err := p.watchMaps(); err != nil {
+	if err := p.watch(); err != nil {
 		return err
 	}
-	p.journal()
 	if err := eachOf(p.scenario.Maps, p.apply); err != nil {
 		return err
 	}

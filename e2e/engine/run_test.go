@@ -119,7 +119,7 @@ steps:
   - await: {b: {phase: Running}}
   - release: [work]
   - permissions: named
-  - admission: true
+  - admission: install
   - network: cut
   - network: restore
   - network: 500ms

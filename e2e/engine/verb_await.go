@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 func init() {
@@ -41,19 +43,17 @@ func (p *play) await(that scenario.Conditions, budget time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(p.ctx, Stretch(budget), errSlow)
 	defer cancel()
 	for {
-		before := now
-		// First what the record shows, which costs nothing to wait for.
+		before, entries := now, 0
+		// First what needs no asking, which costs nothing to wait for.
 		err := p.record.Wait(ctx, func(f *history.Facts) bool {
-			now = p.judge(f, that, look{}, false)
+			now = p.judge(f, that, false)
 			return now.ok() || now.hopeless != ""
 		})
-		length := 0
 		if err == nil && now.ok() {
-			p.record.View(func(f *history.Facts) { length = f.Entries })
-			seen := p.lookFor(ctx, that)
-			p.record.View(func(f *history.Facts) { now = p.judge(f, that, seen, true) })
-			if seen.cutShort() && ctx.Err() != nil && !before.ok() {
-				now = before // this look was cut short, so the one before says more
+			_ = p.ask(ctx, that) // what is not known is wrong, and the record has why
+			p.record.View(func(f *history.Facts) { now, entries = p.judge(f, that, true), f.Entries })
+			if ctx.Err() != nil && !before.ok() {
+				now = before // what was asked may have been cut short
 			}
 		}
 		switch {
@@ -66,9 +66,61 @@ func (p *play) await(that scenario.Conditions, budget time.Duration) error {
 		}
 		// Ask again after the next entry, or a moment later.
 		again, cancel := context.WithTimeout(ctx, recheck)
-		_ = p.record.Wait(again, func(f *history.Facts) bool { return f.Entries > length })
+		_ = p.record.Wait(again, func(f *history.Facts) bool { return f.Entries > entries })
 		cancel()
 	}
+}
+
+// ask puts into the record what conditions need and it does not have by itself,
+// but for what the end of ctx has cut short. Its error is that of the queue.
+func (p *play) ask(ctx context.Context, that scenario.Conditions) (err error) {
+	asked := make(map[string]bool) // each is asked once
+	for subject, condition := range that {
+		for name := range condition {
+			f := factOf(name)
+			key := subject + f.path
+			if f.queue != nil {
+				key = "the queue"
+			}
+			if asked[key] || !f.asked() {
+				continue
+			}
+			asked[key] = true
+			if f.queue != nil {
+				_, err = p.readQueue(ctx)
+			} else if r := p.runners[subject]; r != nil {
+				a := &history.Answer{Path: f.path}
+				code, body, err := r.Get(ctx, f.path)
+				if a.Code, a.Body = code, string(body); err != nil {
+					a.Error = err.Error()
+				}
+				if ctx.Err() == nil {
+					teller{p.record, subject, r.process}.add(history.Entry{Answer: a})
+				}
+			}
+		}
+	}
+	return err
+}
+
+// readQueue reads the queue and keeps in the record what has changed.
+func (p *play) readQueue(ctx context.Context) (api.QueueContents, error) {
+	contents, err := p.env.Queue(ctx)
+	if err != nil {
+		err = fmt.Errorf("the queue cannot be read: %w", err)
+		if ctx.Err() == nil {
+			p.record.Add(history.Entry{Answer: &history.Answer{Error: err.Error()}})
+		}
+		return contents, err
+	}
+	changed := false
+	p.record.View(func(f *history.Facts) {
+		changed = f.Queue == nil || f.QueueTrouble != "" || !reflect.DeepEqual(*f.Queue, contents)
+	})
+	if changed {
+		p.record.Add(history.Entry{Queue: &contents})
+	}
+	return contents, nil
 }
 
 // failed is the error of conditions that do not hold: what is not as wanted, why

@@ -36,6 +36,9 @@ func (k kubectl) do(p *play) error {
 		if output != "" {
 			p.record.Add(history.Entry{Output: output})
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return p.recorded(ctx)
 	})
 }

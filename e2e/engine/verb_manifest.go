@@ -1,20 +1,14 @@
 package engine
 
 import (
-	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/util/retry"
-	"sigs.k8s.io/yaml"
+	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
@@ -42,16 +36,7 @@ func (m manifest) Check(c *scenario.Checker, _ string) {
 
 // do sends the text as kubectl does, with the types that the text has.
 func (m manifest) do(p *play) error {
-	objects, err := documents(m.Text)
-	if err != nil {
-		return fmt.Errorf("read manifest: %w", err)
-	}
-	for _, object := range objects {
-		object.SetNamespace(p.env.Namespace())
-		if err = p.bounded(clusterBudget, func(ctx context.Context) error { return p.send(ctx, object) }); err != nil {
-			break
-		}
-	}
+	err := m.send(p)
 	switch {
 	case m.Refused == "":
 		return err
@@ -65,57 +50,18 @@ func (m manifest) do(p *play) error {
 	return nil
 }
 
-// documents reads the objects in YAML text.
-func documents(text string) ([]*unstructured.Unstructured, error) {
-	var all []*unstructured.Unstructured
-	reader := utilyaml.NewYAMLReader(bufio.NewReader(strings.NewReader(text)))
+func (m manifest) send(p *play) error {
+	documents := yaml.NewYAMLToJSONDecoder(strings.NewReader(m.Text))
 	for {
-		document, err := reader.Read()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		text, err := yaml.YAMLToJSON(document)
-		if err != nil {
-			return nil, err
-		}
-		if string(text) == "null" {
-			continue // nothing but comments
-		}
 		object := &unstructured.Unstructured{}
-		if err := object.UnmarshalJSON(text); err != nil {
-			return nil, err
+		if err := documents.Decode(object); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read manifest: %w", err)
 		}
-		all = append(all, object)
-	}
-	if len(all) == 0 {
-		return nil, errors.New("there is no object in it")
-	}
-	return all, nil
-}
-
-// send creates an object, or makes it what it says.
-func (p *play) send(ctx context.Context, object *unstructured.Unstructured) error {
-	objects := p.env.Client().Resources(object.GetNamespace())
-	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		have := &unstructured.Unstructured{}
-		have.SetGroupVersionKind(object.GroupVersionKind())
-		err := objects.Get(ctx, object.GetName(), object.GetNamespace(), have)
-		if apierrors.IsNotFound(err) {
-			return objects.Create(ctx, object)
-		}
-		if err != nil {
+		object.SetNamespace(p.env.Namespace())
+		if err := p.put(object); err != nil {
 			return err
 		}
-		object.SetResourceVersion(have.GetResourceVersion())
-		return objects.Update(ctx, object)
-	})
-	if err != nil || object.GetKind() != "ConfigMap" {
-		return err
 	}
-	return p.recorded(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
-		Name: object.GetName(), Namespace: object.GetNamespace(), ResourceVersion: object.GetResourceVersion(),
-	}})
 }

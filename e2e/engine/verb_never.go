@@ -38,10 +38,10 @@ func (n never) Check(c *scenario.Checker, at string) {
 	}
 }
 
-// do looks at the facts as they were after each entry since the mark. It fails
-// as well where no entry could have shown what must never be.
+// do looks at the facts as they were after each entry since the mark, the last of
+// which is a look into the queue, if that is asked for.
 func (n never) do(p *play) error {
-	if _, err := p.lookOnce(n.That); err != nil {
+	if err := p.bounded(queueBudget, func(ctx context.Context) error { return p.ask(ctx, n.That) }); err != nil {
 		return err
 	}
 	for subject, condition := range n.That {
@@ -52,17 +52,7 @@ func (n never) do(p *play) error {
 	return nil
 }
 
-// lookOnce puts the queue into the record, if conditions are about it.
-func (p *play) lookOnce(that scenario.Conditions) (seen look, err error) {
-	err = p.bounded(queueBudget, func(ctx context.Context) error {
-		if seen = p.lookFor(ctx, that); seen.queueTrouble != "" {
-			return fmt.Errorf("%s", seen.queueTrouble)
-		}
-		return nil
-	})
-	return seen, err
-}
-
+// neverOf fails as well where no entry could have shown what must never be.
 func (p *play) neverOf(subject string, condition scenario.Condition, since int) error {
 	log, _ := condition["log"].(string)
 	rest := maps.Clone(condition)
@@ -73,11 +63,9 @@ func (p *play) neverOf(subject string, condition scenario.Condition, since int) 
 		if i < since {
 			continue
 		}
-		known = known || p.isKnown(subject, rest, facts)
-		if log != "" && (e.Runner != subject || !strings.Contains(e.Log, log)) {
-			continue
-		}
-		if p.judge(facts, scenario.Conditions{subject: rest}, look{queue: facts.Queue}, true).ok() {
+		so := p.judge(facts, scenario.Conditions{subject: rest}, true)
+		known = known || !so.unknown
+		if so.ok() && (log == "" || e.Runner == subject && strings.Contains(e.Log, log)) {
 			return fmt.Errorf("what must never be was so, %s into the scenario: %s",
 				e.Time.Sub(entries[0].Time).Round(time.Millisecond), p.describeSubject(facts, subject))
 		}
@@ -86,17 +74,4 @@ func (p *play) neverOf(subject string, condition scenario.Condition, since int) 
 		return fmt.Errorf("nothing in the record could have shown it: %s", p.describeSubject(facts, subject))
 	}
 	return nil
-}
-
-// isKnown says whether the facts that a condition asks for are known.
-func (p *play) isKnown(subject string, condition scenario.Condition, facts *history.Facts) bool {
-	for name := range condition {
-		if name == "exit" {
-			continue // a runner that lives shows that it has not exited
-		}
-		if have, _, _ := p.read(factOf(name), subject, facts, look{queue: facts.Queue}); have == nil {
-			return false
-		}
-	}
-	return true
 }

@@ -55,11 +55,10 @@ func (p *play) submitFrom(first int, s scenario.Submit) error {
 
 // stream submits a group again and again, as long as the steps take.
 func (p *play) stream(s scenario.Submit) error {
-	tick := time.NewTicker(time.Duration(s.Again))
-	defer tick.Stop()
+	tick := time.Tick(time.Duration(s.Again))
 	for first := 1 + s.Count; ; {
 		select {
-		case <-tick.C:
+		case <-tick:
 		case <-p.done:
 			return nil
 		case <-p.ctx.Done():

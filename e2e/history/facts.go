@@ -17,6 +17,8 @@ type Facts struct {
 	// Tasks by id, as the tasks themselves told.
 	Tasks map[string]*Task
 	Queue *api.QueueContents // as it was last read
+	// QueueTrouble is why it could not be read after that, if so.
+	QueueTrouble string
 	// Step is what the harness does now, nil between two steps.
 	Step *Step
 	// Troubles say why the record may have gaps.
@@ -35,6 +37,8 @@ type Runner struct {
 	Log         []string // lines of all processes
 	Started     int      // attempts, as the tasks told
 	Finished    int
+	// Answers are the last ones of the newest process, by path.
+	Answers map[string]Entry
 }
 
 // Task is what is known of a task.
@@ -55,7 +59,7 @@ func (f *Facts) Apply(e Entry) {
 	switch {
 	case e.Start:
 		r := f.Runner(e.Runner)
-		r.Processes, r.Status, r.Exit, r.Transitions = e.Process, nil, nil, 0
+		r.Processes, r.Status, r.Exit, r.Transitions, r.Answers = e.Process, nil, nil, 0, make(map[string]Entry)
 	case e.Status != nil:
 		r := f.Runner(e.Runner)
 		if e.Process != r.Processes {
@@ -77,7 +81,11 @@ func (f *Facts) Apply(e Entry) {
 	case e.Note != nil:
 		f.note(*e.Note)
 	case e.Queue != nil:
-		f.Queue = e.Queue
+		f.Queue, f.QueueTrouble = e.Queue, ""
+	case e.Answer != nil && e.Answer.Path == "":
+		f.QueueTrouble = e.Answer.Error
+	case e.Answer != nil:
+		f.Runner(e.Runner).Answers[e.Answer.Path] = e
 	case e.Trouble != "":
 		f.Troubles = append(f.Troubles, e.Trouble)
 	case e.Step != nil && e.Step.Ended:

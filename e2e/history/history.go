@@ -34,6 +34,16 @@ type Entry struct {
 	Exit    *targets.Exit      `json:"exit,omitempty"`
 	Note    *targets.TaskNote  `json:"note,omitempty"`
 	Queue   *api.QueueContents `json:"queue,omitempty"`
+	Answer  *Answer            `json:"answer,omitempty"`
+}
+
+// Answer is what the queue, or a path of a runner's process, was asked and said.
+type Answer struct {
+	Path string `json:"path,omitempty"` // of the runner; without it, the queue did not answer
+	Code int    `json:"code,omitempty"`
+	Body string `json:"body,omitempty"`
+	// Error is why there was no answer.
+	Error string `json:"error,omitempty"`
 }
 
 // Step is what the harness does; it has an entry when it begins and one when it
@@ -50,11 +60,9 @@ type Map struct {
 	Namespace       string `json:"namespace"`
 	Name            string `json:"name"`
 	ResourceVersion string `json:"resourceVersion"`
-	Deleted         bool   `json:"deleted,omitempty"`
-	// Missed deletions were not seen, only that the map is gone. They have the
-	// version of the map's last change: the deletion's is above that.
-	Missed bool              `json:"missed,omitempty"`
-	Data   map[string]string `json:"data,omitempty"`
+	// Deleted maps have the version of their last change: the deletion's is above that.
+	Deleted bool              `json:"deleted,omitempty"`
+	Data    map[string]string `json:"data,omitempty"`
 }
 
 // History is an append-only list of entries, safe for concurrent use.

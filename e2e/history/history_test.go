@@ -37,14 +37,15 @@ func TestFacts(t *testing.T) {
 	facts := history.NewFacts()
 	step := &history.Step{Line: 3, Text: "await"}
 	for _, e := range []history.Entry{
-		start(1), status(1, api.PhaseUnknown), status(1, api.PhaseRunning), status(1, api.PhaseRunning),
+		start(1), {Runner: "a", Answer: &history.Answer{Path: "/readyz"}}, status(1, api.PhaseUnknown), status(1, api.PhaseRunning), status(1, api.PhaseRunning),
 		{Runner: "a", Process: 1, Log: "first life"}, exit(1, 10),
 		start(2), status(1, api.PhaseSuspended), status(2, api.PhaseRunning), status(2, api.PhaseTerminated), exit(1, 11), exit(2, 0),
 		note("work-1", 1, false), note("work-2", 1, false), note("work-1", 2, false), note("work-1", 1, true), note("work-more-1", 1, false),
 		{Map: &history.Map{Namespace: "n", Name: "m", ResourceVersion: "1"}},
 		{Map: &history.Map{Namespace: "n", Name: "m", ResourceVersion: "2", Deleted: true}},
 		{Queue: &api.QueueContents{Finished: []string{"x"}}},
-		{Trouble: "a gap"}, {Mark: "here"},
+		{Trouble: "a gap"}, {Mark: "here"}, {Answer: &history.Answer{Error: "hidden"}},
+		{Runner: "a", Answer: &history.Answer{Path: "/livez", Code: 200}},
 		{Step: &history.Step{Text: "before"}}, {Step: &history.Step{Text: "before", Ended: true}}, {Step: step},
 	} {
 		facts.Apply(e)
@@ -52,6 +53,7 @@ func TestFacts(t *testing.T) {
 	want := &history.Runner{
 		Processes: 2, Status: &api.Status{Phase: api.PhaseTerminated}, Exit: &targets.Exit{Code: 0, Message: "a sentence"},
 		Transitions: 1, Log: []string{"first life"}, Started: 4, Finished: 1,
+		Answers: map[string]history.Entry{"/livez": {Runner: "a", Answer: &history.Answer{Path: "/livez", Code: 200}}},
 	}
 	if diff := cmp.Diff(want, facts.Runner("a")); diff != "" {
 		t.Errorf("runner, want - got +\n%s", diff)
@@ -65,7 +67,7 @@ func TestFacts(t *testing.T) {
 	if m := facts.Maps["n/m"]; m.ResourceVersion != "2" || !m.Deleted {
 		t.Errorf("map is %+v", m)
 	}
-	if facts.Queue == nil || facts.Step != step || len(facts.Troubles) != 1 || facts.Entries != 25 {
+	if facts.Queue == nil || facts.Step != step || len(facts.Troubles) != 1 || facts.Entries != 28 || facts.QueueTrouble != "hidden" {
 		t.Errorf("facts are %+v", facts)
 	}
 	if r := facts.Runner("a"); !r.Logged("life") || r.Logged("death") {
@@ -129,8 +131,7 @@ func TestTimeline(t *testing.T) {
 		{Step: &history.Step{Text: "prepare"}}, {Step: &history.Step{Text: "prepare", Ended: true}},
 		{Map: &history.Map{Name: "m", ResourceVersion: "5", Data: map[string]string{"STATE": "Run\nning", "x": "y"}}},
 		{Map: &history.Map{Name: "m", ResourceVersion: "6"}},
-		{Map: &history.Map{Name: "m", ResourceVersion: "7", Deleted: true}},
-		{Map: &history.Map{Name: "m", ResourceVersion: "7", Deleted: true, Missed: true}},
+		{Map: &history.Map{Name: "m", ResourceVersion: "6", Deleted: true}},
 		start(1), start(2), busy, {Runner: "a", Process: 2, Log: "not here"}, exit(2, 10), {Mark: "here"},
 		note("t-1", 1, false), note("t-1", 1, true),
 		{Queue: &api.QueueContents{Ready: []api.QueuedTask{{}}, Finished: []string{"t-1"}}}, {Trouble: "a gap"},
@@ -142,8 +143,7 @@ func TestTimeline(t *testing.T) {
 		"--- prepare",
 		`map m STATE="Run\nning" x="y", version 5`,
 		"map m no STATE, version 6",
-		"map m deleted, version 7",
-		"map m deleted, version 7 or later",
+		"map m deleted after version 6",
 		"runner a is started",
 		"runner a#2 is started",
 		"runner a#2 Draining to DrainAndSuspend, source global, effective DrainAndSuspend, shadowed Running, 2 running, 0 waiting, m@7 (cannot be read); waits for 2 tasks",

@@ -126,11 +126,7 @@ func (s *Step) line() string {
 
 func (m *Map) line() string {
 	if m.Deleted {
-		text := fmt.Sprintf("%s deleted, version %s", m.Name, m.ResourceVersion)
-		if m.Missed {
-			text += " or later"
-		}
-		return text
+		return fmt.Sprintf("%s deleted after version %s", m.Name, m.ResourceVersion)
 	}
 	var data []string
 	for _, key := range slices.Sorted(maps.Keys(m.Data)) {

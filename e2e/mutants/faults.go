@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"go/ast"
 	"go/build"
@@ -14,14 +15,31 @@ import (
 
 // fault is one thing that is wrong in a mutant.
 type fault struct {
-	pkg    string // its package's directory
-	number int    // from 1 in its package; what switchOn is called with
-	line   int
-	key    string // file, function and change: what accepted.txt calls it
+	pkg     string // its package's directory
+	number  int    // from 1 in its package; what the switch is called with
+	line    int
+	key     string // file, function and change: what accepted.yaml calls it
+	verdict verdict
+	reason  string // why it may survive
 }
 
-// switchOn is the function that makes a fault, in every package that has some.
-const switchOn = "mutantsSwitch"
+func (f *fault) String() string {
+	file, change, _ := strings.Cut(f.key, " ")
+	return fmt.Sprintf("%s:%d: %s", file, f.line, change)
+}
+
+// switchFile is added to every package that has faults.
+const switchFile = `package %s
+
+import (
+	mutantsOS "os"
+	mutantsConv "strconv"
+)
+
+var mutantsOn, _ = mutantsConv.Atoi(mutantsOS.Getenv("MUTANT"))
+
+func mutantsSwitch(n int) bool { return n == mutantsOn }
+`
 
 // shifted are comparisons that are right but for one value.
 var shifted = map[token.Token]string{token.LSS: "<=", token.LEQ: "<", token.GTR: ">=", token.GEQ: ">"}
@@ -30,7 +48,7 @@ var shifted = map[token.Token]string{token.LSS: "<=", token.LEQ: "<", token.GTR:
 // so that the package is built once for all of them.
 type breaker struct {
 	pkg    string
-	faults []fault
+	faults []*fault
 	keys   map[string]int // how often one came
 
 	// Of the present file.
@@ -49,14 +67,14 @@ type insert struct {
 }
 
 // breakPackage returns the faults of a package and its changed files by path.
-func breakPackage(root, pkg string) ([]fault, map[string]string, error) {
+func breakPackage(root, pkg string) ([]*fault, map[string]string, error) {
 	dir := filepath.Join(root, pkg)
 	found, err := build.ImportDir(dir, 0)
 	if err != nil {
 		return nil, nil, err
 	}
 	b := &breaker{pkg: pkg, keys: make(map[string]int)}
-	files := map[string]string{filepath.Join(dir, "mutants_switch.go"): fmt.Sprintf(switchFile, found.Name, mostFaults)}
+	files := map[string]string{filepath.Join(dir, "mutants_switch.go"): fmt.Sprintf(switchFile, found.Name)}
 	for _, name := range found.GoFiles {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
@@ -78,17 +96,13 @@ func (b *breaker) file(name, text string) (string, error) {
 	}
 	for _, d := range parsed.Decls {
 		if f, ok := d.(*ast.FuncDecl); ok && f.Body != nil {
-			b.function = f.Name.Name
-			if f.Recv != nil {
+			if b.function = f.Name.Name; f.Recv != nil {
 				b.function = strings.Trim(b.source(f.Recv.List[0].Type), "*") + "." + b.function
 			}
 			ast.Inspect(f.Body, b.visit)
 		}
 	}
-	// Those that begin at one place open in the order in which they were found,
-	// which is from the outside in. Closing texts were found in that order too,
-	// but end from the inside out; wrap has put them the right way round.
-	slices.SortStableFunc(b.inserts, func(x, y insert) int { return x.at - y.at })
+	slices.SortStableFunc(b.inserts, func(x, y insert) int { return cmp.Compare(x.at, y.at) })
 	var out strings.Builder
 	end := 0
 	for _, i := range b.inserts {
@@ -100,7 +114,10 @@ func (b *breaker) file(name, text string) (string, error) {
 
 func (b *breaker) offset(p token.Pos) int   { return b.set.Position(p).Offset }
 func (b *breaker) source(n ast.Node) string { return b.text[b.offset(n.Pos()):b.offset(n.End())] }
-func (b *breaker) wrap(n ast.Node, l, r string) { // around what was wrapped before inside of n
+
+// wrap puts text around a node. It is called from the outside in: what closes goes
+// before what has closed at that place so far.
+func (b *breaker) wrap(n ast.Node, l, r string) {
 	b.inserts = append(b.inserts, insert{b.offset(n.Pos()), l})
 	b.inserts = slices.Insert(b.inserts, 0, insert{b.offset(n.End()), r})
 }
@@ -111,8 +128,8 @@ func (b *breaker) fault(n ast.Node, change string) string {
 	if b.keys[key]++; b.keys[key] > 1 {
 		key += fmt.Sprintf(" #%d", b.keys[key])
 	}
-	b.faults = append(b.faults, fault{b.pkg, len(b.faults) + 1, b.set.Position(n.Pos()).Line, key})
-	return fmt.Sprintf("%s(%d)", switchOn, len(b.faults))
+	b.faults = append(b.faults, &fault{pkg: b.pkg, number: len(b.faults) + 1, line: b.set.Position(n.Pos()).Line, key: key, verdict: unplayed})
+	return fmt.Sprintf("mutantsSwitch(%d)", len(b.faults))
 }
 
 func (b *breaker) visit(n ast.Node) bool {
@@ -128,9 +145,9 @@ func (b *breaker) visit(n ast.Node) bool {
 	case *ast.ForStmt:
 		b.condition(n.Cond)
 	case *ast.SwitchStmt:
-		if n.Tag == nil {
-			for _, c := range n.Body.List {
-				for _, e := range c.(*ast.CaseClause).List {
+		for _, c := range n.Body.List {
+			for _, e := range c.(*ast.CaseClause).List {
+				if n.Tag == nil {
 					b.condition(e)
 				}
 			}
@@ -150,10 +167,10 @@ func (b *breaker) visit(n ast.Node) bool {
 // condition negates one, and shifts it if it says which of two is more. What
 // is made of others by && and || and ! is left to them.
 func (b *breaker) condition(e ast.Expr) {
-	if e == nil || b.seen[ast.Unparen(e)] {
+	e = ast.Unparen(e)
+	if e == nil || b.seen[e] {
 		return
 	}
-	e = ast.Unparen(e)
 	b.seen[e] = true
 	if not, ok := e.(*ast.UnaryExpr); ok {
 		if _, ok := ast.Unparen(not.X).(*ast.BinaryExpr); ok {
@@ -165,18 +182,10 @@ func (b *breaker) condition(e ast.Expr) {
 		return
 	}
 	b.wrap(e, "("+b.fault(e, "negate "+b.source(e))+" != (", "))")
-	switch {
-	case !ok:
-	case shifted[compare.Op] != "":
+	if ok && shifted[compare.Op] != "" {
 		other := b.source(compare.X) + " " + shifted[compare.Op] + " " + b.source(compare.Y)
 		on := b.fault(e, "shift "+b.source(e))
 		b.wrap(e, "(!"+on+" && (", ") || "+on+" && ("+strings.ReplaceAll(other, "\n", " ")+"))")
-	default: // a == (b == c) is negated by negating either
-		for _, part := range []ast.Expr{compare.X, compare.Y} {
-			if inner, ok := ast.Unparen(part).(*ast.BinaryExpr); ok && shifted[inner.Op] == "" {
-				b.seen[inner] = inner.Op == token.EQL || inner.Op == token.NEQ
-			}
-		}
 	}
 }
 
@@ -187,8 +196,7 @@ func (b *breaker) statements(list []ast.Stmt) {
 		drop := false
 		switch s := s.(type) {
 		case *ast.ExprStmt:
-			call, ok := s.X.(*ast.CallExpr)
-			drop = !ok || b.source(call.Fun) != "panic" // without it, a result may be missing
+			drop = !strings.HasPrefix(b.source(s), "panic(") // without it, a result may be missing
 		case *ast.DeferStmt:
 			drop = true
 		case *ast.IncDecStmt:
@@ -210,44 +218,3 @@ func isField(e ast.Expr) bool {
 	}
 	return false
 }
-
-// switchFile is the file that is added to a package. What is reached is noted in
-// memory, which costs no file when a test has used them up, and nothing that
-// another user would not get.
-const switchFile = `package %s
-
-import (
-	mutantsOS "os"
-	mutantsConv "strconv"
-	mutantsCall "syscall"
-)
-
-var mutantsOn, _ = mutantsConv.Atoi(mutantsOS.Getenv("MUTANT"))
-var mutantsReached = mutantsMap(mutantsOS.Getenv("MUTANTS_REACHED"))
-
-func mutantsMap(path string) []byte {
-	if path == "" {
-		return nil
-	}
-	f, err := mutantsOS.OpenFile(path, mutantsOS.O_RDWR, 0)
-	if err != nil {
-		panic(err)
-	}
-	defer f.Close()
-	reached, err := mutantsCall.Mmap(int(f.Fd()), 0, %d, mutantsCall.PROT_READ|mutantsCall.PROT_WRITE, mutantsCall.MAP_SHARED)
-	if err != nil {
-		panic(err)
-	}
-	return reached
-}
-
-func mutantsSwitch(n int) bool {
-	if mutantsReached != nil {
-		mutantsReached[n] = 1
-	}
-	return n == mutantsOn
-}
-`
-
-// mostFaults is how many a package may have.
-const mostFaults = 1 << 14

@@ -2,7 +2,7 @@
 // which faults no test notices: each of those is a rule that nobody tests.
 //
 //	go run ./e2e/mutants                  # every fault
-//	go run ./e2e/mutants --sample=80 --seed=7
+//	go run ./e2e/mutants --packages=3 --time=30s --seed=7
 //	go run ./e2e/mutants --only='gate.*Ticket' --scenarios
 //
 // The rule: a condition is negated, a comparison is shifted by one value, a
@@ -12,7 +12,7 @@
 // itself against the unit tests of its package, and if it survives against those
 // of the packages that use it and, when asked, against scenarios.
 //
-// A fault that survives all of them fails the command, unless accepted.txt has it
+// A fault that survives all of them fails the command, unless accepted.yaml has it
 // with a reason.
 package main
 
@@ -20,7 +20,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/signal"
@@ -28,10 +27,11 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
-	"sync"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/sync/errgroup"
 )
 
 // area is a package to break, with what else shows that it is broken.
@@ -45,6 +45,7 @@ var areas = []area{
 	{"runner/internal/lifecycle", []string{"runner"}, "area: containsAny {drain, precedence, start, transitions, values}"},
 	{"runner/internal/gate", []string{"runner/internal/scheduler", "runner/internal/lifecycle"}, "area: containsAny {drain}"},
 	{"runner/internal/statemap", []string{"runner"}, "area: containsAny {apiserver, start, values}"},
+	{"runner/internal/kube", []string{"runner/internal/statemap", "runner"}, "area: containsAny {apiserver, start}"},
 	{"runner/internal/scheduler", []string{"runner"}, "area: containsAny {drain, gpu}"},
 	{"runner/internal/queue/spool", []string{"runner"}, "area: containsAny {drain}"},
 	{"runner/internal/gpu", []string{"runner/internal/scheduler", "runner"}, "area: containsAny {gpu}"},
@@ -54,55 +55,33 @@ var areas = []area{
 
 // flags are the command line.
 type flags struct {
-	Sample    int    `help:"Play only so many faults, chosen by the seed. 0 plays all."`
-	Seed      uint64 `help:"Chooses the sample."`
-	Only      string `help:"Play only faults whose name in accepted.txt matches this regular expression."`
-	Scenarios bool   `help:"Play survivors against the scenarios of their area, on the embedded control plane."`
-	List      bool   `help:"List the faults and play none."`
-	Output    bool   `help:"Print what the tests say of each fault."`
-	Jobs      int    `help:"How many tests run at the same time; many only wait." default:"${cpus}"`
-
-	only *regexp.Regexp
+	Packages  int            `help:"Play faults of so many packages, chosen by the seed. 0 plays all."`
+	Time      time.Duration  `help:"Begin with no fault of a package after this time. 0 plays all."`
+	Seed      uint64         `help:"Chooses packages, and the order of faults."`
+	Only      *regexp.Regexp `help:"Play only faults whose name in accepted.yaml matches this regular expression." default:""`
+	Scenarios bool           `help:"Play survivors against the scenarios of their area, on the embedded control plane."`
+	List      bool           `help:"List the faults and play none."`
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var f flags
-	kong.Parse(&f, kong.Name("mutants"), kong.Vars{"cpus": fmt.Sprint(2 * runtime.NumCPU())},
-		kong.Description("Break the runner by a rule, one fault at a time, and list the faults that no test notices."))
-	if err := f.run(ctx, os.Stdout); err != nil {
+	kong.Parse(&f, kong.Name("mutants"), kong.Description("Break the runner by a rule, one fault at a time, and list the faults that no test notices."))
+	if err := f.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-// mutant is a fault and what became of it.
-type mutant struct {
-	fault
-	verdict verdict
-}
-
-func (f *flags) run(ctx context.Context, out io.Writer) (err error) {
+func (f *flags) run(ctx context.Context) (err error) {
 	root, err := os.Getwd()
 	if err != nil {
 		return err
 	}
-	if err := f.compile(); err != nil {
-		return err
-	}
-	if err := checkAlone(ctx); err != nil {
-		return err
-	}
-	work, err := tempDir("", "mutants-*", 0o711)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-
-	var all []fault
-	files := make(map[string]map[string]string)
+	var all []*fault
+	files := make(map[string]map[string]string) // changed ones by package
 	for _, a := range areas {
 		faults, changed, err := breakPackage(root, a.pkg)
 		if err != nil {
@@ -110,135 +89,90 @@ func (f *flags) run(ctx context.Context, out io.Writer) (err error) {
 		}
 		all, files[a.pkg] = append(all, faults...), changed
 	}
-	accepted, err := readAccepted(filepath.Join(root, "e2e", "mutants", "accepted.txt"), all)
-	if err != nil {
+	if err := accept(filepath.Join(root, "e2e", "mutants", "accepted.yaml"), all); err != nil {
 		return err
 	}
-	var result []mutant
-	for _, a := range areas {
-		chosen := slices.DeleteFunc(f.choose(all), func(c fault) bool { return c.pkg != a.pkg })
-		if f.List {
-			for _, c := range chosen {
-				fmt.Fprintf(out, "%s:%d: %s\n", c.pkg, c.line, c.key)
-			}
-			continue
-		}
-		if len(chosen) == 0 {
-			continue
-		}
-		played, err := f.play(ctx, out, root, work, a, chosen, files[a.pkg], accepted)
-		if err != nil {
-			return err
-		}
-		result = append(result, played...)
-	}
+	all = f.choose(all)
 	if f.List {
+		for _, c := range all {
+			fmt.Println(c)
+		}
 		return nil
 	}
-	return report(out, result, accepted)
-}
-
-func (f *flags) compile() (err error) {
-	if f.only, err = regexp.Compile(f.Only); err != nil {
-		return fmt.Errorf("--only is no regular expression: %w", err)
+	if err := checkAlone(ctx); err != nil {
+		return err
 	}
-	return nil
-}
-
-// samplePackages is of how many packages a sample is: each costs its build and a
-// run without a fault.
-const samplePackages = 3
-
-// choose returns the faults that are asked for, in order.
-func (f *flags) choose(all []fault) []fault {
-	chosen := slices.DeleteFunc(slices.Clone(all), func(c fault) bool { return !f.only.MatchString(c.key) })
-	if f.Sample == 0 || f.Sample >= len(chosen) {
-		return chosen
-	}
-	random := rand.New(rand.NewPCG(f.Seed, 0))
-	var pkgs []string
-	for _, c := range chosen {
-		if !slices.Contains(pkgs, c.pkg) {
-			pkgs = append(pkgs, c.pkg)
+	for _, a := range areas {
+		if chosen := of(a, all); len(chosen) > 0 {
+			if err := f.play(ctx, root, a, chosen, files[a.pkg]); err != nil {
+				return err
+			}
 		}
 	}
-	random.Shuffle(len(pkgs), func(i, j int) { pkgs[i], pkgs[j] = pkgs[j], pkgs[i] })
-	pkgs = pkgs[:min(len(pkgs), samplePackages)]
-	chosen = slices.DeleteFunc(chosen, func(c fault) bool { return !slices.Contains(pkgs, c.pkg) })
-	places := random.Perm(len(chosen))[:min(len(chosen), f.Sample)]
-	slices.Sort(places)
-	sample := make([]fault, 0, f.Sample)
-	for _, i := range places {
-		sample = append(sample, chosen[i])
+	return report(os.Stdout, all)
+}
+
+func of(a area, all []*fault) []*fault {
+	return slices.DeleteFunc(slices.Clone(all), func(f *fault) bool { return f.pkg != a.pkg })
+}
+
+// choose returns the faults that are asked for; with a number of packages, in the
+// order of the seed.
+func (f *flags) choose(all []*fault) (chosen []*fault) {
+	random, packages := rand.New(rand.NewPCG(f.Seed, 0)), f.Packages
+	for _, i := range random.Perm(len(areas)) {
+		some := slices.DeleteFunc(of(areas[i], all), func(c *fault) bool { return f.Only != nil && !f.Only.MatchString(c.key) })
+		if len(some) == 0 {
+			continue
+		}
+		if random.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] }); f.Packages > 0 {
+			if packages--; packages < 0 {
+				return chosen
+			}
+		}
+		chosen = append(chosen, some...)
 	}
-	return sample
+	return chosen
 }
 
 // play plays faults of one area against one suite after the other, as long as
 // they survive. Its own tests come twice, because some notice a fault by chance.
 // Accepted faults are played against these alone.
-func (f *flags) play(ctx context.Context, out io.Writer, root, work string, a area, chosen []fault, files, accepted map[string]string) ([]mutant, error) {
-	work, err := tempDir(work, "area-*", 0o711)
+func (f *flags) play(ctx context.Context, root string, a area, chosen []*fault, files map[string]string) (err error) {
+	work, err := tempDir("", "mutants-*", 0o711)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	overlay, err := writeOverlay(work, files)
 	if err != nil {
-		return nil, err
-	}
-	mutants := make([]mutant, len(chosen))
-	for i, c := range chosen {
-		mutants[i] = mutant{c, unreached}
+		return err
 	}
 	suites := make(map[string]*suite)
 	for i, pkg := range append([]string{a.pkg, a.pkg}, a.more...) {
-		alive := func(m mutant) bool {
-			return (m.verdict == survived || m.verdict == unreached) && (i == 0 || accepted[m.key] == "")
-		}
-		if !slices.ContainsFunc(mutants, alive) {
+		alive := slices.DeleteFunc(slices.Clone(chosen), func(c *fault) bool {
+			return i > 0 && (c.verdict != survived || c.reason != "")
+		})
+		if len(alive) == 0 {
 			break
 		}
 		if suites[pkg] == nil {
 			if suites[pkg], err = buildSuite(ctx, root, work, overlay, pkg); err != nil {
-				return nil, err
+				return err
 			}
 		}
-		var workers sync.WaitGroup
-		next := make(chan *mutant)
-		for range f.Jobs {
-			workers.Go(func() {
-				for m := range next {
-					got, output := suites[pkg].play(ctx, m.number)
-					if got != unreached {
-						m.verdict = got
-					}
-					f.show(out, m.key, got, pkg, output)
-				}
-			})
+		var tests errgroup.Group
+		tests.SetLimit(2 * runtime.NumCPU()) // many only wait
+		for begun := time.Now(); len(alive) > 0 && ctx.Err() == nil && (f.Time == 0 || time.Since(begun) < f.Time); alive = alive[1:] {
+			c := alive[0]
+			tests.Go(func() error { c.verdict = suites[pkg].play(ctx, c.number); return nil })
 		}
-		for i := range mutants {
-			if alive(mutants[i]) && ctx.Err() == nil {
-				next <- &mutants[i]
-			}
-		}
-		close(next)
-		workers.Wait()
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		_ = tests.Wait()
+	}
+	for _, c := range chosen {
+		if f.Scenarios && c.verdict == survived && c.reason == "" {
+			c.verdict = scenarios(ctx, root, work, overlay, a.labels, c.number)
 		}
 	}
-	for i := range mutants {
-		if m := &mutants[i]; f.Scenarios && (m.verdict == survived || m.verdict == unreached) && accepted[m.key] == "" {
-			got, output := scenarios(ctx, root, work, overlay, a.labels, m.number)
-			m.verdict = got
-			f.show(out, m.key, got, "scenarios", output)
-		}
-	}
-	return mutants, nil
-}
-
-func (f *flags) show(out io.Writer, key string, got verdict, where, output string) {
-	if f.Output {
-		fmt.Fprintf(out, "--- %s: %s in %s\n%s\n", key, verdicts[got], where, output)
-	}
+	return ctx.Err()
 }

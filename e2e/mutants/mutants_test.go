@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"io"
 	"os"
 	"path/filepath"
@@ -110,7 +109,7 @@ func TestFaults(t *testing.T) {
 	}
 	want := []string{
 		"T.Add: drop t.mu.Lock()", "T.Add: drop defer t.mu.Unlock()", "T.Add: negate n < 3", "T.Add: shift n < 3", "T.Add: negate n == 1",
-		"T.Add: drop t.n += n", "T.Add: negate t.n > 100", "T.Add: shift t.n > 100", "T.Add: negate (n == 5) == (t.n == 0)", "T.Add: drop t.note(",
+		"T.Add: drop t.n += n", "T.Add: negate t.n > 100", "T.Add: shift t.n > 100", "T.Add: negate (n == 5) == (t.n == 0)", "T.Add: negate n == 5", "T.Add: negate t.n == 0", "T.Add: drop t.note(",
 		"T.note: drop t.calls = append(t.calls, what)", "Never: negate i == 2",
 	}
 	slices.Sort(got)
@@ -135,70 +134,67 @@ func TestVerdicts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mutants, err := (&flags{Jobs: 4}).play(context.Background(), io.Discard, root, t.TempDir(), area{pkg: "p"}, faults, files, nil)
-	if err != nil {
+	if err := (&flags{}).play(t.Context(), root, area{pkg: "p"}, faults, files); err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range mutants {
+	for _, m := range faults {
 		want := killed
 		switch {
 		case strings.Contains(m.key, "Never"):
-			want = unreached
+			want = survived
 		case strings.Contains(m.key, "Unlock"):
 			want = timedOut
 		}
 		if m.verdict != want {
-			t.Errorf("%s: %s, want %s", m.key, verdicts[m.verdict], verdicts[want])
+			t.Errorf("%s: %s, want %s", m.key, m.verdict, want)
 		}
 	}
 	var out strings.Builder
-	if err := report(&out, mutants, nil); err == nil || err.Error() != "1 faults survive; write a test that fails with each, or say in accepted.txt why none can" {
+	if err := report(&out, faults); err == nil || err.Error() != "1 faults survive; write a test that fails with each, or say in accepted.yaml why none can" {
 		t.Errorf("report ends with %v", err)
 	}
-	if !strings.Contains(out.String(), "p/p.go:32: Never: negate i == 2\n\tsurvived, no test gets there") {
+	if !strings.Contains(out.String(), "p/p.go:32: Never: negate i == 2\n\tsurvived") {
 		t.Errorf("the report does not say where the survivor is:\n%s", &out)
 	}
-	if err := report(io.Discard, mutants, map[string]string{"p/p.go Never: negate i == 2": "why not"}); err != nil {
+	faults[slices.IndexFunc(faults, func(f *fault) bool { return strings.Contains(f.key, "Never") })].reason = "why not"
+	if err := report(io.Discard, faults); err != nil {
 		t.Errorf("with a reason: %v", err)
 	}
 }
 
 func TestAccepted(t *testing.T) {
-	all := []fault{{key: "a.go F: drop x()"}, {key: "a.go G: drop y()"}}
 	for text, want := range map[string]string{
-		"# why\n\na.go F: drop x()\n\tone\n\ttwo\na.go G: drop y()\n\tthree\n": "",
-		"a.go F: drop z()\n\twhy\n":                   ":1: there is no such fault any more",
-		"a.go F: drop x()\na.go G: drop y()\n\twhy\n": ":2: the fault before has no reason",
-		"a.go F: drop x()\n":                          "the last fault has no reason",
-		"\twhy\n":                                     ":1: a reason follows the name of a fault",
+		"# why\n'a.go F: drop x()': one two\n'a.go G: drop y()': three\n": "",
+		"'a.go F: drop z()': why\n":                                       "there is no such fault any more",
+		"'a.go F: drop x()':\n":                                           "or no reason",
+		"- x\n":                                                           "cannot unmarshal",
 	} {
-		path := filepath.Join(write(t, map[string]string{"accepted.txt": text}), "accepted.txt")
-		accepted, err := readAccepted(path, all)
+		all := []*fault{{key: "a.go F: drop x()"}, {key: "a.go G: drop y()"}}
+		err := accept(filepath.Join(write(t, map[string]string{"accepted.yaml": text}), "accepted.yaml"), all)
 		switch {
-		case want == "" && (err != nil || len(accepted) != 2 || accepted["a.go F: drop x()"] != "one two "):
-			t.Errorf("%q gives %q, %v", text, accepted, err)
+		case want == "" && (err != nil || all[0].reason != "one two" || all[1].reason != "three"):
+			t.Errorf("%q gives %v, %v", text, all, err)
 		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
 			t.Errorf("%q gives %v, want %q", text, err, want)
 		}
 	}
 }
 
-// The same seed chooses the same faults, whatever else there is.
+// The same seed chooses the same faults, of so many packages, and another one others.
 func TestSample(t *testing.T) {
-	var all []fault
+	var all []*fault
 	for i := range 100 {
-		all = append(all, fault{number: i, key: strings.Repeat("x", i)})
+		all = append(all, &fault{pkg: areas[i%len(areas)].pkg, number: i})
 	}
-	f := flags{Sample: 10, Seed: 7}
-	if err := f.compile(); err != nil {
-		t.Fatal(err)
+	f := flags{Packages: 2, Seed: 7}
+	first, pkgs := f.choose(all), map[string]bool{}
+	for _, c := range first {
+		pkgs[c.pkg] = true
 	}
-	first, again := f.choose(all), f.choose(all)
-	if len(first) != 10 || !slices.Equal(first, again) {
-		t.Errorf("chose %v and then %v", first, again)
+	if len(pkgs) != 2 || !slices.Equal(first, f.choose(all)) {
+		t.Errorf("chose %v of %v", first, pkgs)
 	}
-	f.Seed = 8
-	if slices.Equal(first, f.choose(all)) {
+	if f.Seed = 8; slices.Equal(first, f.choose(all)) {
 		t.Error("another seed chooses the same")
 	}
 }

@@ -16,56 +16,47 @@ import (
 )
 
 // verdict is what became of a fault.
-type verdict int
+type verdict string
 
 const (
-	survived verdict = iota
-	unreached
-	killed
-	timedOut
+	unplayed verdict = "not played"
+	survived verdict = "survived"
+	killed   verdict = "killed"
+	timedOut verdict = "timed out" // noticed by a test that did not end in its time
 )
-
-var verdicts = [...]string{"survived", "survived, no test gets there", "killed", "timed out"}
 
 // suite is the tests of one package, built with all the faults of an area.
 type suite struct {
 	program, dir string
-	reached      map[int]bool  // faults that the tests come past
 	bound        time.Duration // of one run
+	said         string        // without a fault
 }
 
 // buildSuite builds the tests of pkg with the overlay and plays them without
 // any fault.
 func buildSuite(ctx context.Context, root, work, overlay, pkg string) (*suite, error) {
-	s := &suite{
-		program: filepath.Join(work, strings.ReplaceAll(pkg, "/", "-")+".test"),
-		dir:     filepath.Join(root, pkg), reached: make(map[int]bool), bound: 10 * time.Minute,
-	}
-	build := exec.CommandContext(ctx, "go", "test", "-c", "-overlay", overlay, "-ldflags", "-extldflags=-Wl,-z,lazy", "-o", s.program, "./"+pkg)
-	build.Dir = root
-	if output, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the tests of %s: %w\n%s", pkg, err, output)
-	}
-	list := s.program + ".reached"
-	if err := os.WriteFile(list, make([]byte, mostFaults), 0o600); err != nil {
+	program := filepath.Join(work, strings.ReplaceAll(pkg, "/", "-")+".test")
+	if err := goBuild(ctx, root, overlay, program, "test", "-c", "./"+pkg); err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(list, 0o666); err != nil {
-		return nil, err
-	}
+	s := &suite{program: program, dir: filepath.Join(root, pkg), bound: 10 * time.Minute}
 	start := time.Now()
-	if got, output := s.play(ctx, 0, "MUTANTS_REACHED="+list); got != survived {
-		return nil, fmt.Errorf("the tests of %s fail without a fault: %s\n%s", pkg, verdicts[got], output)
+	if s.play(ctx, 0) != survived {
+		return nil, fmt.Errorf("the tests of %s fail without a fault:\n%s", pkg, s.said)
 	}
 	s.bound = 4*time.Since(start) + 8*time.Second
-	text, err := os.ReadFile(list)
-	if err != nil {
-		return nil, err
-	}
-	for n, reached := range text {
-		s.reached[n] = reached != 0
-	}
 	return s, nil
+}
+
+func goBuild(ctx context.Context, root, overlay, program string, how ...string) error {
+	last := len(how) - 1
+	args := append(how[:last:last], "-overlay", overlay, "-ldflags", "-extldflags=-Wl,-z,lazy", "-o", program, how[last])
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = root
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, output)
+	}
+	return nil
 }
 
 // tempDir is for tests that become another user, who has to get through, and in
@@ -79,29 +70,28 @@ func tempDir(in, pattern string, mode os.FileMode) (string, error) {
 }
 
 // play runs the tests with one fault, or with none for 0.
-func (s *suite) play(ctx context.Context, number int, env ...string) (verdict, string) {
-	if number != 0 && !s.reached[number] {
-		return unreached, ""
-	}
+func (s *suite) play(ctx context.Context, number int) verdict {
 	tmp, err := tempDir(filepath.Dir(s.program), "run-*", 0o777|os.ModeSticky)
 	if err != nil {
-		return survived, err.Error()
+		return unplayed
 	}
 	defer os.RemoveAll(tmp)
-	// The tests end themselves and show where they are; what does not even do
-	// that is killed.
+	// The tests end themselves; what does not even do that is killed.
 	ctx, cancel := context.WithTimeout(ctx, s.bound+5*time.Second)
 	defer cancel()
 	cmd := alone(ctx, memoryLimit, s.program, "-test.failfast", "-test.timeout="+s.bound.String())
-	cmd.Dir, cmd.Env = s.dir, append(append(os.Environ(), "TMPDIR="+tmp, "MUTANT="+strconv.Itoa(number)), env...)
+	cmd.Dir, cmd.Env = s.dir, append(os.Environ(), "TMPDIR="+tmp, "MUTANT="+strconv.Itoa(number))
 	output, err := cmd.CombinedOutput()
+	if number == 0 {
+		s.said = string(output)
+	}
 	switch {
 	case ctx.Err() != nil || bytes.Contains(output, []byte("panic: test timed out after")):
-		return timedOut, string(output)
+		return timedOut
 	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
-		return killed, string(output)
+		return killed
 	}
-	return survived, string(output)
+	return survived
 }
 
 // memoryLimit is what a mutant may have of address space, in KiB: some make
@@ -143,35 +133,25 @@ func writeOverlay(work string, files map[string]string) (string, error) {
 		}
 	}
 	text, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		return "", err
-	}
 	overlay := filepath.Join(work, "overlay.json")
-	return overlay, os.WriteFile(overlay, text, 0o600)
+	return overlay, errors.Join(err, os.WriteFile(overlay, text, 0o600))
 }
 
 // scenarios plays a fault against scenarios on the embedded control plane. Its
 // runner gets the number from a script, since targets pass on no environment.
-func scenarios(ctx context.Context, root, work, overlay, labels string, number int) (verdict, string) {
-	program := filepath.Join(work, "runner")
-	if _, err := os.Stat(program); err != nil {
-		build := exec.CommandContext(ctx, "go", "build", "-race", "-overlay", overlay, "-ldflags", "-extldflags=-Wl,-z,lazy", "-o", program, "./runner")
-		build.Dir = root
-		if output, err := build.CombinedOutput(); err != nil {
-			return survived, string(output)
-		}
-	}
-	script := filepath.Join(work, "runner-"+strconv.Itoa(number))
+func scenarios(ctx context.Context, root, work, overlay, labels string, number int) verdict {
+	program, script := filepath.Join(work, "runner"), filepath.Join(work, "runner-"+strconv.Itoa(number))
 	text := fmt.Sprintf("#!/bin/sh\nMUTANT=%d exec %s \"$@\"\n", number, program)
-	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
-		return survived, err.Error()
+	err := errors.Join(goBuild(ctx, root, overlay, program, "build", "-race", "./runner"), os.WriteFile(script, []byte(text), 0o700))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return survived
 	}
 	// Neither the race detector nor the API server live with a limit.
-	cmd := alone(ctx, "unlimited", "make", "--no-print-directory", "-C", root, "e2e-embedded",
-		"MUTANT_RUNNER="+script, "LABELS="+labels, "ARTIFACTS="+filepath.Join(work, "artifacts"))
-	output, err := cmd.CombinedOutput()
-	if err != nil && strings.Contains(string(output), "[FAIL]") {
-		return killed, string(output)
+	output, err := alone(ctx, "unlimited", "make", "--no-print-directory", "-C", root, "e2e-embedded",
+		"MUTANT_RUNNER="+script, "LABELS="+labels, "ARTIFACTS="+filepath.Join(work, "artifacts")).CombinedOutput()
+	if err != nil && bytes.Contains(output, []byte("[FAIL]")) {
+		return killed
 	}
-	return survived, string(output)
+	return survived
 }

@@ -4,42 +4,31 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
-	"strings"
-	"text/tabwriter"
+
+	"sigs.k8s.io/yaml"
 )
 
-// readAccepted reads the faults that may survive, each with its reason: a line
-// with the fault's name, and an indented one for the reason.
-func readAccepted(path string, all []fault) (map[string]string, error) {
+// accept reads the faults that may survive, each with its reason.
+func accept(path string, all []*fault) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	accepted := make(map[string]string)
-	last := ""
-	for i, line := range strings.Split(string(text), "\n") {
-		wrong := func(what string) error { return fmt.Errorf("%s:%d: %s", path, i+1, what) }
-		switch {
-		case line == "" || strings.HasPrefix(line, "#"):
-		case strings.HasPrefix(line, "\t"):
-			if last == "" {
-				return nil, wrong("a reason follows the name of a fault")
-			}
-			accepted[last] += strings.TrimSpace(line) + " "
-		case last != "" && accepted[last] == "":
-			return nil, wrong("the fault before has no reason; write it on an indented line")
-		case !slices.ContainsFunc(all, func(f fault) bool { return f.key == line }):
-			return nil, wrong("there is no such fault any more; remove it, or look for its new name with --list")
-		default:
-			last, accepted[line] = line, ""
+	var reasons map[string]string
+	if err := yaml.UnmarshalStrict(text, &reasons); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	for key, reason := range reasons {
+		i := slices.IndexFunc(all, func(f *fault) bool { return f.key == key })
+		if i < 0 || reason == "" {
+			return fmt.Errorf("%s: %s: there is no such fault any more, or no reason; look for its new name with --list", path, key)
 		}
+		all[i].reason = reason
 	}
-	if last != "" && accepted[last] == "" {
-		return nil, fmt.Errorf("%s: the last fault has no reason; write it on an indented line", path)
-	}
-	return accepted, nil
+	return nil
 }
 
 // most is the part of the faults that may survive, in percent.
@@ -47,72 +36,34 @@ const most = 5
 
 // report prints what became of the faults, and returns an error if the tests
 // are not good enough.
-func report(out io.Writer, all []mutant, accepted map[string]string) error {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "package\tfaults\tkilled\ttimed out\tsurvived\taccepted\t")
-	counts := make(map[string]*[5]int)
-	var slow, alive []string
-	unexpected, survivors := 0, 0
-	for _, m := range all {
-		for _, row := range []string{m.pkg, "together"} {
-			if counts[row] == nil {
-				counts[row] = new([5]int)
-			}
-			counts[row][0]++
-			switch m.verdict {
-			case killed:
-				counts[row][1]++
-			case timedOut:
-				counts[row][2]++
-			default:
-				counts[row][3]++
-				if accepted[m.key] != "" {
-					counts[row][4]++
-				}
-			}
+func report(out io.Writer, all []*fault) error {
+	together := make(map[verdict]int)
+	counts := map[string]map[verdict]int{"together": together}
+	for _, f := range all {
+		if counts[f.pkg] == nil {
+			counts[f.pkg] = make(map[verdict]int)
 		}
-		_, change, _ := strings.Cut(m.key, " ")
-		file, _, _ := strings.Cut(m.key, " ")
-		what := fmt.Sprintf("%s:%d: %s", file, m.line, change)
-		switch m.verdict {
-		case timedOut:
-			slow = append(slow, what)
-		case killed:
-			if accepted[m.key] != "" {
-				fmt.Fprintf(out, "%s\n\tis accepted as a survivor and was noticed now\n", what)
-			}
-		default:
-			survivors++
-			if reason := accepted[m.key]; reason != "" {
-				what += "\n\taccepted: " + reason
-			} else {
-				unexpected++
-				what += "\n\t" + verdicts[m.verdict]
-			}
-			alive = append(alive, what)
+		became := f.verdict
+		if became == survived && f.reason != "" {
+			became = "accepted"
+		}
+		counts[f.pkg][became]++
+		together[became]++
+		if became != unplayed && (became != killed || f.reason != "") {
+			fmt.Fprintf(out, "%s\n\t%s %s\n", f, became, f.reason)
 		}
 	}
-	if len(slow) > 0 {
-		fmt.Fprintf(out, "Noticed by a test that did not end in its time:\n%s\n\n", strings.Join(slow, "\n"))
+	for _, pkg := range slices.Sorted(maps.Keys(counts)) {
+		fmt.Fprintf(out, "%-30s %v\n", pkg, counts[pkg])
 	}
-	if len(alive) > 0 {
-		fmt.Fprintf(out, "Survived:\n%s\n\n", strings.Join(alive, "\n"))
-	}
-	for _, a := range append(slices.Clone(areas), area{pkg: "together"}) {
-		if n := counts[a.pkg]; n != nil {
-			fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t\n", a.pkg, n[0], n[1], n[2], n[3], n[4])
-		}
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
+	played := len(all) - together[unplayed]
 	switch {
-	case unexpected > 0:
-		return fmt.Errorf("%d faults survive; write a test that fails with each, or say in accepted.txt why none can", unexpected)
-	case len(all) >= 200 && survivors*100 > most*len(all):
-		return fmt.Errorf("%d of %d faults survive, allowed are %d%%", survivors, len(all), most)
-	case len(all) == 0:
+	case played == 0:
 		return errors.New("no fault is chosen")
+	case together[survived] > 0:
+		return fmt.Errorf("%d faults survive; write a test that fails with each, or say in accepted.yaml why none can", together[survived])
+	case played >= 200 && together["accepted"]*100 > most*played:
+		return fmt.Errorf("%d of %d faults survive; must be at most %d%%", together["accepted"], played, most)
 	}
 	return nil
 }

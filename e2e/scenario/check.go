@@ -5,22 +5,31 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml/ast"
 )
 
 // maxTimeout is far more than any row needs, and little enough that a slip of the
 // pen does not keep a machine busy for hours.
 const maxTimeout = Duration(time.Hour)
 
-// Checker finds what a file that can be read says wrong. What a type says by
-// itself (words, bounds, references) is checked wherever a value of it stands;
-// the rest each value checks itself (Checked).
+// Checker reads a file, for one combination of its matrix, and finds what it says
+// wrong. What a type says by itself (words, bounds, references) is checked wherever
+// a value of it stands; the rest each value checks itself (Checked).
 type Checker struct {
-	*decoder
-	file *File
+	format   *Format
+	problems *problems
+	// variables replaces ${…}; nil while the matrix itself is read.
+	variables *variables
+	// lines has the line of each field and list element that the file gives,
+	// by its path, as steps[2].await.a.phase.
+	lines map[string]int
+	// failed has the paths that could not be read, which need no further check.
+	failed map[string]bool
 
+	file *File // as far as it was read
 	// What the steps so far have done.
 	groups  map[Group]*Submit
 	marks   []Mark
@@ -28,13 +37,9 @@ type Checker struct {
 	asserts bool
 }
 
-// check reports the mistakes in an expanded file.
-func check(d *decoder, f *File) {
-	c := &Checker{decoder: d, file: f, groups: map[Group]*Submit{}, done: map[string]bool{}}
-	c.check(reflect.ValueOf(f).Elem(), "")
-	if len(f.Steps) > 0 && !c.asserts {
-		c.Bad("steps", "cannot fail: no step says what must be so; add an await, expect or never")
-	}
+func newChecker(f *Format, p *problems, v *variables, root ast.Node) *Checker {
+	return &Checker{format: f, problems: p, variables: v, lines: map[string]int{"": lineOf(root)}, failed: map[string]bool{},
+		file: &File{}, groups: map[Group]*Submit{}, done: map[string]bool{}}
 }
 
 // Bad reports a mistake at a path, unless what stands there could not even be
@@ -45,10 +50,22 @@ func (c *Checker) Bad(at, format string, args ...any) {
 	}
 }
 
-// Given tells whether the file has that field.
-func (c *Checker) Given(at string) bool {
-	_, ok := c.lines[at]
-	return ok
+// line returns the line of a path, or of the nearest path around it.
+func (c *Checker) line(at string) int {
+	for at != "" {
+		if line, ok := c.lines[at]; ok {
+			return line
+		}
+		at = at[:max(0, strings.LastIndexAny(at, ".["))]
+	}
+	return c.lines[""]
+}
+
+// Needs reports a field that is set where another one, that it needs, is not.
+func (c *Checker) Needs(at, field string, is bool, why string) {
+	if _, given := c.lines[at+"."+field]; given && !is {
+		c.Bad(at+"."+field, "is set, but %s", why)
+	}
 }
 
 // Need reports an ability that the file uses and does not ask for.
@@ -69,59 +86,30 @@ func (c *Checker) Once(what string) bool {
 	return !before
 }
 
-// SetMark lets later steps refer to a mark.
-func (c *Checker) SetMark(at string, m Mark) {
-	if !c.Once("mark " + string(m)) {
-		c.Bad(at, "%s was marked before", quote(string(m)))
-	}
-	c.marks = append(c.marks, m)
-}
-
 // Asserts says that a step can fail because of what a runner or the API server does.
 func (c *Checker) Asserts() { c.asserts = true }
 
 // Timeout is that of the scenario.
 func (c *Checker) Timeout() time.Duration { return time.Duration(c.file.Timeout) }
 
-// check looks at a value and at everything in it, in the order of its type's
-// fields. Only what the file gives is looked at, so an empty text differs from none.
+// check looks at a value that was read, with all that is in it. Only what the file
+// gives is looked at, so an empty text differs from none.
 func (c *Checker) check(v reflect.Value, at string) {
-	if v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
-		v = v.Elem()
-	}
-	if !v.IsValid() {
-		return // it could not be read
-	}
 	if w, ok := v.Interface().(words); ok {
 		c.Word(at, v.String(), w.Words())
 		return
 	}
-	switch v.Kind() {
-	case reflect.Struct:
-		for _, f := range fieldsOf(v.Type()) {
-			if below := join(at, f.name); c.Given(below) && !(at == "" && familyFields[f.name]) {
-				c.bounds(v.Field(f.index), f, below)
-				c.check(v.Field(f.index), below)
-			}
-		}
-	case reflect.Map:
-		c.notEmpty(v, at)
-		keys := v.MapKeys()
-		slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
-		for _, key := range keys {
-			below := join(at, key.String())
-			if k, ok := key.Interface().(Checked); ok {
-				k.Check(c, below)
-			}
-			c.check(v.MapIndex(key), below)
-		}
-	case reflect.Slice:
-		c.notEmpty(v, at)
-		if isReference(v.Type().Elem()) {
-			c.unique(v, at)
-		}
+	if (v.Kind() == reflect.Map || v.Kind() == reflect.Slice) && v.Len() == 0 {
+		c.Bad(at, "is empty")
+	}
+	if v.Kind() == reflect.Slice && isScalar(v.Type().Elem()) {
 		for i := range v.Len() {
-			c.check(v.Index(i), fmt.Sprintf("%s[%d]", at, i))
+			for j := range i {
+				if v.Index(i).Equal(v.Index(j)) {
+					c.Bad(fmt.Sprintf("%s[%d]", at, i), "%s stands there twice", quote(fmt.Sprint(v.Index(i))))
+					break
+				}
+			}
 		}
 	}
 	if checked, ok := v.Interface().(Checked); ok {
@@ -129,52 +117,21 @@ func (c *Checker) check(v reflect.Value, at string) {
 	}
 }
 
-func (c *Checker) notEmpty(v reflect.Value, at string) {
-	if v.Len() == 0 {
-		c.Bad(at, "is empty")
-	}
-}
-
-// bounds checks what the tag of a field says, which the schema says as well.
-func (c *Checker) bounds(v reflect.Value, f field, at string) {
-	low, hasLow := f.rules["minimum"]
-	high, hasHigh := f.rules["maximum"]
-	switch {
-	case hasLow && hasHigh && (v.Int() < low || v.Int() > high):
-		c.Bad(at, "is %d; must be %d to %d", v.Int(), low, high)
-	case hasLow && v.Int() < low:
-		c.Bad(at, "is %d; must be %d or more", v.Int(), low)
-	}
-	if _, ok := f.rules["minLength"]; ok && blank(v.String()) {
-		c.Bad(at, "is empty")
-	}
-	if most, ok := f.rules["maxLength"]; ok && int64(len(v.String())) > most {
-		c.Bad(at, "has %d characters; must be at most %d", len(v.String()), most)
-	}
-}
-
-// unique reports what stands twice in a list.
-func (c *Checker) unique(v reflect.Value, at string) {
-	for i := range v.Len() {
-		for j := range i {
-			if v.Index(i).Equal(v.Index(j)) {
-				c.Bad(fmt.Sprintf("%s[%d]", at, i), "%s stands there twice", quote(fmt.Sprint(v.Index(i))))
-				break
-			}
-		}
-	}
-}
-
-// isReference says whether values of a type name something, so that a list of
-// them has each once.
-func isReference(t reflect.Type) bool {
-	return t.Kind() != reflect.Struct && (t.Implements(reflect.TypeFor[Checked]()) || t.Implements(reflect.TypeFor[words]()))
-}
+// isScalar says whether values of a type are texts or numbers, of which a list has
+// each once.
+func isScalar(t reflect.Type) bool { return t.Kind() == reflect.String || t.Kind() == reflect.Int }
 
 // Word reports a word that is not allowed.
 func (c *Checker) Word(at, word string, allowed []string) {
 	if !slices.Contains(allowed, word) {
 		c.Bad(at, "is %s; must be %s%s", quote(word), list(allowed), hint(word, allowed))
+	}
+}
+
+// Text reports a text of which nothing can be seen.
+func (c *Checker) Text(at, text string) {
+	if blank(text) {
+		c.Bad(at, "is empty")
 	}
 }
 
@@ -187,21 +144,4 @@ func (c *Checker) subject(at, name string, others ...string) {
 	c.Bad(at, "%s is not in this file; must be %s%s", quote(name), list(subjects), hint(name, subjects))
 }
 
-func join(at, name string) string {
-	if at == "" {
-		return name
-	}
-	return at + "." + name
-}
-
-// rulesOf reads the bounds in a field's jsonschema tag.
-func rulesOf(tag string) map[string]int64 {
-	rules := map[string]int64{}
-	for part := range strings.SplitSeq(tag, ",") {
-		name, text, _ := strings.Cut(part, "=")
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-			rules[name] = n
-		}
-	}
-	return rules
-}
+func join(at, name string) string { return strings.TrimPrefix(at+"."+name, ".") }

@@ -2,12 +2,17 @@ package scenario
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 )
 
-// Check wants a head that reports can show, and runners that are started.
+// Check wants a head that reports can show, runners that are started, and something
+// that can fail.
 func (f File) Check(c *Checker, _ string) {
+	if len(f.Steps) > 0 && !c.asserts {
+		c.Bad("steps", "cannot fail: no step says what must be so; add an await, expect or never")
+	}
 	if strings.ContainsAny(f.Name, "\n\r") {
 		c.Bad("name", "has more than one line")
 	}
@@ -16,9 +21,6 @@ func (f File) Check(c *Checker, _ string) {
 	}
 	if len(f.APIServerFlags) > 0 {
 		c.Need("apiserverFlags", NeedAPIServer)
-	}
-	if c.Given("runners") && len(f.Runners) == 0 {
-		return // which is reported already
 	}
 	started := map[RunnerName]bool{}
 	for starts := range Actions[interface{ Starts() []RunnerName }](f.Steps) {
@@ -35,7 +37,7 @@ func (f File) Check(c *Checker, _ string) {
 			c.Bad(at, "%s cannot be a host name; must be up to 63 small letters, digits and '-'", quote(name))
 		}
 		r := f.Runners[name]
-		if other, ok := f.Runners[r.Machine]; c.Given(at+".machine") && (!ok || other.GPUs == 0 || other.Machine != "") {
+		if other, ok := f.Runners[r.Machine]; r.Machine != "" && (!ok || other.GPUs == 0 || other.Machine != "") {
 			c.Bad(at+".machine", "is %s, which is no runner with gpus and a machine of its own", quote(r.Machine))
 		}
 		if r.Delayed && !started[RunnerName(name)] {
@@ -56,22 +58,17 @@ func (r Runner) Check(c *Checker, at string) {
 	if r.GPUs > 0 {
 		c.Need(at+".gpus", NeedGPUs)
 	}
-	for _, field := range []string{"profile", "visible"} {
-		if c.Given(at+"."+field) && r.GPUs == 0 {
-			c.Bad(at+"."+field, "is set, but the runner has no gpus")
-		}
-	}
-	if c.Given(at + ".machine") {
+	c.Needs(at, "profile", r.GPUs > 0, "the runner has no gpus")
+	c.Needs(at, "visible", r.GPUs > 0, "the runner has no gpus")
+	if r.Machine != "" {
 		c.Need(at+".machine", NeedFakeGPUs)
 	}
 }
 
 // Check wants a map that the API server can have.
 func (m Map) Check(c *Checker, at string) {
-	if c.Given(at+".absent") && !m.Absent {
-		c.Bad(at+".absent", "is false; must be true")
-	}
-	if m.Absent && (len(m.Data)+len(m.BinaryData)+len(m.Labels)+len(m.Finalizers)+len(m.Annotations) > 0 || m.Immutable || m.Elsewhere) {
+	c.Needs(at, "absent", m.Absent, "is false; leave it out")
+	if m.Absent && !reflect.DeepEqual(m, Map{Absent: true}) {
 		c.Bad(at, "is absent and has other fields too")
 	}
 	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
@@ -90,10 +87,6 @@ func (s Submit) Check(c *Checker, at string) {
 		c.Bad(at+".group", "%s was submitted before", quote(string(s.Group)))
 	}
 	c.groups[Group(s.Group)] = &s
-	if c.Given(at+".gpuMemory") && s.GPUs == 0 {
-		c.Bad(at+".gpuMemory", "is set, but the tasks ask for no gpus")
-	}
-	if c.Given(at+".waiting") && s.Again == 0 {
-		c.Bad(at+".waiting", "is set, but the group is not submitted again")
-	}
+	c.Needs(at, "gpuMemory", s.GPUs > 0, "the tasks ask for no gpus")
+	c.Needs(at, "waiting", s.Again > 0, "the group is not submitted again")
 }

@@ -54,14 +54,6 @@ type Growth struct {
 	Most int `json:"most" jsonschema:"minimum=0"`
 }
 
-func (f *Format) fact(name string) (Fact, bool) {
-	i := slices.IndexFunc(f.Facts, func(fact Fact) bool { return fact.Name == name })
-	if i < 0 {
-		return Fact{}, false
-	}
-	return f.Facts[i], true
-}
-
 // factNames are the names of all facts, or of those of some subjects.
 func (f *Format) factNames(of Subjects) []string {
 	var names []string
@@ -73,19 +65,44 @@ func (f *Format) factNames(of Subjects) []string {
 	return names
 }
 
-// decodeCondition reads a mapping from names of facts to values.
-func (d *decoder) decodeCondition(node ast.Node, into *Condition, at string) {
+// condition reads a mapping from names of facts to values.
+func (c *Checker) condition(node ast.Node, into *Condition, at string) {
 	*into = Condition{}
-	d.entries(node, at, func(key string, value ast.Node, below string) {
-		fact, known := d.format.fact(key)
-		if !known {
-			d.badLine(d.lines[below], at, "unknown field %s%s", quote(key), hint(key, d.format.factNames(OfRunners|OfTasks)))
+	c.entries(node, at, func(key string, value ast.Node, below string) {
+		fact := c.format.fact(key)
+		if fact == nil {
+			c.unknown(at, below, key, c.format.factNames(OfRunners|OfTasks))
 			return
 		}
-		decoded := reflect.New(fact.Type)
-		d.decode(value, decoded.Elem(), below)
-		(*into)[key] = decoded.Elem().Interface()
+		decoded := reflect.New(fact.Type).Elem()
+		if c.decode(value, decoded, below); !c.failed[below] {
+			c.fact(below, fact, decoded)
+		}
+		(*into)[key] = decoded.Interface()
 	})
+}
+
+func (f *Format) fact(name string) *Fact {
+	for i := range f.Facts {
+		if f.Facts[i].Name == name {
+			return &f.Facts[i]
+		}
+	}
+	return nil
+}
+
+// fact checks what its row says.
+func (c *Checker) fact(at string, f *Fact, value reflect.Value) {
+	switch {
+	case f.Words != nil:
+		c.Word(at, value.String(), f.Words)
+	case value.Kind() == reflect.String:
+		c.Text(at, value.String())
+	case value.Kind() == reflect.Int:
+		if n, high := int(value.Int()), cmp.Or(f.High, math.MaxInt32); n < f.Low || n > high {
+			c.Bad(at, "is %d; must be %d to %d", n, f.Low, high)
+		}
+	}
 }
 
 // Check wants subjects that there are, with facts that they have.
@@ -106,32 +123,16 @@ func (all Conditions) Check(c *Checker, at string) {
 		}
 		together := subject == Runners || strings.Contains(subject, "+")
 		for _, name := range slices.Sorted(maps.Keys(all[subject])) {
-			c.fact(at+"."+name, name, all[subject][name], of, together)
-		}
-	}
-}
-
-func (c *Checker) fact(at, name string, value any, of Subjects, together bool) {
-	fact, _ := c.format.fact(name)
-	switch {
-	case fact.Of&of == 0 && of == OfTasks:
-		c.Bad(at, "is of runners; tasks have %s", list(c.format.factNames(OfTasks)))
-	case fact.Of&of == 0:
-		c.Bad(at, "is of tasks; write it below the subject %s", Tasks)
-	}
-	if _, isNumber := value.(int); together && !isNumber {
-		c.Bad(at, "cannot be added up; name one runner")
-	}
-	switch v := value.(type) {
-	case string:
-		if fact.Words != nil {
-			c.Word(at, v, fact.Words)
-		} else if blank(v) {
-			c.Bad(at, "is empty")
-		}
-	case int:
-		if high := cmp.Or(fact.High, math.MaxInt32); v < fact.Low || v > high {
-			c.Bad(at, "is %d; must be %d to %d", v, fact.Low, high)
+			fact, at := c.format.fact(name), at+"."+name
+			switch {
+			case fact.Of&of == 0 && of == OfTasks:
+				c.Bad(at, "is of runners; tasks have %s", list(c.format.factNames(OfTasks)))
+			case fact.Of&of == 0:
+				c.Bad(at, "is of tasks; write it below the subject %s", Tasks)
+			}
+			if together && fact.Type.Kind() != reflect.Int {
+				c.Bad(at, "cannot be added up; name one runner")
+			}
 		}
 	}
 }

@@ -26,28 +26,28 @@ type File struct {
 	Matrix Matrix `json:"matrix,omitempty"`
 	// Exclude drops the combinations of the matrix that match one of these in
 	// every variable named.
-	Exclude []map[string]string `json:"exclude,omitempty"`
+	Exclude []Combination `json:"exclude,omitempty"`
 	// Include adds combinations, each with a value for every variable that the
 	// file uses. Without a matrix it is a table of cases.
-	Include []map[string]string `json:"include,omitempty"`
+	Include []Combination `json:"include,omitempty"`
 	// Predict gives names to what the rules R1 to R3 say about a pair of maps at
 	// the start of a runner, computed by an oracle that shares no code with it:
 	// ${name.effective}, ${name.phase} (of an idle runner), ${name.source} and
 	// ${name.shadowed} ("none" if there is none).
-	Predict map[string]Pair `json:"predict,omitempty"`
+	Predict map[VariableName]Pair `json:"predict,omitempty"`
 
 	// APIServerFlags are further flags of the scenario's own API server, without
 	// dashes, as feature-gates: WatchList=false.
 	APIServerFlags map[Flag]string `json:"apiserverFlags,omitempty"`
 	// Permissions is what the runners may do at start.
 	Permissions Permissions `json:"permissions,omitempty" jsonschema:"default=shipped"`
+	// Runners by name. They are started after maps and tasks, unless delayed.
+	Runners map[string]Runner `json:"runners"`
 	// Maps are the ConfigMaps that exist before any runner starts, by subject:
 	// global, or the name of a runner for its node map.
 	Maps map[MapName]Map `json:"maps,omitempty"`
 	// Tasks are submitted before any runner starts.
 	Tasks []Submit `json:"tasks,omitempty"`
-	// Runners by name. They are started after maps and tasks, unless delayed.
-	Runners map[string]Runner `json:"runners"`
 	// Steps happen in order.
 	Steps []Step `json:"steps"`
 }
@@ -61,6 +61,10 @@ type Variable struct {
 	Name   string
 	Values []string
 }
+
+// Combination gives values to variables of a matrix. In a file they may be numbers
+// and truth values.
+type Combination map[VariableName]string
 
 // Pair is the two values that a prediction is made for, written like Map's
 // scalar form.

@@ -1,20 +1,14 @@
 package scenario
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
-	"reflect"
 	"strings"
 )
-
-// maxFileBytes is far above any file that a person would write, and keeps a
-// mistaken path (a log, an image) from being read as YAML.
-const maxFileBytes = 256 << 10
 
 // Scenario is what one spec runs: a file for one combination of its matrix.
 type Scenario struct {
@@ -27,7 +21,7 @@ type Scenario struct {
 	// value stands, or the combination in include.
 	Line int
 	// Values are those of the matrix variables in this combination.
-	Values map[string]string
+	Values Combination
 	// Area is the name of the folder.
 	Area string
 }
@@ -111,15 +105,6 @@ func read(name string) ([]byte, error) {
 // Parse reads the scenarios in the text of one file; name is the path that the
 // scenarios and the errors carry.
 func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
-	if len(text) > maxFileBytes {
-		return nil, &Problem{name, 0, fmt.Sprintf("has %d bytes; must be at most %d", len(text), maxFileBytes)}
-	}
-	if bytes.HasPrefix(text, []byte("\xef\xbb\xbf")) {
-		return nil, &Problem{name, 1, "begins with a byte order mark; save the file as UTF-8 without one"}
-	}
-	if line := tooDeep(text); line > 0 {
-		return nil, &Problem{name, line, fmt.Sprintf("has more than %d brackets within each other", maxDepth)}
-	}
 	root, err := parseYAML(name, text)
 	if err != nil {
 		return nil, err
@@ -132,29 +117,6 @@ func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
 		return nil, errors.Join(errs...)
 	}
 	return all, nil
-}
-
-// maxDepth is far above what the format has, and little enough for a parser that
-// calls itself.
-const maxDepth = 100
-
-// tooDeep returns the line on which brackets are nested too deeply, 0 if there is
-// none. Those in texts count as well, which no honest file has so many of.
-func tooDeep(text []byte) int {
-	depth, line := 0, 1
-	for _, c := range text {
-		switch c {
-		case '\n':
-			line++
-		case '[', '{':
-			if depth++; depth > maxDepth {
-				return line
-			}
-		case ']', '}':
-			depth--
-		}
-	}
-	return 0
 }
 
 // sameNames returns an error for each scenario with the name of another one.
@@ -180,36 +142,4 @@ func sameNames(all []Scenario) []error {
 		}
 	}
 	return errs
-}
-
-// fillIn gives the fields that a file leaves out the defaults of their tags.
-func fillIn(v reflect.Value) {
-	switch v.Kind() {
-	case reflect.Struct:
-		if step, ok := v.Addr().Interface().(*Step); ok && step.Value != nil {
-			value := reflect.New(reflect.TypeOf(step.Value)).Elem()
-			value.Set(reflect.ValueOf(step.Value))
-			fillIn(value)
-			step.Value = value.Interface()
-			return
-		}
-		for _, f := range fieldsOf(v.Type()) {
-			field := v.Field(f.index)
-			if field.IsZero() && f.standard != "" {
-				f.fill(field)
-			}
-			fillIn(field)
-		}
-	case reflect.Slice:
-		for i := range v.Len() {
-			fillIn(v.Index(i))
-		}
-	case reflect.Map:
-		for _, key := range v.MapKeys() {
-			element := reflect.New(v.Type().Elem()).Elem() // what is in a map cannot be set
-			element.Set(v.MapIndex(key))
-			fillIn(element)
-			v.SetMapIndex(key, element)
-		}
-	}
 }

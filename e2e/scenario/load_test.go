@@ -65,7 +65,7 @@ include:
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("lines and names, want - got +\n%s", diff)
 	}
-	if diff := cmp.Diff(map[string]string{"z": "two", "a": "true"}, all[2].Values); diff != "" {
+	if diff := cmp.Diff(scenario.Combination{"z": "two", "a": "true"}, all[2].Values); diff != "" {
 		t.Errorf("values, want - got +\n%s", diff)
 	}
 	if got := all[0].Location() + " " + all[0].Area; got != "area/file.yaml:9 area" {

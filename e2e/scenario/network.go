@@ -56,9 +56,7 @@ func (n Network) Check(c *Checker, at string) {
 	if n.Mode == "" && n.Limit == 0 && (n.Answer == 0) == (n.Late == 0) {
 		c.Bad(at, "must have either answer or late")
 	}
-	if n.RetryAfter > 0 && n.Answer == 0 {
-		c.Bad(at+".retryAfter", "is set, but there is no answer")
-	}
+	c.Needs(at, "retryAfter", n.Answer != 0, "there is no answer")
 }
 
 // Token is what happens to the token of the runners' service account.
@@ -71,5 +69,5 @@ const (
 	TokenRevoke Token = "revoke" // its service account was made anew
 )
 
-// Words are those that files can have.
-func (Token) Words() []string { return Words(TokenRotate, TokenExpire, TokenRevoke) }
+// Tokens are all of them.
+var Tokens = []Token{TokenRotate, TokenExpire, TokenRevoke}

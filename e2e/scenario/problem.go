@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // Problem is one thing that is wrong with a scenario file.
@@ -52,6 +54,9 @@ func (p *problems) addAt(line int, at, text string) {
 		p.add(line, "%s: %s", at, text)
 	}
 }
+
+// quote makes a value from a file fit to be printed.
+func quote(value string) string { return api.Excerpt(value) }
 
 // printable escapes what could do something to a terminal.
 func printable(text string) string {

@@ -3,6 +3,9 @@ package scenario
 import (
 	"encoding/json"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -14,38 +17,27 @@ import (
 // truth value or one of a few words: an editor sees a file before it is expanded.
 const placeholder = `\$\{[^}]+\}`
 
+// schemas makes the schemas of the types of a format, from what they are decoded by.
+type schemas struct {
+	format   *Format
+	comments map[string]string // by directory, type and field
+	// definitions are those of the types that stand in many places.
+	definitions jsonschema.Definitions
+}
+
 // Schema returns the JSON schema of a scenario file, for editors. The
 // descriptions of fields are the comments in the format's sources below root.
 func (f *Format) Schema(root string) ([]byte, error) {
-	s := &schemas{format: f}
-	s.reflector = &jsonschema.Reflector{ExpandedStruct: true, Anonymous: true, Mapper: s.unlikeGo}
+	s := &schemas{format: f, comments: map[string]string{}, definitions: jsonschema.Definitions{
+		"placeholder": {Type: "string", Pattern: placeholder, Description: "A variable of the matrix or a part of a prediction stands here."},
+	}}
 	for _, sources := range f.Sources {
-		if err := s.reflector.AddGoComments("", filepath.Join(root, sources), jsonschema.WithFullComment()); err != nil {
+		if err := s.readComments(root, sources); err != nil {
 			return nil, fmt.Errorf("read comments for the schema: %w", err)
 		}
 	}
-	s.reflector.LookupComment = func(t reflect.Type, name string) string {
-		// Comments are stored by directory, and that is the end of the package's path.
-		for _, sources := range f.Sources {
-			if !strings.HasSuffix(t.PkgPath(), sources) {
-				continue
-			}
-			key := filepath.ToSlash(filepath.Join(root, sources)) + "." + t.Name()
-			if name != "" {
-				key += "." + name
-			}
-			return strings.Join(strings.Fields(s.reflector.CommentMap[key]), " ")
-		}
-		return ""
-	}
-	file := s.reflect(reflect.TypeFor[File]())
-	file.Version = jsonschema.Version
-	file.Title = "A scenario of studio-go-runner"
-	file.Definitions = s.definitions
-	file.Definitions["placeholder"] = &jsonschema.Schema{
-		Type: "string", Pattern: placeholder,
-		Description: "A variable of the matrix or a part of a prediction stands here.",
-	}
+	file := s.object(reflect.TypeFor[File]())
+	file.Version, file.Title, file.Definitions = jsonschema.Version, "A scenario of studio-go-runner", s.definitions
 	text, err := json.MarshalIndent(file, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("write schema: %w", err)
@@ -53,172 +45,176 @@ func (f *Format) Schema(root string) ([]byte, error) {
 	return append(text, '\n'), nil
 }
 
-// schemas makes the schemas of the types of a format.
-type schemas struct {
-	format      *Format
-	reflector   *jsonschema.Reflector
-	definitions jsonschema.Definitions
-}
-
-// reflect returns the schema of a type, with what its fields' tags say.
-func (s *schemas) reflect(t reflect.Type) *jsonschema.Schema {
-	if special := s.unlikeGo(t); special != nil {
-		return special
-	}
-	schema := s.reflector.ReflectFromType(t)
-	schema.Version = ""
-	if s.definitions == nil {
-		s.definitions = jsonschema.Definitions{}
-	}
-	definitions := schema.Definitions
-	schema.Definitions = nil
-	for name, d := range definitions {
-		if _, known := s.definitions[name]; !known {
-			s.definitions[name] = d
+// readComments keeps the comments on the types in a directory and on their fields.
+func (s *schemas) readComments(root, sources string) error {
+	packages, err := filepath.Glob(filepath.Join(root, sources, "*.go"))
+	for _, name := range packages {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			return err
 		}
-	}
-	s.narrow(t, schema)
-	return schema
-}
-
-// narrow adds what the tags of a struct's fields say, at every depth.
-func (s *schemas) narrow(t reflect.Type, schema *jsonschema.Schema) {
-	if t.Kind() != reflect.Struct || schema == nil || schema.Properties == nil {
-		return
-	}
-	for _, f := range fieldsOf(t) {
-		property, ok := schema.Properties.Get(f.name)
-		if !ok {
-			continue
-		}
-		below := t.Field(f.index).Type
-		value := property
-		if len(property.AnyOf) > 0 {
-			value = property.AnyOf[0]
-		}
-		if low, ok := f.rules["minimum"]; ok {
-			value.Minimum = json.Number(fmt.Sprint(low))
-		}
-		if high, ok := f.rules["maximum"]; ok {
-			value.Maximum = json.Number(fmt.Sprint(high))
-		}
-		switch below.Kind() {
-		case reflect.Slice:
-			property.MinItems = new(uint64(1))
-			below = below.Elem()
-			property.UniqueItems = isReference(below)
-		case reflect.Map:
-			property.MinProperties = new(uint64(1))
-			below = below.Elem()
-		}
-		if f.standard != "" {
-			property.Default = f.standard
-			if n, ok := f.rules["default"]; ok && below.Kind() == reflect.Int {
-				property.Default = n
+		ast.Inspect(file, func(n ast.Node) bool {
+			decl, ok := n.(*ast.GenDecl)
+			if !ok || decl.Tok != token.TYPE {
+				return true
 			}
-		}
-		s.narrow(below, s.definitions[below.Name()])
+			for _, spec := range decl.Specs {
+				t := spec.(*ast.TypeSpec)
+				name := sources + "." + t.Name.Name
+				s.comments[name] = decl.Doc.Text() + t.Doc.Text()
+				if fields, ok := t.Type.(*ast.StructType); ok {
+					for _, f := range fields.Fields.List {
+						for _, field := range f.Names {
+							s.comments[name+"."+field.Name] = f.Doc.Text()
+						}
+					}
+				}
+			}
+			return false
+		})
 	}
+	return err
 }
 
-// unlikeGo returns the schemas of the types that files write in another way
-// than Go does.
-func (s *schemas) unlikeGo(t reflect.Type) *jsonschema.Schema {
-	if w, ok := reflect.Zero(t).Interface().(words); ok && t.Kind() == reflect.String {
+// of returns the schema of a type, as files write it.
+func (s *schemas) of(t reflect.Type) *jsonschema.Schema {
+	if w, ok := reflect.Zero(t).Interface().(words); ok {
 		return oneOfWords(w.Words())
 	}
 	switch t {
 	case reflect.TypeFor[Matrix]():
 		return &jsonschema.Schema{Type: "object", AdditionalProperties: &jsonschema.Schema{
 			Type: "array", Items: scalar(), MinItems: new(uint64(1)), UniqueItems: true}}
-	case reflect.TypeFor[map[string]string]():
-		return &jsonschema.Schema{Type: "object", AdditionalProperties: &jsonschema.Schema{Type: "string"}}
-	case reflect.TypeFor[[]map[string]string]():
-		return &jsonschema.Schema{Type: "array", Items: &jsonschema.Schema{Type: "object", AdditionalProperties: scalar()}}
+	case reflect.TypeFor[Combination]():
+		return &jsonschema.Schema{Type: "object", AdditionalProperties: scalar()}
 	case reflect.TypeFor[Duration]():
-		return duration()
+		return orPlaceholder(&jsonschema.Schema{Type: "string", Pattern: `^([0-9]*\.?[0-9]+(ns|us|µs|ms|s|m|h))+$`})
 	case reflect.TypeFor[Row]():
 		return orPlaceholder(&jsonschema.Schema{Type: "integer", Minimum: "1", Maximum: json.Number(fmt.Sprint(int(MaxRow)))})
 	case reflect.TypeFor[Step]():
-		return s.step()
+		return s.define("Step", s.step)
 	case reflect.TypeFor[Condition]():
-		return s.condition()
+		return s.define("Condition", s.condition)
 	case reflect.TypeFor[Map]():
-		return s.orText(t, &jsonschema.Schema{Type: "string"})
+		return s.define("Map", func() *jsonschema.Schema { return s.orText(t, &jsonschema.Schema{Type: "string"}) })
 	case reflect.TypeFor[Network]():
-		return s.orText(t, append(oneOfWords(networkModes).AnyOf, duration().AnyOf[0])...)
+		return s.define("Network", func() *jsonschema.Schema {
+			return s.orText(t, append(oneOfWords(networkModes).AnyOf, s.of(reflect.TypeFor[Duration]()).AnyOf[0])...)
+		})
 	}
 	switch t.Kind() {
 	case reflect.Int:
 		return orPlaceholder(&jsonschema.Schema{Type: "integer"})
 	case reflect.Bool:
 		return orPlaceholder(&jsonschema.Schema{Type: "boolean"})
+	case reflect.Slice:
+		return &jsonschema.Schema{Type: "array", Items: s.of(t.Elem()), MinItems: new(uint64(1)), UniqueItems: isScalar(t.Elem())}
+	case reflect.Map:
+		return &jsonschema.Schema{Type: "object", AdditionalProperties: s.of(t.Elem()), MinProperties: new(uint64(1))}
+	case reflect.Struct:
+		if !token.IsExported(t.Name()) {
+			return s.object(t) // of one verb
+		}
+		return s.define(t.Name(), func() *jsonschema.Schema { return s.object(t) })
+	default:
+		return &jsonschema.Schema{Type: "string"}
 	}
-	return nil
 }
 
 // define keeps the schema of a type that refers to itself or stands in many
 // places, and returns a reference to it.
 func (s *schemas) define(name string, make func() *jsonschema.Schema) *jsonschema.Schema {
-	if s.definitions == nil {
-		s.definitions = jsonschema.Definitions{}
-	}
-	if _, known := s.definitions[name]; !known {
+	if s.definitions[name] == nil {
 		s.definitions[name] = &jsonschema.Schema{} // while it is made
 		*s.definitions[name] = *make()
 	}
 	return &jsonschema.Schema{Ref: "#/$defs/" + name}
 }
 
+// object is a struct, with what the tags of its fields say.
+func (s *schemas) object(t reflect.Type) *jsonschema.Schema {
+	object := fields(s.comment(t, ""))
+	for _, f := range fieldsOf(t) {
+		property := *s.of(t.Field(f.index).Type)
+		property.Description = s.comment(t, "."+t.Field(f.index).Name)
+		number := func(rule string) (n json.Number) {
+			if bound, ok := f.rules[rule]; ok {
+				n = json.Number(fmt.Sprint(bound))
+			}
+			return n
+		}
+		if len(property.AnyOf) > 0 {
+			property.AnyOf[0].Minimum, property.AnyOf[0].Maximum = number("minimum"), number("maximum")
+		}
+		for rule, into := range map[string]**uint64{"minLength": &property.MinLength, "maxLength": &property.MaxLength} {
+			if bound, ok := f.rules[rule]; ok {
+				*into = new(uint64(bound))
+			}
+		}
+		if n, ok := f.rules["default"]; ok {
+			property.Default = n
+		} else if f.standard != "" {
+			property.Default = f.standard
+		}
+		object.Properties.Set(f.name, &property)
+		if f.required {
+			object.Required = append(object.Required, f.name)
+		}
+	}
+	return object
+}
+
+// comment is that of a type, or of a field of it.
+func (s *schemas) comment(t reflect.Type, field string) string {
+	for _, sources := range s.format.Sources {
+		if strings.HasSuffix(t.PkgPath(), sources) {
+			return strings.Join(strings.Fields(s.comments[sources+"."+t.Name()+field]), " ")
+		}
+	}
+	return ""
+}
+
 // orText is a struct that may also be one of some texts.
 func (s *schemas) orText(t reflect.Type, texts ...*jsonschema.Schema) *jsonschema.Schema {
-	return s.define(t.Name(), func() *jsonschema.Schema {
-		plain := &jsonschema.Reflector{ExpandedStruct: true, Anonymous: true, LookupComment: s.reflector.LookupComment,
-			Mapper: func(below reflect.Type) *jsonschema.Schema {
-				if below == t {
-					return nil
-				}
-				return s.unlikeGo(below)
-			}}
-		object := plain.ReflectFromType(t)
-		object.Version = ""
-		s.narrow(t, object)
-		description := object.Description
-		object.Description = ""
-		return &jsonschema.Schema{Description: description, AnyOf: append(texts, object)}
-	})
+	object := s.object(t)
+	description := object.Description
+	object.Description = ""
+	return &jsonschema.Schema{Description: description, AnyOf: append(texts, object)}
 }
 
 // step has one verb.
 func (s *schemas) step() *jsonschema.Schema {
-	return s.define("Step", func() *jsonschema.Schema {
-		step := &jsonschema.Schema{Type: "object", Description: "One thing that is done or waited for.",
-			Properties: jsonschema.NewProperties(), AdditionalProperties: jsonschema.FalseSchema,
-			MinProperties: new(uint64(1)), MaxProperties: new(uint64(1))}
-		for _, v := range s.format.Verbs {
-			property := *s.reflect(v.Type)
-			property.Description = v.Doc
-			step.Properties.Set(v.Name, &property)
-		}
-		return step
-	})
+	step := fields("One thing that is done or waited for.")
+	step.MinProperties, step.MaxProperties = new(uint64(1)), new(uint64(1))
+	for _, v := range s.format.Verbs {
+		s.property(step, v.Name, v.Doc, v.Type, v.Words)
+	}
+	return step
 }
 
 // condition has one or more facts.
 func (s *schemas) condition() *jsonschema.Schema {
-	return s.define("Condition", func() *jsonschema.Schema {
-		condition := &jsonschema.Schema{Type: "object", Description: "What a subject must show.",
-			Properties: jsonschema.NewProperties(), AdditionalProperties: jsonschema.FalseSchema, MinProperties: new(uint64(1))}
-		for _, f := range s.format.Facts {
-			property := *s.reflect(f.Type)
-			if f.Words != nil {
-				property = *oneOfWords(f.Words)
-			}
-			property.Description = f.Doc
-			condition.Properties.Set(f.Name, &property)
-		}
-		return condition
-	})
+	condition := fields("What a subject must show.")
+	condition.MinProperties = new(uint64(1))
+	for _, f := range s.format.Facts {
+		s.property(condition, f.Name, f.Doc, f.Type, f.Words)
+	}
+	return condition
+}
+
+func (s *schemas) property(of *jsonschema.Schema, name, doc string, t reflect.Type, words []string) {
+	property := *s.of(t)
+	if words != nil {
+		property = *oneOfWords(words)
+	}
+	property.Description = doc
+	of.Properties.Set(name, &property)
+}
+
+// fields is an object that has only the fields that will be added.
+func fields(description string) *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "object", Description: description,
+		Properties: jsonschema.NewProperties(), AdditionalProperties: jsonschema.FalseSchema}
 }
 
 func orPlaceholder(s *jsonschema.Schema) *jsonschema.Schema {
@@ -236,8 +232,4 @@ func oneOfWords(words []string) *jsonschema.Schema {
 		s.Enum = append(s.Enum, word)
 	}
 	return orPlaceholder(s)
-}
-
-func duration() *jsonschema.Schema {
-	return orPlaceholder(&jsonschema.Schema{Type: "string", Pattern: `^([0-9]*\.?[0-9]+(ns|us|µs|ms|s|m|h))+$`})
 }

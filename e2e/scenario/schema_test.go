@@ -2,6 +2,7 @@ package scenario_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,29 +95,32 @@ func TestSchemaHasComments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var s struct {
-		Properties map[string]struct{ Description string }
-		Defs       map[string]struct {
-			Description string
-			Properties  map[string]struct{ Description string }
-		} `json:"$defs"`
-	}
+	var s any
 	if err := json.Unmarshal(text, &s); err != nil {
 		t.Fatal(err)
 	}
-	for name, p := range s.Properties {
-		if p.Description == "" {
-			t.Errorf("%s has no description", name)
-		}
-	}
-	for name, def := range s.Defs {
-		if def.Description == "" {
-			t.Errorf("%s has no description", name)
-		}
-		for field, p := range def.Properties {
-			if p.Description == "" {
-				t.Errorf("%s.%s has no description", name, field)
+	described(t, "schema", s)
+}
+
+// described looks for what an editor could say nothing about, at every depth.
+func described(t *testing.T, at string, v any) {
+	t.Helper()
+	switch v := v.(type) {
+	case map[string]any:
+		for key, below := range v {
+			at := at + "." + key
+			if all, ok := below.(map[string]any); ok && (key == "properties" || key == "$defs") {
+				for name, one := range all {
+					if one.(map[string]any)["description"] == nil {
+						t.Errorf("%s.%s has no description", at, name)
+					}
+				}
 			}
+			described(t, at, below)
+		}
+	case []any:
+		for i, below := range v {
+			described(t, fmt.Sprintf("%s[%d]", at, i), below)
 		}
 	}
 }

@@ -30,6 +30,8 @@ type Verb struct {
 	Asserts bool
 	// Type of what stands behind the verb.
 	Type reflect.Type
+	// Words are the texts that it can be, if they are few.
+	Words []string
 }
 
 // Step is one thing that is done or waited for.
@@ -63,56 +65,40 @@ func actions[A any](steps []Step, yield func(A) bool) bool {
 	return true
 }
 
-func (f *Format) verb(name string) (Verb, bool) {
-	i := slices.IndexFunc(f.Verbs, func(v Verb) bool { return v.Name == name })
-	if i < 0 {
-		return Verb{}, false
-	}
-	return f.Verbs[i], true
-}
-
-func (f *Format) verbNames() []string {
-	var names []string
+func (f *Format) verbNames() (names []string) {
 	for _, v := range f.Verbs {
 		names = append(names, v.Name)
 	}
 	return names
 }
 
-// decodeStep reads a mapping with one key, the verb.
-func (d *decoder) decodeStep(node ast.Node, into *Step, at string) {
-	into.Line = d.lines[at]
+// step reads a mapping with one key, the verb, and checks that it can be done.
+func (c *Checker) step(node ast.Node, into *Step, at string) {
+	into.Line = c.lines[at]
 	var does []string
-	ok := d.entries(node, at, func(key string, value ast.Node, below string) {
-		verb, known := d.format.verb(key)
-		if !known {
-			d.badLine(d.lines[below], at, "unknown field %s%s", quote(key), hint(key, d.format.verbNames()))
+	ok := c.entries(node, at, func(key string, value ast.Node, below string) {
+		i := slices.IndexFunc(c.format.Verbs, func(v Verb) bool { return v.Name == key })
+		if i < 0 {
+			c.unknown(at, below, key, c.format.verbNames())
 			return
 		}
+		verb := c.format.Verbs[i]
 		does = append(does, key)
-		decoded := reflect.New(verb.Type)
-		d.decode(value, decoded.Elem(), below)
-		into.Verb, into.Value = key, decoded.Elem().Interface()
+		if verb.Need != "" {
+			c.Need(below, verb.Need)
+		}
+		c.asserts = c.asserts || verb.Asserts
+		decoded := reflect.New(verb.Type).Elem()
+		if c.decode(value, decoded, below); verb.Words != nil && !c.failed[below] {
+			c.Word(below, decoded.String(), verb.Words)
+		}
+		into.Verb, into.Value = key, decoded.Interface()
 	})
 	switch {
-	case !ok || d.failed[at]:
+	case !ok || c.failed[at]:
 	case len(does) == 0:
-		d.bad(node, at, "does nothing; must have one of %s", list(d.format.verbNames()))
+		c.bad(node, at, "does nothing; must have one of %s", list(c.format.verbNames()))
 	case len(does) > 1:
-		d.bad(node, at, "does more than one thing: %s; make a step of each", list(does))
+		c.bad(node, at, "does more than one thing: %s; make a step of each", list(does))
 	}
-}
-
-// Check wants what the verb needs.
-func (s Step) Check(c *Checker, at string) {
-	verb, ok := c.format.verb(s.Verb)
-	if !ok {
-		return // which is reported already
-	}
-	at += "." + s.Verb
-	if verb.Need != "" {
-		c.Need(at, verb.Need)
-	}
-	c.asserts = c.asserts || verb.Asserts
-	c.check(reflect.ValueOf(s.Value), at)
 }

@@ -3,52 +3,47 @@ package scenario
 import (
 	"fmt"
 	"maps"
-	"path"
+	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml/ast"
 )
+
+// VariableName is what a variable or a prediction may be called.
+type VariableName string
+
+var variableRule = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
+
+// Check wants a name that can stand in ${…}.
+func (n VariableName) Check(c *Checker, at string) {
+	if !variableRule.MatchString(string(n)) {
+		c.Bad(at, "name %s cannot be one; must be letters, digits, '_' and '-' with a letter at the start", quote(string(n)))
+	}
+}
+
+// parts are those of a prediction: ${name.effective} and so on.
+var parts = []string{"effective", "phase", "shadowed", "source"}
 
 // variables is what ${…} can stand for, in one combination.
 type variables struct {
-	values map[string]string
-
-	// known counts the combinations that set a variable, and used has those
-	// that the file refers to; both are shared by all combinations.
-	known map[string]int
-	used  map[string]bool
-	// predictions has the line of each prediction, shared too.
-	predictions map[string]int
+	values Combination // and those of predictions, by name.part
+	*names             // shared by all combinations
 }
 
-// newVariables knows the names that the combinations set.
-func newVariables(combinations []combination) *variables {
-	v := &variables{known: map[string]int{}, used: map[string]bool{}, predictions: map[string]int{}}
+type names struct {
+	set       map[string]int  // how many combinations set a variable
+	predicted map[string]int  // the line of a prediction
+	used      map[string]bool // by the file
+}
+
+// newNames knows the names that the combinations set.
+func newNames(combinations []combination) *names {
+	n := &names{map[string]int{}, map[string]int{}, map[string]bool{}}
 	for _, c := range combinations {
 		for name := range c.values {
-			v.known[name]++
+			n.set[string(name)]++
 		}
 	}
-	return v
-}
-
-// with returns the variables with the values of one combination.
-func (v *variables) with(values map[string]string) *variables {
-	one := *v
-	one.values = maps.Clone(values)
-	if one.values == nil {
-		one.values = map[string]string{}
-	}
-	return &one
-}
-
-// predict adds a prediction, of which ${name.part} are the parts.
-func (v *variables) predict(name string, line int, parts map[string]string) {
-	v.predictions[name] = line
-	for part, value := range parts {
-		v.values[name+"."+part] = value
-	}
+	return n
 }
 
 // replace puts the values in the place of all ${…} in a text, once: a value is
@@ -68,7 +63,7 @@ func (v *variables) replace(text string, inName bool) (string, error) {
 		}
 		whole, _, _ := strings.Cut(name, ".") // of a prediction name.part
 		v.used[whole] = true
-		value, ok := v.values[name]
+		value, ok := v.values[VariableName(name)]
 		if !ok {
 			return "", v.unresolved(name)
 		}
@@ -80,55 +75,36 @@ func (v *variables) replace(text string, inName bool) (string, error) {
 	}
 }
 
-func (v *variables) unresolved(name string) error {
-	if v.known[name] > 0 {
-		return fmt.Errorf("${%s} has no value in some combinations", name)
-	}
-	var settable []string
-	for name := range v.known {
-		settable = append(settable, name)
-	}
-	for name := range v.predictions {
-		for _, part := range []string{"effective", "phase", "source", "shadowed"} {
-			settable = append(settable, name+"."+part)
+func (n *names) unresolved(name string) error {
+	known := slices.Collect(maps.Keys(n.set))
+	for name := range n.predicted {
+		for _, part := range parts {
+			known = append(known, name+"."+part)
 		}
 	}
-	slices.Sort(settable)
-	if len(settable) == 0 {
+	slices.Sort(known)
+	switch {
+	case n.set[name] > 0:
+		return fmt.Errorf("${%s} has no value in some combinations", name)
+	case len(known) == 0:
 		return fmt.Errorf("%s stands for nothing, the file has no matrix", quote("${"+name+"}"))
 	}
-	return fmt.Errorf("%s stands for nothing, known are %s%s",
-		quote("${"+name+"}"), strings.Join(settable, ", "), hint(name, settable))
+	return fmt.Errorf("%s stands for nothing, known are %s%s", quote("${"+name+"}"), strings.Join(known, ", "), hint(name, known))
 }
 
 // checkUse reports what is set and never used.
-func (v *variables) checkUse(p *problems, matrix *decoder) {
-	for name := range v.known {
-		if v.used[name] {
-			continue
+func (n *names) checkUse(matrix *Checker) {
+	for name := range n.set {
+		if line, ok := matrix.lines["matrix."+name]; !n.used[name] {
+			if !ok {
+				line = matrix.lines["include"]
+			}
+			matrix.problems.add(line, "variable %s is not used, write ${%s} where it is meant", quote(name), name)
 		}
-		line, ok := matrix.lines["matrix."+name]
-		if !ok {
-			line = matrix.lines["include"]
-		}
-		p.add(line, "variable %s is not used, write ${%s} where it is meant", quote(name), name)
 	}
-	for name, line := range v.predictions {
-		if !v.used[name] {
-			p.add(line, "prediction %s is not used, write ${%s.phase} or the like where it is meant", quote(name), name)
+	for name, line := range n.predicted {
+		if !n.used[name] {
+			matrix.problems.add(line, "prediction %s is not used, write ${%s.phase} or the like where it is meant", quote(name), name)
 		}
 	}
 }
-
-// rootField returns the value of a field of the file, nil if it is not there.
-func rootField(root ast.Node, name string) ast.Node {
-	for iter := root.(ast.MapNode).MapRange(); iter.Next(); {
-		if key, ok := iter.Key().(*ast.StringNode); ok && key.Value == name {
-			return iter.Value()
-		}
-	}
-	return nil
-}
-
-// areaOf returns the name of the folder that a file is in.
-func areaOf(name string) string { return path.Base(path.Dir(name)) }

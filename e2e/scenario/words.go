@@ -100,10 +100,11 @@ const (
 	PermissionsNone       Permissions = "none"
 )
 
+// PermissionSets are all of them.
+var PermissionSets = []Permissions{PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone}
+
 // Words are those that files can have.
-func (Permissions) Words() []string {
-	return Words(PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone)
-}
+func (Permissions) Words() []string { return Words(PermissionSets...) }
 
 // Duration is a time.Duration written as 500ms; files have positive ones only.
 type Duration time.Duration
@@ -141,8 +142,10 @@ type (
 	MapName string
 	// Group is a group of tasks that an earlier step has submitted.
 	Group string
-	// Mark is a point of the record that an earlier step has marked.
-	Mark string
+	// Mark is a point of the record that an earlier step has marked, and NewMark
+	// marks one.
+	Mark    string
+	NewMark string
 	// Base64 is binary data.
 	Base64 string
 )
@@ -194,6 +197,15 @@ func (m Mark) Check(c *Checker, at string) {
 	if !slices.Contains(c.marks, m) {
 		c.Bad(at, "no earlier step marks %s%s", quote(string(m)), hint(string(m), Words(c.marks...)))
 	}
+}
+
+// Check lets later steps name the mark.
+func (m NewMark) Check(c *Checker, at string) {
+	c.Text(at, string(m))
+	if !c.Once("mark " + string(m)) {
+		c.Bad(at, "%s was marked before", quote(string(m)))
+	}
+	c.marks = append(c.marks, Mark(m))
 }
 
 // Check wants base64.

@@ -209,6 +209,9 @@ func TestErrors(t *testing.T) {
 		"too many":       {429, "45", "{}", "the API server answers 429 Too Many Requests"},
 		"a redirect":     {302, "", "", "the API server answers 302 Found"},
 		"hostile":        {500, "", `{"message":"\u001b[2J` + strings.Repeat("x", 1<<20) + `"}`, `the API server answers 500 Internal Server Error: "\x1b[2J` + strings.Repeat("x", 196) + `"`},
+		"a choice":       {300, "", "", "the API server answers 300 Multiple Choices"},
+		"another Status": {403, "", `{"code":500,"message":"no"}`, "the API server answers 403 Forbidden: no"},
+		"a proxy's JSON": {502, "", `{"message":"oops","code":"E42"}`, "the API server answers 502 Bad Gateway"},
 		"no JSON":        {200, "", "hello", "read the API server's answer: invalid character 'h' looking for beginning of value"},
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -240,6 +243,92 @@ func TestErrors(t *testing.T) {
 		want := fmt.Sprintf("dial %s: connect: connection refused", address)
 		if err := client.Get(context.Background(), "/x", nil, new(struct{})); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+// What is sent says what it is and who sends it, and a refusal of it is told.
+func TestCreate(t *testing.T) {
+	t.Parallel()
+	var got string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		got = fmt.Sprintf("%s %s type=%s accept=%s agent=%s %s", r.Method, r.URL.Path, r.Header.Get("Content-Type"), r.Header.Get("Accept"), r.UserAgent(), text)
+		if r.URL.Path == "/full" {
+			w.WriteHeader(http.StatusForbidden)
+		}
+		_, _ = io.WriteString(w, "{}")
+	}))
+	defer server.Close()
+	client, err := kube.New(&rest.Config{Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		do        func() error
+		want, err string
+	}{
+		{func() error { return client.Create(t.Context(), "/events", map[string]int{"n": 1}) },
+			`POST /events type=application/json accept=application/json agent=studio-go-runner {"n":1}`, ""},
+		{func() error { return client.Create(t.Context(), "/full", map[string]int{}) },
+			`POST /full type=application/json accept=application/json agent=studio-go-runner {}`, "the API server answers 403 Forbidden"},
+		{func() error { return client.Create(t.Context(), "/events", t.Error) }, "", "json: unsupported type: func(...interface {})"},
+		{func() error { return client.Get(t.Context(), "/map", nil, new(struct{})) },
+			`GET /map type= accept=application/json agent=studio-go-runner `, ""},
+	} {
+		got = ""
+		if err := step.do(); fmt.Sprint(err) != step.err && (err != nil || step.err != "") {
+			t.Errorf("error %v, want %s", err, step.err)
+		}
+		if got != step.want {
+			t.Errorf("sent\n%s\nwant\n%s", got, step.want)
+		}
+	}
+}
+
+// A connection is given up with the answer, even if more of that could come.
+func TestAnswersAreClosed(t *testing.T) {
+	t.Parallel()
+	gone := make(chan string)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/no" {
+			w.WriteHeader(http.StatusForbidden)
+		}
+		_, _ = io.WriteString(w, "{}")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+		gone <- r.URL.Path
+	}))
+	defer server.Close()
+	defer server.CloseClientConnections()
+	client, err := kube.New(&rest.Config{Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/yes", "/no"} {
+		if err := client.Get(t.Context(), path, nil, new(struct{})); (err != nil) != (path == "/no") {
+			t.Errorf("%s: %v", path, err)
+		}
+		select {
+		case <-gone:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("the answer to %s is still read", path)
+		}
+	}
+}
+
+// Without a name to expect, a certificate must be that of the address.
+func TestNameOfTheServer(t *testing.T) {
+	t.Parallel()
+	_, config := secure(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
+	for name, want := range map[string]string{"": "", "other.example": "not other.example"} {
+		config.ServerName = name
+		client, err := kube.New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := client.Get(t.Context(), "/x", nil, new(struct{})); (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("name %q: %v, want %q", name, err, want)
 		}
 	}
 }

@@ -28,8 +28,8 @@ type Cluster struct {
 
 // FindCluster looks for a cluster the way kubectl does: the kubeconfig file
 // named by the flag, KUBECONFIG, ~/.kube/config, or the pod's service account.
-// It returns nil without an error only where none was named and this is no pod;
-// doubt then says what was odd about that. The namespace comes from the flag,
+// It returns nil without an error only where none was named and this is no pod.
+// Doubt says why the file in the home is of no use, where there is one. The namespace comes from the flag,
 // POD_NAMESPACE, the service account or the kubeconfig, in that order;
 // POD_NAMESPACE is folded into the flag by the caller.
 func FindCluster(kubeconfig, namespace string) (cluster *Cluster, doubt string, err error) {
@@ -44,7 +44,6 @@ func FindCluster(kubeconfig, namespace string) (cluster *Cluster, doubt string, 
 			return nil, "", fmt.Errorf("KUBECONFIG is %s, and there is no such file; correct it, or unset it to run without a cluster", api.Excerpt(named))
 		}
 	case exists(clientcmd.RecommendedHomeFile):
-		doubt = clientcmd.RecommendedHomeFile + " names no cluster: it is empty, or has no current-context"
 		// A pod's user need not be able to enter the home that the image has.
 		if _, err := os.ReadFile(clientcmd.RecommendedHomeFile); err != nil && inPod {
 			doubt, rules.Precedence = err.Error(), nil
@@ -67,6 +66,9 @@ func FindCluster(kubeconfig, namespace string) (cluster *Cluster, doubt string, 
 		return nil, "", errors.New("this is a pod, but it has no service account token, so no ConfigMap can be read; " +
 			"set automountServiceAccountToken to true, or mount a kubeconfig")
 	case clientcmd.IsEmptyConfig(err):
+		if exists(clientcmd.RecommendedHomeFile) {
+			doubt = clientcmd.RecommendedHomeFile + " names no cluster: it is empty, or has no current-context"
+		}
 		return nil, doubt, nil
 	case err != nil:
 		return nil, "", fmt.Errorf("read kubeconfig: %w; see --kubeconfig", err)

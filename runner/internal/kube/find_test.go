@@ -1,11 +1,14 @@
 package kube_test
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/studioml/studio-go-runner/runner/internal/kube"
 )
@@ -32,10 +35,14 @@ users: [{name: u, user: {token: t}}]
 	for name, test := range map[string]struct {
 		flag, namespace string
 		env             map[string]string
+		home            string // the file in the home, if there is one
 		want            string // the namespace, empty for no cluster
-		problem         string
+		problem, doubt  string
 	}{
 		"a laptop":                        {},
+		"the home's file":                 {home: config, want: "from-file"},
+		"an empty file in the home":       {home: empty, doubt: "names no cluster"},
+		"a home that cannot be read":      {home: dir, problem: "is a directory"},
 		"the flag":                        {flag: config, want: "from-file"},
 		"KUBECONFIG":                      {env: map[string]string{"KUBECONFIG": config}, want: "from-file"},
 		"one of several":                  {env: map[string]string{"KUBECONFIG": dir + "/no:" + config}, want: "from-file"},
@@ -53,8 +60,12 @@ users: [{name: u, user: {token: t}}]
 			for _, variable := range []string{"KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"} {
 				t.Setenv(variable, test.env[variable])
 			}
-			t.Setenv("HOME", dir)
-			cluster, _, err := kube.FindCluster(test.flag, test.namespace)
+			defer func(file string) { clientcmd.RecommendedHomeFile = file }(clientcmd.RecommendedHomeFile)
+			clientcmd.RecommendedHomeFile = cmp.Or(test.home, dir+"/no")
+			cluster, doubt, err := kube.FindCluster(test.flag, test.namespace)
+			if !strings.Contains(doubt, test.doubt) || test.doubt == "" && doubt != "" {
+				t.Errorf("doubt %q, want %q", doubt, test.doubt)
+			}
 			switch {
 			case test.problem != "":
 				if err == nil || !strings.Contains(err.Error(), test.problem) {

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"k8s.io/client-go/tools/clientcmd"
+
 	"github.com/studioml/studio-go-runner/runner/internal/kube"
 )
 
@@ -83,5 +85,14 @@ func TestNamespaceInAPod(t *testing.T) {
 				t.Errorf("namespace %q at %s, want %q at %s", cluster.Namespace, cluster.Config.Host, test.want, test.host)
 			}
 		})
+	}
+
+	// A home that the pod's user cannot read does not matter, and is told.
+	clientcmd.RecommendedHomeFile = t.TempDir()
+	t.Setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
+	cluster, doubt, err := kube.FindCluster("", "")
+	if err != nil || cluster == nil || cluster.Config.Host != "https://10.0.0.1:443" || !strings.Contains(doubt, "is a directory") {
+		t.Errorf("cluster %v, doubt %q, error %v", cluster, doubt, err)
 	}
 }

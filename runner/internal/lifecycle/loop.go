@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"reflect"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -157,7 +158,7 @@ func (l *Loop) tell(before, now Orders, in Input, memory Memory) {
 	l.Publish(now.Report, in.Maps, memory, in.Gate)
 	from, to := before.Report, now.Report
 	if from.Phase != to.Phase || from.Target != to.Target || from.Source != to.Source || from.Effective != to.Effective ||
-		shadowedValue(from) != shadowedValue(to) {
+		!reflect.DeepEqual(from.Shadowed, to.Shadowed) {
 		l.Transition(from, to)
 	}
 	if p := to.GlobalProblem; p != nil && (from.GlobalProblem == nil || *from.GlobalProblem != *p) {
@@ -166,11 +167,4 @@ func (l *Loop) tell(before, now Orders, in Input, memory Memory) {
 	if p := to.NodeProblem; p != nil && (from.NodeProblem == nil || *from.NodeProblem != *p) {
 		l.Problem(in.Maps.Node, *p)
 	}
-}
-
-func shadowedValue(r Report) api.Shadowed {
-	if r.Shadowed == nil {
-		return api.Shadowed{}
-	}
-	return *r.Shadowed
 }

@@ -30,8 +30,8 @@ const (
 type follower struct {
 	maps    *Maps
 	name    string
-	view    func(*lifecycle.Snapshot) *lifecycle.View
-	version string // where the next watch begins; empty asks for a list
+	view    *lifecycle.View // in the snapshot of maps, which change locks
+	version string          // where the next watch begins; empty asks for a list
 }
 
 // run lists and watches until ctx ends.

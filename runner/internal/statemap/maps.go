@@ -54,24 +54,24 @@ func (m *Maps) Updates() <-chan lifecycle.Snapshot { return m.updates }
 func (m *Maps) Run(ctx context.Context) error {
 	var both sync.WaitGroup
 	both.Go(func() {
-		(&follower{maps: m, name: api.GlobalMapName, view: func(s *lifecycle.Snapshot) *lifecycle.View { return &s.Global }}).run(ctx)
+		(&follower{maps: m, name: api.GlobalMapName, view: &m.current.Global}).run(ctx)
 	})
 	if m.node != "" {
 		both.Go(func() {
-			(&follower{maps: m, name: m.node, view: func(s *lifecycle.Snapshot) *lifecycle.View { return &s.Node }}).run(ctx)
+			(&follower{maps: m, name: m.node, view: &m.current.Node}).run(ctx)
 		})
 	}
 	both.Wait()
 	return nil
 }
 
-// change changes one view of the current snapshot and hands the snapshot on, if that
-// is news.
-func (m *Maps) change(view func(*lifecycle.Snapshot) *lifecycle.View, do func(*lifecycle.View)) {
+// change changes a view of the current snapshot and hands the snapshot on, if that is
+// news.
+func (m *Maps) change(view *lifecycle.View, do func(*lifecycle.View)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := m.current
-	if do(view(&m.current)); m.current == before {
+	if do(view); m.current == before {
 		return
 	}
 	// Nobody else sends, so there is room once the old snapshot is out.

@@ -1,16 +1,23 @@
 package scenario
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"reflect"
 	"regexp"
 	"strings"
-	"sync"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+)
+
+// maxFileBytes is far above any file that a person would write, and keeps a
+// mistaken path (a log, an image) from being read as YAML. maxDepth is far above
+// what the format has, and little enough for a parser that calls itself.
+const (
+	maxFileBytes = 256 << 10
+	maxDepth     = 100
 )
 
 // unquoted finds a ${…} that starts a value without quotes.
@@ -18,28 +25,59 @@ var unquoted = regexp.MustCompile(`[\[{,:]\s*\$\{`)
 
 // parseYAML returns the root of the one document in a file.
 func parseYAML(name string, text []byte) (root ast.Node, err error) {
+	bad := func(line int, format string, args ...any) (ast.Node, error) {
+		return nil, &Problem{name, line, fmt.Sprintf(format, args...)}
+	}
+	if len(text) > maxFileBytes {
+		return bad(0, "has %d bytes; must be at most %d", len(text), maxFileBytes)
+	}
+	if bytes.HasPrefix(text, []byte("\xef\xbb\xbf")) {
+		return bad(1, "begins with a byte order mark; save the file as UTF-8 without one")
+	}
+	if line := tooDeep(text); line > 0 {
+		return bad(line, "has more than %d brackets within each other", maxDepth)
+	}
 	// Duplicate keys are left to the decoder, which goes on after them.
 	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	var syntax yaml.Error
 	switch {
 	case errors.As(err, &syntax):
-		p := &Problem{name, 0, printable(syntax.GetMessage())}
+		line, advice := 0, ""
 		if token := syntax.GetToken(); token != nil {
-			p.Line = token.Position.Line
+			line = token.Position.Line
 		}
 		lines := strings.Split(string(text), "\n")
-		if p.Line > 0 && p.Line <= len(lines) && unquoted.MatchString(lines[p.Line-1]) {
-			p.Text += `; within {} and [] a variable needs quotes, as "${name}"`
+		if line > 0 && line <= len(lines) && unquoted.MatchString(lines[line-1]) {
+			advice = `; within {} and [] a variable needs quotes, as "${name}"`
 		}
-		return nil, p
+		return bad(line, "%s%s", printable(syntax.GetMessage()), advice)
 	case err != nil:
-		return nil, &Problem{name, 0, printable(err.Error())}
+		return bad(0, "%s", printable(err.Error()))
 	case len(file.Docs) == 0 || file.Docs[0].Body == nil:
-		return nil, &Problem{name, 1, "the file is empty"}
+		return bad(1, "the file is empty")
 	case len(file.Docs) > 1:
-		return nil, &Problem{name, 1, fmt.Sprintf("the file has %d documents; must be one", len(file.Docs))}
+		return bad(1, "the file has %d documents; must be one", len(file.Docs))
 	}
 	return file.Docs[0].Body, nil
+}
+
+// tooDeep returns the line on which brackets are nested too deeply, 0 if there is
+// none. Those in texts count as well, which no honest file has so many of.
+func tooDeep(text []byte) int {
+	depth, line := 0, 1
+	for _, c := range text {
+		switch c {
+		case '\n':
+			line++
+		case '[', '{':
+			if depth++; depth > maxDepth {
+				return line
+			}
+		case ']', '}':
+			depth--
+		}
+	}
+	return 0
 }
 
 // lineOf returns the line on which a node begins.
@@ -75,12 +113,12 @@ func anyScalar(node ast.Node) (string, bool) {
 }
 
 // kind says what a node is, for people.
-func (d *decoder) kind(node ast.Node) string {
+func (c *Checker) kind(node ast.Node) string {
 	switch n := node.(type) {
 	case *ast.StringNode, *ast.LiteralNode:
 		text, _ := plainText(n)
-		if d.variables != nil {
-			if replaced, err := d.variables.replace(text, false); err == nil {
+		if c.variables != nil {
+			if replaced, err := c.variables.replace(text, false); err == nil {
 				text = replaced
 			}
 		}
@@ -100,57 +138,4 @@ func (d *decoder) kind(node ast.Node) string {
 		// repetition they save, and tags have no use here.
 		return "an anchor, alias or tag"
 	}
-}
-
-// field is one field of a struct as it stands in a file.
-type field struct {
-	name     string
-	index    int
-	required bool
-	rules    map[string]int64 // bounds by name, as the schema has them
-	standard string           // the default
-}
-
-// fieldsOf lists the fields of a struct that a file can have.
-func fieldsOf(t reflect.Type) []field {
-	if all, ok := knownFields.Load(t); ok {
-		return all.([]field)
-	}
-	var fields []field
-	for i := range t.NumField() {
-		name, options, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		if name == "-" || name == "" {
-			continue
-		}
-		tag := t.Field(i).Tag.Get("jsonschema")
-		_, standard, _ := strings.Cut(tag, "default=")
-		fields = append(fields, field{name, i, options != "omitempty", rulesOf(tag), standard})
-	}
-	knownFields.Store(t, fields)
-	return fields
-}
-
-// knownFields keeps what was read of types, since a family is decoded many times.
-var knownFields sync.Map
-
-// fill sets a field to its default.
-func (f field) fill(v reflect.Value) {
-	switch into := v.Addr().Interface().(type) {
-	case textual:
-		if err := into.UnmarshalText([]byte(f.standard)); err != nil {
-			panic(fmt.Sprintf("scenario: default of %s: %v", f.name, err))
-		}
-	case *int:
-		*into = int(f.rules["default"])
-	default:
-		v.SetString(f.standard)
-	}
-}
-
-func names(fields []field) []string {
-	var names []string
-	for _, f := range fields {
-		names = append(names, f.name)
-	}
-	return names
 }

@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+)
+
+func init() {
+	add(scenario.Verb{Name: "mark", Doc: "Names this point of the record, for never, offset and what must not grow."}, setMark)
+	add(scenario.Verb{Name: "wait", Doc: "Lets time pass, where there is no cause to wait for."}, pause.do)
+	add(scenario.Verb{Name: "offset", Doc: "Waits until so much time has passed since a mark, so that the next step has its place in time. It fails where that is over already."}, offset.do)
+}
+
+// mark is a point of the record.
+type mark struct {
+	entries int // that came before it
+	facts   *history.Facts
+	time    time.Time
+}
+
+func newMark(entries []history.Entry) mark {
+	m := mark{len(entries), history.NewFacts(), time.Now()}
+	for _, e := range entries {
+		m.facts.Apply(e)
+	}
+	return m
+}
+
+func setMark(name scenario.NewMark, p *play) error {
+	for that := range scenario.Actions[scenario.Conditions](p.scenario.Steps) {
+		for subject, condition := range that {
+			for fact, want := range condition {
+				if growth, ok := want.(scenario.Growth); ok && growth.Since == scenario.Mark(name) {
+					_ = p.ask(p.ctx, scenario.Conditions{subject: {fact: want}}) // what there may not be more of later
+				}
+			}
+		}
+	}
+	p.marks[scenario.Mark(name)] = newMark(p.record.Entries())
+	p.record.Add(history.Entry{Mark: string(name)})
+	return nil
+}
+
+type pause struct {
+	// For is how long.
+	For scenario.Duration `json:"for"`
+	// Because is why nothing better can be waited for.
+	Because string `json:"because" jsonschema:"minLength=1"`
+}
+
+func (w pause) String() string { return w.For.String() }
+
+func (w pause) Check(c *scenario.Checker, at string) {
+	if time.Duration(w.For) >= c.Timeout() {
+		c.Bad(at+".for", "is %s; must be below the scenario's timeout of %s", w.For, c.Timeout())
+	}
+}
+
+func (w pause) do(p *play) error { return p.pause(time.Duration(w.For)) }
+
+type offset struct {
+	// Since is the mark.
+	Since scenario.Mark `json:"since"`
+	// By is how long after it.
+	By scenario.Duration `json:"by"`
+	// Late is how much later it may be.
+	Late scenario.Duration `json:"late,omitempty" jsonschema:"default=500ms"`
+}
+
+func (o offset) String() string { return fmt.Sprintf("of %s to %s", o.By, o.Since) }
+
+func (o offset) do(p *play) error {
+	left := time.Duration(o.By) - time.Since(p.marks[o.Since].time)
+	if late := -left; late > time.Duration(o.Late) {
+		return fmt.Errorf("it is over since %s; give the steps before it less to do, or the offset more", late.Round(time.Millisecond))
+	}
+	return p.pause(max(left, 0))
+}
+
+// pause lets time pass; the scenario says why nothing better can be done.
+func (p *play) pause(d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-p.ctx.Done():
+		return context.Cause(p.ctx)
+	}
+}
