@@ -31,15 +31,13 @@ func limitDisk(parent context.Context, dir string, limit int64) (ctx context.Con
 	go func() {
 		defer close(ended)
 		for pause := diskPause; limit > 0; {
-			timer := time.NewTimer(pause)
 			select {
-			case <-timer.C:
+			case <-time.After(pause):
 			case <-ctx.Done():
-				timer.Stop()
 				return
 			}
 			begin := time.Now()
-			if size := takes(ctx, dir, limit); size > limit {
+			if size := takes(ctx, dir); size > limit {
 				cancel(overDisk{size, limit})
 			}
 			pause = max(diskPause, 20*time.Since(begin))
@@ -48,18 +46,15 @@ func limitDisk(parent context.Context, dir string, limit int64) (ctx context.Con
 	return ctx, func() { cancel(nil); <-ended }
 }
 
-// takes is the room of all files below dir, or more than enough of it. A file with
-// several names counts once.
-func takes(ctx context.Context, dir string, enough int64) (size int64) {
+// takes is the room of all files below dir. A file with several names counts once,
+// and what cannot be read does not.
+func takes(ctx context.Context, dir string) (size int64) {
 	filepath.WalkDir(dir, func(path string, _ fs.DirEntry, _ error) error {
 		var s unix.Stat_t
 		if unix.Lstat(path, &s) == nil {
-			size += s.Blocks * 512 / int64(max(s.Nlink, 1))
+			size += s.Blocks * 512 / int64(max(s.Nlink, 1)) // some file systems do not count
 		}
-		if ctx.Err() != nil || size > enough {
-			return filepath.SkipAll
-		}
-		return nil // what cannot be read is not counted
+		return ctx.Err()
 	})
 	return size
 }

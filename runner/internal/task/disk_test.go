@@ -18,17 +18,19 @@ func TestDiskLimit(t *testing.T) {
 	*task.DiskPause = 10 * time.Millisecond
 	for _, test := range []struct {
 		name, script string
+		limit        int64
 		want         api.Outcome
 	}{
-		{"one file", "head -c 3000000 /dev/zero >big; sleep 60", api.Failed},
-		{"many files", "mkdir -p a/b; for i in 1 2 3 4; do head -c 700000 /dev/zero >a/b/$i; done; sleep 60", api.Failed},
-		{"less than it may", "head -c 1000000 /dev/zero >big; sleep 0.3", api.Succeeded},
-		{"one file with many names", "head -c 1000000 /dev/zero >big; ln big b; ln big c; ln big d; sleep 0.3", api.Succeeded},
-		{"a file that takes nothing", "truncate -s 1G sparse; sleep 0.3", api.Succeeded},
+		{"no limit", "head -c 3000000 /dev/zero >big; sleep 0.3", 0, api.Succeeded},
+		{"one file", "head -c 3000000 /dev/zero >big; sleep 60", 2 << 20, api.Failed},
+		{"many files", "mkdir -p a/b; for i in 1 2 3 4; do head -c 700000 /dev/zero >a/b/$i; done; sleep 60", 2 << 20, api.Failed},
+		{"less than it may", "head -c 1000000 /dev/zero >big; sleep 0.3", 2 << 20, api.Succeeded},
+		{"one file with many names", "head -c 1000000 /dev/zero >big; ln big b; ln big c; ln big d; sleep 0.3", 2 << 20, api.Succeeded},
+		{"a file that takes nothing", "truncate -s 1G sparse; sleep 0.3", 2 << 20, api.Succeeded},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := newSpec(t, shell(test.script))
-			spec.DiskLimit = 2 << 20
+			spec.DiskLimit = test.limit
 			got := run(t, spec)
 			if got.Outcome != test.want || strings.Contains(got.Reason, "--disk-limit") != (test.want == api.Failed) {
 				t.Errorf("%s: %s, want %s", got.Outcome, got.Reason, test.want)
