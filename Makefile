@@ -111,7 +111,7 @@ test: tools $(SUPERVISOR) ## Quick tests: no cluster
 
 .PHONY: mutants
 mutants: tools $(SUPERVISOR) ## Break the runner, one fault at a time, and list the faults that no test notices
-	@go run ./e2e/mutants --seed=$(SEED) $(if $(SHORT),--packages=3 --time=20s) $(if $(ONLY),--only='$(ONLY)') $(if $(SCENARIOS),--scenarios)
+	@go run ./e2e/mutants --seed=$(SEED) $(if $(SHORT),--packages=2 --time=15s) $(if $(ONLY),--only='$(ONLY)') $(if $(SCENARIOS),--scenarios)
 
 # What the target lacks is said first, before minutes of building: for kind that is
 # found out by getting Docker and a node image.

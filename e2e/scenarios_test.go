@@ -42,22 +42,18 @@ func specs(scenarios []scenario.Scenario) {
 	}
 	for _, s := range scenarios {
 		if slices.Contains(s.Targets, scenario.Target(config.target)) {
-			order := []any{priority(s)}
+			order, labels := []any{priority(s)}, Labels{"area:" + s.Area}
+			for _, row := range s.Rows {
+				labels = append(labels, fmt.Sprintf("row:%d", row))
+			}
+			labels = append(labels, scenario.Words(s.Labels...)...)
 			if config.target != "embedded" && scenario.UsesGPUsOfTarget(s.Needs) {
 				order = append(order, Serial)
 			}
-			It(s.Name, labels(s), order, SpecTimeout(engine.Stretch(placeTime+time.Duration(s.Timeout))), GracePeriod(5*time.Second),
+			It(s.Name, labels, order, SpecTimeout(engine.Stretch(placeTime+time.Duration(s.Timeout))), GracePeriod(5*time.Second),
 				types.CodeLocation{FileName: s.Path, LineNumber: s.Line}, func(ctx SpecContext) { playOne(ctx, s) })
 		}
 	}
-}
-
-func labels(s scenario.Scenario) Labels {
-	all := Labels{"area:" + s.Area}
-	for _, row := range s.Rows {
-		all = append(all, fmt.Sprintf("row:%d", row))
-	}
-	return append(all, scenario.Words(s.Labels...)...)
 }
 
 // isolate makes a place, or skips the spec if the target cannot.

@@ -57,20 +57,6 @@ func init() {
 	flag.BoolVar(&config.keep, "e2e.keep", os.Getenv("E2E_KEEP") != "", "keep the evidence of all scenarios, and the kind cluster (E2E_KEEP)")
 }
 
-// absolute makes the paths fit for programs that run in other directories.
-func absolute() error {
-	for _, path := range []*string{&config.runner, &config.client, &config.nvml, &config.kubeconfig, &config.artifacts} {
-		if *path == "" {
-			continue
-		}
-		var err error
-		if *path, err = filepath.Abs(*path); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // where is the target that the specs of this process use.
 var where targets.Target
 
@@ -86,8 +72,15 @@ func TestE2E(t *testing.T) {
 	if !slices.Contains(scenario.Targets, scenario.Target(config.target)) {
 		t.Fatalf("the target is %q; must be one of %v", config.target, scenario.Targets)
 	}
-	if err := absolute(); err != nil {
-		t.Fatal(err)
+	// Other programs, which run in other directories, get these paths.
+	for _, path := range []*string{&config.runner, &config.client, &config.nvml, &config.kubeconfig, &config.artifacts} {
+		if *path == "" {
+			continue
+		}
+		var err error
+		if *path, err = filepath.Abs(*path); err != nil {
+			t.Fatal(err)
+		}
 	}
 	scenarios, err := engine.Format.LoadDir(config.scenarios)
 	if err != nil {

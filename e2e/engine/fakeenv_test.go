@@ -131,8 +131,8 @@ func (e *fakeEnv) StartRunner(_ context.Context, spec targets.RunnerSpec, tells 
 
 func (e *fakeEnv) Submit(_ context.Context, tasks []api.Task) error {
 	for _, t := range tasks {
-		e.called("submit %s %s gpus=%d", t.ID, strings.Join(t.Args, " "), t.Resources.GPUs)
 		e.queue(func(c *api.QueueContents) { c.Ready = append(c.Ready, api.QueuedTask{ID: t.ID}) })
+		e.called("submit %s %s gpus=%d", t.ID, strings.Join(t.Args, " "), t.Resources.GPUs) // what is seen here can be taken
 	}
 	return nil
 }

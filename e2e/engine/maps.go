@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/e2e-framework/klient/k8s"
 	"sigs.k8s.io/e2e-framework/klient/k8s/resources"
 
@@ -71,22 +73,25 @@ func (p *play) apply(subject scenario.MapName, m scenario.Map) error {
 
 // put changes an object, or creates it. Without a version it replaces any other.
 func (p *play) put(object k8s.Object) error {
-	return p.bounded(clusterBudget, func(ctx context.Context) error {
-		objects := p.env.Client().Resources()
+	return p.write(func(ctx context.Context, objects *resources.Resources) error {
 		err := objects.Update(ctx, object)
 		if apierrors.IsNotFound(err) {
-			err = objects.Create(ctx, object)
+			return objects.Create(ctx, object)
 		}
-		if err != nil {
-			return err
-		}
-		return p.recorded(ctx)
+		return err
 	})
 }
 
 func (p *play) delete(object k8s.Object) error {
+	return p.write(func(ctx context.Context, objects *resources.Resources) error { return objects.Delete(ctx, object) })
+}
+
+// write has the API server do something, and waits until the record has it. It is
+// done again where a connection turns out to be one from before a restart.
+func (p *play) write(do func(context.Context, *resources.Resources) error) error {
 	return p.bounded(clusterBudget, func(ctx context.Context) error {
-		if err := p.objects().Delete(ctx, object); err != nil {
+		stale := func(err error) bool { return utilnet.IsProbableEOF(err) || utilnet.IsConnectionReset(err) }
+		if err := retry.OnError(retry.DefaultBackoff, stale, func() error { return do(ctx, p.objects()) }); err != nil {
 			return err
 		}
 		return p.recorded(ctx)

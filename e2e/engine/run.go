@@ -50,45 +50,41 @@ type started struct {
 func Run(ctx context.Context, env targets.Env, s scenario.Scenario, record *history.History) error {
 	limit := Stretch(time.Duration(s.Timeout))
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the scenario's timeout of %s is over", limit))
-	p := newPlay(ctx, env, s, record)
-	defer p.sources.Wait()
 	defer cancel()
-
-	if err := p.playAll(func() error { return p.steps(s.Steps) }); err != nil {
-		// A rule that was broken may well be the reason.
-		return errors.Join(err, rules(s, record.Entries()))
-	}
-	return p.note(0, "invariants", func() error {
-		if err := p.invariants(); err != nil {
-			return fmt.Errorf("%s: after the last step: %w", s.Location(), err)
+	return begin(ctx, env, s, record, func(p *play) error {
+		err := p.steps(s.Steps)
+		close(p.done)
+		p.streams.Wait() // so that tasks can be counted
+		if err != nil {
+			// A rule that was broken may well be the reason.
+			return errors.Join(err, rules(s, record.Entries()))
 		}
-		return nil
+		return p.note(0, "invariants", func() error {
+			if err := p.invariants(); err != nil {
+				return fmt.Errorf("%s: after the last step: %w", s.Location(), err)
+			}
+			return nil
+		})
 	})
 }
 
 // Attend brings about what there is before the first step, as Run does, and then
 // leaves the steps to people until ctx ends.
 func Attend(ctx context.Context, env targets.Env, s scenario.Scenario, record *history.History) error {
-	ctx, cancel := context.WithCancel(ctx)
-	p := newPlay(ctx, env, s, record)
-	defer p.sources.Wait()
-	defer cancel()
-	return p.playAll(func() error { <-ctx.Done(); return nil })
+	return begin(ctx, env, s, record, func(*play) error { <-ctx.Done(); return nil })
 }
 
-func newPlay(ctx context.Context, env targets.Env, s scenario.Scenario, record *history.History) *play {
-	return &play{
+// begin brings about what there is before the first step, and lets the rest follow.
+// Nothing that it has started goes on when it returns.
+func begin(ctx context.Context, env targets.Env, s scenario.Scenario, record *history.History, rest func(*play) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	p := &play{
 		env: env, scenario: s, record: record, ctx: ctx,
 		runners: make(map[string]*started), marks: make(map[scenario.Mark]mark), done: make(chan struct{}),
 	}
-}
-
-// playAll brings about what there is at the beginning, and has the steps done.
-// Streams of tasks have ended when it returns, so that the tasks can be counted.
-func (p *play) playAll(steps func() error) error {
+	defer p.sources.Wait()
 	defer p.streams.Wait()
-	defer close(p.done)
-	s := p.scenario
+	defer cancel()
 	err := p.note(0, "prepare", func() error {
 		if err := p.prepare(); err != nil {
 			return fmt.Errorf("%s: %w", s.Location(), err)
@@ -96,9 +92,9 @@ func (p *play) playAll(steps func() error) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, rules(s, record.Entries()))
 	}
-	return steps()
+	return rest(p)
 }
 
 // note does one thing and notes in the record when it begins and how it ends.

@@ -94,7 +94,7 @@ func (p *play) ask(ctx context.Context, that scenario.Conditions) (err error) {
 				if a.Code, a.Body = code, string(body); err != nil {
 					a.Error = err.Error()
 				}
-				if ctx.Err() == nil {
+				if err == nil || ctx.Err() == nil {
 					teller{p.record, subject, r.process}.add(history.Entry{Answer: a})
 				}
 			}

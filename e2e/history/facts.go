@@ -44,8 +44,6 @@ type Runner struct {
 // Task is what is known of a task.
 type Task struct {
 	Started, Finished int
-	// Holds are the GPUs of the attempts that have not ended, by attempt.
-	Holds map[int]string
 }
 
 // NewFacts returns the facts of an empty history.
@@ -100,12 +98,10 @@ func (f *Facts) note(n targets.TaskNote) {
 	if n.End {
 		t.Finished++
 		r.Finished++
-		delete(t.Holds, n.Attempt)
 		return
 	}
 	t.Started++
 	r.Started++
-	t.Holds[n.Attempt] = n.GPUs
 }
 
 // Runner returns what is known of a runner, if only that it has no process yet.
@@ -119,7 +115,7 @@ func (f *Facts) Runner(name string) *Runner {
 // Task returns what is known of a task.
 func (f *Facts) Task(id string) *Task {
 	if f.Tasks[id] == nil {
-		f.Tasks[id] = &Task{Holds: make(map[int]string)}
+		f.Tasks[id] = &Task{}
 	}
 	return f.Tasks[id]
 }

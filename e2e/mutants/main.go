@@ -2,7 +2,7 @@
 // which faults no test notices: each of those is a rule that nobody tests.
 //
 //	go run ./e2e/mutants                  # every fault
-//	go run ./e2e/mutants --packages=3 --time=30s --seed=7
+//	go run ./e2e/mutants --packages=2 --time=15s --seed=7
 //	go run ./e2e/mutants --only='gate.*Ticket' --scenarios
 //
 // The rule: a condition is negated, a comparison is shifted by one value, a

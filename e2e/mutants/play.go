@@ -150,7 +150,9 @@ func scenarios(ctx context.Context, root, work, overlay, labels string, number i
 	// Neither the race detector nor the API server live with a limit.
 	output, err := alone(ctx, "unlimited", "make", "--no-print-directory", "-C", root, "e2e-embedded",
 		"MUTANT_RUNNER="+script, "LABELS="+labels, "ARTIFACTS="+filepath.Join(work, "artifacts")).CombinedOutput()
-	if err != nil && bytes.Contains(output, []byte("[FAIL]")) {
+	all := strings.TrimSpace(string(output))
+	fmt.Printf("scenarios: %s\n", all[strings.LastIndexByte(all, '\n')+1:]) // how many passed, or why none was played
+	if err != nil && strings.Contains(all, "[FAIL]") {
 		return killed
 	}
 	return survived

@@ -61,7 +61,7 @@ func (f *Format) LoadDir(root string) ([]Scenario, error) {
 				path.Join(filepath.Base(absolute), "<area>", "<file>.yaml")})
 			return nil
 		}
-		text, err := read(name)
+		text, err := os.ReadFile(name)
 		if err != nil {
 			return err
 		}
@@ -87,19 +87,11 @@ func (f *Format) LoadDir(root string) ([]Scenario, error) {
 
 // Load loads the scenarios of one file. The error joins all that is wrong with it.
 func (f *Format) Load(name string) ([]Scenario, error) {
-	text, err := read(name)
-	if err != nil {
-		return nil, err
-	}
-	return f.Parse(filepath.ToSlash(name), text)
-}
-
-func read(name string) ([]byte, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("read scenarios: %w", err)
 	}
-	return text, nil
+	return f.Parse(filepath.ToSlash(name), text)
 }
 
 // Parse reads the scenarios in the text of one file; name is the path that the
