@@ -45,8 +45,8 @@
 //
 //   - scenario is the format, and oracle an independent statement of the rules for
 //     expected values.
-//   - engine plays a scenario; each verb is a file, verb_<name>.go, and what a
-//     condition can ask for is a row of facts.go. history is its record, and crowd
+//   - engine plays a scenario; each verb is a value that a file verb_*.go adds, and
+//     what a condition can ask for is a row of facts.go. history is its record, and crowd
 //     is ConfigMaps that concern no runner.
 //   - targets says what a cluster must be able to do. targets/embedded is one, and
 //     targets/pods is one whose runners are pods; both use targets/place. targets/kind

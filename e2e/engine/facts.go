@@ -27,7 +27,7 @@ type fact struct {
 	steps bool
 
 	status func(*api.Status) any                  // of a runner's newest status
-	queue  func(places) int                       // of a look into the queue
+	queue  func(in map[string]int) int            // of a look into the queue
 	answer func(history.Entry) (any, string)      // of what the runner's process answers
 	path   string                                 // that it is asked for
 	record func(v *view) (have any, about string) // of all that is known
@@ -110,11 +110,11 @@ var factTable = []fact{
 		budget: taskBudget, grows: true, record: func(v *view) (any, string) { return v.finished, "" }},
 
 	{Fact: of[int]("left", "How many of the tasks are in the queue, claimed or not.", scenario.OfTasks),
-		budget: taskBudget, queue: func(in places) int { return in.ready + in.claimed }},
+		budget: taskBudget, queue: func(in map[string]int) int { return in["ready"] + in["claimed"] }},
 	{Fact: of[int]("queued", "How many of the tasks no runner has claimed.", scenario.OfTasks),
-		budget: taskBudget, queue: func(in places) int { return in.ready }},
+		budget: taskBudget, queue: func(in map[string]int) int { return in["ready"] }},
 	{Fact: of[int]("dead", "How many of the tasks were given up.", scenario.OfTasks),
-		budget: taskBudget, queue: func(in places) int { return in.dead }},
+		budget: taskBudget, queue: func(in map[string]int) int { return in["dead"] }},
 
 	{Fact: now[bool]("live", "Whether a runner's liveness probe succeeds."), budget: stateBudget, path: "/livez", answer: succeeds},
 	{Fact: now[bool]("ready", "Whether a runner's readiness probe succeeds."), budget: stateBudget, path: "/readyz", answer: succeeds},
@@ -252,23 +252,14 @@ type logged struct{ *history.Runner }
 func (l logged) says(part string) bool { return l.Logged(part) }
 func (l logged) String() string        { return fmt.Sprintf("%d lines", len(l.Log)) }
 
-// places is where tasks are.
-type places struct{ ready, claimed, dead int }
-
-// placesIn counts the tasks of a group.
-func placesIn(queue *api.QueueContents, group string) (in places) {
-	count := func(tasks []api.QueuedTask) (n int) {
-		for _, t := range tasks {
-			if history.InGroup(t.ID, group) {
-				n++
+// placesIn counts the tasks of a group by where they are.
+func placesIn(contents *api.QueueContents, group string) map[string]int {
+	in := make(map[string]int)
+	for id, places := range placesOf(contents) {
+		for _, place := range places {
+			if history.InGroup(id, group) {
+				in[place]++
 			}
-		}
-		return n
-	}
-	in.ready, in.claimed = count(queue.Ready), count(queue.Claimed)
-	for _, d := range queue.Dead {
-		if d.Task != nil && history.InGroup(d.Task.ID, group) {
-			in.dead++
 		}
 	}
 	return in

@@ -21,15 +21,7 @@ func (p *play) invariants() error {
 
 // rules are the invariants that the record alone can show to be broken.
 func rules(s scenario.Scenario, entries []history.Entry) error {
-	return errors.Join(
-		truthful(entries),
-		gateHolds(entries),
-		unbroken(entries),
-		exitCodes(s, entries),
-		noDuplicates(s, entries),
-		gpusUnshared(entries),
-		noCrash(entries),
-	)
+	return errors.Join(statuses(entries, true), ends(s, entries), noDuplicates(s, entries), gpusUnshared(entries))
 }
 
 // nothingLost is R12: each task is finished, given up, or still in the queue,
@@ -65,24 +57,7 @@ func (p *play) nothingLost() error {
 
 // conserved compares what was submitted with where it is now.
 func conserved(submitted []string, contents api.QueueContents) (wrong []error) {
-	places := make(map[string][]string)
-	put := func(place string, ids ...string) {
-		for _, id := range ids {
-			places[id] = append(places[id], place)
-		}
-	}
-	put("finished", contents.Finished...)
-	for _, t := range contents.Ready {
-		put("ready", t.ID)
-	}
-	for _, t := range contents.Claimed {
-		put("claimed", t.ID)
-	}
-	for _, d := range contents.Dead {
-		if d.Task != nil {
-			put("dead", d.Task.ID)
-		}
-	}
+	places := placesOf(&contents)
 	for _, id := range submitted {
 		switch at := places[id]; {
 		case len(at) == 0:
@@ -98,21 +73,25 @@ func conserved(submitted []string, contents api.QueueContents) (wrong []error) {
 	return wrong
 }
 
-// truthful is R11: no runner says that it is drained while it has work. What a
-// suspended runner fetched and did not start may still be on its way back.
-func truthful(entries []history.Entry) error {
-	for _, e := range entries {
-		if e.Status == nil {
-			continue
-		}
-		t := e.Status.Tasks
-		switch phase := e.Status.Phase; {
-		case (phase == api.PhaseSuspended || phase == api.PhaseTerminated) && t.Running > 0,
-			phase == api.PhaseTerminated && t.Waiting > 0:
-			return fmt.Errorf("R11: runner %s says %s with %d tasks running and %d waiting", e.Runner, phase, t.Running, t.Waiting)
+// placesOf is where each task is.
+func placesOf(contents *api.QueueContents) map[string][]string {
+	places := make(map[string][]string)
+	put := func(id, place string) { places[id] = append(places[id], place) }
+	for _, id := range contents.Finished {
+		put(id, "finished")
+	}
+	for _, t := range contents.Ready {
+		put(t.ID, "ready")
+	}
+	for _, t := range contents.Claimed {
+		put(t.ID, "claimed")
+	}
+	for _, d := range contents.Dead {
+		if d.Task != nil {
+			put(d.Task.ID, "dead")
 		}
 	}
-	return nil
+	return places
 }
 
 // process names one process of a runner.
@@ -121,143 +100,104 @@ type process struct {
 	number int
 }
 
-// eachPair calls look with every two consecutive statuses of a process.
-func eachPair(entries []history.Entry, look func(e history.Entry, before, after *api.Status) error) error {
+// statuses looks at what runners say. R11: none says that it is drained while it
+// has work; what a suspended one fetched and did not start may still be on its way
+// back. R5: while the state is not Running, no task starts. A complete record has no
+// gap, in which the gate may have been open.
+func statuses(entries []history.Entry, complete bool) error {
 	last := make(map[process]*api.Status)
 	for _, e := range entries {
 		if e.Status == nil {
 			continue
 		}
-		key := process{e.Runner, e.Process}
-		if before := last[key]; before != nil {
-			if err := look(e, before, e.Status); err != nil {
-				return err
+		key, now := process{e.Runner, e.Process}, e.Status
+		before, t := last[key], now.Tasks
+		last[key] = now
+		switch drained := now.Phase == api.PhaseTerminated; {
+		case (drained || now.Phase == api.PhaseSuspended) && t.Running > 0, drained && t.Waiting > 0:
+			return fmt.Errorf("R11: runner %s says %s with %d tasks running and %d waiting", e.Runner, now.Phase, t.Running, t.Waiting)
+		case before == nil:
+		case now.Sequence != before.Sequence+1:
+			if complete {
+				return fmt.Errorf("the record of runner %s has a gap: status %d follows %d", e.Runner, now.Sequence, before.Sequence)
 			}
-		}
-		last[key] = e.Status
-	}
-	return nil
-}
-
-// gateHolds is R5: while the state is not Running, no task starts.
-func gateHolds(entries []history.Entry) error {
-	return eachPair(entries, func(e history.Entry, before, after *api.Status) error {
-		// Between two that do not follow each other it may have been open.
-		closed := before.Phase != api.PhaseRunning && after.Phase != api.PhaseRunning && after.Sequence == before.Sequence+1
-		if n := after.Tasks.Started - before.Tasks.Started; closed && n > 0 {
+		case before.Phase != api.PhaseRunning && now.Phase != api.PhaseRunning && t.Started > before.Tasks.Started:
 			return fmt.Errorf("R5: runner %s started %d tasks while %s (statuses %d and %d)",
-				e.Runner, n, before.Phase, before.Sequence, after.Sequence)
-		}
-		return nil
-	})
-}
-
-// unbroken says whether the record has everything, so that the others can rely
-// on it.
-func unbroken(entries []history.Entry) error {
-	for _, e := range entries {
-		if e.Trouble != "" {
-			return fmt.Errorf("the record may have a gap: %s", e.Trouble)
-		}
-	}
-	return eachPair(entries, func(e history.Entry, before, after *api.Status) error {
-		if after.Sequence != before.Sequence+1 {
-			return fmt.Errorf("the record of runner %s has a gap: status %d follows %d", e.Runner, after.Sequence, before.Sequence)
-		}
-		return nil
-	})
-}
-
-// exitCodes is R9: there are no other codes, and no signal ends a runner but
-// those that the scenario sends. A configuration or start-up error is one
-// unless the scenario is about it.
-func exitCodes(s scenario.Scenario, entries []history.Entry) error {
-	for _, e := range entries {
-		if e.Exit == nil {
-			continue
-		}
-		allowed := []int{api.ExitDrained, api.ExitUnfinished, api.ExitForced, api.ExitSignalled}
-		if expectsExit(s, api.ExitError) {
-			allowed = append(allowed, api.ExitError)
-		}
-		if signalled(s, e.Runner, "KILL") {
-			allowed = append(allowed, -1)
-		}
-		if !slices.Contains(allowed, e.Exit.Code) {
-			return fmt.Errorf("R9: runner %s exited with %d (%s), allowed here are %v", e.Runner, e.Exit.Code, e.Exit.Message, allowed)
+				e.Runner, t.Started-before.Tasks.Started, before.Phase, before.Sequence, now.Sequence)
 		}
 	}
 	return nil
 }
 
-func expectsExit(s scenario.Scenario, code int) bool {
+// ends looks at how processes end. R9: there are no other codes, and no signal ends
+// a runner but those that the scenario sends; a configuration or start-up error is
+// one unless the scenario is about it. Nor does Go say that a program is wrong, or
+// the harness that it may have missed something.
+func ends(s scenario.Scenario, entries []history.Entry) error {
+	allowed := []int{api.ExitDrained, api.ExitUnfinished, api.ExitForced, api.ExitSignalled}
 	for that := range scenario.Actions[scenario.Conditions](s.Steps) {
 		for _, condition := range that {
-			if condition["exit"] == code {
-				return true
+			if condition["exit"] == api.ExitError {
+				allowed = append(allowed, api.ExitError)
 			}
 		}
 	}
-	return false
-}
-
-func signalled(s scenario.Scenario, runner string, name signalName) bool {
+	killed := make(map[scenario.RunnerName]bool)
 	for sent := range scenario.Actions[signal](s.Steps) {
-		if sent[scenario.RunnerName(runner)] == name {
-			return true
+		for name, sig := range sent {
+			killed[name] = killed[name] || sig == "KILL"
 		}
 	}
-	return false
+	for _, e := range entries {
+		switch {
+		case e.Trouble != "":
+			return fmt.Errorf("the record may have a gap: %s", e.Trouble)
+		case e.Exit != nil && !slices.Contains(allowed, e.Exit.Code) && !(e.Exit.Code == -1 && killed[scenario.RunnerName(e.Runner)]):
+			return fmt.Errorf("R9: runner %s exited with %d (%s), allowed here are %v", e.Runner, e.Exit.Code, e.Exit.Message, allowed)
+		}
+		for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
+			if strings.Contains(e.Log, sign) {
+				return fmt.Errorf("runner %s: %s; see its log", e.Runner, api.Excerpt(e.Log))
+			}
+		}
+	}
+	return nil
 }
 
 // noDuplicates is the second half of R12: a task is started twice only where
-// the scenario made that necessary.
+// the scenario made that necessary, or its GPU has failed.
 func noDuplicates(s scenario.Scenario, entries []history.Entry) error {
-	facts := history.NewFacts()
+	facts, blamed := history.NewFacts(), make(map[process]int)
 	for _, e := range entries {
-		// Whoever ends like this has given unfinished work back.
-		if e.Exit != nil && slices.Contains([]int{-1, api.ExitUnfinished, api.ExitForced}, e.Exit.Code) {
-			return nil
+		switch {
+		case e.Exit != nil && slices.Contains([]int{-1, api.ExitUnfinished, api.ExitForced}, e.Exit.Code):
+			return nil // whoever ends like this has given unfinished work back
+		case e.Status != nil:
+			blamed[process{e.Runner, e.Process}] = e.Status.Tasks.MachineFailed
 		}
 		facts.Apply(e)
 	}
 	if interrupts(s) {
 		return nil
 	}
-	blamed := blamedOnGPUs(entries)
+	failed := 0
+	for _, n := range blamed {
+		failed += n
+	}
 	for _, id := range slices.Sorted(maps.Keys(facts.Tasks)) {
 		n := facts.Tasks[id].Started
-		if blamed -= max(0, n-1); blamed < 0 {
+		if failed -= max(0, n-1); failed < 0 {
 			return fmt.Errorf("R12: task %s was started %d times, but no runner was killed or ran out of time, and no GPU failed so often", id, n)
 		}
 	}
 	return nil
 }
 
-// blamedOnGPUs counts the attempts that ended with their GPU, as the runners'
-// processes tell.
-func blamedOnGPUs(entries []history.Entry) (all int) {
-	last := make(map[process]int)
-	for _, e := range entries {
-		if e.Status != nil {
-			last[process{e.Runner, e.Process}] = e.Status.Tasks.MachineFailed
-		}
-	}
-	for _, n := range last {
-		all += n
-	}
-	return all
-}
-
 // interrupts says whether a scenario lets attempts fail, or ends them early
 // without an end of the runner.
 func interrupts(s scenario.Scenario) bool {
-	fails := func(t scenario.Submit) bool { return t.Fail || t.Timeout != 0 }
-	if slices.ContainsFunc(s.Tasks, fails) {
-		return true
-	}
-	for t := range scenario.Actions[scenario.Submit](s.Steps) {
-		if fails(t) {
+	for _, t := range slices.AppendSeq(slices.Clone(s.Tasks), scenario.Actions[scenario.Submit](s.Steps)) {
+		if t.Fail || t.Timeout != 0 {
 			return true
 		}
 	}
@@ -267,16 +207,4 @@ func interrupts(s scenario.Scenario) bool {
 		}
 	}
 	return false
-}
-
-// noCrash looks for what Go says when a program is wrong.
-func noCrash(entries []history.Entry) error {
-	for _, e := range entries {
-		for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
-			if strings.Contains(e.Log, sign) {
-				return fmt.Errorf("runner %s: %s; see its log", e.Runner, api.Excerpt(e.Log))
-			}
-		}
-	}
-	return nil
 }

@@ -73,7 +73,7 @@ func (o *Observation) Settled(ctx context.Context) error {
 // here, since it may be out of reach for a while.
 func (o *Observation) Rules() error {
 	entries := o.play.record.Entries()
-	err := errors.Join(o.play.nothingLost(), truthful(entries), gateHolds(entries), gpusUnshared(entries))
+	err := errors.Join(o.play.nothingLost(), statuses(entries, false), gpusUnshared(entries))
 	if o.Repeats == "" {
 		err = errors.Join(err, noDuplicates(scenario.Scenario{}, entries))
 	}

@@ -102,12 +102,13 @@ func (p *play) recorded(ctx context.Context) error {
 	}
 	return p.record.Wait(ctx, func(f *history.Facts) bool {
 		for key, version := range versions {
-			if m, ok := f.Maps[key]; !ok || m.Deleted || older(m.ResourceVersion, version) {
+			if older(f.Maps[key].ResourceVersion, version) {
 				return false
 			}
 		}
 		for key, m := range f.Maps {
-			if versions[key] == "" && !m.Deleted {
+			// What others have made since the list is no news that is missing.
+			if versions[key] == "" && !m.Deleted && !older(all.ResourceVersion, m.ResourceVersion) {
 				return false
 			}
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
-// Format is the format of the scenarios that the engine can play. A verb is one
-// file, verb_<name>.go, that adds itself; a fact is a row of the table in facts.go.
+// Format is the format of the scenarios that the engine can play. A verb is added
+// where it is done, in a file verb_*.go; a fact is a row of the table in facts.go.
 var Format = &scenario.Format{Facts: formatOf(factTable), Sources: []string{"e2e/scenario", "e2e/engine"}}
 
 // plays has what each verb does.

@@ -22,33 +22,17 @@ const (
 // Timeline writes the record for people: one line an entry, with the seconds
 // since the beginning. Log lines are left to the runners' logs.
 func (h *History) Timeline() string {
-	var first, last []string
-	left := 0
+	var lines []string
 	entries := h.Entries()
 	for _, e := range entries {
-		line := e.line()
-		if line == "" {
-			continue
-		}
-		line = oneLine(fmt.Sprintf("%8.3fs  %s", e.Time.Sub(entries[0].Time).Seconds(), line))
-		if len(first) < firstLines {
-			first = append(first, line)
-			continue
-		}
-		last = append(last, line)
-		if len(last) >= 2*lastLines {
-			last = slices.Clone(last[lastLines:])
-			left += lastLines
+		if line := e.line(); line != "" {
+			lines = append(lines, oneLine(fmt.Sprintf("%8.3fs  %s", e.Time.Sub(entries[0].Time).Seconds(), line)))
 		}
 	}
-	if more := len(last) - lastLines; more > 0 {
-		last = last[more:]
-		left += more
+	if left := len(lines) - firstLines - lastLines; left > 0 {
+		lines = slices.Replace(lines, firstLines, firstLines+left, fmt.Sprintf("          … %d lines left out", left))
 	}
-	if left > 0 {
-		first = append(first, fmt.Sprintf("          … %d lines left out", left))
-	}
-	return strings.Join(slices.Concat(first, last, []string{""}), "\n")
+	return strings.Join(append(lines, ""), "\n")
 }
 
 // WriteJSON writes the whole record, one entry a line.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -27,8 +28,7 @@ type witness struct {
 
 // whatShows returns what shows each row, in a fixed order.
 func whatShows(root string) (map[scenario.Row][]witness, error) {
-	r := repository{root: root}
-	all, err := engine.Format.LoadDir(r.path("scenarios"))
+	all, err := engine.Format.LoadDir(filepath.Join(root, "scenarios"))
 	if err != nil {
 		return nil, err
 	}

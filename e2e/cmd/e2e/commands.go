@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,8 +18,8 @@ import (
 type listCommand struct{}
 
 // Run prints a line for each scenario, and counts.
-func (listCommand) Run(r *repository) error {
-	all, err := engine.Format.LoadDir(r.path("scenarios"))
+func (listCommand) Run(r streams) error {
+	all, err := engine.Format.LoadDir("scenarios")
 	if err != nil {
 		return err
 	}
@@ -65,12 +66,12 @@ func numbers(rows []scenario.Row) string {
 type lintCommand struct{}
 
 // Run loads everything, which reports all mistakes.
-func (lintCommand) Run(r *repository) error {
-	all, err := engine.Format.LoadDir(r.path("scenarios"))
+func (lintCommand) Run(r streams) error {
+	all, err := engine.Format.LoadDir("scenarios")
 	if err != nil {
 		return err
 	}
-	if _, err := rowsOfTests(r.root); err != nil {
+	if _, err := rowsOfTests("."); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(r.out, "%d scenarios are fine\n", len(all))
@@ -80,12 +81,12 @@ func (lintCommand) Run(r *repository) error {
 type schemaCommand struct{}
 
 // Run writes the schema.
-func (schemaCommand) Run(r *repository) error {
-	text, err := engine.Format.Schema(r.root)
+func (schemaCommand) Run(r streams) error {
+	text, err := engine.Format.Schema(".")
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(r.path("scenarios", "schema.json"), text, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join("scenarios", "schema.json"), text, 0o644); err != nil {
 		return fmt.Errorf("write schema: %w", err)
 	}
 	return nil
@@ -96,12 +97,12 @@ type catalogueCommand struct {
 }
 
 // Run writes the table between the markers, or compares it.
-func (c catalogueCommand) Run(r *repository) error {
-	shown, err := whatShows(r.root)
+func (c catalogueCommand) Run(r streams) error {
+	shown, err := whatShows(".")
 	if err != nil {
 		return err
 	}
-	file := r.path("scenarios", "README.md")
+	file := filepath.Join("scenarios", "README.md")
 	old, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("read catalogue: %w", err)

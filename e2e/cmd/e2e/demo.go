@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -24,7 +25,7 @@ type demoCommand struct {
 }
 
 // Run shows a scenario on a control plane of its own, and leaves nothing behind.
-func (c demoCommand) Run(ctx context.Context, r *repository) error {
+func (c demoCommand) Run(ctx context.Context, r streams) error {
 	// A terminal that is closed and a pipe that nobody reads end it, too.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
@@ -48,8 +49,8 @@ func (c demoCommand) Run(ctx context.Context, r *repository) error {
 }
 
 // show makes a place for the scenario and shows it there. It notes what it has to leave.
-func (c demoCommand) show(ctx context.Context, r *repository, note func(error)) error {
-	all, err := engine.Format.Load(r.path("scenarios", "demo", "steer-two-runners.yaml"))
+func (c demoCommand) show(ctx context.Context, r streams, note func(error)) error {
+	all, err := engine.Format.Load(filepath.Join("scenarios", "demo", "steer-two-runners.yaml"))
 	if err != nil {
 		return err
 	}
@@ -69,8 +70,12 @@ func (c demoCommand) show(ctx context.Context, r *repository, note func(error)) 
 		return err
 	}
 	defer func() { note(plane.Close()) }()
+	bin, err := filepath.Abs("bin") // runners work in directories of their own
+	if err != nil {
+		return err
+	}
 	target, err := embedded.New(embedded.Config{
-		Handle: plane.Handle(), RunnerBinary: r.path("bin", "runner"), NVMLLibrary: r.path("bin", "libnvidia-ml.so.1"), TempDir: dir,
+		Handle: plane.Handle(), RunnerBinary: filepath.Join(bin, "runner"), NVMLLibrary: filepath.Join(bin, "libnvidia-ml.so.1"), TempDir: dir,
 	})
 	if err != nil {
 		return err

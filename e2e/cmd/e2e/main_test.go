@@ -23,7 +23,7 @@ steps: [{expect: {a: {live: true}}}]
 
 // TestOrder is about rows.
 //
-// catalogue: row 15, 25
+// ` + "catalogue" + `: row 15, 25
 func TestOrder(t *testing.T) {}
 `
 	readme = "# Title\n" + tableStart + "\nold\n" + tableEnd + "\nmore\n"
@@ -62,10 +62,7 @@ func TestList(t *testing.T) {
 		"scenarios/start/one.yaml": file("one"),
 		"scenarios/drain/two.yaml": file("two ${n}") + "matrix: {n: [1, 2]}\n",
 	})
-	if err := os.MkdirAll(filepath.Join(root, "e2e", "deep"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	code, stdout, stderr := command(t, filepath.Join(root, "e2e", "deep"), "list")
+	code, stdout, stderr := command(t, root, "list")
 	want := `1,52  drain  two 1  embedded,kind  scenarios/drain/two.yaml:6
 1,52  drain  two 2  embedded,kind  scenarios/drain/two.yaml:6
 1,52  start  one    embedded,kind  scenarios/start/one.yaml:1
@@ -179,7 +176,7 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%q: exit code %d, stderr %q", args, code, stderr)
 		}
 	}
-	if code, _, stderr := command(t, t.TempDir(), "list"); code != 1 || !strings.Contains(stderr, "--root") {
+	if code, _, stderr := command(t, t.TempDir(), "list"); code != 1 || !strings.Contains(stderr, "find scenarios") {
 		t.Errorf("outside of a repository: exit code %d, stderr %q", code, stderr)
 	}
 }

@@ -33,7 +33,7 @@ func (c targetCommand) Validate() error {
 
 // Run prints the target, after a look at what it needs: what is missing is said
 // before minutes of building.
-func (c targetCommand) Run(ctx context.Context, r *repository) error {
+func (c targetCommand) Run(ctx context.Context, r streams) error {
 	var missing error
 	switch c.Name {
 	case "":
@@ -60,7 +60,7 @@ func (c targetCommand) Run(ctx context.Context, r *repository) error {
 }
 
 // lacksDocker says why Docker cannot be used, nor be started by e2e/airgap.
-func (c targetCommand) lacksDocker(ctx context.Context, r *repository) error {
+func (c targetCommand) lacksDocker(ctx context.Context, r streams) error {
 	const patience = 10 * time.Second // with a daemon that hangs
 	asking, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -10,17 +10,26 @@ import (
 )
 
 func init() {
+	add(scenario.Verb{Name: "say", Doc: "Tells whoever looks on what happens next, and why."}, say.do)
 	add(scenario.Verb{Name: "kubectl", Need: scenario.NeedKubectl,
 		Doc: "Runs a line of kubectl, without that word, as a person types it, in the namespace of the runners."}, kubectl.do)
+}
+
+type say string
+
+func (s say) Check(c *scenario.Checker, at string) { c.Text(at, string(s)) }
+
+func (s say) do(p *play) error {
+	text := strings.TrimSpace(string(s))
+	p.record.Add(history.Entry{Output: "\n# " + strings.ReplaceAll(text, "\n", "\n# ") + "\n"})
+	return nil
 }
 
 type kubectl string
 
 func (k kubectl) Check(c *scenario.Checker, at string) {
-	switch first, _, _ := strings.Cut(string(k), " "); {
-	case strings.TrimSpace(string(k)) == "":
-		c.Bad(at, "is empty")
-	case first == "kubectl":
+	c.Text(at, string(k))
+	if strings.HasPrefix(string(k), "kubectl ") {
 		c.Bad(at, "begins with kubectl; leave that word out")
 	}
 }
