@@ -116,8 +116,14 @@ func (g *GPU) set(key, value string) error {
 	if !ok {
 		return fmt.Errorf("%s is %.120q, want a whole number, as 85, 0x10DE or 10Gi", key, value)
 	}
-	g.Numbers[key] = n // check knows the keys
-	return nil
+	largest, ok := largestOf(key)
+	if !ok {
+		return unknownKey(key)
+	}
+	var c checker
+	c.number(key, n, largest)
+	g.Numbers[key] = n
+	return c.err
 }
 
 // ParseNumber reads a whole number as people write it: decimal (also 010),
@@ -140,6 +146,10 @@ func ParseNumber(text string) (n uint64, ok bool) {
 func SetProcesses(dir, gpu string, using []Process, values ...string) error {
 	return update(dir, "change fake GPUs", func(m *Machine) error {
 		for i, p := range using {
+			var c checker
+			if c.number("sm", p.SM, full); c.err != nil {
+				return c.err
+			}
 			if slices.ContainsFunc(using[:i], func(q Process) bool { return p.PID == q.PID && p.Type == q.Type }) {
 				return fmt.Errorf("%s process %d is there twice", p.Type, p.PID)
 			}
