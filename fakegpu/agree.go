@@ -56,16 +56,6 @@ func (c change) agree() error {
 	return nil
 }
 
-// disagree is what contradicts what of a GPU, "" for nothing.
-func (g *GPU) disagree() string {
-	for _, l := range laws {
-		if wrong := l.wrong(g); wrong != "" {
-			return wrong
-		}
-	}
-	return ""
-}
-
 // most is a law by which one value is never above another: what a model does not
 // have is 0 and limits nothing.
 func most(key, limit string) law {

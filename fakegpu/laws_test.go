@@ -161,3 +161,18 @@ func TestWhateverHasBeenSetItWorksAndRests(t *testing.T) {
 		}
 	}
 }
+
+// TestGPUsStayApart: no two have one place in the machine, and one place has no
+// two GPUs that are far from each other.
+func TestGPUsStayApart(t *testing.T) {
+	dir := t.TempDir()
+	machine(t, dir, fakegpu.Spec{Profile: "T4", Count: 4})
+	for values, want := range map[string]string{
+		"bus=1": "bus is 1 for the GPUs 0 and 1", "minor=2": "minor is 2 for the GPUs 1 and 2", "serial=1320000000000": "serial is 1320000000000 for the GPUs 0 and 1",
+		"numa=1": "the GPUs 0 and 1 are on the PCIe switch 1, and numa is 0 and 1",
+	} {
+		refused(t, fakegpu.Set(dir, "1", values), want)
+	}
+	check(t, fakegpu.Set(dir, "1", "numa=1", "pcie_switch=9", "bus=77", "minor=7", "serial=5"))
+	refused(t, fakegpu.Set(dir, "all", "minor=3"), "minor is 3 for the GPUs 0 and 1")
+}
