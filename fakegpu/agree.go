@@ -49,7 +49,10 @@ func (c change) agree() error {
 		}
 	}
 	for _, l := range laws {
-		if wrong := l.wrong(c.GPU); wrong != "" && c.touches(l) {
+		if !c.touches(l) {
+			continue
+		}
+		if wrong := l.wrong(c.GPU); wrong != "" {
 			return errors.New(wrong)
 		}
 	}

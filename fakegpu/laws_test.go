@@ -121,6 +121,9 @@ func TestNoChangeMakesAnImpossibleGPU(t *testing.T) {
 					for _, a := range values {
 						try(g, fmt.Sprint(key, "=", a))
 						for _, other := range keys[:i] {
+							if rand.N(8) != 0 { // each of them many times, with one model or the other
+								continue
+							}
 							b := values[rand.N(len(values))]
 							try(g, fmt.Sprint(key, "=", a), fmt.Sprint(other, "=", b))
 							try(g, fmt.Sprint(other, "=", b), fmt.Sprint(key, "=", a))
@@ -130,7 +133,7 @@ func TestNoChangeMakesAnImpossibleGPU(t *testing.T) {
 			}
 		}
 	}
-	if taken < 10_000 || refused < 10_000 {
+	if taken < 3_000 || refused < 3_000 {
 		t.Errorf("%d changes are taken and %d refused, want many of both", taken, refused)
 	}
 }
