@@ -49,21 +49,14 @@ func (c change) agree() error {
 		}
 	}
 	for _, l := range laws {
-		if wrong := l.wrong(c.GPU); wrong != "" && c.touches(l) {
+		if !c.touches(l) {
+			continue
+		}
+		if wrong := l.wrong(c.GPU); wrong != "" {
 			return errors.New(wrong)
 		}
 	}
 	return nil
-}
-
-// disagree is what contradicts what of a GPU, "" for nothing.
-func (g *GPU) disagree() string {
-	for _, l := range laws {
-		if wrong := l.wrong(g); wrong != "" {
-			return wrong
-		}
-	}
-	return ""
 }
 
 // most is a law by which one value is never above another: what a model does not

@@ -138,7 +138,7 @@ func (g *GPU) step(mhz uint64) uint64 {
 	n := g.Numbers
 	lowest, halves := n["clock_lowest"], n["clock_half_steps"]
 	if halves == 0 || mhz <= lowest {
-		return lowest
+		return max(mhz, lowest)
 	}
 	return (2*lowest + (2*(mhz-lowest)+halves/2)/halves*halves) / 2
 }

@@ -30,6 +30,11 @@ func (g *GPU) hbm() bool { return g.Numbers["bus_width"] >= stackBits }
 // fillClocks adds the figures of the clocks of which a model has no source.
 func (g *GPU) fillClocks() {
 	n := g.Numbers
+	for a, b := range map[string]string{"max_clock_graphics": "max_clock_sm", "max_clock_sm": "max_clock_graphics"} { // one clock
+		if highest := cmp.Or(n[a], n[b]); highest != 0 {
+			n[a] = highest
+		}
+	}
 	if video := n["max_clock_video"]; video != 0 && n["clock_lowest_video"] == 0 {
 		n["clock_lowest_video"] = min(video, cmp.Or(n["clock_lowest"], lowestClock))
 		if g.hbm() { // which is then at it
@@ -72,7 +77,7 @@ func (g *GPU) complete(free ...string) error {
 func (g *GPU) rest() map[string]uint64 {
 	n := g.Numbers
 	rest := map[string]uint64{
-		"memory_reserved": restReserved, "bar1_used": restBAR1Used,
+		"memory_reserved": min(restReserved, n["memory"]/16), "bar1_used": min(restBAR1Used, n["bar1"]),
 		"temperature": restTemperature, "temperature_memory": 0,
 		"fan_speed": 0, // it stands still
 		"power":     max(min(1, n["power_limit"]), cmp.Or(n["power_default"], n["power_limit"])/restPowerPart),

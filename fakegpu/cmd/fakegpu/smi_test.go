@@ -130,6 +130,9 @@ func TestCapture(t *testing.T) {
 	if got := load(t, again).GPUs; len(got) != 2 || got[1].Name != "NVIDIA L4" {
 		t.Errorf("the GPUs of the profile are %+v", got)
 	}
+	if answers := succeed(t, "--library", shim, "capture", "--answers"); !strings.Contains(answers, "\nGetName() = \"NVIDIA L4\" ret 0\n") {
+		t.Errorf("the answers do not say what GPU it is:\n%.300s", answers)
+	}
 	if code, _, stderr := called("--library", shim, "capture", "9"); code != 1 || !strings.Contains(stderr, "nvidia-smi -L lists them") {
 		t.Errorf("capture of no GPU exits with %d and says %q", code, stderr)
 	}

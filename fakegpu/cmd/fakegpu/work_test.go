@@ -22,12 +22,13 @@ func TestVerbsOfTheMachineAndOfWork(t *testing.T) {
 	if diff := cmp.Diff([]any{"595.91.07", "13.595.91.07", uint64(13020)}, []any{m.Driver, m.NVML, m.CUDA}); diff != "" {
 		t.Errorf("versions (-want +got):\n%s", diff)
 	}
+	succeed(t, "add", dir, "--profile", "T4", "--count", "1", "--seed", "another")
 	for args, want := range map[string]string{
 		"machine DIR kernel=6": `value is "kernel=6", want driver=VERSION`, "machine DIR cuda=new": `cuda is "new", want a version as 13.0`,
 		"machine DIR driver": "want driver=VERSION", "load DIR 0 most": `load is "most", want a percentage as 80%`,
 		"load DIR 0 0%": "load is 0 %, allowed are 1 to 100; use idle for none", "load DIR 0 101%": "allowed are 1 to 100",
 		"inject event DIR 0 birthday":     `type of event is "birthday", allowed are single-bit-ecc, double-bit-ecc`,
-		"inject event DIR 0 power-source": "raises no event power-source; its events are single-bit-ecc",
+		"inject event DIR 2 power-source": "Tesla T4 raises no event power-source; its events are single-bit-ecc",
 	} {
 		words := strings.Fields(args)
 		words[slices.Index(words, "DIR")] = dir
