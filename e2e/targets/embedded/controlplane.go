@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -30,8 +31,10 @@ const startTimeout = 90 * time.Second
 type ControlPlane struct {
 	dir    string
 	handle Handle
-	port   *port
 	logs   []*os.File
+
+	port    int
+	release func() // gives the port back
 
 	mu      sync.Mutex // one start or stop at a time
 	plane   *envtest.ControlPlane
@@ -62,7 +65,7 @@ func ParseHandle(data []byte) (Handle, error) {
 // assets.Ensure), the API server with further flags, by name without dashes. Data,
 // certificates and logs are kept in dir, which the caller removes after Close.
 func StartControlPlane(ctx context.Context, assets, dir string, flags map[string]string) (_ *ControlPlane, err error) {
-	c := &ControlPlane{dir: dir, handle: Handle{Assets: assets}}
+	c := &ControlPlane{dir: dir, handle: Handle{Assets: assets}, release: func() {}}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("start control plane: %w%s", err, c.logTail())
@@ -98,7 +101,7 @@ func StartControlPlane(ctx context.Context, assets, dir string, flags map[string
 // envtest empties at each stop the ones that it makes itself.
 func (c *ControlPlane) prepare(ctx context.Context) error {
 	var err error
-	if c.port, err = reservePort(); err != nil {
+	if c.port, c.release, err = reservePort(); err != nil {
 		return fmt.Errorf("reserve port: %w", err)
 	}
 	for _, dir := range []string{"bin", "certs", "etcd"} {
@@ -121,7 +124,7 @@ func (c *ControlPlane) prepare(ctx context.Context) error {
 	// The data need not survive a power cut.
 	c.plane.Etcd.Configure().Set("unsafe-no-fsync", "true").Set("log-level", "warn")
 	c.plane.APIServer.SecureServing.Address = "127.0.0.1"
-	c.plane.APIServer.SecureServing.Port = strconv.Itoa(c.port.number)
+	c.plane.APIServer.SecureServing.Port = strconv.Itoa(c.port)
 	c.plane.APIServer.Configure().
 		Set("authorization-mode", "RBAC").
 		Set("permit-port-sharing", "true"). // with the socket that reserves the port
@@ -299,10 +302,7 @@ func (c *ControlPlane) Close() error {
 		}
 		c.plane = nil
 	}
-	if c.port != nil {
-		c.port.release()
-		c.port = nil
-	}
+	c.release()
 	for _, file := range c.logs {
 		problems = append(problems, file.Close())
 	}
@@ -311,4 +311,26 @@ func (c *ControlPlane) Close() error {
 		return fmt.Errorf("stop control plane: %w", err)
 	}
 	return nil
+}
+
+// reservePort lets the kernel choose a port of the loopback interface, which is ours
+// even while no server listens on it: a server that also sets SO_REUSEPORT can.
+// Without that, another program, or a client that tries to connect to the stopped
+// server, may be given the port as its own.
+func reservePort() (port int, release func(), err error) {
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, nil, err
+	}
+	release = sync.OnceFunc(func() { unix.Close(socket) })
+	err = unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	if err == nil {
+		err = unix.Bind(socket, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	name, failed := unix.Getsockname(socket)
+	if err = errors.Join(err, failed); err != nil {
+		release()
+		return 0, nil, err
+	}
+	return name.(*unix.SockaddrInet4).Port, release, nil
 }

@@ -44,10 +44,9 @@ type env struct {
 	target *Target
 	dir    string
 
-	plane *ControlPlane // private to this scenario, or nil
-	rest  *rest.Config
-	token *token
-	proxy *proxy // between the runners and the API server, or nil
+	plane   *ControlPlane // private to this scenario, or nil
+	token   *token
+	network *network // between the runners and the API server, or nil
 
 	mu        sync.Mutex // guards what follows, and one start of a runner at a time
 	processes []*process // in the order of their starts, ended ones too
@@ -100,7 +99,6 @@ func (e *env) connect(ctx context.Context) error {
 			return fmt.Errorf("make client: %w", err)
 		}
 	}
-	e.rest = config
 	if err := e.Make(ctx, admin, client, nil); err != nil {
 		return err
 	}
@@ -111,10 +109,10 @@ func (e *env) connect(ctx context.Context) error {
 	server, ca := config.Host, config.CAData
 	if e.Needs(scenario.NeedNetwork) {
 		var err error
-		if e.proxy, err = newProxy(config.Host, config.CAData); err != nil {
+		if e.network, err = newNetwork(config.Host, config.CAData); err != nil {
 			return err
 		}
-		server, ca = "https://"+e.proxy.port.address(), append(bytes.Clone(ca), e.proxy.front.certificate()...)
+		server, ca = e.network.server.URL, e.network.certificate()
 	}
 	return writeKubeconfig(e.Kubeconfig(), server, ca, e.Namespace(), e.token.path)
 }
@@ -130,8 +128,7 @@ func (e *env) Run(ctx context.Context, stdin io.Reader, stdout io.Writer, comman
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, &stderr
 	cmd.Env = passedOn()
 	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
-	dieWithParent(cmd.SysProcAttr)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -183,8 +180,8 @@ func (e *env) Close(ctx context.Context) error {
 	if e.dir != "" {
 		note(killLeftovers(ctx, e.dir)) // tasks whose runner was killed
 	}
-	if e.proxy != nil {
-		e.proxy.close()
+	if e.network != nil {
+		e.network.close()
 	}
 	if e.plane != nil {
 		note(e.plane.Close())

@@ -82,8 +82,9 @@ func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 		"termination-log": termination,
 	})...)
 	p.cmd.Env, p.cmd.Dir = env, dir
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	dieWithParent(p.cmd.SysProcAttr)
+	// It dies with this process. More exactly, with the thread that starts it, which
+	// Go ends only for goroutines that locked it; the tests have none.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return p, nil
 }
 
