@@ -54,8 +54,8 @@ func setUpEmbedded(ctx SpecContext) (any, error) {
 }
 
 func openEmbedded(data []byte) (targets.Target, error) {
-	handle, err := embedded.ParseHandle(data)
-	if err != nil {
+	var handle embedded.Handle
+	if err := json.Unmarshal(data, &handle); err != nil {
 		return nil, err
 	}
 	return embedded.New(embedded.Config{

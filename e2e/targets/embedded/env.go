@@ -144,9 +144,8 @@ func (e *env) Collect(ctx context.Context) error {
 	defer cancel()
 	problems := []error{e.Place.Collect(ctx)}
 	if e.plane != nil {
-		for _, path := range e.plane.Logs() {
-			data, err := os.ReadFile(path)
-			problems = append(problems, err, e.Save(filepath.Base(path), data))
+		for name, log := range e.plane.Logs() {
+			problems = append(problems, e.Save(name+".log", log))
 		}
 	}
 	if err := errors.Join(problems...); err != nil {

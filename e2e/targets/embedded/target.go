@@ -68,16 +68,6 @@ func New(config Config) (*Target, error) {
 	return t, nil
 }
 
-// connect makes a client with all rights.
-func connect(handle Handle) (*rest.Config, kubernetes.Interface, error) {
-	config, err := handle.config()
-	if err != nil {
-		return nil, nil, err
-	}
-	client, err := kubernetes.NewForConfig(config)
-	return config, client, err
-}
-
 // Name is embedded.
 func (t *Target) Name() string { return "embedded" }
 

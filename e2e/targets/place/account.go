@@ -130,13 +130,9 @@ func (a *Account) set(ctx context.Context, client kubernetes.Interface, p scenar
 	if err != nil {
 		return err
 	}
-	roles := client.RbacV1().Roles(a.role.Namespace)
-	role, err := roles.Get(ctx, a.role.Name, metav1.GetOptions{})
-	if err != nil {
-		return fmt.Errorf("read role: %w", err)
-	}
+	role := a.role.DeepCopy()
 	role.Rules = rules
-	if _, err := roles.Update(ctx, role, metav1.UpdateOptions{}); err != nil {
+	if _, err := client.RbacV1().Roles(role.Namespace).Update(ctx, role, metav1.UpdateOptions{}); err != nil {
 		return fmt.Errorf("update role: %w", err)
 	}
 	return a.awaitRules(ctx, client, rules)
@@ -173,15 +169,15 @@ func withNames(rules []rbacv1.PolicyRule, names []string) []rbacv1.PolicyRule {
 func (a *Account) awaitRules(ctx context.Context, client kubernetes.Interface, rules []rbacv1.PolicyRule) error {
 	for _, question := range a.questions() {
 		want := allows(rules, question)
-		var last error
-		err := Poll(ctx, func() bool {
-			var got bool
-			got, last = a.ask(ctx, client, question)
-			return last == nil && got == want
+		err := Poll(ctx, func() error {
+			got, err := a.ask(ctx, client, question)
+			if err == nil && got != want {
+				err = fmt.Errorf("it is %t", got)
+			}
+			return err
 		})
 		if err != nil {
-			return fmt.Errorf("wait until permission to %s %s %s is %t: %w (last error: %w)",
-				question.Verb, question.Resource, question.Name, want, err, last)
+			return fmt.Errorf("wait until permission to %s %s %s is %t: %w", question.Verb, question.Resource, question.Name, want, err)
 		}
 	}
 	return nil
