@@ -154,7 +154,9 @@ func (e *env) Collect(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the runners and their tasks and removes everything that was made.
+// Close ends the runners and their tasks and removes everything that was made. The
+// namespace goes with the control plane: there is no controller-manager to empty it,
+// and nobody else looks into it.
 func (e *env) Close(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -184,10 +186,6 @@ func (e *env) Close(ctx context.Context) error {
 	}
 	if e.plane != nil {
 		note(e.plane.Close())
-	} else {
-		for _, ns := range e.Namespaces() {
-			note(removeNamespace(ctx, e.Admin, ns))
-		}
 	}
 	if e.dir != "" {
 		note(os.RemoveAll(e.dir))

@@ -40,7 +40,7 @@ type Account struct {
 func shippedAccount(ctx context.Context, namespace string, nodeMaps []string) (*Account, error) {
 	a := &Account{nodeMaps: nodeMaps}
 	for _, name := range []string{rbacFile, namedFile} {
-		objects, err := decodeFile(ctx, name, decoder.MutateNamespace(namespace))
+		objects, err := Shipped(ctx, name, decoder.MutateNamespace(namespace))
 		if err != nil {
 			return nil, err
 		}
@@ -88,9 +88,9 @@ func (a *Account) Renew(ctx context.Context, client kubernetes.Interface) error 
 	return nil
 }
 
-// decodeFile reads all objects of a shipped manifest. The decoder drops
-// documents without kind, and finds nothing in an empty file.
-func decodeFile(ctx context.Context, name string, options ...decoder.DecodeOption) ([]k8s.Object, error) {
+// Shipped reads all objects of a shipped manifest. The decoder drops documents
+// without kind, and finds nothing in an empty file.
+func Shipped(ctx context.Context, name string, options ...decoder.DecodeOption) ([]k8s.Object, error) {
 	file, err := deploy.Files.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("read shipped manifest: %w", err)

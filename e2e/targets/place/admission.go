@@ -21,7 +21,7 @@ import (
 // waits until it is in force. The policy is shared by all namespaces of the
 // cluster and stays: it does nothing where the mark is missing.
 func installAdmission(ctx context.Context, client kubernetes.Interface, namespace string) error {
-	objects, err := decodeFile(ctx, admissionFile)
+	objects, err := Shipped(ctx, admissionFile)
 	if err != nil {
 		return err
 	}
