@@ -76,18 +76,15 @@ func Create(ctx context.Context, config Config) (_ *Cluster, err error) {
 		return nil, fmt.Errorf("kind is not built; make bin/kind does it: %w", err)
 	}
 	sweep(ctx, config)
-	dir, err := os.MkdirTemp("", "studio-go-runner-kind-*")
-	if err != nil {
-		return nil, err
-	}
 	c := newCluster(Handle{
-		Name: "studio-go-runner-" + strings.ToLower(rand.Text()[:6]), Kubeconfig: filepath.Join(dir, "kubeconfig"),
+		Name: "studio-go-runner-" + strings.ToLower(rand.Text()[:6]),
 		Kind: config.Kind, OurNetwork: strings.HasPrefix(config.Image, ourImages),
 	})
-	c.dir, c.keep, c.out = dir, config.Keep, config.Progress
-	if err := c.register(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+	c.keep, c.out = config.Keep, config.Progress
+	if err := c.makeDir(); err != nil {
+		return nil, fmt.Errorf("make the cluster's directory: %w", err)
 	}
+	c.Kubeconfig = filepath.Join(c.dir, "kubeconfig")
 	began := time.Now()
 	c.say("making the kind cluster %s, about 40 s", c.Name)
 	err = BringUp(ctx, c.out,
@@ -140,7 +137,14 @@ func (c *Cluster) create(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	file, err := writeConfig(config, c.dir, c.OurNetwork, strings.TrimSpace(cgroups) == "1")
+	added := ""
+	if c.OurNetwork {
+		added += noNetwork
+	}
+	if strings.TrimSpace(cgroups) == "1" {
+		added += cgroupV1
+	}
+	file, err := writeConfig(config, c.dir, added)
 	if err != nil {
 		return err
 	}
@@ -198,14 +202,13 @@ func (c *Cluster) Close(ctx context.Context) error {
 	return nil
 }
 
-// delete deletes the cluster's containers and files.
+// delete deletes the cluster's containers and files, the lock at last.
 func (c *Cluster) delete(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	if err := c.kind(ctx, "delete", "cluster", "--name", c.Name, "--kubeconfig", c.Kubeconfig); err != nil {
 		return err
 	}
-	c.unregister()
 	return os.RemoveAll(c.dir)
 }
 

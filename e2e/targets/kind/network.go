@@ -1,7 +1,6 @@
 package kind
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,10 +10,10 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 // podNetwork are the addresses of all pods, kind's default.
@@ -25,24 +24,8 @@ func until(ask func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 		defer cancel()
-		return poll(ctx, ask)
+		return place.Poll(ctx, func() error { return ask(ctx) })
 	}
-}
-
-// poll asks again and again until the answer is nil. The error is the last one.
-func poll(ctx context.Context, ask func(context.Context) error) error {
-	var last error
-	err := wait.PollUntilContextCancel(ctx, 200*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		err := ask(ctx)
-		if err == nil || ctx.Err() == nil || last == nil { // else it is about ctx
-			last = err
-		}
-		return err == nil, nil
-	})
-	if err != nil {
-		return cmp.Or(last, err)
-	}
-	return nil
 }
 
 // network connects the pods of different nodes where that is ours to do.
@@ -127,14 +110,10 @@ func (c *Cluster) dnsReady(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if unready(dns) {
+	if dns.Status.ObservedGeneration < dns.Generation || dns.Spec.Replicas == nil || dns.Status.ReadyReplicas < *dns.Spec.Replicas {
 		return fmt.Errorf("%d of its %d pods are ready", dns.Status.ReadyReplicas, dns.Status.Replicas)
 	}
 	return nil
-}
-
-func unready(d *appsv1.Deployment) bool {
-	return d.Status.ObservedGeneration < d.Generation || d.Spec.Replicas == nil || d.Status.ReadyReplicas < *d.Spec.Replicas
 }
 
 // setNetwork connects the pods of all nodes. Each node gets the configuration of
