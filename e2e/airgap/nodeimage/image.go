@@ -76,12 +76,12 @@ func keyOf(parts ...string) string {
 
 // Ensure makes the node image unless Docker has it, and returns its name.
 // Making it needs root.
-func Ensure(ctx context.Context, d *docker.Docker, progress io.Writer) (string, error) {
+func Ensure(ctx context.Context, progress io.Writer) (string, error) {
 	tag, err := Tag(ctx)
 	if err != nil {
 		return "", fmt.Errorf("find the node image's name: %w", err)
 	}
-	present, err := d.HasImage(ctx, tag)
+	present, err := docker.HasImage(ctx, tag)
 	if err != nil {
 		return "", err
 	}
@@ -96,22 +96,17 @@ func Ensure(ctx context.Context, d *docker.Docker, progress io.Writer) (string, 
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	release, err := cache.Lock(ctx, filepath.Join(dir, "images.lock"), "an image", progress)
+	if err != nil {
 		return "", err
 	}
-	release, err := cache.Lock(ctx, filepath.Join(dir, "images.lock"), func() {
-		fmt.Fprintln(progress, "another process makes an image; waiting for it")
-	})
-	if err != nil {
-		return "", fmt.Errorf("lock images: %w", err)
-	}
 	defer release()
-	if present, err = d.HasImage(ctx, tag); err != nil || present {
+	if present, err = docker.HasImage(ctx, tag); err != nil || present {
 		return tag, err
 	}
 	// Beside the parts, which are linked into it: it takes more than 1 GB, and
 	// /tmp may be memory.
-	if err := build(ctx, d, tag, filepath.Join(dir, "node-image.tmp"), progress); err != nil {
+	if err := build(ctx, tag, filepath.Join(dir, "node-image.tmp"), progress); err != nil {
 		return "", fmt.Errorf("make image %s: %w", tag, err)
 	}
 	return tag, nil
@@ -140,7 +135,7 @@ func Possible() error {
 }
 
 // build makes the node image in a directory that it empties.
-func build(ctx context.Context, d *docker.Docker, tag, dir string, progress io.Writer) error {
+func build(ctx context.Context, tag, dir string, progress io.Writer) error {
 	began := time.Now()
 	fmt.Fprintf(progress, "making the node image %s from Go modules and Debian packages\n", tag)
 	p, err := ensureParts(ctx, progress)
@@ -156,12 +151,12 @@ func build(ctx context.Context, d *docker.Docker, tag, dir string, progress io.W
 	if err != nil {
 		return err
 	}
-	cmd := d.Command(ctx, "build", "--force-rm", "--network=none", "--build-arg=PAUSE="+pause, "--tag="+tag, dir)
-	if err := programs.Shown(ctx, cmd, "docker build", progress); err != nil {
+	cmd := docker.Command(ctx, "build", "--force-rm", "--network=none", "--build-arg=PAUSE="+pause, "--tag="+tag, dir)
+	if err := programs.Run(ctx, cmd, progress); err != nil {
 		return err
 	}
 	// What is left of the other stage is as large as the image.
-	if _, err := d.Run(ctx, "image", "prune", "--force", "--filter=label=studioml.io/stage"); err != nil {
+	if _, err := docker.Run(ctx, "image", "prune", "--force", "--filter=label=studioml.io/stage"); err != nil {
 		return err
 	}
 	fmt.Fprintf(progress, "made %s in %s\n", tag, time.Since(began).Round(time.Second))
