@@ -68,30 +68,22 @@ func New(config Config) (*Target, error) {
 	return t, nil
 }
 
-// Name is embedded.
-func (t *Target) Name() string { return "embedded" }
-
-// Can says yes to everything; to GPUs if there is a library for them, and to
-// kubectl if it is installed.
-func (t *Target) Can(need scenario.Need) (ok bool, reason string) {
+// lacks says what the target lacks for a need, or "": GPUs take a library, and
+// kubectl must be installed.
+func (t *Target) lacks(need scenario.Need) (reason string) {
+	var err error
 	switch need {
-	case scenario.NeedAPIServer, scenario.NeedNetwork, scenario.NeedQueueOutage, scenario.NeedSignals, scenario.NeedAdmission, scenario.NeedToken:
-		return true, ""
 	case scenario.NeedKubectl:
-		if _, err := kubectlDir(t.config.Handle.Assets); err != nil {
-			return false, err.Error()
-		}
-		return true, ""
+		_, err = kubectlDir(t.config.Handle.Assets)
 	case scenario.NeedGPUs, scenario.NeedFakeGPUs:
-		if t.config.NVMLLibrary == "" {
-			return false, "the fake NVML library is not built"
+		if _, err = os.Stat(t.config.NVMLLibrary); err != nil {
+			err = fmt.Errorf("the fake NVML library cannot be used, or is not built: %w", err)
 		}
-		if _, err := os.Stat(t.config.NVMLLibrary); err != nil {
-			return false, "the fake NVML library cannot be used: " + err.Error()
-		}
-		return true, ""
 	}
-	return false, fmt.Sprintf("the embedded target does not know the need %q", need)
+	if err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // Isolate makes a namespace, an account for runners, and a queue; and, for a
@@ -99,8 +91,8 @@ func (t *Target) Can(need scenario.Need) (ok bool, reason string) {
 // made is removed again if anything fails.
 func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targets.Env, error) {
 	for _, need := range isolation.Needs {
-		if ok, reason := t.Can(need); !ok {
-			return nil, fmt.Errorf("isolate scenario %q: need %s: %s", isolation.Name, need, reason)
+		if reason := t.lacks(need); reason != "" {
+			return nil, targets.Cannot(fmt.Sprintf("needs %s: %s", need, reason))
 		}
 	}
 	e := &env{target: t, Place: place.Place{Isolation: isolation}}

@@ -45,7 +45,7 @@ func (t *token) set(ctx context.Context, what scenario.Token) error {
 	case scenario.TokenExpire:
 		err = t.expire()
 	case scenario.TokenRevoke:
-		err = t.account.Renew(ctx, t.admin)
+		err = t.account.Renew(ctx)
 	default:
 		err = errors.New("a token step must be rotate, expire or revoke")
 	}

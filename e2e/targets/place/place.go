@@ -62,10 +62,10 @@ func (p *Place) Make(ctx context.Context, admin kubernetes.Interface, client kli
 	if p.namespace, err = createNamespace(ctx, admin, p.Isolation.Name, labels); err != nil {
 		return err
 	}
-	if p.Account, err = shippedAccount(ctx, p.namespace, p.Isolation.NodeMaps); err != nil {
+	if p.Account, err = shippedAccount(ctx, admin, p.namespace, p.Isolation.NodeMaps); err != nil {
 		return err
 	}
-	return p.Account.create(ctx, admin, p.Isolation.Permissions)
+	return p.Account.create(ctx, p.Isolation.Permissions)
 }
 
 // Namespace is that of the runners.
@@ -93,7 +93,7 @@ func (p *Place) Client() klient.Client { return p.client }
 
 // SetPermissions changes the rights of the runners and waits until they are in force.
 func (p *Place) SetPermissions(ctx context.Context, permissions scenario.Permissions) error {
-	return p.Account.set(ctx, p.Admin, permissions)
+	return p.Account.set(ctx, permissions)
 }
 
 // Admission installs the shipped policy for the namespace.

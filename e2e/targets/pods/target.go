@@ -79,11 +79,11 @@ func Connect(config Config) (*Target, error) { return Open(Handle{Config: config
 // is in the image.
 func (t *Target) Inspect(ctx context.Context) error {
 	if t.config.Image == "" {
-		return fmt.Errorf("inspect target %s: no image is given; name one that has the runner and a shell (IMAGE=…)", t.Name())
+		return fmt.Errorf("inspect target %s: no image is given; name one that has the runner and a shell (IMAGE=…)", t.config.Name)
 	}
 	for _, look := range []func(context.Context) error{t.findNodes, t.inspectImage} {
 		if err := look(ctx); err != nil {
-			return fmt.Errorf("inspect target %s: %w", t.Name(), err)
+			return fmt.Errorf("inspect target %s: %w", t.config.Name, err)
 		}
 	}
 	return nil
@@ -148,38 +148,36 @@ func (t *Target) findNodes(ctx context.Context) error {
 	return nil
 }
 
-// Name is kind or existing.
-func (t *Target) Name() string { return t.config.Name }
-
-// Can says what the cluster and the image can do.
-func (t *Target) Can(need scenario.Need) (ok bool, reason string) {
+// lacks says what the cluster and the image lack for a need, or "".
+func (t *Target) lacks(need scenario.Need) (reason string) {
+	noFakes := t.handle.Library == ""
 	switch need {
 	case scenario.NeedSignals:
-		return true, ""
+		return ""
 	case scenario.NeedGPUs:
-		if t.handle.Library == "" && !slices.ContainsFunc(t.handle.Nodes, hasGPUs) {
-			return false, "no node has " + gpuResource + " to allocate, and the image has no fake GPUs"
+		if noFakes && !slices.ContainsFunc(t.handle.Nodes, hasGPUs) {
+			return "no node has " + gpuResource + " to allocate, and the image has no fake GPUs"
 		}
-		return true, ""
+		return ""
 	case scenario.NeedFakeGPUs:
-		if t.handle.Library == "" {
-			return false, "the image has no fake GPUs"
+		if noFakes {
+			return "the image has no fake GPUs"
 		}
-		return true, ""
+		return ""
 	case scenario.NeedAdmission:
 		if !t.config.Owned {
-			return false, "an admission policy is for the whole cluster, and this one is somebody's own"
+			return "an admission policy is for the whole cluster, and this one is somebody's own"
 		}
-		return true, ""
+		return ""
 	}
-	return false, fmt.Sprintf("runners in pods do not have the need %q", need)
+	return fmt.Sprintf("runners in pods do not have the need %q", need)
 }
 
 // Isolate makes a namespace with an account and a volume.
 func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targets.Env, error) {
 	for _, need := range isolation.Needs {
-		if ok, reason := t.Can(need); !ok {
-			return nil, fmt.Errorf("isolate scenario %q: need %s: %s", isolation.Name, need, reason)
+		if reason := t.lacks(need); reason != "" {
+			return nil, targets.Cannot(fmt.Sprintf("needs %s: %s", need, reason))
 		}
 	}
 	e := newEnv(t, isolation)
