@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
@@ -138,7 +137,11 @@ func (c *ControlPlane) logTail() (text string) {
 // ready waits until the API server says that it is ready, which is later than
 // envtest waits for: then its view of Roles and policies is complete.
 func (c *ControlPlane) ready(ctx context.Context) error {
-	_, client, err := connect(c.handle)
+	config, err := clientcmd.RESTConfigFromKubeConfig(c.handle.Kubeconfig)
+	if err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return err
 	}
@@ -154,15 +157,13 @@ func (c *ControlPlane) ready(ctx context.Context) error {
 // Handle returns what other processes need.
 func (c *ControlPlane) Handle() Handle { return c.handle }
 
-// connect makes a client with all rights.
-func connect(handle Handle) (*rest.Config, kubernetes.Interface, error) {
+// connect makes clients with all rights.
+func connect(handle Handle) (place.Access, error) {
 	config, err := clientcmd.RESTConfigFromKubeConfig(handle.Kubeconfig)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read kubeconfig of the control plane: %w", err)
+		return place.Access{}, fmt.Errorf("read kubeconfig of the control plane: %w", err)
 	}
-	config.QPS = -1 // no limit: the default of 5 a second would slow the tests down
-	client, err := kubernetes.NewForConfig(config)
-	return config, client, err
+	return place.Connect(config)
 }
 
 // StopAPIServer kills the API server, as a crash does. Clients of a server that

@@ -15,10 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	"sigs.k8s.io/e2e-framework/klient"
-
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -84,32 +80,27 @@ func (e *env) layout() error {
 }
 
 // connect makes everything that is in the cluster.
-func (e *env) connect(ctx context.Context) error {
-	config, admin, client, key := e.target.rest, kubernetes.Interface(e.target.admin), e.target.client, e.target.config.Handle.SigningKey
+func (e *env) connect(ctx context.Context) (err error) {
+	handle := e.target.config.Handle
 	if e.Needs(scenario.NeedAPIServer) {
-		var err error
-		if e.plane, err = StartControlPlane(ctx, e.target.config.Handle.Assets, filepath.Join(e.dir, "controlplane"), e.Isolation.APIServerFlags); err != nil {
+		if e.plane, err = StartControlPlane(ctx, handle.Assets, filepath.Join(e.dir, "controlplane"), e.Isolation.APIServerFlags); err != nil {
 			return err
 		}
-		key = e.plane.handle.SigningKey
-		if config, admin, err = connect(e.plane.Handle()); err != nil {
+		handle = e.plane.Handle()
+		if e.Access, err = connect(handle); err != nil {
 			return err
-		}
-		if client, err = klient.New(rest.CopyConfig(config)); err != nil {
-			return fmt.Errorf("make client: %w", err)
 		}
 	}
-	if err := e.Make(ctx, admin, client, nil); err != nil {
+	if err := e.Make(ctx, nil); err != nil {
 		return err
 	}
-	e.token = &token{admin: admin, account: e.Account, key: key, path: filepath.Join(e.dir, "token")}
+	e.token = &token{admin: e.Admin, account: e.Account, key: handle.SigningKey, path: filepath.Join(e.dir, "token")}
 	if err := e.token.renew(ctx); err != nil {
 		return err
 	}
-	server, ca := config.Host, config.CAData
+	server, ca := e.Config.Host, e.Config.CAData
 	if e.Needs(scenario.NeedNetwork) {
-		var err error
-		if e.network, err = newNetwork(config.Host, config.CAData); err != nil {
+		if e.network, err = newNetwork(server, ca); err != nil {
 			return err
 		}
 		server, ca = e.network.server.URL, e.network.certificate()

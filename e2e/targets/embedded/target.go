@@ -6,10 +6,6 @@ import (
 	"fmt"
 	"os"
 
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	"sigs.k8s.io/e2e-framework/klient"
-
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -45,24 +41,18 @@ func (c Config) Validate() error {
 // Target is the embedded target.
 type Target struct {
 	config Config
-	rest   *rest.Config
-	admin  kubernetes.Interface
-	client klient.Client // shared: each one asks the API server for all it serves
+	access place.Access
 }
 
 var _ targets.Target = (*Target)(nil)
 
 // New makes a target on a control plane that runs.
-func New(config Config) (*Target, error) {
-	if err := config.Validate(); err != nil {
-		return nil, fmt.Errorf("set up embedded target: %w", err)
+func New(config Config) (t *Target, err error) {
+	t = &Target{config: config}
+	if err = config.Validate(); err == nil {
+		t.access, err = connect(config.Handle)
 	}
-	t := &Target{config: config}
-	var err error
-	if t.rest, t.admin, err = connect(config.Handle); err != nil {
-		return nil, fmt.Errorf("set up embedded target: %w", err)
-	}
-	if t.client, err = klient.New(rest.CopyConfig(t.rest)); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("set up embedded target: %w", err)
 	}
 	return t, nil
@@ -95,7 +85,7 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 			return nil, targets.Cannot(fmt.Sprintf("needs %s: %s", need, reason))
 		}
 	}
-	e := &env{target: t, Place: place.Place{Isolation: isolation}}
+	e := &env{target: t, Place: place.Place{Access: t.access, Isolation: isolation}}
 	err := e.layout()
 	if err == nil {
 		err = e.connect(ctx)

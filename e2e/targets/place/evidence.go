@@ -52,7 +52,7 @@ func (p *Place) CollectObjects(ctx context.Context) error {
 			"pods": &corev1.PodList{}, "claims": &corev1.PersistentVolumeClaimList{}, "jobs": &batchv1.JobList{},
 			"deployments": &appsv1.DeploymentList{}, "statefulsets": &appsv1.StatefulSetList{},
 		} {
-			err := p.client.Resources(namespace).List(ctx, list, func(o *metav1.ListOptions) { o.Limit = 200 })
+			err := p.Klient.Resources(namespace).List(ctx, list, func(o *metav1.ListOptions) { o.Limit = 200 })
 			if err == nil {
 				err = p.saveObjects(prefix+file+".yaml", list)
 			}

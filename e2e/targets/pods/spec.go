@@ -61,7 +61,7 @@ func (e *env) shippedPod(ctx context.Context, name string) (*corev1.Pod, error) 
 		return nil, fmt.Errorf("%s does not have exactly one container called %s", jobFile, runnerContainer)
 	}
 	c := &containers[0]
-	c.Image = e.target.config.Image
+	c.Image = e.target.handle.Image
 	for i := range c.VolumeMounts {
 		if c.VolumeMounts[i].Name == volume {
 			c.VolumeMounts[i].MountPath = mount
@@ -122,7 +122,7 @@ func (e *env) runnerPod(ctx context.Context, spec targets.RunnerSpec) (*corev1.P
 	if err != nil {
 		return nil, err
 	}
-	if !e.target.config.Storage.Shared {
+	if !e.target.handle.Storage.Shared {
 		// Others could not mount the volume.
 		pod.Spec.NodeSelector = map[string]string{corev1.LabelHostname: e.node}
 	}
@@ -161,7 +161,7 @@ func (e *env) gpus(ctx context.Context, pod *corev1.Pod, spec targets.RunnerSpec
 	if e.usesPlugin() {
 		c.Resources.Limits = corev1.ResourceList{gpuResource: *resource.NewQuantity(int64(spec.GPUs), resource.DecimalSI)}
 		c.Env = slices.DeleteFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == api.EnvNVDevices }) // it is the plugin's to set
-		if class := e.target.config.RuntimeClass; class != "" {
+		if class := e.target.handle.RuntimeClass; class != "" {
 			pod.Spec.RuntimeClassName = &class
 		}
 		if e.onFakeNodes() {
