@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/studioml/studio-go-runner/e2e/airgap/cache"
 )
 
@@ -134,7 +136,7 @@ func machineArguments(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	args := []string{"--data-root", data}
-	if hasCapability("CapBnd", capSysResource) {
+	if may(unix.CAP_SYS_RESOURCE) {
 		return args, nil
 	}
 	runtime, err := buildRuntime(ctx)

@@ -33,6 +33,9 @@ import (
 //go:embed Dockerfile files stage.go
 var recipe embed.FS
 
+// sets are what a node is made from beside Debian, Kubernetes' own last.
+var sets = []programs.Set{programs.ControlPlane, programs.Containerd, programs.CoreDNS, programs.Node}
+
 // Tag is the name of the image that Ensure makes.
 func Tag(ctx context.Context) (string, error) {
 	rootfs, err := locateRootfs()
@@ -41,7 +44,7 @@ func Tag(ctx context.Context) (string, error) {
 	}
 	parts := []string{runtime.GOARCH, rootfs.Key}
 	version := ""
-	for _, set := range []programs.Set{programs.ControlPlane, programs.Containerd, programs.CoreDNS, programs.Node} {
+	for _, set := range sets {
 		built, err := set.Locate()
 		if err != nil {
 			return "", err
@@ -165,8 +168,9 @@ func build(ctx context.Context, tag, dir string, progress io.Writer) error {
 
 // parts are what a node is made from.
 type parts struct {
-	rootfs                                  Rootfs
-	controlPlane, node, containerd, coreDNS programs.Built
+	rootfs   Rootfs
+	version  string            // of Kubernetes
+	programs map[string]string // the file of each
 }
 
 // ensureParts makes what the cache lacks of them.
@@ -174,15 +178,15 @@ func ensureParts(ctx context.Context, progress io.Writer) (p parts, err error) {
 	if p.rootfs, err = EnsureRootfs(ctx, progress); err != nil {
 		return p, err
 	}
-	for _, s := range []struct {
-		set programs.Set
-		to  *programs.Built
-	}{
-		{programs.ControlPlane, &p.controlPlane}, {programs.Node, &p.node},
-		{programs.Containerd, &p.containerd}, {programs.CoreDNS, &p.coreDNS},
-	} {
-		if *s.to, err = s.set.Ensure(ctx, progress); err != nil {
+	p.programs = map[string]string{}
+	for _, set := range sets {
+		built, err := set.Ensure(ctx, progress)
+		if err != nil {
 			return p, err
+		}
+		p.version = built.Version
+		for name := range set.Packages {
+			p.programs[name] = filepath.Join(built.Dir, name)
 		}
 	}
 	return p, nil
@@ -190,16 +194,13 @@ func ensureParts(ctx context.Context, progress io.Writer) (p parts, err error) {
 
 // imageNames are those that kubeadm asks for.
 func (p parts) imageNames(ctx context.Context) ([]string, error) {
-	out, err := exec.CommandContext(ctx, filepath.Join(p.node.Dir, "kubeadm"),
-		"config", "images", "list", "--kubernetes-version="+p.node.Version).Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			err = fmt.Errorf("%w: %s", err, exit.Stderr)
-		}
-		return nil, fmt.Errorf("kubeadm config images list: %w", err)
+	var out strings.Builder
+	cmd := exec.CommandContext(ctx, p.programs["kubeadm"], "config", "images", "list", "--kubernetes-version="+p.version)
+	cmd.Stdout = &out
+	if err := programs.Run(ctx, cmd, io.Discard); err != nil {
+		return nil, err
 	}
-	return strings.Fields(string(out)), nil
+	return strings.Fields(out.String()), nil
 }
 
 // short is an image's name without registry, folders and tag.
