@@ -5,6 +5,8 @@ package cache
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +24,16 @@ func Dir() (string, error) {
 		return "", fmt.Errorf("find cache directory (set XDG_CACHE_HOME): %w", err)
 	}
 	return filepath.Join(dir, "studio-go-runner"), nil
+}
+
+// Key names content by what it is made from, as hexadecimal digits of which the first
+// ones will do.
+func Key(parts ...string) string {
+	hash := sha256.New()
+	for _, part := range parts {
+		fmt.Fprintf(hash, "%d\n%s\n", len(part), part)
+	}
+	return hex.EncodeToString(hash.Sum(nil))
 }
 
 // Has says whether a file or a directory is there.

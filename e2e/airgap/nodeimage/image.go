@@ -7,9 +7,7 @@ package nodeimage
 
 import (
 	"context"
-	"crypto/sha256"
 	"embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -65,16 +63,7 @@ func Tag(ctx context.Context) (string, error) {
 		parts = append(parts, name, string(text))
 		return err
 	})
-	return "studio-go-runner/node:" + version + "-" + keyOf(parts...), err
-}
-
-// keyOf names content by what it is made from.
-func keyOf(parts ...string) string {
-	hash := sha256.New()
-	for _, part := range parts {
-		fmt.Fprintf(hash, "%d\n%s\n", len(part), part)
-	}
-	return hex.EncodeToString(hash.Sum(nil))[:12]
+	return "studio-go-runner/node:" + version + "-" + cache.Key(parts...)[:12], err
 }
 
 // Ensure makes the node image unless Docker has it, and returns its name.

@@ -46,7 +46,7 @@ func locateRootfs() (Rootfs, error) {
 	if err != nil {
 		return Rootfs{}, err
 	}
-	key := keyOf(suite, strings.Join(debianPackages, " "), strings.Join(leftOut, " "), runtime.GOARCH)
+	key := cache.Key(suite, strings.Join(debianPackages, " "), strings.Join(leftOut, " "), runtime.GOARCH)[:12]
 	return Rootfs{Tar: filepath.Join(dir, "debian-"+key+".tar"), Key: key}, nil
 }
 

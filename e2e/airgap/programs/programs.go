@@ -6,8 +6,6 @@ package programs
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"maps"
@@ -96,15 +94,11 @@ func (s Set) read(dir string) (Built, error) {
 	if built.Version == "" {
 		return Built{}, fmt.Errorf("it does not require %s", s.Of)
 	}
-	hash := sha256.New()
 	parts := []string{string(gomod), string(gosum), runtime.GOOS, runtime.GOARCH, s.Tags, s.Flags(built.Version)}
 	for _, name := range s.names() {
 		parts = append(parts, name, s.Packages[name])
 	}
-	for _, part := range parts {
-		fmt.Fprintf(hash, "%d\n%s\n", len(part), part)
-	}
-	built.Key = hex.EncodeToString(hash.Sum(nil))[:16]
+	built.Key = cache.Key(parts...)[:16]
 	return built, nil
 }
 

@@ -26,18 +26,6 @@ type Config struct {
 	TempDir string
 }
 
-// Validate returns all that is wrong with the configuration.
-func (c Config) Validate() error {
-	var problems []error
-	if len(c.Handle.Kubeconfig) == 0 || c.Handle.Assets == "" {
-		problems = append(problems, errors.New("the handle of the control plane is empty"))
-	}
-	if _, err := os.Stat(c.RunnerBinary); err != nil {
-		problems = append(problems, fmt.Errorf("runner binary: %w", err))
-	}
-	return errors.Join(problems...)
-}
-
 // Target is the embedded target.
 type Target struct {
 	config Config
@@ -49,10 +37,7 @@ var _ targets.Target = (*Target)(nil)
 // New makes a target on a control plane that runs.
 func New(config Config) (t *Target, err error) {
 	t = &Target{config: config}
-	if err = config.Validate(); err == nil {
-		t.access, err = connect(config.Handle)
-	}
-	if err != nil {
+	if t.access, err = connect(config.Handle); err != nil {
 		return nil, fmt.Errorf("set up embedded target: %w", err)
 	}
 	return t, nil

@@ -88,32 +88,34 @@ func (p *Place) saveYAML(file string, value any) error {
 
 // Save writes a file of the evidence.
 func (p *Place) Save(name string, data []byte) error {
-	file, err := p.Record(name)
-	if err != nil {
-		return err
-	}
+	file := p.Record(name)
 	_, _ = file.Write(data)
 	return file.Close()
 }
 
 // Record is a file of the evidence that is written as things happen. Writing to
 // it never fails, so that a full disk does not change what a scenario shows; it
-// takes no more than a bound, and says so at its end.
-func (p *Place) Record(name string) (io.WriteCloser, error) {
+// takes no more than a bound, and says so at its end. Close says why it could not be
+// made.
+func (p *Place) Record(name string) io.WriteCloser {
 	if p.Isolation.Artifacts == "" {
-		return &record{}, nil
+		return &record{}
 	}
 	if err := os.MkdirAll(p.Isolation.Artifacts, 0o755); err != nil {
-		return nil, err
+		return &record{failed: err}
 	}
 	file, err := os.Create(filepath.Join(p.Isolation.Artifacts, name))
-	return &record{file: file, left: maxFile}, err
+	if err != nil {
+		return &record{failed: err}
+	}
+	return &record{file: file, left: maxFile}
 }
 
 // record is a file, or nothing.
 type record struct {
-	file *os.File
-	left int
+	file   *os.File
+	failed error
+	left   int
 }
 
 func (r *record) Write(data []byte) (int, error) {
@@ -128,7 +130,7 @@ func (r *record) Write(data []byte) (int, error) {
 
 func (r *record) Close() error {
 	if r.file == nil {
-		return nil
+		return r.failed
 	}
 	return r.file.Close()
 }
