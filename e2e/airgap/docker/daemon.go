@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -123,10 +122,19 @@ func (p place) start(ctx context.Context, keep bool) (*daemon, error) {
 	// A session of its own: Ctrl-C in make's terminal is for us, and we stop it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if !keep {
-		cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM // so that it ends its containers, too
+		// TERM, so that it ends its containers, too. The kernel sends it when the thread
+		// dies that starts it, which Go ends only for goroutines that locked it.
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	}
-	d := &daemon{ended: make(chan struct{})}
-	return d, d.start(cmd)
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	d := &daemon{process: cmd.Process, ended: make(chan struct{})}
+	go func() {
+		d.err = cmd.Wait()
+		close(d.ended)
+	}()
+	return d, nil
 }
 
 // machineArguments are the arguments of dockerd for images and containers.
@@ -139,11 +147,11 @@ func machineArguments(ctx context.Context) ([]string, error) {
 	if may(unix.CAP_SYS_RESOURCE) {
 		return args, nil
 	}
-	runtime, err := buildRuntime(ctx)
+	wrapper, err := buildRuntime(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("build the runtime for a machine without CAP_SYS_RESOURCE: %w", err)
 	}
-	return append(args, "--add-runtime", "studio-go-runner="+runtime, "--default-runtime", "studio-go-runner"), nil
+	return append(args, "--add-runtime", "studio-go-runner="+wrapper, "--default-runtime", "studio-go-runner"), nil
 }
 
 // daemon is a dockerd that this process started.
@@ -151,24 +159,6 @@ type daemon struct {
 	process *os.Process
 	ended   chan struct{} // closed when it has ended, err is set then
 	err     error
-}
-
-// start starts the program. The kernel takes the death of the thread that
-// starts it for ours, so that thread does nothing else until the program ends.
-func (d *daemon) start(cmd *exec.Cmd) error {
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		d.process = cmd.Process
-		started <- err
-		if err == nil {
-			d.err = cmd.Wait()
-			close(d.ended)
-		}
-	}()
-	return <-started
 }
 
 // await waits until the daemon answers.
