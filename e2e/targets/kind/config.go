@@ -10,21 +10,14 @@ import (
 // SharedDir is where each node has the directory that all of them share.
 const SharedDir = "/var/lib/studio-go-runner"
 
-// ourImages is how the names of e2e/airgap's node images begin. These have no pod
-// network of their own.
-const ourImages = "studio-go-runner/node:"
-
-// What network and machine may need beside the repository's kind configuration, which
-// has neither: cgroupV1 has kubelet run where cgroups are of the first version.
-const (
-	noNetwork = "networking: {disableDefaultCNI: true}\n"
-	cgroupV1  = `kubeadmConfigPatches:
+// cgroupV1, added to the repository's kind configuration, has kubelet run where
+// cgroups are of the first version.
+const cgroupV1 = `kubeadmConfigPatches:
 - |
   kind: KubeletConfiguration
   apiVersion: kubelet.config.k8s.io/v1beta1
   failCgroupV1: false
 `
-)
 
 // writeConfig copies the repository's kind configuration into dir, with what is
 // added to it, and the shared directory in its place. It returns the copy.

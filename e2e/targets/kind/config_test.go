@@ -14,12 +14,10 @@ func TestWriteConfig(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		added   string
-		ours    bool
 		patches int
 	}{
-		{"published", "", false, 0},
-		{"ours", noNetwork, true, 0},
-		{"ours on cgroup v1", noNetwork + cgroupV1, true, 1},
+		{"as it is", "", 0},
+		{"cgroup v1", cgroupV1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path, err := writeConfig(Config{ConfigFile: repository, Shared: "/sha: red"}, t.TempDir(), c.added)
@@ -32,8 +30,7 @@ func TestWriteConfig(t *testing.T) {
 			}
 			var got struct {
 				Kind                 string
-				APIVersion           string `yaml:"apiVersion"`
-				Networking           map[string]bool
+				APIVersion           string   `yaml:"apiVersion"`
 				KubeadmConfigPatches []string `yaml:"kubeadmConfigPatches"`
 				Nodes                []struct {
 					Role        string
@@ -45,9 +42,6 @@ func TestWriteConfig(t *testing.T) {
 			}
 			if got.Kind != "Cluster" || got.APIVersion != "kind.x-k8s.io/v1alpha4" || len(got.Nodes) != 3 {
 				t.Errorf("got %+v", got)
-			}
-			if got.Networking["disableDefaultCNI"] != c.ours {
-				t.Errorf("disableDefaultCNI is %v", got.Networking["disableDefaultCNI"])
 			}
 			if len(got.KubeadmConfigPatches) != c.patches {
 				t.Errorf("patches are %q", got.KubeadmConfigPatches)

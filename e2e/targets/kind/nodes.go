@@ -71,10 +71,5 @@ func (c *Cluster) StartNode(ctx context.Context, node string) error {
 	if _, err := docker(ctx, nil, "start", node); err != nil {
 		return err
 	}
-	// Its routes are gone, and its address may be another one. It may have the API
-	// server.
-	if err := c.network(ctx); err != nil {
-		return fmt.Errorf("set up the pod network: %w", err)
-	}
 	return until(func(ctx context.Context) error { return c.backSince(ctx, node, began) })(ctx)
 }
