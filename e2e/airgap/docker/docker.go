@@ -57,7 +57,7 @@ func Usable(ctx context.Context) error {
 // answer, for the reason given.
 func startable(foreign error) error {
 	unusable := func(reason string) error {
-		return fmt.Errorf("Docker is not usable: %w; %s", foreign, reason)
+		return fmt.Errorf("no Docker is usable: %w; %s", foreign, reason)
 	}
 	if errors.Is(foreign, exec.ErrNotFound) {
 		return unusable("install Docker, as with: apt-get install docker.io")
