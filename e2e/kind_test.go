@@ -114,11 +114,11 @@ func (s *kindSetUp) load(ctx context.Context) error {
 }
 
 func (s *kindSetUp) volumes(ctx context.Context) error {
-	return createVolumes(ctx, s.target.Client(), s.shared)
+	return createVolumes(ctx, s.target.Admin, s.shared)
 }
 
 func (s *kindSetUp) fakeGPUs(ctx context.Context) error {
-	return installFakeGPUs(ctx, s.target.Client(), s.cluster)
+	return installFakeGPUs(ctx, s.target.Admin, s.cluster)
 }
 
 func openKind(data []byte) (targets.Target, error) {

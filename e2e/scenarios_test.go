@@ -59,11 +59,6 @@ func specs(scenarios []scenario.Scenario) {
 // isolate makes a place, or skips the spec if the target cannot.
 func isolate(ctx SpecContext, isolation targets.Isolation) targets.Env {
 	GinkgoHelper()
-	for _, need := range isolation.Needs {
-		if ok, reason := where.Can(need); !ok {
-			Skip(fmt.Sprintf("needs %s: %s", need, reason))
-		}
-	}
 	Expect(os.RemoveAll(isolation.Artifacts)).To(Succeed())
 	// Before anything can fail: nodes may be why a place does not come up.
 	DeferOnFailure(func(ctx SpecContext) {

@@ -54,8 +54,8 @@ func setUpEmbedded(ctx SpecContext) (any, error) {
 }
 
 func openEmbedded(data []byte) (targets.Target, error) {
-	handle, err := embedded.ParseHandle(data)
-	if err != nil {
+	var handle embedded.Handle
+	if err := json.Unmarshal(data, &handle); err != nil {
 		return nil, err
 	}
 	return embedded.New(embedded.Config{
@@ -88,7 +88,7 @@ func setUpPods(ctx SpecContext, c pods.Config) (handle pods.Handle, err error) {
 	if err := t.CheckPermissions(ctx); err != nil {
 		return handle, err
 	}
-	if n, err := pods.SweepExpired(ctx, t.Client(), time.Now()); err != nil {
+	if n, err := pods.SweepExpired(ctx, t.Admin, time.Now()); err != nil {
 		return handle, err
 	} else if n > 0 {
 		fmt.Printf("removed %d namespaces that earlier runs have left\n", n)

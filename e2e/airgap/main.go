@@ -107,48 +107,37 @@ type kindCommand struct {
 }
 
 func (c kindCommand) Run(ctx context.Context, out output) error {
-	return withDocker(ctx, c.Keep, out, func(d *docker.Docker) (err error) {
+	return withDocker(ctx, c.Keep, out, func() (err error) {
 		if c.Image == "" {
-			if c.Image, err = nodeimage.Choose(ctx, d, out.progress); err != nil {
+			if c.Image, err = nodeimage.Choose(ctx, out.progress); err != nil {
 				return err
 			}
 		}
-		return c.run(ctx, append(d.Environ(), "KIND_NODE_IMAGE="+c.Image))
+		return c.run(ctx)
 	})
 }
 
 // run runs the command to its end. Ctrl-C in a terminal is for it as well, and it
-// may have a cluster to delete; other signals are passed on.
-func (c kindCommand) run(ctx context.Context, environ []string) error {
+// may have a cluster to delete; TERM is passed on.
+func (c kindCommand) run(ctx context.Context) error {
 	if len(c.Command) > 1 && c.Command[0] == "--" {
 		c.Command = c.Command[1:]
 	}
-	terminated := make(chan os.Signal, 1)
-	signal.Notify(terminated, syscall.SIGTERM)
-	defer signal.Stop(terminated)
+	terminated, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	cmd := exec.Command(c.Command[0], c.Command[1:]...)
-	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, os.Stdin, os.Stdout, os.Stderr
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case s := <-terminated:
-				_ = cmd.Process.Signal(s)
-			case <-ended:
-				return
-			}
-		}
-	}()
-	err := cmd.Wait()
-	close(ended)
-	if code := cmd.ProcessState.ExitCode(); code > 0 {
+	cmd := exec.CommandContext(terminated, c.Command[0], c.Command[1:]...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.Env = append(os.Environ(), "KIND_NODE_IMAGE="+c.Image)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err := cmd.Run()
+	switch code := cmd.ProcessState.ExitCode(); {
+	case code > 0:
 		return commandEnded(code)
+	case code == 0:
+		return nil
 	}
 	return err
 }
@@ -163,8 +152,8 @@ type nodeImageCommand struct {
 }
 
 func (c nodeImageCommand) Run(ctx context.Context, out output) error {
-	return withDocker(ctx, c.Keep, out, func(d *docker.Docker) error {
-		tag, err := nodeimage.Ensure(ctx, d, out.progress)
+	return withDocker(ctx, c.Keep, out, func() error {
+		tag, err := nodeimage.Ensure(ctx, out.progress)
 		if err == nil {
 			fmt.Fprintln(out.result, tag)
 		}
@@ -198,15 +187,15 @@ func (checkCommand) Run(ctx context.Context, out output) error {
 }
 
 // withDocker does something with a Docker that answers.
-func withDocker(ctx context.Context, keep bool, out output, do func(*docker.Docker) error) error {
-	d, err := docker.Ensure(ctx, docker.Options{Keep: keep, Progress: out.progress})
+func withDocker(ctx context.Context, keep bool, out output, do func() error) error {
+	stop, err := docker.Ensure(ctx, keep, out.progress)
 	if err != nil {
 		return err
 	}
-	err = do(d)
-	if closing := d.Close(); closing != nil {
-		fmt.Fprintln(out.progress, "airgap:", closing)
-		err = cmp.Or(err, closing)
+	err = do()
+	if stopping := stop(); stopping != nil {
+		fmt.Fprintln(out.progress, "airgap:", stopping)
+		err = cmp.Or(err, stopping)
 	}
 	return err
 }

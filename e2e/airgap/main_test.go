@@ -75,7 +75,7 @@ func TestKindPassesTermOn(t *testing.T) {
 // Whatever is missing is said before the command runs, in one sentence.
 func TestKindSaysWhatIsMissing(t *testing.T) {
 	for _, c := range []struct{ name, docker, want string }{
-		{"no daemon", "echo Cannot connect >&2; exit 1", "Docker is not usable: Cannot connect; DOCKER_HOST is"},
+		{"no daemon", "echo Cannot connect >&2; exit 1", "Cannot connect; DOCKER_HOST is"},
 		{"cgroup v1", "[ $1 = info ] && echo 1; exit 0", "this machine has v1; making node images needs "},
 		{"no registry", "case $1 in version | image) [ $2 != inspect ] ;; info) echo 2 ;; *) echo no such host >&2; exit 1 ;; esac",
 			"no such host; making node images needs "},

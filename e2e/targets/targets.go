@@ -16,11 +16,8 @@ import (
 
 // Target is a kind of cluster that scenarios run on.
 type Target interface {
-	// Name is embedded, kind or existing.
-	Name() string
-	// Can says whether scenarios with that need can run here, and if not, why.
-	Can(need scenario.Need) (ok bool, reason string)
-	// Isolate makes a place for one scenario that no other one can see.
+	// Isolate makes a place for one scenario that no other one can see. The error
+	// is a Cannot if the target lacks what the scenario needs.
 	Isolate(ctx context.Context, isolation Isolation) (Env, error)
 }
 
@@ -40,8 +37,8 @@ type Isolation struct {
 	Artifacts string
 }
 
-// Cannot is the error of Isolate where a scenario is one that this cluster
-// cannot play; it says why.
+// Cannot is the error of Isolate where a scenario is one that this target cannot
+// play; it says why.
 type Cannot string
 
 func (c Cannot) Error() string { return string(c) }

@@ -5,10 +5,15 @@ package cache
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
+	"time"
 )
 
 // Dir returns the directory under the user's cache directory that is ours. It
@@ -21,68 +26,80 @@ func Dir() (string, error) {
 	return filepath.Join(dir, "studio-go-runner"), nil
 }
 
-// Item is a file or a directory of the cache.
-type Item struct {
-	Path string
-	What string // for messages, as "the control plane"
-	// Complete says what the item lacks, if it is there but was damaged. It may
-	// be nil.
-	Complete func(path string) error
-	// Make makes the item at another path than its own. The context that it is
-	// given ends with Ensure's.
-	Make func(ctx context.Context, path string) error
+// Key names content by what it is made from, as hexadecimal digits of which the first
+// ones will do.
+func Key(parts ...string) string {
+	hash := sha256.New()
+	for _, part := range parts {
+		fmt.Fprintf(hash, "%d\n%s\n", len(part), part)
+	}
+	return hex.EncodeToString(hash.Sum(nil))
 }
 
-// Ensure makes an item unless it is there.
-func Ensure(ctx context.Context, item Item, progress io.Writer) error {
-	if item.present() {
+// Has says whether a file or a directory is there.
+func Has(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// Ensure makes what should be at path, unless it is there; what is its name for
+// messages, as "the control plane". It is made at another path, and appears only
+// when it is complete.
+func Ensure(ctx context.Context, path, what string, progress io.Writer, make func(ctx context.Context, path string) error) error {
+	if Has(path) {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(item.Path), 0o755); err != nil {
-		return fmt.Errorf("create cache directory (or set XDG_CACHE_HOME): %w", err)
-	}
-	release, err := Lock(ctx, item.Path+".lock", func() {
-		fmt.Fprintf(progress, "another process makes %s; waiting for it (lock %s)\n", item.What, item.Path+".lock")
-	})
+	release, err := Lock(ctx, path+".lock", what, progress)
 	if err != nil {
-		return fmt.Errorf("lock %s: %w", item.What, err)
+		return err
 	}
 	defer release()
-	if item.present() { // made while we waited
+	if Has(path) { // made while we waited
 		return nil
 	}
-	if err := item.make(ctx); err != nil {
-		return fmt.Errorf("make %s: %w", item.What, err)
+	temp := path + ".tmp" // what an interrupted run left there is removed
+	defer os.RemoveAll(temp)
+	if err = os.RemoveAll(temp); err == nil {
+		if err = make(ctx, temp); err == nil {
+			err = os.Rename(temp, path)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("make %s: %w", what, err)
 	}
 	return nil
 }
 
-// present says whether the item can be used.
-func (i Item) present() bool {
-	if _, err := os.Lstat(i.Path); err != nil {
-		return false
+// Lock takes an exclusive lock on the file path, which it creates and leaves
+// behind. The kernel drops the lock of a process that dies. Of a process that has
+// it, it says on progress what it makes.
+func Lock(ctx context.Context, path, what string, progress io.Writer) (release func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("lock %s (or set XDG_CACHE_HOME): %w", what, err)
 	}
-	return i.Complete == nil || i.Complete(i.Path) == nil
-}
-
-// make makes the item, which appears at its path only when it is complete. The
-// caller holds the lock.
-func (i Item) make(ctx context.Context) error {
-	temp := i.Path + ".tmp" // what an interrupted run left there is removed
-	if err := os.RemoveAll(temp); err != nil {
-		return err
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", what, err)
 	}
-	defer os.RemoveAll(temp)
-	if err := i.Make(ctx, temp); err != nil {
-		return err
-	}
-	if i.Complete != nil {
-		if err := i.Complete(temp); err != nil {
-			return err
+	// A blocking flock cannot be cancelled, so try again and again instead.
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for said := false; ; said = true {
+		if err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			return func() { file.Close() }, nil
 		}
+		if !said {
+			fmt.Fprintf(progress, "another process makes %s; waiting for it (lock %s)\n", what, path)
+		}
+		select {
+		case <-ticker.C:
+			if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR) {
+				continue
+			}
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		file.Close()
+		return nil, fmt.Errorf("lock %s: %w", what, err)
 	}
-	if err := os.RemoveAll(i.Path); err != nil { // damaged, or it would have been used
-		return err
-	}
-	return os.Rename(temp, i.Path)
 }

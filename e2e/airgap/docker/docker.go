@@ -6,6 +6,7 @@
 package docker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,29 +21,14 @@ import (
 // takes 50 ms; a daemon that hangs must not hang the tests.
 const answerTimeout = 10 * time.Second
 
-// Options say how a daemon is used.
-type Options struct {
-	// Keep leaves a daemon that Ensure starts running when this process ends.
-	Keep bool
-	// Progress is told what is found and done.
-	Progress io.Writer
-}
-
-// Docker is a daemon that answers.
-type Docker struct {
-	// Host is what DOCKER_HOST must be to reach it, or "" if the user's own
-	// settings lead to it.
-	Host string
-
-	daemon *daemon // nil unless Close is to stop it
-}
-
-// Ensure returns a daemon that answers: the one that the user's own settings
-// lead to, or one that an earlier run left, or one that it starts.
-func Ensure(ctx context.Context, o Options) (*Docker, error) {
-	foreign := answers(ctx, "")
+// Ensure sees to it that a daemon answers: the one that the user's own settings
+// lead to, or one that an earlier run left, or one that it starts; DOCKER_HOST is
+// set then. A daemon that it starts goes on until stop is called, or with keep. It
+// tells on progress what is found and done.
+func Ensure(ctx context.Context, keep bool, progress io.Writer) (stop func() error, err error) {
+	foreign := answers(ctx)
 	if foreign == nil {
-		return &Docker{}, nil
+		return func() error { return nil }, nil
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -50,17 +36,17 @@ func Ensure(ctx context.Context, o Options) (*Docker, error) {
 	if err := startable(foreign); err != nil {
 		return nil, err
 	}
-	d, err := standard.ensure(ctx, o)
+	stop, err = standard.ensure(ctx, keep, progress)
 	if err != nil {
 		return nil, fmt.Errorf("start Docker: %w", err)
 	}
-	return d, nil
+	return stop, nil
 }
 
 // Usable says why Ensure would not find or start a daemon, and starts nothing.
 // It returns nil if there is no such reason.
 func Usable(ctx context.Context) error {
-	err := answers(ctx, "")
+	err := answers(ctx)
 	if err == nil {
 		return nil
 	}
@@ -71,7 +57,7 @@ func Usable(ctx context.Context) error {
 // answer, for the reason given.
 func startable(foreign error) error {
 	unusable := func(reason string) error {
-		return fmt.Errorf("Docker is not usable: %w; %s", foreign, reason)
+		return fmt.Errorf("no Docker is usable: %w; %s", foreign, reason)
 	}
 	if errors.Is(foreign, exec.ErrNotFound) {
 		return unusable("install Docker, as with: apt-get install docker.io")
@@ -87,70 +73,41 @@ func startable(foreign error) error {
 	return nil
 }
 
-// answers returns nil if the daemon at host says its version, and otherwise why
-// it does not. The empty host is what the user's settings say.
-func answers(ctx context.Context, host string) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+// answers returns nil if the daemon says its version, and otherwise why it does not.
+func answers(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	d := Docker{Host: host}
-	var stderr strings.Builder
-	cmd := d.Command(ctx, "version", "--format={{.Server.Version}}")
-	cmd.Stderr = &stderr
-	err := cmd.Run()
-	switch {
-	case err == nil || errors.Is(err, exec.ErrNotFound):
-		return err
-	case ctx.Err() != nil:
-		return fmt.Errorf("docker version: no answer in %s: %w", answerTimeout, ctx.Err())
-	case strings.TrimSpace(stderr.String()) != "":
-		return errors.New(strings.TrimSpace(stderr.String()))
+	_, err := Run(limited, "version", "--format={{.Server.Version}}")
+	if limited.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("docker version: no answer in %s: %w", answerTimeout, limited.Err())
 	}
-	return fmt.Errorf("docker version: %w", err)
+	return err
 }
 
-// Command is a docker command for this daemon. It ends with ctx.
-func (d *Docker) Command(ctx context.Context, args ...string) *exec.Cmd {
+// Command is a docker command. It ends with ctx.
+func Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "docker", args...)
-	cmd.Env = d.Environ()
 	cmd.WaitDelay = 5 * time.Second // for what it started, which holds its output open
 	return cmd
 }
 
 // Run runs a docker command and returns its output; the error has what it says.
-func (d *Docker) Run(ctx context.Context, args ...string) (string, error) {
-	out, err := d.Command(ctx, args...).Output()
-	if err == nil {
-		return strings.TrimSpace(string(out)), nil
-	}
-	if ctx.Err() != nil {
+func Run(ctx context.Context, args ...string) (string, error) {
+	out, err := Command(ctx, args...).Output()
+	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return "", fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(exit.Stderr)))
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(exit.Stderr))
 	}
-	return "", fmt.Errorf("docker %s: %w", strings.Join(args, " "), err)
+	if err != nil {
+		return "", fmt.Errorf("docker %s: %w", args[0], err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // HasImage says whether the daemon has an image of that name.
-func (d *Docker) HasImage(ctx context.Context, name string) (bool, error) {
-	out, err := d.Run(ctx, "image", "ls", "--quiet", "--no-trunc", name)
+func HasImage(ctx context.Context, name string) (bool, error) {
+	out, err := Run(ctx, "image", "ls", "--quiet", "--no-trunc", name)
 	return out != "", err
-}
-
-// Environ is the environment for programs that are to reach the daemon.
-func (d *Docker) Environ() []string {
-	if d.Host == "" {
-		return os.Environ()
-	}
-	return append(os.Environ(), "DOCKER_HOST="+d.Host)
-}
-
-// Close stops the daemon if this Docker started it and need not keep it. Its
-// containers end with it.
-func (d *Docker) Close() error {
-	if d.daemon == nil {
-		return nil
-	}
-	return d.daemon.stop()
 }

@@ -56,37 +56,37 @@ sleep 60 & wait
 func TestStartAndStop(t *testing.T) {
 	run := fakes(t, serving)
 	var progress strings.Builder
-	first, err := docker.EnsureAt(t.Context(), run, docker.Options{Progress: &progress})
+	first, err := docker.EnsureAt(t.Context(), run, false, &progress)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := docker.EnsureAt(t.Context(), run, docker.Options{Progress: &progress})
+	second, err := docker.EnsureAt(t.Context(), run, false, &progress)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "unix://" + filepath.Join(run, "docker.sock"); first.Host != want || second.Host != want {
-		t.Errorf("hosts are %q and %q, want %q", first.Host, second.Host, want)
+	if got, want := os.Getenv("DOCKER_HOST"), "unix://"+filepath.Join(run, "docker.sock"); got != want {
+		t.Errorf("the host is %q, want %q", got, want)
 	}
 	if text := progress.String(); strings.Count(text, "starting dockerd") != 1 || !strings.Contains(text, "another run started") {
 		t.Errorf("progress is %q", text)
 	}
-	if err := second.Close(); err != nil {
+	if err := second(); err != nil {
 		t.Error(err)
 	}
-	if _, err := second.Run(t.Context(), "version"); err != nil {
+	if _, err := docker.Run(t.Context(), "version"); err != nil {
 		t.Errorf("the one that only found the daemon stopped it: %v", err)
 	}
-	if err := first.Close(); err != nil {
+	if err := first(); err != nil {
 		t.Error(err)
 	}
-	if _, err := first.Run(t.Context(), "version"); err == nil || !strings.Contains(err.Error(), "Cannot connect") {
+	if _, err := docker.Run(t.Context(), "version"); err == nil || !strings.Contains(err.Error(), "Cannot connect") {
 		t.Errorf("the daemon goes on, or the error does not say why: %v", err)
 	}
 }
 
 func TestKeep(t *testing.T) {
 	run := fakes(t, serving)
-	d, err := docker.EnsureAt(t.Context(), run, docker.Options{Progress: io.Discard, Keep: true})
+	stop, err := docker.EnsureAt(t.Context(), run, true, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,23 +99,23 @@ func TestKeep(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = syscall.Kill(pid, syscall.SIGTERM) }()
-	if err := d.Close(); err != nil {
+	if err := stop(); err != nil {
 		t.Error(err)
 	}
 	if group, err := syscall.Getpgid(pid); err != nil || group == syscall.Getpgrp() {
 		t.Errorf("Ctrl-C would end it: its process group is %d, %v", group, err)
 	}
 	var progress strings.Builder
-	if d, err = docker.EnsureAt(t.Context(), run, docker.Options{Progress: &progress}); err != nil {
+	if stop, err = docker.EnsureAt(t.Context(), run, false, &progress); err != nil {
 		t.Fatal(err)
 	}
 	if text := progress.String(); !strings.Contains(text, "another run started") {
 		t.Errorf("progress is %q", text)
 	}
-	if err := d.Close(); err != nil {
+	if err := stop(); err != nil {
 		t.Error(err)
 	}
-	if _, err := d.Run(t.Context(), "version"); err != nil {
+	if _, err := docker.Run(t.Context(), "version"); err != nil {
 		t.Errorf("the kept daemon was stopped: %v", err)
 	}
 }
@@ -125,7 +125,7 @@ func TestFailedStartLeavesNone(t *testing.T) {
 	run := fakes(t, "echo $$ >\"$pidfile\"\ntrap 'rm -f \"$pidfile\"; kill $!; exit' TERM\nsleep 60 & wait\n") // it never answers
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if _, err := docker.EnsureAt(ctx, run, docker.Options{Progress: io.Discard, Keep: true}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := docker.EnsureAt(ctx, run, true, io.Discard); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error is %v", err)
 	}
 	if pid, err := os.ReadFile(filepath.Join(run, "docker.pid")); !errors.Is(err, os.ErrNotExist) {
@@ -136,7 +136,7 @@ func TestFailedStartLeavesNone(t *testing.T) {
 // A daemon must not be left when the tests are killed.
 func TestEndsWithItsProcess(t *testing.T) {
 	if run := os.Getenv("TEST_DAEMON_IN"); run != "" { // this is the process that is killed
-		if _, err := docker.EnsureAt(t.Context(), run, docker.Options{Progress: io.Discard}); err != nil {
+		if _, err := docker.EnsureAt(t.Context(), run, false, io.Discard); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Println("started")
@@ -169,7 +169,7 @@ func TestEndsWithItsProcess(t *testing.T) {
 
 func TestErrorHasTheLog(t *testing.T) {
 	run := fakes(t, "echo 'failed to start daemon: no iptables'\nexit 3\n")
-	_, err := docker.EnsureAt(t.Context(), run, docker.Options{Progress: io.Discard})
+	_, err := docker.EnsureAt(t.Context(), run, false, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "no iptables") || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("error is %v", err)
 	}
@@ -179,7 +179,7 @@ func TestStartCanBeCancelled(t *testing.T) {
 	run := fakes(t, "trap 'kill $!; exit' TERM\nsleep 60 & wait\n")
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if _, err := docker.EnsureAt(ctx, run, docker.Options{Progress: io.Discard}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := docker.EnsureAt(ctx, run, false, io.Discard); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -190,7 +190,7 @@ func TestReasons(t *testing.T) {
 	for name, ask := range map[string]func() error{
 		"Usable": func() error { return docker.Usable(t.Context()) },
 		"Ensure": func() error {
-			_, err := docker.Ensure(t.Context(), docker.Options{Progress: io.Discard})
+			_, err := docker.Ensure(t.Context(), false, io.Discard)
 			return err
 		},
 	} {
@@ -211,9 +211,12 @@ func TestUsersDaemonComesFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("DOCKER_HOST", "unix://"+socket)
-	d, err := docker.Ensure(t.Context(), docker.Options{Progress: io.Discard})
-	if err != nil || d.Host != "" {
-		t.Errorf("got %+v, %v", d, err)
+	stop, err := docker.Ensure(t.Context(), false, io.Discard)
+	if err != nil || os.Getenv("DOCKER_HOST") != "unix://"+socket {
+		t.Fatalf("DOCKER_HOST is %q, %v", os.Getenv("DOCKER_HOST"), err)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
 	}
 	if err := docker.Usable(t.Context()); err != nil {
 		t.Error(err)
@@ -225,13 +228,13 @@ func TestRealDaemon(t *testing.T) {
 	if os.Getenv("E2E_DOCKER") == "" {
 		t.Skip("starts dockerd; set E2E_DOCKER=1 to run it")
 	}
-	d, err := docker.Ensure(t.Context(), docker.Options{Progress: os.Stderr})
+	stop, err := docker.Ensure(t.Context(), false, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := d.Run(t.Context(), "info", "--format={{.Driver}} {{.DockerRootDir}} {{.DefaultRuntime}}")
+	out, err := docker.Run(t.Context(), "info", "--format={{.Driver}} {{.DockerRootDir}} {{.DefaultRuntime}}")
 	fmt.Fprintln(os.Stderr, out, err)
-	if err := errors.Join(err, d.Close()); err != nil {
+	if err := errors.Join(err, stop()); err != nil {
 		t.Error(err)
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -17,26 +15,10 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/airgap/programs"
 )
 
-// Capabilities by their numbers, see capabilities(7).
-const (
-	capNetAdmin    = 12
-	capSysAdmin    = 21
-	capSysResource = 24
-)
-
-// hasCapability looks into a set of this process, as CapBnd.
-func hasCapability(set string, number uint) bool {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return false
-	}
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, set+":"); ok {
-			bits, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-			return err == nil && bits&(1<<number) != 0
-		}
-	}
-	return false
+// may says whether a process of this machine's root can have a capability.
+func may(capability uintptr) bool {
+	has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, capability, 0, 0, 0)
+	return err == nil && has == 1
 }
 
 // whyNotStartable says why this process cannot start a daemon, or "".
@@ -44,7 +26,7 @@ func whyNotStartable() string {
 	if os.Geteuid() != 0 {
 		return "this user is not root"
 	}
-	if !hasCapability("CapEff", capSysAdmin) || !hasCapability("CapEff", capNetAdmin) {
+	if !may(unix.CAP_SYS_ADMIN) || !may(unix.CAP_NET_ADMIN) {
 		return "root lacks CAP_SYS_ADMIN or CAP_NET_ADMIN here, as in a container that is not privileged"
 	}
 	for _, name := range []string{"dockerd", "runc"} {

@@ -7,9 +7,7 @@ package nodeimage
 
 import (
 	"context"
-	"crypto/sha256"
 	"embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +31,9 @@ import (
 //go:embed Dockerfile files stage.go
 var recipe embed.FS
 
+// sets are what a node is made from beside Debian, Kubernetes' own last.
+var sets = []programs.Set{programs.ControlPlane, programs.Containerd, programs.CoreDNS, programs.Node}
+
 // Tag is the name of the image that Ensure makes.
 func Tag(ctx context.Context) (string, error) {
 	rootfs, err := locateRootfs()
@@ -41,7 +42,7 @@ func Tag(ctx context.Context) (string, error) {
 	}
 	parts := []string{runtime.GOARCH, rootfs.Key}
 	version := ""
-	for _, set := range []programs.Set{programs.ControlPlane, programs.Containerd, programs.CoreDNS, programs.Node} {
+	for _, set := range sets {
 		built, err := set.Locate()
 		if err != nil {
 			return "", err
@@ -62,26 +63,17 @@ func Tag(ctx context.Context) (string, error) {
 		parts = append(parts, name, string(text))
 		return err
 	})
-	return "studio-go-runner/node:" + version + "-" + keyOf(parts...), err
-}
-
-// keyOf names content by what it is made from.
-func keyOf(parts ...string) string {
-	hash := sha256.New()
-	for _, part := range parts {
-		fmt.Fprintf(hash, "%d\n%s\n", len(part), part)
-	}
-	return hex.EncodeToString(hash.Sum(nil))[:12]
+	return "studio-go-runner/node:" + version + "-" + cache.Key(parts...)[:12], err
 }
 
 // Ensure makes the node image unless Docker has it, and returns its name.
 // Making it needs root.
-func Ensure(ctx context.Context, d *docker.Docker, progress io.Writer) (string, error) {
+func Ensure(ctx context.Context, progress io.Writer) (string, error) {
 	tag, err := Tag(ctx)
 	if err != nil {
 		return "", fmt.Errorf("find the node image's name: %w", err)
 	}
-	present, err := d.HasImage(ctx, tag)
+	present, err := docker.HasImage(ctx, tag)
 	if err != nil {
 		return "", err
 	}
@@ -96,22 +88,17 @@ func Ensure(ctx context.Context, d *docker.Docker, progress io.Writer) (string, 
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	release, err := cache.Lock(ctx, filepath.Join(dir, "images.lock"), "an image", progress)
+	if err != nil {
 		return "", err
 	}
-	release, err := cache.Lock(ctx, filepath.Join(dir, "images.lock"), func() {
-		fmt.Fprintln(progress, "another process makes an image; waiting for it")
-	})
-	if err != nil {
-		return "", fmt.Errorf("lock images: %w", err)
-	}
 	defer release()
-	if present, err = d.HasImage(ctx, tag); err != nil || present {
+	if present, err = docker.HasImage(ctx, tag); err != nil || present {
 		return tag, err
 	}
 	// Beside the parts, which are linked into it: it takes more than 1 GB, and
 	// /tmp may be memory.
-	if err := build(ctx, d, tag, filepath.Join(dir, "node-image.tmp"), progress); err != nil {
+	if err := build(ctx, tag, filepath.Join(dir, "node-image.tmp"), progress); err != nil {
 		return "", fmt.Errorf("make image %s: %w", tag, err)
 	}
 	return tag, nil
@@ -140,7 +127,7 @@ func Possible() error {
 }
 
 // build makes the node image in a directory that it empties.
-func build(ctx context.Context, d *docker.Docker, tag, dir string, progress io.Writer) error {
+func build(ctx context.Context, tag, dir string, progress io.Writer) error {
 	began := time.Now()
 	fmt.Fprintf(progress, "making the node image %s from Go modules and Debian packages\n", tag)
 	p, err := ensureParts(ctx, progress)
@@ -156,12 +143,12 @@ func build(ctx context.Context, d *docker.Docker, tag, dir string, progress io.W
 	if err != nil {
 		return err
 	}
-	cmd := d.Command(ctx, "build", "--force-rm", "--network=none", "--build-arg=PAUSE="+pause, "--tag="+tag, dir)
-	if err := programs.Shown(ctx, cmd, "docker build", progress); err != nil {
+	cmd := docker.Command(ctx, "build", "--force-rm", "--network=none", "--build-arg=PAUSE="+pause, "--tag="+tag, dir)
+	if err := programs.Run(ctx, cmd, progress); err != nil {
 		return err
 	}
 	// What is left of the other stage is as large as the image.
-	if _, err := d.Run(ctx, "image", "prune", "--force", "--filter=label=studioml.io/stage"); err != nil {
+	if _, err := docker.Run(ctx, "image", "prune", "--force", "--filter=label=studioml.io/stage"); err != nil {
 		return err
 	}
 	fmt.Fprintf(progress, "made %s in %s\n", tag, time.Since(began).Round(time.Second))
@@ -170,8 +157,9 @@ func build(ctx context.Context, d *docker.Docker, tag, dir string, progress io.W
 
 // parts are what a node is made from.
 type parts struct {
-	rootfs                                  Rootfs
-	controlPlane, node, containerd, coreDNS programs.Built
+	rootfs   Rootfs
+	version  string            // of Kubernetes
+	programs map[string]string // the file of each
 }
 
 // ensureParts makes what the cache lacks of them.
@@ -179,15 +167,15 @@ func ensureParts(ctx context.Context, progress io.Writer) (p parts, err error) {
 	if p.rootfs, err = EnsureRootfs(ctx, progress); err != nil {
 		return p, err
 	}
-	for _, s := range []struct {
-		set programs.Set
-		to  *programs.Built
-	}{
-		{programs.ControlPlane, &p.controlPlane}, {programs.Node, &p.node},
-		{programs.Containerd, &p.containerd}, {programs.CoreDNS, &p.coreDNS},
-	} {
-		if *s.to, err = s.set.Ensure(ctx, progress); err != nil {
+	p.programs = map[string]string{}
+	for _, set := range sets {
+		built, err := set.Ensure(ctx, progress)
+		if err != nil {
 			return p, err
+		}
+		p.version = built.Version
+		for name := range set.Packages {
+			p.programs[name] = filepath.Join(built.Dir, name)
 		}
 	}
 	return p, nil
@@ -195,16 +183,13 @@ func ensureParts(ctx context.Context, progress io.Writer) (p parts, err error) {
 
 // imageNames are those that kubeadm asks for.
 func (p parts) imageNames(ctx context.Context) ([]string, error) {
-	out, err := exec.CommandContext(ctx, filepath.Join(p.node.Dir, "kubeadm"),
-		"config", "images", "list", "--kubernetes-version="+p.node.Version).Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			err = fmt.Errorf("%w: %s", err, exit.Stderr)
-		}
-		return nil, fmt.Errorf("kubeadm config images list: %w", err)
+	var out strings.Builder
+	cmd := exec.CommandContext(ctx, p.programs["kubeadm"], "config", "images", "list", "--kubernetes-version="+p.version)
+	cmd.Stdout = &out
+	if err := programs.Run(ctx, cmd, io.Discard); err != nil {
+		return nil, err
 	}
-	return strings.Fields(string(out)), nil
+	return strings.Fields(out.String()), nil
 }
 
 // short is an image's name without registry, folders and tag.

@@ -46,7 +46,7 @@ func locateRootfs() (Rootfs, error) {
 	if err != nil {
 		return Rootfs{}, err
 	}
-	key := keyOf(suite, strings.Join(debianPackages, " "), strings.Join(leftOut, " "), runtime.GOARCH)
+	key := cache.Key(suite, strings.Join(debianPackages, " "), strings.Join(leftOut, " "), runtime.GOARCH)[:12]
 	return Rootfs{Tar: filepath.Join(dir, "debian-"+key+".tar"), Key: key}, nil
 }
 
@@ -57,11 +57,9 @@ func EnsureRootfs(ctx context.Context, progress io.Writer) (Rootfs, error) {
 	if err != nil {
 		return Rootfs{}, err
 	}
-	item := cache.Item{
-		Path: rootfs.Tar, What: "the Debian root file system",
-		Make: func(ctx context.Context, path string) error { return makeRootfs(ctx, path, progress) },
-	}
-	return rootfs, cache.Ensure(ctx, item, progress)
+	return rootfs, cache.Ensure(ctx, rootfs.Tar, "the Debian root file system", progress, func(ctx context.Context, path string) error {
+		return makeRootfs(ctx, path, progress)
+	})
 }
 
 // makeRootfs installs Debian into a directory and packs that into file.
@@ -83,14 +81,14 @@ func makeRootfs(ctx context.Context, file string, progress io.Writer) error {
 	cmd := exec.CommandContext(ctx, "debootstrap", args...)
 	// Mounts of its own, so that none is left of one that is killed.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	if err := programs.Shown(ctx, cmd, "debootstrap", progress); err != nil {
+	if err := programs.Run(ctx, cmd, progress); err != nil {
 		return err
 	}
 	args = []string{"--create", "--file=" + file, "--directory=" + dir, "--numeric-owner", "--sort=name", "--anchored"}
 	for _, pattern := range leftOut {
 		args = append(args, "--exclude="+pattern)
 	}
-	if err := programs.Shown(ctx, exec.CommandContext(ctx, "tar", append(args, ".")...), "tar", progress); err != nil {
+	if err := programs.Run(ctx, exec.CommandContext(ctx, "tar", append(args, ".")...), progress); err != nil {
 		return err
 	}
 	fmt.Fprintf(progress, "Debian root file system made in %s\n", time.Since(began).Round(time.Second))

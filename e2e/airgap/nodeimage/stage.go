@@ -30,24 +30,19 @@ func (p parts) stage(ctx context.Context, dir string) (pause string, err error) 
 			return "", fmt.Errorf("add the files of a node: %w", err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(node, "kind", "version"), []byte(p.node.Version), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(node, "kind", "version"), []byte(p.version), 0o644); err != nil {
 		return "", err
 	}
-	for _, at := range []struct {
-		place string
-		from  programs.Built
-		names []string
-	}{
-		{"usr/bin", p.node, []string{"kubelet", "kubeadm"}},
-		{"usr/bin", p.controlPlane, []string{"kubectl"}},
-		{"usr/local/bin", p.containerd, []string{"containerd", "containerd-shim-runc-v2", "ctr"}},
-		{"opt/cni/bin", p.containerd, []string{"host-local", "loopback", "portmap", "ptp"}},
+	for place, names := range map[string][]string{
+		"usr/bin":       {"kubelet", "kubeadm", "kubectl"},
+		"usr/local/bin": {"containerd", "containerd-shim-runc-v2", "ctr"},
+		"opt/cni/bin":   {"host-local", "loopback", "portmap", "ptp"},
 	} {
-		if err := os.MkdirAll(filepath.Join(node, at.place), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(node, place), 0o755); err != nil {
 			return "", err
 		}
-		for _, name := range at.names {
-			if err := os.Link(filepath.Join(at.from.Dir, name), filepath.Join(node, at.place, name)); err != nil {
+		for _, name := range names {
+			if err := os.Link(p.programs[name], filepath.Join(node, place, name)); err != nil {
 				return "", err
 			}
 		}
@@ -80,26 +75,27 @@ func (p parts) stageImages(ctx context.Context, dir string) (pause string, err e
 	}
 	for _, name := range names {
 		args := []string{"--name=" + name, "--output=" + filepath.Join(dir, short(name)+".tar"), "--user=0:0"}
+		program, known := p.programs[short(name)]
+		at := "/usr/local/bin/" + short(name)
 		switch short(name) {
-		case "kube-apiserver", "etcd":
-			args = append(args, "--add="+filepath.Join(p.controlPlane.Dir, short(name))+"=/usr/local/bin/"+short(name))
-		case "kube-controller-manager", "kube-scheduler":
-			args = append(args, "--add="+filepath.Join(p.node.Dir, short(name))+"=/usr/local/bin/"+short(name))
 		case "kube-proxy":
-			args = append(args, "--add="+filepath.Join(p.node.Dir, "kube-proxy")+"=/usr/local/bin/kube-proxy", "--base="+p.rootfs.Tar)
+			args = append(args, "--base="+p.rootfs.Tar)
 		case "coredns":
-			args = append(args, "--add="+filepath.Join(p.coreDNS.Dir, "coredns")+"=/coredns", "--entrypoint=/coredns")
+			at = "/coredns"
+			args = append(args, "--entrypoint="+at)
 		case "pause":
-			pause = name
-			if err := compilePause(ctx, filepath.Join(work, "pause")); err != nil {
+			pause, at, program, known = name, "/pause", filepath.Join(work, "pause"), true
+			if err := compilePause(ctx, program); err != nil {
 				return "", err
 			}
-			args = append(args, "--add="+filepath.Join(work, "pause")+"=/pause", "--entrypoint=/pause")
-		default:
+			args = append(args, "--entrypoint="+at)
+		}
+		if !known {
 			return "", fmt.Errorf("kubeadm asks for %s, which the recipe in e2e/airgap/nodeimage does not know", name)
 		}
-		if text, err := exec.CommandContext(ctx, tool, args...).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("make image %s: %w: %s", name, err, text)
+		args = append(args, "--add="+program+"="+at)
+		if err := programs.Run(ctx, exec.CommandContext(ctx, tool, args...), io.Discard); err != nil {
+			return "", err
 		}
 	}
 	if pause == "" {
@@ -116,9 +112,9 @@ func compilePause(ctx context.Context, out string) error {
 		return err
 	}
 	source := filepath.Join(kubernetes, "build", "pause", "linux", "pause.c")
-	text, err := exec.CommandContext(ctx, "gcc", "-Os", "-static", "-DVERSION=studio-go-runner", "-o", out, source).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("compile pause (needs gcc and libc6-dev): %w: %s", err, text)
+	cmd := exec.CommandContext(ctx, "gcc", "-Os", "-static", "-DVERSION=studio-go-runner", "-o", out, source)
+	if err := programs.Run(ctx, cmd, io.Discard); err != nil {
+		return fmt.Errorf("compile pause (needs gcc and libc6-dev): %w", err)
 	}
 	return nil
 }

@@ -25,16 +25,15 @@ var (
 // builds them.
 func EnsureControlPlane(ctx context.Context, progress io.Writer) (string, error) {
 	built, err := ControlPlane.Locate()
-	if err != nil || ControlPlane.Complete(built.Dir) == nil {
+	if err != nil || cache.Has(built.Dir) {
 		return built.Dir, err
 	}
-	published := cache.Item{
-		Path: filepath.Join(filepath.Dir(built.Dir), "envtest-"+built.Version), What: "envtest's control plane", Complete: ControlPlane.Complete,
-		Make: func(ctx context.Context, dir string) error { return download(ctx, built.Version, dir, progress) },
-	}
-	err = cache.Ensure(ctx, published, progress)
+	published := filepath.Join(filepath.Dir(built.Dir), "envtest-"+built.Version)
+	err = cache.Ensure(ctx, published, "envtest's control plane", progress, func(ctx context.Context, dir string) error {
+		return download(ctx, built.Version, dir, progress)
+	})
 	if err == nil || ctx.Err() != nil {
-		return published.Path, err
+		return published, err
 	}
 	fmt.Fprintf(progress, "it cannot be downloaded: %s\n", strings.Join(strings.Fields(err.Error()), " "))
 	built, err = ControlPlane.Ensure(ctx, progress)

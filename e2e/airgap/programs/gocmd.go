@@ -34,11 +34,22 @@ func Root() (string, error) {
 // Go runs the go command in a directory of the repository, for static programs of
 // this machine.
 func Go(ctx context.Context, dir string, stdout io.Writer, args ...string) error {
+	return goShown(ctx, dir, stdout, io.Discard, args...)
+}
+
+// goShown does that, and shows that it goes on.
+func goShown(ctx context.Context, dir string, stdout, progress io.Writer, args ...string) error {
 	root, err := Root()
 	if err != nil {
 		return err
 	}
-	return run(ctx, goCommand(ctx, filepath.Join(root, filepath.FromSlash(dir)), stdout, args...), interrupt, &lines{out: io.Discard, name: "go " + args[0]})
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir, cmd.Stdout = filepath.Join(root, filepath.FromSlash(dir)), stdout
+	// The binaries are for this machine whatever the caller builds for, and
+	// the nested module belongs to no workspace.
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly",
+		"GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH)
+	return run(ctx, cmd, syscall.SIGINT, progress) // it leaves its work directory behind when it is killed
 }
 
 // ModuleDir returns the directory of a module that the one in a directory of the
@@ -53,19 +64,4 @@ func ModuleDir(ctx context.Context, dir, module string) (string, error) {
 		return "", fmt.Errorf("go mod download: %w", err)
 	}
 	return info.Dir, nil
-}
-
-// interrupt ends the go command, which leaves its work directory behind when it is
-// killed.
-const interrupt = syscall.SIGINT
-
-// goCommand is the go command in a directory.
-func goCommand(ctx context.Context, dir string, stdout io.Writer, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir, cmd.Stdout = dir, stdout
-	// The binaries are for this machine whatever the caller builds for, and
-	// the nested module belongs to no workspace.
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly",
-		"GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH)
-	return cmd
 }

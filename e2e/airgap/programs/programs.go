@@ -6,19 +6,13 @@ package programs
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/mod/modfile"
@@ -51,11 +45,9 @@ func (s Set) Ensure(ctx context.Context, progress io.Writer) (Built, error) {
 	if err != nil {
 		return Built{}, err
 	}
-	item := cache.Item{
-		Path: built.Dir, What: s.What, Complete: s.Complete,
-		Make: func(ctx context.Context, dir string) error { return s.build(ctx, built, dir, progress) },
-	}
-	return built, cache.Ensure(ctx, item, progress)
+	return built, cache.Ensure(ctx, built.Dir, s.What, progress, func(ctx context.Context, dir string) error {
+		return s.build(ctx, built, dir, progress)
+	})
 }
 
 // Locate says where Ensure has the programs, without building them.
@@ -74,29 +66,6 @@ func (s Set) Locate() (Built, error) {
 	}
 	built.Dir = filepath.Join(dir, s.Name+"-"+built.Key)
 	return built, nil
-}
-
-// Complete says which programs are missing in a directory.
-func (s Set) Complete(dir string) error { return Complete(dir, s.names()...) }
-
-// Complete says which of the programs are missing in a directory.
-func Complete(dir string, names ...string) error {
-	var problems []string
-	for _, name := range names {
-		info, err := os.Stat(filepath.Join(dir, name))
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-			problems = append(problems, "it has no "+name)
-		case err != nil:
-			problems = append(problems, err.Error())
-		case info.IsDir() || info.Mode()&0o111 == 0:
-			problems = append(problems, "its "+name+" is no program")
-		}
-	}
-	if len(problems) > 0 {
-		return errors.New(strings.Join(problems, ", "))
-	}
-	return nil
 }
 
 // names are the programs, in order.
@@ -125,59 +94,29 @@ func (s Set) read(dir string) (Built, error) {
 	if built.Version == "" {
 		return Built{}, fmt.Errorf("it does not require %s", s.Of)
 	}
-	hash := sha256.New()
 	parts := []string{string(gomod), string(gosum), runtime.GOOS, runtime.GOARCH, s.Tags, s.Flags(built.Version)}
 	for _, name := range s.names() {
 		parts = append(parts, name, s.Packages[name])
 	}
-	for _, part := range parts {
-		fmt.Fprintf(hash, "%d\n%s\n", len(part), part)
-	}
-	built.Key = hex.EncodeToString(hash.Sum(nil))[:16]
+	built.Key = cache.Key(parts...)[:16]
 	return built, nil
 }
 
 // build builds the programs into the directory dir.
 func (s Set) build(ctx context.Context, built Built, dir string, progress io.Writer) error {
-	root, err := Root()
-	if err != nil {
-		return err
-	}
 	fmt.Fprintf(progress, "building %s (%s %s) from Go modules into %s, %s, once per version\n",
 		s.What, s.Of, built.Version, built.Dir, s.Takes)
-	packages := slices.Sorted(maps.Values(s.Packages))
-	// go list downloads the modules that are missing.
-	var list strings.Builder
-	if err := Go(ctx, s.Module, &list, append([]string{"list", "-deps", "-tags=" + s.Tags}, packages...)...); err != nil {
-		return fmt.Errorf("list packages: %w", err)
-	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	args := []string{"build", "-v", "-trimpath", "-tags=" + s.Tags, "-ldflags=" + s.Flags(built.Version),
-		"-o", dir + string(filepath.Separator)}
-	shown := &lines{out: progress, name: "building " + s.What, total: strings.Count(list.String(), "\n"), began: time.Now(), shown: time.Now()}
-	cmd := goCommand(ctx, filepath.Join(root, filepath.FromSlash(s.Module)), io.Discard, append(args, packages...)...)
-	if err := run(ctx, cmd, interrupt, shown); err != nil {
-		return err
-	}
-	fmt.Fprintf(progress, "compiled %d packages in %s\n", shown.done, time.Since(shown.began).Round(time.Second))
-	for name, pkg := range s.Packages {
-		if got := builtName(pkg); got != name {
-			if err := os.Rename(filepath.Join(dir, got), filepath.Join(dir, name)); err != nil {
-				return err
-			}
+	for _, name := range s.names() {
+		began := time.Now()
+		err := goShown(ctx, s.Module, io.Discard, progress, "build", "-trimpath", "-tags="+s.Tags, "-ldflags="+s.Flags(built.Version),
+			"-o", filepath.Join(dir, name), s.Packages[name])
+		if err != nil {
+			return fmt.Errorf("build %s: %w", name, err)
 		}
+		fmt.Fprintf(progress, "built %s in %s\n", name, time.Since(began).Round(time.Second))
 	}
 	return nil
-}
-
-var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
-
-// builtName is how the go command calls the program of a package.
-func builtName(pkg string) string {
-	if majorVersion.MatchString(path.Base(pkg)) {
-		pkg = path.Dir(pkg)
-	}
-	return path.Base(pkg)
 }

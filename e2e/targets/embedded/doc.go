@@ -3,8 +3,8 @@
 //
 // The API server is complete as far as the runner can tell: role-based access
 // control, admission policies, watches, Events. There is no controller-manager,
-// no kubelet and no node, so there are no pods and no workloads; namespaces
-// are removed by this package itself.
+// no kubelet and no node, so there are no pods and no workloads, and namespaces
+// stay as long as the control plane.
 //
 // One control plane is shared by all scenarios, each in its own namespace. A
 // scenario that stops the API server gets a control plane of its own.

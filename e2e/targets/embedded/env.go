@@ -15,10 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	"sigs.k8s.io/e2e-framework/klient"
-
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -44,10 +40,9 @@ type env struct {
 	target *Target
 	dir    string
 
-	plane *ControlPlane // private to this scenario, or nil
-	rest  *rest.Config
-	token *token
-	proxy *proxy // between the runners and the API server, or nil
+	plane   *ControlPlane // private to this scenario, or nil
+	token   *token
+	network *network // between the runners and the API server, or nil
 
 	mu        sync.Mutex // guards what follows, and one start of a runner at a time
 	processes []*process // in the order of their starts, ended ones too
@@ -85,36 +80,30 @@ func (e *env) layout() error {
 }
 
 // connect makes everything that is in the cluster.
-func (e *env) connect(ctx context.Context) error {
-	config, admin, client, key := e.target.rest, kubernetes.Interface(e.target.admin), e.target.client, e.target.config.Handle.SigningKey
+func (e *env) connect(ctx context.Context) (err error) {
+	handle := e.target.config.Handle
 	if e.Needs(scenario.NeedAPIServer) {
-		var err error
-		if e.plane, err = StartControlPlane(ctx, e.target.config.Handle.Assets, filepath.Join(e.dir, "controlplane"), e.Isolation.APIServerFlags); err != nil {
+		if e.plane, err = StartControlPlane(ctx, handle.Assets, filepath.Join(e.dir, "controlplane"), e.Isolation.APIServerFlags); err != nil {
 			return err
 		}
-		key = e.plane.handle.SigningKey
-		if config, admin, err = connect(e.plane.Handle()); err != nil {
+		handle = e.plane.Handle()
+		if e.Access, err = connect(handle); err != nil {
 			return err
-		}
-		if client, err = klient.New(rest.CopyConfig(config)); err != nil {
-			return fmt.Errorf("make client: %w", err)
 		}
 	}
-	e.rest = config
-	if err := e.Make(ctx, admin, client, nil); err != nil {
+	if err := e.Make(ctx, nil); err != nil {
 		return err
 	}
-	e.token = &token{admin: admin, account: e.Account, key: key, path: filepath.Join(e.dir, "token")}
+	e.token = &token{admin: e.Admin, account: e.Account, key: handle.SigningKey, path: filepath.Join(e.dir, "token")}
 	if err := e.token.renew(ctx); err != nil {
 		return err
 	}
-	server, ca := config.Host, config.CAData
+	server, ca := e.Config.Host, e.Config.CAData
 	if e.Needs(scenario.NeedNetwork) {
-		var err error
-		if e.proxy, err = newProxy(config.Host, config.CAData); err != nil {
+		if e.network, err = newNetwork(server, ca); err != nil {
 			return err
 		}
-		server, ca = "https://"+e.proxy.port.address(), append(bytes.Clone(ca), e.proxy.front.certificate()...)
+		server, ca = e.network.server.URL, e.network.certificate()
 	}
 	return writeKubeconfig(e.Kubeconfig(), server, ca, e.Namespace(), e.token.path)
 }
@@ -130,8 +119,7 @@ func (e *env) Run(ctx context.Context, stdin io.Reader, stdout io.Writer, comman
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, &stderr
 	cmd.Env = passedOn()
 	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
-	dieWithParent(cmd.SysProcAttr)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -147,9 +135,8 @@ func (e *env) Collect(ctx context.Context) error {
 	defer cancel()
 	problems := []error{e.Place.Collect(ctx)}
 	if e.plane != nil {
-		for _, path := range e.plane.Logs() {
-			data, err := os.ReadFile(path)
-			problems = append(problems, err, e.Save(filepath.Base(path), data))
+		for name, log := range e.plane.Logs() {
+			problems = append(problems, e.Save(name+".log", log))
 		}
 	}
 	if err := errors.Join(problems...); err != nil {
@@ -158,7 +145,9 @@ func (e *env) Collect(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the runners and their tasks and removes everything that was made.
+// Close ends the runners and their tasks and removes everything that was made. The
+// namespace goes with the control plane: there is no controller-manager to empty it,
+// and nobody else looks into it.
 func (e *env) Close(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -183,15 +172,11 @@ func (e *env) Close(ctx context.Context) error {
 	if e.dir != "" {
 		note(killLeftovers(ctx, e.dir)) // tasks whose runner was killed
 	}
-	if e.proxy != nil {
-		e.proxy.close()
+	if e.network != nil {
+		e.network.close()
 	}
 	if e.plane != nil {
 		note(e.plane.Close())
-	} else {
-		for _, ns := range e.Namespaces() {
-			note(removeNamespace(ctx, e.Admin, ns))
-		}
 	}
 	if e.dir != "" {
 		note(os.RemoveAll(e.dir))

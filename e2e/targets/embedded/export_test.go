@@ -9,16 +9,19 @@ import (
 // What the tests reach of the inside, to run without a control plane. Resign
 // returns a token with other times.
 var (
-	NewProxy    = newProxy
+	NewNetwork  = newNetwork
 	ProcessesOf = processesOf
 	Resign      = resign
 )
 
 // The methods of the unexported types.
-func (p *proxy) Address() string              { return p.port.address() }
-func (p *proxy) Certificate() []byte          { return p.front.certificate() }
-func (p *proxy) Set(n scenario.Network) error { return p.set(n) }
-func (p *proxy) Close()                       { p.close() }
+func (n *network) URL() string             { return n.server.URL }
+func (n *network) Certificate() []byte     { return n.certificate() }
+func (n *network) Set(is scenario.Network) { n.set(is) }
+func (n *network) End()                    { n.close() }
+
+// Lacks says what the target lacks for a need.
+func (t *Target) Lacks(need scenario.Need) string { return t.lacks(need) }
 
 // Env is a place without anything in a cluster.
 type Env interface {

@@ -36,37 +36,35 @@ func (h *holds) Hold(group string) (place.Hold, error) {
 
 // Release lets the tasks of a group go, now and later.
 func (h *holds) Release(_ context.Context, group string) error {
-	if _, err := h.Hold(group); err != nil {
+	hold, err := h.Hold(group)
+	if err != nil {
 		return err
 	}
-	return h.open(filepath.Join(h.dir, "group-"+url.PathEscape(group)))
+	return h.open(hold.Path)
 }
 
-// open opens a pipe; for reading too, because otherwise it would wait for tasks.
-func (h *holds) open(path string) error {
-	file, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("release tasks: %w", err)
-	}
+// open opens pipes; for reading too, because otherwise it would wait for tasks.
+func (h *holds) open(paths ...string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.released = append(h.released, file)
+	for _, path := range paths {
+		file, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return fmt.Errorf("release tasks: %w", err)
+		}
+		h.released = append(h.released, file)
+	}
 	return nil
 }
 
 // releaseAll lets all tasks go.
 func (h *holds) releaseAll() error {
-	pipes, err := filepath.Glob(filepath.Join(h.dir, "group-*"))
-	for _, path := range pipes {
-		err = errors.Join(err, h.open(path))
-	}
-	return err
+	pipes, _ := filepath.Glob(filepath.Join(h.dir, "group-*"))
+	return h.open(pipes...)
 }
 
 // close is for when no task is left.
 func (h *holds) close() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	for _, file := range h.released {
 		file.Close()
 	}

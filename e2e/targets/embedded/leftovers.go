@@ -15,18 +15,16 @@ import (
 // killLeftovers kills every process whose TMPDIR is below the directory dir, and waits until there is none: tasks live on when their runner
 // is killed. On a system without /proc it finds none.
 func killLeftovers(ctx context.Context, dir string) error {
-	var left []int
-	err := place.Poll(ctx, func() bool {
-		left = processesOf(dir)
+	return place.Poll(ctx, func() error {
+		left := processesOf(dir)
+		if len(left) == 0 {
+			return nil
+		}
 		for _, pid := range left {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // gone already is as well
 		}
-		return len(left) == 0
+		return fmt.Errorf("processes %v of %s do not end", left, dir)
 	})
-	if err != nil {
-		return fmt.Errorf("kill processes %v of %s: %w", left, dir, err)
-	}
-	return nil
 }
 
 // processesOf returns the processes that were started with a TMPDIR below dir. Only

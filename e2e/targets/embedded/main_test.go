@@ -155,7 +155,7 @@ func fakeStatus(flags map[string]string) int {
 		return fail("cannot read spool: %v", err)
 	}
 	var contents api.QueueContents
-	for document := range strings.SplitSeq(string(data), "---\n") {
+	for document := range strings.SplitSeq(strings.TrimPrefix(string(data), "---\n"), "---\n") {
 		task, err := api.ParseTask([]byte(document))
 		if err != nil {
 			return fail("%v", err)

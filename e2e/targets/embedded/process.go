@@ -45,24 +45,20 @@ type process struct {
 
 var _ targets.Runner = (*process)(nil)
 
-func newProcess(name, termination, program string, args ...string) *process {
-	return &process{
-		name: name, termination: termination, cmd: exec.Command(program, args...),
-		serving: make(chan struct{}), ended: make(chan struct{}),
-	}
-}
-
-// start starts the runner. It runs until it ends by itself or stop is called.
-func (p *process) start() error {
+// start starts the runner, which tells the sink. It runs until it ends by itself or
+// stop is called.
+func (p *process) start(tells targets.Sink) error {
+	p.tells = tells
 	output, input, err := os.Pipe() // one, so that lines do not mix
-	if err != nil {
-		return err
+	if err == nil {
+		defer input.Close()
+		p.cmd.Stdout, p.cmd.Stderr = input, input
+		if err = p.cmd.Start(); err != nil {
+			output.Close()
+		}
 	}
-	defer input.Close()
-	p.cmd.Stdout, p.cmd.Stderr = input, input
-	if err := p.cmd.Start(); err != nil {
-		output.Close()
-		return err
+	if err != nil {
+		return errors.Join(err, p.log.Close(), p.statuses.Close())
 	}
 	p.all.Go(func() { p.follow(output) })
 	return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 
@@ -43,15 +44,8 @@ func (e *env) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells ta
 	if err != nil {
 		return nil, err
 	}
-	if p.log, err = e.Record(fmt.Sprintf("runner-%s.%d.log", spec.Name, starts)); err != nil {
+	if err := p.start(tells); err != nil {
 		return nil, err
-	}
-	if p.statuses, err = e.Record(fmt.Sprintf("runner-%s.%d.status.jsonl", spec.Name, starts)); err != nil {
-		return nil, errors.Join(err, p.log.Close())
-	}
-	p.tells = tells
-	if err := p.start(); err != nil {
-		return nil, errors.Join(err, p.log.Close(), p.statuses.Close())
 	}
 	e.processes = append(e.processes, p)
 	return p, nil
@@ -73,17 +67,23 @@ func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 	if err != nil {
 		return nil, err
 	}
-	termination := filepath.Join(dir, fmt.Sprintf("termination-%d", nth))
-	p := newProcess(spec.Name, termination, e.target.config.RunnerBinary, place.ServeArgs(spec, map[string]string{
+	file := fmt.Sprintf("runner-%s.%d", spec.Name, nth)
+	p := &process{
+		name: spec.Name, termination: filepath.Join(dir, fmt.Sprintf("termination-%d", nth)),
+		log: e.Record(file + ".log"), statuses: e.Record(file + ".status.jsonl"),
+		serving: make(chan struct{}), ended: make(chan struct{}),
+	}
+	p.cmd = exec.Command(e.target.config.RunnerBinary, place.ServeArgs(spec, map[string]string{
 		"spool":           e.spool(),
 		"listen":          "127.0.0.1:0",
 		"kubeconfig":      e.Kubeconfig(),
 		"namespace":       e.Namespace(),
-		"termination-log": termination,
+		"termination-log": p.termination,
 	})...)
 	p.cmd.Env, p.cmd.Dir = env, dir
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	dieWithParent(p.cmd.SysProcAttr)
+	// It dies with this process. More exactly, with the thread that starts it, which
+	// Go ends only for goroutines that locked it; the tests have none.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return p, nil
 }
 

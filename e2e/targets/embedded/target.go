@@ -6,10 +6,6 @@ import (
 	"fmt"
 	"os"
 
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	"sigs.k8s.io/e2e-framework/klient"
-
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -30,78 +26,39 @@ type Config struct {
 	TempDir string
 }
 
-// Validate returns all that is wrong with the configuration.
-func (c Config) Validate() error {
-	var problems []error
-	if len(c.Handle.Kubeconfig) == 0 || c.Handle.Assets == "" {
-		problems = append(problems, errors.New("the handle of the control plane is empty"))
-	}
-	if _, err := os.Stat(c.RunnerBinary); err != nil {
-		problems = append(problems, fmt.Errorf("runner binary: %w", err))
-	}
-	return errors.Join(problems...)
-}
-
 // Target is the embedded target.
 type Target struct {
 	config Config
-	rest   *rest.Config
-	admin  kubernetes.Interface
-	client klient.Client // shared: each one asks the API server for all it serves
+	access place.Access
 }
 
 var _ targets.Target = (*Target)(nil)
 
 // New makes a target on a control plane that runs.
-func New(config Config) (*Target, error) {
-	if err := config.Validate(); err != nil {
-		return nil, fmt.Errorf("set up embedded target: %w", err)
-	}
-	t := &Target{config: config}
-	var err error
-	if t.rest, t.admin, err = connect(config.Handle); err != nil {
-		return nil, fmt.Errorf("set up embedded target: %w", err)
-	}
-	if t.client, err = klient.New(rest.CopyConfig(t.rest)); err != nil {
+func New(config Config) (t *Target, err error) {
+	t = &Target{config: config}
+	if t.access, err = connect(config.Handle); err != nil {
 		return nil, fmt.Errorf("set up embedded target: %w", err)
 	}
 	return t, nil
 }
 
-// connect makes a client with all rights.
-func connect(handle Handle) (*rest.Config, kubernetes.Interface, error) {
-	config, err := handle.config()
-	if err != nil {
-		return nil, nil, err
-	}
-	client, err := kubernetes.NewForConfig(config)
-	return config, client, err
-}
-
-// Name is embedded.
-func (t *Target) Name() string { return "embedded" }
-
-// Can says yes to everything; to GPUs if there is a library for them, and to
-// kubectl if it is installed.
-func (t *Target) Can(need scenario.Need) (ok bool, reason string) {
+// lacks says what the target lacks for a need, or "": GPUs take a library, and
+// kubectl must be installed.
+func (t *Target) lacks(need scenario.Need) (reason string) {
+	var err error
 	switch need {
-	case scenario.NeedAPIServer, scenario.NeedNetwork, scenario.NeedQueueOutage, scenario.NeedSignals, scenario.NeedAdmission, scenario.NeedToken:
-		return true, ""
 	case scenario.NeedKubectl:
-		if _, err := kubectlDir(t.config.Handle.Assets); err != nil {
-			return false, err.Error()
-		}
-		return true, ""
+		_, err = kubectlDir(t.config.Handle.Assets)
 	case scenario.NeedGPUs, scenario.NeedFakeGPUs:
-		if t.config.NVMLLibrary == "" {
-			return false, "the fake NVML library is not built"
+		if _, err = os.Stat(t.config.NVMLLibrary); err != nil {
+			err = fmt.Errorf("the fake NVML library cannot be used, or is not built: %w", err)
 		}
-		if _, err := os.Stat(t.config.NVMLLibrary); err != nil {
-			return false, "the fake NVML library cannot be used: " + err.Error()
-		}
-		return true, ""
 	}
-	return false, fmt.Sprintf("the embedded target does not know the need %q", need)
+	if err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // Isolate makes a namespace, an account for runners, and a queue; and, for a
@@ -109,11 +66,11 @@ func (t *Target) Can(need scenario.Need) (ok bool, reason string) {
 // made is removed again if anything fails.
 func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targets.Env, error) {
 	for _, need := range isolation.Needs {
-		if ok, reason := t.Can(need); !ok {
-			return nil, fmt.Errorf("isolate scenario %q: need %s: %s", isolation.Name, need, reason)
+		if reason := t.lacks(need); reason != "" {
+			return nil, targets.Cannot(fmt.Sprintf("needs %s: %s", need, reason))
 		}
 	}
-	e := &env{target: t, Place: place.Place{Isolation: isolation}}
+	e := &env{target: t, Place: place.Place{Access: t.access, Isolation: isolation}}
 	err := e.layout()
 	if err == nil {
 		err = e.connect(ctx)

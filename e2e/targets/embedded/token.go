@@ -1,20 +1,14 @@
 package embedded
 
 import (
-	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	authnv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,7 +16,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
-	"k8s.io/client-go/util/keyutil"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -52,7 +45,7 @@ func (t *token) set(ctx context.Context, what scenario.Token) error {
 	case scenario.TokenExpire:
 		err = t.expire()
 	case scenario.TokenRevoke:
-		err = t.account.Renew(ctx, t.admin)
+		err = t.account.Renew(ctx)
 	default:
 		err = errors.New("a token step must be rotate, expire or revoke")
 	}
@@ -117,60 +110,34 @@ func (t *token) write(text string) error {
 // awaitRefusal waits until the API server does not take a token, for a reason
 // with that word. For 10 seconds it takes what it took before.
 func (t *token) awaitRefusal(ctx context.Context, text, reason string) error {
-	var last error
-	err := place.Poll(ctx, func() bool {
+	err := place.Poll(ctx, func() error {
 		review := &authnv1.TokenReview{Spec: authnv1.TokenReviewSpec{Token: text}}
-		review, last = t.admin.AuthenticationV1().TokenReviews().Create(ctx, review, metav1.CreateOptions{})
-		if last == nil && !review.Status.Authenticated && !strings.Contains(review.Status.Error, reason) {
-			last = errors.New(review.Status.Error)
+		review, err := t.admin.AuthenticationV1().TokenReviews().Create(ctx, review, metav1.CreateOptions{})
+		if err == nil && (review.Status.Authenticated || !strings.Contains(review.Status.Error, reason)) {
+			err = fmt.Errorf("authenticated is %t, %s", review.Status.Authenticated, review.Status.Error)
 		}
-		return last == nil && !review.Status.Authenticated
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("wait until the API server refuses the token: %w (last answer: %v)", err, last)
+		return fmt.Errorf("wait until the API server refuses the token: %w", err)
 	}
 	return nil
 }
 
 // resign returns a JSON web token that was valid for an hour and ended at that time.
 func resign(text string, key []byte, end time.Time) (string, error) {
-	parsed, err := keyutil.ParsePrivateKeyPEM(key)
+	private, err := jwt.ParseECPrivateKeyFromPEM(key)
 	if err != nil {
 		return "", fmt.Errorf("read signing key: %w", err)
 	}
-	private, ok := parsed.(*ecdsa.PrivateKey)
-	parts := strings.Split(text, ".")
-	if !ok || len(parts) != 3 {
-		return "", fmt.Errorf("sign token: it has %d parts, and the key is a %T", len(parts), parsed)
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	claims := jwt.MapClaims{}
+	token, _, err := jwt.NewParser(jwt.WithJSONNumber()).ParseUnverified(text, claims)
 	if err != nil {
 		return "", fmt.Errorf("read token: %w", err)
 	}
-	var claims map[string]any
-	decoder := json.NewDecoder(bytes.NewReader(payload))
-	decoder.UseNumber()
-	if err := decoder.Decode(&claims); err != nil {
-		return "", fmt.Errorf("read token: %w", err)
-	}
-	claims["exp"] = end.Unix()
-	claims["iat"] = end.Add(-time.Hour).Unix()
-	claims["nbf"] = claims["iat"]
-	if payload, err = json.Marshal(claims); err != nil {
-		return "", err
-	}
-	signed := parts[0] + "." + base64.RawURLEncoding.EncodeToString(payload)
-	digest := sha256.Sum256([]byte(signed))
-	r, s, err := ecdsa.Sign(rand.Reader, private, digest[:])
-	if err != nil {
-		return "", fmt.Errorf("sign token: %w", err)
-	}
-	const size = 32 // bytes of each half of an ES256 signature
-	signature := make([]byte, 2*size)
-	for i, half := range []*big.Int{r, s} {
-		half.FillBytes(signature[i*size : (i+1)*size])
-	}
-	return signed + "." + base64.RawURLEncoding.EncodeToString(signature), nil
+	begin := end.Add(-time.Hour).Unix()
+	claims["exp"], claims["iat"], claims["nbf"] = end.Unix(), begin, begin
+	return token.SignedString(private)
 }
 
 // writeKubeconfig writes the file that runners use.

@@ -30,7 +30,7 @@ func TestResign(t *testing.T) {
 	encode := base64.RawURLEncoding.EncodeToString
 	header := encode([]byte(`{"alg":"ES256","kid":"a"}`))
 	end := time.Now().Add(-time.Minute)
-	text, err := embedded.Resign(header+"."+encode([]byte(`{"sub":"me","exp":9007199254740993,"big":9007199254740993}`))+".x", pem, end)
+	text, err := embedded.Resign(header+"."+encode([]byte(`{"sub":"me","exp":9007199254740993,"big":9007199254740993}`))+".AAAA", pem, end)
 	if err != nil {
 		t.Fatal(err)
 	}

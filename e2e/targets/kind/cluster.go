@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -52,8 +53,6 @@ type Handle struct {
 	Kubeconfig string `json:"kubeconfig"`
 	// Kind is the program.
 	Kind string `json:"kind"`
-	// OurNetwork says that the pod network is ours to set up.
-	OurNetwork bool `json:"ourNetwork"`
 }
 
 // Cluster is a kind cluster whose nodes are ready.
@@ -76,24 +75,17 @@ func Create(ctx context.Context, config Config) (_ *Cluster, err error) {
 		return nil, fmt.Errorf("kind is not built; make bin/kind does it: %w", err)
 	}
 	sweep(ctx, config)
-	dir, err := os.MkdirTemp("", "studio-go-runner-kind-*")
-	if err != nil {
-		return nil, err
+	c := newCluster(Handle{Name: "studio-go-runner-" + strings.ToLower(rand.Text()[:6]), Kind: config.Kind})
+	c.keep, c.out = config.Keep, config.Progress
+	if err := c.makeDir(); err != nil {
+		return nil, fmt.Errorf("make the cluster's directory: %w", err)
 	}
-	c := newCluster(Handle{
-		Name: "studio-go-runner-" + strings.ToLower(rand.Text()[:6]), Kubeconfig: filepath.Join(dir, "kubeconfig"),
-		Kind: config.Kind, OurNetwork: strings.HasPrefix(config.Image, ourImages),
-	})
-	c.dir, c.keep, c.out = dir, config.Keep, config.Progress
-	if err := c.register(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
+	c.Kubeconfig = filepath.Join(c.dir, "kubeconfig")
 	began := time.Now()
 	c.say("making the kind cluster %s, about 40 s", c.Name)
 	err = BringUp(ctx, c.out,
 		Action{"create the nodes", func(ctx context.Context) error { return c.create(ctx, config) }},
 		Action{"make a client", c.connect},
-		Action{"connect the pods of different nodes", c.network}, // where the image has no network of its own
 		Action{"wait until all nodes are ready", until(c.nodesReady)},
 		Action{"wait until CoreDNS answers", until(c.dnsReady)}, // the last that a new cluster starts
 	)
@@ -140,7 +132,11 @@ func (c *Cluster) create(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	file, err := writeConfig(config, c.dir, c.OurNetwork, strings.TrimSpace(cgroups) == "1")
+	kubelet := ""
+	if strings.TrimSpace(cgroups) == "1" {
+		kubelet = cgroupV1
+	}
+	file, err := writeConfig(config, c.dir, kubelet)
 	if err != nil {
 		return err
 	}
@@ -198,14 +194,13 @@ func (c *Cluster) Close(ctx context.Context) error {
 	return nil
 }
 
-// delete deletes the cluster's containers and files.
+// delete deletes the cluster's containers and files, the lock at last.
 func (c *Cluster) delete(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	if err := c.kind(ctx, "delete", "cluster", "--name", c.Name, "--kubeconfig", c.Kubeconfig); err != nil {
 		return err
 	}
-	c.unregister()
 	return os.RemoveAll(c.dir)
 }
 
@@ -213,8 +208,8 @@ func (c *Cluster) delete(ctx context.Context) error {
 // ended. It keeps the logs, and everything if that was wished.
 func (c *Cluster) giveUp(ctx context.Context, logs string) error {
 	if ctx.Err() != nil {
-		// A docker run that kind had begun when it was killed makes its container
-		// all the same, a moment later.
+		// What a docker run had asked for when it was killed is made all the same, a
+		// moment later.
 		time.Sleep(2 * time.Second)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
@@ -248,7 +243,10 @@ func docker(ctx context.Context, stdin io.Reader, args ...string) (string, error
 func output(ctx context.Context, stdin io.Reader, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Stdin = stdin
-	cmd.WaitDelay = 5 * time.Second // for what it started, which holds its output open
+	// With what it started: a docker run of kind would go on, and make its node.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
 	var problems strings.Builder
 	cmd.Stderr = &problems
 	out, err := cmd.Output()

@@ -13,16 +13,14 @@ func TestWriteConfig(t *testing.T) {
 	repository := filepath.Join("..", "..", "..", "kind-config.yaml")
 	for _, c := range []struct {
 		name    string
-		ours    bool
-		old     bool
-		patches int
+		kubelet string
+		want    string
 	}{
-		{"published", false, false, 1},
-		{"ours", true, false, 1},
-		{"ours on cgroup v1", true, true, 2},
+		{"as it is", "", "singleProcessOOMKill"},
+		{"cgroup v1", cgroupV1, "failCgroupV1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			path, err := writeConfig(Config{ConfigFile: repository, Shared: "/shared"}, t.TempDir(), c.ours, c.old)
+			path, err := writeConfig(Config{ConfigFile: repository, Shared: "/sha: red"}, t.TempDir(), c.kubelet)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -32,8 +30,7 @@ func TestWriteConfig(t *testing.T) {
 			}
 			var got struct {
 				Kind                 string
-				APIVersion           string `yaml:"apiVersion"`
-				Networking           map[string]bool
+				APIVersion           string   `yaml:"apiVersion"`
 				KubeadmConfigPatches []string `yaml:"kubeadmConfigPatches"`
 				Nodes                []struct {
 					Role        string
@@ -46,14 +43,15 @@ func TestWriteConfig(t *testing.T) {
 			if got.Kind != "Cluster" || got.APIVersion != "kind.x-k8s.io/v1alpha4" || len(got.Nodes) != 3 {
 				t.Errorf("got %+v", got)
 			}
-			if got.Networking["disableDefaultCNI"] != c.ours {
-				t.Errorf("disableDefaultCNI is %v", got.Networking["disableDefaultCNI"])
+			if len(got.KubeadmConfigPatches) != 1 {
+				t.Fatalf("patches are %q", got.KubeadmConfigPatches)
 			}
-			if len(got.KubeadmConfigPatches) != c.patches {
-				t.Errorf("patches are %q", got.KubeadmConfigPatches)
+			var kubelet map[string]any
+			if err := yaml.Unmarshal([]byte(got.KubeadmConfigPatches[0]), &kubelet); err != nil || kubelet[c.want] == nil || kubelet["kind"] != "KubeletConfiguration" {
+				t.Errorf("kubelet's patch is %v (%v), want %s in it", kubelet, err, c.want)
 			}
 			for _, node := range got.Nodes {
-				if len(node.ExtraMounts) != 1 || node.ExtraMounts[0]["hostPath"] != "/shared" || node.ExtraMounts[0]["containerPath"] != SharedDir {
+				if len(node.ExtraMounts) != 1 || node.ExtraMounts[0]["hostPath"] != "/sha: red" || node.ExtraMounts[0]["containerPath"] != SharedDir {
 					t.Errorf("%s: mounts are %+v", node.Role, node.ExtraMounts)
 				}
 			}
@@ -62,17 +60,11 @@ func TestWriteConfig(t *testing.T) {
 }
 
 func TestWriteConfigSaysWhatIsWrong(t *testing.T) {
-	for _, c := range []struct{ text, want string }{
-		{"kind: [Cluster\n", "parse "},
-		{"kind: Cluster\n", "has no nodes"},
-		{"nodes: [{role: worker}]\n", "node 1: it has no extraMounts with the containerPath " + SharedDir},
-	} {
-		path := filepath.Join(t.TempDir(), "config.yaml")
-		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := writeConfig(Config{ConfigFile: path, Shared: "/shared"}, t.TempDir(), false, false); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%q: error is %v", c.text, err)
-		}
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte("nodes: [{role: worker}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := writeConfig(Config{ConfigFile: path, Shared: "/shared"}, t.TempDir(), ""); err == nil || !strings.Contains(err.Error(), "has no line \"hostPath: "+SharedDir) {
+		t.Errorf("error is %v", err)
 	}
 }

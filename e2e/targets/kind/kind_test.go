@@ -37,6 +37,7 @@ func TestRealCluster(t *testing.T) {
 	}
 	ctx := t.Context()
 	shared := t.TempDir()
+	must(t, os.Chmod(shared, 0o777)) // pods are not root
 	cluster, err := kind.Create(ctx, kind.Config{
 		Kind: filepath.Join(bin, "kind"), Image: os.Getenv("KIND_NODE_IMAGE"), Shared: shared,
 		ConfigFile: filepath.Join(bin, "..", "kind-config.yaml"), Logs: filepath.Join(t.TempDir(), "logs"), Progress: os.Stderr,

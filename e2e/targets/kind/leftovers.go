@@ -2,42 +2,57 @@ package kind
 
 import (
 	"context"
-	"io"
 	"os"
 	"path/filepath"
 	"syscall"
 )
 
 // A cluster outlives the process that made it, and Docker even starts its nodes
-// again. So each has a file that its process holds a lock on: the kernel drops
+// again. So each has a directory that its process holds a lock on: the kernel drops
 // the locks of a process that is killed.
 
-// register makes the cluster's file, unless the cluster is to be kept. Nobody sees
-// the file before it is written and locked: who locked it first would take the
-// cluster for one that was left.
-func (c *Cluster) register() error {
+// clusters is where the directories of clusters are that are not to be kept.
+func clusters() (string, error) {
+	dir, err := os.UserCacheDir()
+	return filepath.Join(dir, "studio-go-runner", "clusters"), err
+}
+
+// makeDir makes the cluster's directory. Nobody sees it before it is locked: who
+// locked it first would take the cluster for one that was left.
+func (c *Cluster) makeDir() (err error) {
 	if c.keep {
-		return nil
-	}
-	path, err := registration(c.Name)
-	if err != nil {
+		c.dir, err = os.MkdirTemp("", "studio-go-runner-kind-*")
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	if err = lock(file); err == nil {
-		_, err = file.WriteString(c.dir)
-	}
+	parent, err := clusters()
 	if err == nil {
-		err = os.Rename(file.Name(), path)
+		err = os.MkdirAll(parent, 0o755)
 	}
 	if err != nil {
-		os.Remove(file.Name())
+		return err
+	}
+	hidden, err := os.MkdirTemp(parent, ".new-*")
+	if err != nil {
+		return err
+	}
+	c.dir = filepath.Join(parent, c.Name)
+	if err = c.lock(hidden); err == nil {
+		err = os.Rename(hidden, c.dir)
+	}
+	if err != nil {
+		os.Remove(hidden)
+	}
+	return err
+}
+
+// lock locks a directory of the cluster for this process, or says that another one
+// has.
+func (c *Cluster) lock(dir string) error {
+	file, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		file.Close()
 		return err
 	}
@@ -45,38 +60,10 @@ func (c *Cluster) register() error {
 	return nil
 }
 
-// lock locks a file for its process, or says that another one has.
-func lock(file *os.File) error { return syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
-
-// unregister removes the file of a cluster that is gone.
-func (c *Cluster) unregister() {
-	if path, err := registration(c.Name); err == nil {
-		_ = os.Remove(path) // the next sweep would do it
-	}
-}
-
-// registration is the file of a cluster.
-func registration(name string) (string, error) {
-	dir, err := os.UserCacheDir()
-	return filepath.Join(dir, "studio-go-runner", "clusters", name), err
-}
-
 // sweep deletes the clusters whose process is gone.
 func sweep(ctx context.Context, config Config) {
-	pattern, err := registration("studio-go-runner-*")
-	if err != nil {
-		return
-	}
-	files, err := filepath.Glob(pattern)
-	if err != nil {
-		return
-	}
-	for _, path := range files {
-		left, err := abandoned(path)
-		if err != nil {
-			continue
-		}
-		left.Kind, left.out = config.Kind, config.Progress
+	for _, left := range abandoned() {
+		left.Handle.Kind, left.out = config.Kind, config.Progress
 		left.say("deleting the kind cluster %s, which a run left that was killed", left.Name)
 		if err := left.delete(ctx); err != nil {
 			left.say("%v", err)
@@ -85,23 +72,15 @@ func sweep(ctx context.Context, config Config) {
 	}
 }
 
-// abandoned is the cluster of a file that no process holds; the caller holds it
-// then. It is an error if one does.
-func abandoned(path string) (*Cluster, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
+// abandoned are the clusters that no process holds; the caller holds them then.
+func abandoned() (all []*Cluster) {
+	parent, _ := clusters() // without it there are none
+	dirs, _ := filepath.Glob(filepath.Join(parent, "studio-go-runner-*"))
+	for _, dir := range dirs {
+		c := newCluster(Handle{Name: filepath.Base(dir), Kubeconfig: filepath.Join(dir, "kubeconfig")})
+		if c.dir = dir; c.lock(dir) == nil {
+			all = append(all, c)
+		}
 	}
-	err = lock(file)
-	var dir []byte
-	if err == nil {
-		dir, err = io.ReadAll(file)
-	}
-	if err != nil {
-		file.Close()
-		return nil, err
-	}
-	c := newCluster(Handle{Name: filepath.Base(path), Kubeconfig: filepath.Join(string(dir), "kubeconfig")})
-	c.dir, c.release = string(dir), func() { file.Close() }
-	return c, nil
+	return all
 }

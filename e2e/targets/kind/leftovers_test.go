@@ -2,6 +2,7 @@ package kind
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -21,41 +22,27 @@ func TestSweepSparesTheLiving(t *testing.T) {
 				return
 			default:
 			}
-			pattern, err := registration("studio-go-runner-*")
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			files, _ := filepath.Glob(pattern)
-			for _, file := range files {
-				left, err := abandoned(file)
-				if err != nil {
-					continue
-				}
+			for _, left := range abandoned() {
 				if _, lives := living.Load(left.Name); lives {
-					t.Errorf("%s is in use and was taken, with the directory %q", left.Name, left.dir)
+					t.Errorf("%s is in use and was taken", left.Name)
 				}
-				left.unregister()
+				_ = os.RemoveAll(left.dir)
 				left.release()
 			}
 		}
 	})
 	for n := range 500 {
 		c := newCluster(Handle{Name: fmt.Sprint("studio-go-runner-", n)})
-		c.keep, c.dir = false, "/dir"
+		c.keep = false
 		living.Store(c.Name, true)
-		if err := c.register(); err != nil {
+		if err := c.makeDir(); err != nil {
 			t.Fatal(err)
 		}
-		path, err := registration(c.Name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := abandoned(path); err == nil {
-			t.Fatal("the file of a living cluster can be locked")
+		if other := newCluster(Handle{}); other.lock(c.dir) == nil {
+			t.Fatal("the directory of a living cluster can be locked")
 		}
 		living.Delete(c.Name)
-		c.unregister()
+		_ = os.RemoveAll(c.dir)
 		c.release()
 		if t.Failed() {
 			break
@@ -65,19 +52,14 @@ func TestSweepSparesTheLiving(t *testing.T) {
 	sweeper.Wait()
 
 	c := newCluster(Handle{Name: "studio-go-runner-b"})
-	c.keep, c.dir = false, "/dir"
-	if err := c.register(); err != nil {
+	c.keep = false
+	if err := c.makeDir(); err != nil {
 		t.Fatal(err)
 	}
 	c.release() // as the kernel does for a process that is killed
-	path, err := registration(c.Name)
-	if err != nil {
-		t.Fatal(err)
+	left := abandoned()
+	if len(left) != 1 || left[0].Name != c.Name || left[0].dir != c.dir || left[0].Kubeconfig != filepath.Join(c.dir, "kubeconfig") {
+		t.Fatalf("got %+v", left)
 	}
-	left, err := abandoned(path)
-	if err != nil || left.Name != c.Name || left.dir != "/dir" {
-		t.Fatalf("got %+v, %v", left, err)
-	}
-	left.unregister()
-	left.release()
+	left[0].release()
 }

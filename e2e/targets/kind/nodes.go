@@ -48,21 +48,9 @@ func (c *Cluster) nodes(ctx context.Context, filters ...string) ([]string, error
 	return names, nil
 }
 
-// has says that the cluster has no such node.
-func (c *Cluster) has(ctx context.Context, node string) error {
-	all, err := c.nodes(ctx)
-	if err == nil && !slices.Contains(all, node) {
-		err = fmt.Errorf("the kind cluster %s has no node %s", c.Name, node)
-	}
-	return err
-}
-
 // Run runs a program in a node, with stdin if it is not nil, and returns its
 // output. The error has what it says.
 func (c *Cluster) Run(ctx context.Context, node string, stdin io.Reader, program string, args ...string) (string, error) {
-	if err := c.has(ctx, node); err != nil {
-		return "", err
-	}
 	return docker(ctx, stdin, append([]string{"exec", "--interactive", "--privileged", node, program}, args...)...)
 }
 
@@ -73,26 +61,15 @@ func (c *Cluster) LoadArchive(ctx context.Context, archive string) error {
 
 // StopNode stops a node as a machine that loses its power does.
 func (c *Cluster) StopNode(ctx context.Context, node string) error {
-	if err := c.has(ctx, node); err != nil {
-		return err
-	}
 	_, err := docker(ctx, nil, "kill", node)
 	return err
 }
 
 // StartNode starts a node that was stopped and waits until pods run on it again.
 func (c *Cluster) StartNode(ctx context.Context, node string) error {
-	if err := c.has(ctx, node); err != nil {
-		return err
-	}
 	began := time.Now()
 	if _, err := docker(ctx, nil, "start", node); err != nil {
 		return err
-	}
-	// Its routes are gone, and its address may be another one. It may have the API
-	// server.
-	if err := c.network(ctx); err != nil {
-		return fmt.Errorf("set up the pod network: %w", err)
 	}
 	return until(func(ctx context.Context) error { return c.backSince(ctx, node, began) })(ctx)
 }

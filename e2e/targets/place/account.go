@@ -8,9 +8,9 @@ import (
 	authzv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/component-helpers/auth/rbac/validation"
 	"sigs.k8s.io/e2e-framework/klient/decoder"
 	"sigs.k8s.io/e2e-framework/klient/k8s"
 
@@ -26,21 +26,38 @@ const (
 	admissionFile = "base/admission.yaml"
 )
 
+// Shipped reads all objects of a shipped manifest. The decoder drops documents
+// without kind, and finds nothing in an empty file.
+func Shipped(ctx context.Context, name string, options ...decoder.DecodeOption) ([]k8s.Object, error) {
+	file, err := deploy.Files.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read shipped manifest: %w", err)
+	}
+	defer file.Close()
+	objects, err := decoder.DecodeAll(ctx, file, options...)
+	if err != nil {
+		return nil, fmt.Errorf("read shipped manifest %s: %w", name, err)
+	}
+	return objects, nil
+}
+
 // Account is the service account of the runners and what gives it its rights.
 type Account struct {
+	admin          kubernetes.Interface
 	serviceAccount *corev1.ServiceAccount
 	binding        *rbacv1.RoleBinding
 	role           *rbacv1.Role
 	named          *rbacv1.Role // allows only the maps' names
 	nodeMaps       []string
+	changes        int // of permissions
 }
 
 // shippedAccount reads the shipped manifests for a namespace. The shipped list
 // of names is an example; these names take its place.
-func shippedAccount(ctx context.Context, namespace string, nodeMaps []string) (*Account, error) {
-	a := &Account{nodeMaps: nodeMaps}
-	for _, name := range []string{rbacFile, namedFile} {
-		objects, err := decodeFile(ctx, name, decoder.MutateNamespace(namespace))
+func shippedAccount(ctx context.Context, admin kubernetes.Interface, namespace string, nodeMaps []string) (*Account, error) {
+	a := &Account{admin: admin, nodeMaps: nodeMaps}
+	for _, file := range []string{namedFile, rbacFile} {
+		objects, err := Shipped(ctx, file, decoder.MutateNamespace(namespace))
 		if err != nil {
 			return nil, err
 		}
@@ -51,13 +68,7 @@ func shippedAccount(ctx context.Context, namespace string, nodeMaps []string) (*
 			case *rbacv1.RoleBinding:
 				a.binding = o
 			case *rbacv1.Role:
-				if name == namedFile {
-					a.named = o
-				} else {
-					a.role = o
-				}
-			default:
-				return nil, fmt.Errorf("%s has a %T, which the tests do not know", name, object)
+				a.named, a.role = a.role, o // of the last file is the one for all names
 			}
 		}
 	}
@@ -77,69 +88,68 @@ func (a *Account) Name() string { return a.serviceAccount.Name }
 func (a *Account) Namespace() string { return a.serviceAccount.Namespace }
 
 // Renew makes the service account anew: its tokens are for one that is gone.
-func (a *Account) Renew(ctx context.Context, client kubernetes.Interface) error {
-	accounts := client.CoreV1().ServiceAccounts(a.Namespace())
-	if err := accounts.Delete(ctx, a.Name(), metav1.DeleteOptions{}); err != nil {
+func (a *Account) Renew(ctx context.Context) error {
+	if err := a.admin.CoreV1().ServiceAccounts(a.Namespace()).Delete(ctx, a.Name(), metav1.DeleteOptions{}); err != nil {
 		return fmt.Errorf("delete service account: %w", err)
 	}
-	if _, err := accounts.Create(ctx, a.serviceAccount, metav1.CreateOptions{}); err != nil {
+	return a.createServiceAccount(ctx)
+}
+
+func (a *Account) createServiceAccount(ctx context.Context) error {
+	if _, err := a.admin.CoreV1().ServiceAccounts(a.Namespace()).Create(ctx, a.serviceAccount, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("create service account: %w", err)
 	}
 	return nil
 }
 
-// decodeFile reads all objects of a shipped manifest. The decoder drops
-// documents without kind, and finds nothing in an empty file.
-func decodeFile(ctx context.Context, name string, options ...decoder.DecodeOption) ([]k8s.Object, error) {
-	file, err := deploy.Files.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("read shipped manifest: %w", err)
-	}
-	defer file.Close()
-	objects, err := decoder.DecodeAll(ctx, file, options...)
-	if err != nil {
-		return nil, fmt.Errorf("read shipped manifest %s: %w", name, err)
-	}
-	return objects, nil
-}
-
 // create puts the account into the cluster, with the permissions p.
-func (a *Account) create(ctx context.Context, client kubernetes.Interface, p scenario.Permissions) error {
-	rules, err := a.rules(p)
-	if err != nil {
+func (a *Account) create(ctx context.Context, p scenario.Permissions) error {
+	if err := a.createServiceAccount(ctx); err != nil {
 		return err
 	}
-	role := a.role.DeepCopy()
-	role.Rules = rules
-	ns := role.Namespace
-	if _, err := client.CoreV1().ServiceAccounts(ns).Create(ctx, a.serviceAccount, metav1.CreateOptions{}); err != nil {
-		return fmt.Errorf("create service account: %w", err)
-	}
-	if _, err := client.RbacV1().Roles(ns).Create(ctx, role, metav1.CreateOptions{}); err != nil {
-		return fmt.Errorf("create role: %w", err)
-	}
-	if _, err := client.RbacV1().RoleBindings(ns).Create(ctx, a.binding, metav1.CreateOptions{}); err != nil {
+	if _, err := a.admin.RbacV1().RoleBindings(a.Namespace()).Create(ctx, a.binding, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("create role binding: %w", err)
 	}
-	return a.awaitRules(ctx, client, rules)
+	return a.set(ctx, p)
 }
 
-// set changes the permissions and waits until they are in force.
-func (a *Account) set(ctx context.Context, client kubernetes.Interface, p scenario.Permissions) error {
+// set changes the permissions and waits until they are in force: the API server
+// learns of a changed Role a moment after it has stored it. So that this can be
+// seen, each Role has a right of its own as well, on a map that is not there.
+func (a *Account) set(ctx context.Context, p scenario.Permissions) error {
 	rules, err := a.rules(p)
 	if err != nil {
 		return err
 	}
-	roles := client.RbacV1().Roles(a.role.Namespace)
-	role, err := roles.Get(ctx, a.role.Name, metav1.GetOptions{})
+	a.changes++
+	mark := fmt.Sprintf("e2e-permissions-%d", a.changes)
+	role := a.role.DeepCopy()
+	role.Rules = append(slices.Clone(rules), rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get"}, ResourceNames: []string{mark}})
+	roles := a.admin.RbacV1().Roles(role.Namespace)
+	if _, err = roles.Update(ctx, role, metav1.UpdateOptions{}); apierrors.IsNotFound(err) {
+		_, err = roles.Create(ctx, role, metav1.CreateOptions{})
+	}
 	if err != nil {
-		return fmt.Errorf("read role: %w", err)
+		return fmt.Errorf("set permissions %s: %w", p, err)
 	}
-	role.Rules = rules
-	if _, err := roles.Update(ctx, role, metav1.UpdateOptions{}); err != nil {
-		return fmt.Errorf("update role: %w", err)
+	if err := Poll(ctx, func() error { return a.mayGet(ctx, mark) }); err != nil {
+		return fmt.Errorf("wait until permissions %s are in force: %w", p, err)
 	}
-	return a.awaitRules(ctx, client, rules)
+	return nil
+}
+
+// mayGet asks the API server whether the runners may get a map.
+func (a *Account) mayGet(ctx context.Context, name string) error {
+	ns := a.Namespace()
+	review, err := a.admin.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authzv1.SubjectAccessReview{Spec: authzv1.SubjectAccessReviewSpec{
+		ResourceAttributes: &authzv1.ResourceAttributes{Namespace: ns, Verb: "get", Resource: "configmaps", Name: name},
+		User:               "system:serviceaccount:" + ns + ":" + a.Name(),
+		Groups:             []string{"system:serviceaccounts", "system:serviceaccounts:" + ns, "system:authenticated"},
+	}}, metav1.CreateOptions{})
+	if err == nil && !review.Status.Allowed {
+		err = fmt.Errorf("not yet: %s", review.Status.Reason)
+	}
+	return err
 }
 
 // rules are those of the Role for the permissions p.
@@ -166,64 +176,4 @@ func withNames(rules []rbacv1.PolicyRule, names []string) []rbacv1.PolicyRule {
 		}
 	}
 	return rules
-}
-
-// awaitRules waits until the API server decides as the rules say. It learns of
-// a changed Role a moment after it has stored it.
-func (a *Account) awaitRules(ctx context.Context, client kubernetes.Interface, rules []rbacv1.PolicyRule) error {
-	for _, question := range a.questions() {
-		want := allows(rules, question)
-		var last error
-		err := Poll(ctx, func() bool {
-			var got bool
-			got, last = a.ask(ctx, client, question)
-			return last == nil && got == want
-		})
-		if err != nil {
-			return fmt.Errorf("wait until permission to %s %s %s is %t: %w (last error: %w)",
-				question.Verb, question.Resource, question.Name, want, err, last)
-		}
-	}
-	return nil
-}
-
-// questions are all that distinguishes the sets of permissions.
-func (a *Account) questions() []authzv1.ResourceAttributes {
-	questions := []authzv1.ResourceAttributes{
-		{Verb: "list", Resource: "configmaps"},
-		{Verb: "create", Resource: "events"},
-		{Verb: "create", Resource: "events", Group: "events.k8s.io"},
-	}
-	for _, name := range append([]string{api.GlobalMapName}, a.nodeMaps...) {
-		for _, verb := range []string{"get", "list", "watch"} {
-			questions = append(questions, authzv1.ResourceAttributes{Verb: verb, Resource: "configmaps", Name: name})
-		}
-	}
-	return questions
-}
-
-// allows is what the rules say about a question.
-func allows(rules []rbacv1.PolicyRule, q authzv1.ResourceAttributes) bool {
-	asked := rbacv1.PolicyRule{APIGroups: []string{q.Group}, Resources: []string{q.Resource}, Verbs: []string{q.Verb}}
-	if q.Name != "" {
-		asked.ResourceNames = []string{q.Name}
-	}
-	covered, _ := validation.Covers(rules, []rbacv1.PolicyRule{asked})
-	return covered
-}
-
-// ask asks the API server whether the runners may do something.
-func (a *Account) ask(ctx context.Context, client kubernetes.Interface, question authzv1.ResourceAttributes) (bool, error) {
-	ns := a.serviceAccount.Namespace
-	question.Namespace = ns
-	review := &authzv1.SubjectAccessReview{Spec: authzv1.SubjectAccessReviewSpec{
-		ResourceAttributes: &question,
-		User:               "system:serviceaccount:" + ns + ":" + a.serviceAccount.Name,
-		Groups:             []string{"system:serviceaccounts", "system:serviceaccounts:" + ns, "system:authenticated"},
-	}}
-	review, err := client.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
-	if err != nil {
-		return false, err
-	}
-	return review.Status.Allowed, nil
 }

@@ -2,14 +2,16 @@ package place
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"maps"
 	"strings"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -19,7 +21,7 @@ import (
 // waits until it is in force. The policy is shared by all namespaces of the
 // cluster and stays: it does nothing where the mark is missing.
 func installAdmission(ctx context.Context, client kubernetes.Interface, namespace string) error {
-	objects, err := decodeFile(ctx, admissionFile)
+	objects, err := Shipped(ctx, admissionFile)
 	if err != nil {
 		return err
 	}
@@ -45,26 +47,14 @@ func installAdmission(ctx context.Context, client kubernetes.Interface, namespac
 	if policy == "" || len(mark) == 0 {
 		return fmt.Errorf("%s lacks a policy, or a binding that selects namespaces by label", admissionFile)
 	}
-	if err := markNamespace(ctx, client, namespace, mark); err != nil {
-		return err
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": mark}})
+	if err == nil {
+		_, err = client.CoreV1().Namespaces().Patch(ctx, namespace, types.MergePatchType, patch, metav1.PatchOptions{})
 	}
-	return awaitAdmission(ctx, client, namespace, policy)
-}
-
-// markNamespace adds labels to a namespace.
-func markNamespace(ctx context.Context, client kubernetes.Interface, name string, labels map[string]string) error {
-	ns, err := client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return fmt.Errorf("read namespace: %w", err)
-	}
-	if ns.Labels == nil {
-		ns.Labels = map[string]string{}
-	}
-	maps.Copy(ns.Labels, labels)
-	if _, err := client.CoreV1().Namespaces().Update(ctx, ns, metav1.UpdateOptions{}); err != nil {
 		return fmt.Errorf("label namespace: %w", err)
 	}
-	return nil
+	return awaitAdmission(ctx, client, namespace, policy)
 }
 
 // awaitAdmission tries to create a bad map, without storing it, until the
@@ -74,13 +64,18 @@ func awaitAdmission(ctx context.Context, client kubernetes.Interface, namespace,
 		ObjectMeta: metav1.ObjectMeta{Name: "admission-probe"},
 		Data:       map[string]string{api.StateKey: "probe"},
 	}
-	var last error
-	err := Poll(ctx, func() bool {
-		_, last = client.CoreV1().ConfigMaps(namespace).Create(ctx, probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		return last != nil && strings.Contains(last.Error(), policy)
+	err := Poll(ctx, func() error {
+		_, err := client.CoreV1().ConfigMaps(namespace).Create(ctx, probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if err == nil {
+			return errors.New("it lets a bad map pass")
+		}
+		if strings.Contains(err.Error(), policy) {
+			return nil
+		}
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("wait until admission policy %s is in force: %w (last answer: %v)", policy, err, last)
+		return fmt.Errorf("wait until admission policy %s is in force: %w", policy, err)
 	}
 	return nil
 }

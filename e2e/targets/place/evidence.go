@@ -8,8 +8,13 @@ import (
 	"os"
 	"path/filepath"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/e2e-framework/klient/k8s"
 	"sigs.k8s.io/yaml"
 )
 
@@ -37,86 +42,80 @@ func (p *Place) Collect(ctx context.Context) error {
 // volume claims and workloads.
 func (p *Place) CollectObjects(ctx context.Context) error {
 	var problems []error
-	for _, name := range p.Namespaces() {
+	for _, namespace := range p.Namespaces() {
 		prefix := ""
-		if name != p.namespace {
+		if namespace != p.namespace {
 			prefix = "elsewhere-"
 		}
-		core, apps := p.Admin.CoreV1(), p.Admin.AppsV1()
-		problems = append(problems,
-			saveList(ctx, p, core.ConfigMaps(name).List, prefix+"maps.yaml"),
-			saveList(ctx, p, core.Events(name).List, prefix+"events.yaml"),
-			saveList(ctx, p, p.Admin.RbacV1().Roles(name).List, prefix+"roles.yaml"),
-			saveList(ctx, p, core.Pods(name).List, prefix+"pods.yaml"),
-			saveList(ctx, p, core.PersistentVolumeClaims(name).List, prefix+"claims.yaml"),
-			saveList(ctx, p, p.Admin.BatchV1().Jobs(name).List, prefix+"jobs.yaml"),
-			saveList(ctx, p, apps.Deployments(name).List, prefix+"deployments.yaml"),
-			saveList(ctx, p, apps.StatefulSets(name).List, prefix+"statefulsets.yaml"))
+		for file, list := range map[string]k8s.ObjectList{
+			"maps": &corev1.ConfigMapList{}, "events": &corev1.EventList{}, "roles": &rbacv1.RoleList{},
+			"pods": &corev1.PodList{}, "claims": &corev1.PersistentVolumeClaimList{}, "jobs": &batchv1.JobList{},
+			"deployments": &appsv1.DeploymentList{}, "statefulsets": &appsv1.StatefulSetList{},
+		} {
+			err := p.Klient.Resources(namespace).List(ctx, list, func(o *metav1.ListOptions) { o.Limit = 200 })
+			if err == nil {
+				err = p.saveObjects(prefix+file+".yaml", list)
+			}
+			if err != nil {
+				problems = append(problems, fmt.Errorf("collect %s: %w", prefix+file, err))
+			}
+		}
 	}
 	return errors.Join(problems...)
 }
 
-// saveList saves the objects of one kind, without what only servers read; no
-// file for no objects.
-func saveList[L runtime.Object](ctx context.Context, p *Place, list func(context.Context, metav1.ListOptions) (L, error), file string) error {
-	objects, err := list(ctx, metav1.ListOptions{Limit: 200})
-	if err != nil {
-		return fmt.Errorf("collect %s: %w", file, err)
+// saveObjects saves objects without what only servers read; no file for none.
+func (p *Place) saveObjects(file string, list k8s.ObjectList) error {
+	objects, err := meta.ExtractList(list)
+	if err != nil || len(objects) == 0 {
+		return err
 	}
-	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(objects)
-	if err != nil {
-		return fmt.Errorf("collect %s: %w", file, err)
-	}
-	items, _ := object["items"].([]any)
-	if len(items) == 0 {
-		return nil
-	}
-	for _, item := range items {
-		if fields, ok := item.(map[string]any); ok {
-			if meta, ok := fields["metadata"].(map[string]any); ok {
-				delete(meta, "managedFields")
-			}
+	for _, o := range objects {
+		if object, err := meta.Accessor(o); err == nil {
+			object.SetManagedFields(nil)
 		}
 	}
-	return p.saveYAML(file, items)
+	return p.saveYAML(file, objects)
 }
 
 func (p *Place) saveYAML(file string, value any) error {
 	data, err := yaml.Marshal(value)
 	if err != nil {
-		return fmt.Errorf("collect %s: %w", file, err)
+		return err
 	}
 	return p.Save(file, data)
 }
 
 // Save writes a file of the evidence.
 func (p *Place) Save(name string, data []byte) error {
-	file, err := p.Record(name)
-	if err != nil {
-		return err
-	}
+	file := p.Record(name)
 	_, _ = file.Write(data)
 	return file.Close()
 }
 
 // Record is a file of the evidence that is written as things happen. Writing to
 // it never fails, so that a full disk does not change what a scenario shows; it
-// takes no more than a bound, and says so at its end.
-func (p *Place) Record(name string) (io.WriteCloser, error) {
+// takes no more than a bound, and says so at its end. Close says why it could not be
+// made.
+func (p *Place) Record(name string) io.WriteCloser {
 	if p.Isolation.Artifacts == "" {
-		return &record{}, nil
+		return &record{}
 	}
 	if err := os.MkdirAll(p.Isolation.Artifacts, 0o755); err != nil {
-		return nil, err
+		return &record{failed: err}
 	}
 	file, err := os.Create(filepath.Join(p.Isolation.Artifacts, name))
-	return &record{file: file, left: maxFile}, err
+	if err != nil {
+		return &record{failed: err}
+	}
+	return &record{file: file, left: maxFile}
 }
 
 // record is a file, or nothing.
 type record struct {
-	file *os.File
-	left int
+	file   *os.File
+	failed error
+	left   int
 }
 
 func (r *record) Write(data []byte) (int, error) {
@@ -131,7 +130,7 @@ func (r *record) Write(data []byte) (int, error) {
 
 func (r *record) Close() error {
 	if r.file == nil {
-		return nil
+		return r.failed
 	}
 	return r.file.Close()
 }

@@ -21,7 +21,7 @@ import (
 var script string
 
 // Hold is what a held task waits for. The zero value lets it go on.
-type Hold struct{ kind, path string }
+type Hold struct{ Kind, Path string }
 
 // Pipe makes a task wait until somebody has a named pipe open for writing.
 func Pipe(path string) Hold { return Hold{"pipe", path} }
@@ -44,7 +44,7 @@ func (p *Place) TaskCommand(spec targets.TaskSpec) (command string, args []strin
 	if spec.IgnoreTerm {
 		term = "ignore"
 	}
-	return "/bin/sh", []string{"-c", script, "task", p.Layout.Journal, hold.kind, hold.path, status, term, fmt.Sprint(spec.Lasts.Seconds())}, nil
+	return "/bin/sh", []string{"-c", script, "task", p.Layout.Journal, hold.Kind, hold.Path, status, term, fmt.Sprint(spec.Lasts.Seconds())}, nil
 }
 
 // Journal calls each for every note of a task until ctx ends. When the program

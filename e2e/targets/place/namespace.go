@@ -32,14 +32,22 @@ func createNamespace(ctx context.Context, client kubernetes.Interface, scenario 
 	return ns.Name, nil
 }
 
-// Poll calls done until it is true, for what the API server cannot be watched for.
-func Poll(ctx context.Context, done func() bool) error {
+// Poll asks until the answer is nil, for what the API server cannot be watched for.
+// The error has the last answer that was not about the end of ctx.
+func Poll(ctx context.Context, ask func() error) error {
 	const interval = 20 * time.Millisecond
-	err := wait.PollUntilContextCancel(ctx, interval, true, func(context.Context) (bool, error) { return done(), nil })
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
+	var last error
+	err := wait.PollUntilContextCancel(ctx, interval, true, func(ctx context.Context) (bool, error) {
+		err := ask()
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
+		return err == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", context.Cause(ctx), last)
 	}
-	return err
+	return nil
 }
 
 // Remove has the cluster remove a namespace with all that is in it, at once:

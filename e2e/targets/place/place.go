@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
@@ -38,15 +39,33 @@ type Layout struct {
 	Machines string // directory of the fake GPUs
 }
 
+// Access is how the tests use an API server, with all rights.
+type Access struct {
+	Config *rest.Config
+	Admin  kubernetes.Interface
+	Klient klient.Client // shared: each one asks the API server for all it serves
+}
+
+// Connect makes the clients for a configuration.
+func Connect(config *rest.Config) (a Access, err error) {
+	// The server limits by itself what it takes; the clients' limit, of 5 requests a
+	// second, would only make the tests slow.
+	config.QPS = -1
+	a.Config = config
+	if a.Admin, err = kubernetes.NewForConfig(config); err == nil {
+		a.Klient, err = klient.New(rest.CopyConfig(config))
+	}
+	return a, err
+}
+
 // Place is the part of an Env that targets share.
 type Place struct {
+	Access
 	Isolation targets.Isolation
-	Admin     kubernetes.Interface
 	Account   *Account
 	Ground    Ground
 	Layout    Layout
 
-	client    klient.Client // the same rights as Admin, for the scenario
 	labels    map[string]string
 	namespace string
 
@@ -57,15 +76,15 @@ type Place struct {
 
 // Make makes the namespace, with these labels, and the account. What there is
 // after an error, Close of the Env removes.
-func (p *Place) Make(ctx context.Context, admin kubernetes.Interface, client klient.Client, labels map[string]string) (err error) {
-	p.Admin, p.client, p.labels = admin, client, labels
-	if p.namespace, err = createNamespace(ctx, admin, p.Isolation.Name, labels); err != nil {
+func (p *Place) Make(ctx context.Context, labels map[string]string) (err error) {
+	p.labels = labels
+	if p.namespace, err = createNamespace(ctx, p.Admin, p.Isolation.Name, labels); err != nil {
 		return err
 	}
-	if p.Account, err = shippedAccount(ctx, p.namespace, p.Isolation.NodeMaps); err != nil {
+	if p.Account, err = shippedAccount(ctx, p.Admin, p.namespace, p.Isolation.NodeMaps); err != nil {
 		return err
 	}
-	return p.Account.create(ctx, admin, p.Isolation.Permissions)
+	return p.Account.create(ctx, p.Isolation.Permissions)
 }
 
 // Namespace is that of the runners.
@@ -89,11 +108,11 @@ func (p *Place) Elsewhere(ctx context.Context) (_ string, err error) {
 }
 
 // Client acts as the test, with all rights.
-func (p *Place) Client() klient.Client { return p.client }
+func (p *Place) Client() klient.Client { return p.Klient }
 
 // SetPermissions changes the rights of the runners and waits until they are in force.
 func (p *Place) SetPermissions(ctx context.Context, permissions scenario.Permissions) error {
-	return p.Account.set(ctx, p.Admin, permissions)
+	return p.Account.set(ctx, permissions)
 }
 
 // Admission installs the shipped policy for the namespace.

@@ -18,12 +18,10 @@ func (p *Place) Submit(ctx context.Context, tasks []api.Task) error {
 	}
 	var documents bytes.Buffer
 	encoder := json.NewEncoder(&documents)
-	for i := range tasks {
-		if i > 0 {
-			documents.WriteString("---\n")
-		}
-		if err := encoder.Encode(&tasks[i]); err != nil {
-			return fmt.Errorf("write task %s: %w", tasks[i].ID, err)
+	for _, task := range tasks {
+		documents.WriteString("---\n")
+		if err := encoder.Encode(task); err != nil {
+			return fmt.Errorf("write task %s: %w", task.ID, err)
 		}
 	}
 	_, err := p.Output(ctx, &documents, p.Layout.Runner, "submit", "--spool="+p.Layout.Spool, "-")
@@ -39,11 +37,8 @@ func (p *Place) Queue(ctx context.Context) (api.QueueContents, error) {
 	var answer struct {
 		Queue *api.QueueContents `json:"queue"`
 	}
-	if err := json.Unmarshal(out, &answer); err != nil {
-		return api.QueueContents{}, fmt.Errorf("read output of runner status: %w\n%s", err, out)
-	}
-	if answer.Queue == nil {
-		return api.QueueContents{}, fmt.Errorf("output of runner status has no queue: %s", out)
+	if err = json.Unmarshal(out, &answer); err != nil || answer.Queue == nil {
+		return api.QueueContents{}, fmt.Errorf("runner status does not say what is in the queue (%v): %s", err, out)
 	}
 	return *answer.Queue, nil
 }

@@ -28,8 +28,7 @@ const (
 // env is the place of one scenario.
 type env struct {
 	place.Place
-	target  *Target
-	cluster cluster
+	target *Target
 
 	watch     *watch
 	gpuNodes  []corev1.Node   // where GPUs of the cluster were free for a runner
@@ -48,7 +47,7 @@ var (
 )
 
 func newEnv(t *Target, isolation targets.Isolation) *env {
-	e := &env{target: t, cluster: t.cluster, Place: place.Place{Isolation: isolation}}
+	e := &env{target: t, Place: place.Place{Access: t.Access, Isolation: isolation}}
 	e.Ground = e
 	e.Layout = place.Layout{Runner: "runner", Library: t.handle.Library, Spool: queueDir, Journal: journal, Machines: machines}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
@@ -64,14 +63,14 @@ func (e *env) make(ctx context.Context) error {
 	if e.usesPlugin() && e.onFakeNodes() {
 		labels["pod-security.kubernetes.io/enforce"] = "privileged"
 	}
-	if err := e.Make(ctx, e.cluster.client, e.target.client, labels); err != nil {
+	if err := e.Make(ctx, labels); err != nil {
 		return err
 	}
-	e.watch = newWatch(e.cluster.client, e.Namespace())
+	e.watch = newWatch(e.Admin, e.Namespace())
 	if err := e.createVolume(ctx); err != nil {
 		return err
 	}
-	if e.target.config.Storage.Shared {
+	if e.target.handle.Storage.Shared {
 		return nil // many scenarios have no tasks and never need the keeper
 	}
 	return e.keep(ctx) // the runners have to be where it is
@@ -88,7 +87,7 @@ func (e *env) keep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := e.cluster.client.CoreV1().Pods(e.Namespace()).Create(ctx, pod, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+	if _, err := e.Admin.CoreV1().Pods(e.Namespace()).Create(ctx, pod, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create pod %s: %w", keeper, err)
 	}
 	pod, err = e.awaitKeeper(ctx)
@@ -102,7 +101,7 @@ func (e *env) keep(ctx context.Context) error {
 		}
 	}
 	// Its command makes the directories after it has begun.
-	err = e.cluster.exec(ctx, e.Namespace(), keeper, keeper, nil, nil, "/bin/sh", "-c", "until [ -e "+journal+" ]; do sleep 0.1; done")
+	err = e.exec(ctx, keeper, keeper, nil, nil, "/bin/sh", "-c", "until [ -e "+journal+" ]; do sleep 0.1; done")
 	e.kept = err == nil
 	return err
 }
@@ -127,13 +126,13 @@ func (e *env) createVolume(ctx context.Context) error {
 			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
 		},
 	}
-	if e.target.config.Storage.Shared {
+	if e.target.handle.Storage.Shared {
 		claim.Spec.AccessModes[0] = corev1.ReadWriteMany
 	}
-	if class := e.target.config.Storage.Class; class != "" {
+	if class := e.target.handle.Storage.Class; class != "" {
 		claim.Spec.StorageClassName = &class
 	}
-	if _, err := e.cluster.client.CoreV1().PersistentVolumeClaims(e.Namespace()).Create(ctx, claim, metav1.CreateOptions{}); err != nil {
+	if _, err := e.Admin.CoreV1().PersistentVolumeClaims(e.Namespace()).Create(ctx, claim, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("create volume: %w", err)
 	}
 	return nil
@@ -144,7 +143,7 @@ func (e *env) Run(ctx context.Context, stdin io.Reader, stdout io.Writer, comman
 	if err := e.keep(ctx); err != nil {
 		return err
 	}
-	return e.cluster.exec(ctx, e.Namespace(), keeper, keeper, stdin, stdout, command...)
+	return e.exec(ctx, keeper, keeper, stdin, stdout, command...)
 }
 
 // release is the file that lets the held tasks of a group end.
@@ -187,7 +186,7 @@ func (e *env) Collect(ctx context.Context) error {
 // collectLogs writes POD.CONTAINER.log of every container that has begun, and
 // what there is of the one before its restart.
 func (e *env) collectLogs(ctx context.Context) error {
-	pods := e.cluster.client.CoreV1().Pods(e.Namespace())
+	pods := e.Admin.CoreV1().Pods(e.Namespace())
 	all, err := pods.List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
@@ -225,7 +224,7 @@ func (e *env) Close(ctx context.Context) error {
 	}
 	var problems []error
 	for _, name := range e.Namespaces() {
-		problems = append(problems, place.Remove(ctx, e.cluster.client, name))
+		problems = append(problems, place.Remove(ctx, e.Admin, name))
 	}
 	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("close scenario %q: %w", e.Isolation.Name, err)

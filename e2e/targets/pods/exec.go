@@ -15,32 +15,24 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream"
 )
 
-// cluster is what reaches into pods.
-type cluster struct {
-	rest   *rest.Config
-	client kubernetes.Interface
-}
-
 // exec runs a program in a container. What it prints on stderr is in the error.
-func (c cluster) exec(ctx context.Context, namespace, pod, container string, stdin io.Reader, stdout io.Writer, command ...string) error {
-	request := c.client.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("exec").
+func (e *env) exec(ctx context.Context, pod, container string, stdin io.Reader, stdout io.Writer, command ...string) error {
+	request := e.Admin.CoreV1().RESTClient().Post().Resource("pods").Namespace(e.Namespace()).Name(pod).SubResource("exec").
 		VersionedParams(&corev1.PodExecOptions{
 			Container: container, Command: command, Stdin: stdin != nil, Stdout: true, Stderr: true,
 		}, scheme.ParameterCodec)
 	// As kubectl does it: proxies between here and there may know only one of the two.
-	sockets, err := remotecommand.NewWebSocketExecutor(c.rest, "GET", request.URL().String())
+	sockets, err := remotecommand.NewWebSocketExecutor(e.Config, "GET", request.URL().String())
 	if err != nil {
 		return err
 	}
-	spdy, err := remotecommand.NewSPDYExecutor(c.rest, "POST", request.URL())
+	spdy, err := remotecommand.NewSPDYExecutor(e.Config, "POST", request.URL())
 	if err != nil {
 		return err
 	}
@@ -134,7 +126,7 @@ func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(
 // readLog reads a log to its end, without the lines before skip, and returns
 // how many lines it has passed on.
 func (e *env) readLog(ctx context.Context, pod *corev1.Pod, name string, skip int, each func(line string)) (int, error) {
-	stream, err := e.cluster.client.CoreV1().Pods(e.Namespace()).GetLogs(pod.Name, &corev1.PodLogOptions{Container: name, Follow: true}).Stream(ctx)
+	stream, err := e.Admin.CoreV1().Pods(e.Namespace()).GetLogs(pod.Name, &corev1.PodLogOptions{Container: name, Follow: true}).Stream(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -48,12 +48,12 @@ func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (free []corev1.Nod
 	const interval, limit = 2 * time.Second, 90 * time.Second // less than the suite gives a place
 	var have string
 	err = wait.PollUntilContextTimeout(ctx, interval, limit, true, func(ctx context.Context) (bool, error) {
-		client := t.cluster.client.CoreV1()
+		client := t.Admin.CoreV1()
 		all, err := client.Nodes().List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return false, fmt.Errorf("list the nodes: %w", err)
 		}
-		own, err := client.Namespaces().List(ctx, metav1.ListOptions{LabelSelector: runLabel + "=" + t.config.Run})
+		own, err := client.Namespaces().List(ctx, metav1.ListOptions{LabelSelector: runLabel + "=" + t.handle.Run})
 		if err != nil {
 			return false, fmt.Errorf("list the namespaces: %w", err)
 		}
@@ -64,11 +64,11 @@ func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (free []corev1.Nod
 		}
 		var soon bool
 		free, soon, have = freeGPUs(int64(gpus), all.Items, own.Items, pods.Items)
-		return len(free) > 0 || !soon && !t.config.Owned, nil
+		return len(free) > 0 || !soon && !t.handle.Owned, nil
 	})
 	if len(free) == 0 && (err == nil || wait.Interrupted(err) && ctx.Err() == nil) {
 		none := fmt.Sprintf("no node has %d %s to spare%s", gpus, gpuResource, have)
-		if t.config.Owned {
+		if t.handle.Owned {
 			return nil, errors.New(none) // nobody else is the reason
 		}
 		return nil, targets.Cannot(none)

@@ -43,14 +43,15 @@ func knownPod(t *testing.T, handler http.HandlerFunc) (*env, *corev1.Pod) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newEnv(&Target{cluster: cluster{config, client}}, targets.Isolation{Permissions: scenario.PermissionsNone})
 	admin := fake.NewClientset()
 	admin.PrependReactor("create", "subjectaccessreviews", func(clienttesting.Action) (bool, runtime.Object, error) {
-		return true, &authzv1.SubjectAccessReview{}, nil // nothing is allowed, as asked for
+		return true, &authzv1.SubjectAccessReview{Status: authzv1.SubjectAccessReviewStatus{Allowed: true}}, nil
 	})
-	if err := e.Make(t.Context(), admin, nil, nil); err != nil {
+	e := newEnv(&Target{Access: place.Access{Admin: admin}}, targets.Isolation{Permissions: scenario.PermissionsNone})
+	if err := e.Make(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
+	e.Access = place.Access{Config: config, Admin: client}
 	e.watch = &watch{namespace: e.Namespace(), pods: cache.NewStore(cache.MetaNamespaceKeyFunc), changed: make(chan struct{})}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: e.Namespace(), UID: "1"}}
 	return e, pod

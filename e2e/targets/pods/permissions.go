@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,9 +10,8 @@ import (
 	authzv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/e2e-framework/klient/decoder"
 
-	"github.com/studioml/studio-go-runner/runner/deploy"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 // testsFile has the ClusterRole of the tests: namespaces they make themselves,
@@ -52,7 +52,7 @@ func (t *Target) refused(ctx context.Context, group, resource string, verbs []st
 		review := &authzv1.SelfSubjectAccessReview{Spec: authzv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authzv1.ResourceAttributes{
 			Verb: verb, Group: group, Resource: name, Subresource: subresource,
 		}}}
-		review, err := t.cluster.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+		review, err := t.Admin.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 		if err != nil {
 			return nil, err
 		}
@@ -65,19 +65,11 @@ func (t *Target) refused(ctx context.Context, group, resource string, verbs []st
 
 // neededRules are those of the shipped ClusterRole.
 func neededRules(ctx context.Context) ([]rbacv1.PolicyRule, error) {
-	file, err := deploy.Files.Open(testsFile)
-	if err != nil {
-		return nil, fmt.Errorf("read shipped manifest: %w", err)
-	}
-	defer file.Close()
-	objects, err := decoder.DecodeAll(ctx, file)
-	if err != nil {
-		return nil, fmt.Errorf("read shipped manifest %s: %w", testsFile, err)
-	}
+	objects, err := place.Shipped(ctx, testsFile)
 	for _, object := range objects {
 		if role, ok := object.(*rbacv1.ClusterRole); ok {
 			return role.Rules, nil
 		}
 	}
-	return nil, errors.New(testsFile + " has no ClusterRole")
+	return nil, cmp.Or(err, errors.New(testsFile+" has no ClusterRole"))
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 // Whoever is bound to the shipped ClusterRole can run the suite, and hears of all
@@ -34,7 +35,7 @@ func TestCheckPermissions(t *testing.T) {
 		review.Status.Allowed = !lacks[q.Verb+" "+q.Group+" "+q.Resource+" "+q.Subresource]
 		return true, review, nil
 	})
-	target := &Target{cluster: cluster{client: client}}
+	target := &Target{Access: place.Access{Admin: client}}
 	if err := target.CheckPermissions(t.Context()); err != nil || asked < 100 {
 		t.Errorf("%d questions: %v", asked, err)
 	}
@@ -103,7 +104,7 @@ func TestPodsForNodesWithGPUs(t *testing.T) {
 		gpus int
 	}{{false, 0}, {true, 2}, {true, 0}} {
 		uses, gpus := test.uses, test.gpus > 0
-		e := newEnv(&Target{config: Config{RuntimeClass: "nvidia"}}, targets.Isolation{GPUs: 2})
+		e := newEnv(&Target{handle: Handle{Config: Config{RuntimeClass: "nvidia"}}}, targets.Isolation{GPUs: 2})
 		spec := targets.RunnerSpec{Name: "a", Runner: scenario.Runner{GPUs: test.gpus}}
 		if uses {
 			e.gpuNodes = []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "gpu-node", Labels: map[string]string{corev1.LabelHostname: "gpu-host"}}}}

@@ -51,7 +51,7 @@ func (e *env) startPod(ctx context.Context, spec targets.RunnerSpec) (*corev1.Po
 	if err != nil {
 		return nil, err
 	}
-	pods := e.cluster.client.CoreV1().Pods(e.Namespace())
+	pods := e.Admin.CoreV1().Pods(e.Namespace())
 	if before := e.watch.get(spec.Name); before != nil {
 		if !endedOrNever(before, runnerContainer) {
 			return nil, fmt.Errorf("it is running")
@@ -136,11 +136,11 @@ func (r *runner) Get(ctx context.Context, path string) (code int, body []byte, e
 	if !same(pod, r.pod) || !startedOrNever(pod, runnerContainer) {
 		return 0, nil, fmt.Errorf("get %s of runner %s: it does not serve yet, or no more", path, r.pod.Name)
 	}
-	client, err := rest.HTTPClientFor(r.env.cluster.rest)
+	client, err := rest.HTTPClientFor(r.env.Config)
 	if err != nil {
 		return 0, nil, err
 	}
-	url := r.env.cluster.client.CoreV1().RESTClient().Get().Namespace(r.env.Namespace()).Resource("pods").
+	url := r.env.Admin.CoreV1().RESTClient().Get().Namespace(r.env.Namespace()).Resource("pods").
 		Name(r.pod.Name + ":8080").SubResource("proxy").Suffix(path).URL().String()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -167,7 +167,7 @@ func (r *runner) Get(ctx context.Context, path string) (code int, body []byte, e
 // pod is deleted by force.
 func (r *runner) Signal(ctx context.Context, sig os.Signal) error {
 	if sig == syscall.SIGKILL {
-		return r.env.cluster.client.CoreV1().Pods(r.env.Namespace()).Delete(ctx, r.pod.Name,
+		return r.env.Admin.CoreV1().Pods(r.env.Namespace()).Delete(ctx, r.pod.Name,
 			metav1.DeleteOptions{GracePeriodSeconds: new(int64(0)), Preconditions: metav1.NewUIDPreconditions(string(r.pod.UID))})
 	}
 	name := map[os.Signal]string{syscall.SIGTERM: "TERM", syscall.SIGINT: "INT"}[sig]
@@ -179,7 +179,7 @@ func (r *runner) Signal(ctx context.Context, sig os.Signal) error {
 		return err
 	}
 	// The first process of the container is the runner.
-	err = r.env.cluster.exec(ctx, r.env.Namespace(), r.pod.Name, runnerContainer, nil, nil, "/bin/sh", "-c", "kill -"+name+" 1")
+	err = r.env.exec(ctx, r.pod.Name, runnerContainer, nil, nil, "/bin/sh", "-c", "kill -"+name+" 1")
 	if err == nil || !same(before, r.pod) || endedOrNever(before, runnerContainer) {
 		return err
 	}

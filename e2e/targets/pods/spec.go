@@ -12,13 +12,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/e2e-framework/klient/decoder"
+	"sigs.k8s.io/e2e-framework/klient/k8s"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/deploy"
 )
 
 const (
@@ -39,15 +38,15 @@ const (
 // shippedPod is the pod of the shipped Job with the scenario's image, account
 // and volume. All pods of a scenario are made from it.
 func (e *env) shippedPod(ctx context.Context, name string) (*corev1.Pod, error) {
-	file, err := deploy.Files.Open(jobFile)
+	objects, err := place.Shipped(ctx, jobFile)
 	if err != nil {
-		return nil, fmt.Errorf("read shipped manifest: %w", err)
+		return nil, err
 	}
-	defer file.Close()
-	var job batchv1.Job
-	if err := decoder.Decode(file, &job); err != nil {
-		return nil, fmt.Errorf("read shipped manifest %s: %w", jobFile, err)
+	i := slices.IndexFunc(objects, func(o k8s.Object) bool { _, is := o.(*batchv1.Job); return is })
+	if i < 0 {
+		return nil, fmt.Errorf("%s has no Job", jobFile)
 	}
+	job := objects[i].(*batchv1.Job)
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: e.Namespace(), Labels: maps.Clone(job.Spec.Template.Labels)},
 		Spec:       job.Spec.Template.Spec,
@@ -62,7 +61,7 @@ func (e *env) shippedPod(ctx context.Context, name string) (*corev1.Pod, error) 
 		return nil, fmt.Errorf("%s does not have exactly one container called %s", jobFile, runnerContainer)
 	}
 	c := &containers[0]
-	c.Image = e.target.config.Image
+	c.Image = e.target.handle.Image
 	for i := range c.VolumeMounts {
 		if c.VolumeMounts[i].Name == volume {
 			c.VolumeMounts[i].MountPath = mount
@@ -123,7 +122,7 @@ func (e *env) runnerPod(ctx context.Context, spec targets.RunnerSpec) (*corev1.P
 	if err != nil {
 		return nil, err
 	}
-	if !e.target.config.Storage.Shared {
+	if !e.target.handle.Storage.Shared {
 		// Others could not mount the volume.
 		pod.Spec.NodeSelector = map[string]string{corev1.LabelHostname: e.node}
 	}
@@ -162,7 +161,7 @@ func (e *env) gpus(ctx context.Context, pod *corev1.Pod, spec targets.RunnerSpec
 	if e.usesPlugin() {
 		c.Resources.Limits = corev1.ResourceList{gpuResource: *resource.NewQuantity(int64(spec.GPUs), resource.DecimalSI)}
 		c.Env = slices.DeleteFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == api.EnvNVDevices }) // it is the plugin's to set
-		if class := e.target.config.RuntimeClass; class != "" {
+		if class := e.target.handle.RuntimeClass; class != "" {
 			pod.Spec.RuntimeClassName = &class
 		}
 		if e.onFakeNodes() {

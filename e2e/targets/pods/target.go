@@ -11,13 +11,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 // Config is what the target needs.
@@ -63,10 +61,7 @@ func ParseStorage(text string) (Storage, error) {
 
 // Target is a cluster whose runners are pods.
 type Target struct {
-	config  Config
-	cluster cluster
-	client  klient.Client // shared: each one asks the API server for all it serves
-
+	place.Access
 	handle Handle
 }
 
@@ -78,12 +73,12 @@ func Connect(config Config) (*Target, error) { return Open(Handle{Config: config
 // Inspect looks at what can be done on the cluster: what nodes it has, and what
 // is in the image.
 func (t *Target) Inspect(ctx context.Context) error {
-	if t.config.Image == "" {
-		return fmt.Errorf("inspect target %s: no image is given; name one that has the runner and a shell (IMAGE=…)", t.Name())
+	if t.handle.Image == "" {
+		return fmt.Errorf("inspect target %s: no image is given; name one that has the runner and a shell (IMAGE=…)", t.handle.Name)
 	}
 	for _, look := range []func(context.Context) error{t.findNodes, t.inspectImage} {
 		if err := look(ctx); err != nil {
-			return fmt.Errorf("inspect target %s: %w", t.Name(), err)
+			return fmt.Errorf("inspect target %s: %w", t.handle.Name, err)
 		}
 	}
 	return nil
@@ -100,44 +95,25 @@ type Handle struct {
 func (t *Target) Handle() Handle { return t.handle }
 
 // Open makes the target that another process has inspected.
-func Open(handle Handle) (*Target, error) {
-	t, err := connect(handle)
+func Open(handle Handle) (t *Target, err error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = handle.Kubeconfig
+	t = &Target{handle: handle}
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	if err == nil {
+		t.Access, err = place.Connect(config)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("connect to target %s: %w", handle.Name, err)
+		return nil, fmt.Errorf("connect to target %s (KUBECONFIG): %w", handle.Name, err)
 	}
 	return t, nil
 }
 
-func connect(handle Handle) (*Target, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = handle.Kubeconfig
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("find the cluster (KUBECONFIG): %w", err)
-	}
-	// The server limits by itself what it takes; the client's limit, of 5 requests
-	// a second, would only make the tests slow.
-	config.QPS = -1
-	t := &Target{handle: handle, config: handle.Config}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	t.cluster = cluster{config, client}
-	t.client, err = klient.New(rest.CopyConfig(config))
-	return t, err
-}
-
 // Sweep removes everything that this run has made.
-func (t *Target) Sweep(ctx context.Context) error {
-	return Sweep(ctx, t.cluster.client, t.config.Run)
-}
-
-// Client acts as the suite.
-func (t *Target) Client() kubernetes.Interface { return t.cluster.client }
+func (t *Target) Sweep(ctx context.Context) error { return Sweep(ctx, t.Admin, t.handle.Run) }
 
 func (t *Target) findNodes(ctx context.Context) error {
-	nodes, err := t.cluster.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	nodes, err := t.Admin.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return fmt.Errorf("list the nodes: %w", err)
 	}
@@ -148,38 +124,36 @@ func (t *Target) findNodes(ctx context.Context) error {
 	return nil
 }
 
-// Name is kind or existing.
-func (t *Target) Name() string { return t.config.Name }
-
-// Can says what the cluster and the image can do.
-func (t *Target) Can(need scenario.Need) (ok bool, reason string) {
+// lacks says what the cluster and the image lack for a need, or "".
+func (t *Target) lacks(need scenario.Need) (reason string) {
+	noFakes := t.handle.Library == ""
 	switch need {
 	case scenario.NeedSignals:
-		return true, ""
+		return ""
 	case scenario.NeedGPUs:
-		if t.handle.Library == "" && !slices.ContainsFunc(t.handle.Nodes, hasGPUs) {
-			return false, "no node has " + gpuResource + " to allocate, and the image has no fake GPUs"
+		if noFakes && !slices.ContainsFunc(t.handle.Nodes, hasGPUs) {
+			return "no node has " + gpuResource + " to allocate, and the image has no fake GPUs"
 		}
-		return true, ""
+		return ""
 	case scenario.NeedFakeGPUs:
-		if t.handle.Library == "" {
-			return false, "the image has no fake GPUs"
+		if noFakes {
+			return "the image has no fake GPUs"
 		}
-		return true, ""
+		return ""
 	case scenario.NeedAdmission:
-		if !t.config.Owned {
-			return false, "an admission policy is for the whole cluster, and this one is somebody's own"
+		if !t.handle.Owned {
+			return "an admission policy is for the whole cluster, and this one is somebody's own"
 		}
-		return true, ""
+		return ""
 	}
-	return false, fmt.Sprintf("runners in pods do not have the need %q", need)
+	return fmt.Sprintf("runners in pods do not have the need %q", need)
 }
 
 // Isolate makes a namespace with an account and a volume.
 func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targets.Env, error) {
 	for _, need := range isolation.Needs {
-		if ok, reason := t.Can(need); !ok {
-			return nil, fmt.Errorf("isolate scenario %q: need %s: %s", isolation.Name, need, reason)
+		if reason := t.lacks(need); reason != "" {
+			return nil, targets.Cannot(fmt.Sprintf("needs %s: %s", need, reason))
 		}
 	}
 	e := newEnv(t, isolation)
@@ -197,5 +171,5 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 
 // labels mark a namespace of this run.
 func (t *Target) labels() map[string]string {
-	return map[string]string{runLabel: t.config.Run, expiresLabel: strconv.FormatInt(t.config.Expires.Unix(), 10)}
+	return map[string]string{runLabel: t.handle.Run, expiresLabel: strconv.FormatInt(t.handle.Expires.Unix(), 10)}
 }

@@ -4,7 +4,6 @@ package assets
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -41,14 +40,8 @@ func Given() (string, error) {
 		return "", nil
 	}
 	for _, name := range []string{"etcd", "kube-apiserver"} {
-		info, err := os.Stat(filepath.Join(dir, name))
-		if errors.Is(err, os.ErrNotExist) {
-			err = fmt.Errorf("it has no %s", name)
-		} else if err == nil && (info.IsDir() || info.Mode()&0o111 == 0) {
-			err = fmt.Errorf("its %s is no program", name)
-		}
-		if err != nil {
-			return "", fmt.Errorf("%s is %q: %w; unset it to have the programs downloaded or built", EnvAssets, dir, err)
+		if _, err := exec.LookPath(filepath.Join(dir, name)); err != nil {
+			return "", fmt.Errorf("%s is %q: it has no %s; unset it to have the programs downloaded or built: %w", EnvAssets, dir, name, err)
 		}
 	}
 	return dir, nil

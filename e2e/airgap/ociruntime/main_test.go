@@ -12,13 +12,10 @@ func TestDocumentOf(t *testing.T) {
 		{"", ""},
 		{"--version", ""},
 		{"--root /r --log /l --log-format json create --bundle /b --pid-file /p id", "/b/config.json"},
-		{"--root=/r --systemd-cgroup run -b /b id", "/b/config.json"},
-		{"run id", "config.json"}, // the bundle is the working directory
 		{"--log create delete --force id", ""},
 		{"--root /r exec --process /p.json --detach id", "/p.json"},
-		{"exec -p=/p.json id", "/p.json"},
 		{"exec id true", ""}, // its capabilities are the container's
-		{"start run", ""},
+		{"exec --process", ""},
 	} {
 		if got := documentOf(strings.Fields(c.args)); got != c.want {
 			t.Errorf("%q: got %q, want %q", c.args, got, c.want)
@@ -33,6 +30,8 @@ func TestDropCapability(t *testing.T) {
 	for _, c := range []struct{ name, in, want string }{
 		{"config.json", `{"process":` + with + `}`, `{"process":` + without + `}`},
 		{"process file", with, without},
+		{"the first", strings.ReplaceAll(process, `"CAP_KILL"%[1]s`, `"CAP_SYS_RESOURCE", "CAP_KILL"`), strings.ReplaceAll(process, `"CAP_KILL"%[1]s`, ` "CAP_KILL"`)},
+		{"the only one", strings.ReplaceAll(process, `"CAP_KILL"%[1]s`, `"CAP_SYS_RESOURCE"`), strings.ReplaceAll(process, `"CAP_KILL"%[1]s`, "")},
 		{"nothing to remove", without, without},
 		{"no process", `{"root":{"path":"rootfs"}}`, `{"root":{"path":"rootfs"}}`},
 	} {
