@@ -1,8 +1,10 @@
 package task_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +34,10 @@ func TestDiskLimit(t *testing.T) {
 			spec := newSpec(t, shell(test.script))
 			spec.DiskLimit = test.limit
 			got := run(t, spec)
+			stacks := make([]byte, 1<<20)
+			if all := stacks[:runtime.Stack(stacks, true)]; bytes.Contains(all, []byte("task.limitDisk")) {
+				t.Errorf("somebody looks at what is gone:\n%s", all)
+			}
 			if got.Outcome != test.want || strings.Contains(got.Reason, "--disk-limit") != (test.want == api.Failed) {
 				t.Errorf("%s: %s, want %s", got.Outcome, got.Reason, test.want)
 			}

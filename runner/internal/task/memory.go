@@ -11,13 +11,13 @@ import (
 // of this container, or, with version 1 of cgroups, all of the machine.
 var memoryCounters = []string{"/sys/fs/cgroup/memory.events", "/proc/vmstat"}
 
-// memoryWatch remembers what the counter said.
+// memoryWatch remembers what the counter said; less than 0 if it could not be read.
 type memoryWatch struct{ before int }
 
 func newMemoryWatch() memoryWatch { return memoryWatch{memoryKills()} }
 
 // ranOut says whether the kernel has ended a process since.
-func (m memoryWatch) ranOut() bool { return memoryKills() > m.before }
+func (m memoryWatch) ranOut() bool { return m.before >= 0 && memoryKills() > m.before }
 
 func memoryKills() int {
 	var text [16 << 10]byte // /proc/vmstat is made anew for each read
@@ -33,5 +33,5 @@ func memoryKills() int {
 			return n
 		}
 	}
-	return 0
+	return -1
 }

@@ -19,12 +19,15 @@ func TestTheResultNamesMemory(t *testing.T) {
 		name, script string
 		want         bool
 	}{
+		{"the counter could not be read before", fmt.Sprintf("echo oom_kill 4 >%s; exit 1", counter), false},
 		{"ended itself", fmt.Sprintf("echo oom_kill 4 >%s; kill -KILL $$", counter), true},
 		{"a child was", fmt.Sprintf("printf 'oom 1\\noom_kill 4\\noom_group_kill 0\\n' >%s; exit 137", counter), true},
 		{"ended for another reason", "kill -KILL $$", false},
 		{"ended well all the same", fmt.Sprintf("echo oom_kill 4 >%s", counter), false},
 	} {
-		if err := os.WriteFile(counter, []byte("oom 1\noom_kill 3\n"), 0o600); err != nil {
+		if strings.Contains(test.name, "could not be read") {
+			os.Remove(counter)
+		} else if err := os.WriteFile(counter, []byte("oom 1\noom_kill 3\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if got := run(t, newSpec(t, shell(test.script))); strings.Contains(got.Reason, "memory") != test.want {
