@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -30,7 +31,7 @@ type Attempt struct {
 	number int
 
 	dir     string   // what the task has; scratch is in it, so that it is not beside the next one
-	clean   [2]touch // of dir and scratch, before the task had them
+	clean   []touch  // of dir and what is in it, before the task had them
 	kept    string   // what is made for the store, which knows it as <task>
 	out     *os.Root // <number> in it
 	work    *os.Root // where both are
@@ -92,11 +93,18 @@ func (a *Attempt) prepare() error {
 	return err
 }
 
+// room is what the task has in dir, each an empty directory.
+func (a *Attempt) room() []string { return []string{a.Scratch()} }
+
 // makeRoom makes what the task has, or takes what the last one has not touched:
 // making and removing directories would be a quarter of the cost of a short task.
 func (a *Attempt) makeRoom() error {
 	if os.Rename(a.untouched(), a.dir) != nil {
-		if err := errors.Join(os.Mkdir(a.dir, 0o700), os.Mkdir(a.Scratch(), dirMode)); err != nil {
+		err := os.Mkdir(a.dir, 0o700)
+		for _, dir := range a.room() {
+			err = errors.Join(err, os.Mkdir(dir, dirMode))
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -108,27 +116,29 @@ func (a *Attempt) makeRoom() error {
 func (a *Attempt) untouched() string { return filepath.Dir(a.dir) + ".untouched" }
 
 // touch is the last change of a directory: a file in it, a mode, an attribute. Clocks
-// of file systems may be coarse. It is 0 for what has other files than at the begin.
+// of file systems may be coarse, so the number of files counts as well.
 type touch struct {
-	when int64
-	mode uint32
+	when  int64
+	mode  uint32
+	files int
 }
 
-// touched looks at dir and scratch.
-func (a *Attempt) touched() (last [2]touch) {
-	for i, dir := range []string{a.dir, a.Scratch()} {
+// touched looks at dir and the room in it; nil is what cannot be looked at.
+func (a *Attempt) touched() (last []touch) {
+	for _, dir := range append(a.room(), a.dir) {
 		names, err := os.ReadDir(dir)
 		var s unix.Stat_t
-		if err == nil && len(names) == 1-i && unix.Lstat(dir, &s) == nil {
-			last[i] = touch{s.Ctim.Nano(), s.Mode}
+		if err != nil || unix.Lstat(dir, &s) != nil {
+			return nil
 		}
+		last = append(last, touch{s.Ctim.Nano(), s.Mode, len(names)})
 	}
 	return last
 }
 
 // clear removes what the task had, or keeps it for the next one.
 func (a *Attempt) clear() error {
-	if now := a.touched(); now == a.clean && now[0].when != 0 && now[1].when != 0 && os.Rename(a.dir, a.untouched()) == nil {
+	if now := a.touched(); now != nil && slices.Equal(now, a.clean) && os.Rename(a.dir, a.untouched()) == nil {
 		return nil
 	}
 	return tree.Remove(a.dir)
