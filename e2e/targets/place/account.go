@@ -87,25 +87,10 @@ func (a *Account) Name() string { return a.serviceAccount.Name }
 // Namespace is where it is.
 func (a *Account) Namespace() string { return a.serviceAccount.Namespace }
 
-// Renew makes the service account anew: its tokens are for one that is gone.
-func (a *Account) Renew(ctx context.Context) error {
-	if err := a.admin.CoreV1().ServiceAccounts(a.Namespace()).Delete(ctx, a.Name(), metav1.DeleteOptions{}); err != nil {
-		return fmt.Errorf("delete service account: %w", err)
-	}
-	return a.createServiceAccount(ctx)
-}
-
-func (a *Account) createServiceAccount(ctx context.Context) error {
-	if _, err := a.admin.CoreV1().ServiceAccounts(a.Namespace()).Create(ctx, a.serviceAccount, metav1.CreateOptions{}); err != nil {
-		return fmt.Errorf("create service account: %w", err)
-	}
-	return nil
-}
-
 // create puts the account into the cluster, with the permissions p.
 func (a *Account) create(ctx context.Context, p scenario.Permissions) error {
-	if err := a.createServiceAccount(ctx); err != nil {
-		return err
+	if _, err := a.admin.CoreV1().ServiceAccounts(a.Namespace()).Create(ctx, a.serviceAccount, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("create service account: %w", err)
 	}
 	if _, err := a.admin.RbacV1().RoleBindings(a.Namespace()).Create(ctx, a.binding, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("create role binding: %w", err)
