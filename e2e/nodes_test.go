@@ -299,7 +299,7 @@ patches:
 		Expect(os.RemoveAll(evidence)).To(Succeed())
 		DeferOnFailure(func(ctx SpecContext) {
 			out, err := k.try(ctx, nil, "logs", "--tail=400", "job/studio-go-runner-tests")
-			AddReportEntry("log of the tests in the cluster", out, err)
+			AddReportEntry("log of the tests in the cluster", fmt.Sprintln(out, err)) // one value
 			objects, err := k.try(ctx, nil, "get", "jobs,pods,events", "--output=yaml")
 			err = errors.Join(err, os.MkdirAll(evidence, 0o755), os.WriteFile(filepath.Join(evidence, "objects.yaml"), []byte(objects), 0o644))
 			if err := errors.Join(err, collectNodes(ctx, evidence)); err != nil {

@@ -112,13 +112,8 @@ func (p *process) findAddress(line []byte) {
 
 // lastMessage reads what the runner left; a killed one leaves nothing.
 func (p *process) lastMessage() string {
-	file, err := os.Open(p.termination)
-	if err != nil {
-		return ""
-	}
-	defer file.Close()
-	data, _ := io.ReadAll(io.LimitReader(file, maxTermination))
-	return string(bytes.TrimSpace(data))
+	data, _ := os.ReadFile(p.termination)
+	return string(bytes.TrimSpace(data[:min(len(data), maxTermination)]))
 }
 
 // readStatuses passes on every status that the process reports until it ends.

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -35,36 +34,31 @@ type token struct {
 }
 
 // set does what a token step says, and waits until the API server takes no token
-// but the present one, or none at all.
-func (t *token) set(ctx context.Context, what scenario.Token) error {
+// but the present one, or none at all. A token ends with its Secret, if not before.
+func (t *token) set(ctx context.Context, what scenario.Token) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("token %s: %w", what, err)
+		}
+	}()
 	before, secret := t.text, t.secret
-	var err error
 	switch what {
 	case scenario.TokenRotate:
 		err = t.renew(ctx)
 	case scenario.TokenExpire:
 		err = t.expire()
-	case scenario.TokenRevoke:
-		err = t.account.Renew(ctx)
-	default:
-		err = errors.New("a token step must be rotate, expire or revoke")
-	}
-	if err == nil && what != scenario.TokenRevoke {
-		err = t.admin.CoreV1().Secrets(secret.Namespace).Delete(ctx, secret.Name, metav1.DeleteOptions{})
-		if apierrors.IsNotFound(err) { // by an expire before this
-			err = nil
-		}
-	}
-	if err == nil {
-		err = t.awaitRefusal(ctx, before, "")
-	}
-	if err == nil && what == scenario.TokenExpire {
-		err = t.awaitRefusal(ctx, t.text, "expired")
 	}
 	if err != nil {
-		return fmt.Errorf("token %s: %w", what, err)
+		return err
 	}
-	return nil
+	err = t.admin.CoreV1().Secrets(secret.Namespace).Delete(ctx, secret.Name, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) { // by another step before this
+		return err
+	}
+	if err := t.awaitRefusal(ctx, before, ""); err != nil || what != scenario.TokenExpire {
+		return err
+	}
+	return t.awaitRefusal(ctx, t.text, "expired")
 }
 
 // renew puts a new token into the file.

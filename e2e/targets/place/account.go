@@ -87,44 +87,42 @@ func (a *Account) Name() string { return a.serviceAccount.Name }
 // Namespace is where it is.
 func (a *Account) Namespace() string { return a.serviceAccount.Namespace }
 
-// Renew makes the service account anew: its tokens are for one that is gone.
-func (a *Account) Renew(ctx context.Context) error {
-	if err := a.admin.CoreV1().ServiceAccounts(a.Namespace()).Delete(ctx, a.Name(), metav1.DeleteOptions{}); err != nil {
-		return fmt.Errorf("delete service account: %w", err)
-	}
-	return a.createServiceAccount(ctx)
-}
-
-func (a *Account) createServiceAccount(ctx context.Context) error {
+// create puts the account into the cluster, with the permissions p. The Role comes
+// before its binding: who may not bind every Role has to have what this one gives.
+func (a *Account) create(ctx context.Context, p scenario.Permissions) error {
 	if _, err := a.admin.CoreV1().ServiceAccounts(a.Namespace()).Create(ctx, a.serviceAccount, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("create service account: %w", err)
 	}
-	return nil
-}
-
-// create puts the account into the cluster, with the permissions p.
-func (a *Account) create(ctx context.Context, p scenario.Permissions) error {
-	if err := a.createServiceAccount(ctx); err != nil {
+	if err := a.write(ctx, p); err != nil {
 		return err
 	}
 	if _, err := a.admin.RbacV1().RoleBindings(a.Namespace()).Create(ctx, a.binding, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("create role binding: %w", err)
 	}
-	return a.set(ctx, p)
+	return a.await(ctx)
 }
 
-// set changes the permissions and waits until they are in force: the API server
-// learns of a changed Role a moment after it has stored it. So that this can be
-// seen, each Role has a right of its own as well, on a map that is not there.
+// set changes the permissions and waits until they are in force.
 func (a *Account) set(ctx context.Context, p scenario.Permissions) error {
+	if err := a.write(ctx, p); err != nil {
+		return err
+	}
+	return a.await(ctx)
+}
+
+// write stores a Role with the permissions p. The API server goes by it a moment
+// later: so that this can be seen, each one has a right of its own as well, on a map
+// that is not there.
+func (a *Account) write(ctx context.Context, p scenario.Permissions) error {
 	rules, err := a.rules(p)
 	if err != nil {
 		return err
 	}
 	a.changes++
-	mark := fmt.Sprintf("e2e-permissions-%d", a.changes)
 	role := a.role.DeepCopy()
-	role.Rules = append(slices.Clone(rules), rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get"}, ResourceNames: []string{mark}})
+	role.Rules = append(slices.Clone(rules), rbacv1.PolicyRule{
+		APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get"}, ResourceNames: []string{a.mark()},
+	})
 	roles := a.admin.RbacV1().Roles(role.Namespace)
 	if _, err = roles.Update(ctx, role, metav1.UpdateOptions{}); apierrors.IsNotFound(err) {
 		_, err = roles.Create(ctx, role, metav1.CreateOptions{})
@@ -132,8 +130,15 @@ func (a *Account) set(ctx context.Context, p scenario.Permissions) error {
 	if err != nil {
 		return fmt.Errorf("set permissions %s: %w", p, err)
 	}
-	if err := Poll(ctx, func() error { return a.mayGet(ctx, mark) }); err != nil {
-		return fmt.Errorf("wait until permissions %s are in force: %w", p, err)
+	return nil
+}
+
+func (a *Account) mark() string { return fmt.Sprintf("e2e-permissions-%d", a.changes) }
+
+// await waits until the API server goes by the Role that was written last.
+func (a *Account) await(ctx context.Context) error {
+	if err := Poll(ctx, func() error { return a.mayGet(ctx, a.mark()) }); err != nil {
+		return fmt.Errorf("wait until the permissions are in force: %w", err)
 	}
 	return nil
 }
