@@ -20,8 +20,12 @@ func init() {
 
 type start []scenario.RunnerName
 
-// Starts are the runners that are started, for the format's check.
-func (s start) Starts() []scenario.RunnerName { return s }
+// Check notes for the file which runners are started.
+func (s start) Check(c *scenario.Checker, _ string) {
+	for _, name := range s {
+		c.Once("start " + string(name))
+	}
+}
 
 func (s start) do(p *play) error { return each(s, p.start) }
 

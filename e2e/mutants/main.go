@@ -163,7 +163,10 @@ func (f *flags) play(ctx context.Context, root string, a area, chosen []*fault, 
 		}
 		var tests errgroup.Group
 		tests.SetLimit(2 * runtime.NumCPU()) // many only wait
-		for begun := time.Now(); len(alive) > 0 && ctx.Err() == nil && (f.Time == 0 || time.Since(begun) < f.Time); alive = alive[1:] {
+		for begun := time.Now(); len(alive) > 0 && ctx.Err() == nil; alive = alive[1:] {
+			if i == 0 && f.Time > 0 && time.Since(begun) > f.Time {
+				break
+			}
 			c := alive[0]
 			tests.Go(func() error { c.verdict = suites[pkg].play(ctx, c.number); return nil })
 		}

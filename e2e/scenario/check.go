@@ -46,7 +46,7 @@ func newChecker(f *Format, p *problems, v *variables, root ast.Node) *Checker {
 // read.
 func (c *Checker) Bad(at, format string, args ...any) {
 	if !c.failed[at] {
-		c.problems.addAt(c.line(at), at, fmt.Sprintf(format, args...))
+		c.problems.add(c.line(at), at, fmt.Sprintf(format, args...))
 	}
 }
 

@@ -22,12 +22,6 @@ func (f File) Check(c *Checker, _ string) {
 	if len(f.APIServerFlags) > 0 {
 		c.Need("apiserverFlags", NeedAPIServer)
 	}
-	started := map[RunnerName]bool{}
-	for starts := range Actions[interface{ Starts() []RunnerName }](f.Steps) {
-		for _, name := range starts.Starts() {
-			started[name] = true
-		}
-	}
 	for _, name := range slices.Sorted(maps.Keys(f.Runners)) {
 		at := "runners." + name
 		switch {
@@ -40,7 +34,7 @@ func (f File) Check(c *Checker, _ string) {
 		if other, ok := f.Runners[r.Machine]; r.Machine != "" && (!ok || other.GPUs == 0 || other.Machine != "") {
 			c.Bad(at+".machine", "is %s, which is no runner with gpus and a machine of its own", quote(r.Machine))
 		}
-		if r.Delayed && !started[RunnerName(name)] {
+		if r.Delayed && !c.done["start "+name] {
 			c.Bad(at+".delayed", "is true, but no step starts the runner")
 		}
 	}

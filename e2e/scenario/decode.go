@@ -230,5 +230,5 @@ func (c *Checker) bad(node ast.Node, at, format string, args ...any) {
 // no further.
 func (c *Checker) badLine(line int, at, format string, args ...any) {
 	c.failed[at] = true
-	c.problems.addAt(line, at, fmt.Sprintf(format, args...))
+	c.problems.add(line, at, fmt.Sprintf(format, args...))
 }

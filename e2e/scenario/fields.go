@@ -5,7 +5,6 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
-	"sync"
 )
 
 // field is one field of a struct as it stands in a file.
@@ -19,9 +18,6 @@ type field struct {
 
 // fieldsOf lists the fields of a struct that a file can have.
 func fieldsOf(t reflect.Type) []field {
-	if all, ok := knownFields.Load(t); ok {
-		return all.([]field)
-	}
 	var fields []field
 	for i := range t.NumField() {
 		name, options, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
@@ -32,12 +28,8 @@ func fieldsOf(t reflect.Type) []field {
 		_, standard, _ := strings.Cut(tag, "default=")
 		fields = append(fields, field{name, i, options != "omitempty", rulesOf(tag), standard})
 	}
-	knownFields.Store(t, fields)
 	return fields
 }
-
-// knownFields keeps what was read of types, since a family is decoded many times.
-var knownFields sync.Map
 
 // fill sets a field to its default.
 func (f field) fill(v reflect.Value) {

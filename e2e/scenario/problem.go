@@ -34,25 +34,20 @@ type problems struct {
 	seen map[Problem]bool
 }
 
-func (p *problems) add(line int, format string, args ...any) {
+// add adds a problem with the field at a path, empty for the file. Keys of the file
+// are part of a path, so it may hold anything.
+func (p *problems) add(line int, at, text string) {
+	const longest = 160 // characters; a path of honest names is far shorter
+	if at = printable(at); len(at) > longest {
+		at = strings.ToValidUTF8(at[:longest], "") + "…"
+	}
+	if at != "" {
+		text = at + ": " + text
+	}
 	if p.seen == nil {
 		p.seen = map[Problem]bool{}
 	}
-	p.seen[Problem{p.path, line, fmt.Sprintf(format, args...)}] = true
-}
-
-// addAt adds a problem with the field at a path. Keys of the file are part of a
-// path, so it may hold anything.
-func (p *problems) addAt(line int, at, text string) {
-	const longest = 160 // characters; a path of honest names is far shorter
-	switch at = printable(at); {
-	case at == "":
-		p.add(line, "%s", text)
-	case len(at) > longest:
-		p.add(line, "%s…: %s", strings.ToValidUTF8(at[:longest], ""), text)
-	default:
-		p.add(line, "%s: %s", at, text)
-	}
+	p.seen[Problem{p.path, line, text}] = true
 }
 
 // quote makes a value from a file fit to be printed.

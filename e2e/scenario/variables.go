@@ -99,12 +99,12 @@ func (n *names) checkUse(matrix *Checker) {
 			if !ok {
 				line = matrix.lines["include"]
 			}
-			matrix.problems.add(line, "variable %s is not used, write ${%s} where it is meant", quote(name), name)
+			matrix.badLine(line, "", "variable %s is not used, write ${%s} where it is meant", quote(name), name)
 		}
 	}
 	for name, line := range n.predicted {
 		if !n.used[name] {
-			matrix.problems.add(line, "prediction %s is not used, write ${%s.phase} or the like where it is meant", quote(name), name)
+			matrix.badLine(line, "", "prediction %s is not used, write ${%s.phase} or the like where it is meant", quote(name), name)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -330,6 +331,25 @@ func TestNameOfTheServer(t *testing.T) {
 		if err := client.Get(t.Context(), "/x", nil, new(struct{})); (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("name %q: %v, want %q", name, err, want)
 		}
+	}
+}
+
+// A proxy that the kubeconfig names is the way, whatever the environment says.
+func TestProxy(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Host != "api.invalid" {
+			t.Errorf("the proxy is asked for %s", r.URL)
+		}
+		_, _ = io.WriteString(w, "{}")
+	}))
+	defer server.Close()
+	client, err := kube.New(&rest.Config{Host: "http://api.invalid", Proxy: func(*http.Request) (*url.URL, error) { return url.Parse(server.URL) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Get(t.Context(), "/x", nil, new(struct{})); err != nil {
+		t.Error(err)
 	}
 }
 
