@@ -143,7 +143,7 @@ e2e-existing:
 space := $(subst ,, )
 KUBECONFIG_OF_SUITE = $(if $(findstring :,$(KUBECONFIG)),KUBECONFIG=$(subst $(space),:,$(abspath $(subst :, ,$(KUBECONFIG)))),E2E_KUBECONFIG=$(abspath $(KUBECONFIG)))
 
-GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt && \
+GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/{summary.txt,progress.jsonl} && \
 	trap 'cat $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt 2>/dev/null' EXIT; \
 	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(or $(MUTANT_RUNNER),$(CURDIR)/bin/runner-race) E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
 	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_RUNTIME_CLASS=$(RUNTIME_CLASS) $(KUBECONFIG_OF_SUITE) GORACE=atexit_sleep_ms=0 \
@@ -152,7 +152,7 @@ GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/s
 	  --poll-progress-after=90s --poll-progress-interval=30s --output-interceptor-mode=none \
 	  --repeat=$$(( $(REPEAT) - 1 )) \
 	  --output-dir=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) --json-report=report.json --junit-report=junit.xml \
-	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e
+	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e | bin/e2e progress $(ARTIFACTS)/$(@:e2e-%=%)
 
 # The long form takes 20 minutes on an idle machine, the short one 90 s, and 3 minutes at most. SEED and KUBEBUILDER_ASSETS
 # go through the environment.
