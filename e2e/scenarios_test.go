@@ -101,7 +101,9 @@ func playOne(ctx SpecContext, s scenario.Scenario) {
 	}, NodeTimeout(engine.Stretch(cleanupTime)))
 
 	record := history.New()
-	DeferCleanup(func() error { return report.KeepStory(config.artifacts, s.Area, s.Name, record.Entries(), around(env)...) })
+	DeferCleanup(func() error {
+		return report.KeepStory(config.artifacts, s.Area, s.Name, record.Entries(), around(env)...)
+	})
 	AddReportEntry("timeline", timeline{record}, ReportEntryVisibilityFailureOrVerbose)
 	collect := func(ctx SpecContext) {
 		// Best effort: the failure itself is what counts.

@@ -131,13 +131,18 @@ func FromGinkgo(g types.Report, artifacts string) (*Run, error) {
 			run.Specs = append(run.Specs, s)
 		}
 	}
-	slices.SortStableFunc(run.Specs, func(a, b Spec) int {
-		return cmp.Or(cmp.Compare(a.Area, b.Area), cmp.Compare(a.Location, b.Location))
-	})
-	for i := range run.Specs {
-		run.Specs[i].Anchor = "s" + strconv.Itoa(i+1)
-	}
+	run.Arrange()
 	return run, errors.Join(errs...)
+}
+
+// Arrange puts the specs in order, and names each for links to it.
+func (r *Run) Arrange() {
+	slices.SortStableFunc(r.Specs, func(a, b Spec) int {
+		return cmp.Or(cmp.Compare(a.Area, b.Area), cmp.Compare(a.Location, b.Location), cmp.Compare(a.Name, b.Name))
+	})
+	for i := range r.Specs {
+		r.Specs[i].Anchor = "s" + strconv.Itoa(i+1)
+	}
 }
 
 // specOf leaves out what nobody asked for, and set-up that went well.
@@ -179,22 +184,24 @@ func (s *Spec) find(artifacts string, since time.Time) error {
 			return fmt.Errorf("read story of %s: %w", s.Name, err)
 		}
 	}
-	if s.Outcome != Failed {
-		return nil
+	if s.Outcome == Failed {
+		s.Evidence = Files(artifacts, s.Area, s.Name, since)
 	}
-	dir := Evidence(artifacts, s.Area, s.Name)
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("look for evidence: %w", err)
-	}
+	return nil
+}
+
+// Files are what a scenario has left in its directory since a time: what is older
+// is another run's. What people read first comes first.
+func Files(artifacts, area, text string, since time.Time) (files []File) {
+	dir := Evidence(artifacts, area, text)
+	entries, _ := os.ReadDir(dir) // there may be nothing
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil && !e.IsDir() && !info.ModTime().Before(since) && info.Size() > 0 {
-			s.Evidence = append(s.Evidence, File{path.Join(evidenceDir, filepath.Base(dir), e.Name()), e.Name(), info.Size()})
+			files = append(files, File{path.Join(evidenceDir, filepath.Base(dir), e.Name()), e.Name(), info.Size()})
 		}
 	}
-	// What people read first comes first.
-	slices.SortStableFunc(s.Evidence, func(a, b File) int { return cmp.Compare(weight(a.Name), weight(b.Name)) })
-	return nil
+	slices.SortStableFunc(files, func(a, b File) int { return cmp.Compare(weight(a.Name), weight(b.Name)) })
+	return files
 }
 
 func weight(name string) int {

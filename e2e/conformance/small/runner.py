@@ -5,15 +5,23 @@ it is called; variants.yaml breaks it, a line at a time."""
 import base64, json, os, re, signal, ssl, subprocess, sys, time, urllib.error, urllib.request
 
 E = os.environ
-QUEUE, NAME, SLOTS = E["CONFORMANCE_QUEUE"], E.get("CONFORMANCE_NAME", "small"), int(E.get("CONFORMANCE_SLOTS", "1"))
+QUEUE, NAME, SLOTS = E.get("CONFORMANCE_QUEUE", ""), E.get("CONFORMANCE_NAME", "small"), int(E.get("CONFORMANCE_SLOTS", "1"))
 SETTLE = float(E.get("CONFORMANCE_SETTLE", "2"))
 STATES = ("Running", "DrainAndTerminate", "DrainAndSuspend")
-for part in ("new", "ready", "claimed"):
-    os.makedirs(f"{QUEUE}/{part}", exist_ok=True)
+
+
+def queue():
+    for part in ("new", "ready", "claimed"):
+        os.makedirs(f"{QUEUE}/{part}", exist_ok=True)
+
+
+def describe():
+    print("organization: studioml\nproject: small-runner\nurl: https://github.com/studioml/studio-go-runner\nversion: '1'")
 
 
 def submit():
-    for task in json.load(sys.stdin):
+    queue()
+    for task in map(json.loads, sys.stdin):
         path = f"{QUEUE}/new/{task['id']}"
         with open(path, "w") as f:
             json.dump({**task, "attempt": 0}, f)
@@ -104,6 +112,7 @@ class Runner:
         return None
 
     def run(self):
+        queue()
         while True:
             fresh = self.maps.read()
             self.reap()
@@ -116,4 +125,4 @@ class Runner:
             time.sleep(0.2)
 
 
-submit() if sys.argv[1:] == ["submit"] else Runner().run()
+{"describe": describe, "submit": submit, "run": lambda: Runner().run()}[sys.argv[1]]()

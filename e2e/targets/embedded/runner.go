@@ -74,13 +74,22 @@ func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 		return nil, err
 	}
 	termination := filepath.Join(dir, fmt.Sprintf("termination-%d", nth))
-	p := newProcess(spec.Name, termination, e.target.config.RunnerBinary, place.ServeArgs(spec, map[string]string{
+	added := map[string]string{
 		"spool":           e.spool(),
 		"listen":          "127.0.0.1:0",
 		"kubeconfig":      e.Kubeconfig(),
 		"namespace":       e.Namespace(),
 		"termination-log": termination,
-	})...)
+	}
+	command := append([]string{e.target.config.RunnerBinary}, place.ServeArgs(spec, added)...)
+	if adapter := e.target.config.Adapter; adapter != nil {
+		var more map[string]string
+		command, more = adapter.Run(spec, added)
+		for name, value := range more {
+			env = append(env, name+"="+value)
+		}
+	}
+	p := newProcess(spec.Name, termination, command[0], command[1:]...)
 	p.cmd.Env, p.cmd.Dir = env, dir
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(p.cmd.SysProcAttr)

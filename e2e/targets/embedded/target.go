@@ -21,6 +21,8 @@ type Config struct {
 	Handle Handle
 	// RunnerBinary is the program that is tested.
 	RunnerBinary string
+	// Adapter starts and feeds runners of another make, instead of RunnerBinary.
+	Adapter place.Adapter
 	// ClientBinary is the program for submits and looks into the queue; empty
 	// is RunnerBinary. A race detector there costs much and finds nothing.
 	ClientBinary string
@@ -36,7 +38,7 @@ func (c Config) Validate() error {
 	if len(c.Handle.Kubeconfig) == 0 || c.Handle.Assets == "" {
 		problems = append(problems, errors.New("the handle of the control plane is empty"))
 	}
-	if _, err := os.Stat(c.RunnerBinary); err != nil {
+	if _, err := os.Stat(c.RunnerBinary); err != nil && c.Adapter == nil {
 		problems = append(problems, fmt.Errorf("runner binary: %w", err))
 	}
 	return errors.Join(problems...)
