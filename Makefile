@@ -69,6 +69,10 @@ help: ## List the targets and their variables
 	@printf '  SHORT=1            a sample that takes two minutes; SAMPLE=n for another number, SEED=n for other faults\n'
 	@printf '  ONLY=text          only faults whose name contains it (a regular expression), as ONLY=gate/\n'
 	@printf '  SCENARIOS=1        what survives the tests is played against scenarios, too\n'
+	@printf 'Variables of make conformance:\n'
+	@printf '  RUNNER=program     the adapter of the runner; without it, ours. See e2e/conformance/README.md\n'
+	@printf '  LEVEL=extended     all of it, and not core alone\n'
+	@printf '  REPORT=file        where the report goes, if not beside the page\n'
 	@printf 'Variables of make image:\n'
 	@printf '  IMAGE=name:tag     what it is called; FAKEGPU_IMAGE and TESTS_IMAGE are those of the other two\n'
 	@printf '  ARCH=arm64         make it for ARM, with the compiler of gcc-aarch64-linux-gnu (make image only)\n'
@@ -154,6 +158,21 @@ GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/{
 	  --output-dir=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) --json-report=report.json --junit-report=junit.xml \
 	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e | bin/e2e progress $(ARTIFACTS)/$(@:e2e-%=%)
 
+# Any runner that reads the two maps: RUNNER is an adapter, a program that starts it
+# and gives it tasks; see e2e/conformance/README.md.
+RUNNER ?= e2e/conformance/adapters/studio-go-runner
+LEVEL  ?= core
+SMALL_RUNNER = e2e/conformance/small/runner.py
+VARIANTS ?= all
+.PHONY: conformance conformance-variants
+conformance: tools bin/e2e bin/runner bin/libnvidia-ml.so.1 ## Play the contract against any runner, as a black box
+	@$(ASSETS) PATH=$(CURDIR)/bin:$$PATH bin/e2e conformance play --runner=$(RUNNER) --level=$(LEVEL) \
+	  --artifacts=$(ARTIFACTS)/conformance/$(basename $(notdir $(RUNNER))) $(if $(REPORT),--report=$(REPORT))
+# Some of the runners that break a rule each, drawn by a text, or all of them.
+conformance-variants: tools
+	@$(ASSETS) CONFORMANCE_VARIANTS=$(VARIANTS) CONFORMANCE_SEED=$(SEED) \
+	  go test -count=1 -timeout=30m -v -run TestVariants$$ ./e2e/conformance
+
 # The long form takes 20 minutes on an idle machine, the short one 90 s, and 3 minutes at most. SEED and KUBEBUILDER_ASSETS
 # go through the environment.
 .PHONY: chaos chaos-planted
@@ -174,7 +193,10 @@ node-image: tools ## Make the image of a kind node where there is no container r
 	@$(AIRGAP) node-image
 
 .PHONY: full
-full: clients-full mutants chaos-planted ## What is too long for each change: more programs on the fake NVML, all mutants, planted faults
+full: clients-full mutants chaos-planted ## What is too long for each change: more programs on the fake NVML, all mutants, planted faults, all of conformance
+	@$(MAKE) --no-print-directory conformance LEVEL=extended
+	@$(MAKE) --no-print-directory conformance RUNNER=$(SMALL_RUNNER)
+	@$(MAKE) --no-print-directory conformance-variants
 
 .PHONY: bench
 bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, and a change of STATE

@@ -37,7 +37,7 @@ class Maps:
         self.url, self.token = f"{word('server')}/api/v1/namespaces/{E['CONFORMANCE_NAMESPACE']}/configmaps/", word("tokenFile")
         self.tls = ssl.create_default_context(cadata=base64.b64decode(word("certificate-authority-data")).decode())
         self.names = ["studioml-go-runner", E["HOSTNAME"]]
-        self.last, self.seen, self.effective = {}, {}, None
+        self.last, self.newest, self.effective = {}, self.names[0], None
 
     def value(self, name):
         """What a map asks for: a state, or nothing."""
@@ -48,7 +48,7 @@ class Maps:
         except urllib.error.HTTPError as err:
             if err.code != 404:
                 raise
-            return None
+            return None  # there is no such map
         if value and value not in STATES:
             print(f"map {name}: STATE is {value!r}; must be one of {STATES}", flush=True)
             return self.last.get(name)
@@ -58,7 +58,10 @@ class Maps:
         """Both maps afresh. While one cannot be read, the last state stays."""
         try:
             for name in self.names:
-                self.last[name] = self.value(name)
+                before, self.last[name] = self.last.get(name), self.value(name)
+                if self.last[name] != before:
+                    self.newest = name
+                    print(f"map {name} asks for {self.last[name] or 'nothing'}", flush=True)
         except OSError as err:
             print("cannot read the maps:", err, flush=True)
             return False
@@ -108,7 +111,7 @@ class Runner:
         if self.signalled:
             return 143, "drained after SIGTERM"
         if self.asked is not None and fresh and time.monotonic() - self.asked >= SETTLE:
-            return 0, "drained because STATE is DrainAndTerminate"
+            return 0, f"drained because STATE is DrainAndTerminate; the map {self.maps.newest} changed last"
         return None
 
     def run(self):
