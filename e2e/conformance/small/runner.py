@@ -2,7 +2,7 @@
 """The smallest runner that conforms at level core: what the contract asks of one, in about
 a hundred lines and without libraries. Its queue is a directory. See ../README.md for how
 it is called; variants.yaml breaks it, a line at a time."""
-import base64, json, os, re, signal, ssl, subprocess, sys, time, urllib.error, urllib.request
+import base64, http.client, json, os, re, signal, ssl, subprocess, sys, time, urllib.parse
 
 E = os.environ
 QUEUE, NAME, SLOTS = E.get("CONFORMANCE_QUEUE", ""), E.get("CONFORMANCE_NAME", "small"), int(E.get("CONFORMANCE_SLOTS", "1"))
@@ -34,21 +34,22 @@ class Maps:
     def __init__(self):
         config = open(E["KUBECONFIG"]).read()
         word = lambda key: re.search(rf"{key}: (\S+)", config)[1]
-        self.url, self.token = f"{word('server')}/api/v1/namespaces/{E['CONFORMANCE_NAMESPACE']}/configmaps/", word("tokenFile")
-        self.tls = ssl.create_default_context(cadata=base64.b64decode(word("certificate-authority-data")).decode())
+        self.path, self.token = f"/api/v1/namespaces/{E['CONFORMANCE_NAMESPACE']}/configmaps/", word("tokenFile")
+        tls = ssl.create_default_context(cadata=base64.b64decode(word("certificate-authority-data")).decode())
+        self.server = http.client.HTTPSConnection(urllib.parse.urlsplit(word("server")).netloc, timeout=5, context=tls)
         self.names = ["studioml-go-runner", E["HOSTNAME"]]
         self.last, self.newest, self.effective = {}, self.names[0], None
 
     def value(self, name):
         """What a map asks for: a state, or nothing."""
-        request = urllib.request.Request(self.url + name, headers={"Authorization": "Bearer " + open(self.token).read()})
-        try:
-            with urllib.request.urlopen(request, timeout=5, context=self.tls) as answer:
-                value = (json.load(answer).get("data") or {}).get("STATE", "").strip()
-        except urllib.error.HTTPError as err:
-            if err.code != 404:
-                raise
+        self.server.request("GET", self.path + name, headers={"Authorization": "Bearer " + open(self.token).read()})
+        answer = self.server.getresponse()
+        text = answer.read()
+        if answer.status == 404:
             return None  # there is no such map
+        if answer.status != 200:
+            raise OSError(f"{answer.status} {answer.reason}")
+        value = (json.loads(text).get("data") or {}).get("STATE", "").strip()
         if value and value not in STATES:
             print(f"map {name}: STATE is {value!r}; must be one of {STATES}", flush=True)
             return self.last.get(name)
@@ -62,7 +63,8 @@ class Maps:
                 if self.last[name] != before:
                     self.newest = name
                     print(f"map {name} asks for {self.last[name] or 'nothing'}", flush=True)
-        except OSError as err:
+        except (OSError, http.client.HTTPException) as err:
+            self.server.close()  # the next request connects anew
             print("cannot read the maps:", err, flush=True)
             return False
         self.effective = self.last[self.names[1]] or self.last[self.names[0]] or "Running"
