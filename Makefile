@@ -71,6 +71,7 @@ help: ## List the targets and their variables
 	@printf '  SCENARIOS=1        what survives the tests is played against scenarios, too\n'
 	@printf 'Variables of make conformance:\n'
 	@printf '  RUNNER=program     the adapter of the runner; without it, ours. See e2e/conformance/README.md\n'
+	@printf '  IMAGE=name         play pods of that image, on the cluster of KUBECONFIG; STORAGE as above\n'
 	@printf '  LEVEL=extended     all of it, and not core alone\n'
 	@printf '  REPORT=file        where the report goes, if not beside the page\n'
 	@printf 'Variables of make image:\n'
@@ -159,7 +160,7 @@ GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/{
 	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e | bin/e2e progress $(ARTIFACTS)/$(@:e2e-%=%)
 
 # Any runner that reads the two maps: RUNNER is an adapter, a program that starts it
-# and gives it tasks; see e2e/conformance/README.md.
+# and gives it tasks; see e2e/conformance/README.md. With IMAGE, runners are pods of it.
 RUNNER ?= e2e/conformance/adapters/studio-go-runner
 LEVEL  ?= core
 SMALL_RUNNER = e2e/conformance/small/runner.py
@@ -167,7 +168,8 @@ VARIANTS ?= all
 .PHONY: conformance conformance-variants
 conformance: tools bin/e2e bin/runner bin/libnvidia-ml.so.1 ## Play the contract against any runner, as a black box
 	@$(ASSETS) PATH=$(CURDIR)/bin:$$PATH bin/e2e conformance play --runner=$(RUNNER) --level=$(LEVEL) \
-	  --artifacts=$(ARTIFACTS)/conformance/$(basename $(notdir $(RUNNER))) $(if $(REPORT),--report=$(REPORT))
+	  --artifacts=$(ARTIFACTS)/conformance/$(basename $(notdir $(RUNNER))) $(if $(REPORT),--report=$(REPORT)) \
+	  $(if $(NAMED_IMAGE),--image=$(NAMED_IMAGE) $(if $(STORAGE),--storage=$(STORAGE)))
 # Some of the runners that break a rule each, drawn by a text, or all of them.
 conformance-variants: tools
 	@$(ASSETS) CONFORMANCE_VARIANTS=$(VARIANTS) CONFORMANCE_SEED=$(SEED) \

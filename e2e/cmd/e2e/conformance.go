@@ -7,20 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
 
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/yaml"
-
 	"github.com/studioml/studio-go-runner/e2e/conformance"
 	"github.com/studioml/studio-go-runner/e2e/report"
-	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
-	"github.com/studioml/studio-go-runner/e2e/targets/embedded/assets"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
 type conformanceCommands struct {
@@ -41,51 +35,33 @@ type playCommand struct {
 	Level     conformance.Level `enum:"core,extended" default:"core" help:"How much is played: ${enum}; extended is core as well."`
 	Report    string            `placeholder:"FILE" help:"Where the report goes. Default: report.yaml among the artifacts."`
 	Artifacts string            `default:"artifacts/conformance" help:"Where the page, and what failed scenarios leave behind, go."`
-	NVML      string            `name:"nvml" help:"The fake NVML library for runners with GPUs." type:"path" default:"bin/libnvidia-ml.so.1"`
-	Procs     int               `help:"Scenarios at the same time. They mostly wait. Default: 8 for each core."`
+	NVML      string            `name:"nvml" help:"The fake NVML library for runners that are processes." type:"path" default:"bin/libnvidia-ml.so.1"`
+	Procs     int               `help:"Scenarios at the same time. They mostly wait. Default: 6 for each core."`
+
+	Image   string `placeholder:"IMAGE" help:"Play pods of this image on the cluster of KUBECONFIG. It must have what the adapter, a script of its shell, calls."`
+	Storage string `placeholder:"CLASS" help:"Where queues are there: a storage class, with :shared if several nodes can mount its volumes."`
 }
 
-// Run plays on a control plane of its own.
-func (c playCommand) Run(ctx context.Context, r *repository) error {
-	who, err := describe(ctx, c.Runner)
-	if err != nil {
-		return err
-	}
+// Run plays, and writes the report and the page.
+func (c playCommand) Run(ctx context.Context, r *repository) (err error) {
 	suite, err := conformance.Load(r.path("e2e", "conformance"))
 	if err != nil {
 		return err
 	}
-	programs, err := assets.Ensure(ctx, r.progress)
+	p, err := c.open(ctx, r)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "studio-go-runner-conformance-*")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	plane, err := embedded.StartControlPlane(ctx, programs, dir, nil)
-	if err != nil {
-		return err
-	}
-	defer plane.Close()
-	target, err := embedded.New(embedded.Config{Handle: plane.Handle(), Adapter: []string{c.Runner}, NVMLLibrary: c.NVML})
-	if err != nil {
-		return err
-	}
-	version, err := serverVersion(plane.Handle().Kubeconfig)
-	if err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, p.close(context.WithoutCancel(ctx))) }()
 	begun := time.Now()
-	results, err := c.play(ctx, r, target, suite)
+	results, err := c.play(ctx, r, p.target, suite)
 	if err != nil {
 		return err
 	}
-	page := pageOf(who, target.Name(), version, begun, results, c.Artifacts)
-	conforms := conformance.NewReport(who, target.Name(), version, results)
+	page := pageOf(p, begun, results, c.Artifacts)
+	conforms := conformance.NewReport(p.who, p.target.Name(), p.version, results)
 	file := cmp.Or(c.Report, filepath.Join(c.Artifacts, "report.yaml"))
-	if err := errors.Join(page.Write(c.Artifacts), conforms.Write(file)); err != nil {
+	if err := errors.Join(os.MkdirAll(c.Artifacts, 0o755), page.Write(c.Artifacts), conforms.Write(file)); err != nil {
 		return err
 	}
 	failed := 0
@@ -95,13 +71,13 @@ func (c playCommand) Run(ctx context.Context, r *repository) error {
 	}
 	fmt.Fprintf(r.out, "report: %s\npage: %s\n", file, filepath.Join(c.Artifacts, report.PageFile))
 	if failed > 0 {
-		return fmt.Errorf("%s %s does not conform: %d scenarios failed", who.Project, who.Version, failed)
+		return fmt.Errorf("%s %s does not conform: %d scenarios failed", p.who.Project, p.who.Version, failed)
 	}
 	return nil
 }
 
 // play tells of each scenario as it ends.
-func (c playCommand) play(ctx context.Context, r *repository, target *embedded.Target, suite *conformance.Suite) ([]conformance.Result, error) {
+func (c playCommand) play(ctx context.Context, r *repository, target targets.Target, suite *conformance.Suite) ([]conformance.Result, error) {
 	levels := []conformance.Level{conformance.Core}
 	all := len(suite.Scenarios[conformance.Core])
 	if c.Level == conformance.Extended {
@@ -109,7 +85,7 @@ func (c playCommand) play(ctx context.Context, r *repository, target *embedded.T
 		all += len(suite.Scenarios[conformance.Extended])
 	}
 	done := 0
-	const each = 8
+	const each = 6
 	player := conformance.Player{Target: target, Procs: cmp.Or(c.Procs, each*runtime.NumCPU()), Artifacts: c.Artifacts, Ended: func(one conformance.Result) {
 		done++
 		what := "ok     "
@@ -127,47 +103,11 @@ func (c playCommand) play(ctx context.Context, r *repository, target *embedded.T
 	return player.Play(ctx, suite, levels...)
 }
 
-// describe asks an adapter whose runner it is.
-func describe(ctx context.Context, adapter string) (who conformance.Implementation, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, adapter, "describe")
-	cmd.Stderr = &stderr
-	text, err := cmd.Output()
-	if err != nil {
-		return who, fmt.Errorf("%s describe: %w\n%s", adapter, err, stderr.Bytes())
-	}
-	if err := yaml.UnmarshalStrict(text, &who); err != nil {
-		return who, fmt.Errorf("%s describe: %w; must print organization, project, url and version as YAML", adapter, err)
-	}
-	if who.Project == "" || who.Version == "" {
-		return who, fmt.Errorf("%s describe: names no project or no version", adapter)
-	}
-	return who, nil
-}
-
-func serverVersion(kubeconfig []byte) (string, error) {
-	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
-	if err != nil {
-		return "", err
-	}
-	client, err := discovery.NewDiscoveryClientForConfig(config)
-	if err != nil {
-		return "", err
-	}
-	version, err := client.ServerVersion()
-	if err != nil {
-		return "", fmt.Errorf("ask for the version of the API server: %w", err)
-	}
-	return version.GitVersion, nil
-}
-
 // pageOf is the run for people.
-func pageOf(who conformance.Implementation, target, kubernetes string, begun time.Time, results []conformance.Result, artifacts string) *report.Run {
+func pageOf(p *played, begun time.Time, results []conformance.Result, artifacts string) *report.Run {
 	run := &report.Run{
-		Target: target, Start: begun, Length: time.Since(begun), Version: who.Project + " " + who.Version,
-		Around: []string{"conformance", "Kubernetes " + kubernetes},
+		Target: p.target.Name(), Start: begun, Length: time.Since(begun), Version: p.who.Project + " " + p.who.Version,
+		Around: []string{"conformance", "Kubernetes " + p.version},
 	}
 	for _, one := range results {
 		s := report.Spec{Name: one.Scenario.Name, Area: string(one.Level), Location: one.Scenario.Location(), Length: one.Length, Story: one.Story, Outcome: report.Passed}

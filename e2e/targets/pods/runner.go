@@ -77,6 +77,9 @@ func (r *runner) follow(ctx context.Context, tells targets.Sink) {
 	var words sync.WaitGroup
 	words.Go(func() { r.read(ctx, runnerContainer, tells, tells.Log) })
 	words.Go(func() {
+		if r.env.target.config.Adapter != nil {
+			return // there is no such container
+		}
 		r.read(reading, statusContainer, tells, func(line string) {
 			var said struct{ Runner api.Status }
 			if err := json.Unmarshal([]byte(line), &said); err != nil {
