@@ -211,9 +211,10 @@ scenarios: bin/e2e ## List and validate the scenarios, without a cluster
 	@bin/e2e scenarios catalogue --check
 
 .PHONY: generate
-generate: ## Write anew what is generated: the schema, the catalogue's table, the shim's entry points
+generate: ## Write anew what is generated: the schema, the catalogue's table, the matrix of conformance, the shim's entry points
 	go run ./e2e/cmd/e2e scenarios schema
 	go run ./e2e/cmd/e2e scenarios catalogue
+	go run ./e2e/cmd/e2e conformance matrix
 	go generate ./fakegpu/...
 
 .PHONY: lint
