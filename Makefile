@@ -125,7 +125,7 @@ e2e: tools bin/e2e ## Run the scenarios, on a kind cluster where Docker is usabl
 	"$$@" $(MAKE) --no-print-directory --jobs=2 e2e-$$target
 
 .PHONY: e2e-embedded e2e-kind e2e-existing
-e2e-embedded: bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1
+e2e-embedded: bin/e2e bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1
 	@$(ASSETS) $(GINKGO)
 
 # The tasks of the scenarios are shell scripts, so their runners' image has Debian
@@ -134,14 +134,14 @@ e2e-kind: export E2E_TIME_FACTOR ?= 3
 e2e-kind: FAKEGPU_IMAGE = studio-go-runner-fakegpu:e2e
 e2e-kind: TESTS_IMAGE = studio-go-runner-tests:e2e
 e2e-kind: BUILD_IMAGE = $(IMAGE_FILE)# the nodes get the archives; Docker would collect them
-e2e-kind: bin/kind bin/e2e-image.tar bin/fakegpu-image.tar bin/tests-image.tar
+e2e-kind: bin/e2e bin/kind bin/e2e-image.tar bin/fakegpu-image.tar bin/tests-image.tar
 	@$(ASSETS) $(GINKGO)
 
 e2e-existing: export E2E_TIME_FACTOR ?= 3
 # Only an image that was named: no cluster has the one that make image would make.
 NAMED_IMAGE = $(if $(filter file,$(origin IMAGE)),,$(IMAGE))
 e2e-existing: export E2E_IMAGE = $(NAMED_IMAGE)
-e2e-existing:
+e2e-existing: bin/e2e
 	@$(if $(shell command -v kubectl),,$(ASSETS)) $(GINKGO)
 
 # The suite runs in another directory. KUBECONFIG may be a list of files, as kubectl has it.
