@@ -1,12 +1,16 @@
 package place
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // Adapter is the command line of a program that starts runners of another make, and
@@ -53,9 +57,18 @@ func (a Adapter) Run(spec targets.RunnerSpec, added map[string]string) (command 
 	return append(a[:len(a):len(a)], adapterRun), env
 }
 
-// submit is the command line that puts tasks into a queue.
-func (a Adapter) submit(queue string) []string {
-	return append(append([]string{"env", envQueue + "=" + queue}, a...), adapterSubmit)
+// hand gives tasks to the adapter, which puts them into the queue: a document a line.
+func (p *Place) hand(ctx context.Context, tasks []api.Task) error {
+	var lines bytes.Buffer
+	encoder := json.NewEncoder(&lines)
+	for _, t := range tasks {
+		if err := encoder.Encode(t); err != nil {
+			return fmt.Errorf("write task %s: %w", t.ID, err)
+		}
+	}
+	command := append([]string{"env", envQueue + "=" + p.Layout.Spool}, p.Layout.Adapter...)
+	_, err := p.Output(ctx, &lines, append(command, adapterSubmit)...)
+	return err
 }
 
 // AdapterFlags are the flags of a scenario's runner that adapters know, in seconds.

@@ -11,28 +11,25 @@ import (
 
 // The queue is used through the command line of the runner, as people do.
 
-// Submit puts tasks into the queue with one call of runner submit, or of an adapter,
-// which gets a document a line.
+// Submit puts tasks into the queue with one call of runner submit.
 func (p *Place) Submit(ctx context.Context, tasks []api.Task) error {
+	if p.Layout.Adapter != nil {
+		return p.hand(ctx, tasks)
+	}
 	if len(tasks) == 0 {
 		return nil
 	}
 	var documents bytes.Buffer
 	encoder := json.NewEncoder(&documents)
-	adapter := p.Layout.Adapter
 	for i := range tasks {
-		if i > 0 && adapter == nil {
+		if i > 0 {
 			documents.WriteString("---\n")
 		}
 		if err := encoder.Encode(&tasks[i]); err != nil {
 			return fmt.Errorf("write task %s: %w", tasks[i].ID, err)
 		}
 	}
-	command := []string{p.Layout.Runner, "submit", "--spool=" + p.Layout.Spool, "-"}
-	if adapter != nil {
-		command = adapter.submit(p.Layout.Spool)
-	}
-	_, err := p.Output(ctx, &documents, command...)
+	_, err := p.Output(ctx, &documents, p.Layout.Runner, "submit", "--spool="+p.Layout.Spool, "-")
 	return err
 }
 
