@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,22 +59,36 @@ func (p Player) Play(ctx context.Context, s *Suite, levels ...Level) ([]Result, 
 		return nil
 	})
 	all.SetLimit(max(1, p.Procs))
-	for i := range results {
+	for _, r := range slowFirst(results) {
 		all.Go(func() error {
-			r := &results[i]
+			begun := time.Now()
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			begun := time.Now()
-			err := p.one(ctx, r)
+			if err := p.one(ctx, r); err != nil {
+				return err
+			}
 			r.Length = time.Since(begun)
 			ended <- *r
-			return err
+			return nil
 		})
 	}
 	err := all.Wait()
 	close(ended)
 	return results, errors.Join(err, telling.Wait())
+}
+
+// slowFirst are the results in the order in which they are got: an API server of its
+// own takes a scenario longest.
+func slowFirst(results []Result) (order []*Result) {
+	for _, slow := range []bool{true, false} {
+		for i := range results {
+			if slices.Contains(results[i].Scenario.Needs, scenario.NeedAPIServer) == slow {
+				order = append(order, &results[i])
+			}
+		}
+	}
+	return order
 }
 
 // placeTime is for making a place, which may include an API server of its own.
