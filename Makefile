@@ -71,6 +71,11 @@ help: ## List the targets and their variables
 	@printf '  SHORT=1            a sample that takes two minutes; SEED=n for other faults\n'
 	@printf '  ONLY=text          only faults whose name contains it (a regular expression), as ONLY=gate/\n'
 	@printf '  SCENARIOS=1        what survives the tests is played against scenarios, too\n'
+	@printf 'Variables of make conformance:\n'
+	@printf '  RUNNER=program     the adapter of the runner; without it, ours. See e2e/conformance/README.md\n'
+	@printf '  IMAGE=name         play pods of that image, on the cluster of KUBECONFIG; STORAGE as above\n'
+	@printf '  LEVEL=extended     all of it, and not core alone\n'
+	@printf '  REPORT=file        where the report goes, if not beside the page\n'
 	@printf 'Variables of make image:\n'
 	@printf '  IMAGE=name:tag     what it is called; FAKEGPU_IMAGE and TESTS_IMAGE are those of the other two\n'
 	@printf '  ARCH=arm64         make it for ARM, with the compiler of gcc-aarch64-linux-gnu (make image only)\n'
@@ -122,7 +127,7 @@ e2e: tools bin/e2e ## Run the scenarios, on a kind cluster where Docker is usabl
 	"$$@" $(MAKE) --no-print-directory --jobs=2 e2e-$$target
 
 .PHONY: e2e-embedded e2e-kind e2e-existing
-e2e-embedded: bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1
+e2e-embedded: bin/e2e bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1
 	@$(ASSETS) $(GINKGO)
 
 # The tasks of the scenarios are shell scripts, so their runners' image has Debian
@@ -131,21 +136,21 @@ e2e-kind: export E2E_TIME_FACTOR ?= 3
 e2e-kind: FAKEGPU_IMAGE = studio-go-runner-fakegpu:e2e
 e2e-kind: TESTS_IMAGE = studio-go-runner-tests:e2e
 e2e-kind: BUILD_IMAGE = $(IMAGE_FILE)# the nodes get the archives; Docker would collect them
-e2e-kind: bin/kind bin/e2e-image.tar bin/fakegpu-image.tar bin/tests-image.tar
+e2e-kind: bin/e2e bin/kind bin/e2e-image.tar bin/fakegpu-image.tar bin/tests-image.tar
 	@$(ASSETS) $(GINKGO)
 
 e2e-existing: export E2E_TIME_FACTOR ?= 3
 # Only an image that was named: no cluster has the one that make image would make.
 NAMED_IMAGE = $(if $(filter file,$(origin IMAGE)),,$(IMAGE))
 e2e-existing: export E2E_IMAGE = $(NAMED_IMAGE)
-e2e-existing:
+e2e-existing: bin/e2e
 	@$(if $(shell command -v kubectl),,$(ASSETS)) $(GINKGO)
 
 # The suite runs in another directory. KUBECONFIG may be a list of files, as kubectl has it.
 space := $(subst ,, )
 KUBECONFIG_OF_SUITE = $(if $(findstring :,$(KUBECONFIG)),KUBECONFIG=$(subst $(space),:,$(abspath $(subst :, ,$(KUBECONFIG)))),E2E_KUBECONFIG=$(abspath $(KUBECONFIG)))
 
-GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt && \
+GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/{summary.txt,progress.jsonl} && \
 	trap 'cat $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt 2>/dev/null' EXIT; \
 	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(or $(MUTANT_RUNNER),$(CURDIR)/bin/runner-race) E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
 	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_RUNTIME_CLASS=$(RUNTIME_CLASS) $(KUBECONFIG_OF_SUITE) GORACE=atexit_sleep_ms=0 \
@@ -154,7 +159,23 @@ GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/s
 	  --poll-progress-after=90s --poll-progress-interval=30s --output-interceptor-mode=none \
 	  --repeat=$$(( $(REPEAT) - 1 )) \
 	  --output-dir=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) --json-report=report.json --junit-report=junit.xml \
-	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e
+	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e | bin/e2e progress $(ARTIFACTS)/$(@:e2e-%=%)
+
+# Any runner that reads the two maps: RUNNER is an adapter, a program that starts it
+# and gives it tasks; see e2e/conformance/README.md. With IMAGE, runners are pods of it.
+RUNNER ?= e2e/conformance/adapters/studio-go-runner
+LEVEL  ?= core
+SMALL_RUNNER = e2e/conformance/small/runner.py
+VARIANTS ?= all
+.PHONY: conformance conformance-variants
+conformance: tools bin/e2e bin/runner bin/libnvidia-ml.so.1 ## Play the contract against any runner, as a black box
+	@$(ASSETS) PATH=$(CURDIR)/bin:$$PATH bin/e2e conformance play --runner=$(RUNNER) --level=$(LEVEL) \
+	  --artifacts=$(ARTIFACTS)/conformance/$(basename $(notdir $(RUNNER))) $(if $(REPORT),--report=$(REPORT)) \
+	  $(if $(NAMED_IMAGE),--image=$(NAMED_IMAGE) $(if $(STORAGE),--storage=$(STORAGE)))
+# Some of the runners that break a rule each, drawn by a text, or all of them.
+conformance-variants: tools
+	@$(ASSETS) CONFORMANCE_VARIANTS=$(VARIANTS) CONFORMANCE_SEED=$(SEED) \
+	  go test -count=1 -timeout=30m -v -run TestVariants$$ ./e2e/conformance
 
 # The long form takes 20 minutes on an idle machine, the short one 90 s, and 3 minutes at most. SEED and KUBEBUILDER_ASSETS
 # go through the environment.
@@ -185,7 +206,10 @@ fuzz: tools $(SUPERVISOR) ## Give random input to all that reads what others wri
 	done
 
 .PHONY: full
-full: clients-full mutants chaos-planted fuzz ## What is too long for each change: more programs on the fake NVML, all mutants, planted faults, random input
+full: clients-full mutants chaos-planted fuzz ## What is too long for each change: more programs on the fake NVML, all mutants, planted faults, random input, all of conformance
+	@$(MAKE) --no-print-directory conformance LEVEL=extended
+	@$(MAKE) --no-print-directory conformance RUNNER=$(SMALL_RUNNER)
+	@$(MAKE) --no-print-directory conformance-variants
 
 .PHONY: bench
 bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, a task that does nothing, and a change of STATE
@@ -198,9 +222,10 @@ scenarios: bin/e2e ## List and validate the scenarios, without a cluster
 	@bin/e2e scenarios catalogue --check
 
 .PHONY: generate
-generate: ## Write anew what is generated: the schema, the catalogue's table, the shim's entry points
+generate: ## Write anew what is generated: the schema, the catalogue's table, the matrix of conformance, the shim's entry points
 	go run ./e2e/cmd/e2e scenarios schema
 	go run ./e2e/cmd/e2e scenarios catalogue
+	go run ./e2e/cmd/e2e conformance matrix
 	go generate ./fakegpu/...
 
 .PHONY: lint

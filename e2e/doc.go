@@ -51,6 +51,10 @@
 //   - targets says what a cluster must be able to do. targets/embedded is one, and
 //     targets/pods is one whose runners are pods; both use targets/place. targets/kind
 //     makes the cluster for the target kind.
+//   - report makes what people look at: the page of a run (report.html among its
+//     artifacts), a summary in Markdown, and the line of progress of make e2e.
+//   - conformance plays the contract against any runner, through an adapter, with
+//     scenarios of its own that need nothing of this one.
 //   - mutants breaks the runner, one fault at a time, to see whether a test notices.
 //   - airgap, a module of its own, gets what the machine lacks: programs of the
 //     control plane, Docker, a node image. Who sets KUBEBUILDER_ASSETS, DOCKER_HOST

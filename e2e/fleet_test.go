@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/report"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/pods"
@@ -44,7 +44,7 @@ const patience = 2 * time.Minute
 // newFleet makes a place; needs are those of a scenario.
 func newFleet(ctx SpecContext, needs ...scenario.Need) *fleet {
 	GinkgoHelper()
-	evidence := filepath.Join(config.artifacts, "scenarios", fileName("workloads", CurrentSpecReport().LeafNodeText))
+	evidence := report.Evidence(config.artifacts, "workloads", CurrentSpecReport().LeafNodeText)
 	isolation := targets.Isolation{Name: CurrentSpecReport().LeafNodeText, Needs: needs, Artifacts: evidence}
 	if slices.Contains(needs, scenario.NeedGPUs) {
 		isolation.GPUs = 2

@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
+	"github.com/studioml/studio-go-runner/e2e/report"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -295,7 +296,7 @@ patches:
     - {op: add, path: /spec/template/spec/containers/0/env/-, value: {name: E2E_TIME_FACTOR, value: "3"}}
     - {op: add, path: /spec/template/spec/containers/0/args, value: ["--label-filter=row: containsAny {2, 3, 46}"]}
 `)).To(Succeed())
-		evidence := filepath.Join(config.artifacts, "scenarios", fileName("workloads", CurrentSpecReport().LeafNodeText))
+		evidence := report.Evidence(config.artifacts, "workloads", CurrentSpecReport().LeafNodeText)
 		Expect(os.RemoveAll(evidence)).To(Succeed())
 		DeferOnFailure(func(ctx SpecContext) {
 			out, err := k.try(ctx, nil, "logs", "--tail=400", "job/studio-go-runner-tests")

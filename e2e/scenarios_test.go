@@ -7,17 +7,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	"github.com/onsi/ginkgo/v2/types"
 	. "github.com/onsi/gomega"
+	"k8s.io/client-go/discovery"
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/report"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
@@ -79,7 +79,7 @@ func isolate(ctx SpecContext, isolation targets.Isolation) targets.Env {
 
 // playOne has the engine play one scenario in a place of its own.
 func playOne(ctx SpecContext, s scenario.Scenario) {
-	evidence := filepath.Join(config.artifacts, "scenarios", fileName(s.Area, s.Name))
+	evidence := report.Evidence(config.artifacts, s.Area, s.Name)
 	env := isolate(ctx, targets.Isolation{
 		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), GPUs: gpus(s), Artifacts: evidence,
 		APIServerFlags: apiServerFlags(s),
@@ -92,6 +92,9 @@ func playOne(ctx SpecContext, s scenario.Scenario) {
 	}, NodeTimeout(engine.Stretch(cleanupTime)))
 
 	record := history.New()
+	DeferCleanup(func() error {
+		return report.KeepStory(config.artifacts, s.Area, s.Name, record.Entries(), around(env)...)
+	})
 	AddReportEntry("timeline", timeline{record}, ReportEntryVisibilityFailureOrVerbose)
 	collect := func(ctx SpecContext) {
 		// Best effort: the failure itself is what counts.
@@ -109,6 +112,24 @@ func playOne(ctx SpecContext, s scenario.Scenario) {
 	if err := engine.Run(ctx, env, s, record); err != nil {
 		Fail(fmt.Sprintf("%v\nevidence: %s", err, evidence))
 	}
+}
+
+var serverVersion string // of Kubernetes, once it was asked for
+
+// around is what a scenario stands on. Its API server may be down by now.
+func around(env targets.Env) []string {
+	if serverVersion == "" {
+		client, err := discovery.NewDiscoveryClientForConfig(env.Client().RESTConfig())
+		if err != nil {
+			return nil
+		}
+		version, err := client.ServerVersion()
+		if err != nil {
+			return nil
+		}
+		serverVersion = "Kubernetes " + version.GitVersion
+	}
+	return []string{serverVersion}
 }
 
 func apiServerFlags(s scenario.Scenario) map[string]string {
@@ -146,12 +167,3 @@ func write(dir string, record *history.History) error {
 type timeline struct{ record *history.History }
 
 func (t timeline) String() string { return "\n" + t.record.Timeline() }
-
-var unfit = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
-
-// fileName is a name for a scenario that every file system takes.
-func fileName(area, text string) string {
-	const most = 150
-	name := unfit.ReplaceAllString(area+"-"+text, "-")
-	return strings.Trim(name[:min(len(name), most)], "-")
-}

@@ -18,6 +18,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
+	"github.com/studioml/studio-go-runner/e2e/report"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
@@ -102,6 +103,7 @@ func TestE2E(t *testing.T) {
 
 // The first process makes the cluster ready, all of them use it.
 var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {
+	Expect(report.Clean(config.artifacts)).To(Succeed())
 	handle, err := setUp[config.target](ctx)
 	if err != nil {
 		Fail(err.Error()) // a sentence for people, not a value for programmers
@@ -115,10 +117,26 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {
 	Expect(err).NotTo(HaveOccurred())
 }, GracePeriod(3*time.Minute)) // to remove, after Ctrl-C, a cluster that was being made
 
+// How far the run is goes into a file for make to show.
+var (
+	_ = ReportBeforeSuite(func(r Report) {
+		Expect(os.MkdirAll(config.artifacts, 0o755)).To(Succeed())
+		Expect(report.Begin(config.artifacts, r.PreRunStats.SpecsThatWillRun)).To(Succeed())
+	})
+	_ = ReportAfterEach(func(r SpecReport) { Expect(report.Ended(config.artifacts, r)).To(Succeed()) })
+)
+
+// The page is for people, who need it most after a run that failed.
+var _ = ReportAfterSuite("page", func(r Report) {
+	run, err := report.FromGinkgo(r, config.artifacts)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(run.Write(config.artifacts)).To(Succeed())
+})
+
 // The summary is left in a file for make to print: what this process prints is
 // not shown when several run the specs.
-var _ = ReportAfterSuite("summary", func(report Report) {
-	specs := report.SpecReports.WithLeafNodeType(types.NodeTypeIt)
+var _ = ReportAfterSuite("summary", func(r Report) {
+	specs := r.SpecReports.WithLeafNodeType(types.NodeTypeIt)
 	skipped, reasons := 0, map[string]int{}
 	for _, spec := range specs.WithState(types.SpecStateSkipped) {
 		if reason := spec.Failure.Message; reason != "" { // the others were not asked for
@@ -131,6 +149,7 @@ var _ = ReportAfterSuite("summary", func(report Report) {
 	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
 		text += fmt.Sprintf("  %d skipped: %s\n", reasons[reason], reason)
 	}
+	text += fmt.Sprintf("the page: %s\n", filepath.Join(config.artifacts, report.PageFile))
 	if upIn > 0 {
 		text += fmt.Sprintf("the kind cluster was up in %s\n", upIn.Round(time.Second))
 	}

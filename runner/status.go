@@ -8,9 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
@@ -22,7 +26,7 @@ type Status struct {
 	Address string `env:"STUDIOML_ADDRESS" placeholder:"HOST:PORT" help:"Runner to ask; default 127.0.0.1:8080 unless --spool is given."`
 	Spool   string `placeholder:"DIR" help:"Queue to look into."`
 	Output  string `short:"o" enum:"table,json" default:"table" help:"How to print: ${enum}."`
-	Watch   bool   `short:"w" help:"Print the runner's status at each change, until the runner ends; as JSON it is one line each. A runner that does not answer yet is waited for."`
+	Watch   bool   `short:"w" help:"Print the runner's status at each change, until the runner ends; as JSON it is one line each, of the same shape as one look. A runner that does not answer yet is waited for."`
 }
 
 // Validate refuses what makes no sense together. Kong calls it after parsing.
@@ -44,12 +48,18 @@ type answers struct {
 // Run asks the runner, the queue or both.
 func (s *Status) Run(ctx context.Context, stdio stdio) error {
 	if s.Watch {
-		return watch(ctx, cmp.Or(s.Address, defaultAddress), func(status *api.Status) error {
+		reading, stop := whileRead(ctx, stdio.Out)
+		defer stop()
+		err := watch(reading, cmp.Or(s.Address, defaultAddress), func(status *api.Status) error {
 			if s.Output == "json" {
-				return json.NewEncoder(stdio.Out).Encode(status)
+				return json.NewEncoder(stdio.Out).Encode(answers{Runner: status})
 			}
 			return errors.Join(answers{Runner: status}.print(stdio.Out), newline(stdio.Out))
 		})
+		if errors.Is(context.Cause(reading), errUnread) {
+			return nil // who reads has seen enough
+		}
+		return err
 	}
 	var r answers
 	if s.Spool != "" {
@@ -132,6 +142,32 @@ func ask(ctx context.Context, address string) (*api.Status, error) {
 		return nil, fmt.Errorf("ask runner: read status: %w", err)
 	}
 	return &status, nil
+}
+
+// errUnread says that what is printed has no reader any more.
+var errUnread = errors.New("nobody reads the output")
+
+// whileRead returns a context that ends when nobody reads the output any more, as
+// after head -n 1: a quiet runner would not tell by an error for hours. Files always
+// have a reader.
+func whileRead(ctx context.Context, out io.Writer) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	file, ok := out.(*os.File)
+	if !ok {
+		return ctx, func() { cancel(nil) }
+	}
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		const often = 200 // ms; what poll waits for cannot be cancelled
+		for ctx.Err() == nil {
+			// No events are asked for: errors and hang-ups are told anyway.
+			polled := []unix.PollFd{{Fd: int32(file.Fd())}}
+			if n, _ := unix.Poll(polled, often); n > 0 {
+				cancel(errUnread)
+			}
+		}
+	})
+	return ctx, func() { cancel(nil); looking.Wait() }
 }
 
 // watch calls each for every status that a runner reports, from when it first

@@ -1,12 +1,20 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -43,8 +51,49 @@ func TestWatch(t *testing.T) {
 		t.Fatalf("exit code is %d: %s", code, errOut.String())
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 2 || !strings.Contains(lines[0], `"phase":"Unknown"`) || !strings.Contains(lines[1], `"phase":"Running"`) {
+	if len(lines) != 2 || !strings.HasPrefix(lines[0], `{"runner":{`) || !strings.Contains(lines[0], `"phase":"Unknown"`) || !strings.Contains(lines[1], `"phase":"Running"`) {
 		t.Errorf("printed is\n%s\nwant the two statuses, one a line", out.String())
+	}
+}
+
+// A watch of a quiet runner ends when nobody reads what it prints, and has the shape
+// of one look.
+func TestWatchEndsWithItsReader(t *testing.T) {
+	quiet := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, `{"runner":"r1","sequence":1,"phase":"Running"}`)
+		if r.URL.RawQuery != "" {
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}
+	}))
+	defer quiet.Close()
+	status := func(out io.Writer, flags ...string) int {
+		return run(t.Context(), append([]string{"status", "--output=json", "--address", quiet.Listener.Addr().String()}, flags...), nil, out, io.Discard)
+	}
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	code := make(chan int, 1)
+	go func() { code <- status(writer, "--watch") }()
+	var once bytes.Buffer
+	status(&once)
+	var watched, looked any
+	if err := errors.Join(json.NewDecoder(reader).Decode(&watched), json.Unmarshal(once.Bytes(), &looked)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(looked, watched); diff != "" {
+		t.Errorf("one look and a watch differ, look - watch +\n%s", diff)
+	}
+	select {
+	case got := <-code:
+		t.Fatalf("it has ended with %d before its reader", got)
+	default:
+	}
+	reader.Close()
+	if got := <-code; got != 0 { // the test's timeout bounds this
+		t.Errorf("exit code is %d", got)
 	}
 }
 

@@ -26,9 +26,12 @@ const (
 
 // commands is the command line.
 type commands struct {
-	Scenarios scenariosCommands `cmd:"" help:"List and check the scenario files, and write what is made from them."`
-	Target    targetCommand     `cmd:"" help:"Print what make e2e runs on, or say what the machine lacks for it."`
-	Demo      demoCommand       `cmd:"" help:"Watch two runners that kubectl steers, on a control plane of their own."`
+	Scenarios   scenariosCommands   `cmd:"" help:"List and check the scenario files, and write what is made from them."`
+	Target      targetCommand       `cmd:"" help:"Print what make e2e runs on, or say what the machine lacks for it."`
+	Report      reportCommand       `cmd:"" help:"Write the HTML page and the summary of a run anew."`
+	Progress    progressCommand     `cmd:"" help:"Show how far a run is; what Ginkgo prints is read from standard input."`
+	Conformance conformanceCommands `cmd:"" help:"Play the contract against any runner."`
+	Demo        demoCommand         `cmd:"" help:"Watch two runners that kubectl steers, on a control plane of their own."`
 }
 
 type scenariosCommands struct {

@@ -75,6 +75,7 @@ func (e *env) layout() error {
 	e.Layout = place.Layout{
 		Runner: cmp.Or(config.ClientBinary, config.RunnerBinary), Library: config.NVMLLibrary,
 		Spool: filepath.Join(e.dir, "tasks"), Journal: filepath.Join(e.dir, "journal"), Machines: filepath.Join(e.dir, "gpus"),
+		Adapter: config.Adapter,
 	}
 	return errors.Join(os.WriteFile(e.Layout.Journal, nil, 0o644), os.Symlink(e.Layout.Spool, e.spool()))
 }

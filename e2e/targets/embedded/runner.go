@@ -73,13 +73,22 @@ func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 		log: e.Record(file + ".log"), statuses: e.Record(file + ".status.jsonl"),
 		serving: make(chan struct{}), ended: make(chan struct{}),
 	}
-	p.cmd = exec.Command(e.target.config.RunnerBinary, place.ServeArgs(spec, map[string]string{
+	added := map[string]string{
 		"spool":           e.spool(),
 		"listen":          "127.0.0.1:0",
 		"kubeconfig":      e.Kubeconfig(),
 		"namespace":       e.Namespace(),
 		"termination-log": p.termination,
-	})...)
+	}
+	command := append([]string{e.target.config.RunnerBinary}, place.ServeArgs(spec, added)...)
+	if adapter := e.target.config.Adapter; adapter != nil {
+		var more map[string]string
+		command, more = adapter.Run(spec, added)
+		for name, value := range more {
+			env = append(env, name+"="+value)
+		}
+	}
+	p.cmd = exec.Command(command[0], command[1:]...)
 	p.cmd.Env, p.cmd.Dir = env, dir
 	// It dies with this process. More exactly, with the thread that starts it, which
 	// Go ends only for goroutines that locked it; the tests have none.

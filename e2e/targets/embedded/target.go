@@ -17,6 +17,8 @@ type Config struct {
 	Handle Handle
 	// RunnerBinary is the program that is tested.
 	RunnerBinary string
+	// Adapter starts and feeds runners of another make, instead of RunnerBinary.
+	Adapter place.Adapter
 	// ClientBinary is the program for submits and looks into the queue; empty
 	// is RunnerBinary. A race detector there costs much and finds nothing.
 	ClientBinary string

@@ -30,12 +30,15 @@ func (p *Place) Collect(ctx context.Context) error {
 		return nil
 	}
 	problems := []error{p.CollectObjects(ctx)}
-	queue, err := p.Queue(ctx)
-	if err == nil {
-		err = p.saveYAML("queue.yaml", queue)
+	if p.Layout.Adapter == nil { // else nobody sees into the queue
+		queue, err := p.Queue(ctx)
+		if err == nil {
+			err = p.saveYAML("queue.yaml", queue)
+		}
+		problems = append(problems, err)
 	}
 	journal, failed := p.Output(ctx, nil, "tail", "-c", fmt.Sprint(maxTail), p.Layout.Journal)
-	return errors.Join(append(problems, err, failed, p.Save("journal", journal))...)
+	return errors.Join(append(problems, failed, p.Save("journal", journal))...)
 }
 
 // CollectObjects saves what there is in the namespaces: maps, Events, Roles, pods,

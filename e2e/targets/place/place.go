@@ -35,8 +35,9 @@ type Layout struct {
 	Runner   string // the program for submits and looks into the queue
 	Library  string // the fake NVML, with the program fakegpu beside it, or empty
 	Spool    string
-	Journal  string // a file that is there
-	Machines string // directory of the fake GPUs
+	Journal  string  // a file that is there
+	Machines string  // directory of the fake GPUs
+	Adapter  Adapter // of runners of another make
 }
 
 // Access is how the tests use an API server, with all rights.

@@ -13,6 +13,9 @@ import (
 
 // Submit puts tasks into the queue with one call of runner submit.
 func (p *Place) Submit(ctx context.Context, tasks []api.Task) error {
+	if p.Layout.Adapter != nil {
+		return p.hand(ctx, tasks)
+	}
 	if len(tasks) == 0 {
 		return nil
 	}

@@ -49,7 +49,7 @@ var (
 func newEnv(t *Target, isolation targets.Isolation) *env {
 	e := &env{target: t, Place: place.Place{Access: t.Access, Isolation: isolation}}
 	e.Ground = e
-	e.Layout = place.Layout{Runner: "runner", Library: t.handle.Library, Spool: queueDir, Journal: journal, Machines: machines}
+	e.Layout = place.Layout{Runner: "runner", Library: t.handle.Library, Spool: queueDir, Journal: journal, Machines: machines, Adapter: t.handle.Adapter}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }
@@ -241,7 +241,11 @@ func (t *Target) inspectImage(ctx context.Context) error {
 	e := newEnv(t, targets.Isolation{Name: "a look at the image"})
 	err := e.make(ctx)
 	if err == nil {
-		for _, program := range []string{"runner", "tail", "touch", "kill"} {
+		programs := []string{"runner", "tail", "touch", "kill"}
+		if t.handle.Adapter != nil {
+			programs = programs[1:]
+		}
+		for _, program := range programs {
 			if _, missing := e.Output(ctx, nil, "/bin/sh", "-c", "command -v "+program); missing != nil {
 				err = errors.Join(err, fmt.Errorf("it has no %s in PATH, which the tests need: %w", program, missing))
 			}

@@ -237,7 +237,7 @@ func (h *heard) Exit(e targets.Exit) { h.add(fmt.Sprint("exit ", e.Code)) }
 func TestARunnerTellsItsExitLast(t *testing.T) {
 	e, pod := knownPod(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("container") == statusContainer {
-			fmt.Fprint(w, "{\"sequence\":1}\nnonsense\n{\"sequence\":2}\n")
+			fmt.Fprint(w, "{\"runner\":{\"sequence\":1}}\nnonsense\n{\"runner\":{\"sequence\":2}}\n")
 			return
 		}
 		fmt.Fprint(w, "one\ntwo\n")

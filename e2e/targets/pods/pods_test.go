@@ -250,3 +250,28 @@ func TestEndsOfPods(t *testing.T) {
 		t.Error("no pod is a pod")
 	}
 }
+
+// A runner of another make is started by its adapter, and asked for nothing that only
+// ours has.
+func TestAPodOfAnotherMake(t *testing.T) {
+	e := newEnv(&Target{handle: Handle{Config: Config{Image: "theirs", Adapter: []string{"/bin/sh", "-c", "text", "adapter"}}}}, targets.Isolation{})
+	pod, err := e.runnerPod(t.Context(), targets.RunnerSpec{Name: "a", Runner: scenario.Runner{Slots: 2, Flags: map[scenario.Flag]string{"settle": "4s"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(pod.Spec.Containers) != 1 {
+		t.Fatalf("it has %d containers, want the runner's", len(pod.Spec.Containers))
+	}
+	c := pod.Spec.Containers[0]
+	if want := []string{"/bin/sh", "-c", "text", "adapter", "run"}; !slices.Equal(c.Command, want) || c.Args != nil || c.Image != "theirs" {
+		t.Errorf("it is %s %q %q, want %q", c.Image, c.Command, c.Args, want)
+	}
+	if c.LivenessProbe != nil || c.ReadinessProbe != nil || c.StartupProbe != nil || c.Ports != nil {
+		t.Error("it has probes or ports")
+	}
+	for name, want := range map[string]string{"NAME": "a", "SLOTS": "2", "SETTLE": "4", "QUEUE": queueDir, "TERMINATION_LOG": "/dev/termination-log"} {
+		if !slices.Contains(c.Env, corev1.EnvVar{Name: "CONFORMANCE_" + name, Value: want}) {
+			t.Errorf("CONFORMANCE_%s is not %q: %v", name, want, c.Env)
+		}
+	}
+}

@@ -77,13 +77,16 @@ func (r *runner) follow(ctx context.Context, tells targets.Sink) {
 	var words sync.WaitGroup
 	words.Go(func() { r.read(ctx, runnerContainer, tells, tells.Log) })
 	words.Go(func() {
+		if r.env.target.handle.Adapter != nil {
+			return // there is no such container
+		}
 		r.read(reading, statusContainer, tells, func(line string) {
-			var status api.Status
-			if err := json.Unmarshal([]byte(line), &status); err != nil {
+			var said struct{ Runner api.Status }
+			if err := json.Unmarshal([]byte(line), &said); err != nil {
 				tells.Trouble(fmt.Errorf("status of runner %s is %s: %w", r.pod.Name, api.Excerpt(line), err))
 				return
 			}
-			tells.Status(status)
+			tells.Status(said.Runner)
 		})
 	})
 	pod, err := r.awaitEnd(ctx)

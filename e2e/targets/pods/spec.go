@@ -141,6 +141,11 @@ func (e *env) runnerPod(ctx context.Context, spec targets.RunnerSpec) (*corev1.P
 		}
 	}
 
+	if adapter := e.target.handle.Adapter; adapter != nil {
+		adapt(c, adapter, spec, e.Namespace())
+		return pod, nil
+	}
+
 	// What the runner says is written down from its first word to its last: TERM
 	// is for all containers of a pod, and this one ends by itself.
 	_, port, err := net.SplitHostPort(cmp.Or(spec.Flags["listen"], ":8080"))
@@ -153,6 +158,17 @@ func (e *env) runnerPod(ctx context.Context, spec targets.RunnerSpec) (*corev1.P
 		Env:     []corev1.EnvVar{{Name: api.EnvNVDevices, Value: "void"}},
 	}}, pod.Spec.Containers...)
 	return pod, nil
+}
+
+// adapt has an adapter start the runner. Of one of another make nothing else is known,
+// as where it serves.
+func adapt(c *corev1.Container, adapter place.Adapter, spec targets.RunnerSpec, namespace string) {
+	command, env := adapter.Run(spec, map[string]string{"spool": queueDir, "namespace": namespace, "termination-log": corev1.TerminationMessagePathDefault})
+	c.Command, c.Args, c.Ports = command, nil, nil
+	c.StartupProbe, c.LivenessProbe, c.ReadinessProbe = nil, nil, nil
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		setEnv(c, name, env[name])
+	}
 }
 
 // gpus gives a runner its GPUs.

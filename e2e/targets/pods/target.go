@@ -27,6 +27,8 @@ type Config struct {
 	Kubeconfig string
 	// Image has the runner, called runner and in PATH, and a shell for the tasks of the tests.
 	Image string
+	// Adapter starts and feeds runners of another make, in Image.
+	Adapter place.Adapter
 	// Storage is where queues are.
 	Storage Storage
 	// RuntimeClass is that of runners with GPUs of the cluster, empty for the

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/studioml/studio-go-runner/e2e/conformance"
+	"github.com/studioml/studio-go-runner/e2e/report"
+)
+
+type conformanceCommands struct {
+	Play   playCommand   `cmd:"" help:"Play the contract against a runner, and write a report; exit code 1 if it does not conform."`
+	Matrix matrixCommand `cmd:"" help:"Write e2e/conformance/MATRIX.md from the reports there."`
+}
+
+type playCommand struct {
+	Runner    string            `required:"" type:"existingfile" placeholder:"PROGRAM" help:"The adapter of the runner; see e2e/conformance/README.md."`
+	Level     conformance.Level `enum:"core,extended" default:"core" help:"How much is played: ${enum}; extended is core as well."`
+	Report    string            `placeholder:"FILE" help:"Where the report goes. Default: report.yaml among the artifacts."`
+	Artifacts string            `default:"artifacts/conformance" help:"Where the page, and what failed scenarios leave behind, go."`
+	NVML      string            `name:"nvml" help:"The fake NVML library for runners that are processes." type:"path" default:"bin/libnvidia-ml.so.1"`
+	Procs     int               `help:"Scenarios at the same time. They mostly wait. Default: 6 for each core."`
+
+	Image   string `placeholder:"IMAGE" help:"Play pods of this image on the cluster of KUBECONFIG. It must have what the adapter, a script of its shell, calls."`
+	Storage string `placeholder:"CLASS" help:"Where queues are there: a storage class, with :shared if several nodes can mount its volumes."`
+}
+
+// Run plays, and writes the report and the page.
+func (c playCommand) Run(ctx context.Context, r streams) (err error) {
+	suite, err := conformance.Load(filepath.Join("e2e", "conformance"))
+	if err != nil {
+		return err
+	}
+	p, err := c.open(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close(context.WithoutCancel(ctx))) }()
+	begun := time.Now()
+	results, err := c.play(ctx, r, p, suite)
+	if err != nil {
+		return err
+	}
+	page := pageOf(p, begun, results, c.Artifacts)
+	conforms := conformance.NewReport(p.who, string(p.kind), p.version, results)
+	file := cmp.Or(c.Report, filepath.Join(c.Artifacts, "report.yaml"))
+	if err := errors.Join(os.MkdirAll(c.Artifacts, 0o755), page.Write(c.Artifacts), conforms.Write(file)); err != nil {
+		return err
+	}
+	failed := 0
+	for _, l := range conforms.Levels {
+		failed += l.Statistics.Failed
+		fmt.Fprintf(r.out, "%s: %s, %d passed, %d failed, %d skipped\n", l.Name, l.Result, l.Statistics.Passed, l.Statistics.Failed, l.Statistics.Skipped)
+	}
+	fmt.Fprintf(r.out, "report: %s\npage: %s\n", file, filepath.Join(c.Artifacts, report.PageFile))
+	if failed > 0 {
+		return fmt.Errorf("%s %s does not conform: %d scenarios failed", p.who.Project, p.who.Version, failed)
+	}
+	return nil
+}
+
+// play tells of each scenario as it ends.
+func (c playCommand) play(ctx context.Context, r streams, on *played, suite *conformance.Suite) ([]conformance.Result, error) {
+	levels := []conformance.Level{conformance.Core}
+	all := len(suite.Scenarios[conformance.Core])
+	if c.Level == conformance.Extended {
+		levels = conformance.Levels
+		all += len(suite.Scenarios[conformance.Extended])
+	}
+	done := 0
+	const each = 6
+	player := conformance.Player{Target: on.target, Kind: on.kind, Procs: cmp.Or(c.Procs, each*runtime.NumCPU()), Artifacts: c.Artifacts, Ended: func(one conformance.Result) {
+		done++
+		what := "ok     "
+		switch {
+		case one.Skipped != "":
+			what = "skipped"
+		case one.Err != nil:
+			what = "FAILED "
+		}
+		fmt.Fprintf(r.progress, "%3d of %d %s %5.1f s  %s\n", done, all, what, one.Length.Seconds(), one.Scenario.Name)
+		if one.Err != nil {
+			fmt.Fprintf(r.progress, "           %s\n", strings.SplitN(one.Err.Error(), "\n", 2)[0])
+		}
+	}}
+	return player.Play(ctx, suite, levels...)
+}
+
+// pageOf is the run for people.
+func pageOf(p *played, begun time.Time, results []conformance.Result, artifacts string) *report.Run {
+	run := &report.Run{
+		Target: string(p.kind), Start: begun, Length: time.Since(begun), Version: p.who.Project + " " + p.who.Version,
+		Around: []string{"conformance", "Kubernetes " + p.version},
+	}
+	for _, one := range results {
+		s := report.Spec{Name: one.Scenario.Name, Area: string(one.Level), Location: one.Scenario.Location(), Length: one.Length, Story: one.Story, Outcome: report.Passed}
+		for _, row := range one.Scenario.Rows {
+			s.Labels = append(s.Labels, fmt.Sprintf("row:%d", row))
+		}
+		switch {
+		case one.Skipped != "":
+			s.Outcome, s.Failure = report.Skipped, one.Skipped
+		case one.Err != nil:
+			s.Outcome, s.Failure = report.Failed, one.Err.Error()
+			s.Evidence = report.Files(artifacts, s.Area, s.Name, begun)
+		}
+		run.Specs = append(run.Specs, s)
+	}
+	run.Arrange()
+	return run
+}
+
+type matrixCommand struct {
+	Check bool `help:"Write nothing; exit code 1 if the page is not up to date."`
+}
+
+// Run writes the matrix, or compares it.
+func (c matrixCommand) Run(streams) error {
+	suite, err := conformance.Load(filepath.Join("e2e", "conformance"))
+	if err != nil {
+		return err
+	}
+	reports, err := conformance.ReadReports(filepath.Join("e2e", "conformance", "reports"))
+	if err != nil {
+		return err
+	}
+	file, text := filepath.Join("e2e", "conformance", "MATRIX.md"), []byte(suite.Matrix(reports))
+	if !c.Check {
+		return os.WriteFile(file, text, 0o644)
+	}
+	old, err := os.ReadFile(file)
+	if err == nil && !bytes.Equal(old, text) {
+		err = errors.New("e2e/conformance/MATRIX.md is not up to date, run bin/e2e conformance matrix")
+	}
+	return err
+}

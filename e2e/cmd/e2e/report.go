@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+
+	"github.com/onsi/ginkgo/v2/types"
+	"golang.org/x/term"
+
+	"github.com/studioml/studio-go-runner/e2e/report"
+)
+
+type reportCommand struct {
+	Artifacts string `arg:"" help:"Where a run has left its report.json." type:"existingdir"`
+}
+
+// Run writes the page and the summary of a run anew.
+func (c reportCommand) Run(r streams) error {
+	text, err := os.ReadFile(filepath.Join(c.Artifacts, "report.json"))
+	if err != nil {
+		return fmt.Errorf("read the report of a run: %w", err)
+	}
+	var suites []types.Report
+	if err := json.Unmarshal(text, &suites); err != nil {
+		return fmt.Errorf("read the report of a run: %w", err)
+	}
+	if len(suites) != 1 {
+		return fmt.Errorf("read the report of a run: it is of %d suites; must be of one", len(suites))
+	}
+	run, err := report.FromGinkgo(suites[0], c.Artifacts)
+	if err := errors.Join(err, run.Write(c.Artifacts)); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(r.out, filepath.Join(c.Artifacts, report.PageFile))
+	return err
+}
+
+type progressCommand struct {
+	Artifacts string `arg:"" help:"Where the run says what it has done." type:"existingdir"`
+}
+
+// Run passes on what Ginkgo prints, and shows how far it is. Ctrl-C is for Ginkgo:
+// this ends when that does.
+func (c progressCommand) Run(ctx context.Context, r streams) error {
+	signal.Ignore(os.Interrupt)
+	screen := report.Screen{Out: r.out}
+	if out, ok := r.out.(*os.File); ok && term.IsTerminal(int(out.Fd())) && os.Getenv("TERM") != "dumb" {
+		screen.Width = func() int {
+			width, _, _ := term.GetSize(int(out.Fd()))
+			return width
+		}
+	}
+	return report.Follow(context.WithoutCancel(ctx), os.Stdin, c.Artifacts, screen)
+}

@@ -1,0 +1,80 @@
+package conformance
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// env is a place as anybody's runner has it: nobody sees into the queue, and what a
+// runner says of itself does not count, should it speak our protocol.
+type env struct {
+	targets.Env
+	targets.APIServerControl
+	targets.NetworkControl
+	targets.TokenControl
+	targets.KubectlControl
+
+	mu        sync.Mutex // guards what follows
+	submitted []string
+	ended     map[string]bool
+}
+
+var _ targets.Env = (*env)(nil)
+
+func newEnv(e targets.Env) *env {
+	box := &env{Env: e, ended: make(map[string]bool)}
+	box.APIServerControl, _ = e.(targets.APIServerControl)
+	box.NetworkControl, _ = e.(targets.NetworkControl)
+	box.TokenControl, _ = e.(targets.TokenControl)
+	box.KubectlControl, _ = e.(targets.KubectlControl)
+	return box
+}
+
+// StartRunner starts a runner and is deaf to its status.
+func (e *env) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells targets.Sink) (targets.Runner, error) {
+	return e.Env.StartRunner(ctx, spec, deaf{tells})
+}
+
+type deaf struct{ targets.Sink }
+
+func (deaf) Status(api.Status) {}
+
+// Submit keeps the ids of the tasks.
+func (e *env) Submit(ctx context.Context, tasks []api.Task) error {
+	e.mu.Lock()
+	for _, t := range tasks {
+		e.submitted = append(e.submitted, t.ID)
+	}
+	e.mu.Unlock()
+	return e.Env.Submit(ctx, tasks)
+}
+
+// Journal keeps what has ended.
+func (e *env) Journal(ctx context.Context, each func(targets.TaskNote)) error {
+	return e.Env.Journal(ctx, func(n targets.TaskNote) {
+		if n.End {
+			e.mu.Lock()
+			e.ended[n.Task] = true
+			e.mu.Unlock()
+		}
+		each(n)
+	})
+}
+
+// Queue is what can be known of it: what was submitted and has not come to its end.
+func (e *env) Queue(context.Context) (q api.QueueContents, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(e.submitted))) {
+		if e.ended[id] {
+			q.Finished = append(q.Finished, id)
+		} else {
+			q.Ready = append(q.Ready, api.QueuedTask{ID: id})
+		}
+	}
+	return q, nil
+}

@@ -1,0 +1,263 @@
+package report
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/onsi/ginkgo/v2/types"
+
+	"github.com/studioml/studio-go-runner/e2e/history"
+)
+
+// Where a run keeps what the page is made of, below its artifacts.
+const (
+	storiesDir  = "stories"
+	evidenceDir = "scenarios"
+)
+
+// Run is one run of the harness, as the page shows it.
+type Run struct {
+	Target  string
+	Start   time.Time
+	Length  time.Duration
+	Version string // of the runners, as they say themselves
+	// Around is what else the run stood on, as the version of Kubernetes.
+	Around []string
+	// Trouble is why the run as a whole went wrong, if not by its specs.
+	Trouble []string
+	Specs   []Spec // those that were asked for, in the order of the files
+}
+
+// Spec is one scenario, or a spec that is none.
+type Spec struct {
+	Anchor   string
+	Name     string
+	Area     string
+	Labels   []string
+	Location string
+	Outcome  Outcome
+	Length   time.Duration
+	// Failure is what the spec said last; its first line is what matters.
+	Failure  string
+	Evidence []File
+	Story    *Story
+}
+
+// Outcome is how a spec ended.
+type Outcome string
+
+// The outcomes.
+const (
+	Passed  Outcome = "passed"
+	Failed  Outcome = "failed"
+	Skipped Outcome = "skipped"
+)
+
+// File is one of those that a failed scenario has left.
+type File struct {
+	Path  string // from the page
+	Name  string
+	Bytes int64
+}
+
+var unfit = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
+
+// FileName is a name for a scenario that every file system takes.
+func FileName(area, text string) string {
+	const most = 150
+	name := unfit.ReplaceAllString(area+"-"+text, "-")
+	return strings.Trim(name[:min(len(name), most)], "-")
+}
+
+// Evidence is the directory of what a scenario leaves when it fails.
+func Evidence(artifacts, area, text string) string {
+	return filepath.Join(artifacts, evidenceDir, FileName(area, text))
+}
+
+// KeepStory leaves the story of a scenario for the page, with what it stands on, as
+// the version of Kubernetes.
+func KeepStory(artifacts, area, text string, entries []history.Entry, around ...string) error {
+	story := TellStory(entries)
+	story.Around = around
+	data, err := json.Marshal(story)
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(artifacts, storiesDir), 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(storyFile(artifacts, area, text), data, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("keep story: %w", err)
+	}
+	return nil
+}
+
+func storyFile(artifacts, area, text string) string {
+	return filepath.Join(artifacts, storiesDir, FileName(area, text)+".json")
+}
+
+// Clean removes what an earlier run has left for its page.
+func Clean(artifacts string) error { return os.RemoveAll(filepath.Join(artifacts, storiesDir)) }
+
+// FromGinkgo puts a run together from Ginkgo's report and the artifacts.
+func FromGinkgo(g types.Report, artifacts string) (*Run, error) {
+	run := &Run{Start: g.StartTime, Length: g.RunTime, Trouble: g.SpecialSuiteFailureReasons}
+	for _, label := range g.SuiteLabels {
+		if name, ok := strings.CutPrefix(label, "target:"); ok {
+			run.Target = name
+		}
+	}
+	var errs []error
+	for _, report := range g.SpecReports {
+		if s, ok := specOf(report); ok {
+			errs = append(errs, s.find(artifacts, g.StartTime))
+			if s.Story != nil {
+				run.Version = cmp.Or(run.Version, s.Story.Version)
+				if run.Around == nil {
+					run.Around = s.Story.Around
+				}
+			}
+			run.Specs = append(run.Specs, s)
+		}
+	}
+	run.Arrange()
+	return run, errors.Join(errs...)
+}
+
+// Arrange puts the specs in order, and names each for links to it.
+func (r *Run) Arrange() {
+	slices.SortStableFunc(r.Specs, func(a, b Spec) int {
+		return cmp.Or(cmp.Compare(a.Area, b.Area), cmp.Compare(a.Location, b.Location), cmp.Compare(a.Name, b.Name))
+	})
+	for i := range r.Specs {
+		r.Specs[i].Anchor = "s" + strconv.Itoa(i+1)
+	}
+}
+
+// specOf leaves out what nobody asked for, and set-up that went well.
+func specOf(r types.SpecReport) (Spec, bool) {
+	s := Spec{Name: r.LeafNodeText, Labels: r.Labels(), Length: r.RunTime, Outcome: Passed}
+	switch {
+	case r.Failed():
+		s.Outcome, s.Failure = Failed, r.Failure.Message
+	case r.State.Is(types.SpecStateSkipped | types.SpecStatePending):
+		s.Outcome, s.Failure = Skipped, r.Failure.Message
+		if s.Failure == "" {
+			return s, false
+		}
+	}
+	if !r.LeafNodeType.Is(types.NodeTypeIt) {
+		s.Name = cmp.Or(s.Name, r.LeafNodeType.String())
+		return s, s.Outcome == Failed
+	}
+	for _, label := range s.Labels {
+		if area, ok := strings.CutPrefix(label, "area:"); ok {
+			s.Area = area
+		}
+	}
+	file := filepath.ToSlash(r.LeafNodeLocation.FileName)
+	s.Location = fmt.Sprintf("%s:%d", strings.TrimPrefix(path.Join(path.Base(path.Dir(file)), path.Base(file)), "./"), r.LeafNodeLocation.LineNumber)
+	return s, true
+}
+
+// find reads the story of a spec, and what evidence there is. What is older than
+// the run is another one's.
+func (s *Spec) find(artifacts string, since time.Time) error {
+	data, err := os.ReadFile(storyFile(artifacts, s.Area, s.Name))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("read story: %w", err)
+	default:
+		if err := json.Unmarshal(data, &s.Story); err != nil {
+			return fmt.Errorf("read story of %s: %w", s.Name, err)
+		}
+	}
+	if s.Outcome == Failed {
+		s.Evidence = Files(artifacts, s.Area, s.Name, since)
+	}
+	return nil
+}
+
+// Files are what a scenario has left in its directory since a time: what is older
+// is another run's. What people read first comes first.
+func Files(artifacts, area, text string, since time.Time) (files []File) {
+	dir := Evidence(artifacts, area, text)
+	entries, _ := os.ReadDir(dir) // there may be nothing
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && !e.IsDir() && !info.ModTime().Before(since) && info.Size() > 0 {
+			files = append(files, File{path.Join(evidenceDir, filepath.Base(dir), e.Name()), e.Name(), info.Size()})
+		}
+	}
+	slices.SortStableFunc(files, func(a, b File) int { return cmp.Compare(weight(a.Name), weight(b.Name)) })
+	return files
+}
+
+func weight(name string) int {
+	switch {
+	case name == "timeline.txt":
+		return 0
+	case strings.HasSuffix(name, ".log"):
+		return 1
+	}
+	return 2
+}
+
+// Count counts the specs with an outcome.
+func (r *Run) Count(outcome Outcome) (n int) {
+	for _, s := range r.Specs {
+		if s.Outcome == outcome {
+			n++
+		}
+	}
+	return n
+}
+
+// With returns the specs with an outcome.
+func (r *Run) With(outcome Outcome) []Spec {
+	return slices.DeleteFunc(slices.Clone(r.Specs), func(s Spec) bool { return s.Outcome != outcome })
+}
+
+// Slowest returns the n specs that took longest.
+func (r *Run) Slowest(n int) []Spec {
+	all := slices.DeleteFunc(slices.Clone(r.Specs), func(s Spec) bool { return s.Outcome == Skipped })
+	slices.SortStableFunc(all, func(a, b Spec) int { return cmp.Compare(b.Length, a.Length) })
+	return all[:min(len(all), n)]
+}
+
+// Deviation is the first thing that was not as it should be, in a line.
+func (s Spec) Deviation() string {
+	text := s.Failure
+	if s.Story != nil && s.Story.Wrong != nil {
+		text = s.Story.Wrong.Why
+	}
+	first, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	return first
+}
+
+// Moment says when that was, and what was being done.
+func (s Spec) Moment() string {
+	if s.Story == nil || s.Story.Wrong == nil {
+		return "after " + s.Length.Round(time.Millisecond).String()
+	}
+	w := s.Story.Wrong
+	text := fmt.Sprintf("%.3f s into it", float64(w.At)/1000)
+	if w.Line > 0 {
+		text += fmt.Sprintf(", line %d", w.Line)
+	}
+	return text + ": " + w.Step
+}
+
+// Rest is what the failure says beyond its first line.
+func (s Spec) Rest() string { return strings.TrimSpace(s.Failure) }

@@ -1,0 +1,75 @@
+package place
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// Adapter is the command line of a program that starts runners of another make, and
+// gives them tasks, when it is called with run or submit behind it. What it finds in
+// its environment is described in e2e/conformance/README.md. None is the runner of
+// this repository.
+type Adapter []string
+
+// The words behind an adapter's command line.
+const (
+	adapterRun    = "run"
+	adapterSubmit = "submit"
+)
+
+// variables are those of a runner, by what ServeArgs calls the same.
+var variables = map[string]string{
+	"name": "CONFORMANCE_NAME", "slots": "CONFORMANCE_SLOTS", "settle": "CONFORMANCE_SETTLE", "drain-deadline": "CONFORMANCE_DRAIN_DEADLINE",
+	"spool": envQueue, "namespace": "CONFORMANCE_NAMESPACE", "termination-log": "CONFORMANCE_TERMINATION_LOG", "kubeconfig": "KUBECONFIG",
+}
+
+const (
+	envQueue = "CONFORMANCE_QUEUE"
+	// adapterSettle is long enough for a scenario to do something within it.
+	adapterSettle = "3"
+)
+
+// Run is the command line of a runner, and what its environment has more; what the
+// target adds is called as the flags of runner serve.
+func (a Adapter) Run(spec targets.RunnerSpec, added map[string]string) (command []string, env map[string]string) {
+	env = map[string]string{
+		variables["name"]: spec.Name, variables["slots"]: strconv.Itoa(spec.Slots),
+		variables["settle"]: adapterSettle,
+	}
+	for _, name := range AdapterFlags {
+		if d, err := time.ParseDuration(spec.Flags[scenario.Flag(name)]); err == nil {
+			env[variables[name]] = fmt.Sprint(d.Seconds())
+		}
+	}
+	for name, value := range added {
+		if variable, ok := variables[name]; ok {
+			env[variable] = value
+		}
+	}
+	return append(a[:len(a):len(a)], adapterRun), env
+}
+
+// hand gives tasks to the adapter, which puts them into the queue: a document a line.
+func (p *Place) hand(ctx context.Context, tasks []api.Task) error {
+	var lines bytes.Buffer
+	encoder := json.NewEncoder(&lines)
+	for _, t := range tasks {
+		if err := encoder.Encode(t); err != nil {
+			return fmt.Errorf("write task %s: %w", t.ID, err)
+		}
+	}
+	command := append([]string{"env", envQueue + "=" + p.Layout.Spool}, p.Layout.Adapter...)
+	_, err := p.Output(ctx, &lines, append(command, adapterSubmit)...)
+	return err
+}
+
+// AdapterFlags are the flags of a scenario's runner that adapters know, in seconds.
+var AdapterFlags = scenario.Words(scenario.Flag("settle"), "drain-deadline")
