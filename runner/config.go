@@ -33,6 +33,9 @@ type Serve struct {
 	KillDelay     time.Duration `env:"STUDIOML_KILL_DELAY" default:"${kill_delay}" help:"Time between TERM and KILL for the processes of a task that is stopped."`
 	OnTerminate   string        `env:"STUDIOML_ON_TERMINATE" enum:"exit,park" default:"exit" help:"What to do when drained for DrainAndTerminate: ${enum}. Exit suits Jobs and bare pods; park stays alive and idle, for controllers that always restart."`
 
+	MaxTasks int           `env:"STUDIOML_MAX_TASKS" placeholder:"N" help:"Start no more than so many tasks, then drain and exit with 0, whatever STATE says; 0 means no limit."`
+	MaxIdle  time.Duration `env:"STUDIOML_MAX_IDLE" placeholder:"DURATION" help:"Exit with 0 when there was no task for so long while the runner would have taken one; 0 means never."`
+
 	NVMLLibrary string `name:"nvml-library" env:"STUDIOML_NVML_LIBRARY" placeholder:"FILE" help:"The NVML library; none runs without GPUs. Default: libnvidia-ml.so.1 where the loader finds it."`
 
 	GPUInterval  time.Duration `name:"gpu-interval" env:"STUDIOML_GPU_INTERVAL" default:"5s" help:"How often to look at the GPUs: which there are, and how they are. Events, as Xids, are seen at once."`
@@ -58,7 +61,7 @@ func (s *Serve) Validate() error {
 		flag  string
 		value time.Duration
 	}{
-		{"settle", s.Settle}, {"drain-deadline", s.DrainDeadline}, {"grace-period", s.GracePeriod}, {"kill-delay", s.KillDelay},
+		{"settle", s.Settle}, {"drain-deadline", s.DrainDeadline}, {"grace-period", s.GracePeriod}, {"kill-delay", s.KillDelay}, {"max-idle", s.MaxIdle},
 	} {
 		if d.value < 0 {
 			bad(d.flag, d.value, "a duration that is not negative, as 10s")
@@ -67,11 +70,13 @@ func (s *Serve) Validate() error {
 	if s.GPUInterval <= 0 {
 		bad("gpu-interval", s.GPUInterval, "a duration above 0, as 5s")
 	}
-	if s.Slots < 0 {
-		bad("slots", s.Slots, "0 or more")
-	}
-	if s.OutputLimit < 0 {
-		bad("output-limit", s.OutputLimit, "0 or more bytes")
+	for _, n := range []struct {
+		flag  string
+		value int64
+	}{{"slots", int64(s.Slots)}, {"max-tasks", int64(s.MaxTasks)}, {"output-limit", s.OutputLimit}} {
+		if n.value < 0 {
+			bad(n.flag, n.value, "0 or more")
+		}
 	}
 	if s.NVMLLibrary != "" && s.NVMLLibrary != "none" && !filepath.IsAbs(s.NVMLLibrary) {
 		bad("nvml-library", s.NVMLLibrary, "none, or the absolute path of a library")

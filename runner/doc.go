@@ -29,7 +29,7 @@ does; no other signal that can be caught does anything.
 
 # Exit codes
 
-	0    drained because STATE said so
+	0    drained because STATE or a limit of its own (--max-tasks, --max-idle) said so
 	1    configuration or start-up error
 	10   drain deadline or grace period hit; unfinished work was requeued
 	11   forced by a second signal; unfinished work was requeued

@@ -34,7 +34,7 @@ func (e *executor) Execute(a scheduler.Attempt) (api.Result, func(api.Result) er
 	r := task.Run(a.Terminate, a.Kill, task.Spec{
 		Task: a.Task, Attempt: a.Number, Runner: e.runner, GPUs: a.GPUs, DrainFile: a.DrainFile,
 		Dir: draft.Scratch(), Stdout: draft.Stdout(), Stderr: draft.Stderr(),
-		OutputLimit: e.outputLimit, KillDelay: e.killDelay, Environ: os.Environ(), Held: a.Held,
+		OutputLimit: e.outputLimit, Drained: a.Drained, KillDelay: e.killDelay, Environ: os.Environ(), Held: a.Held,
 		Stuck: func(pid int, user string) {
 			log.Error("a process of the task cannot be ended; until it ends, the task stays claimed and its GPUs in use", "pid", pid, "user", user)
 		},

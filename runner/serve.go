@@ -91,6 +91,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	}
 
 	theGate := gate.New()
+	theGate.Most = s.MaxTasks
 	board := observe.NewBoard(api.Status{
 		Runner: name, Version: version, PID: os.Getpid(), Started: time.Now(),
 		Phase: api.PhaseUnknown, Maps: api.Maps{Namespace: namespace},
@@ -120,7 +121,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	life := &lifecycle.Loop{
 		Machine: lifecycle.Machine{
 			Settle: s.Settle, DrainDeadline: s.DrainDeadline, GracePeriod: s.GracePeriod,
-			KillDelay: s.KillDelay, Park: s.OnTerminate == "park",
+			KillDelay: s.KillDelay, Park: s.OnTerminate == "park", MaxTasks: s.MaxTasks, MaxIdle: s.MaxIdle,
 		},
 		Log: log, Gate: theGate, Signals: signals,
 		Maps: maps.Updates(), Fresh: maps.Fresh, Stop: work.Stop, Devices: pool.State,

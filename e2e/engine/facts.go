@@ -52,7 +52,7 @@ var factTable = []fact{
 	word("target", "What a runner drains to.", stateBudget, scenario.Words(api.DrainAndTerminate, api.DrainAndSuspend),
 		func(s *api.Status) string { return string(s.Target) }),
 	word("source", "Where a runner's phase comes from.", stateBudget,
-		scenario.Words(api.SourceSignal, api.SourceNode, api.SourceGlobal, api.SourceDefault),
+		scenario.Words(api.SourceSignal, api.SourceLimit, api.SourceNode, api.SourceGlobal, api.SourceDefault),
 		func(s *api.Status) string { return string(s.Source) }),
 	word("shadowed", `The value of the outweighed map, or "none".`, stateBudget, effectives, func(s *api.Status) string {
 		if s.Shadowed == nil {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -28,6 +29,22 @@ func (d *Duration) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("timeout: is %s; must be text with a unit, as 90s", Excerpt(text))
 	}
 	*d = Duration(parsed)
+	return nil
+}
+
+// Time is when a task expires, which documents write as 2026-12-01T08:00:00Z.
+type Time struct{ time.Time }
+
+// UnmarshalJSON reads a time of RFC 3339.
+func (t *Time) UnmarshalJSON(data []byte) error {
+	var text string
+	err := json.Unmarshal(data, &text)
+	if err == nil {
+		t.Time, err = time.Parse(time.RFC3339, text)
+	}
+	if err != nil {
+		return fmt.Errorf("expires: is %s; must be a time with its zone, as 2026-12-01T08:00:00Z", Excerpt(cmp.Or(text, string(data))))
+	}
 	return nil
 }
 

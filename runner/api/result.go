@@ -5,16 +5,22 @@ import "time"
 // Outcome says how an attempt ended.
 type Outcome string
 
-// The outcomes. Only Succeeded takes a task out of the queue; Failed and
-// TimedOut use up an attempt; Interrupted (the runner had to stop it) and
-// MachineFailed (a sick GPU ended it) do not.
+// The outcomes. Succeeded and Cancelled (its owner did not want it any more) take
+// a task out of the queue; Failed and TimedOut use up an attempt; Interrupted (it
+// was stopped, or left with ExitInterrupted in a drain) and MachineFailed (a sick
+// GPU ended it) do not.
 const (
 	Succeeded     Outcome = "Succeeded"
 	Failed        Outcome = "Failed"
 	TimedOut      Outcome = "TimedOut"
 	Interrupted   Outcome = "Interrupted"
 	MachineFailed Outcome = "MachineFailed"
+	Cancelled     Outcome = "Cancelled"
 )
+
+// ExitInterrupted is the exit status by which a task says, in a drain, that it has
+// stopped on purpose and wants to go on later; sysexits.h calls it EX_TEMPFAIL.
+const ExitInterrupted = 75
 
 // Result is what is stored for each attempt that ended, beside the files
 // stdout and stderr.
@@ -34,7 +40,8 @@ type Result struct {
 	Runner string   `json:"runner"`
 	GPUs   []string `json:"gpus,omitempty"` // UUIDs, in the order of CUDA_VISIBLE_DEVICES
 
-	// The stored output is cut at the runner's limit.
+	// Of more than the runner's limit, the begin and the end are stored, with a mark
+	// between them.
 	StdoutTruncated bool `json:"stdoutTruncated,omitempty"`
 	StderrTruncated bool `json:"stderrTruncated,omitempty"`
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,6 +24,7 @@ const (
 	MaxTaskBytes     = 1 << 20 // the size of a ConfigMap, and of an AMQP message that brokers like
 	MaxTaskGPUs      = 64
 	MaxTaskAttempts  = 100
+	MaxTaskPriority  = 10
 	DefaultAttempts  = 3
 	reservedEnvStart = "STUDIOML_"
 )
@@ -34,6 +36,8 @@ const (
 	EnvTaskAttempt = "STUDIOML_TASK_ATTEMPT" // 1 at the first start
 	EnvRunner      = "STUDIOML_RUNNER"       // name of the runner
 	EnvDrainFile   = "STUDIOML_DRAIN_FILE"   // path of a file that exists while the runner drains
+	EnvOutputs     = "STUDIOML_OUTPUT_DIR"   // what is in it at the end is kept with the result
+	EnvCheckpoint  = "STUDIOML_CHECKPOINT_DIR"
 	EnvCUDADevices = "CUDA_VISIBLE_DEVICES"
 	EnvNVDevices   = "NVIDIA_VISIBLE_DEVICES"
 )
@@ -54,6 +58,14 @@ type Task struct {
 	// MaxAttempts is how often the task may fail before it goes to the
 	// dead-letter place. 0 means DefaultAttempts.
 	MaxAttempts int `json:"maxAttempts,omitempty"`
+	// Priority is -10 to 10; the higher one is started first.
+	Priority int `json:"priority,omitempty"`
+	// Expires is when the task is of no use any more: it is not started after that,
+	// and becomes a dead letter.
+	Expires Time `json:"expires,omitzero"`
+	// Workdir is where the process starts, an absolute path; the default is an empty
+	// directory of the attempt's own.
+	Workdir string `json:"workdir,omitempty"`
 }
 
 // Resources is what a task needs of the machine.
@@ -207,6 +219,12 @@ func (t *Task) Validate() error {
 	}
 	if t.MaxAttempts < 0 || t.MaxAttempts > MaxTaskAttempts {
 		bad("maxAttempts", fmt.Sprint(t.MaxAttempts), fmt.Sprintf("1 to %d", MaxTaskAttempts))
+	}
+	if t.Priority < -MaxTaskPriority || t.Priority > MaxTaskPriority {
+		bad("priority", fmt.Sprint(t.Priority), fmt.Sprintf("%d to %d", -MaxTaskPriority, MaxTaskPriority))
+	}
+	if t.Workdir != "" && (!filepath.IsAbs(t.Workdir) || strings.ContainsRune(t.Workdir, 0)) {
+		bad("workdir", t.Workdir, "the absolute path of a directory on the runner's machine")
 	}
 	return errors.Join(problems...)
 }

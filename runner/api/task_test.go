@@ -16,6 +16,7 @@ func TestParseTask(t *testing.T) {
 	want := &api.Task{
 		ID: "train-7", Command: "python3", Args: []string{"train.py", "--epochs", "10"}, Env: map[string]string{"DATA": "/data"},
 		Resources: api.Resources{GPUs: 2, GPUMemory: 40 << 30}, Timeout: api.Duration(2 * time.Hour), MaxAttempts: 5,
+		Priority: -3, Expires: api.Time{Time: time.Date(2027, 1, 2, 2, 4, 5, 0, time.UTC)}, Workdir: "/data",
 	}
 	for name, document := range map[string]string{
 		"YAML": `
@@ -26,11 +27,16 @@ env: {DATA: /data}
 resources: {gpus: 2, gpuMemory: 40Gi}
 timeout: 2h
 maxAttempts: 5
+priority: -3
+expires: 2027-01-02T03:04:05+01:00
+workdir: /data
 `,
 		"JSON": `{"id":"train-7","command":"python3","args":["train.py","--epochs","10"],"env":{"DATA":"/data"},
-			"resources":{"gpus":2,"gpuMemory":42949672960},"timeout":"120m","maxAttempts":5}`,
+			"resources":{"gpus":2,"gpuMemory":42949672960},"timeout":"120m","maxAttempts":5,
+			"priority":-3,"expires":"2027-01-02T02:04:05Z","workdir":"/data"}`,
 		"with a line of three dashes": "---\nid: train-7\ncommand: python3\nargs: [train.py, --epochs, \"10\"]\nenv: {DATA: /data}\n" +
-			"resources: {gpus: 2, gpuMemory: \"42949672960\"}\ntimeout: 2h0m0s\nmaxAttempts: 5\n",
+			"resources: {gpus: 2, gpuMemory: \"42949672960\"}\ntimeout: 2h0m0s\nmaxAttempts: 5\n" +
+			"priority: -3\nexpires: \"2027-01-02T02:04:05Z\"\nworkdir: /data\n",
 	} {
 		got, err := api.ParseTask([]byte(document))
 		if err != nil || !cmp.Equal(got, want) {
@@ -95,6 +101,13 @@ var badTasks = map[string]string{
 	`{"command":"a","Command":"b"}`:                         `unknown field "Command"; did you mean command?`,
 	`{"command":"a","command":"b"}`:                         `duplicate field "command"`,
 	`{command: x, resources: {gpus: 1, gpuMemory: 100E}}`:   `resources.gpuMemory: is "100E"`,
+	`{command: x, priority: 11}`:                            `priority: is "11"; must be -10 to 10`,
+	`{command: x, priority: -11}`:                           `priority: is "-11"; must be -10 to 10`,
+	`{command: x, priority: high}`:                          `priority: is "high"; must be a whole number`,
+	`{command: x, expires: 2h}`:                             `expires: is "2h"; must be a time with its zone, as 2026-12-01T08:00:00Z`,
+	`{command: x, expires: 7}`:                              `expires: is "7"; must be a time`,
+	`{command: x, workdir: data}`:                           `workdir: is "data"; must be the absolute path of a directory`,
+	`{command: x, workdir: "/a\0"}`:                         `workdir: is "/a\x00"`,
 	`[{"command":"x"}]`:                                     `task document: is a list; must be one task with the fields id, command`,
 	`just a text`:                                           `task document: is "just a text"; must be one task`,
 	"\xff\xfe":                                              `command: is ""`, // nothing but the mark of a byte order

@@ -87,3 +87,30 @@ func TestTheDrainIsShownAfterACleaner(t *testing.T) {
 		}
 	})
 }
+
+// An attempt knows of a drain that was on when it began, or at any moment since.
+func TestAnAttemptKnowsOfTheDrain(t *testing.T) {
+	play(t, func(w *world) {
+		drained := func(i int) bool {
+			synctest.Wait()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.attempts[i].Drained()
+		}
+		w.tasks <- cpu("a")
+		if drained(0) {
+			w.Error("drained before any drain")
+		}
+		w.scheduler.SetDraining(true)
+		w.scheduler.SetDraining(false)
+		w.tasks <- cpu("b")
+		if !drained(0) || drained(1) {
+			w.Errorf("a drain while the first ran: %v and %v, want true and false", drained(0), drained(1))
+		}
+		w.scheduler.SetDraining(true)
+		if !drained(1) {
+			w.Error("the second was not told")
+		}
+		close(w.hold)
+	})
+}

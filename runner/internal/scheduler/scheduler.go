@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -42,6 +43,8 @@ type Attempt struct {
 	// Held are files that must stay open for as long as a process of the attempt
 	// lives, whatever becomes of this one.
 	Held []*os.File
+	// Drained says whether a drain was on at any moment since the begin.
+	Drained func() bool
 	// Terminate and Kill end when the task must stop: with TERM and, after the
 	// kill delay, KILL; or with KILL at once.
 	Terminate, Kill context.Context
@@ -86,6 +89,7 @@ type Scheduler struct {
 
 // stopper ends one attempt.
 type stopper struct {
+	drained            atomic.Bool // a drain was on since it is there
 	terminated, killed context.Context
 	terminate, kill    context.CancelCauseFunc
 }
@@ -98,6 +102,7 @@ func (s *Scheduler) newStopper() *stopper {
 	stop.killed, stop.kill = context.WithCancelCause(context.Background())
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	stop.drained.Store(s.draining)
 	s.running[stop] = struct{}{}
 	return stop
 }
@@ -141,7 +146,7 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	log = log.With("attempt", number)
 	a := Attempt{
 		Task: task, Number: number, GPUs: uuids, Started: time.Now(), DrainFile: s.drainFile,
-		Terminate: stop.terminated, Kill: stop.killed,
+		Drained: stop.drained.Load, Terminate: stop.terminated, Kill: stop.killed,
 	}
 	if local, ok := d.(queue.Local); ok {
 		a.Work, a.Held = local.Local()
@@ -297,6 +302,9 @@ func (s *Scheduler) SetDraining(on bool) {
 		s.Log.Warn("tasks cannot be told of the drain; trying again", "file", s.drainFile, "error", err)
 	}
 	s.draining = on
+	for r := range s.running {
+		r.drained.Store(on || r.drained.Load())
+	}
 }
 
 // refused waits after an attempt that the machine refused, as with a full disk or

@@ -2,3 +2,6 @@ package task
 
 // MemoryCounters are the files in which the kernel counts.
 var MemoryCounters = &memoryCounters
+
+// Amount is how bytes are written.
+var Amount = amount
