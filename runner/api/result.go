@@ -42,8 +42,10 @@ type Result struct {
 
 	// Of more than the runner's limit, the begin and the end are stored, with a mark
 	// between them.
-	StdoutTruncated bool `json:"stdoutTruncated,omitempty"`
-	StderrTruncated bool `json:"stderrTruncated,omitempty"`
+	StdoutTruncated bool  `json:"stdoutTruncated,omitempty"`
+	StderrTruncated bool  `json:"stderrTruncated,omitempty"`
+	StdoutLeftOut   int64 `json:"stdoutLeftOut,omitempty"` // bytes
+	StderrLeftOut   int64 `json:"stderrLeftOut,omitempty"`
 }
 
 // DeadLetter is what the queue keeps of a task that it gave up.

@@ -2,6 +2,3 @@ package task
 
 // MemoryCounters are the files in which the kernel counts.
 var MemoryCounters = &memoryCounters
-
-// Amount is how bytes are written.
-var Amount = amount

@@ -1,23 +1,24 @@
 package task
 
 import (
-	"fmt"
+	"errors"
 	"io"
 	"os"
+	"slices"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // output is a file that takes the begin of what a task prints, and its end: a
 // traceback comes last. It never fails and never makes the task wait.
 //
 // Half of the limit is for the begin. What follows goes into parts beside the file,
-// path.1, path.2 and so on, of which the oldest goes when there are too many, so that
-// whoever reads meanwhile finds all that will be kept. In the end they are put
-// behind the begin, with a mark where something is left out.
+// of which the oldest goes when there are too many, so that whoever reads meanwhile
+// finds all that will be kept. In the end they are put behind the begin, with a mark
+// where something is left out.
 type output struct {
-	path  string
 	part  int64 // the most in one part
 	parts []part
-	made  int   // how many parts there were
 	out   int64 // bytes left out
 }
 
@@ -36,7 +37,7 @@ func newOutput(path string, limit int64) (*output, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &output{path: path, part: limit / 2 / keptParts}
+	o := &output{part: limit / 2 / keptParts}
 	o.parts = []part{{file: f, left: limit - o.part*keptParts}}
 	return o, nil
 }
@@ -70,54 +71,52 @@ func (o *output) next() error {
 	if len(o.parts) > keptParts {
 		o.drop()
 	}
-	f, err := os.OpenFile(o.partPath(o.made+1), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	begin := o.parts[0]
+	between := o.out
+	for _, p := range o.parts[1:] {
+		between += p.size
+	}
+	f, err := os.OpenFile(api.OutputPart(begin.file.Name(), begin.size, between), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err == nil {
-		o.made++
 		o.parts = append(o.parts, part{file: f, left: o.part})
 	}
 	return err
 }
 
-func (o *output) partPath(n int) string { return fmt.Sprintf("%s.%d", o.path, n) }
-
 // drop removes the oldest part.
 func (o *output) drop() {
-	oldest := o.parts[1]
-	os.Remove(o.partPath(o.made - len(o.parts) + 2))
-	oldest.file.Close()
-	o.out += oldest.size
-	o.parts = append(o.parts[:1], o.parts[2:]...)
+	o.out += o.parts[1].size
+	o.parts[1].remove()
+	o.parts = slices.Delete(o.parts, 1, 2)
 }
 
-// close puts the parts together, and says whether something is missing.
-func (o *output) close() (truncated bool) {
+func (p part) remove() {
+	os.Remove(p.file.Name())
+	p.file.Close()
+}
+
+// close puts the parts together. It says how many bytes are left out, and whether
+// anything is missing.
+func (o *output) close() (out int64, truncated bool) {
 	if o == nil {
-		return false
+		return 0, false
 	}
 	whole := o.parts[0].file
+	var problems []error
 	if o.out > 0 {
-		fmt.Fprintf(whole, "\n… %s left out …\n", amount(o.out))
+		_, err := io.WriteString(whole, api.OutputMark(o.out))
+		problems = append(problems, err)
 	}
-	truncated = o.out > 0
-	for len(o.parts) > 1 {
-		_, err := o.parts[1].file.Seek(0, io.SeekStart)
+	for _, p := range o.parts[1:] {
+		_, err := p.file.Seek(0, io.SeekStart)
 		if err == nil {
-			_, err = io.Copy(whole, o.parts[1].file)
+			_, err = io.Copy(whole, p.file)
 		}
-		truncated = truncated || err != nil
-		o.drop()
+		problems = append(problems, err)
 	}
-	return whole.Close() != nil || truncated
-}
-
-// amount writes a number of bytes for people.
-func amount(bytes int64) string {
-	if bytes < 1<<10 {
-		return fmt.Sprintf("%d bytes", bytes)
+	for _, p := range slices.Backward(o.parts[1:]) { // who reads meanwhile sees no gap
+		p.remove()
 	}
-	n, unit := float64(bytes)/(1<<10), 0
-	for units := "KMG"; n >= 1<<10 && unit < len(units)-1; unit++ {
-		n /= 1 << 10
-	}
-	return fmt.Sprintf("%.1f %ciB", n, "KMG"[unit])
+	problems = append(problems, whole.Close())
+	return o.out, o.out > 0 || errors.Join(problems...) != nil
 }

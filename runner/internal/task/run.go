@@ -86,7 +86,8 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 	stdout, err1 := newOutput(spec.Stdout, spec.OutputLimit)
 	stderr, err2 := newOutput(spec.Stderr, spec.OutputLimit)
 	defer func() {
-		r.StdoutTruncated, r.StderrTruncated = stdout.close(), stderr.close()
+		r.StdoutLeftOut, r.StdoutTruncated = stdout.close()
+		r.StderrLeftOut, r.StderrTruncated = stderr.close()
 	}()
 	if err := errors.Join(err1, err2); err != nil {
 		r.Outcome, r.Reason = api.MachineFailed, fmt.Sprintf("the runner cannot keep the output: %v", err)
