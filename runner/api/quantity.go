@@ -1,10 +1,10 @@
 package api
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -32,18 +32,13 @@ func (d *Duration) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Time is when a task expires, which documents write as 2026-12-01T08:00:00Z.
+// Time is a moment, which documents write as 2026-12-31T23:59:00Z.
 type Time struct{ time.Time }
 
-// UnmarshalJSON reads a time of RFC 3339.
+// UnmarshalJSON reads such a text.
 func (t *Time) UnmarshalJSON(data []byte) error {
-	var text string
-	err := json.Unmarshal(data, &text)
-	if err == nil {
-		t.Time, err = time.Parse(time.RFC3339, text)
-	}
-	if err != nil {
-		return fmt.Errorf("expires: is %s; must be a time with its zone, as 2026-12-01T08:00:00Z", Excerpt(cmp.Or(text, string(data))))
+	if err := t.Time.UnmarshalJSON(data); err != nil {
+		return fmt.Errorf("expires: is %s; must be a time with its zone, as 2026-12-31T23:59:00Z", Excerpt(strings.Trim(string(data), `"`)))
 	}
 	return nil
 }

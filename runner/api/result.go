@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Outcome says how an attempt ended.
 type Outcome string
@@ -46,6 +49,14 @@ type Result struct {
 	StderrTruncated bool  `json:"stderrTruncated,omitempty"`
 	StdoutLeftOut   int64 `json:"stdoutLeftOut,omitempty"` // bytes
 	StderrLeftOut   int64 `json:"stderrLeftOut,omitempty"`
+}
+
+// Why says in a few words how the attempt ended.
+func (r *Result) Why() string {
+	if r.Reason != "" {
+		return r.Reason
+	}
+	return fmt.Sprintf("exit status %d", r.ExitCode)
 }
 
 // DeadLetter is what the queue keeps of a task that it gave up.

@@ -24,8 +24,8 @@ const (
 	MaxTaskBytes     = 1 << 20 // the size of a ConfigMap, and of an AMQP message that brokers like
 	MaxTaskGPUs      = 64
 	MaxTaskAttempts  = 100
-	MaxTaskPriority  = 10
 	DefaultAttempts  = 3
+	MaxTaskPriority  = 10
 	reservedEnvStart = "STUDIOML_"
 )
 
@@ -58,13 +58,11 @@ type Task struct {
 	// MaxAttempts is how often the task may fail before it goes to the
 	// dead-letter place. 0 means DefaultAttempts.
 	MaxAttempts int `json:"maxAttempts,omitempty"`
-	// Priority is -10 to 10; the higher one is started first.
+	// Priority puts the task before those with a lower one, -10 to 10.
 	Priority int `json:"priority,omitempty"`
-	// Expires is when the task is of no use any more: it is not started after that,
-	// and becomes a dead letter.
+	// Expires is a time after which the task is not started any more.
 	Expires Time `json:"expires,omitzero"`
-	// Workdir is where the process starts, an absolute path; the default is an empty
-	// directory of the attempt's own.
+	// Workdir is the directory to run in; none = an empty one that is removed afterwards.
 	Workdir string `json:"workdir,omitempty"`
 }
 
@@ -224,7 +222,7 @@ func (t *Task) Validate() error {
 		bad("priority", fmt.Sprint(t.Priority), fmt.Sprintf("%d to %d", -MaxTaskPriority, MaxTaskPriority))
 	}
 	if t.Workdir != "" && (!filepath.IsAbs(t.Workdir) || strings.ContainsRune(t.Workdir, 0)) {
-		bad("workdir", t.Workdir, "the absolute path of a directory on the runner's machine")
+		bad("workdir", t.Workdir, "the absolute path of a directory")
 	}
 	return errors.Join(problems...)
 }
