@@ -47,7 +47,9 @@ type Serve struct {
 	LogFormat      string `env:"STUDIOML_LOG_FORMAT" enum:"text,json" default:"text" help:"How to write the log: ${enum}."`
 	LogLevel       string `env:"STUDIOML_LOG_LEVEL" enum:"debug,info,warn,error" default:"info" help:"How much to log: ${enum}."`
 	TerminationLog string `env:"STUDIOML_TERMINATION_LOG" default:"/dev/termination-log" placeholder:"FILE" help:"Where to leave the last sentence of the process (default ${default})."`
-	OutputLimit    int64  `env:"STUDIOML_OUTPUT_LIMIT" default:"104857600" placeholder:"BYTES" help:"How much of a task's stdout, and of its stderr, is stored (default ${default})."`
+	OutputLimit    int64  `env:"STUDIOML_OUTPUT_LIMIT" default:"104857600" placeholder:"BYTES" help:"How much of a task's stdout, of its stderr, and of its STUDIOML_OUTPUT_DIR is stored (default ${default})."`
+
+	CheckpointLimit int64 `env:"STUDIOML_CHECKPOINT_LIMIT" default:"268435456" placeholder:"BYTES" help:"How large a checkpoint may be that a task leaves to its next attempt (default ${default})."`
 }
 
 // Validate returns all that is wrong with the configuration at once. Kong calls
@@ -73,7 +75,7 @@ func (s *Serve) Validate() error {
 	for _, n := range []struct {
 		flag  string
 		value int64
-	}{{"slots", int64(s.Slots)}, {"max-tasks", int64(s.MaxTasks)}, {"output-limit", s.OutputLimit}} {
+	}{{"slots", int64(s.Slots)}, {"max-tasks", int64(s.MaxTasks)}, {"output-limit", s.OutputLimit}, {"checkpoint-limit", s.CheckpointLimit}} {
 		if n.value < 0 {
 			bad(n.flag, n.value, "0 or more")
 		}

@@ -55,7 +55,13 @@ started, and finds these variables:
 	STUDIOML_TASK_ATTEMPT    1 at its first start
 	STUDIOML_RUNNER          the runner's name
 	STUDIOML_DRAIN_FILE      a file that exists while the runner drains
+	STUDIOML_CHECKPOINT_DIR  what is in it when an attempt ends without success is
+	                         there again for the next one, on whatever runner
+	STUDIOML_OUTPUT_DIR      what is in it at the end is kept with the result
 	CUDA_VISIBLE_DEVICES     UUIDs of its GPUs, empty for none
 	NVIDIA_VISIBLE_DEVICES   the same, void for none
+
+Exit status 75 in a drain means that the task has saved what it needs and wants to
+go on later; no attempt is spent.
 */
 package main

@@ -17,6 +17,7 @@ type executor struct {
 	runner      string
 	killDelay   time.Duration
 	outputLimit int64
+	checkpoint  int64 // the limit of one
 	log         *slog.Logger
 }
 
@@ -29,15 +30,18 @@ func (e *executor) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, er
 	if err != nil {
 		return api.Result{}, nil, err
 	}
+	if err := draft.Resume(a.Checkpoint); err != nil {
+		return api.Result{}, nil, errors.Join(err, draft.Discard())
+	}
 	r := task.Run(a.Terminate, a.Kill, task.Spec{
 		Task: a.Task, Attempt: a.Number, Runner: e.runner, GPUs: a.GPUs, DrainFile: a.DrainFile,
-		Dir: draft.Scratch(), Stdout: draft.Stdout(), Stderr: draft.Stderr(),
+		Dir: draft.Scratch(), Stdout: draft.Stdout(), Stderr: draft.Stderr(), Outputs: draft.Outputs(), Checkpoint: draft.Checkpoint(),
 		OutputLimit: e.outputLimit, Drained: a.Drained, KillDelay: e.killDelay, Environ: os.Environ(), Held: a.Held,
 		Stuck: func(pid int, user string) {
 			log.Error("a process of the task cannot be ended; until it ends, the task stays claimed and its GPUs in use", "pid", pid, "user", user)
 		},
 	})
-	left, err := draft.Close(&r)
+	left, err := draft.Close(&r, result.Limits{Outputs: e.outputLimit, Checkpoint: e.checkpoint})
 	if left != nil {
 		log.Warn("not all of the task's directory could be removed; trying again later", "error", left)
 	}

@@ -108,7 +108,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	work := scheduler.New(scheduler.Config{
 		Slots: func() int { return s.slots(pool) }, Gate: theGate, Queue: queue, GPUs: pool,
 		Executor: &executor{
-			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit, log: log,
+			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit, checkpoint: s.CheckpointLimit, log: log,
 		},
 		Check: func(ctx context.Context, uuids []string) string {
 			ctx, cancel := context.WithTimeout(ctx, nvmlLimit)

@@ -34,6 +34,7 @@ type Attempt struct {
 	out     *os.Root // <number> in it
 	work    *os.Root // where both are
 	renamed bool     // it is in its place, though perhaps not durably
+	resumed bool     // it began with the checkpoint of another
 }
 
 // Begin makes the directories of an attempt.
@@ -64,7 +65,11 @@ func (s *Store) begin(task string, attempt int) (*Attempt, error) {
 		return nil, errors.Join(err, os.Remove(a.dir))
 	}
 	a.kept = a.dir + ".result"
-	if err := errors.Join(os.Mkdir(a.Scratch(), dirMode), a.prepare()); err != nil {
+	err = errors.Join(os.Mkdir(a.Scratch(), dirMode), a.prepare())
+	if err == nil {
+		err = errors.Join(os.Mkdir(a.Outputs(), dirMode), os.Mkdir(a.Checkpoint(), dirMode))
+	}
+	if err != nil {
 		return nil, errors.Join(err, a.Discard())
 	}
 	return a, nil
@@ -111,14 +116,18 @@ func (a *Attempt) Scratch() string { return filepath.Join(a.dir, "scratch") }
 var ErrNoRoom = errors.New("there is no room left where the queue is, and it was not the task that took it")
 
 // Close is called when no process of the attempt is left. It removes the task's
-// directory, and changes the result where the task has damaged what is kept. left
-// says what could not be removed.
-func (a *Attempt) Close(r *api.Result) (left, err error) {
+// directory, and changes the result where the task has damaged what is kept, or left
+// more than is stored. left says what could not be removed.
+func (a *Attempt) Close(r *api.Result, limits Limits) (left, err error) {
 	full := a.full()
 	left = tree.Remove(a.dir)
 	if full && r.Outcome == api.Failed && a.full() {
-		return left, ErrNoRoom
+		a.keep(r, Limits{}) // they may be what took the room
+		if a.full() {
+			return left, ErrNoRoom
+		}
 	}
+	a.keep(r, limits)
 	if _, err := os.Lstat(a.store.dir); err != nil || a.intact() {
 		return left, nil // where the queue is out of reach, Commit says so until it is back
 	}
@@ -161,8 +170,13 @@ func (a *Attempt) intact() bool {
 	}
 	entries, err := os.ReadDir(a.outPath())
 	for _, e := range entries {
-		known := e.Name() == resultFile || e.Name() == stdoutFile || e.Name() == stderrFile
-		if !known || !e.Type().IsRegular() {
+		switch e.Name() {
+		case outputsDir, checkpointDir: // keep has seen to them
+		case resultFile, stdoutFile, stderrFile:
+			if !e.Type().IsRegular() {
+				return false
+			}
+		default:
 			return false
 		}
 	}

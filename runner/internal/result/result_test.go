@@ -219,3 +219,6 @@ func TestBadIDs(t *testing.T) {
 		t.Errorf("left in the working directory: %v", entries)
 	}
 }
+
+// limits have room for what the tests keep.
+var limits = result.Limits{Outputs: 1000, Checkpoint: 1000}
