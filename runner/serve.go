@@ -22,7 +22,6 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/observe"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
-	"github.com/studioml/studio-go-runner/runner/internal/result"
 	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 	"github.com/studioml/studio-go-runner/runner/internal/supervise"
@@ -78,9 +77,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		pool.LockIn(s.GPULock, log)
 	}
 	monitor := s.monitor(pool, log)
-	queue, err := spool.Open(s.Spool, spool.Options{
-		Runner: name, Log: log, Finished: result.New(spool.ResultsDir(s.Spool), nil).Succeeded,
-	})
+	queue, err := spool.Open(s.Spool, spool.Options{Runner: name, Log: log})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,7 @@ type Submit struct {
 
 // Run reads and checks all documents before it submits the first, and prints
 // the id of each task that is in the queue.
-func (s *Submit) Run(stdio stdio) (err error) {
+func (s *Submit) Run(ctx context.Context, stdio stdio) (err error) {
 	var tasks []*api.Task
 	var problems []error
 	for _, file := range s.Files {
@@ -48,16 +49,19 @@ func (s *Submit) Run(stdio stdio) (err error) {
 		fmt.Fprintf(stdio.Err, "runner: there was no queue in %s, so a new one was made; is it the one that the runners use?\n", s.Spool)
 	}
 	defer func() { err = errors.Join(err, queue.Close()) }()
-	for _, t := range tasks {
-		id, err := queue.Submit(t)
-		if err != nil {
-			return err
+	done, err := queue.Submit(ctx, tasks)
+	for _, d := range done {
+		if d.Before != "" {
+			fmt.Fprintf(stdio.Err, "runner: %s was submitted before, and is %s\n", d.ID, d.Before)
 		}
-		if _, err := fmt.Fprintln(stdio.Out, id); err != nil {
+		if _, err := fmt.Fprintln(stdio.Out, d.ID); err != nil {
 			return err
 		}
 	}
-	return nil
+	if err != nil && len(tasks) > 1 {
+		err = fmt.Errorf("%d of %d tasks were submitted; submit the same again for the rest: %w", len(done), len(tasks), err)
+	}
+	return err
 }
 
 // separator is a line between documents, comments what is none: both as editors,

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"time"
 
@@ -81,14 +82,6 @@ var (
 	ErrCancelled = errors.New("its owner cancelled it")
 )
 
-// The pause before a task that failed may start again: it doubles with each
-// attempt that is held against the task, and differs by up to a half, so that
-// tasks which failed together do not come back together.
-const (
-	FirstPause   = time.Second
-	LongestPause = 5 * time.Minute
-)
-
 // Store is what the owners of tasks need.
 type Store interface {
 	// Submit puts tasks behind those of their class and priority, in their order.
@@ -135,3 +128,12 @@ var (
 	// ErrWaits says that a task cannot run again, because it has not ended.
 	ErrWaits = errors.New("it has not ended")
 )
+
+// Pause is the pause after an attempt when so many are held against the task. It
+// doubles with each, and differs by up to a half, so that tasks that failed together
+// do not come back together.
+func Pause(spent int) time.Duration {
+	const first, longest = time.Second, 5 * time.Minute
+	d := first << min(spent-1, 10)
+	return min(d+rand.N(d/2), longest)
+}
