@@ -2,7 +2,13 @@
 Runner runs tasks on whole GPUs, steered by two Kubernetes ConfigMaps.
 
 	runner serve     take tasks from the queue and run them
-	runner submit    put tasks into the queue
+	runner submit    put tasks into the queue: documents, or a command after --
+	runner tasks     show tasks: why they wait, where they run, how they ended
+	runner logs      print what a task prints, also while it runs
+	runner get       copy the files that a task has left
+	runner cancel    take tasks out of the queue, and stop them where they run
+	runner retry     let tasks that have ended run once more
+	runner purge     remove tasks that ended long ago, with their results
 	runner status    show what a runner does, or what is in a queue
 	runner version   print the version
 

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -19,16 +22,51 @@ func TestMain(m *testing.M) {
 
 // The scripts in testdata tell how the command line behaves.
 func TestCommandLine(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
-		Setup: func(e *testscript.Env) error {
-			// No cluster, whatever the machine has.
-			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
-			e.Setenv("KUBECONFIG", "")
-			e.Setenv("STUDIOML_NVML_LIBRARY", "none")
+	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: alone})
+}
+
+// alone sets the environment of a script: no cluster, whatever the machine has.
+func alone(e *testscript.Env) error {
+	e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
+	e.Setenv("KUBECONFIG", "")
+	e.Setenv("STUDIOML_NVML_LIBRARY", "none")
+	return nil
+}
+
+// The scripts in testdata/queue are what the owners of tasks do, on every queue.
+//
+// catalogue: row 79, 80
+func TestOwners(t *testing.T) {
+	for name, queue := range map[string]func(e *testscript.Env) error{
+		"spool": func(e *testscript.Env) error {
+			e.Setenv("STUDIOML_SPOOL", filepath.Join(e.WorkDir, "spool"))
 			return nil
 		},
-	})
+	} {
+		t.Run(name, func(t *testing.T) {
+			testscript.Run(t, testscript.Params{
+				Dir:   "testdata/queue",
+				Setup: func(e *testscript.Env) error { return errors.Join(alone(e), queue(e)) },
+				Cmds:  map[string]func(*testscript.TestScript, bool, []string){"until": until},
+			})
+		})
+	}
+}
+
+// until runs a command until its output matches.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until regexp command")
+	}
+	want := regexp.MustCompile("(?m)" + args[0])
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		if out := ts.ReadFile("stdout"); want.MatchString(out) {
+			return
+		} else if time.Now().After(deadline) {
+			ts.Fatalf("no %s in the output, error %v:\n%s%s", args[0], err, out, ts.ReadFile("stderr"))
+		}
+	}
 }
 
 // A Deployment's envFrom must be able to set every flag.

@@ -102,8 +102,9 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
+	slots := func() int { return s.slots(pool) }
 	work := scheduler.New(scheduler.Config{
-		Slots: func() int { return s.slots(pool) }, Gate: theGate, Queue: queue, GPUs: pool,
+		Slots: slots, Gate: theGate, Queue: queue, GPUs: pool,
 		Executor: &executor{
 			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit, checkpoint: s.CheckpointLimit, log: log,
 		},
@@ -128,7 +129,8 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 
 	log.Info("serving", "address", listener.Addr().String(), "version", version, "namespace", namespace,
 		"spool", s.Spool)
-	exit, err := s.serve(ctx, life, maps, monitor, work, server, listener, board)
+	offers := func(ctx context.Context) error { return announce(ctx, board, slots, queue) }
+	exit, err := s.serve(ctx, life, maps, monitor, work, server, listener, board, offers)
 	if err != nil {
 		return err
 	}
@@ -139,7 +141,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 
 // serve runs the parts until the lifecycle orders the exit or one of them fails.
 func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, monitor *gpu.Monitor, work *scheduler.Scheduler,
-	server *http.Server, listener net.Listener, board *observe.Board) (lifecycle.Exit, error) {
+	server *http.Server, listener net.Listener, board *observe.Board, offers func(context.Context) error) (lifecycle.Exit, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	parts, ctx := errgroup.WithContext(ctx)
@@ -148,6 +150,7 @@ func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, 
 	parts.Go(func() error { return maps.Run(ctx) })
 	parts.Go(func() error { return monitor.Run(ctx) })
 	parts.Go(func() error { return supervise.Reap(ctx) })
+	parts.Go(func() error { return offers(ctx) })
 	parts.Go(func() error {
 		// It would only fetch what needs no GPU, and then find that there are some.
 		known, cancel := context.WithTimeout(ctx, nvmlLimit)

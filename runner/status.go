@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
 // Status is the status command.
@@ -52,11 +52,13 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 	}
 	var r answers
 	if s.Spool != "" {
-		contents, err := queueContents(ctx, s.Spool)
+		err := (&QueueFlags{s.Spool}).look(func(store queue.Store) (err error) {
+			r.Queue, err = queueContents(ctx, store)
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		r.Queue = contents
 	}
 	if s.Address != "" || s.Spool == "" {
 		status, err := ask(ctx, cmp.Or(s.Address, defaultAddress))
@@ -74,17 +76,18 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 }
 
 // queueContents puts together what is in the queue and what has left it.
-func queueContents(ctx context.Context, dir string) (*api.QueueContents, error) {
-	store := spool.Look(dir)
+func queueContents(ctx context.Context, store queue.Store) (*api.QueueContents, error) {
 	all, err := store.List(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w; name the directory that the runners use", err)
+		return nil, err
 	}
+	offers := offersOf(ctx, store)
 	q := &api.QueueContents{Ready: []api.QueuedTask{}, Claimed: []api.QueuedTask{}, Dead: []api.DeadLetter{}, Finished: []string{}}
 	for _, t := range all {
 		queued := api.QueuedTask{ID: t.ID, Starts: t.Starts, Spent: t.Spent, Runner: t.Runner}
 		switch t.State {
 		case api.TaskWaiting:
+			queued.Why = why(t, offers)
 			q.Ready = append(q.Ready, queued)
 		case api.TaskRunning:
 			q.Claimed = append(q.Claimed, queued)
@@ -92,6 +95,8 @@ func queueContents(ctx context.Context, dir string) (*api.QueueContents, error) 
 			q.Dead = append(q.Dead, api.DeadLetter{Task: t.Task, Reason: t.Reason, Attempts: t.Spent, Time: t.Since})
 		case api.TaskFinished:
 			q.Finished = append(q.Finished, t.ID)
+		case api.TaskCancelled:
+			q.Cancelled = append(q.Cancelled, t.ID)
 		}
 	}
 	return q, nil
@@ -174,7 +179,7 @@ func (r answers) print(out io.Writer) error {
 			fmt.Fprintf(w, "  claimed\t%s\tby %s, start %d\n", t.ID, t.Runner, t.Starts)
 		}
 		for _, t := range q.Ready {
-			fmt.Fprintf(w, "  ready\t%s\tstarted %d times, %d attempts used\n", t.ID, t.Starts, t.Spent)
+			fmt.Fprintf(w, "  ready\t%s\tstarted %d times, %d attempts used; %s\n", t.ID, t.Starts, t.Spent, t.Why)
 		}
 		for _, d := range q.Dead {
 			id := "(unreadable)"

@@ -27,6 +27,7 @@ func rules(s scenario.Scenario, entries []history.Entry) error {
 		unbroken(entries),
 		exitCodes(s, entries),
 		noDuplicates(s, entries),
+		noStepTwice(entries),
 		gpusUnshared(entries),
 		noCrash(entries),
 	)
@@ -234,6 +235,24 @@ func noDuplicates(s scenario.Scenario, entries []history.Entry) error {
 	return nil
 }
 
+// noStepTwice is what a checkpoint is for: what a task has done and saved is not done
+// again.
+func noStepTwice(entries []history.Entry) error {
+	facts := history.NewFacts()
+	for _, e := range entries {
+		facts.Apply(e)
+	}
+	for _, id := range slices.Sorted(maps.Keys(facts.Tasks)) {
+		steps := facts.Tasks[id].Steps
+		for _, n := range slices.Sorted(maps.Keys(steps)) {
+			if steps[n] > 1 {
+				return fmt.Errorf("R12: task %s did step %d %d times, though it had saved it", id, n, steps[n])
+			}
+		}
+	}
+	return nil
+}
+
 // blamedOnGPUs counts the attempts that ended with their GPU, as the runners'
 // processes tell.
 func blamedOnGPUs(entries []history.Entry) (all int) {
@@ -252,7 +271,7 @@ func blamedOnGPUs(entries []history.Entry) (all int) {
 // interrupts says whether a scenario lets attempts fail, or ends them early
 // without an end of the runner.
 func interrupts(s scenario.Scenario) bool {
-	fails := func(t scenario.Submit) bool { return t.Fail || t.Timeout != 0 }
+	fails := func(t scenario.Submit) bool { return t.Fail || t.Timeout != 0 || t.Steps > 0 }
 	if slices.ContainsFunc(s.Tasks, fails) {
 		return true
 	}

@@ -40,6 +40,8 @@ type Runner struct {
 // Task is what is known of a task.
 type Task struct {
 	Started, Finished int
+	// Steps are how often it has done each of its steps.
+	Steps map[int]int
 	// Holds are the GPUs of the attempts that have not ended, by attempt.
 	Holds map[int]string
 }
@@ -89,6 +91,10 @@ func (f *Facts) Apply(e Entry) {
 
 func (f *Facts) note(n targets.TaskNote) {
 	t, r := f.Task(n.Task), f.Runner(n.Runner)
+	if n.Step > 0 {
+		t.Steps[n.Step]++
+		return
+	}
 	if n.End {
 		t.Finished++
 		r.Finished++
@@ -111,7 +117,7 @@ func (f *Facts) Runner(name string) *Runner {
 // Task returns what is known of a task.
 func (f *Facts) Task(id string) *Task {
 	if f.Tasks[id] == nil {
-		f.Tasks[id] = &Task{Holds: make(map[int]string)}
+		f.Tasks[id] = &Task{Steps: make(map[int]int), Holds: make(map[int]string)}
 	}
 	return f.Tasks[id]
 }

@@ -8,7 +8,8 @@ type QueueContents struct {
 	Claimed []QueuedTask `json:"claimed"`
 	Dead    []DeadLetter `json:"dead"`
 	// Finished are the ids of the tasks that have a result with outcome Succeeded.
-	Finished []string `json:"finished"`
+	Finished  []string `json:"finished"`
+	Cancelled []string `json:"cancelled,omitempty"`
 }
 
 // QueuedTask is a task that is in the queue.
@@ -17,6 +18,7 @@ type QueuedTask struct {
 	Starts int    `json:"starts"`           // how often it was started
 	Spent  int    `json:"spent"`            // attempts that count against it
 	Runner string `json:"runner,omitempty"` // who has claimed it
+	Why    string `json:"why,omitempty"`    // it waits
 }
 
 // TaskState says where a task is on its way.
@@ -40,6 +42,8 @@ type TaskStatus struct {
 	State TaskState `json:"state"`
 	// Task is the document, which may be missing for one that was no valid task.
 	Task *Task `json:"task,omitempty"`
+	// Resources is what it needs, as far as that is known.
+	Resources Resources `json:"resources,omitzero"`
 	// Position counts those that would start before it anywhere, from 1; 0 if it
 	// does not wait.
 	Position int `json:"position,omitempty"`

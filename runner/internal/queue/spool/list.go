@@ -29,7 +29,8 @@ type Entry struct {
 	Starts    int       `json:"starts"`             // how often it was started
 	Attempts  int       `json:"attempts"`           // how many of these are held against it
 	// NotBefore is the end of the pause after an attempt that failed.
-	NotBefore time.Time `json:"notBefore,omitzero"`
+	NotBefore time.Time     `json:"notBefore,omitzero"`
+	Class     api.Resources `json:"class,omitzero"` // of a ready task
 	// Runner is the name of the runner that holds the task, Claim the
 	// directory it is in; empty for ready tasks.
 	Runner string `json:"runner,omitempty"`
@@ -143,6 +144,7 @@ func (s *Spool) listReady(l *listing, add func(*[]Entry, string, Entry) error) e
 			buckets, err := lanes[0].buckets(s)
 			for _, b := range buckets {
 				var base Entry
+				base.Class, _ = parseClass(lanes[0].class)
 				if !b.due(now) {
 					base.NotBefore = time.Unix(0, b.from).UTC()
 				}

@@ -70,7 +70,7 @@ func (s *Spool) List(ctx context.Context, ids ...string) ([]api.TaskStatus, erro
 func (l *listing) queued(s *Spool) []api.TaskStatus {
 	all := make([]api.TaskStatus, 0, len(l.ready)+len(l.claimed))
 	for i, e := range l.ready {
-		all = append(all, api.TaskStatus{ID: e.ID, State: api.TaskWaiting, Position: i + 1, NotBefore: e.NotBefore, Since: e.Submitted, Starts: e.Starts, Spent: e.Attempts})
+		all = append(all, api.TaskStatus{ID: e.ID, State: api.TaskWaiting, Resources: e.Class, Position: i + 1, NotBefore: e.NotBefore, Since: e.Submitted, Starts: e.Starts, Spent: e.Attempts})
 	}
 	for _, e := range l.claimed {
 		t := api.TaskStatus{ID: e.ID, State: api.TaskRunning, Starts: e.Starts, Spent: e.Attempts, Runner: e.Runner}

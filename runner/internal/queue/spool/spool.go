@@ -73,6 +73,7 @@ type Spool struct {
 	durable   map[string]uint64  // buckets that are, and their inodes
 	reclaimed time.Time
 	swept     time.Time
+	offer     *os.File // what the runner announces; nil for nothing
 }
 
 var (
@@ -166,6 +167,7 @@ func (s *Spool) Close() error {
 	s.fetches.Wait()
 
 	s.mu.Lock()
+	s.withdraw()
 	idle, held := s.idle, slices.Collect(maps.Keys(s.held))
 	s.idle = nil
 	s.mu.Unlock()
