@@ -119,9 +119,13 @@ var factTable = []fact{
 	{Fact: of[int]("finished", "The attempts that came to their end, likewise.", scenario.OfRunners|scenario.OfTasks),
 		budget: taskBudget, grows: true, read: func(v *view) (any, string) { return v.finished, "" }},
 
+	{Fact: of[int]("steps", "The steps that the tasks have saved in their checkpoints, each counted once.", scenario.OfTasks),
+		budget: taskBudget, grows: true, read: func(v *view) (any, string) { return v.facts.Steps(v.group), "" }},
+
 	inQueue("left", "How many of the tasks are in the queue, claimed or not.", func(in places) int { return in.ready + in.claimed }),
 	inQueue("queued", "How many of the tasks no runner has claimed.", func(in places) int { return in.ready }),
 	inQueue("dead", "How many of the tasks were given up.", func(in places) int { return in.dead }),
+	inQueue("cancelled", "How many of the tasks their owner has cancelled.", func(in places) int { return in.cancelled }),
 
 	probe[bool]("live", "Whether a runner's liveness probe succeeds.", "/livez", succeeds),
 	probe[bool]("ready", "Whether a runner's readiness probe succeeds.", "/readyz", succeeds),
@@ -258,7 +262,7 @@ func (l logged) says(part string) bool { return l.Logged(part) }
 func (l logged) String() string        { return fmt.Sprintf("%d lines", len(l.Log)) }
 
 // places is where tasks are.
-type places struct{ ready, claimed, dead int }
+type places struct{ ready, claimed, dead, cancelled int }
 
 // placesIn counts the tasks of a group.
 func placesIn(queue *api.QueueContents, group string) (in places) {
@@ -274,6 +278,11 @@ func placesIn(queue *api.QueueContents, group string) (in places) {
 	for _, d := range queue.Dead {
 		if d.Task != nil && history.InGroup(d.Task.ID, group) {
 			in.dead++
+		}
+	}
+	for _, id := range queue.Cancelled {
+		if history.InGroup(id, group) {
+			in.cancelled++
 		}
 	}
 	return in

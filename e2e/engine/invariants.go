@@ -73,6 +73,7 @@ func conserved(submitted []string, contents api.QueueContents) (wrong []error) {
 		}
 	}
 	put("finished", contents.Finished...)
+	put("cancelled", contents.Cancelled...)
 	for _, t := range contents.Ready {
 		put("ready", t.ID)
 	}
@@ -277,6 +278,11 @@ func interrupts(s scenario.Scenario) bool {
 	}
 	for t := range scenario.Actions[scenario.Submit](s.Steps) {
 		if fails(t) {
+			return true
+		}
+	}
+	for lines := range scenario.Actions[owner](s.Steps) {
+		if len(lines) > 0 { // a retry, say
 			return true
 		}
 	}

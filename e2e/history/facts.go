@@ -134,6 +134,16 @@ func (f *Facts) Counts(group string) (started, finished int) {
 	return started, finished
 }
 
+// Steps counts the steps that the tasks of a group have done, each once.
+func (f *Facts) Steps(group string) (n int) {
+	for id, t := range f.Tasks {
+		if InGroup(id, group) {
+			n += len(t.Steps)
+		}
+	}
+	return n
+}
+
 // InGroup says whether a task belongs to a group; the tasks of a group are
 // named <group>-<number>.
 func InGroup(id, group string) bool {

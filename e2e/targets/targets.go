@@ -84,6 +84,8 @@ type Queue interface {
 	Submit(ctx context.Context, tasks []api.Task) error
 	// Queue lists what is in the queue now.
 	Queue(ctx context.Context) (api.QueueContents, error)
+	// Owner runs a command of the runner on the queue, as the owner of tasks does.
+	Owner(ctx context.Context, command ...string) error
 	// TaskCommand is the command line of a task that notes its start, waits
 	// for Release if it is held, notes its steps if it has any, and its end; see
 	// TaskSpec.

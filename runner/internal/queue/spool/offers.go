@@ -28,7 +28,7 @@ func (s *Spool) Announce(_ context.Context, o api.Offer) error {
 		return errClosed
 	}
 	if s.offer != nil && !isAt(s.offer, s.path(offersDir, filepath.Base(s.offer.Name()))) {
-		s.withdraw() // somebody has removed it
+		s.removeOffer() // somebody has removed it
 	}
 	if s.offer == nil {
 		if s.offer, err = s.newOffer(); err != nil {
@@ -61,8 +61,8 @@ func (s *Spool) newOffer() (*os.File, error) {
 	return f, nil
 }
 
-// withdraw must be called with the lock held.
-func (s *Spool) withdraw() {
+// removeOffer must be called with the lock held.
+func (s *Spool) removeOffer() {
 	if s.offer != nil {
 		os.Remove(s.path(offersDir, filepath.Base(s.offer.Name())))
 		s.offer.Close()

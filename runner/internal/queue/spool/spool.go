@@ -167,7 +167,7 @@ func (s *Spool) Close() error {
 	s.fetches.Wait()
 
 	s.mu.Lock()
-	s.withdraw()
+	s.removeOffer()
 	idle, held := s.idle, slices.Collect(maps.Keys(s.held))
 	s.idle = nil
 	s.mu.Unlock()
