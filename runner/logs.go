@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
@@ -44,6 +45,7 @@ func follow(ctx context.Context, store queue.Store, stdio stdio, id string, atte
 	var f *follower
 	said := ""
 	for {
+		asked := time.Now()
 		tasks, err := store.List(ctx, id) // before what it prints: nothing comes after an end
 		if err != nil {
 			return end, err
@@ -71,7 +73,7 @@ func follow(ctx context.Context, store queue.Store, stdio stdio, id string, atte
 			fmt.Fprintf(stdio.Err, "runner: task %s waits: %s\n", id, reason)
 			said = reason
 		}
-		if !await(ctx, stdio.Out, again) {
+		if !await(ctx, stdio.Out, asked) {
 			return end, ctx.Err()
 		}
 	}

@@ -14,6 +14,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// repository is where the repository is; scripts run elsewhere.
+var repository, _ = filepath.Abs("..")
+
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"runner": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
@@ -47,10 +50,25 @@ func TestOwners(t *testing.T) {
 			testscript.Run(t, testscript.Params{
 				Dir:   "testdata/queue",
 				Setup: func(e *testscript.Env) error { return errors.Join(alone(e), queue(e)) },
-				Cmds:  map[string]func(*testscript.TestScript, bool, []string){"until": until},
+				Cmds:  map[string]func(*testscript.TestScript, bool, []string){"until": until, "readme": readme},
 			})
 		})
 	}
+}
+
+// readme writes the README's example in a language into a file.
+func readme(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: readme language file")
+	}
+	text, err := os.ReadFile(filepath.Join(repository, "README.md"))
+	ts.Check(err)
+	_, example, ok := strings.Cut(string(text), "\n```"+args[0]+"\n")
+	example, _, ok2 := strings.Cut(example, "\n```\n")
+	if !ok || !ok2 {
+		ts.Fatalf("the README has no example in %s", args[0])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(example+"\n"), 0o644))
 }
 
 // until runs a command until its output matches.

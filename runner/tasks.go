@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,9 +31,6 @@ type Tasks struct {
 	Watch  bool     `short:"w" help:"Print anew at each change, until all tasks that were named have ended; as JSON it is one line each."`
 }
 
-// again is how often a queue is asked for news.
-const again = 500 * time.Millisecond
-
 // taskView is a task as its owner sees it.
 type taskView struct {
 	api.TaskStatus
@@ -45,8 +43,9 @@ func (t *Tasks) Run(ctx context.Context, stdio stdio) error {
 	return t.look(func(store queue.Store) error {
 		var before []taskView
 		for first := true; ; first = false {
+			asked := time.Now()
 			views, err := t.views(ctx, store)
-			if err != nil {
+			if err != nil && !errors.Is(err, queue.ErrUnknown) {
 				return err
 			}
 			if first || !reflect.DeepEqual(views, before) {
@@ -56,10 +55,10 @@ func (t *Tasks) Run(ctx context.Context, stdio stdio) error {
 			}
 			before = views
 			unfinished := func(v taskView) bool { return !v.State.Ended() }
-			if !t.Watch || len(t.IDs) > 0 && !slices.ContainsFunc(views, unfinished) {
-				return nil
+			if err != nil || !t.Watch || len(t.IDs) > 0 && !slices.ContainsFunc(views, unfinished) {
+				return err
 			}
-			if !await(ctx, stdio.Out, again) {
+			if !await(ctx, stdio.Out, asked) {
 				return ctx.Err()
 			}
 		}
@@ -68,9 +67,9 @@ func (t *Tasks) Run(ctx context.Context, stdio stdio) error {
 
 // views asks for the tasks that are wanted.
 func (t *Tasks) views(ctx context.Context, store queue.Store) ([]taskView, error) {
-	tasks, err := store.List(ctx, t.IDs...)
-	if err != nil {
-		return nil, err
+	tasks, unknown := store.List(ctx, t.IDs...)
+	if unknown != nil && !errors.Is(unknown, queue.ErrUnknown) {
+		return nil, unknown
 	}
 	offers := offersOf(ctx, store)
 	views := []taskView{}
@@ -80,13 +79,15 @@ func (t *Tasks) views(ctx context.Context, store queue.Store) ([]taskView, error
 		}
 		v := taskView{TaskStatus: task, Why: why(task, offers)}
 		if len(t.IDs) > 0 {
-			if v.Attempts, err = store.Results(ctx, task.ID); err != nil {
+			results, err := store.Results(ctx, task.ID)
+			if err != nil {
 				return nil, err
 			}
+			v.Attempts = results
 		}
 		views = append(views, v)
 	}
-	return views, nil
+	return views, unknown
 }
 
 func (t *Tasks) wants(s api.TaskStatus) bool {
@@ -157,8 +158,11 @@ func age(t time.Time) string {
 	return fmt.Sprintf("%dd", d/(24*time.Hour))
 }
 
-// await waits a moment. It returns false when ctx ends, or nobody reads out any more.
-func await(ctx context.Context, out io.Writer, d time.Duration) bool {
+// await waits until a queue may be asked again: soon, unless the last time, which
+// began at asked, was long. It returns false when ctx ends, or nobody reads out any
+// more.
+func await(ctx context.Context, out io.Writer, asked time.Time) bool {
+	const soon, share = 500 * time.Millisecond, 10
 	if f, ok := out.(*os.File); ok {
 		poll := []unix.PollFd{{Fd: int32(f.Fd())}}
 		if n, err := unix.Poll(poll, 0); err == nil && n > 0 && poll[0].Revents&unix.POLLERR != 0 {
@@ -166,7 +170,7 @@ func await(ctx context.Context, out io.Writer, d time.Duration) bool {
 		}
 	}
 	select {
-	case <-time.After(d):
+	case <-time.After(max(soon, share*time.Since(asked))):
 		return true
 	case <-ctx.Done():
 		return false
