@@ -122,7 +122,7 @@ func (a *Attempt) Close(r *api.Result, limits Limits) (left, err error) {
 	full := a.full()
 	left = tree.Remove(a.dir)
 	if full && r.Outcome == api.Failed && a.full() {
-		a.keep(r, Limits{}) // they may be what took the room
+		a.keep(r, Limits{-1, -1}) // they may be what took the room
 		if a.full() {
 			return left, ErrNoRoom
 		}

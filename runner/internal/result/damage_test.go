@@ -160,6 +160,11 @@ func TestFullDisk(t *testing.T) {
 			if test.want != nil {
 				return
 			}
+			if own := test.where(a); own == a.Outputs() || own == a.Checkpoint() {
+				if want := "its " + filepath.Base(own) + " is not kept: the disk is full"; !strings.Contains(r.Reason, want) {
+					t.Errorf("reason %q, want %q", r.Reason, want)
+				}
+			}
 			if err := a.Commit(r); err != nil {
 				t.Fatalf("commit: %v", err)
 			}

@@ -17,7 +17,7 @@ const (
 	checkpointDir = "checkpoint"
 )
 
-// Limits say how much of them is stored, in bytes.
+// Limits say how much of them is stored, in bytes; below 0, there is no room.
 type Limits struct{ Outputs, Checkpoint int64 }
 
 // Outputs is an empty directory for what the task wants to be kept with its result.
@@ -89,7 +89,10 @@ func (a *Attempt) check(dir string, limit int64, flag string) (size int64, err e
 			if path != dir {
 				size++
 			}
-			if size > limit {
+			if size > 0 && limit < 0 {
+				return errors.New("the disk is full")
+			}
+			if size > max(0, limit) {
 				return fmt.Errorf("it has more than the %s of %s", api.Amount(limit), flag)
 			}
 			if mode := info.Mode().Perm(); mode&need != need {
