@@ -1,0 +1,222 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
+)
+
+// A statement takes no more tasks, nor bytes of documents but for the first, so that
+// it is done in a third of the lease.
+const (
+	batchTasks = 1000
+	batchBytes = 4 << 20
+)
+
+// Submit implements queue.Store. Each statement puts all of a batch into the queue,
+// or nothing of it.
+func (q *Queue) Submit(ctx context.Context, tasks []*api.Task) (done []queue.Submitted, err error) {
+	for len(tasks) > 0 && err == nil {
+		if err = ctx.Err(); err != nil {
+			break
+		}
+		var b batch
+		for len(b.ids) < min(len(tasks), batchTasks) && b.bytes < batchBytes {
+			if err := b.add(tasks[len(b.ids)]); err != nil {
+				return done, fmt.Errorf("submit task: %w", err)
+			}
+		}
+		var more []queue.Submitted
+		more, err = q.submit(ctx, &b)
+		done, tasks = append(done, more...), tasks[len(b.ids):]
+	}
+	if err != nil {
+		return done, fmt.Errorf("submit task: %w", err)
+	}
+	return done, nil
+}
+
+// batch is columns of tasks.
+type batch struct {
+	ids              []string
+	documents        [][]byte
+	gpus, priorities []int32
+	memory           []int64
+	bytes            int
+}
+
+func (b *batch) add(task *api.Task) error {
+	t := *task
+	if t.ID == "" {
+		t.ID = queue.NewID()
+	}
+	if err := t.Validate(); err != nil {
+		return err
+	}
+	document, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	b.ids, b.documents, b.bytes = append(b.ids, t.ID), append(b.documents, document), b.bytes+len(document)
+	b.gpus, b.priorities = append(b.gpus, int32(t.Resources.GPUs)), append(b.priorities, int32(t.Priority))
+	b.memory = append(b.memory, int64(t.Resources.GPUMemory))
+	return nil
+}
+
+func (q *Queue) submit(ctx context.Context, b *batch) ([]queue.Submitted, error) {
+	inserted, err := ask(ctx, q, q.pool, pgx.RowTo[string], sqlSubmit, b.ids, b.documents, b.gpus, b.memory, b.priorities)
+	if err != nil {
+		return nil, err
+	}
+	fresh := make(map[string]bool, len(inserted))
+	for _, id := range inserted {
+		fresh[id] = true
+	}
+	type known struct {
+		ID    string
+		State api.TaskState
+		Same  bool
+	}
+	before := make(map[string]known)
+	if len(inserted) < len(b.ids) {
+		rows, err := ask(ctx, q, q.pool, pgx.RowToStructByPos[known], sqlKnown, b.ids, b.documents)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range rows {
+			before[k.ID] = k
+		}
+	}
+	var done []queue.Submitted
+	var problems []error
+	for _, id := range b.ids {
+		switch k := before[id]; {
+		case fresh[id]:
+			done = append(done, queue.Submitted{ID: id})
+		case k.Same:
+			done = append(done, queue.Submitted{ID: id, Before: k.State})
+		default:
+			problems = append(problems, fmt.Errorf("id: %s is in use, by another task that is %s; choose another id, or leave it out to have one made", api.Excerpt(id), k.State))
+		}
+	}
+	return done, errors.Join(problems...)
+}
+
+// listed is a row of sqlList.
+type listed struct {
+	ID        string
+	State     api.TaskState
+	Document  []byte
+	Position  int
+	NotBefore *time.Time
+	Since     time.Time
+	Starts    int
+	Spent     int
+	Runner    string
+	GPUs      []string
+	Reason    string
+}
+
+// List implements queue.Store.
+func (q *Queue) List(ctx context.Context, ids ...string) ([]api.TaskStatus, error) {
+	rows, err := ask(ctx, q, q.pool, pgx.RowToStructByPos[listed], sqlList, ids)
+	if err != nil {
+		return nil, fmt.Errorf("list tasks: %w", err)
+	}
+	missing := make(map[string]bool)
+	for _, id := range ids {
+		missing[id] = true
+	}
+	tasks := make([]api.TaskStatus, 0, len(rows))
+	for _, r := range rows {
+		delete(missing, r.ID)
+		t := api.TaskStatus{
+			ID: r.ID, State: r.State, Position: r.Position, Since: r.Since, Starts: r.Starts, Spent: r.Spent, GPUs: r.GPUs, Reason: r.Reason,
+		}
+		if r.NotBefore != nil {
+			t.NotBefore = *r.NotBefore
+		}
+		if r.State == api.TaskRunning {
+			t.Runner = r.Runner
+		}
+		if task, err := api.ParseTask(r.Document); err == nil {
+			t.Task = task
+		}
+		tasks = append(tasks, t)
+	}
+	if len(missing) > 0 {
+		err = fmt.Errorf("%s: %w", strings.Join(sorted(missing), ", "), queue.ErrUnknown)
+	}
+	return tasks, err
+}
+
+// Cancel implements queue.Store.
+func (q *Queue) Cancel(ctx context.Context, id string) error {
+	return q.change(ctx, "cancel", sqlCancel, id, func(was api.TaskState) error {
+		if was.Ended() {
+			return queue.ErrEnded
+		}
+		return nil
+	})
+}
+
+// Again implements queue.Store.
+func (q *Queue) Again(ctx context.Context, id string) error {
+	return q.change(ctx, "retry", sqlAgain, id, func(was api.TaskState) error {
+		if !was.Ended() {
+			return queue.ErrWaits
+		}
+		return nil
+	})
+}
+
+// change says a statement that changes a task and returns what it was.
+func (q *Queue) change(ctx context.Context, verb, sql, id string, judge func(api.TaskState) error) error {
+	was, err := ask(ctx, q, q.pool, pgx.RowTo[string], sql, id)
+	switch {
+	case err != nil:
+	case len(was) == 0:
+		err = queue.ErrUnknown
+	default:
+		err = judge(api.TaskState(was[0]))
+	}
+	if err != nil {
+		return fmt.Errorf("%s task %s: %w", verb, api.Excerpt(id), err)
+	}
+	return nil
+}
+
+// Purge implements queue.Store.
+func (q *Queue) Purge(ctx context.Context, before time.Time) (n int, err error) {
+	for {
+		gone, err := ask(ctx, q, q.pool, pgx.RowTo[string], sqlPurge, before, batchTasks)
+		n += len(gone)
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return n, fmt.Errorf("purge tasks: %w", err)
+		}
+		if len(gone) < batchTasks {
+			return n, nil
+		}
+	}
+}
+
+// Results implements queue.Store.
+func (q *Queue) Results(ctx context.Context, id string) ([]api.Result, error) {
+	documents, err := ask(ctx, q, q.pool, pgx.RowTo[[]byte], sqlResults, id)
+	results := make([]api.Result, len(documents))
+	for i, document := range documents {
+		err = errors.Join(err, json.Unmarshal(document, &results[i]))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("results of task %s: %w", api.Excerpt(id), err)
+	}
+	return results, nil
+}
