@@ -12,22 +12,20 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/task"
 )
 
-// executor runs attempts as processes and stores their results.
+// executor runs attempts as processes.
 type executor struct {
 	runner      string
 	killDelay   time.Duration
 	outputLimit int64
-	resultsDir  string
 	log         *slog.Logger
 }
 
 var _ scheduler.Executor = (*executor)(nil)
 
 // Execute implements scheduler.Executor.
-func (e *executor) Execute(a scheduler.Attempt) (api.Result, func(api.Result) error, error) {
+func (e *executor) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, error) {
 	log := e.log.With("task", a.Task.ID, "attempt", a.Number)
-	results := result.New(e.resultsDir, func() (string, error) { return a.Work, nil })
-	draft, err := results.Begin(a.Task.ID, a.Number)
+	draft, err := a.Results.Begin(a.Task.ID, a.Number)
 	if err != nil {
 		return api.Result{}, nil, err
 	}
@@ -50,5 +48,5 @@ func (e *executor) Execute(a scheduler.Attempt) (api.Result, func(api.Result) er
 		draft.Discard() // what is left is removed with the claim
 		return api.Result{}, nil, err
 	}
-	return r, draft.Commit, nil
+	return r, draft, nil
 }

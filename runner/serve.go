@@ -107,7 +107,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	work := scheduler.New(scheduler.Config{
 		Slots: func() int { return s.slots(pool) }, Gate: theGate, Queue: queue, GPUs: pool,
 		Executor: &executor{
-			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit, resultsDir: spool.ResultsDir(s.Spool), log: log,
+			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit, log: log,
 		},
 		Check: func(ctx context.Context, uuids []string) string {
 			ctx, cancel := context.WithTimeout(ctx, nvmlLimit)

@@ -228,8 +228,8 @@ func printStatus(w io.Writer, s *api.Status) {
 	}
 	printMap(w, "Global map", s.Maps.Namespace, s.Maps.Global)
 	printMap(w, "Node map", s.Maps.Namespace, s.Maps.Node)
-	fmt.Fprintf(w, "Tasks:\t%d running, %d waiting; %d started, %d succeeded, %d failed, %d failed by the machine, %d requeued\n",
-		s.Tasks.Running, s.Tasks.Waiting, s.Tasks.Started, s.Tasks.Succeeded, s.Tasks.Failed, s.Tasks.MachineFailed, s.Tasks.Requeued)
+	fmt.Fprintf(w, "Tasks:\t%d running, %d waiting; %d started, %d succeeded, %d failed, %d failed by the machine, %d cancelled, %d requeued\n",
+		s.Tasks.Running, s.Tasks.Waiting, s.Tasks.Started, s.Tasks.Succeeded, s.Tasks.Failed, s.Tasks.MachineFailed, s.Tasks.Cancelled, s.Tasks.Requeued)
 	for _, t := range s.InFlight {
 		fmt.Fprintf(w, "  %s\tstart %d, for %s\t%s\n", t.ID, t.Attempt, time.Since(t.Started).Round(time.Second), strings.Join(t.GPUs, " "))
 	}

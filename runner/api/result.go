@@ -1,19 +1,23 @@
 package api
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Outcome says how an attempt ended.
 type Outcome string
 
-// The outcomes. Only Succeeded takes a task out of the queue; Failed and
-// TimedOut use up an attempt; Interrupted (the runner had to stop it) and
-// MachineFailed (a sick GPU ended it) do not.
+// The outcomes. Succeeded and Cancelled (by its owner) take a task out of the
+// queue; Failed and TimedOut use up an attempt; Interrupted (the runner had to stop
+// it) and MachineFailed (a sick GPU ended it) do not.
 const (
 	Succeeded     Outcome = "Succeeded"
 	Failed        Outcome = "Failed"
 	TimedOut      Outcome = "TimedOut"
 	Interrupted   Outcome = "Interrupted"
 	MachineFailed Outcome = "MachineFailed"
+	Cancelled     Outcome = "Cancelled"
 )
 
 // Result is what is stored for each attempt that ended, beside the files
@@ -37,6 +41,14 @@ type Result struct {
 	// The stored output is cut at the runner's limit.
 	StdoutTruncated bool `json:"stdoutTruncated,omitempty"`
 	StderrTruncated bool `json:"stderrTruncated,omitempty"`
+}
+
+// Why says in a few words how the attempt ended.
+func (r *Result) Why() string {
+	if r.Reason != "" {
+		return r.Reason
+	}
+	return fmt.Sprintf("exit status %d", r.ExitCode)
 }
 
 // DeadLetter is what the queue keeps of a task that it gave up.

@@ -183,6 +183,7 @@ const (
 	Succeeded
 	Failed
 	MachineFailed
+	Cancelled
 	Requeued
 )
 
@@ -198,6 +199,8 @@ func (t *Ticket) Leave(ending Ending) {
 		t.gate.totals.Failed++
 	case MachineFailed:
 		t.gate.totals.MachineFailed++
+	case Cancelled:
+		t.gate.totals.Cancelled++
 	case Requeued:
 		t.gate.totals.Requeued++
 	}

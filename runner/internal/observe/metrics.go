@@ -117,6 +117,7 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(descEnded, s.Tasks.Succeeded, "succeeded")
 	counter(descEnded, s.Tasks.Failed, "failed")
 	counter(descEnded, s.Tasks.MachineFailed, "machine_failed")
+	counter(descEnded, s.Tasks.Cancelled, "cancelled")
 	counter(descEnded, s.Tasks.Requeued, "requeued")
 	busy := 0
 	for _, g := range s.GPUs {

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
 
@@ -43,9 +42,9 @@ func TestMain(m *testing.M) {
 func holder(dir string) {
 	s, err := spool.Open(dir, spool.Options{Runner: "child"})
 	must(err)
-	d, err := s.Fetch(context.Background(), anyTask)
+	d, err := s.Fetch(context.Background(), anyClass)
 	must(err)
-	_, err = d.Begin()
+	_, err = d.Begin(nil)
 	must(err)
 	fmt.Println(d.Task().ID)
 	select {}
@@ -89,7 +88,7 @@ func TestKilledRunner(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := fetch(t, s, "a")
-	if attempt, err := a.Begin(); attempt != 2 || err != nil {
+	if attempt, err := a.Begin(nil); attempt != 2 || err != nil {
 		t.Errorf("begin gave %d, %v; want attempt 2", attempt, err)
 	}
 	if err := errors.Join(a.Ack(), b.Ack()); err != nil {
@@ -111,7 +110,7 @@ func TestWorkIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	crashed := open(t, dir, "crashed")
 	submit(t, crashed, api.Task{ID: "a"})
-	work, _ := fetch(t, crashed, "a").(queue.Local).Local()
+	work, _ := fetch(t, crashed, "a").Work()
 	if err := os.WriteFile(filepath.Join(work, "stdout"), []byte("x"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +129,7 @@ func TestTheLockIsRemoved(t *testing.T) {
 	submit(t, other, api.Task{ID: "a"})
 	submit(t, other, api.Task{ID: "b"})
 	for _, id := range []string{"a", "b"} {
-		work, _ := fetch(t, crashed, id).(queue.Local).Local()
+		work, _ := fetch(t, crashed, id).Work()
 		if err := os.Remove(filepath.Join(work, "..", "lock")); err != nil {
 			t.Fatal(err)
 		}
@@ -164,13 +163,13 @@ func TestTheClaimIsDestroyed(t *testing.T) {
 			for _, id := range []string{"ack", "release", "retry", "bury"} {
 				submit(t, s, api.Task{ID: id})
 			}
-			taken := map[string]queue.Delivery{}
+			taken := map[string]spool.Delivery{}
 			for _, id := range []string{"ack", "release", "retry", "bury"} {
 				d := fetch(t, s, id)
-				if _, err := d.Begin(); err != nil {
+				if _, err := d.Begin(nil); err != nil {
 					t.Fatal(err)
 				}
-				work, _ := d.(queue.Local).Local()
+				work, _ := d.Work()
 				if err := destroy(filepath.Dir(work)); err != nil {
 					t.Fatal(err)
 				}
@@ -184,11 +183,11 @@ func TestTheClaimIsDestroyed(t *testing.T) {
 				t.Errorf("ready are %+v and dead %+v, want release and retry, and bury", c.Ready, c.Dead)
 			}
 			again := fetch(t, s, "release")
-			if attempt, err := again.Begin(); attempt != 2 || err != nil {
+			if attempt, err := again.Begin(nil); attempt != 2 || err != nil {
 				t.Errorf("begin gave %d, %v; want attempt 2", attempt, err)
 			}
 			// Nor by a runner that ends before it is settled.
-			work, _ := again.(queue.Local).Local()
+			work, _ := again.Work()
 			if err := errors.Join(destroy(filepath.Dir(work)), s.Close()); err != nil {
 				t.Error(err)
 			}
@@ -212,13 +211,13 @@ func TestAnAttemptOutlivesItsRunner(t *testing.T) {
 			submit(t, other, api.Task{ID: "lives"})
 			submit(t, other, api.Task{ID: "gone"})
 			lives, gone := fetch(t, s, "lives"), fetch(t, s, "gone")
-			for _, d := range []queue.Delivery{lives, gone} {
-				if _, err := d.Begin(); err != nil {
+			for _, d := range []spool.Delivery{lives, gone} {
+				if _, err := d.Begin(nil); err != nil {
 					t.Fatal(err)
 				}
 			}
 			attempt := exec.Command("sleep", "1000")
-			_, attempt.ExtraFiles = lives.(queue.Local).Local()
+			_, attempt.ExtraFiles = lives.Work()
 			if err := attempt.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -240,7 +239,7 @@ func TestAnAttemptOutlivesItsRunner(t *testing.T) {
 				t.Fatal(err)
 			}
 			attempt.Wait()
-			if attempt, err := fetch(t, other, "lives").Begin(); attempt != 2 || err != nil {
+			if attempt, err := fetch(t, other, "lives").Begin(nil); attempt != 2 || err != nil {
 				t.Errorf("begin gave %d, %v; want attempt 2", attempt, err)
 			}
 		})
@@ -322,17 +321,17 @@ func fullDisk(dir string) {
 	signal.Ignore(unix.SIGXFSZ)
 	s, err := spool.Open(dir, spool.Options{Runner: "r"})
 	must(err)
-	taken := map[string]queue.Delivery{}
+	taken := map[string]spool.Delivery{}
 	for range 3 {
-		d, err := s.Fetch(context.Background(), anyTask)
+		d, err := s.Fetch(context.Background(), anyClass)
 		must(err)
-		taken[d.Task().ID] = d
+		taken[d.Task().ID] = d.(spool.Delivery)
 	}
 	var limit unix.Rlimit
 	must(unix.Getrlimit(unix.RLIMIT_FSIZE, &limit))
 	must(unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 0, Max: limit.Max}))
 	for _, d := range taken {
-		_, err := d.Begin()
+		_, err := d.Begin(nil)
 		must(err)
 	}
 	must(taken["release"].Release())
@@ -389,7 +388,7 @@ func TestSettledOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := fetch(t, s, "a")
-	_, beginErr := d.Begin()
+	_, beginErr := d.Begin(nil)
 	_, retryErr := d.Retry("test")
 	for verb, err := range map[string]error{
 		"ack": d.Ack(), "release": d.Release(), "bury": d.Bury("test"), "begin": beginErr, "retry": retryErr,
@@ -409,7 +408,7 @@ func TestCloseEndsFetch(t *testing.T) {
 	looked := make(chan struct{}, 1)
 	ended := make(chan error)
 	go func() {
-		_, err := s.Fetch(t.Context(), func(*api.Task) bool {
+		_, err := s.Fetch(t.Context(), func(api.Resources) bool {
 			select {
 			case looked <- struct{}{}:
 			default:
@@ -425,7 +424,7 @@ func TestCloseEndsFetch(t *testing.T) {
 	if err := <-ended; err == nil {
 		t.Error("fetch gave no error")
 	}
-	if _, err := s.Fetch(t.Context(), anyTask); err == nil {
+	if _, err := s.Fetch(t.Context(), anyClass); err == nil {
 		t.Error("fetch after close gave no error")
 	}
 }

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
 // delivery is one file in the tasks directory of a claim.
@@ -27,17 +29,20 @@ type delivery struct {
 	entry   entry      // the file's present name
 	counted bool       // entry counts the attempt of this delivery
 	begun   bool       // and that is durable
+	stored  bool       // the result is
+	taken   error      // why it never can be
 	settled bool
 }
 
-var _ interface {
-	queue.Delivery
-	queue.Local
-} = (*delivery)(nil)
+var _ queue.Delivery = (*delivery)(nil)
+
+func newDelivery(s *Spool, c *claim, task *api.Task, e entry) *delivery {
+	return &delivery{spool: s, claim: c, task: task, entry: e}
+}
 
 func (d *delivery) Task() *api.Task { return d.task }
 
-func (d *delivery) Begin() (int, error) {
+func (d *delivery) Begin([]string) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err := d.begin()
@@ -69,53 +74,92 @@ func (d *delivery) begin() error {
 	return nil
 }
 
-func (d *delivery) Ack() error {
-	return d.settle("ack", func() error {
-		err := remove(d.claim.path(tasksDir), d.entry.name())
-		if err != nil && d.claim.destroyed() {
-			return nil
-		}
-		return err
-	})
-}
-
-func (d *delivery) Release() error {
-	return d.settle("release", func() error {
-		back := d.entry
-		if d.counted {
-			back = back.ended(false)
-		}
-		return d.giveBack(back)
-	})
-}
-
-func (d *delivery) Retry(reason string) (buried bool, err error) {
-	err = d.settle("retry", func() error {
-		next := d.entry
-		if !d.counted {
-			next = next.begun() // a failure before the start counts too, or it could go on for ever
-		}
-		next = next.ended(true)
-		if next.spent >= d.task.Attempts() {
-			buried = true
-			return d.bury(reason, next.spent)
-		}
-		last, err := d.spool.lastKey()
-		if err != nil {
+// Finish implements queue.Delivery. The result is stored first, once.
+func (d *delivery) Finish(r api.Result, made *result.Attempt) (state api.TaskState, err error) {
+	err = d.settle("finish", func() error {
+		if err := d.store(r, made); err != nil {
 			return err
 		}
-		next.key = max(time.Now().UnixNano(), last+1)
-		return d.giveBack(next)
+		if d.taken != nil {
+			r.Outcome, r.Reason = api.Failed, d.taken.Error()
+		}
+		switch r.Outcome {
+		case api.Succeeded:
+			state = api.TaskFinished
+			return d.remove()
+		case api.Cancelled:
+			state = api.TaskCancelled
+			return d.remove()
+		case api.Interrupted, api.MachineFailed:
+			state = api.TaskWaiting
+			return d.release()
+		}
+		state, err = d.retry(r)
+		return err
 	})
-	return buried && err == nil, err
+	return state, err
 }
 
-func (d *delivery) Bury(reason string) error {
-	return d.settle("bury", func() error { return d.bury(reason, d.entry.spent) })
+// store stores the result, unless there is one of that attempt already: it always
+// will be.
+func (d *delivery) store(r api.Result, made *result.Attempt) error {
+	if d.stored || d.taken != nil {
+		return nil
+	}
+	err := made.Commit(r)
+	if errors.Is(err, os.ErrExist) {
+		d.taken, err = err, nil
+	}
+	d.stored = err == nil
+	return err
 }
 
-// Local implements queue.Local.
-func (d *delivery) Local() (dir string, held []*os.File) { return d.claim.path(workDir), d.claim.locks }
+func (d *delivery) remove() error {
+	err := remove(d.claim.path(tasksDir), d.entry.name())
+	if err != nil && d.claim.destroyed() {
+		return nil
+	}
+	return err
+}
+
+// Release implements queue.Delivery.
+func (d *delivery) Release() error { return d.settle("release", d.release) }
+
+func (d *delivery) release() error {
+	back := d.entry
+	if d.counted {
+		back = back.ended(false)
+	}
+	return d.giveBack(back)
+}
+
+func (d *delivery) retry(r api.Result) (api.TaskState, error) {
+	next := d.entry
+	if !d.counted {
+		next = next.begun() // a failure before the start counts too, or it could go on for ever
+	}
+	next = next.ended(true)
+	if next.spent >= d.task.Attempts() {
+		return api.TaskDead, d.bury(fmt.Sprintf("attempt %d: %s", r.Attempt, r.Why()), next.spent)
+	}
+	last, err := d.spool.lastKey()
+	if err != nil {
+		return "", err
+	}
+	next.key = max(time.Now().UnixNano(), last+1)
+	return api.TaskWaiting, d.giveBack(next)
+}
+
+// Local implements queue.Delivery.
+func (d *delivery) Local() (results *result.Store, held []*os.File) {
+	return result.New(d.spool.path(resultsDir), func() (string, error) { return d.claim.path(workDir), nil }), d.claim.locks
+}
+
+// Context implements queue.Delivery.
+func (d *delivery) Context() context.Context { return context.Background() }
+
+// Checkpoint implements queue.Delivery.
+func (d *delivery) Checkpoint(string) error { return nil }
 
 // settle runs the call that ends the delivery.
 func (d *delivery) settle(verb string, end func() error) error {

@@ -81,7 +81,7 @@ func TestWhatPeopleReadOfTheQueue(t *testing.T) {
 	begun := func(id string) {
 		submit(t, s, api.Task{ID: id, MaxAttempts: 1})
 		d := fetch(t, s, id)
-		if _, err := d.Begin(); err != nil {
+		if _, err := d.Begin(nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -165,10 +165,10 @@ func TestBeginComesOnce(t *testing.T) {
 	s := open(t, dir, "r")
 	submit(t, s, api.Task{ID: "a"})
 	d := fetch(t, s, "a")
-	if n, err := d.Begin(); n != 1 || err != nil {
+	if n, err := d.Begin(nil); n != 1 || err != nil {
 		t.Fatalf("begin gave %d, %v", n, err)
 	}
-	if _, err := d.Begin(); err == nil || !strings.Contains(err.Error(), "its attempt has begun before") {
+	if _, err := d.Begin(nil); err == nil || !strings.Contains(err.Error(), "its attempt has begun before") {
 		t.Errorf("the second begin gave %v", err)
 	}
 	if c := contents(t, dir).Claimed; len(c) != 1 || c[0].Starts != 1 {
@@ -218,7 +218,7 @@ func TestWhatFailsLeavesNothingBehind(t *testing.T) {
 		}
 	})
 	away("claims", func() {
-		if _, err := s.Fetch(t.Context(), anyTask); err == nil {
+		if _, err := s.Fetch(t.Context(), anyClass); err == nil {
 			t.Error("claimed in no place")
 		}
 	})
@@ -249,7 +249,7 @@ func TestNoFileStaysOpen(t *testing.T) {
 	round := func(id string) {
 		submit(t, s, api.Task{ID: id})
 		d := fetch(t, s, id)
-		if _, err := d.Begin(); err != nil {
+		if _, err := d.Begin(nil); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := d.Retry("again"); err != nil {
@@ -263,7 +263,7 @@ func TestNoFileStaysOpen(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 2*rescan) // and looks for dead runners
 		defer cancel()
-		if d, err := s.Fetch(ctx, anyTask); d != nil || !errors.Is(err, context.DeadlineExceeded) {
+		if d, err := s.Fetch(ctx, anyClass); d != nil || !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("fetched %v, %v", d, err)
 		}
 	}

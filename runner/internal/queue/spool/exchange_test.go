@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
 // Somebody removes the claim of a living runner: it takes another one, once,
@@ -128,7 +127,7 @@ func TestAClaimIsUsedAgain(t *testing.T) {
 		t.Helper()
 		submit(t, s, api.Task{ID: id})
 		d := fetch(t, s, id)
-		work, _ := d.(queue.Local).Local()
+		work, _ := d.Work()
 		claim := filepath.Dir(work)
 		if (claim == last) != same {
 			t.Errorf("%s: the claim %s after %s, want the same: %t", id, claim, last, same)
@@ -171,7 +170,7 @@ func TestAClaimWithAnotherFileIsClosed(t *testing.T) {
 	dir := t.TempDir()
 	s, log := openLogged(t, dir, rescan)
 	submit(t, s, api.Task{ID: "a"})
-	work, _ := fetch(t, s, "a").(queue.Local).Local()
+	work, _ := fetch(t, s, "a").Work()
 	if err := os.WriteFile(filepath.Join(work, "..", "tasks", "other"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +188,7 @@ func TestARelativeDirectory(t *testing.T) {
 	t.Chdir(t.TempDir())
 	s := open(t, "spool", "r")
 	submit(t, s, api.Task{ID: "a"})
-	if work, _ := fetch(t, s, "a").(queue.Local).Local(); !filepath.IsAbs(work) {
+	if work, _ := fetch(t, s, "a").Work(); !filepath.IsAbs(work) {
 		t.Errorf("the task's directory is %s, want an absolute path", work)
 	}
 }
@@ -203,7 +202,7 @@ func TestAFetchThatFailsHoldsNoFile(t *testing.T) {
 	}
 	count := fileCounter(t)
 	fail := func() int {
-		if _, err := s.Fetch(t.Context(), anyTask); err == nil {
+		if _, err := s.Fetch(t.Context(), anyClass); err == nil {
 			t.Fatal("claimed in no place")
 		}
 		return count()

@@ -1,6 +1,40 @@
 package spool
 
-import "time"
+import (
+	"os"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
+)
+
+// Delivery has the steps of Finish one by one.
+type Delivery interface {
+	queue.Delivery
+	Ack() error
+	Retry(reason string) (buried bool, err error)
+	Bury(reason string) error
+	Work() (dir string, held []*os.File)
+}
+
+var _ Delivery = (*delivery)(nil)
+
+func (d *delivery) Ack() error { return d.settle("ack", d.remove) }
+
+func (d *delivery) Retry(reason string) (buried bool, err error) {
+	var state api.TaskState
+	err = d.settle("retry", func() (err error) {
+		state, err = d.retry(api.Result{Reason: reason})
+		return err
+	})
+	return state == api.TaskDead, err
+}
+
+func (d *delivery) Bury(reason string) error {
+	return d.settle("bury", func() error { return d.bury(reason, d.entry.spent) })
+}
+
+func (d *delivery) Work() (dir string, held []*os.File) { return d.claim.path(workDir), d.claim.locks }
 
 // Crash does to the spool what the death of its process does: the lock is
 // dropped, and nothing is given back.

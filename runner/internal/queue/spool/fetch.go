@@ -16,15 +16,15 @@ import (
 
 // Fetch implements queue.Queue. It wakes up at once when a task is submitted
 // on the same machine, and looks again after Options.Rescan for all the rest.
-func (s *Spool) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.Delivery, error) {
+func (s *Spool) Fetch(ctx context.Context, serves func(api.Resources) bool) (queue.Delivery, error) {
 	if err := s.enter(); err != nil {
 		return nil, fmt.Errorf("fetch task: %w", err)
 	}
 	defer s.fetches.Done()
 
-	d, err := s.scan(ctx, accept)
+	d, err := s.scan(ctx, serves)
 	if d == nil && err == nil {
-		d, err = s.wait(ctx, accept)
+		d, err = s.wait(ctx, serves)
 	}
 	switch {
 	case d != nil:
@@ -38,7 +38,7 @@ func (s *Spool) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.D
 // wait scans until there is a task, an error, or the end of ctx. The watch is
 // set up before the first scan, so that nothing is missed in between, and anew
 // for each call: after an exchange of the directory an old one sees nothing.
-func (s *Spool) wait(ctx context.Context, accept func(*api.Task) bool) (*delivery, error) {
+func (s *Spool) wait(ctx context.Context, serves func(api.Resources) bool) (*delivery, error) {
 	var events chan fsnotify.Event // without a watch it stays nil, which never fires
 	var overflow chan error
 	if watch, err := fsnotify.NewWatcher(); err == nil {
@@ -50,7 +50,7 @@ func (s *Spool) wait(ctx context.Context, accept func(*api.Task) bool) (*deliver
 	tick := time.NewTicker(s.rescan)
 	defer tick.Stop()
 	for {
-		if d, err := s.scan(ctx, accept); d != nil || err != nil {
+		if d, err := s.scan(ctx, serves); d != nil || err != nil {
 			return d, err
 		}
 		for woken := false; !woken; {
@@ -72,7 +72,7 @@ func (s *Spool) wait(ctx context.Context, accept func(*api.Task) bool) (*deliver
 
 // scan goes once through the queue. A task that cannot be dealt with now does
 // not keep those behind it; its problem is returned only if there is no other.
-func (s *Spool) scan(ctx context.Context, accept func(*api.Task) bool) (*delivery, error) {
+func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*delivery, error) {
 	s.reclaimIfDue()
 	names, err := fileNames(s.path(tasksDir))
 	if err != nil {
@@ -94,7 +94,7 @@ func (s *Spool) scan(ctx context.Context, accept func(*api.Task) bool) (*deliver
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		d, err := s.try(c, name, accept)
+		d, err := s.try(c, name, serves)
 		if d != nil {
 			taken = true
 			return d, nil
@@ -106,7 +106,7 @@ func (s *Spool) scan(ctx context.Context, accept func(*api.Task) bool) (*deliver
 
 // try claims one task if it is wanted. Nothing and no error means that it is
 // not, or that another runner was faster.
-func (s *Spool) try(c *claim, name string, accept func(*api.Task) bool) (*delivery, error) {
+func (s *Spool) try(c *claim, name string, serves func(api.Resources) bool) (*delivery, error) {
 	e, task, refused, err := s.read(name)
 	var bad *badDocument
 	switch {
@@ -125,7 +125,7 @@ func (s *Spool) try(c *claim, name string, accept func(*api.Task) bool) (*delive
 		return nil, s.lost(c, e, task, fmt.Sprintf("%d runners died while they ran it, and no more try it", e.deaths))
 	}
 	switch {
-	case !accept(task):
+	case !serves(task.Resources):
 		s.remember(name, task)
 		return nil, nil
 	}
@@ -167,7 +167,7 @@ func (s *Spool) take(c *claim, e entry, task *api.Task) (*delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &delivery{spool: s, claim: c, task: task, entry: e}
+	d := newDelivery(s, c, task, e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held[d] = true
@@ -180,7 +180,7 @@ func (s *Spool) clear(c *claim, e entry, task *api.Task) error {
 	if d == nil {
 		return err
 	}
-	if err := d.Ack(); err != nil {
+	if err := d.settle("finish", d.remove); err != nil {
 		return errors.Join(err, d.Release())
 	}
 	s.log.LogAttrs(context.Background(), slog.LevelInfo, "removed a task that was finished before",
@@ -194,7 +194,7 @@ func (s *Spool) lost(c *claim, e entry, task *api.Task, reason string) error {
 	if d == nil {
 		return err
 	}
-	if err := d.Bury(reason); err != nil {
+	if err := d.settle("bury", func() error { return d.bury(reason, e.spent) }); err != nil {
 		return errors.Join(err, d.Release())
 	}
 	s.log.LogAttrs(context.Background(), slog.LevelWarn, "buried a task",

@@ -1,9 +1,7 @@
 package spool_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,82 +14,6 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
-
-// look is one look at the whole queue that refuses all: the commands by task.
-func look(t *testing.T, s *spool.Spool) map[string]string {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	got := make(map[string]string)
-	_, err := s.Fetch(ctx, func(task *api.Task) bool {
-		if _, again := got[task.ID]; again || task.ID == "end" {
-			cancel()
-		}
-		got[task.ID] = task.Command
-		return false
-	})
-	if !errors.Is(err, context.Canceled) {
-		t.Fatalf("fetch: %v", err)
-	}
-	return got
-}
-
-// What was refused is not read again in every look, as long as it is not large
-// and there are not too many of it; what has left the queue is forgotten.
-func TestRefusedTasksAreReadOnce(t *testing.T) {
-	const kept, size = 4096, 8 << 10
-	dir := t.TempDir()
-	s := open(t, dir, "r")
-	name := func(i int, id string) string { return fmt.Sprintf("%020d-0-0-%s.json", i, id) }
-	put := func(i int, id, command, arg string) {
-		t.Helper()
-		document := fmt.Sprintf(`{"id":%q,"command":%q,"args":[%q],"env":{"A":"B"}}`, id, command, arg)
-		if err := os.WriteFile(filepath.Join(dir, "tasks", name(i, id)), []byte(document), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	rest := size - len("first") - len("A") - len("B")
-	put(1, "small", "first", "")
-	put(2, "just", "first", strings.Repeat("x", rest))
-	put(3, "large", "first", strings.Repeat("x", rest+1))
-	put(9, "end", "first", "")
-	look(t, s)
-	for i, id := range []string{"small", "just", "large"} {
-		put(i+1, id, "second", "")
-	}
-	got := look(t, s)
-	if got["small"] != "first" || got["just"] != "first" || got["large"] != "second" {
-		t.Errorf("saw %v, want the small ones as they were and the large one as it is", got)
-	}
-	if err := os.Remove(filepath.Join(dir, "tasks", name(1, "small"))); err != nil {
-		t.Fatal(err)
-	}
-	if got := look(t, s); got["small"] != "" || got["just"] != "first" {
-		t.Errorf("saw %v, want no small one, and the other one as before", got)
-	}
-	put(1, "small", "third", "")
-	if got := look(t, s); got["small"] != "third" {
-		t.Errorf("saw %v, want the small one anew", got)
-	}
-
-	for i := range kept {
-		put(100+i, fmt.Sprint("t-", i), "first", "")
-	}
-	if err := os.Rename(filepath.Join(dir, "tasks", name(9, "end")), filepath.Join(dir, "tasks", name(9000, "end"))); err != nil {
-		t.Fatal(err)
-	}
-	look(t, s)
-	// Small, just, large, which is not any more, and these; the last three are more.
-	for i := range kept {
-		put(100+i, fmt.Sprint("t-", i), "second", "")
-	}
-	got = look(t, s)
-	for id, want := range map[string]string{"t-0": "first", fmt.Sprint("t-", kept-4): "first", fmt.Sprint("t-", kept-3): "second"} {
-		if got[id] != want {
-			t.Errorf("%s was seen as %q, want %q", id, got[id], want)
-		}
-	}
-}
 
 // Whether a task is finished is asked for those that were started once.
 func TestFinishedIsAskedOfStartedTasksOnly(t *testing.T) {
@@ -166,7 +88,7 @@ func TestClose(t *testing.T) {
 	go func() {
 		defer close(over)
 		first := true
-		_, _ = s.Fetch(t.Context(), func(*api.Task) bool {
+		_, _ = s.Fetch(t.Context(), func(api.Resources) bool {
 			if first {
 				first = false
 				close(inside)

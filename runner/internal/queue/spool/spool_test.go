@@ -15,7 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/queuetest"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
@@ -42,7 +41,7 @@ func contents(t *testing.T, dir string) spool.Contents {
 	return c
 }
 
-func anyTask(*api.Task) bool { return true }
+func anyClass(api.Resources) bool { return true }
 
 func submit(t *testing.T, s *spool.Spool, task api.Task) string {
 	t.Helper()
@@ -54,18 +53,18 @@ func submit(t *testing.T, s *spool.Spool, task api.Task) string {
 	return id
 }
 
-func fetch(t *testing.T, s *spool.Spool, want string) queue.Delivery {
+func fetch(t *testing.T, s *spool.Spool, want string) spool.Delivery {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	d, err := s.Fetch(ctx, anyTask)
+	d, err := s.Fetch(ctx, anyClass)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := d.Task().ID; got != want {
 		t.Fatalf("fetched %q, want %q", got, want)
 	}
-	return d
+	return d.(spool.Delivery)
 }
 
 type fixture struct {
@@ -208,15 +207,15 @@ func TestSubmitWakesFetch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	submit(t, s, api.Task{ID: "refused"})
+	submit(t, s, api.Task{ID: "refused", Resources: api.Resources{GPUs: 1}})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	fetched := make(chan error)
 	looked := make(chan struct{}, 10)
 	go func() {
-		_, err := s.Fetch(ctx, func(task *api.Task) bool {
+		_, err := s.Fetch(ctx, func(class api.Resources) bool {
 			looked <- struct{}{}
-			return task.ID == "wanted"
+			return class.GPUs == 0
 		})
 		fetched <- err
 	}()
@@ -236,7 +235,7 @@ func TestContents(t *testing.T) {
 		submit(t, s, api.Task{ID: id})
 	}
 	claimed := fetch(t, s, "a")
-	if _, err := claimed.Begin(); err != nil {
+	if _, err := claimed.Begin(nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := fetch(t, s, "b").Bury("no such GPU"); err != nil {
@@ -273,7 +272,7 @@ func TestContentsWhileTasksMove(t *testing.T) {
 	moved := make(chan error, 1)
 	go func() {
 		for ctx.Err() == nil {
-			d, err := s.Fetch(t.Context(), anyTask)
+			d, err := s.Fetch(t.Context(), anyClass)
 			if err == nil {
 				err = d.Release()
 			}
@@ -380,8 +379,8 @@ func TestATaskThatIsFinishedIsNotHandedOutAgain(t *testing.T) {
 	first := open(t, dir, "first")
 	submit(t, first, api.Task{ID: "done"})
 	submit(t, first, api.Task{ID: "todo"})
-	for _, d := range []queue.Delivery{fetch(t, first, "done"), fetch(t, first, "todo")} {
-		if _, err := d.Begin(); err != nil {
+	for _, d := range []spool.Delivery{fetch(t, first, "done"), fetch(t, first, "todo")} {
+		if _, err := d.Begin(nil); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := d.Retry("its runner died"); err != nil {

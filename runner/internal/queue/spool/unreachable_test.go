@@ -22,13 +22,13 @@ func TestUnreachable(t *testing.T) {
 	}
 	ack, release, retry := fetch(t, s, "ack"), fetch(t, s, "release"), fetch(t, s, "retry")
 	bury, begin := fetch(t, s, "bury"), fetch(t, s, "begin")
-	if _, err := release.Begin(); err != nil {
+	if _, err := release.Begin(nil); err != nil {
 		t.Fatal(err)
 	}
 	all := func() map[string]error {
 		errs := map[string]error{"ack": ack.Ack(), "release": release.Release(), "bury": bury.Bury("test")}
 		_, errs["retry"] = retry.Retry("test")
-		_, errs["begin"] = begin.Begin()
+		_, errs["begin"] = begin.Begin(nil)
 		return errs
 	}
 
@@ -40,7 +40,7 @@ func TestUnreachable(t *testing.T) {
 			t.Errorf("%s succeeded without a spool", verb)
 		}
 	}
-	_, err := s.Fetch(t.Context(), anyTask)
+	_, err := s.Fetch(t.Context(), anyClass)
 	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "tasks")) {
 		t.Errorf("fetch gave %v, want an error with the path", err)
 	}
@@ -82,7 +82,7 @@ func TestUnreachableWhileWaiting(t *testing.T) {
 	looked := make(chan struct{}, 1)
 	submit(t, other, api.Task{ID: "refused"})
 	go func() {
-		_, err := s.Fetch(t.Context(), func(*api.Task) bool {
+		_, err := s.Fetch(t.Context(), func(api.Resources) bool {
 			select {
 			case looked <- struct{}{}:
 			default:
@@ -151,7 +151,7 @@ func TestTakenOutByHand(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := a.Begin(); err == nil {
+	if _, err := a.Begin(nil); err == nil {
 		t.Error("begin of a task that is gone succeeded")
 	}
 	if err := a.Release(); err != nil {
