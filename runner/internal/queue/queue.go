@@ -81,14 +81,6 @@ var (
 	ErrCancelled = errors.New("its owner cancelled it")
 )
 
-// The pause before a task that failed may start again: it doubles with each
-// attempt that is held against the task, and differs by up to a half, so that
-// tasks which failed together do not come back together.
-const (
-	FirstPause   = time.Second
-	LongestPause = 5 * time.Minute
-)
-
 // Store is what the owners of tasks need.
 type Store interface {
 	// Submit puts tasks behind those of their class and priority, in their order.

@@ -106,7 +106,9 @@ func (q *Queue) look(ctx context.Context, conn *pgxpool.Conn, serves func(api.Re
 			continue
 		}
 		if w.Pause > 0 {
-			pause = min(max(pause, w.Pause), w.Pause)
+			if pause == 0 || w.Pause < pause {
+				pause = w.Pause
+			}
 			continue
 		}
 		for again := true; again && err == nil && ctx.Err() == nil; {
@@ -148,8 +150,8 @@ func (q *Queue) claim(ctx context.Context, conn *pgxpool.Conn, w waiting) (d *de
 	q.mu.Unlock()
 	reason := ""
 	if d.task, err = api.ParseTask(r.Document); err != nil {
-		reason = api.Shorten(err.Error())
-	} else if !d.task.Expires.IsZero() && r.Time.After(d.task.Expires) {
+		reason = err.Error()
+	} else if !d.task.Expires.IsZero() && r.Time.After(d.task.Expires.Time) {
 		reason = fmt.Sprintf("it had not started by %s, when it expired", d.task.Expires.Format(time.RFC3339))
 	} else if r.Deaths >= deathLimit {
 		reason = fmt.Sprintf("%d runners died while they ran it, and no more try it", r.Deaths)
@@ -157,7 +159,7 @@ func (q *Queue) claim(ctx context.Context, conn *pgxpool.Conn, w waiting) (d *de
 	if reason == "" {
 		return d, false, nil
 	}
-	if err := d.end(end{state: api.TaskDead, reason: reason}); err != nil {
+	if _, err := d.end(end{state: api.TaskDead, reason: reason}); err != nil {
 		return nil, false, err
 	}
 	q.Log.Warn("buried a task", "task", r.ID, "reason", reason)
@@ -180,7 +182,7 @@ func (q *Queue) giveBackStrays(ctx context.Context, db database) error {
 	q.strays = nil
 	q.mu.Unlock()
 	for i, claim := range strays {
-		if _, err := ask(ctx, q, db, pgx.RowTo[bool], sqlEnd, end{state: api.TaskWaiting}.args(claim)...); err != nil {
+		if _, err := ask(ctx, q, db, pgx.RowTo[string], sqlEnd, end{state: api.TaskWaiting}.args(claim)...); err != nil {
 			q.mu.Lock()
 			q.strays = append(q.strays, strays[i:]...)
 			q.mu.Unlock()

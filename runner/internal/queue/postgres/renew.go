@@ -54,7 +54,7 @@ func (q *Queue) beat(ctx context.Context) error {
 	}
 	for _, d := range asked {
 		q.mu.Lock()
-		held := q.held[d] // and not ended while this was under way
+		_, held := q.held[d] // and not ended while this was under way
 		q.mu.Unlock()
 		if held {
 			q.Log.Warn("the claim on a task is lost", "task", d.row.ID)

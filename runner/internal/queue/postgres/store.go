@@ -2,9 +2,12 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,7 +59,7 @@ type batch struct {
 func (b *batch) add(task *api.Task) error {
 	t := *task
 	if t.ID == "" {
-		t.ID = queue.NewID()
+		t.ID = strings.ToLower(rand.Text())[:16]
 	}
 	if err := t.Validate(); err != nil {
 		return err
@@ -153,7 +156,7 @@ func (q *Queue) List(ctx context.Context, ids ...string) ([]api.TaskStatus, erro
 		tasks = append(tasks, t)
 	}
 	if len(missing) > 0 {
-		err = fmt.Errorf("%s: %w", strings.Join(sorted(missing), ", "), queue.ErrUnknown)
+		err = fmt.Errorf("%s: %w", strings.Join(slices.Sorted(maps.Keys(missing)), ", "), queue.ErrUnknown)
 	}
 	return tasks, err
 }

@@ -1,0 +1,44 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// Crash does to the queue what the death of its process does: nothing is given back
+// and nothing renewed.
+func (q *Queue) Crash() {
+	q.stop()
+	q.renewal.Wait()
+	q.pool.Close()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	clear(q.held)
+}
+
+// Say says a statement to the server, as people do.
+func (q *Queue) Say(sql string, args ...any) error {
+	_, err := q.pool.Exec(context.Background(), sql, args...)
+	return err
+}
+
+// Letters reads the dead letters, with the documents of those that are no tasks.
+func (q *Queue) Letters() (letters []api.DeadLetter, err error) {
+	tasks, err := q.List(context.Background())
+	for _, t := range tasks {
+		if t.State != api.TaskDead {
+			continue
+		}
+		letter := api.DeadLetter{Task: t.Task, Reason: t.Reason, Attempts: t.Spent, Time: t.Since}
+		if t.Task == nil {
+			var document []byte
+			if err := q.pool.QueryRow(context.Background(), `select document from studioml.task where id = $1`, t.ID).Scan(&document); err != nil {
+				return nil, err
+			}
+			letter.Document = string(document[:min(len(document), api.MaxTaskBytes)])
+		}
+		letters = append(letters, letter)
+	}
+	return letters, err
+}
