@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,17 +18,21 @@ import (
 
 // delivery is a claim.
 type delivery struct {
-	queue *Queue
-	claim string
-	row   row
-	task  *api.Task
+	queue  *Queue
+	claim  string
+	id     string
+	task   *api.Task
+	spent  int    // attempts of before
+	before string // the claim that left a checkpoint, if any did
 
 	ctx    context.Context // ends when the attempt has to
 	cancel context.CancelCauseFunc
 
-	kept       bool // what the attempt left is stored
-	checkpoint bool // and a checkpoint is in it
-	late       bool // the end could not be told yet
+	kept         bool // what the attempt left is stored
+	checkpointed bool // and a checkpoint is in it
+
+	ending atomic.Bool // its end is told, and the answer says what is so
+	late   bool        // that failed, and is to be done again; guarded by the queue's mutex
 }
 
 var _ queue.Delivery = (*delivery)(nil)
@@ -38,90 +42,28 @@ func (d *delivery) Context() context.Context { return d.ctx }
 
 // Begin implements queue.Delivery.
 func (d *delivery) Begin(gpus []string) (int, error) {
-	starts, err := ask(d.ctx, d.queue, d.queue.pool, pgx.RowTo[int], sqlBegin, d.claim, gpus)
+	starts, err := ask(d.queue, d.queue.pool, pgx.RowTo[int], sqlBegin, d.claim, gpus)
 	if err == nil && len(starts) == 0 {
-		err = d.lost()
+		err = d.lose()
 	}
 	if err != nil {
-		return 0, fmt.Errorf("begin attempt of task %s: %w", d.task.ID, err)
+		return 0, fmt.Errorf("begin attempt of task %s: %w", d.id, err)
 	}
 	return starts[0], nil
-}
-
-// lost ends what goes on for this claim.
-func (d *delivery) lost() error {
-	if d.ctx.Err() == nil {
-		d.queue.lost.Add(1)
-	}
-	d.cancel(queue.ErrLost)
-	d.forget()
-	return queue.ErrLost
-}
-
-// forget ends the renewal.
-func (d *delivery) forget() {
-	d.queue.mu.Lock()
-	defer d.queue.mu.Unlock()
-	delete(d.queue.held, d)
-	if d.late {
-		d.late = false
-		d.queue.late.Add(-1)
-	}
 }
 
 // Local implements queue.Delivery. Nobody else can see the directory, so nothing
 // has to be held.
 func (d *delivery) Local() (*result.Store, []*os.File) {
 	return result.New(d.queue.Work, func() (string, error) {
-		dir := filepath.Join(d.queue.Work, d.claim)
-		return dir, os.MkdirAll(dir, 0o700)
+		return d.queue.Work, os.MkdirAll(d.queue.Work, 0o700)
 	}), nil
-}
-
-// end is how a claim ends.
-type end struct {
-	state      api.TaskState
-	pause      *time.Duration // until it may start again, at the end of the queue
-	spent      int
-	reason     string
-	result     []byte
-	checkpoint bool
-}
-
-// args are those of sqlEnd.
-func (e end) args(claim string) []any {
-	return []any{claim, string(e.state), e.pause, e.spent, e.reason, e.result, e.checkpoint}
-}
-
-// end tells the queue, and returns nil if that is so, whoever told it first.
-func (d *delivery) end(e end) (api.TaskState, error) {
-	states, err := ask(d.ctx, d.queue, d.queue.pool, pgx.RowTo[string], sqlEnd, e.args(d.claim)...)
-	switch {
-	case err != nil:
-		return "", d.later(err)
-	case len(states) == 0:
-		return "", d.lost()
-	}
-	d.forget()
-	d.cancel(nil)
-	return api.TaskState(states[0]), nil
-}
-
-// later counts an end that could not be told. Its claim is renewed until it can.
-func (d *delivery) later(err error) error {
-	d.queue.mu.Lock()
-	defer d.queue.mu.Unlock()
-	if !d.late {
-		d.late = true
-		d.queue.late.Add(1)
-	}
-	return err
 }
 
 // Release implements queue.Delivery.
 func (d *delivery) Release() error {
-	if _, err := d.end(end{state: api.TaskWaiting}); err != nil {
-		return fmt.Errorf("give back task %s: %w", d.row.ID, err)
+	if _, err := d.tell(end{state: api.TaskWaiting}); err != nil {
+		return fmt.Errorf("give back task %s: %w", d.id, err)
 	}
 	return nil
 }
@@ -130,17 +72,14 @@ func (d *delivery) Release() error {
 func (d *delivery) Finish(r api.Result, made *result.Attempt) (api.TaskState, error) {
 	state, err := d.finish(r, made)
 	if err != nil {
-		return "", fmt.Errorf("store result of attempt %d of task %s: %w", r.Attempt, d.task.ID, err)
+		return "", fmt.Errorf("store result of attempt %d of task %s: %w", r.Attempt, d.id, err)
 	}
+	made.Discard() // what is left goes with the directory
 	return state, nil
 }
 
-func (d *delivery) finish(r api.Result, made *result.Attempt) (api.TaskState, error) {
-	document, err := json.Marshal(r)
-	if err != nil {
-		return "", err
-	}
-	e := end{state: api.TaskWaiting, result: document}
+func (d *delivery) finish(r api.Result, made *result.Attempt) (state api.TaskState, err error) {
+	e := end{state: api.TaskWaiting}
 	switch r.Outcome {
 	case api.Succeeded:
 		e.state = api.TaskFinished
@@ -149,25 +88,83 @@ func (d *delivery) finish(r api.Result, made *result.Attempt) (api.TaskState, er
 	case api.Interrupted, api.MachineFailed:
 	default:
 		e.spent = 1
-		if spent := d.row.Spent + 1; spent < d.task.Attempts() {
-			e.pause = new(queue.Pause(spent))
+		if failed := d.spent + 1; failed < d.task.Attempts() {
+			e.pause = new(queue.Pause(failed))
 		} else {
 			e.state, e.reason = api.TaskDead, fmt.Sprintf("attempt %d: %s", r.Attempt, r.Why())
 		}
 	}
+	if e.result, err = json.Marshal(r); err != nil {
+		return "", err
+	}
+	d.ending.Store(true)
 	if !d.kept {
-		if d.checkpoint, err = d.keep(made.Files()); err != nil {
-			if errors.Is(err, queue.ErrLost) {
-				return "", d.lost()
-			}
-			return "", d.later(err)
+		if d.checkpointed, err = d.keep(made.Files()); err != nil {
+			return "", d.failed(err)
 		}
 		d.kept = true
 	}
-	e.checkpoint = d.checkpoint
-	state, err := d.end(e)
-	if err == nil {
-		err = made.Discard()
+	e.checkpoint = d.checkpointed
+	return d.tell(e)
+}
+
+// end is how a claim ends.
+type end struct {
+	state      api.TaskState
+	pause      *time.Duration // until the task may start again, at the end of the queue
+	spent      int
+	reason     string
+	result     []byte
+	checkpoint bool
+}
+
+// tell ends the claim, and returns what became of the task.
+func (d *delivery) tell(e end) (api.TaskState, error) {
+	d.ending.Store(true)
+	states, err := ask(d.queue, d.queue.pool, pgx.RowTo[string], sqlEnd, d.claim, string(e.state), e.pause, e.spent, e.reason, e.result, e.checkpoint)
+	if err == nil && len(states) == 0 {
+		err = queue.ErrLost
 	}
-	return state, err
+	if err != nil {
+		return "", d.failed(err)
+	}
+	d.forget()
+	return api.TaskState(states[0]), nil
+}
+
+// failed notes that the end could not be told: not yet, or never.
+func (d *delivery) failed(err error) error {
+	if errors.Is(err, queue.ErrLost) {
+		return d.lose()
+	}
+	d.queue.mu.Lock()
+	defer d.queue.mu.Unlock()
+	if !d.late {
+		d.late = true
+		d.queue.Late.Add(1)
+	}
+	return err
+}
+
+// lose ends what goes on for a claim that is another's by now.
+func (d *delivery) lose() error {
+	if d.forget() {
+		d.queue.Lost.Add(1)
+		d.queue.Log.Warn("the claim on a task is lost", "task", d.id)
+	}
+	d.cancel(queue.ErrLost)
+	return queue.ErrLost
+}
+
+// forget ends the renewal, and says whether there was any.
+func (d *delivery) forget() (held bool) {
+	d.queue.mu.Lock()
+	defer d.queue.mu.Unlock()
+	if d.late {
+		d.late = false
+		d.queue.Late.Add(-1)
+	}
+	_, held = d.queue.held[d.claim]
+	delete(d.queue.held, d.claim)
+	return held
 }

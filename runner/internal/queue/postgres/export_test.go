@@ -9,7 +9,7 @@ import (
 // Crash does to the queue what the death of its process does: nothing is given back
 // and nothing renewed.
 func (q *Queue) Crash() {
-	q.stop()
+	q.end()
 	q.renewal.Wait()
 	q.pool.Close()
 	q.mu.Lock()

@@ -2,10 +2,8 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -42,77 +40,70 @@ func (q *Queue) fetch(ctx context.Context, serves func(api.Resources) bool) (*de
 		return nil, err
 	}
 	defer conn.Release()
-	if err := q.check(ctx, conn); err != nil {
+	if err := q.check(conn); err != nil {
 		return nil, err
 	}
-	for listening := false; ; {
+	for {
 		d, pause, err := q.look(ctx, conn, serves)
+		if d == nil && err == nil && ctx.Err() == nil {
+			err = q.wait(ctx, conn, min(pause, q.Look/2+rand.N(q.Look)))
+		}
 		if d != nil || err != nil || ctx.Err() != nil {
 			return d, err
 		}
-		if !listening { // before the next look, so that nothing is missed in between
-			if err := q.say(ctx, conn, sqlListen); err != nil {
-				return nil, err
-			}
-			defer q.say(ctx, conn, sqlUnlisten)
-			listening = true
-			continue
-		}
-		if err := q.wait(ctx, conn, pause); err != nil {
-			return nil, err
-		}
 	}
 }
 
-// say is for statements without an answer.
-func (q *Queue) say(ctx context.Context, db database, sql string, args ...any) error {
-	_, err := ask(ctx, q, db, pgx.RowTo[string], sql, args...)
-	return err
-}
+// What is remembered with a connection: that it listens, for as long as it is there,
+// and that it was told something since that was last asked.
+const listens, told = "listens", "told"
 
-// wait ends when a word has come, or after a time.
+// wait waits for a word on the connection, or until it is time to look anyway. The
+// first time it does not, as there may be what came before it listened.
 func (q *Queue) wait(ctx context.Context, conn *pgxpool.Conn, pause time.Duration) error {
-	look := q.Look/2 + mathrand.N(q.Look)
-	if pause > 0 {
-		look = min(look, pause)
-	}
-	limited, cancel := context.WithTimeout(ctx, look)
-	defer cancel()
-	_, err := conn.Conn().WaitForNotification(limited)
-	if err != nil && limited.Err() == nil {
-		q.note(err)
+	c := conn.Conn().PgConn()
+	state := c.CustomData()
+	if state[listens] == nil {
+		_, err := ask(q, conn, pgx.RowTo[string], sqlListen)
+		state[listens] = true
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, pause)
+	defer cancel()
+	if state[told] == nil {
+		if err := c.WaitForNotification(ctx); err != nil && ctx.Err() == nil {
+			q.note(err)
+			return err
+		}
+	}
+	delete(state, told)
 	return nil
 }
 
-// waiting is a class and rank that waits.
-type waiting struct {
-	GPUs      int
-	GPUMemory int64
-	Rank      int16
-	Pause     time.Duration // 0 or less if its first task may start
-}
-
-// look goes once through what waits. If it takes nothing, pause is the time until
-// something that is served may start, 0 for none.
+// look goes once through what waits. If it takes nothing, pause says how long it is
+// until something may start that has to wait.
 func (q *Queue) look(ctx context.Context, conn *pgxpool.Conn, serves func(api.Resources) bool) (d *delivery, pause time.Duration, err error) {
-	if err := errors.Join(q.giveBackStrays(ctx, conn), q.takeBack(ctx, conn)); err != nil {
+	if err := q.takeBack(conn); err != nil {
 		return nil, 0, err
 	}
-	heads, err := ask(ctx, q, conn, pgx.RowToStructByPos[waiting], sqlWaiting)
+	type waiting struct {
+		GPUs      int
+		GPUMemory int64
+		Rank      int16
+		Pause     time.Duration // of its first task; not above 0 if that may start
+	}
+	pause = q.Look * 2
+	heads, err := ask(q, conn, pgx.RowToStructByPos[waiting], sqlWaiting)
 	for _, w := range heads {
-		if !serves(api.Resources{GPUs: w.GPUs, GPUMemory: api.Bytes(w.GPUMemory)}) {
+		switch {
+		case !serves(api.Resources{GPUs: w.GPUs, GPUMemory: api.Bytes(w.GPUMemory)}):
+			continue
+		case w.Pause > 0:
+			pause = min(pause, w.Pause)
 			continue
 		}
-		if w.Pause > 0 {
-			if pause == 0 || w.Pause < pause {
-				pause = w.Pause
-			}
-			continue
-		}
-		for again := true; again && err == nil && ctx.Err() == nil; {
-			if d, again, err = q.claim(ctx, conn, w); d != nil {
+		for buried := true; buried && err == nil && ctx.Err() == nil; {
+			if d, buried, err = q.claim(conn, w.GPUs, w.GPUMemory, w.Rank); d != nil {
 				return d, 0, nil
 			}
 		}
@@ -120,91 +111,53 @@ func (q *Queue) look(ctx context.Context, conn *pgxpool.Conn, serves func(api.Re
 	return nil, pause, err
 }
 
-// row is what a claim finds.
-type row struct {
-	ID            string
-	Document      []byte
-	Spent, Deaths int
-	Checkpoint    string
-	Time          time.Time
-}
-
-// claim takes the first task of a class. again says that it was none to run.
-func (q *Queue) claim(ctx context.Context, conn *pgxpool.Conn, w waiting) (d *delivery, again bool, err error) {
-	claim := newUUID()
-	rows, err := ask(ctx, q, conn, pgx.RowToStructByPos[row], sqlClaim, w.GPUs, w.GPUMemory, w.Rank, claim, q.Runner, q.Lease)
-	if err != nil {
-		q.mu.Lock()
-		q.strays = append(q.strays, claim)
-		q.mu.Unlock()
+// claim takes the first task of a class and rank, unless others were faster, or it
+// must not run any more.
+func (q *Queue) claim(conn *pgxpool.Conn, class ...any) (d *delivery, buried bool, err error) {
+	var document []byte
+	var deaths int
+	var now time.Time
+	taken, err := ask(q, conn, func(row pgx.CollectableRow) (*delivery, error) {
+		d := &delivery{queue: q}
+		return d, row.Scan(&d.claim, &d.id, &document, &d.spent, &deaths, &d.before, &now)
+	}, sqlClaim, append(class, q.Runner, q.Lease)...)
+	if len(taken) == 0 {
 		return nil, false, err
 	}
-	if len(rows) == 0 {
-		return nil, false, nil // another runner was faster
-	}
-	r := rows[0]
-	d = &delivery{queue: q, claim: claim, row: r}
+	d = taken[0]
 	d.ctx, d.cancel = context.WithCancelCause(context.Background())
 	q.mu.Lock()
-	q.held[d] = struct{}{}
+	q.held[d.claim] = d
 	q.mu.Unlock()
-	reason := ""
-	if d.task, err = api.ParseTask(r.Document); err != nil {
-		reason = err.Error()
-	} else if !d.task.Expires.IsZero() && r.Time.After(d.task.Expires.Time) {
-		reason = fmt.Sprintf("it had not started by %s, when it expired", d.task.Expires.Format(time.RFC3339))
-	} else if r.Deaths >= deathLimit {
-		reason = fmt.Sprintf("%d runners died while they ran it, and no more try it", r.Deaths)
-	}
-	if reason == "" {
+	why := ""
+	switch d.task, err = api.ParseTask(document); {
+	case err != nil:
+		why = err.Error()
+	case !d.task.Expires.IsZero() && now.After(d.task.Expires.Time):
+		why = fmt.Sprintf("it had not started by %s, when it expired", d.task.Expires.Format(time.RFC3339))
+	case deaths >= deathLimit:
+		why = fmt.Sprintf("%d runners died while they ran it, and no more try it", deaths)
+	default:
 		return d, false, nil
 	}
-	if _, err := d.end(end{state: api.TaskDead, reason: reason}); err != nil {
-		return nil, false, err
-	}
-	q.Log.Warn("buried a task", "task", r.ID, "reason", reason)
-	return nil, true, nil
-}
-
-// newUUID returns a random UUID.
-func newUUID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
-// giveBackStrays gives back what a claim may have taken whose answer got lost.
-// There are no more than that many fetches at a time.
-func (q *Queue) giveBackStrays(ctx context.Context, db database) error {
-	q.mu.Lock()
-	strays := q.strays
-	q.strays = nil
-	q.mu.Unlock()
-	for i, claim := range strays {
-		if _, err := ask(ctx, q, db, pgx.RowTo[string], sqlEnd, end{state: api.TaskWaiting}.args(claim)...); err != nil {
-			q.mu.Lock()
-			q.strays = append(q.strays, strays[i:]...)
-			q.mu.Unlock()
-			return err
-		}
-	}
-	return nil
+	q.Log.Warn("task is buried", "task", d.id, "reason", why)
+	_, err = d.tell(end{state: api.TaskDead, reason: why})
+	return nil, err == nil, err
 }
 
 // takeBack takes back what other runners did not renew. Who has not reached the
-// server for a lease does not know whether they could.
-func (q *Queue) takeBack(ctx context.Context, db database) error {
+// server for a lease itself does not know whether they could.
+func (q *Queue) takeBack(conn *pgxpool.Conn) error {
 	q.mu.Lock()
-	steady := !q.since.IsZero() && time.Since(q.since) > q.Lease
+	steady := q.steady
 	q.mu.Unlock()
-	if !steady {
+	if steady.IsZero() || time.Since(steady) < q.Lease {
 		return nil
 	}
 	type gone struct{ ID, Runner string }
-	tasks, err := ask(ctx, q, db, pgx.RowToStructByPos[gone], sqlTakeBack)
+	tasks, err := ask(q, conn, pgx.RowToStructByPos[gone], sqlTakeBack)
 	for _, t := range tasks {
-		q.Log.Info("task taken back, its runner gives no sign of life", "task", t.ID, "of", t.Runner)
+		q.Log.Info("task taken back, because its runner gives no sign of life", "task", t.ID, "of", t.Runner)
 	}
 	return err
 }

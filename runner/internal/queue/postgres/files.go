@@ -62,7 +62,7 @@ type pieces struct {
 }
 
 func (p *pieces) Write(data []byte) (int, error) {
-	done, err := ask(p.ctx, p.queue, p.queue.pool, pgx.RowTo[int], sqlPut, p.claim, p.name, p.n, data)
+	done, err := ask(p.queue, p.queue.pool, pgx.RowTo[int], sqlPut, p.claim, p.name, p.n, data)
 	if err == nil && len(done) == 0 {
 		err = queue.ErrLost
 	}
@@ -149,7 +149,6 @@ func unpack(from io.Reader, dir *os.Root) error {
 
 // reader reads the pieces of a file; there may be none.
 type reader struct {
-	ctx         context.Context
 	queue       *Queue
 	claim, name string
 	n           int
@@ -158,7 +157,7 @@ type reader struct {
 
 func (r *reader) Read(p []byte) (int, error) {
 	if len(r.rest) == 0 {
-		found, err := ask(r.ctx, r.queue, r.queue.pool, pgx.RowTo[[]byte], sqlFile, r.claim, r.name, r.n)
+		found, err := ask(r.queue, r.queue.pool, pgx.RowTo[[]byte], sqlFile, r.claim, r.name, r.n)
 		if err == nil && len(found) == 0 {
 			err = io.EOF
 		}
@@ -179,8 +178,8 @@ func (d *delivery) Checkpoint(dir string) error {
 		return err
 	}
 	defer root.Close()
-	if err := unpack(&reader{ctx: d.ctx, queue: d.queue, claim: d.row.Checkpoint, name: checkpoint}, root); err != nil {
-		return fmt.Errorf("read the checkpoint of task %s: %w", d.task.ID, err)
+	if err := unpack(&reader{queue: d.queue, claim: d.before, name: checkpoint}, root); err != nil {
+		return fmt.Errorf("read the checkpoint of task %s: %w", d.id, err)
 	}
 	return nil
 }
@@ -193,8 +192,8 @@ type files struct {
 }
 
 // Files implements queue.Store.
-func (q *Queue) Files(ctx context.Context, id string, attempt int) (queue.Files, error) {
-	claims, err := ask(ctx, q, q.pool, pgx.RowTo[string], sqlAttempt, id, attempt)
+func (q *Queue) Files(_ context.Context, id string, attempt int) (queue.Files, error) {
+	claims, err := ask(q, q.pool, pgx.RowTo[string], sqlAttempt, id, attempt)
 	if err == nil && len(claims) == 0 {
 		err = queue.ErrUnknown
 	}
@@ -206,7 +205,7 @@ func (q *Queue) Files(ctx context.Context, id string, attempt int) (queue.Files,
 		return nil, err
 	}
 	root, err := os.OpenRoot(dir)
-	return &files{root, func(name string) *reader { return &reader{ctx: ctx, queue: q, claim: claims[0], name: name} }}, err
+	return &files{root, func(name string) *reader { return &reader{queue: q, claim: claims[0], name: name} }}, err
 }
 
 // Open implements fs.FS.

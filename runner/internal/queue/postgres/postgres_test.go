@@ -52,7 +52,7 @@ func newQueue(t *testing.T, on *pgserver.Server) string {
 
 func open(t *testing.T, url, runner string) *postgres.Queue {
 	t.Helper()
-	q, err := postgres.Open(t.Context(), url, postgres.Options{
+	q, err := postgres.Open(url, postgres.Options{
 		Runner: runner, Work: t.TempDir(), Lease: lease, Look: lease / 5, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,40 +22,43 @@ import (
 // Options are how a queue is used.
 type Options struct {
 	Runner string // the name for claims; empty for those who only submit and look
-	Work   string // the directory of the attempts, which the caller removes
+	Work   string // where attempts make what is stored; the caller removes it
 	Log    *slog.Logger
-	// Lease is how long a claim lives without a sign of life, and Look how often to
-	// look for work that nobody told of; both have defaults. Tests have shorter ones.
+	// Lease is how long a claim lives without a sign of life. Look is how often a
+	// runner looks for work that nobody told it of: half of it at least, one and a
+	// half times it at most. Both have defaults; tests have shorter ones.
 	Lease, Look time.Duration
 }
 
 const (
-	defaultLease = 30 * time.Second
-	// With jitter it is 10 to 30 s.
-	defaultLook = 20 * time.Second
-	// For a look, the renewal and two that store or end something; more of them wait
-	// for each other. A server of a fleet has few connections to give.
+	defaultLease, defaultLook = 30 * time.Second, 20 * time.Second
+	// For a look, the renewal, and two that store something; more of them wait for
+	// each other, because a server has few to give.
 	connections = 4
-	// An idle runner keeps the one by which it listens, a suspended one none.
+	// An idle runner keeps the connection by which it listens, a suspended one none.
 	idle = time.Minute
+	// lastWords is how long an exit may take to give back what is held still. It is
+	// part of lifecycle.EndAfter.
+	lastWords = time.Second
 )
 
 // Queue is a connection to the queue. Its methods may be called concurrently.
 type Queue struct {
-	Options
-	pool *pgxpool.Pool
-	name string // of the database, without secrets
+	// Failures counts what the server has refused or not answered, Lost the claims
+	// that this runner has lost. Late is how many ends of tasks are to be told still.
+	Failures, Lost, Late atomic.Int64
 
-	stop    context.CancelFunc // ends the renewal
+	Options
+	name    string // of the database, without secrets
+	pool    *pgxpool.Pool
+	checked atomic.Bool     // the schema suits
+	life    context.Context // of all that is said
+	end     context.CancelFunc
 	renewal sync.WaitGroup
 
-	failures, lost, late atomic.Int64
-
 	mu     sync.Mutex
-	held   map[*delivery]struct{}
-	strays []string  // claims that may be ours, as the answer got lost
-	since  time.Time // the server has answered everything since then; zero while it does not
-	ready  bool      // the schema was looked at
+	held   map[string]*delivery // by claim
+	steady time.Time            // the server has answered everything since then; zero while it does not
 }
 
 var (
@@ -61,40 +66,39 @@ var (
 	_ queue.Store = (*Queue)(nil)
 )
 
-// Open connects to the queue that a URL names, or what it leaves out the variables
-// of libpq, as PGHOST, PGPASSFILE, PGSERVICE and PGSSLMODE. A server that does not
-// answer is no error: it may be back before there is anything to say.
-func Open(ctx context.Context, url string, o Options) (*Queue, error) {
+// Open connects to the queue that a URL names, or where that is silent the variables
+// of libpq, as PGHOST, PGPASSFILE, PGSERVICE and PGSSLMODE. To a runner a server
+// that does not answer is no error: it may be back before there is anything to say.
+func Open(url string, o Options) (*Queue, error) {
 	config, name, err := parse(url)
 	if err != nil {
 		return nil, err
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
 		return nil, fmt.Errorf("queue %s: %w", name, err)
 	}
 	o.Lease, o.Look, o.Log = cmp.Or(o.Lease, defaultLease), cmp.Or(o.Look, defaultLook), cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	q := &Queue{Options: o, pool: pool, name: name, held: make(map[*delivery]struct{}), since: time.Now()}
-	if err := q.check(ctx, pool); err != nil && (o.Runner == "" || refused(err)) {
-		pool.Close()
-		return nil, err
+	q := &Queue{Options: o, name: name, pool: pool, held: make(map[string]*delivery), steady: time.Now()}
+	q.life, q.end = context.WithCancel(context.Background())
+	if err := q.check(pool); err != nil && (o.Runner == "" || final(err)) {
+		return nil, errors.Join(err, q.Close())
 	}
-	ctx, q.stop = context.WithCancel(context.Background())
-	q.renewal.Go(func() { q.renew(ctx) })
+	q.renewal.Go(q.renew)
 	return q, nil
 }
 
-// parse reads the URL, and returns a name for people that has no secret.
+// parse reads a URL, and returns a name of the database for people, without secrets.
 func parse(url string) (*pgxpool.Config, string, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, "", fmt.Errorf("queue: %w; name it as postgres://USER@HOST:PORT/DATABASE", err) // pgx leaves the password out
 	}
 	c := config.ConnConfig
-	// Poolers know no prepared statements of a connection.
-	c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec // poolers know no prepared statements
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultLease/3)
-	if c.ValidateConnect == nil { // what was failed over may be there still, and take nothing
+	c.OnNotification = func(conn *pgconn.PgConn, _ *pgconn.Notification) { conn.CustomData()[told] = true }
+	if c.ValidateConnect == nil { // a server that another has taken over from may be there still, read-only
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	config.MaxConns, config.MaxConnIdleTime, config.HealthCheckPeriod = connections, idle, idle/2
@@ -104,32 +108,18 @@ func parse(url string) (*pgxpool.Config, string, error) {
 // String names the queue without secrets.
 func (q *Queue) String() string { return q.name }
 
-// refused says whether the server has answered that it never will do that, in
-// contrast to not being there or in order now.
-func refused(err error) bool {
-	var answer *pgconn.PgError
-	if !errors.As(err, &answer) {
-		return errors.As(err, new(*lacks))
-	}
-	switch answer.Code[:2] {
-	case "08", "25", "53", "57", "58", "40": // connection, standby, resources, shutdown and start, system, conflict
-		return false
-	}
-	return true
-}
-
 // database is a connection, or a pool of them.
 type database interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// ask says a statement and reads the answer. Each may take a third of the lease, so
-// that there is time to say it again; the end of ctx does not end it, or nobody
+// ask says a statement and reads the answer. It may take a third of the lease, so
+// that there is time to say it again. Nothing else ends it but Close, or nobody
 // would know what became of it.
-func ask[T any](ctx context.Context, q *Queue, db database, row pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.Lease/3)
+func ask[T any](q *Queue, db database, row pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+	ctx, cancel := context.WithTimeout(q.life, q.Lease/3)
 	defer cancel()
-	rows, err := db.Query(limited, sql, args...)
+	rows, err := db.Query(ctx, sql, args...)
 	var answer []T
 	if err == nil {
 		answer, err = pgx.CollectRows(rows, row)
@@ -142,46 +132,79 @@ func ask[T any](ctx context.Context, q *Queue, db database, row pgx.RowToFunc[T]
 func (q *Queue) note(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	was := q.steady
 	switch {
 	case err != nil:
-		q.failures.Add(1)
-		if !q.since.IsZero() {
+		q.Failures.Add(1)
+		q.steady = time.Time{}
+		if !was.IsZero() && q.life.Err() == nil {
 			q.Log.Warn("the queue does not answer; tasks go on, and what is to be said is said later", "queue", q.name, "error", err)
 		}
-		q.since = time.Time{}
-	case q.since.IsZero():
-		q.since = time.Now()
+	case was.IsZero():
+		q.steady = time.Now()
 		q.Log.Info("the queue answers again", "queue", q.name)
 	}
 }
 
-// Failures counts what the server did not answer, or refused; Lost the claims that
-// this runner has lost; Late the ends of tasks that are still to be told.
-func (q *Queue) Failures() int64 { return q.failures.Load() }
-func (q *Queue) Lost() int64     { return q.lost.Load() }
-func (q *Queue) Late() int64     { return q.late.Load() }
+// renew gives a sign of life for all claims every third of the lease, and more often
+// while the server does not take it.
+func (q *Queue) renew() {
+	for pause := q.Lease / 3; ; {
+		select {
+		case <-time.After(pause):
+		case <-q.life.Done():
+			return
+		}
+		if pause = q.Lease / 3; q.beat() != nil {
+			pause = q.Lease / 15
+		}
+	}
+}
+
+// beat renews the claims, and ends those deliveries that are to be stopped.
+func (q *Queue) beat() error {
+	q.mu.Lock()
+	held := maps.Clone(q.held)
+	q.mu.Unlock()
+	if len(held) == 0 {
+		return nil
+	}
+	type renewed struct {
+		Claim  string
+		Cancel bool
+	}
+	answer, err := ask(q, q.pool, pgx.RowToStructByPos[renewed], sqlBeat, slices.Collect(maps.Keys(held)))
+	if err != nil {
+		return err
+	}
+	for _, r := range answer {
+		if r.Cancel {
+			held[r.Claim].cancel(queue.ErrCancelled)
+		}
+		delete(held, r.Claim)
+	}
+	for _, d := range held {
+		if !d.ending.Load() { // or it may have ended in good order meanwhile
+			d.lose()
+		}
+	}
+	return nil
+}
 
 // Close gives back what is held still, if the server takes it, and ends all
 // connections. Fetch must not be called any more.
-func (q *Queue) Close() error {
-	q.stop()
-	q.renewal.Wait()
+func (q *Queue) Close() (err error) {
+	defer time.AfterFunc(lastWords, q.end).Stop()
 	q.mu.Lock()
-	held := make([]*delivery, 0, len(q.held))
-	for d := range q.held {
-		held = append(held, d)
-	}
+	held := maps.Clone(q.held)
 	q.mu.Unlock()
-	var problems []error
 	for _, d := range held {
-		err := d.Release()
-		if errors.Is(err, queue.ErrLost) {
-			continue
-		}
-		if problems = append(problems, err); err != nil {
-			break // the leases end by themselves
+		if fault := d.Release(); !errors.Is(fault, queue.ErrLost) {
+			err = errors.Join(err, fault)
 		}
 	}
+	q.end()
+	q.renewal.Wait()
 	q.pool.Close()
-	return errors.Join(problems...)
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -14,59 +15,14 @@ import (
 //go:embed schema.sql
 var schema1 string
 
-// migrations lead from one version of the schema to the next, the first to 1.
+// migrations lead from each version of the schema to the next, the first to 1.
 var migrations = []string{schema1}
 
-// lacks is the error of who may not do what the queue needs, or finds no schema.
-type lacks struct{ text string }
+// The codes of PostgreSQL for what the schema, or the user's rights, do not suit.
+const noTable, noSchema, noRight = "42P01", "3F000", "42501"
 
-func (l *lacks) Error() string { return l.text }
-
-// Init makes the schema of the queue, or brings it up to date, and returns its name
-// and version.
-func Init(ctx context.Context, url string) (name string, version int, err error) {
-	config, name, err := parse(url)
-	if err != nil {
-		return "", 0, err
-	}
-	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
-	if err != nil {
-		return name, 0, fmt.Errorf("queue %s: %w", name, err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, sqlLock); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, sqlNoVersion); err != nil {
-			return err
-		}
-		if err := tx.QueryRow(ctx, sqlVersion).Scan(&version); err != nil {
-			return err
-		}
-		for ; version < len(migrations); version++ {
-			if _, err := tx.Exec(ctx, migrations[version]); err != nil {
-				return err
-			}
-			if _, err := tx.Exec(ctx, sqlVersionIs, version+1); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if code := sqlState(err); code == "42501" { // insufficient privilege
-		err = &lacks{fmt.Sprintf("user %s must not make the queue's tables: %v; let the owner of the database do it, or: grant create on database %s to %s",
-			config.ConnConfig.User, err, ident(config.ConnConfig.Database), ident(config.ConnConfig.User))}
-	}
-	if err != nil {
-		return name, version, fmt.Errorf("queue %s: %w", name, err)
-	}
-	return name, version, nil
-}
-
-func ident(name string) string { return pgx.Identifier{name}.Sanitize() }
-
-func sqlState(err error) string {
+// code is what the server has answered, if it has.
+func code(err error) string {
 	var answer *pgconn.PgError
 	if errors.As(err, &answer) {
 		return answer.Code
@@ -74,39 +30,92 @@ func sqlState(err error) string {
 	return ""
 }
 
-// Grants is what a role needs to use a queue that another has made.
-func Grants(role string) string {
-	return fmt.Sprintf("grant usage on schema studioml to %[1]s; grant select, insert, update, delete on all tables in schema studioml to %[1]s", role)
+// Init makes the tables of the queue, or brings them up to date, and returns what
+// the queue is called and what other users need to have granted.
+func Init(ctx context.Context, url string) (name, grants string, err error) {
+	config, name, err := parse(url)
+	if err != nil {
+		return "", "", err
+	}
+	const limit = time.Minute // another may be at it, and a large table takes long
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err == nil {
+		defer conn.Close(ctx)
+		err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return migrate(ctx, tx) })
+	}
+	if code(err) == noRight {
+		err = fmt.Errorf("%w; let the owner of the database do it, or say: grant create on database %s to %s",
+			err, quote(config.ConnConfig.Database), quote(config.ConnConfig.User))
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("queue %s: %w", name, err)
+	}
+	return name, needed("USER"), nil
 }
 
-// check looks once whether the schema is there, as new as this runner, and may be
-// used. A newer one suits as well.
-func (q *Queue) check(ctx context.Context, db database) error {
-	q.mu.Lock()
-	ready := q.ready
-	q.mu.Unlock()
-	if ready {
+func migrate(ctx context.Context, tx pgx.Tx) error {
+	for _, sql := range []string{sqlLock, sqlPlace} {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
+	var version int
+	if err := tx.QueryRow(ctx, sqlVersion).Scan(&version); err != nil {
+		return err
+	}
+	for ; version < len(migrations); version++ {
+		_, err := tx.Exec(ctx, migrations[version])
+		if err == nil {
+			_, err = tx.Exec(ctx, sqlVersionIs, version+1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+// needed is what a user needs who has not made the tables.
+func needed(user string) string {
+	return fmt.Sprintf("grant usage on schema studioml to %[1]s; grant select, insert, update, delete on all tables in schema studioml to %[1]s", user)
+}
+
+// errSchema marks what only a person can mend.
+var errSchema = errors.New("the queue cannot be used")
+
+// final says whether an error will not pass by itself: the server has answered, and
+// not that it is starting, ending, full or somebody's standby.
+func final(err error) bool {
+	class := (code(err) + "  ")[:2]
+	return errors.Is(err, errSchema) || class != "  " && !strings.Contains("08 25 40 53 57 58 XX", class)
+}
+
+// check finds out once whether the tables are there, are as new as this runner, and
+// may be used. Newer ones suit as well.
+func (q *Queue) check(db database) error {
+	if q.checked.Load() {
 		return nil
 	}
-	user := ident(q.pool.Config().ConnConfig.User)
-	versions, err := ask(ctx, q, db, pgx.RowTo[int], sqlVersion)
-	switch code := sqlState(err); {
-	case code == "42P01" || code == "3F000" || err == nil && versions[0] < len(migrations): // no such table, no such schema
-		err = &lacks{"its tables are missing or of an older version; let a user who may make them run: runner queue init --queue=URL"}
-	case code == "42501":
-		err = &lacks{fmt.Sprintf("user %s must not use it; let its owner say: %s", user, Grants(user))}
+	user := quote(q.pool.Config().ConnConfig.User)
+	versions, err := ask(q, db, pgx.RowTo[int], sqlVersion)
+	switch c := code(err); {
+	case c == noTable || c == noSchema || err == nil && versions[0] < len(migrations):
+		err = fmt.Errorf("%w: its tables are missing, or older than this runner; let the owner of the database run: runner queue init", errSchema)
+	case c == noRight:
+		err = fmt.Errorf("%w: user %s must not; let the owner of the tables say: %s", errSchema, user, needed(user))
 	case err == nil:
 		var missing []string
-		missing, err = ask(ctx, q, db, pgx.RowTo[string], sqlLacks)
-		if len(missing) > 0 {
-			err = &lacks{fmt.Sprintf("user %s lacks %s; let its owner say: %s", user, strings.Join(missing, ", "), Grants(user))}
+		if missing, err = ask(q, db, pgx.RowTo[string], sqlLacks); len(missing) > 0 {
+			err = fmt.Errorf("%w: user %s lacks %s; let the owner of the tables say: %s", errSchema, user, strings.Join(missing, ", "), needed(user))
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("queue %s: %w", q.name, err)
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.ready = true
+	q.checked.Store(true)
 	return nil
 }

@@ -9,7 +9,7 @@ package postgres
 // and looks from time to time anyway, so that a word which is lost costs seconds.
 const wake = `studioml_wake`
 
-const sqlListen, sqlUnlisten = `listen ` + wake, `unlisten *`
+const sqlListen = `listen ` + wake
 
 // sqlSubmit puts tasks at the end of the queue, in order: the place is the clock's
 // at each row. A task whose id is known stays as it is; sqlKnown says what it is.
@@ -44,19 +44,19 @@ with recursive head as (
     where t.state = 'Waiting' and (t.gpus, t.gpu_memory, t.rank) > (head.gpus, head.gpu_memory, head.rank)
     order by t.gpus, t.gpu_memory, t.rank, t.place, t.seq limit 1) next
 )
-select gpus, gpu_memory, rank, place - now() as pause from head order by rank, place`
+select gpus, gpu_memory, rank, place - now() from head order by rank, place`
 
 // sqlClaim takes the first task of a class and rank that may start now, by a claim
 // that was never used before. Rows that others are about to take are skipped, so
 // that nobody waits for anybody; the one that is chosen is locked until it is ours.
 const sqlClaim = `
-update studioml.task set state = 'Running', claim = $4::text::uuid, runner = $5, lease = $6, beat = now(),
+update studioml.task set state = 'Running', claim = gen_random_uuid(), runner = $4, lease = $5, beat = now(),
   begun = false, gpus_held = null, changed = now()
 where id = (
   select id from studioml.task
   where state = 'Waiting' and gpus = $1 and gpu_memory = $2 and rank = $3 and place <= now()
   order by place, seq limit 1 for update skip locked)
-returning id, document, spent, deaths, coalesce(checkpoint, claim)::text as checkpoint, now() as time`
+returning claim::text, id, document, spent, deaths, coalesce(checkpoint, claim)::text, now()`
 
 // sqlBegin counts an attempt, once for each claim however often it is said. Until
 // its end is told it counts as a death of its runner as well.
@@ -139,7 +139,7 @@ select * from (
   select id, state, document,
     case when state = 'Waiting' then row_number() over (order by state <> 'Waiting', rank, place, seq) else 0 end as position,
     case when state = 'Waiting' and place > now() then place end as not_before,
-    changed, starts, spent, coalesce(runner, '') as runner, gpus_held, coalesce(reason, '') as reason
+    changed, starts, spent, case when state = 'Running' then runner else '' end as runner, gpus_held, coalesce(reason, '') as reason
   from studioml.task
   order by state <> 'Waiting', state <> 'Running', rank, place, seq) as everything
 where $1::text[] is null or id = any ($1)`
@@ -188,22 +188,22 @@ select claim::text from studioml.task where id = $1 and starts = $2 and state = 
 
 // sqlLacks says what the user may not do, table by table, of what the queue needs.
 const sqlLacks = `
-select t::text || ' (' || p || ')' from unnest(array['studioml.task', 'studioml.result', 'studioml.file']) t,
+select p || ' on ' || t from unnest(array['studioml.task', 'studioml.result', 'studioml.file']) t,
   unnest(array['select', 'insert', 'update', 'delete']) p
 where not has_table_privilege(t, p)`
-
-// sqlVersion says which version of the schema is there, if any is. Who may not read
-// it is told so.
-const sqlVersion = `select coalesce(max(version), 0) from studioml.schema`
 
 // sqlLock keeps others from changing the schema at the same time, until the end of
 // the transaction. The number is only this queue's.
 const sqlLock = `select pg_advisory_xact_lock(7305812)`
 
-// sqlNoVersion makes the place for the version.
-const sqlNoVersion = `
+// sqlPlace makes the place for the schema and its version.
+const sqlPlace = `
 create schema if not exists studioml;
 create table if not exists studioml.schema (version integer primary key, since timestamptz not null default now())`
 
-// sqlVersionIs records a version.
-const sqlVersionIs = `insert into studioml.schema (version) values ($1)`
+// sqlVersion says which version of the schema is there, and sqlVersionIs that
+// another is.
+const (
+	sqlVersion   = `select coalesce(max(version), 0) from studioml.schema`
+	sqlVersionIs = `insert into studioml.schema (version) values ($1)`
+)

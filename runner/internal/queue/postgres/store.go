@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
@@ -38,7 +39,7 @@ func (q *Queue) Submit(ctx context.Context, tasks []*api.Task) (done []queue.Sub
 			}
 		}
 		var more []queue.Submitted
-		more, err = q.submit(ctx, &b)
+		more, err = q.submit(&b)
 		done, tasks = append(done, more...), tasks[len(b.ids):]
 	}
 	if err != nil {
@@ -74,8 +75,8 @@ func (b *batch) add(task *api.Task) error {
 	return nil
 }
 
-func (q *Queue) submit(ctx context.Context, b *batch) ([]queue.Submitted, error) {
-	inserted, err := ask(ctx, q, q.pool, pgx.RowTo[string], sqlSubmit, b.ids, b.documents, b.gpus, b.memory, b.priorities)
+func (q *Queue) submit(b *batch) ([]queue.Submitted, error) {
+	inserted, err := ask(q, q.pool, pgx.RowTo[string], sqlSubmit, b.ids, b.documents, b.gpus, b.memory, b.priorities)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +91,7 @@ func (q *Queue) submit(ctx context.Context, b *batch) ([]queue.Submitted, error)
 	}
 	before := make(map[string]known)
 	if len(inserted) < len(b.ids) {
-		rows, err := ask(ctx, q, q.pool, pgx.RowToStructByPos[known], sqlKnown, b.ids, b.documents)
+		rows, err := ask(q, q.pool, pgx.RowToStructByPos[known], sqlKnown, b.ids, b.documents)
 		if err != nil {
 			return nil, err
 		}
@@ -113,47 +114,23 @@ func (q *Queue) submit(ctx context.Context, b *batch) ([]queue.Submitted, error)
 	return done, errors.Join(problems...)
 }
 
-// listed is a row of sqlList.
-type listed struct {
-	ID        string
-	State     api.TaskState
-	Document  []byte
-	Position  int
-	NotBefore *time.Time
-	Since     time.Time
-	Starts    int
-	Spent     int
-	Runner    string
-	GPUs      []string
-	Reason    string
-}
-
 // List implements queue.Store.
-func (q *Queue) List(ctx context.Context, ids ...string) ([]api.TaskStatus, error) {
-	rows, err := ask(ctx, q, q.pool, pgx.RowToStructByPos[listed], sqlList, ids)
-	if err != nil {
-		return nil, fmt.Errorf("list tasks: %w", err)
-	}
+func (q *Queue) List(_ context.Context, ids ...string) ([]api.TaskStatus, error) {
 	missing := make(map[string]bool)
 	for _, id := range ids {
 		missing[id] = true
 	}
-	tasks := make([]api.TaskStatus, 0, len(rows))
-	for _, r := range rows {
-		delete(missing, r.ID)
-		t := api.TaskStatus{
-			ID: r.ID, State: r.State, Position: r.Position, Since: r.Since, Starts: r.Starts, Spent: r.Spent, GPUs: r.GPUs, Reason: r.Reason,
-		}
-		if r.NotBefore != nil {
-			t.NotBefore = *r.NotBefore
-		}
-		if r.State == api.TaskRunning {
-			t.Runner = r.Runner
-		}
-		if task, err := api.ParseTask(r.Document); err == nil {
+	tasks, err := ask(q, q.pool, func(row pgx.CollectableRow) (t api.TaskStatus, err error) {
+		var document []byte
+		err = row.Scan(&t.ID, &t.State, &document, &t.Position, (*zeronull.Timestamptz)(&t.NotBefore), &t.Since, &t.Starts, &t.Spent, &t.Runner, &t.GPUs, &t.Reason)
+		delete(missing, t.ID)
+		if task, err := api.ParseTask(document); err == nil {
 			t.Task = task
 		}
-		tasks = append(tasks, t)
+		return t, err
+	}, sqlList, ids)
+	if err != nil {
+		return nil, fmt.Errorf("list tasks: %w", err)
 	}
 	if len(missing) > 0 {
 		err = fmt.Errorf("%s: %w", strings.Join(slices.Sorted(maps.Keys(missing)), ", "), queue.ErrUnknown)
@@ -162,8 +139,8 @@ func (q *Queue) List(ctx context.Context, ids ...string) ([]api.TaskStatus, erro
 }
 
 // Cancel implements queue.Store.
-func (q *Queue) Cancel(ctx context.Context, id string) error {
-	return q.change(ctx, "cancel", sqlCancel, id, func(was api.TaskState) error {
+func (q *Queue) Cancel(_ context.Context, id string) error {
+	return q.change("cancel", sqlCancel, id, func(was api.TaskState) error {
 		if was.Ended() {
 			return queue.ErrEnded
 		}
@@ -172,8 +149,8 @@ func (q *Queue) Cancel(ctx context.Context, id string) error {
 }
 
 // Again implements queue.Store.
-func (q *Queue) Again(ctx context.Context, id string) error {
-	return q.change(ctx, "retry", sqlAgain, id, func(was api.TaskState) error {
+func (q *Queue) Again(_ context.Context, id string) error {
+	return q.change("retry", sqlAgain, id, func(was api.TaskState) error {
 		if !was.Ended() {
 			return queue.ErrWaits
 		}
@@ -182,8 +159,8 @@ func (q *Queue) Again(ctx context.Context, id string) error {
 }
 
 // change says a statement that changes a task and returns what it was.
-func (q *Queue) change(ctx context.Context, verb, sql, id string, judge func(api.TaskState) error) error {
-	was, err := ask(ctx, q, q.pool, pgx.RowTo[string], sql, id)
+func (q *Queue) change(verb, sql, id string, judge func(api.TaskState) error) error {
+	was, err := ask(q, q.pool, pgx.RowTo[string], sql, id)
 	switch {
 	case err != nil:
 	case len(was) == 0:
@@ -200,7 +177,7 @@ func (q *Queue) change(ctx context.Context, verb, sql, id string, judge func(api
 // Purge implements queue.Store.
 func (q *Queue) Purge(ctx context.Context, before time.Time) (n int, err error) {
 	for {
-		gone, err := ask(ctx, q, q.pool, pgx.RowTo[string], sqlPurge, before, batchTasks)
+		gone, err := ask(q, q.pool, pgx.RowTo[string], sqlPurge, before, batchTasks)
 		n += len(gone)
 		if err = errors.Join(err, ctx.Err()); err != nil {
 			return n, fmt.Errorf("purge tasks: %w", err)
@@ -212,8 +189,8 @@ func (q *Queue) Purge(ctx context.Context, before time.Time) (n int, err error) 
 }
 
 // Results implements queue.Store.
-func (q *Queue) Results(ctx context.Context, id string) ([]api.Result, error) {
-	documents, err := ask(ctx, q, q.pool, pgx.RowTo[[]byte], sqlResults, id)
+func (q *Queue) Results(_ context.Context, id string) ([]api.Result, error) {
+	documents, err := ask(q, q.pool, pgx.RowTo[[]byte], sqlResults, id)
 	results := make([]api.Result, len(documents))
 	for i, document := range documents {
 		err = errors.Join(err, json.Unmarshal(document, &results[i]))
