@@ -31,6 +31,7 @@ type cli struct {
 	Serve   Serve   `cmd:"" help:"Take tasks from the queue and run them, as the two ConfigMaps say. See 'runner serve --help'."`
 	Submit  Submit  `cmd:"" help:"Put tasks into the queue."`
 	Status  Status  `cmd:"" help:"Show what a runner does, or what is in a queue."`
+	Queue   Queue   `cmd:"" help:"Prepare a queue in a PostgreSQL server."`
 	Version Version `cmd:"" help:"Print the version."`
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,12 +11,14 @@ import (
 	"strings"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
 
 // Submit is the submit command.
 type Submit struct {
-	Spool string   `env:"STUDIOML_SPOOL" required:"" placeholder:"DIR" help:"Directory of the queue."`
+	Place `embed:""`
+
 	Files []string `arg:"" name:"file" default:"-" help:"Task documents, JSON or YAML, several in a file with --- between them; - is the standard input."`
 }
 
@@ -39,6 +42,9 @@ func (s *Submit) Run(stdio stdio) (err error) {
 		}
 		seen[t.ID] = true
 	}
+	if s.Queue != "" {
+		return s.toServer(tasks, stdio.Out)
+	}
 	_, missing := os.Stat(s.Spool)
 	queue, err := spool.Open(s.Spool, spool.Options{})
 	if err != nil {
@@ -58,6 +64,20 @@ func (s *Submit) Run(stdio stdio) (err error) {
 		}
 	}
 	return nil
+}
+
+// toServer prints the ids of all that are in the queue, those of before as well.
+func (s *Submit) toServer(tasks []*api.Task, out io.Writer) (err error) {
+	q, err := postgres.Open(s.Queue, postgres.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, q.Close()) }()
+	done, err := q.Submit(context.Background(), tasks)
+	for _, t := range done {
+		fmt.Fprintln(out, t.ID)
+	}
+	return err
 }
 
 // separator is a line between documents, comments what is none: both as editors,

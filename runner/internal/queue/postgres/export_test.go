@@ -2,6 +2,10 @@ package postgres
 
 import (
 	"context"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -41,4 +45,17 @@ func (q *Queue) Letters() (letters []api.DeadLetter, err error) {
 		letters = append(letters, letter)
 	}
 	return letters, err
+}
+
+// Dump shows all that is stored, but for signs of life.
+func (q *Queue) Dump(t *testing.T) string {
+	t.Helper()
+	rows, err := ask(q, q.pool, pgx.RowTo[string], `
+		select (to_jsonb(t) - 'beat')::text from studioml.task t
+		union all select r::text from studioml.result r
+		union all select f::text from studioml.file f order by 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(rows, "\n")
 }

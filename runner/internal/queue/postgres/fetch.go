@@ -35,7 +35,7 @@ func (q *Queue) fetch(ctx context.Context, serves func(api.Resources) bool) (*de
 	cancel()
 	if err != nil {
 		if ctx.Err() == nil {
-			q.note(err)
+			err = q.note(err)
 		}
 		return nil, err
 	}
@@ -72,8 +72,7 @@ func (q *Queue) wait(ctx context.Context, conn *pgxpool.Conn, pause time.Duratio
 	defer cancel()
 	if state[told] == nil {
 		if err := c.WaitForNotification(ctx); err != nil && ctx.Err() == nil {
-			q.note(err)
-			return err
+			return q.note(err)
 		}
 	}
 	delete(state, told)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,7 +93,7 @@ func Open(url string, o Options) (*Queue, error) {
 func parse(url string) (*pgxpool.Config, string, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, "", fmt.Errorf("queue: %w; name it as postgres://USER@HOST:PORT/DATABASE", err) // pgx leaves the password out
+		return nil, "", fmt.Errorf("queue: %w; name it as postgres://USER@HOST:PORT/DATABASE", plain{err}) // pgx leaves the password out
 	}
 	c := config.ConnConfig
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec // poolers know no prepared statements
@@ -124,12 +125,20 @@ func ask[T any](q *Queue, db database, row pgx.RowToFunc[T], sql string, args ..
 	if err == nil {
 		answer, err = pgx.CollectRows(rows, row)
 	}
-	q.note(err)
-	return answer, err
+	return answer, q.note(err)
 }
 
+// plain is an error on one line. pgx has a line for each address that it tried.
+type plain struct{ error }
+
+func (p plain) Error() string { return strings.Join(strings.Fields(p.error.Error()), " ") }
+func (p plain) Unwrap() error { return p.error }
+
 // note remembers since when the server answers, and says when that changes.
-func (q *Queue) note(err error) {
+func (q *Queue) note(err error) error {
+	if err != nil {
+		err = plain{err}
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	was := q.steady
@@ -144,6 +153,7 @@ func (q *Queue) note(err error) {
 		q.steady = time.Now()
 		q.Log.Info("the queue answers again", "queue", q.name)
 	}
+	return err
 }
 
 // renew gives a sign of life for all claims every third of the lease, and more often

@@ -50,7 +50,7 @@ func Init(ctx context.Context, url string) (name, grants string, err error) {
 			err, quote(config.ConnConfig.Database), quote(config.ConnConfig.User))
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("queue %s: %w", name, err)
+		return "", "", fmt.Errorf("queue %s: %w", name, plain{err})
 	}
 	return name, needed("USER"), nil
 }
