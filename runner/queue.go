@@ -14,7 +14,6 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
-	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
 // Place is where the queue is. Commands embed it.
@@ -38,21 +37,33 @@ func (p *Place) Validate() error {
 	return nil
 }
 
-// runnersQueue is the queue of a runner.
-type runnersQueue interface {
-	queue.Queue
-	Close() error
+// runnersQueue is the queue of a runner, ownersQueue that of the commands.
+type (
+	runnersQueue interface {
+		queue.Queue
+		Close() error
+	}
+	ownersQueue interface {
+		queue.Store
+		Close() error
+	}
+)
+
+// forOwner connects a command to the queue.
+func (p *Place) forOwner() (ownersQueue, error) {
+	if p.Queue != "" {
+		return postgres.Open(p.Queue, postgres.Options{})
+	}
+	return spool.Open(p.Spool, spool.Options{})
 }
 
-// open connects a runner to its queue. Its tasks do not get the secrets that this
-// process has for it.
-func (p *Place) open(runner, work string, log *slog.Logger, metrics *observe.Metrics) (runnersQueue, error) {
+// forRunner connects a runner to its queue. Its tasks do not get the secrets that
+// this process has for it.
+func (p *Place) forRunner(name, work string, log *slog.Logger, metrics *observe.Metrics) (runnersQueue, error) {
 	if p.Queue == "" {
-		return spool.Open(p.Spool, spool.Options{
-			Runner: runner, Log: log, Finished: result.New(spool.ResultsDir(p.Spool), nil).Succeeded,
-		})
+		return spool.Open(p.Spool, spool.Options{Runner: name, Log: log})
 	}
-	q, err := postgres.Open(p.Queue, postgres.Options{Runner: runner, Work: work, Log: log})
+	q, err := postgres.Open(p.Queue, postgres.Options{Runner: name, Work: work, Log: log})
 	if err != nil {
 		return nil, err
 	}

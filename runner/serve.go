@@ -96,7 +96,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	queue, err := s.Place.open(name, filepath.Join(drains, "attempts"), log, metrics)
+	queue, err := s.forRunner(name, filepath.Join(drains, "attempts"), log, metrics)
 	if err != nil {
 		return err
 	}

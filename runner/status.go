@@ -14,7 +14,6 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
-	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
 // Status is the status command.
@@ -53,7 +52,7 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 	}
 	var r answers
 	if s.Spool != "" {
-		contents, err := queueContents(s.Spool)
+		contents, err := queueContents(ctx, s.Spool)
 		if err != nil {
 			return err
 		}
@@ -74,38 +73,26 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 	return r.print(stdio.Out)
 }
 
-// queueContents puts together what is in the queue and what has left it. The
-// results are read last and outweigh the rest: a task with its result stored is
-// finished, though it may not have been taken out yet.
-func queueContents(dir string) (*api.QueueContents, error) {
-	listed, err := spool.ReadContents(dir)
+// queueContents puts together what is in the queue and what has left it.
+func queueContents(ctx context.Context, dir string) (*api.QueueContents, error) {
+	store := spool.Look(dir)
+	all, err := store.List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w; name the directory that the runners use", err)
 	}
 	q := &api.QueueContents{Ready: []api.QueuedTask{}, Claimed: []api.QueuedTask{}, Dead: []api.DeadLetter{}, Finished: []string{}}
-	results := result.New(spool.ResultsDir(dir), nil)
-	tasks, err := results.Tasks()
-	if err != nil {
-		return nil, err
-	}
-	finished := make(map[string]bool)
-	for _, id := range tasks {
-		if results.Succeeded(id) {
-			q.Finished = append(q.Finished, id)
-			finished[id] = true
+	for _, t := range all {
+		queued := api.QueuedTask{ID: t.ID, Starts: t.Starts, Spent: t.Spent, Runner: t.Runner}
+		switch t.State {
+		case api.TaskWaiting:
+			q.Ready = append(q.Ready, queued)
+		case api.TaskRunning:
+			q.Claimed = append(q.Claimed, queued)
+		case api.TaskDead:
+			q.Dead = append(q.Dead, api.DeadLetter{Task: t.Task, Reason: t.Reason, Attempts: t.Spent, Time: t.Since})
+		case api.TaskFinished:
+			q.Finished = append(q.Finished, t.ID)
 		}
-	}
-	list := func(to *[]api.QueuedTask, entries []spool.Entry) {
-		for _, e := range entries {
-			if !finished[e.ID] {
-				*to = append(*to, api.QueuedTask{ID: cmp.Or(e.ID, e.File), Starts: e.Starts, Spent: e.Attempts, Runner: e.Runner})
-			}
-		}
-	}
-	list(&q.Ready, listed.Ready)
-	list(&q.Claimed, listed.Claimed)
-	for _, d := range listed.Dead {
-		q.Dead = append(q.Dead, d.DeadLetter)
 	}
 	return q, nil
 }

@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
-	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
 
 // Submit is the submit command.
@@ -24,7 +22,7 @@ type Submit struct {
 
 // Run reads and checks all documents before it submits the first, and prints
 // the id of each task that is in the queue.
-func (s *Submit) Run(stdio stdio) (err error) {
+func (s *Submit) Run(ctx context.Context, stdio stdio) (err error) {
 	var tasks []*api.Task
 	var problems []error
 	for _, file := range s.Files {
@@ -42,40 +40,26 @@ func (s *Submit) Run(stdio stdio) (err error) {
 		}
 		seen[t.ID] = true
 	}
-	if s.Queue != "" {
-		return s.toServer(tasks, stdio.Out)
-	}
 	_, missing := os.Stat(s.Spool)
-	queue, err := spool.Open(s.Spool, spool.Options{})
+	queue, err := s.forOwner()
 	if err != nil {
 		return err
 	}
-	if errors.Is(missing, fs.ErrNotExist) {
+	if s.Spool != "" && errors.Is(missing, fs.ErrNotExist) {
 		fmt.Fprintf(stdio.Err, "runner: there was no queue in %s, so a new one was made; is it the one that the runners use?\n", s.Spool)
 	}
 	defer func() { err = errors.Join(err, queue.Close()) }()
-	for _, t := range tasks {
-		id, err := queue.Submit(t)
-		if err != nil {
-			return err
+	done, err := queue.Submit(ctx, tasks)
+	for _, d := range done {
+		if d.Before != "" {
+			fmt.Fprintf(stdio.Err, "runner: %s was submitted before, and is %s\n", d.ID, d.Before)
 		}
-		if _, err := fmt.Fprintln(stdio.Out, id); err != nil {
+		if _, err := fmt.Fprintln(stdio.Out, d.ID); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// toServer prints the ids of all that are in the queue, those of before as well.
-func (s *Submit) toServer(tasks []*api.Task, out io.Writer) (err error) {
-	q, err := postgres.Open(s.Queue, postgres.Options{})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, q.Close()) }()
-	done, err := q.Submit(context.Background(), tasks)
-	for _, t := range done {
-		fmt.Fprintln(out, t.ID)
+	if err != nil && len(tasks) > 1 {
+		err = fmt.Errorf("%d of %d tasks were submitted; submit the same again for the rest: %w", len(done), len(tasks), err)
 	}
 	return err
 }

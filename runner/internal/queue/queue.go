@@ -15,6 +15,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"time"
 
@@ -127,3 +128,12 @@ var (
 	// ErrWaits says that a task cannot run again, because it has not ended.
 	ErrWaits = errors.New("it has not ended")
 )
+
+// Pause is the pause after an attempt when so many are held against the task. It
+// doubles with each, and differs by up to a half, so that tasks that failed together
+// do not come back together.
+func Pause(spent int) time.Duration {
+	const first, longest = time.Second, 5 * time.Minute
+	d := first << min(spent-1, 10)
+	return min(d+rand.N(d/2), longest)
+}

@@ -94,7 +94,7 @@ func TestKilledRunner(t *testing.T) {
 	if err := errors.Join(a.Ack(), b.Ack()); err != nil {
 		t.Error(err)
 	}
-	owners, err := filepath.Glob(filepath.Join(dir, "claims", "*", "owner"))
+	owners, err := filepath.Glob(filepath.Join(dir, "held", "*", "owner"))
 	if err != nil || len(owners) == 0 {
 		t.Errorf("claims are %v (%v), want our own", owners, err)
 	}
@@ -340,7 +340,7 @@ func fullDisk(dir string) {
 	if err := taken["bury"].Bury("test"); !errors.Is(err, unix.EFBIG) {
 		must(fmt.Errorf("bury gave %v, want %w", err, unix.EFBIG))
 	}
-	if _, err := s.Submit(&api.Task{Command: "true"}); !errors.Is(err, unix.EFBIG) {
+	if _, err := s.SubmitOne(&api.Task{Command: "true"}); !errors.Is(err, unix.EFBIG) {
 		must(fmt.Errorf("submit gave %v, want %w", err, unix.EFBIG))
 	}
 	must(unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +25,8 @@ type delivery struct {
 	spool *Spool
 	claim *claim
 	task  *api.Task
+	ctx   context.Context
+	stop  context.CancelCauseFunc
 
 	mu      sync.Mutex // Close may come while the owner settles
 	entry   entry      // the file's present name
@@ -36,18 +39,19 @@ type delivery struct {
 
 var _ queue.Delivery = (*delivery)(nil)
 
-func newDelivery(s *Spool, c *claim, task *api.Task, e entry) *delivery {
-	return &delivery{spool: s, claim: c, task: task, entry: e}
-}
-
 func (d *delivery) Task() *api.Task { return d.task }
 
-func (d *delivery) Begin([]string) (int, error) {
+func (d *delivery) Context() context.Context { return d.ctx }
+
+func (d *delivery) Begin(gpus []string) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err := d.begin()
 	if err != nil {
 		return 0, fmt.Errorf("begin task %s: %w", d.task.ID, err)
+	}
+	if len(gpus) > 0 { // for people; it says nothing that must not be lost
+		os.WriteFile(d.claim.path(gpusFile), []byte(strings.Join(gpus, "\n")), fileMode)
 	}
 	return d.entry.starts, nil
 }
@@ -74,27 +78,21 @@ func (d *delivery) begin() error {
 	return nil
 }
 
+// Local implements queue.Delivery.
+func (d *delivery) Local() (results *result.Store, held []*os.File) {
+	return result.New(d.spool.path(resultsDir), func() (string, error) { return d.claim.path(workDir), nil }), d.claim.locks
+}
+
 // Finish implements queue.Delivery. The result is stored first, once.
 func (d *delivery) Finish(r api.Result, made *result.Attempt) (state api.TaskState, err error) {
-	err = d.settle("finish", func() error {
+	err = d.settle("finish", func() (err error) {
 		if err := d.store(r, made); err != nil {
 			return err
 		}
 		if d.taken != nil {
 			r.Outcome, r.Reason = api.Failed, d.taken.Error()
 		}
-		switch r.Outcome {
-		case api.Succeeded:
-			state = api.TaskFinished
-			return d.remove()
-		case api.Cancelled:
-			state = api.TaskCancelled
-			return d.remove()
-		case api.Interrupted, api.MachineFailed:
-			state = api.TaskWaiting
-			return d.release()
-		}
-		state, err = d.retry(r)
+		state, err = d.end(r)
 		return err
 	})
 	return state, err
@@ -110,12 +108,35 @@ func (d *delivery) store(r api.Result, made *result.Attempt) error {
 	if errors.Is(err, os.ErrExist) {
 		d.taken, err = err, nil
 	}
-	d.stored = err == nil
-	return err
+	if err != nil {
+		return err
+	}
+	d.stored = true
+	return d.dropCheckpoints(r)
 }
 
+func (d *delivery) end(r api.Result) (api.TaskState, error) {
+	if r.Outcome == api.Succeeded {
+		return api.TaskFinished, d.remove()
+	}
+	switch cancelled, err := present(d.spool.path(cancelledDir, d.task.ID)); {
+	case err != nil:
+		return "", err
+	case cancelled || r.Outcome == api.Cancelled:
+		if err := d.spool.mark(d.task.ID); err != nil {
+			return "", err
+		}
+		return api.TaskCancelled, d.remove()
+	case r.Outcome == api.Interrupted || r.Outcome == api.MachineFailed:
+		return api.TaskWaiting, d.release()
+	}
+	return d.retry(r)
+}
+
+// remove takes the task out of the queue. That needs no sync: whoever finds it
+// again after a power failure finds why, too, which is on the disk.
 func (d *delivery) remove() error {
-	err := remove(d.claim.path(tasksDir), d.entry.name())
+	err := unlink(d.claim.path(tasksDir), d.entry.name())
 	if err != nil && d.claim.destroyed() {
 		return nil
 	}
@@ -126,11 +147,20 @@ func (d *delivery) remove() error {
 func (d *delivery) Release() error { return d.settle("release", d.release) }
 
 func (d *delivery) release() error {
+	if cancelled, err := present(d.spool.path(cancelledDir, d.task.ID)); err != nil {
+		return err
+	} else if cancelled {
+		return d.remove()
+	}
 	back := d.entry
 	if d.counted {
 		back = back.ended(false)
 	}
-	return d.giveBack(back)
+	b, err := laneOf(d.task).place(d.spool, back.key)
+	if err != nil {
+		return err
+	}
+	return d.giveBack(back, b)
 }
 
 func (d *delivery) retry(r api.Result) (api.TaskState, error) {
@@ -142,24 +172,12 @@ func (d *delivery) retry(r api.Result) (api.TaskState, error) {
 	if next.spent >= d.task.Attempts() {
 		return api.TaskDead, d.bury(fmt.Sprintf("attempt %d: %s", r.Attempt, r.Why()), next.spent)
 	}
-	last, err := d.spool.lastKey()
-	if err != nil {
-		return "", err
-	}
-	next.key = max(time.Now().UnixNano(), last+1)
-	return api.TaskWaiting, d.giveBack(next)
+	// All of a second share a bucket, behind those that wait when it is due.
+	now := time.Now()
+	due := now.Add(queue.Pause(next.spent)).Truncate(time.Second).Add(time.Second).UnixNano()
+	next.key = due + int64(now.Nanosecond())
+	return api.TaskWaiting, d.giveBack(next, newBucket(due, true))
 }
-
-// Local implements queue.Delivery.
-func (d *delivery) Local() (results *result.Store, held []*os.File) {
-	return result.New(d.spool.path(resultsDir), func() (string, error) { return d.claim.path(workDir), nil }), d.claim.locks
-}
-
-// Context implements queue.Delivery.
-func (d *delivery) Context() context.Context { return context.Background() }
-
-// Checkpoint implements queue.Delivery.
-func (d *delivery) Checkpoint(string) error { return nil }
 
 // settle runs the call that ends the delivery.
 func (d *delivery) settle(verb string, end func() error) error {
@@ -173,38 +191,34 @@ func (d *delivery) settle(verb string, end func() error) error {
 		return fmt.Errorf("%s task %s: %w", verb, d.task.ID, err)
 	}
 	d.settled = true
-	d.spool.putBack(d)
+	d.spool.settled(d)
 	return nil
 }
 
-// giveBack moves the file into the queue under the name of the entry.
-func (d *delivery) giveBack(e entry) error {
-	from, to := d.claim.path(tasksDir), d.spool.path(tasksDir)
-	if err := rename(from, d.entry.name(), to, e.name()); err != nil && d.claim.destroyed() {
-		return d.writeAgain(e)
-	} else if err != nil && !errors.Is(err, errGone) {
+// giveBack moves the file into a bucket under the name of the entry.
+func (d *delivery) giveBack(e entry, b bucket) error {
+	from := d.claim.path(tasksDir)
+	err := d.spool.enter(laneOf(d.task), b, func(to string) error {
+		err := rename(from, d.entry.name(), to, e.name())
+		if err != nil && d.claim.destroyed() {
+			return d.spool.link(d.task, filepath.Join(to, e.name()))
+		}
+		if errors.Is(err, errGone) {
+			return nil // it was moved by the call before
+		}
+		return err
+	})
+	d.spool.ring()
+	if err != nil || d.claim.destroyed() {
 		return err
 	}
-	return syncDirs(to, from) // the new place first: twice is better than nowhere
-}
-
-// writeAgain puts the task into the queue when its file is lost.
-func (d *delivery) writeAgain(e entry) error {
-	document, err := format(d.task)
-	if err != nil {
-		return err
-	}
-	made, tmp := "again-"+token(), d.spool.path(tmpDir)
-	if err := writeFile(filepath.Join(tmp, made), document); err != nil {
-		return err
-	}
-	if err := rename(tmp, made, d.spool.path(tasksDir), e.name()); err != nil {
-		return err
-	}
-	return syncDirs(d.spool.path(tasksDir))
+	return syncDirs(from) // after the new place: twice is better than nowhere
 }
 
 func (d *delivery) bury(reason string, attempts int) error {
 	letter := api.DeadLetter{Task: d.task, Reason: reason, Attempts: attempts, Time: time.Now().UTC()}
-	return d.claim.bury(d.entry.name(), d.task.ID, letter)
+	if err := d.spool.writeLetter(d.task.ID, letter); err != nil {
+		return err
+	}
+	return d.remove()
 }

@@ -43,7 +43,7 @@ func (l *logText) String() string {
 func openLogged(t *testing.T, dir string, rescan time.Duration) (*spool.Spool, *logText) {
 	t.Helper()
 	var log logText
-	s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: rescan, Finished: func(id string) bool { return id == "finished" },
+	s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: rescan,
 		Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
 		t.Fatal(err)
@@ -85,14 +85,15 @@ func TestWhatPeopleReadOfTheQueue(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	begun("finished")
+	begun("else")
+	store(t, dir, "finished", 1, api.Succeeded)
 	drop(t, dir, "00000000000000000001-1-1-lost.json", []byte(`{"id":"lost","command":"true","maxAttempts":1}`))
 	drop(t, dir, "00000000000000000002-1-0-finished.json", []byte(`{"id":"finished","command":"true"}`))
 	drop(t, dir, "0 no task", []byte("x"))
 	submit(t, s, api.Task{ID: "last"})
 	fetch(t, s, "last")
-	wantLog(t, log, `level=INFO msg="removed a task that was finished before" task=finished`,
-		`level=WARN msg="buried a task" task=lost reason="attempt 1 of 1 began, and its runner died before it ended"`,
+	wantLog(t, log, `level=INFO msg="removed a task from the queue" task=finished reason="it was finished before"`,
+		`level=WARN msg="removed a task from the queue" task=lost reason="attempt 1 of 1 began, and its runner died before it ended"`,
 		`level=WARN msg="buried a file that is no task" file="\"0 no task\"" letter=unreadable-0_no_task-`)
 }
 
@@ -127,14 +128,17 @@ func TestContentsOfASpoolInDisorder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, id := range []string{"dead", "claimed", "ready"} {
+	for _, id := range []string{"dead", "claimed", "ready", "cancelled"} {
 		write("tasks/"+name(1, id), "")
+		write("ready/0-0/10/00000000000000000001/"+name(1, id), "")
 	}
+	write("cancelled/cancelled", "")
 	write("claims/x/owner", "somebody\n")
+	write("held/x/owner", "somebody\n")
 	for _, id := range []string{"dead", "claimed"} {
-		write("claims/x/tasks/"+name(1, id), "")
+		write("held/x/tasks/"+name(1, id), "")
 	}
-	for _, by := range []string{"tasks/hand-1", "tasks/hand-2", "claims/x/tasks/hand-3", "claims/x/tasks/hand-4"} {
+	for _, by := range []string{"tasks/hand-1", "tasks/hand-2", "held/x/tasks/hand-3", "claims/x/tasks/hand-4"} {
 		write(by, "")
 	}
 	write("dead/dead.json", `{"reason": "why"}`)
@@ -143,7 +147,7 @@ func TestContentsOfASpoolInDisorder(t *testing.T) {
 	c := contents(t, dir)
 	got := func(entries []spool.Entry) (all []string) {
 		for _, e := range entries {
-			all = append(all, e.Runner+":"+e.ID+strings.TrimPrefix(e.File, name(1, e.ID)))
+			all = append(all, e.Runner+":"+e.ID+strings.TrimPrefix(filepath.Base(e.File), name(1, e.ID)))
 		}
 		slices.Sort(all)
 		return all
@@ -183,12 +187,9 @@ func TestWhatFailsLeavesNothingBehind(t *testing.T) {
 	submit(t, s, api.Task{ID: "a"})
 	d := fetch(t, s, "a")
 	left := func() (names []string) {
-		for _, pattern := range []string{"tmp/*", "claims/*/tmp/*"} {
-			found, err := filepath.Glob(filepath.Join(dir, pattern))
-			if err != nil {
-				t.Fatal(err)
-			}
-			names = append(names, found...)
+		names, err := filepath.Glob(filepath.Join(dir, "tmp/*"))
+		if err != nil {
+			t.Fatal(err)
 		}
 		return names
 	}
@@ -212,12 +213,13 @@ func TestWhatFailsLeavesNothingBehind(t *testing.T) {
 			t.Error("buried in no place")
 		}
 	})
-	away("tasks", func() {
-		if _, err := s.Submit(&api.Task{Command: "true"}); err == nil {
+	away("ready", func() {
+		if _, err := s.SubmitOne(&api.Task{Command: "true"}); err == nil {
 			t.Error("submitted into no queue")
 		}
 	})
-	away("claims", func() {
+	away("held", func() {
+		submit(t, s, api.Task{ID: "waits"})
 		if _, err := s.Fetch(t.Context(), anyClass); err == nil {
 			t.Error("claimed in no place")
 		}
@@ -294,10 +296,10 @@ func TestTheDocumentIsKeptAsItIs(t *testing.T) {
 	text := `{"id":"large","command":"true"}`
 	drop(t, dir, "00000000000000000001-0-0-large.json", []byte(text+strings.Repeat(" ", api.MaxTaskBytes-len(text))))
 	fetch(t, s, "large")
-	if _, err := s.Submit(&api.Task{ID: "b", Command: "true", Args: []string{"a<b && c>d"}}); err != nil {
+	if _, err := s.SubmitOne(&api.Task{ID: "b", Command: "true", Args: []string{"a<b && c>d"}}); err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "tasks", "*-b.json"))
+	files, err := filepath.Glob(filepath.Join(dir, "ready", "*", "*", "*", "*-b.json"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("files %q, %v", files, err)
 	}

@@ -18,10 +18,10 @@ func TestAClaimThatIsGone(t *testing.T) {
 	count := fileCounter(t)
 	gone := func(id string) {
 		t.Helper()
-		if err := os.RemoveAll(filepath.Join(dir, "claims")); err != nil {
+		if err := os.RemoveAll(filepath.Join(dir, "held")); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Mkdir(filepath.Join(dir, "claims"), 0o755); err != nil {
+		if err := os.Mkdir(filepath.Join(dir, "held"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
@@ -37,7 +37,7 @@ func TestAClaimThatIsGone(t *testing.T) {
 	for _, id := range []string{"b", "c", "d", "e"} {
 		gone(id)
 	}
-	if claims, err := os.ReadDir(filepath.Join(dir, "claims")); err != nil || len(claims) != 1 {
+	if claims, err := os.ReadDir(filepath.Join(dir, "held")); err != nil || len(claims) != 1 {
 		t.Errorf("claims %v, %v, want one", claims, err)
 	}
 	if after := count(); after > before+1 {
@@ -51,7 +51,7 @@ func TestAClaimThatComesBack(t *testing.T) {
 	s := open(t, dir, "r")
 	submit(t, s, api.Task{ID: "a"})
 	fetch(t, s, "a")
-	claims := filepath.Join(dir, "claims")
+	claims := filepath.Join(dir, "held")
 	if err := os.Rename(claims, claims+".away"); err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestAClaimThatComesBack(t *testing.T) {
 func TestClaimsInDisorder(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir, "")
-	odd, half := filepath.Join(dir, "claims", "odd"), filepath.Join(dir, "claims", "half")
+	odd, half := filepath.Join(dir, "claims", "odd"), filepath.Join(dir, "held", "half")
 	if err := errors.Join(os.MkdirAll(filepath.Join(odd, "lock"), 0o755), os.MkdirAll(filepath.Join(odd, "tasks"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestAClaimIsUsedAgain(t *testing.T) {
 func TestAClaimWithoutTasksIsClosed(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "r")
-	tasks, err := filepath.Glob(filepath.Join(dir, "claims", "*", "tasks"))
+	tasks, err := filepath.Glob(filepath.Join(dir, "held", "*", "tasks"))
 	if err != nil || len(tasks) != 1 {
 		t.Fatalf("directories %q, %v", tasks, err)
 	}
@@ -197,7 +197,8 @@ func TestARelativeDirectory(t *testing.T) {
 func TestAFetchThatFailsHoldsNoFile(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "r")
-	if err := os.RemoveAll(filepath.Join(dir, "claims")); err != nil {
+	submit(t, s, api.Task{ID: "a"})
+	if err := os.RemoveAll(filepath.Join(dir, "held")); err != nil {
 		t.Fatal(err)
 	}
 	count := fileCounter(t)

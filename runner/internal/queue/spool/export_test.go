@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"context"
 	"os"
 	"time"
 
@@ -18,6 +19,15 @@ type Delivery interface {
 }
 
 var _ Delivery = (*delivery)(nil)
+
+// SubmitOne submits a task and returns its id.
+func (s *Spool) SubmitOne(task *api.Task) (string, error) {
+	done, err := s.Submit(context.Background(), []*api.Task{task})
+	if err != nil {
+		return "", err
+	}
+	return done[0].ID, nil
+}
 
 func (d *delivery) Ack() error { return d.settle("ack", d.remove) }
 

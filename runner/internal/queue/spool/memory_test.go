@@ -15,25 +15,6 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
 
-// Whether a task is finished is asked for those that were started once.
-func TestFinishedIsAskedOfStartedTasksOnly(t *testing.T) {
-	dir := t.TempDir()
-	var asked atomic.Int32
-	s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: rescan, Finished: func(string) bool {
-		asked.Add(1)
-		return true
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	submit(t, s, api.Task{ID: "new"})
-	fetch(t, s, "new")
-	if n := asked.Load(); n != 0 {
-		t.Errorf("asked %d times", n)
-	}
-}
-
 // Left-overs of dead processes are removed once nobody can still need them.
 func TestOldLeftOversAreSwept(t *testing.T) {
 	dir := t.TempDir()
@@ -111,7 +92,7 @@ func TestClose(t *testing.T) {
 
 	s = open(t, dir, "r")
 	fetch(t, s, "a")
-	if err := os.Rename(filepath.Join(dir, "tasks"), filepath.Join(dir, "away")); err != nil {
+	if err := os.Rename(filepath.Join(dir, "ready"), filepath.Join(dir, "away")); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err == nil || !strings.Contains(err.Error(), "release task a") {
@@ -119,28 +100,26 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// The clock may be set back: what comes later is behind, all the same.
+// The clock may be set back: what comes later is behind, all the same, and what
+// was there before does not wait for the clock.
 func TestTheEndOfTheQueueIsBehindTheLastTask(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "r")
-	submit(t, s, api.Task{ID: "a"})
-	d := fetch(t, s, "a")
 	const future = "09000000000000000000-0-0-future.json"
 	drop(t, dir, future, []byte(`{"id":"future","command":"true"}`))
-	if _, err := d.Retry("again"); err != nil {
-		t.Fatal(err)
-	}
-	drop(t, dir, "1 no task", []byte("x")) // sorts behind, and has no key
 	submit(t, s, api.Task{ID: "b"})
+	drop(t, dir, "1 no task", []byte("x")) // sorts behind, and has no key
+	submit(t, s, api.Task{ID: "c"})
 	var order []string
 	for _, e := range contents(t, dir).Ready {
 		if e.ID != "" {
 			order = append(order, e.ID)
 		}
 	}
-	if got := strings.Join(order, " "); got != "future a b" {
-		t.Errorf("the queue is %s, want future a b", got)
+	if got := strings.Join(order, " "); got != "future b c" {
+		t.Errorf("the queue is %s, want future b c", got)
 	}
+	fetch(t, s, "future")
 }
 
 // A submit waits for another one, and says of which task it is.
@@ -160,7 +139,7 @@ func TestSubmitWaitsForAnother(t *testing.T) {
 	}
 	submitted := make(chan error)
 	go func() {
-		_, err := s.Submit(&api.Task{ID: "b", Command: "true"})
+		_, err := s.SubmitOne(&api.Task{ID: "b", Command: "true"})
 		submitted <- err
 	}()
 	select {
@@ -172,10 +151,10 @@ func TestSubmitWaitsForAnother(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := s.Submit(&api.Task{ID: "b", Command: "true", Timeout: -1}); err == nil || !strings.HasPrefix(err.Error(), `submit task "b": `) {
+	if _, err := s.SubmitOne(&api.Task{ID: "b", Command: "true", Timeout: -1}); err == nil || !strings.HasPrefix(err.Error(), `submit task "b": `) {
 		t.Errorf("a wrong task gave %v, want its name", err)
 	}
-	if _, err := s.Submit(&api.Task{}); err == nil || !strings.HasPrefix(err.Error(), "submit task: ") {
+	if _, err := s.SubmitOne(&api.Task{}); err == nil || !strings.HasPrefix(err.Error(), "submit task: ") {
 		t.Errorf("a wrong task without a name gave %v", err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/queuetest"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
 // rescan keeps the tests short; the product looks once a second.
@@ -46,7 +47,7 @@ func anyClass(api.Resources) bool { return true }
 func submit(t *testing.T, s *spool.Spool, task api.Task) string {
 	t.Helper()
 	task.Command = "true"
-	id, err := s.Submit(&task)
+	id, err := s.SubmitOne(&task)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,7 @@ type fixture struct {
 
 func (f *fixture) Submit(t *testing.T, task *api.Task) {
 	t.Helper()
-	if _, err := f.submit.Submit(task); err != nil {
+	if _, err := f.submit.SubmitOne(task); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -152,16 +153,16 @@ func TestSubmitRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ name, id, command, want string }{
-		{"ready", "ready", "true", "in the queue"},
-		{"claimed", "claimed", "true", "with runner gpu-1"},
-		{"dead", "buried", "true", "dead-letter place"},
-		{"with results", "finished", "true", "has results"},
+		{"ready", "ready", "false", "in use by another task"},
+		{"claimed", "claimed", "false", "in use by another task"},
+		{"dead", "buried", "false", "in use by another task"},
+		{"of before, with results", "finished", "true", "has results"},
 		{"invalid", "new", " ", "command: is"},
 		{"bad ID", "../new", "true", "id: is"},
 		{"too large", "new", strings.Repeat("x", api.MaxTaskBytes), "allowed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := s.Submit(&api.Task{ID: test.id, Command: test.command})
+			_, err := s.SubmitOne(&api.Task{ID: test.id, Command: test.command})
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("error is %v, want %q in it", err, test.want)
 			}
@@ -170,32 +171,36 @@ func TestSubmitRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := s.Submit(&api.Task{ID: "ready-2", Command: "true"}); err != nil {
+	if _, err := s.SubmitOne(&api.Task{ID: "ready-2", Command: "true"}); err != nil {
 		t.Errorf("an ID that only looks alike is refused: %v", err)
 	}
 }
 
+// catalogue: row 79
 func TestSubmitSameIDAtOnce(t *testing.T) {
 	const submitters, tasks = 4, 20
 	dir := t.TempDir()
-	var accepted atomic.Int64
+	var fresh atomic.Int64
 	var all sync.WaitGroup
 	for range submitters {
 		s := open(t, dir, "")
 		all.Go(func() {
 			for i := range tasks {
-				if _, err := s.Submit(&api.Task{ID: fmt.Sprint("t", i), Command: "true"}); err == nil {
-					accepted.Add(1)
+				done, err := s.Submit(t.Context(), []*api.Task{{ID: fmt.Sprint("t", i), Command: "true"}})
+				if err != nil {
+					t.Error(err)
+				} else if done[0].Before == "" {
+					fresh.Add(1)
 				}
 			}
 		})
 	}
 	all.Wait()
-	if entries, err := os.ReadDir(filepath.Join(dir, "tasks")); len(entries) != tasks || err != nil {
-		t.Errorf("%d files are in the queue (%v), want one for each of %d IDs", len(entries), err, tasks)
+	if c := contents(t, dir); len(c.Ready) != tasks {
+		t.Errorf("%d tasks are in the queue, want one for each of %d IDs", len(c.Ready), tasks)
 	}
-	if got := accepted.Load(); got != tasks {
-		t.Errorf("%d submits were accepted, want %d", got, tasks)
+	if got := fresh.Load(); got != tasks {
+		t.Errorf("%d submits were the first, want %d", got, tasks)
 	}
 }
 
@@ -373,25 +378,33 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// A runner that dies between storing the result and Ack leaves such a task.
-func TestATaskThatIsFinishedIsNotHandedOutAgain(t *testing.T) {
-	dir := t.TempDir()
-	first := open(t, dir, "first")
-	submit(t, first, api.Task{ID: "done"})
-	submit(t, first, api.Task{ID: "todo"})
-	for _, d := range []spool.Delivery{fetch(t, first, "done"), fetch(t, first, "todo")} {
-		if _, err := d.Begin(nil); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := d.Retry("its runner died"); err != nil {
-			t.Fatal(err)
-		}
+// store stores a result as a runner does that dies before it can settle the task.
+func store(t *testing.T, dir, id string, attempt int, outcome api.Outcome) {
+	t.Helper()
+	work := t.TempDir()
+	made, err := result.New(spool.ResultsDir(dir), func() (string, error) { return work, nil }).Begin(id, attempt)
+	if err == nil {
+		err = made.Commit(api.Result{Task: id, Attempt: attempt, Outcome: outcome})
 	}
-	second, err := spool.Open(dir, spool.Options{Runner: "second", Rescan: rescan, Finished: func(id string) bool { return id == "done" }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer second.Close()
+}
+
+// A runner that dies between storing the result and removing the task leaves such
+// a task.
+func TestATaskThatIsFinishedIsNotHandedOutAgain(t *testing.T) {
+	dir := t.TempDir()
+	first, second := open(t, dir, "first"), open(t, dir, "second")
+	for _, id := range []string{"done", "todo"} {
+		submit(t, first, api.Task{ID: id})
+		if _, err := fetch(t, first, id).Begin(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store(t, dir, "done", 1, api.Succeeded)
+	store(t, dir, "todo", 1, api.Failed)
+	first.Crash()
 	fetch(t, second, "todo")
 	if c := contents(t, dir); len(c.Ready) != 0 || len(c.Claimed) != 1 || len(c.Dead) != 0 {
 		t.Errorf("contents %+v, want one claimed task and nothing else", c)

@@ -41,10 +41,10 @@ func TestUnreachable(t *testing.T) {
 		}
 	}
 	_, err := s.Fetch(t.Context(), anyClass)
-	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "tasks")) {
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "ready")) {
 		t.Errorf("fetch gave %v, want an error with the path", err)
 	}
-	if _, err := s.Submit(&api.Task{Command: "true"}); err == nil {
+	if _, err := s.SubmitOne(&api.Task{Command: "true"}); err == nil {
 		t.Error("submit succeeded without a spool")
 	}
 
@@ -147,7 +147,7 @@ func TestTakenOutByHand(t *testing.T) {
 	}
 	a, b := fetch(t, s, "a"), fetch(t, s, "b")
 	for _, e := range contents(t, dir).Claimed {
-		if err := os.Remove(filepath.Join(dir, "claims", e.Claim, "tasks", e.File)); err != nil {
+		if err := os.Remove(filepath.Join(dir, e.File)); err != nil {
 			t.Fatal(err)
 		}
 	}
