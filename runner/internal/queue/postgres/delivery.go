@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // delivery is a claim.
@@ -30,6 +33,9 @@ type delivery struct {
 
 	kept         bool // what the attempt left is stored
 	checkpointed bool // and a checkpoint is in it
+
+	storing sync.Mutex       // one at a time stores files
+	tails   map[string]*tail // by name
 
 	ending atomic.Bool // its end is told, and the answer says what is so
 	late   bool        // that failed, and is to be done again; guarded by the queue's mutex
@@ -56,9 +62,11 @@ func (d *delivery) Begin(gpus []string) (int, error) {
 // has to be held.
 func (d *delivery) Local() (*result.Store, []*os.File) {
 	return result.New(d.queue.Work, func() (string, error) {
-		return d.queue.Work, os.MkdirAll(d.queue.Work, 0o700)
+		return d.work(), os.MkdirAll(d.work(), 0o700)
 	}), nil
 }
+
+func (d *delivery) work() string { return filepath.Join(d.queue.Work, d.claim) }
 
 // Release implements queue.Delivery.
 func (d *delivery) Release() error {
@@ -74,7 +82,8 @@ func (d *delivery) Finish(r api.Result, made *result.Attempt) (api.TaskState, er
 	if err != nil {
 		return "", fmt.Errorf("store result of attempt %d of task %s: %w", r.Attempt, d.id, err)
 	}
-	made.Discard() // what is left goes with the directory
+	made.Discard()
+	tree.Remove(d.work()) // what cannot be removed goes with the directory around it
 	return state, nil
 }
 

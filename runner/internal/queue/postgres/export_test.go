@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -58,4 +59,14 @@ func (q *Queue) Dump(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return strings.Join(rows, "\n")
+}
+
+// Now is the server's time.
+func (q *Queue) Now(t *testing.T) time.Time {
+	t.Helper()
+	now, err := ask(q, q.pool, pgx.RowTo[time.Time], `select clock_timestamp()`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return now[0]
 }

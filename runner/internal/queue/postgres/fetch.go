@@ -117,7 +117,7 @@ func (q *Queue) claim(conn *pgxpool.Conn, class ...any) (d *delivery, buried boo
 	var deaths int
 	var now time.Time
 	taken, err := ask(q, conn, func(row pgx.CollectableRow) (*delivery, error) {
-		d := &delivery{queue: q}
+		d := &delivery{queue: q, tails: make(map[string]*tail)}
 		return d, row.Scan(&d.claim, &d.id, &document, &d.spent, &deaths, &d.before, &now)
 	}, sqlClaim, append(class, q.Runner, q.Lease)...)
 	if len(taken) == 0 {

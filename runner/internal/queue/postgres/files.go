@@ -10,43 +10,45 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // pieceSize is how much of a file is in one row: much, for few round trips, and
-// little enough to be sent in a third of a lease by a slow network.
+// little enough to be sent in a third of a lease through a slow network.
 const pieceSize = 1 << 20
 
-// What is stored of an attempt: plain files, and directories as tar.
-var plainFiles, directories = []string{"stdout", "stderr"}, []string{"outputs", checkpoint}
-
-const checkpoint = "checkpoint"
+// What is stored of an attempt has the names that it has in its directory; those of
+// directories, which are stored as tar, end with a slash.
+const checkpoint = "checkpoint/"
 
 // keep stores what an attempt has left, and says whether a checkpoint is in it.
 func (d *delivery) keep(made *os.Root) (checkpointed bool, err error) {
-	for _, name := range append(plainFiles, directories...) {
-		f, err := made.Open(name)
+	d.storing.Lock()
+	defer d.storing.Unlock()
+	for _, name := range []string{"stdout", "stderr", "outputs/", checkpoint} {
+		f, err := made.Open(path.Clean(name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {
 			return false, err
 		}
-		to := bufio.NewWriterSize(&pieces{delivery: d, name: name}, pieceSize)
-		if slices.Contains(plainFiles, name) {
-			_, err = io.Copy(to, f)
-		} else if dir, fail := made.OpenRoot(name); fail != nil {
-			err = fail
+		stored := &pieces{delivery: d, name: name}
+		to := bufio.NewWriterSize(stored, pieceSize)
+		if strings.HasSuffix(name, "/") {
+			err = pack(to, made, name)
 		} else {
-			err = errors.Join(pack(to, dir), dir.Close())
+			_, err = io.Copy(to, f)
 		}
-		if err := errors.Join(err, to.Flush(), f.Close()); err != nil {
+		err = errors.Join(err, to.Flush(), f.Close())
+		if err == nil && stored.n == 0 { // an empty file is one
+			_, err = stored.Write([]byte{})
+		}
+		if err != nil {
 			return false, err
 		}
 		checkpointed = checkpointed || name == checkpoint
@@ -73,50 +75,15 @@ func (p *pieces) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// pack writes directories, files and links as tar. What is nothing of these is left
-// out, and so is what may not be read.
-func pack(to io.Writer, dir *os.Root) error {
-	t := tar.NewWriter(to)
-	err := fs.WalkDir(dir.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrPermission) || name == "." && err == nil {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-		link := ""
-		var f *os.File
-		switch info.Mode().Type() {
-		case fs.ModeDir:
-		case fs.ModeSymlink:
-			link, err = dir.Readlink(name)
-		case 0:
-			if f, err = dir.Open(name); err == nil {
-				defer f.Close()
-			}
-		default:
-			return nil
-		}
-		if errors.Is(err, fs.ErrPermission) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		header, err := tar.FileInfoHeader(info, link)
-		if err != nil {
-			return err
-		}
-		header.Name, header.Uname, header.Gname = name, "", ""
-		if err := t.WriteHeader(header); err != nil || f == nil {
-			return err
-		}
-		_, err = io.Copy(t, f)
+// pack writes a directory as tar.
+func pack(to io.Writer, in *os.Root, name string) error {
+	dir, err := in.OpenRoot(path.Clean(name))
+	if err != nil {
 		return err
-	})
-	return errors.Join(err, t.Close())
+	}
+	defer dir.Close()
+	t := tar.NewWriter(to)
+	return errors.Join(t.AddFS(dir.FS()), t.Close())
 }
 
 // unpack makes what pack has written in dir, and nothing outside it.
@@ -135,11 +102,7 @@ func unpack(from io.Reader, dir *os.Root) error {
 		case tar.TypeSymlink:
 			err = dir.Symlink(header.Linkname, name)
 		case tar.TypeReg:
-			var f *os.File
-			if f, err = dir.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode); err == nil {
-				_, err = io.Copy(f, t)
-				err = errors.Join(err, f.Close())
-			}
+			err = write(t, dir, name, mode)
 		}
 		if err != nil {
 			return err
@@ -147,7 +110,17 @@ func unpack(from io.Reader, dir *os.Root) error {
 	}
 }
 
-// reader reads the pieces of a file; there may be none.
+// write makes a file.
+func write(from io.Reader, in *os.Root, name string, mode fs.FileMode) error {
+	f, err := in.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, from)
+	return errors.Join(err, f.Close())
+}
+
+// reader reads the pieces of a file.
 type reader struct {
 	queue       *Queue
 	claim, name string
@@ -184,61 +157,63 @@ func (d *delivery) Checkpoint(dir string) error {
 	return nil
 }
 
-// files are those of an attempt. Each part is fetched when it is first asked for,
-// into a directory that goes with Close.
+// files are those of an attempt, in a directory that goes with Close. Directories of
+// it are fetched when something in them is asked for.
 type files struct {
 	*os.Root
-	part func(name string) *reader
+	later map[string]*reader // what was not fetched
 }
 
 // Files implements queue.Store.
 func (q *Queue) Files(_ context.Context, id string, attempt int) (queue.Files, error) {
-	claims, err := ask(q, q.pool, pgx.RowTo[string], sqlAttempt, id, attempt)
-	if err == nil && len(claims) == 0 {
-		err = queue.ErrUnknown
+	type stored struct{ Claim, Name string }
+	names, err := ask(q, q.pool, pgx.RowToStructByPos[stored], sqlNames, id, attempt)
+	if err == nil && len(names) == 0 {
+		err = fs.ErrNotExist
+	}
+	var dir string
+	if err == nil {
+		dir, err = os.MkdirTemp("", "runner-files-*")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("files of attempt %d of task %s: %w", attempt, api.Excerpt(id), err)
+		return nil, fmt.Errorf("files of attempt %d of task %s: %w", attempt, id, err)
 	}
-	dir, err := os.MkdirTemp("", "runner-files-*")
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(dir)
-	return &files{root, func(name string) *reader { return &reader{queue: q, claim: claims[0], name: name} }}, err
+	f := &files{root, make(map[string]*reader)}
+	for _, s := range names {
+		from := &reader{queue: q, claim: s.Claim, name: s.Name}
+		switch name := path.Clean(s.Name); {
+		case s.Name == "":
+		case name != s.Name:
+			f.later[name] = from
+			err = errors.Join(err, f.Mkdir(name, 0o755))
+		default:
+			err = errors.Join(err, write(from, f.Root, name, 0o644))
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // Open implements fs.FS.
 func (f *files) Open(name string) (fs.File, error) {
 	first, _, _ := strings.Cut(name, "/")
-	for _, part := range append(plainFiles, directories...) {
-		if name != "." && first != part {
-			continue
+	if from := f.later[first]; from != nil {
+		delete(f.later, first)
+		dir, err := f.OpenRoot(first)
+		if err == nil {
+			err = errors.Join(unpack(from, dir), dir.Close())
 		}
-		if err := f.fetch(part); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err != nil {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 		}
 	}
 	return f.FS().Open(name)
-}
-
-func (f *files) fetch(part string) error {
-	if slices.Contains(plainFiles, part) {
-		file, err := f.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(file, f.part(part))
-		return errors.Join(err, file.Close())
-	}
-	if err := f.Mkdir(part, 0o755); err != nil {
-		return err
-	}
-	dir, err := f.OpenRoot(part)
-	if err != nil {
-		return err
-	}
-	return errors.Join(unpack(f.part(part), dir), dir.Close())
 }
 
 // Close implements io.Closer.

@@ -85,7 +85,8 @@ func Open(url string, o Options) (*Queue, error) {
 	if err := q.check(pool); err != nil && (o.Runner == "" || final(err)) {
 		return nil, errors.Join(err, q.Close())
 	}
-	q.renewal.Go(q.renew)
+	q.renewal.Go(func() { q.every(q.beat) })
+	q.renewal.Go(func() { q.every(q.follow) })
 	return q, nil
 }
 
@@ -156,26 +157,30 @@ func (q *Queue) note(err error) error {
 	return err
 }
 
-// renew gives a sign of life for all claims every third of the lease, and more often
-// while the server does not take it.
-func (q *Queue) renew() {
+// every does something every third of the lease, and more often while it fails.
+func (q *Queue) every(do func() error) {
 	for pause := q.Lease / 3; ; {
 		select {
 		case <-time.After(pause):
 		case <-q.life.Done():
 			return
 		}
-		if pause = q.Lease / 3; q.beat() != nil {
+		if pause = q.Lease / 3; do() != nil {
 			pause = q.Lease / 15
 		}
 	}
 }
 
+// holds are the claims of this runner.
+func (q *Queue) holds() map[string]*delivery {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return maps.Clone(q.held)
+}
+
 // beat renews the claims, and ends those deliveries that are to be stopped.
 func (q *Queue) beat() error {
-	q.mu.Lock()
-	held := maps.Clone(q.held)
-	q.mu.Unlock()
+	held := q.holds()
 	if len(held) == 0 {
 		return nil
 	}
@@ -205,10 +210,7 @@ func (q *Queue) beat() error {
 // connections. Fetch must not be called any more.
 func (q *Queue) Close() (err error) {
 	defer time.AfterFunc(lastWords, q.end).Stop()
-	q.mu.Lock()
-	held := maps.Clone(q.held)
-	q.mu.Unlock()
-	for _, d := range held {
+	for _, d := range q.holds() {
 		if fault := d.Release(); !errors.Is(fault, queue.ErrLost) {
 			err = errors.Join(err, fault)
 		}

@@ -106,7 +106,8 @@ returning piece`
 // one step, and only if the claim has the task still. It answers with the new state
 // if that is so now, done by this call or, if its answer got lost, by one before;
 // else with nothing. Without a pause the task keeps its place. A new checkpoint
-// takes the place of the last one, and success the need for any.
+// takes the place of the last one, and success the need for any. Parts of outputs
+// were for those who watched; they are whole now.
 const sqlEnd = `
 with mine as (
   update studioml.task set
@@ -120,7 +121,8 @@ with mine as (
   insert into studioml.result (task, attempt, claim, document) select id, starts, claim, $6::bytea from mine where $6 is not null
 ), cleared as (
   delete from studioml.file f using mine, studioml.task old
-  where old.id = mine.id and f.claim = old.checkpoint and f.name = 'checkpoint' and old.checkpoint is distinct from mine.checkpoint
+  where old.id = mine.id and (f.claim = old.checkpoint and f.name = 'checkpoint/' and old.checkpoint is distinct from mine.checkpoint
+    or f.claim = mine.claim and f.name like 'std%.%')
 ), told as (select pg_notify('` + wake + `', '') from mine where state = 'Waiting')
 select state from mine left join told on true
 union all
@@ -179,12 +181,14 @@ select id from gone`
 // sqlResults reads the results of a task.
 const sqlResults = `select document from studioml.result where task = $1 order by attempt`
 
-// sqlAttempt finds the claim of an attempt: of one that has ended, or of the one
-// that runs.
-const sqlAttempt = `
-select claim::text from studioml.result where task = $1 and attempt = $2
-union all
-select claim::text from studioml.task where id = $1 and starts = $2 and state = 'Running' and begun`
+// sqlNames finds the claim of an attempt, of one that has ended or of the one that
+// runs, and the names of its files.
+const sqlNames = `
+select distinct c.claim::text, coalesce(f.name, '') from (
+  select claim from studioml.result where task = $1 and attempt = $2
+  union all
+  select claim from studioml.task where id = $1 and starts = $2 and state = 'Running' and begun
+) c left join studioml.file f on f.claim = c.claim`
 
 // sqlLacks says what the user may not do, table by table, of what the queue needs.
 const sqlLacks = `
