@@ -27,8 +27,10 @@ type Fixture interface {
 	Submit(t *testing.T, task *api.Task)
 	// SubmitDocument puts a document into the queue as it is, valid or not.
 	SubmitDocument(t *testing.T, document []byte)
-	// Consumer connects one more runner to the queue.
+	// Consumer connects one more runner to the queue, with the name runner.
 	Consumer(t *testing.T) Consumer
+	// Store connects an owner of tasks to the queue.
+	Store(t *testing.T) queue.Store
 	// Dead lists the dead-letter place.
 	Dead(t *testing.T) []api.DeadLetter
 }
@@ -68,8 +70,23 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"a crash is no attempt that failed", crashIsNoFailure},
 		{"a task that kills its runners is buried", poisonTask},
 		{"a document that is no task is buried", badDocument},
+		{"a higher priority comes first", priorityFirst},
+		{"classes are told apart", classes},
+		{"a retry pauses", retryPauses},
+		{"what has expired is buried", expires},
+		{"an interruption keeps its result and spends nothing", interrupted},
+		{"a checkpoint goes on with the task", checkpoints},
+		{"the same document again changes nothing", submitAgain},
+		{"list says where each task is", list},
+		{"cancel", cancel},
+		{"again", again},
+		{"purge", purge},
+		{"what an attempt leaves can be read", kept},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel() // many of them wait for a pause
+			test.run(t, open(t))
+		})
 	}
 }
 

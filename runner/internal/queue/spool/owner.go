@@ -135,6 +135,22 @@ func (s *Spool) find(id string) (state api.TaskState, files []string, err error)
 	return state, files, err
 }
 
+// withdraw takes a task that has ended out of the queue, where nobody came upon it
+// yet. It is not in the queue any more if its state is an end.
+func (s *Spool) withdraw(id string) (api.TaskState, error) {
+	for {
+		state, files, err := s.find(id)
+		if err != nil || !state.Ended() || len(files) == 0 {
+			return state, err
+		}
+		for _, file := range files {
+			if err := remove(s.path(filepath.Dir(file)), filepath.Base(file)); err != nil {
+				return "", err
+			}
+		}
+	}
+}
+
 // locked runs what an owner asks for a task, among the submits.
 func (s *Spool) locked(ctx context.Context, what string, do func() error) error {
 	unlock, err := s.lockSubmit(ctx)
@@ -180,7 +196,7 @@ func (s *Spool) mark(id string) error {
 // into the queue, but for the mark of a cancelled one, which would end it again.
 func (s *Spool) Again(ctx context.Context, id string) error {
 	return s.locked(ctx, "retry task "+api.Excerpt(id), func() error {
-		state, files, err := s.find(id)
+		state, err := s.withdraw(id)
 		switch {
 		case err != nil:
 			return err
@@ -197,11 +213,6 @@ func (s *Spool) Again(ctx context.Context, id string) error {
 		}
 		if _, err := os.Lstat(s.document(id)); missing(err) {
 			if err := s.writeDocument(id, document, true); err != nil {
-				return err
-			}
-		}
-		for _, file := range files { // it has ended, and nobody came upon it
-			if err := remove(s.path(filepath.Dir(file)), filepath.Base(file)); err != nil {
 				return err
 			}
 		}
@@ -232,8 +243,15 @@ func (s *Spool) Purge(ctx context.Context, before time.Time) (n int, err error) 
 		ids := slices.Concat(results, l.dead, l.cancelled)
 		slices.Sort(ids)
 		for _, id := range slices.Compact(ids) {
-			if inQueue[id] != "" || !s.quietSince(id, before) {
+			if inQueue[id] != "" && s.ended(id) == "" || !s.quietSince(id, before) {
 				continue
+			}
+			if inQueue[id] != "" {
+				if state, err := s.withdraw(id); err != nil {
+					return err
+				} else if !state.Ended() {
+					continue
+				}
 			}
 			if err := errors.Join(ctx.Err(), s.forget(id)); err != nil {
 				return err

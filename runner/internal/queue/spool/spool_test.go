@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/queuetest"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
@@ -106,6 +107,8 @@ func (f *fixture) Consumer(t *testing.T) queuetest.Consumer {
 	t.Helper()
 	return open(t, f.dir, "runner")
 }
+
+func (f *fixture) Store(t *testing.T) queue.Store { return f.submit }
 
 func (f *fixture) Dead(t *testing.T) []api.DeadLetter {
 	t.Helper()
