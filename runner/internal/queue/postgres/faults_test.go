@@ -164,7 +164,7 @@ func TestOutages(t *testing.T) {
 			t.Cleanup(workers.Wait)
 			t.Cleanup(enough)
 			for i := range 3 {
-				q := open(t, through(direct, p), fmt.Sprintf("runner-%d", i))
+				q := openWith(t, through(direct, p), fmt.Sprintf("runner-%d", i), lease/3)
 				c.queues = append(c.queues, q)
 				for range 2 {
 					workers.Go(func() { c.work(ctx, t, q) })
@@ -270,7 +270,7 @@ func TestCutOffAlone(t *testing.T) {
 	t.Cleanup(func() { p.Close() })
 	f := &fixture{url: url, owner: open(t, url, "")}
 	f.Submit(t, &api.Task{ID: "a", Command: "true"})
-	alone, other := open(t, through(url, p), "alone"), open(t, url, "other")
+	alone, other := openWith(t, through(url, p), "alone", lease/3), open(t, url, "other")
 	mine := fetch(t, alone)
 	if _, err := mine.Begin(nil); err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ func (q *Queue) Fetch(ctx context.Context, serves func(api.Resources) bool) (que
 }
 
 func (q *Queue) fetch(ctx context.Context, serves func(api.Resources) bool) (*delivery, error) {
-	limited, cancel := context.WithTimeout(ctx, q.Lease/3)
+	limited, cancel := context.WithTimeout(ctx, q.Limit)
 	conn, err := q.pool.Acquire(limited)
 	cancel()
 	if err != nil {
@@ -133,7 +133,7 @@ func (q *Queue) claim(conn *pgxpool.Conn, class ...any) (d *delivery, buried boo
 	case err != nil:
 		why = err.Error()
 	case !d.task.Expires.IsZero() && now.After(d.task.Expires.Time):
-		why = fmt.Sprintf("it had not started by %s, when it expired", d.task.Expires.Format(time.RFC3339))
+		why = "it expired at " + d.task.Expires.Format(time.RFC3339)
 	case deaths >= deathLimit:
 		why = fmt.Sprintf("%d runners died while they ran it, and no more try it", deaths)
 	default:

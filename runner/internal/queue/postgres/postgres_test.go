@@ -10,13 +10,14 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/queuetest"
 )
 
-// lease keeps the tests short, and is long beside a third of it, in which a
-// statement has to be answered on a busy machine.
-const lease = 1500 * time.Millisecond
+// lease keeps the tests short. It is long beside what a statement takes on a busy
+// machine.
+const lease = 3 * time.Second
 
 // server is what all tests share that do not break it.
 var server *pgserver.Server
@@ -52,8 +53,14 @@ func newQueue(t *testing.T, on *pgserver.Server) string {
 
 func open(t *testing.T, url, runner string) *postgres.Queue {
 	t.Helper()
+	return openWith(t, url, runner, 20*time.Second)
+}
+
+// openWith is for those who meet servers that do not answer.
+func openWith(t *testing.T, url, runner string, limit time.Duration) *postgres.Queue {
+	t.Helper()
 	q, err := postgres.Open(url, postgres.Options{
-		Runner: runner, Work: t.TempDir(), Lease: lease, Look: lease / 5, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Runner: runner, Work: t.TempDir(), Lease: lease, Limit: limit, Look: lease / 5, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -85,6 +92,8 @@ func (f *fixture) SubmitDocument(t *testing.T, document []byte) {
 }
 
 func (f *fixture) Consumer(t *testing.T) queuetest.Consumer { return open(t, f.url, "runner") }
+
+func (f *fixture) Store(t *testing.T) queue.Store { return open(t, f.url, "") }
 
 func (f *fixture) Dead(t *testing.T) (letters []api.DeadLetter) {
 	t.Helper()

@@ -25,14 +25,15 @@ type Options struct {
 	Runner string // the name for claims; empty for those who only submit and look
 	Work   string // where attempts make what is stored; the caller removes it
 	Log    *slog.Logger
-	// Lease is how long a claim lives without a sign of life. Look is how often a
-	// runner looks for work that nobody told it of: half of it at least, one and a
-	// half times it at most. Both have defaults; tests have shorter ones.
-	Lease, Look time.Duration
+	// Lease is how long a claim lives without a sign of life. Limit is how long the
+	// answer to a statement may take, so that there is time to say it again. Look is
+	// how often a runner looks for work that nobody told it of: half of it at least,
+	// one and a half times it at most. All have defaults; tests have others.
+	Lease, Limit, Look time.Duration
 }
 
 const (
-	defaultLease, defaultLook = 30 * time.Second, 20 * time.Second
+	defaultLease, defaultLimit, defaultLook = 30 * time.Second, 10 * time.Second, 20 * time.Second
 	// For a look, the renewal, and two that store something; more of them wait for
 	// each other, because a server has few to give.
 	connections = 4
@@ -79,7 +80,8 @@ func Open(url string, o Options) (*Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("queue %s: %w", name, err)
 	}
-	o.Lease, o.Look, o.Log = cmp.Or(o.Lease, defaultLease), cmp.Or(o.Look, defaultLook), cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Lease, o.Limit, o.Look = cmp.Or(o.Lease, defaultLease), cmp.Or(o.Limit, defaultLimit), cmp.Or(o.Look, defaultLook)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	q := &Queue{Options: o, name: name, pool: pool, held: make(map[string]*delivery), steady: time.Now()}
 	q.life, q.end = context.WithCancel(context.Background())
 	if err := q.check(pool); err != nil && (o.Runner == "" || final(err)) {
@@ -98,7 +100,7 @@ func parse(url string) (*pgxpool.Config, string, error) {
 	}
 	c := config.ConnConfig
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec // poolers know no prepared statements
-	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultLease/3)
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultLimit)
 	c.OnNotification = func(conn *pgconn.PgConn, _ *pgconn.Notification) { conn.CustomData()[told] = true }
 	if c.ValidateConnect == nil { // a server that another has taken over from may be there still, read-only
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
@@ -115,11 +117,10 @@ type database interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// ask says a statement and reads the answer. It may take a third of the lease, so
-// that there is time to say it again. Nothing else ends it but Close, or nobody
-// would know what became of it.
+// ask says a statement and reads the answer. Nothing but its limit and Close ends
+// it, or nobody would know what became of it.
 func ask[T any](q *Queue, db database, row pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
-	ctx, cancel := context.WithTimeout(q.life, q.Lease/3)
+	ctx, cancel := context.WithTimeout(q.life, q.Limit)
 	defer cancel()
 	rows, err := db.Query(ctx, sql, args...)
 	var answer []T

@@ -17,7 +17,7 @@ const sqlSubmit = `
 with new as (
   insert into studioml.task (id, document, gpus, gpu_memory, rank)
   select id, document, gpus, gpu_memory, -priority
-  from unnest($1::text[], $2::bytea[], $3::int[], $4::bigint[], $5::int[]) with ordinality
+  from unnest($1::text[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[]) with ordinality
     as t (id, document, gpus, gpu_memory, priority, n)
   order by n
   on conflict do nothing

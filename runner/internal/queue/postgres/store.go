@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -25,93 +26,84 @@ const (
 	batchBytes = 4 << 20
 )
 
-// Submit implements queue.Store. Each statement puts all of a batch into the queue,
-// or nothing of it.
+// document is a task that is submitted.
+type document struct {
+	task *api.Task
+	text []byte
+}
+
+// Submit implements queue.Store. All must be valid. Then a batch is in the queue with
+// its statement, or not.
 func (q *Queue) Submit(ctx context.Context, tasks []*api.Task) (done []queue.Submitted, err error) {
-	for len(tasks) > 0 && err == nil {
-		if err = ctx.Err(); err != nil {
-			break
+	documents := make([]document, len(tasks))
+	for i, task := range tasks {
+		t := *task
+		t.ID = cmp.Or(t.ID, strings.ToLower(rand.Text())[:16])
+		text, err := json.Marshal(t)
+		if err = errors.Join(t.Validate(), err); err != nil {
+			return nil, fmt.Errorf("submit task %s: %w", api.Excerpt(t.ID), err)
 		}
-		var b batch
-		for len(b.ids) < min(len(tasks), batchTasks) && b.bytes < batchBytes {
-			if err := b.add(tasks[len(b.ids)]); err != nil {
-				return done, fmt.Errorf("submit task: %w", err)
-			}
+		documents[i] = document{&t, text}
+	}
+	for len(documents) > 0 && err == nil {
+		n, bytes := 0, 0
+		for n < min(len(documents), batchTasks) && bytes < batchBytes {
+			bytes += len(documents[n].text)
+			n++
 		}
 		var more []queue.Submitted
-		more, err = q.submit(&b)
-		done, tasks = append(done, more...), tasks[len(b.ids):]
+		more, err = q.submit(documents[:n], make(map[string]bool))
+		done, documents = append(done, more...), documents[n:]
+		err = errors.Join(err, ctx.Err())
 	}
-	if err != nil {
-		return done, fmt.Errorf("submit task: %w", err)
-	}
-	return done, nil
+	return done, err
 }
 
-// batch is columns of tasks.
-type batch struct {
-	ids              []string
-	documents        [][]byte
-	gpus, priorities []int32
-	memory           []int64
-	bytes            int
-}
-
-func (b *batch) add(task *api.Task) error {
-	t := *task
-	if t.ID == "" {
-		t.ID = strings.ToLower(rand.Text())[:16]
-	}
-	if err := t.Validate(); err != nil {
-		return err
-	}
-	document, err := json.Marshal(t)
-	if err != nil {
-		return err
-	}
-	b.ids, b.documents, b.bytes = append(b.ids, t.ID), append(b.documents, document), b.bytes+len(document)
-	b.gpus, b.priorities = append(b.gpus, int32(t.Resources.GPUs)), append(b.priorities, int32(t.Priority))
-	b.memory = append(b.memory, int64(t.Resources.GPUMemory))
-	return nil
-}
-
-func (q *Queue) submit(b *batch) ([]queue.Submitted, error) {
-	inserted, err := ask(q, q.pool, pgx.RowTo[string], sqlSubmit, b.ids, b.documents, b.gpus, b.memory, b.priorities)
-	if err != nil {
-		return nil, err
-	}
-	fresh := make(map[string]bool, len(inserted))
-	for _, id := range inserted {
-		fresh[id] = true
+// submit submits those before the first whose id another task has. fresh are those
+// that it did submit.
+func (q *Queue) submit(batch []document, fresh map[string]bool) (done []queue.Submitted, err error) {
+	var ids []string
+	var texts [][]byte
+	var gpus, memory, priorities []int64
+	for _, d := range batch {
+		ids, texts, gpus = append(ids, d.task.ID), append(texts, d.text), append(gpus, int64(d.task.Resources.GPUs))
+		memory, priorities = append(memory, int64(d.task.Resources.GPUMemory)), append(priorities, int64(d.task.Priority))
 	}
 	type known struct {
 		ID    string
 		State api.TaskState
 		Same  bool
 	}
-	before := make(map[string]known)
-	if len(inserted) < len(b.ids) {
-		rows, err := ask(q, q.pool, pgx.RowToStructByPos[known], sqlKnown, b.ids, b.documents)
-		if err != nil {
-			return nil, err
-		}
-		for _, k := range rows {
-			before[k.ID] = k
-		}
+	found, err := ask(q, q.pool, pgx.RowToStructByPos[known], sqlKnown, ids, texts)
+	if err != nil {
+		return nil, fmt.Errorf("submit tasks: %w", err)
 	}
-	var done []queue.Submitted
-	var problems []error
-	for _, id := range b.ids {
-		switch k := before[id]; {
+	before := make(map[string]known)
+	for _, k := range found {
+		before[k.ID] = k
+	}
+	n := len(ids)
+	if i := slices.IndexFunc(ids, func(id string) bool { return before[id].ID != "" && !before[id].Same }); i >= 0 {
+		n, err = i, fmt.Errorf("submit task %s: id: is in use by another task; choose another id, or leave it out to have one made", api.Excerpt(ids[i]))
+	}
+	inserted, fault := ask(q, q.pool, pgx.RowTo[string], sqlSubmit, ids[:n], texts[:n], gpus[:n], memory[:n], priorities[:n])
+	if fault != nil {
+		return nil, fmt.Errorf("submit tasks: %w", fault)
+	}
+	for _, id := range inserted {
+		fresh[id] = true
+	}
+	for _, id := range ids[:n] {
+		switch {
 		case fresh[id]:
 			done = append(done, queue.Submitted{ID: id})
-		case k.Same:
-			done = append(done, queue.Submitted{ID: id, Before: k.State})
-		default:
-			problems = append(problems, fmt.Errorf("id: %s is in use, by another task that is %s; choose another id, or leave it out to have one made", api.Excerpt(id), k.State))
+		case before[id].Same:
+			done = append(done, queue.Submitted{ID: id, Before: before[id].State})
+		default: // somebody else was faster; as what, is known now
+			return q.submit(batch, fresh)
 		}
 	}
-	return done, errors.Join(problems...)
+	return done, err
 }
 
 // List implements queue.Store.
@@ -132,10 +124,11 @@ func (q *Queue) List(_ context.Context, ids ...string) ([]api.TaskStatus, error)
 	if err != nil {
 		return nil, fmt.Errorf("list tasks: %w", err)
 	}
-	if len(missing) > 0 {
-		err = fmt.Errorf("%s: %w", strings.Join(slices.Sorted(maps.Keys(missing)), ", "), queue.ErrUnknown)
+	var unknown []error
+	for _, id := range slices.Sorted(maps.Keys(missing)) {
+		unknown = append(unknown, fmt.Errorf("task %s: %w", api.Excerpt(id), queue.ErrUnknown))
 	}
-	return tasks, err
+	return tasks, errors.Join(unknown...)
 }
 
 // Cancel implements queue.Store.
