@@ -264,6 +264,7 @@ func fill(t *testing.T, file string) {
 // task after a lease. When it is back it learns that within a third of a lease, and
 // nothing that it says changes anything.
 func TestCutOffAlone(t *testing.T) {
+	t.Parallel()
 	url := newQueue(t, server)
 	p, err := server.Proxy()
 	must(t, err)
@@ -313,6 +314,26 @@ func TestCutOffAlone(t *testing.T) {
 	results, err := f.owner.Results(t.Context(), "a")
 	if err != nil || len(results) != 1 || results[0].Attempt != 2 {
 		t.Errorf("results are %v (%v), want that of attempt 2", results, err)
+	}
+}
+
+// A statement that was sent before an outage of the network arrives after it, when
+// no runner could renew its claims; it takes none of them back.
+func TestLateTakeBack(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	q := open(t, f.url, "runner")
+	fetch(t, q)
+	q.Crash()
+	said := f.owner.Now(t)
+	await(t, "the claim has run out", func() bool { return f.owner.Now(t).Sub(said) > lease })
+	if n := f.owner.TakeBack(t, said); n != 0 {
+		t.Errorf("a late statement took back %d tasks", n)
+	}
+	if n := f.owner.TakeBack(t, f.owner.Now(t)); n != 1 {
+		t.Errorf("%d tasks are taken back, want 1", n)
 	}
 }
 
@@ -381,6 +402,7 @@ func TestLateEnd(t *testing.T) {
 
 // An end that is told twice, because the first answer got lost, is so once.
 func TestEndToldTwice(t *testing.T) {
+	t.Parallel()
 	f := &fixture{url: newQueue(t, server)}
 	f.owner = open(t, f.url, "")
 	q := open(t, f.url, "runner")

@@ -144,17 +144,24 @@ func (q *Queue) claim(conn *pgxpool.Conn, class ...any) (d *delivery, buried boo
 	return nil, err == nil, err
 }
 
-// takeBack takes back what other runners did not renew. Who has not reached the
-// server for a lease itself does not know whether they could.
+// takeBack takes back what other runners did not renew, if that is due. Who has not
+// reached the server for a lease itself does not know whether they could.
 func (q *Queue) takeBack(conn *pgxpool.Conn) error {
 	q.mu.Lock()
-	steady := q.steady
+	due := !q.steady.IsZero() && time.Since(q.steady) > q.Lease && time.Since(q.tookBack) > q.Lease/3
+	if due {
+		q.tookBack = time.Now()
+	}
 	q.mu.Unlock()
-	if steady.IsZero() || time.Since(steady) < q.Lease {
+	if !due {
 		return nil
 	}
+	now, err := ask(q, conn, pgx.RowTo[time.Time], sqlTime)
+	if err != nil {
+		return err
+	}
 	type gone struct{ ID, Runner string }
-	tasks, err := ask(q, conn, pgx.RowToStructByPos[gone], sqlTakeBack)
+	tasks, err := ask(q, conn, pgx.RowToStructByPos[gone], sqlTakeBack, now[0], q.Lease/3)
 	for _, t := range tasks {
 		q.Log.Info("task taken back, because its runner gives no sign of life", "task", t.ID, "of", t.Runner)
 	}

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -23,8 +24,12 @@ const lease = 3 * time.Second
 var server *pgserver.Server
 
 func TestMain(m *testing.M) {
-	var err error
-	if server, err = pgserver.Start(); err != nil {
+	flag.Parse()
+	err := flag.Set("test.parallel", "16") // they wait for leases to run out, mostly
+	if err == nil {
+		server, err = pgserver.Start()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -105,6 +110,7 @@ func (f *fixture) Dead(t *testing.T) (letters []api.DeadLetter) {
 }
 
 func TestContract(t *testing.T) {
+	t.Parallel()
 	queuetest.Run(t, func(t *testing.T) queuetest.Fixture {
 		url := newQueue(t, server)
 		return &fixture{url: url, owner: open(t, url, "")}

@@ -58,9 +58,10 @@ type Queue struct {
 	end     context.CancelFunc
 	renewal sync.WaitGroup
 
-	mu     sync.Mutex
-	held   map[string]*delivery // by claim
-	steady time.Time            // the server has answered everything since then; zero while it does not
+	mu       sync.Mutex
+	held     map[string]*delivery // by claim
+	steady   time.Time            // the server has answered everything since then; zero while it does not
+	tookBack time.Time            // when claims of others were looked at last
 }
 
 var (

@@ -73,12 +73,14 @@ returning claim::text, cancel`
 
 // sqlTakeBack lets the tasks of claims wait again that gave no sign of life for
 // their lease. A server that was away has heard nobody, so it gives all of them a
-// lease from its start. What the attempt had stored goes, and the claim with it, so
-// that nothing which its runner still says changes the row.
+// lease from its start. After an outage of the network it may arrive late, with what
+// others said in time just behind it, and then does nothing: $1 is sqlTime of just
+// before. What the attempt had stored goes, and the claim with it, so that nothing
+// which its runner still says changes the row.
 const sqlTakeBack = `
 with gone as (
   select id, claim, runner from studioml.task
-  where state = 'Running' and greatest(beat, pg_postmaster_start_time()) + lease < now()
+  where state = 'Running' and greatest(beat, pg_postmaster_start_time()) + lease < now() and now() < $1::timestamptz + $2::interval
   limit 1000 for update skip locked
 ), back as (
   update studioml.task t set state = case when cancel then 'Cancelled' else 'Waiting' end,
@@ -88,6 +90,9 @@ with gone as (
   delete from studioml.file where claim in (select claim from gone)
 ), told as (select pg_notify('` + wake + `', '') where exists (select from gone))
 select id, runner from gone left join told on true`
+
+// sqlTime is the server's time.
+const sqlTime = `select now()`
 
 // sqlPut stores a piece of what an attempt leaves behind, any number of times, but
 // only for the claim that has the task, and the lock keeps that so until the piece
