@@ -187,6 +187,15 @@ func (s *Server) Exec(ctx context.Context, database, statements string) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
+// Query reads one value from a database as the server's owner.
+func (s *Server) Query(ctx context.Context, database, query string, to any) error {
+	conn, err := pgx.Connect(ctx, s.URL(database))
+	if err != nil {
+		return err
+	}
+	return errors.Join(conn.QueryRow(ctx, query).Scan(to), conn.Close(ctx))
+}
+
 // Database makes an empty database and returns its URL.
 func (s *Server) Database(ctx context.Context, name string) (string, error) {
 	return s.URL(name), s.Exec(ctx, "postgres", "create database "+pgx.Identifier{name}.Sanitize())

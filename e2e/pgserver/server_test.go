@@ -1,7 +1,6 @@
 package pgserver_test
 
 import (
-	"errors"
 	"os"
 	"testing"
 
@@ -40,12 +39,8 @@ func TestServer(t *testing.T) {
 		if err := s.Start(); err != nil {
 			t.Fatal(err)
 		}
-		conn, err := pgx.Connect(ctx, url)
-		if err != nil {
-			t.Fatal(err)
-		}
 		var rows int
-		err = errors.Join(conn.QueryRow(ctx, "select count(*) from n").Scan(&rows), conn.Close(ctx))
+		err := s.Query(ctx, "a-b", "select count(*) from n", &rows)
 		if err != nil || rows != i+1 {
 			t.Errorf("after end %d there are %d rows (%v), want %d", i, rows, err, i+1)
 		}
