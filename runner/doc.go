@@ -4,6 +4,7 @@ Runner runs tasks on whole GPUs, steered by two Kubernetes ConfigMaps.
 	runner serve     take tasks from the queue and run them
 	runner submit    put tasks into the queue
 	runner status    show what a runner does, or what is in a queue
+	runner queue     prepare a queue in a PostgreSQL server
 	runner version   print the version
 
 # State
