@@ -18,7 +18,8 @@ const defaultTerminationLog = "/dev/termination-log"
 // Serve is the configuration of a runner. It comes from flags and from the
 // environment ("env maps"); the state does not, that is in the two ConfigMaps.
 type Serve struct {
-	Spool string `env:"STUDIOML_SPOOL" type:"path" required:"" placeholder:"DIR" help:"Directory of the queue and of the results; several runners may share it."`
+	Place `embed:""`
+
 	Name  string `env:"STUDIOML_RUNNER_NAME" help:"What the runner calls itself in results and logs. Default: $${HOSTNAME}, or the machine's name."`
 	Slots int    `env:"STUDIOML_SLOTS" default:"0" help:"How many tasks run at the same time; 0 means one per GPU, and one without GPUs."`
 
@@ -91,7 +92,7 @@ func (s *Serve) Validate() error {
 			problems = append(problems, fmt.Errorf("--nvml-library: %w; name a library, none, or leave it to the loader", err))
 		}
 	}
-	return errors.Join(problems...)
+	return errors.Join(append(problems, s.Place.Validate())...)
 }
 
 // name returns what the runner calls itself.

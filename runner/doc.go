@@ -10,6 +10,7 @@ Runner runs tasks on whole GPUs, steered by two Kubernetes ConfigMaps.
 	runner retry     let tasks that have ended run once more
 	runner purge     remove tasks that ended long ago, with their results
 	runner status    show what a runner does, or what is in a queue
+	runner queue     prepare a queue in a PostgreSQL server
 	runner version   print the version
 
 # State

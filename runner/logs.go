@@ -17,7 +17,8 @@ import (
 
 // Logs is the logs command.
 type Logs struct {
-	QueueFlags
+	Place `embed:""`
+
 	ID      string `arg:"" help:"The task."`
 	Follow  bool   `short:"f" help:"Go on until the task ends, over all attempts from this one on; waits for its start."`
 	Attempt int    `placeholder:"N" help:"Which attempt; default: the last one."`

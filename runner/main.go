@@ -38,6 +38,7 @@ type cli struct {
 	Retry   Retry   `cmd:"" help:"Let tasks that have ended run once more."`
 	Purge   Purge   `cmd:"" help:"Remove tasks that ended long ago, with their results."`
 	Status  Status  `cmd:"" help:"Show what a runner does, or what is in a queue."`
+	Queue   Queue   `cmd:"" help:"Prepare a queue in a PostgreSQL server."`
 	Version Version `cmd:"" help:"Print the version."`
 }
 

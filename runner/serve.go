@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,7 +22,6 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/kube"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/observe"
-	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 	"github.com/studioml/studio-go-runner/runner/internal/supervise"
@@ -77,11 +77,6 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		pool.LockIn(s.GPULock, log)
 	}
 	monitor := s.monitor(pool, log)
-	queue, err := spool.Open(s.Spool, spool.Options{Runner: name, Log: log})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, queue.Close()) }()
 	listener, err := net.Listen("tcp", s.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w; set --listen to a free address", err)
@@ -103,6 +98,11 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	slots := func() int { return s.slots(pool) }
+	queue, err := s.forRunner(name, filepath.Join(drains, "attempts"), log, metrics)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, queue.Close()) }()
 	work := scheduler.New(scheduler.Config{
 		Slots: slots, Gate: theGate, Queue: queue, GPUs: pool,
 		Executor: &executor{

@@ -20,14 +20,15 @@ import (
 type Status struct {
 	Address string `env:"STUDIOML_ADDRESS" placeholder:"HOST:PORT" help:"Runner to ask; default 127.0.0.1:8080 unless --spool is given."`
 	Spool   string `placeholder:"DIR" help:"Queue to look into."`
+	Queue   string `placeholder:"URL" help:"Queue in a PostgreSQL server to look into."`
 	Output  string `short:"o" enum:"table,json" default:"table" help:"How to print: ${enum}."`
 	Watch   bool   `short:"w" help:"Print the runner's status at each change, until the runner ends; as JSON it is one line each. A runner that does not answer yet is waited for."`
 }
 
 // Validate refuses what makes no sense together. Kong calls it after parsing.
 func (s *Status) Validate() error {
-	if s.Watch && s.Spool != "" {
-		return errors.New("--watch and --spool cannot be used together: a runner can be watched, a queue cannot")
+	if s.Watch && s.Spool+s.Queue != "" {
+		return errors.New("--watch and --spool or --queue cannot be used together: a runner can be watched, a queue cannot")
 	}
 	return nil
 }
@@ -51,8 +52,8 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 		})
 	}
 	var r answers
-	if s.Spool != "" {
-		err := (&QueueFlags{s.Spool}).look(func(store queue.Store) (err error) {
+	if s.Spool+s.Queue != "" {
+		err := (&Place{s.Spool, s.Queue}).look(func(store queue.Store) (err error) {
 			r.Queue, err = queueContents(ctx, store)
 			return err
 		})
@@ -60,7 +61,7 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 			return err
 		}
 	}
-	if s.Address != "" || s.Spool == "" {
+	if s.Address != "" || s.Spool+s.Queue == "" {
 		status, err := ask(ctx, cmp.Or(s.Address, defaultAddress))
 		if err != nil {
 			return err

@@ -15,7 +15,8 @@ import (
 
 // Cancel is the cancel command.
 type Cancel struct {
-	QueueFlags
+	Place `embed:""`
+
 	IDs []string `arg:"" name:"id" help:"Tasks that are not wanted any more."`
 }
 
@@ -28,7 +29,8 @@ func (c *Cancel) Run(ctx context.Context, stdio stdio) error {
 
 // Retry is the retry command.
 type Retry struct {
-	QueueFlags
+	Place `embed:""`
+
 	IDs  []string `arg:"" optional:"" name:"id" help:"Tasks that have ended and shall run once more."`
 	Dead bool     `help:"All dead letters."`
 }
@@ -38,7 +40,7 @@ func (r *Retry) Validate() error {
 	if r.Dead == (len(r.IDs) > 0) {
 		return errors.New("name tasks, or --dead for all dead letters")
 	}
-	return nil
+	return r.Place.Validate()
 }
 
 // Run puts tasks back into the queue.
@@ -75,7 +77,8 @@ func each(stdio stdio, ids []string, done string, do func(id string) error) erro
 
 // Get is the get command.
 type Get struct {
-	QueueFlags
+	Place `embed:""`
+
 	ID      string `arg:"" help:"The task."`
 	Dir     string `arg:"" type:"path" help:"Where to put its output, outputs and checkpoint; must not exist yet, or be empty."`
 	Attempt int    `placeholder:"N" help:"Which attempt; default: the last one."`
@@ -120,7 +123,8 @@ func attemptOf(ctx context.Context, store queue.Store, id string, number int) (i
 
 // Purge is the purge command.
 type Purge struct {
-	QueueFlags
+	Place `embed:""`
+
 	Older Age `required:"" placeholder:"AGE" help:"Remove the tasks that ended longer ago, with their results, as 30d or 12h."`
 }
 

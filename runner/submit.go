@@ -20,7 +20,8 @@ import (
 
 // Submit is the submit command.
 type Submit struct {
-	QueueFlags
+	Place `embed:""`
+
 	Files []string `arg:"" optional:"" name:"file" help:"Task documents, JSON or YAML, several in a file with --- between them; - is the standard input, which is also read when there is neither a file nor a command."`
 	Wait  bool     `help:"Print what the tasks print until they have ended, and exit with the status of the first that did not succeed."`
 
@@ -47,7 +48,7 @@ func (s *Submit) Validate(kctx *kong.Context) error {
 			return fmt.Errorf("--%s is for a command, as in runner submit --%s … -- python3 train.py; in a document it is a field", f.Name, f.Name)
 		}
 	}
-	return nil
+	return s.Place.Validate()
 }
 
 // Run reads and checks all documents before it submits the first, and prints
@@ -57,7 +58,7 @@ func (s *Submit) Run(ctx context.Context, stdio stdio) error {
 	if err != nil {
 		return fmt.Errorf("nothing was submitted:\n%w", err)
 	}
-	if _, err := os.Stat(s.Spool); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(s.Spool); s.Spool != "" && errors.Is(err, fs.ErrNotExist) {
 		defer fmt.Fprintf(stdio.Err, "runner: there was no queue in %s, so a new one was made; is it the one that the runners use?\n", s.Spool)
 	}
 	return s.open(func(store queue.Store) error {

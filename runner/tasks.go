@@ -23,7 +23,8 @@ import (
 
 // Tasks is the tasks command.
 type Tasks struct {
-	QueueFlags
+	Place `embed:""`
+
 	IDs    []string `arg:"" optional:"" name:"id" help:"Tasks to show, with their attempts; all without one."`
 	State  []string `enum:"waiting,running,finished,failed,dead,cancelled" placeholder:"STATE" help:"Show only those: ${enum}. Failed are those that have failed and have attempts left."`
 	Runner string   `placeholder:"NAME" help:"Show only those that this runner has."`

@@ -107,6 +107,9 @@ func (a *Attempt) Stdout() string { return filepath.Join(a.outPath(), stdoutFile
 // Stderr is the path for the standard error output.
 func (a *Attempt) Stderr() string { return filepath.Join(a.outPath(), stderrFile) }
 
+// Files is what is kept of it, beside result.json, which is for Commit.
+func (a *Attempt) Files() *os.Root { return a.out }
+
 // Scratch is an empty directory for the task to run in. It is no part of the
 // result.
 func (a *Attempt) Scratch() string { return filepath.Join(a.dir, "scratch") }

@@ -1,0 +1,444 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/studioml/studio-go-runner/e2e/pgserver"
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
+)
+
+// crowd runs tasks until all have ended, whatever the server does.
+type crowd struct {
+	queues []*postgres.Queue
+	size   int // of the output of each task
+
+	mu   sync.Mutex
+	runs map[string]int // attempts that ran to their end
+	over map[string]int // and were told so, as the queue says
+}
+
+func (c *crowd) work(ctx context.Context, t *testing.T, q *postgres.Queue) {
+	for ctx.Err() == nil {
+		d, err := q.Fetch(ctx, func(api.Resources) bool { return true })
+		if err != nil {
+			pause(ctx, 20*time.Millisecond)
+			continue
+		}
+		number := 0
+		if !insist(ctx, func() (err error) { number, err = d.Begin(nil); return err }) {
+			continue
+		}
+		results, _ := d.Local()
+		made, err := results.Begin(d.Task().ID, number)
+		if err == nil {
+			err = os.WriteFile(made.Stdout(), make([]byte, c.size), 0o644)
+		}
+		if err != nil {
+			t.Errorf("prepare: %v", err)
+			return
+		}
+		pause(ctx, 10*time.Millisecond) // it runs
+		c.mu.Lock()
+		c.runs[d.Task().ID]++
+		c.mu.Unlock()
+		r := api.Result{Task: d.Task().ID, Attempt: number, Outcome: api.Succeeded}
+		if insist(ctx, func() error { _, err := d.Finish(r, made); return err }) {
+			c.mu.Lock()
+			c.over[d.Task().ID]++
+			c.mu.Unlock()
+		}
+	}
+}
+
+// insist repeats what fails, as the scheduler does, and returns false if it never
+// will be.
+func insist(ctx context.Context, do func() error) bool {
+	for ctx.Err() == nil {
+		err := do()
+		if err == nil || errors.Is(err, queue.ErrLost) {
+			return err == nil
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+	return false
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func (c *crowd) ended() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.over)
+}
+
+// await waits for what must come.
+func await(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
+
+// Whatever becomes of the server while tasks run, each is run to its end once, and
+// has one result; no claim is lost by an outage for all.
+func TestOutages(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		size  int
+		fault func(t *testing.T, s *pgserver.Server, p *pgserver.Proxy, c *crowd)
+	}{
+		{"killed", 100, func(t *testing.T, s *pgserver.Server, _ *pgserver.Proxy, c *crowd) {
+			must(t, s.Kill())
+			awaitFailures(t, c)
+			must(t, s.Start())
+		}},
+		{"stopped", 100, func(t *testing.T, s *pgserver.Server, _ *pgserver.Proxy, c *crowd) {
+			must(t, s.Stop())
+			awaitFailures(t, c)
+			must(t, s.Start())
+		}},
+		{"cut off", 100, func(t *testing.T, _ *pgserver.Server, p *pgserver.Proxy, c *crowd) {
+			p.Cut()
+			awaitFailures(t, c)
+			time.Sleep(2 * lease) // the time after which claims would be taken back
+			p.Restore()
+		}},
+		{"full", 50 << 10, func(t *testing.T, s *pgserver.Server, _ *pgserver.Proxy, c *crowd) {
+			filler := filepath.Join(s.Dir, "filler")
+			fill(t, filler)
+			awaitFailures(t, c)
+			must(t, os.Remove(filler))
+			must(t, s.Stop()) // if it had not given up by itself
+			must(t, s.Start())
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			dir, err := os.MkdirTemp("", "pgserver-")
+			must(t, err)
+			if test.name == "full" {
+				mount(t, dir)
+			}
+			s, err := pgserver.StartIn(dir)
+			must(t, err)
+			t.Cleanup(func() { s.Close() })
+			direct := newQueue(t, s)
+			p, err := s.Proxy()
+			must(t, err)
+			t.Cleanup(func() { p.Close() })
+
+			const tasks = 150
+			var ids []*api.Task
+			for i := range tasks {
+				ids = append(ids, &api.Task{ID: fmt.Sprintf("task-%d", i), Command: "true"})
+			}
+			owner := open(t, direct, "")
+			if _, err := owner.Submit(t.Context(), ids); err != nil {
+				t.Fatal(err)
+			}
+			c := &crowd{size: test.size, runs: make(map[string]int), over: make(map[string]int)}
+			ctx, enough := context.WithCancel(t.Context())
+			var workers sync.WaitGroup
+			t.Cleanup(workers.Wait)
+			t.Cleanup(enough)
+			for i := range 3 {
+				q := openWith(t, through(direct, p), fmt.Sprintf("runner-%d", i), lease/3)
+				c.queues = append(c.queues, q)
+				for range 2 {
+					workers.Go(func() { c.work(ctx, t, q) })
+				}
+			}
+			await(t, "some tasks end", func() bool { return c.ended() > tasks/10 })
+			test.fault(t, s, p, c)
+			await(t, "all tasks end", func() bool { return c.ended() == tasks })
+			enough()
+			workers.Wait()
+			once(t, owner, c, tasks)
+		})
+	}
+}
+
+// once requires that each task ran once and has one result.
+func once(t *testing.T, owner *postgres.Queue, c *crowd, tasks int) {
+	t.Helper()
+	for id, n := range c.runs {
+		if n != 1 {
+			t.Errorf("%s ran %d times", id, n)
+		}
+	}
+	list, err := owner.List(t.Context())
+	if err != nil || len(list) != tasks {
+		t.Fatalf("%d tasks are known (%v), want %d", len(list), err, tasks)
+	}
+	for _, task := range list {
+		results, err := owner.Results(t.Context(), task.ID)
+		if err != nil || len(results) != 1 || task.State != api.TaskFinished {
+			t.Errorf("%s is %s with %d results (%v), want Finished with one", task.ID, task.State, len(results), err)
+		}
+	}
+	for _, q := range c.queues {
+		if lost, late := q.Lost.Load(), q.Late.Load(); lost != 0 || late != 0 {
+			t.Errorf("%d claims were lost, %d ends are not told", lost, late)
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitFailures waits until each runner has met the outage.
+func awaitFailures(t *testing.T, c *crowd) {
+	t.Helper()
+	await(t, "each runner meets the outage", func() bool {
+		for _, q := range c.queues {
+			if q.Failures.Load() == 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// through names the same database by way of the proxy.
+func through(direct string, p *pgserver.Proxy) string {
+	u, _ := url.Parse(direct)
+	u.RawQuery, u.Host = "", p.Address()
+	return u.String()
+}
+
+func mount(t *testing.T, dir string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root can mount a small disk")
+	}
+	must(t, unix.Mount("pgserver", dir, "tmpfs", 0, "size=100m"))
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+		os.Remove(dir)
+	})
+}
+
+// fill leaves no room on a disk.
+func fill(t *testing.T, file string) {
+	t.Helper()
+	f, err := os.Create(file)
+	must(t, err)
+	defer f.Close()
+	for err == nil {
+		_, err = f.Write(make([]byte, 64<<10))
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+// A runner that alone is cut off goes on, as it cannot know; the others have its
+// task after a lease. When it is back it learns that within a third of a lease, and
+// nothing that it says changes anything.
+func TestCutOffAlone(t *testing.T) {
+	t.Parallel()
+	url := newQueue(t, server)
+	p, err := server.Proxy()
+	must(t, err)
+	t.Cleanup(func() { p.Close() })
+	f := &fixture{url: url, owner: open(t, url, "")}
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	alone, other := openWith(t, through(url, p), "alone", lease/3), open(t, url, "other")
+	mine := fetch(t, alone)
+	if _, err := mine.Begin(nil); err != nil {
+		t.Fatal(err)
+	}
+	p.Cut()
+	theirs := fetch(t, other)
+	if mine.Context().Err() != nil {
+		t.Error("the runner stopped its task while it could not know")
+	}
+	p.Restore()
+	restored := time.Now()
+	select {
+	case <-mine.Context().Done():
+	case <-time.After(time.Minute):
+		t.Fatal("the runner did not learn that it lost its claim")
+	}
+	if took := time.Since(restored); took > lease/3+5*time.Second { // and what a busy machine takes
+		t.Errorf("it learned that after %s, want a third of %s", took, lease)
+	}
+	if err := context.Cause(mine.Context()); err != queue.ErrLost {
+		t.Errorf("the task is stopped because %v", err)
+	}
+	unchanged(t, f.owner, func() {
+		if _, err := mine.Begin(nil); !errors.Is(err, queue.ErrLost) {
+			t.Errorf("begin: %v", err)
+		}
+		if err := finish(t, mine, 1, api.Succeeded); !errors.Is(err, queue.ErrLost) {
+			t.Errorf("finish: %v", err)
+		}
+		if err := mine.Release(); !errors.Is(err, queue.ErrLost) {
+			t.Errorf("release: %v", err)
+		}
+	})
+	if got := alone.Lost.Load(); got != 1 {
+		t.Errorf("%d claims are counted as lost, want 1", got)
+	}
+	number, err := theirs.Begin(nil)
+	must(t, err)
+	must(t, finish(t, theirs, number, api.Succeeded))
+	results, err := f.owner.Results(t.Context(), "a")
+	if err != nil || len(results) != 1 || results[0].Attempt != 2 {
+		t.Errorf("results are %v (%v), want that of attempt 2", results, err)
+	}
+}
+
+// A statement that was sent before an outage of the network arrives after it, when
+// no runner could renew its claims; it takes none of them back.
+func TestLateTakeBack(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	q := open(t, f.url, "runner")
+	fetch(t, q)
+	q.Crash()
+	said := f.owner.Now(t)
+	await(t, "the claim has run out", func() bool { return f.owner.Now(t).Sub(said) > lease })
+	if n := f.owner.TakeBack(t, said); n != 0 {
+		t.Errorf("a late statement took back %d tasks", n)
+	}
+	if n := f.owner.TakeBack(t, f.owner.Now(t)); n != 1 {
+		t.Errorf("%d tasks are taken back, want 1", n)
+	}
+}
+
+// unchanged requires that all tables are after do what they were before.
+func unchanged(t *testing.T, q *postgres.Queue, do func()) {
+	t.Helper()
+	before := q.Dump(t)
+	do()
+	if after := q.Dump(t); after != before {
+		t.Errorf("changed:\n%s\nto:\n%s", before, after)
+	}
+}
+
+func fetch(t *testing.T, q *postgres.Queue) queue.Delivery {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	d, err := q.Fetch(ctx, func(api.Resources) bool { return true })
+	must(t, err)
+	return d
+}
+
+func finish(t *testing.T, d queue.Delivery, number int, outcome api.Outcome) error {
+	t.Helper()
+	results, _ := d.Local()
+	made, err := results.Begin(d.Task().ID, number)
+	must(t, err)
+	must(t, os.WriteFile(made.Stdout(), []byte("output"), 0o644))
+	_, err = d.Finish(api.Result{Task: d.Task().ID, Attempt: number, Outcome: outcome}, made)
+	return err
+}
+
+// What cannot be told now is told later: the claim is kept meanwhile, and the end is
+// counted as late once.
+func TestLateEnd(t *testing.T) {
+	t.Parallel()
+	s, err := pgserver.Start()
+	must(t, err)
+	t.Cleanup(func() { s.Close() })
+	f := &fixture{url: newQueue(t, s)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	q := open(t, f.url, "runner")
+	d := fetch(t, q)
+	number, err := d.Begin(nil)
+	must(t, err)
+	must(t, s.Kill())
+	for range 2 {
+		if err := finish(t, d, number, api.Succeeded); err == nil || q.Late.Load() != 1 {
+			t.Errorf("without a server finish gives %v, and %d ends are late", err, q.Late.Load())
+		}
+	}
+	time.Sleep(2 * lease) // no runner may think that the claim has run out
+	must(t, s.Start())
+	other := open(t, f.url, "other") // which looks for work at once
+	ctx, cancel := context.WithTimeout(t.Context(), 2*lease)
+	defer cancel()
+	if d, _ := other.Fetch(ctx, func(api.Resources) bool { return true }); d != nil {
+		t.Error("the claim was lost by the outage")
+	}
+	must(t, finish(t, d, number, api.Succeeded))
+	if q.Late.Load() != 0 || q.Lost.Load() != 0 {
+		t.Errorf("%d ends are late, and %d claims are lost", q.Late.Load(), q.Lost.Load())
+	}
+}
+
+// An end that is told twice, because the first answer got lost, is so once.
+func TestEndToldTwice(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	q := open(t, f.url, "runner")
+	for _, id := range []string{"a", "b"} {
+		f.Submit(t, &api.Task{ID: id, Command: "true"})
+	}
+	d := fetch(t, q)
+	number, err := d.Begin(nil)
+	must(t, err)
+	if again, err := d.Begin(nil); err != nil || again != number {
+		t.Errorf("the second begin gave %d, %v; want %d", again, err, number)
+	}
+	must(t, finish(t, d, number, api.Failed))
+	unchanged(t, f.owner, func() { must(t, finish(t, d, number, api.Failed)) })
+
+	d = fetch(t, q)
+	must(t, d.Release())
+	unchanged(t, f.owner, func() { must(t, d.Release()) })
+}
+
+// No secret is in what is said of a queue.
+func TestSecrets(t *testing.T) {
+	for _, url := range []string{
+		"postgres://u:hunter2@127.0.0.1:1/d", "postgres://u:hunter2@127.0.0.1:1/d?sslmode=nonsense",
+		"host=127.0.0.1 port=1 password=hunter2", "host=127.0.0.1 port=1 password=hunter2 sslrootcert=/missing sslmode=verify-ca",
+		"postgres://u:hunter2@h:port/d", "postgres://u:hunter2@[::1/d",
+	} {
+		var log strings.Builder
+		q, err := postgres.Open(url, postgres.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err == nil {
+			q.Close()
+			t.Errorf("%s: no error", url)
+			continue
+		}
+		if said := err.Error() + log.String(); strings.Contains(said, "hunter2") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: says %s", url, said)
+		}
+	}
+}
