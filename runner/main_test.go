@@ -43,6 +43,7 @@ func TestOwners(t *testing.T) {
 	for name, queue := range map[string]func(e *testscript.Env) error{
 		"spool": func(e *testscript.Env) error {
 			e.Setenv("STUDIOML_SPOOL", filepath.Join(e.WorkDir, "spool"))
+			e.Setenv("QUEUE", "--spool="+filepath.Join(e.WorkDir, "spool"))
 			return nil
 		},
 	} {
