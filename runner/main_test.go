@@ -7,11 +7,16 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/studioml/studio-go-runner/e2e/pgserver"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
 )
 
 // repository is where the repository is; scripts run elsewhere.
@@ -40,11 +45,30 @@ func alone(e *testscript.Env) error {
 //
 // catalogue: row 79, 80
 func TestOwners(t *testing.T) {
+	server, err := pgserver.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	var stories atomic.Int32
 	for name, queue := range map[string]func(e *testscript.Env) error{
 		"spool": func(e *testscript.Env) error {
 			e.Setenv("STUDIOML_SPOOL", filepath.Join(e.WorkDir, "spool"))
 			e.Setenv("QUEUE", "--spool="+filepath.Join(e.WorkDir, "spool"))
 			return nil
+		},
+		"server": func(e *testscript.Env) error {
+			place, err := server.Database(t.Context(), "story"+strconv.Itoa(int(stories.Add(1))))
+			if err == nil {
+				_, _, err = postgres.Init(t.Context(), place)
+			}
+			e.Setenv("STUDIOML_QUEUE", place)
+			e.Setenv("QUEUE", "--queue="+place)
+			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
