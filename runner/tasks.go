@@ -13,6 +13,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 	"sigs.k8s.io/yaml"
@@ -125,11 +126,12 @@ func (t *Tasks) print(out io.Writer, views []taskView, first bool) error {
 	}
 	fmt.Fprintf(w, "ID\tSTATE\tATTEMPT\tRUNNER\tSINCE\t%sWHY\n", wide("PRIORITY", "GPUS", "COMMAND"))
 	for _, v := range views {
-		task := cmp.Or(v.Task, &api.Task{})
-		gpus := cmp.Or(strings.Join(v.GPUs, " "), fmt.Sprint(v.Resources.GPUs))
-		command := strings.Join(append([]string{task.Command}, task.Args...), " ")
+		priority, command := "-", "-" // a list of all knows no documents
+		if task := v.Task; task != nil {
+			priority, command = fmt.Sprint(task.Priority), strings.Join(append([]string{task.Command}, task.Args...), " ")
+		}
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s%s\n", v.ID, v.State, v.Starts, dash(v.Runner), age(v.Since),
-			wide(fmt.Sprint(task.Priority), gpus, plain(command)), plain(v.Why))
+			wide(priority, dash(strings.Join(v.GPUs, " ")), plain(command)), plain(v.Why))
 		for _, r := range v.Attempts {
 			fmt.Fprintf(w, "  attempt %d\t%s\t\t%s\t%s\t%s%s\n", r.Attempt, r.Outcome, r.Runner, age(r.Finished),
 				wide("", strings.Join(r.GPUs, " "), ""), plain(fmt.Sprintf("%s, took %s", r.Why(), r.Finished.Sub(r.Started).Round(time.Millisecond))))
@@ -143,8 +145,12 @@ func dash(text string) string { return cmp.Or(text, "-") }
 
 // plain shows what came from outside on one line of a terminal.
 func plain(text string) string {
-	quoted := fmt.Sprintf("%+q", text)
-	return dash(quoted[1 : len(quoted)-1])
+	return dash(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text))
 }
 
 // age says how long ago something was.
