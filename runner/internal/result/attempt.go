@@ -34,6 +34,7 @@ type Attempt struct {
 	out     *os.Root // <number> in it
 	work    *os.Root // where both are
 	renamed bool     // it is in its place, though perhaps not durably
+	first   bool     // and has brought the task's directory along
 	resumed bool     // it began with the checkpoint of another
 }
 
@@ -65,11 +66,7 @@ func (s *Store) begin(task string, attempt int) (*Attempt, error) {
 		return nil, errors.Join(err, os.Remove(a.dir))
 	}
 	a.kept = a.dir + ".result"
-	err = errors.Join(os.Mkdir(a.Scratch(), dirMode), a.prepare())
-	if err == nil {
-		err = errors.Join(os.Mkdir(a.Outputs(), dirMode), os.Mkdir(a.Checkpoint(), dirMode))
-	}
-	if err != nil {
+	if err := errors.Join(os.Mkdir(a.Scratch(), dirMode), a.prepare()); err != nil {
 		return nil, errors.Join(err, a.Discard())
 	}
 	return a, nil
@@ -213,12 +210,16 @@ func (a *Attempt) commit(r api.Result) error {
 		// for which there may be no room now.
 		err := os.Rename(a.outPath(), place)
 		if errors.Is(err, os.ErrNotExist) {
+			a.first = true
 			err = os.Rename(a.kept, parent)
 		}
 		if err != nil {
 			return err
 		}
 		a.renamed = true
+	}
+	if !a.first { // the queue has made the task's directory durable, or another attempt has
+		return sync(parent)
 	}
 	return errors.Join(sync(parent), sync(a.store.dir))
 }
@@ -271,7 +272,7 @@ func (a *Attempt) Discard() error {
 
 // sync makes the names in a directory durable.
 func sync(path string) error {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}

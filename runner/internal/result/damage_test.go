@@ -151,6 +151,9 @@ func TestFullDisk(t *testing.T) {
 			if err := os.Remove(filepath.Join(a.Scratch(), "core")); err != nil { // its end would make room
 				t.Fatal(err)
 			}
+			if err := a.Resume(func(string) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
 			fill(filepath.Join(test.where(a), "big"))
 			r := res("a", 1)
 			r.Outcome = test.outcome

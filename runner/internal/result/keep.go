@@ -26,8 +26,12 @@ func (a *Attempt) Outputs() string { return filepath.Join(a.outPath(), outputsDi
 // Checkpoint is a directory for what the task leaves to its next attempt.
 func (a *Attempt) Checkpoint() string { return filepath.Join(a.outPath(), checkpointDir) }
 
-// Resume has what the attempts before have left copied to where this one finds it.
+// Resume makes both, and has what the attempts before have left copied to where this
+// one finds it.
 func (a *Attempt) Resume(from func(dir string) error) error {
+	if err := errors.Join(os.Mkdir(a.Outputs(), dirMode), os.Mkdir(a.Checkpoint(), dirMode)); err != nil {
+		return err
+	}
 	if err := from(a.Checkpoint()); err != nil {
 		return fmt.Errorf("copy the checkpoint: %w", err)
 	}

@@ -75,16 +75,27 @@ func (s *Spool) wait(ctx context.Context, serves func(api.Resources) bool) (*del
 func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*delivery, error) {
 	s.reclaimIfDue()
 	problems := []error{s.adopt(ctx)}
-	lanes, err := s.lanes(serves)
+	lanes, err := s.lanes()
 	if err != nil {
 		return nil, err
+	}
+	asked := map[string]bool{}
+	wanted := func(class string) bool {
+		want, known := asked[class]
+		if !known {
+			if parsed, ok := parseClass(class); ok {
+				want = serves(parsed)
+			}
+			asked[class] = want
+		}
+		return want
 	}
 	for len(lanes) > 0 {
 		n := 1
 		for n < len(lanes) && lanes[n].priority == lanes[0].priority {
 			n++
 		}
-		d, err := s.first(ctx, lanes[:n])
+		d, err := s.first(ctx, lanes[:n], wanted)
 		if d != nil || ctx.Err() != nil {
 			return d, ctx.Err()
 		}
@@ -94,14 +105,18 @@ func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*del
 	return nil, errors.Join(problems...)
 }
 
-// first takes the first task of lanes that have the same priority.
-func (s *Spool) first(ctx context.Context, lanes []lane) (*delivery, error) {
+// first takes the first task that is wanted of lanes that have the same priority.
+func (s *Spool) first(ctx context.Context, lanes []lane, wanted func(class string) bool) (*delivery, error) {
 	var problems []error
-	fronts := make([]front, len(lanes))
-	for i, l := range lanes {
+	var fronts []front
+	for _, l := range lanes {
 		due, err := l.dueBuckets(s)
-		fronts[i] = front{lane: l, buckets: due}
-		problems = append(problems, err)
+		f := front{lane: l, buckets: due}
+		name, err2 := f.head(s)
+		problems = append(problems, err, err2)
+		if name != "" && wanted(l.class) {
+			fronts = append(fronts, f)
+		}
 	}
 	for ctx.Err() == nil {
 		var next *front

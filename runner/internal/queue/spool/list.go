@@ -2,7 +2,6 @@ package spool
 
 import (
 	"cmp"
-	"fmt"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -12,50 +11,21 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// Contents is what a spool holds, for people and for tests.
-type Contents struct {
-	Ready     []Entry `json:"ready"`   // in the order in which they would start
-	Claimed   []Entry `json:"claimed"` // by claim
-	Dead      []Dead  `json:"dead"`    // by ID
-	Cancelled []string
-}
-
-// Entry is a task in the queue.
+// Entry is a task in the queue, as the names of its file and its place say.
 type Entry struct {
-	File string `json:"file"` // path of the task's file, from the spool
+	File string // path of the task's file, from the spool
 	// ID and what follows are empty for a file whose name is none of a task.
-	ID        string    `json:"id,omitempty"`
-	Submitted time.Time `json:"submitted,omitzero"` // or the time of the last retry
-	Starts    int       `json:"starts"`             // how often it was started
-	Attempts  int       `json:"attempts"`           // how many of these are held against it
+	ID        string
+	Submitted time.Time // or the time of the last retry
+	Starts    int       // how often it was started
+	Attempts  int       // how many of these are held against it
 	// NotBefore is the end of the pause after an attempt that failed.
-	NotBefore time.Time     `json:"notBefore,omitzero"`
-	Class     api.Resources `json:"class,omitzero"` // of a ready task
+	NotBefore time.Time
+	Class     api.Resources // of a ready task
 	// Runner is the name of the runner that holds the task, Claim the
 	// directory it is in; empty for ready tasks.
-	Runner string `json:"runner,omitempty"`
-	Claim  string `json:"claim,omitempty"`
-}
-
-// Dead is a task that the queue gave up.
-type Dead struct {
-	ID string `json:"id"` // or, for a file that was no task, the name of its letter
-	api.DeadLetter
-}
-
-// ReadContents lists the spool dir. It takes no lock and changes nothing. A
-// task that is on its way from one place to another may be listed at either,
-// never at both.
-func ReadContents(dir string) (Contents, error) {
-	l, err := list(dir)
-	if err != nil {
-		return Contents{}, fmt.Errorf("list spool %s: %w", dir, err)
-	}
-	c := Contents{Ready: l.ready, Claimed: l.claimed, Dead: []Dead{}, Cancelled: l.cancelled}
-	for _, id := range l.dead {
-		c.Dead = append(c.Dead, Dead{ID: id, DeadLetter: readLetter(filepath.Join(dir, deadDir, id+".json"))})
-	}
-	return c, nil
+	Runner string
+	Claim  string
 }
 
 // listing is what the names say.
@@ -133,7 +103,7 @@ func listOnce(dir string) (*listing, error) {
 
 // listReady lists what waits, lane by lane.
 func (s *Spool) listReady(l *listing, add func(*[]Entry, string, Entry) error) error {
-	lanes, err := s.lanes(func(api.Resources) bool { return true })
+	lanes, err := s.lanes()
 	if err != nil && !missing(err) {
 		return err
 	}
