@@ -100,6 +100,9 @@ func await(t *testing.T, what string, so func() bool) {
 	}
 }
 
+// long is a lease that runs out on no busy machine, if runners are as they should be.
+const long = 8 * time.Second
+
 // Whatever becomes of the server while tasks run, each is run to its end once, and
 // has one result; no claim is lost by an outage for all.
 func TestOutages(t *testing.T) {
@@ -122,7 +125,7 @@ func TestOutages(t *testing.T) {
 		{"cut off", 100, func(t *testing.T, _ *pgserver.Server, p *pgserver.Proxy, c *crowd) {
 			p.Cut()
 			awaitFailures(t, c)
-			time.Sleep(2 * lease) // the time after which claims would be taken back
+			time.Sleep(long) // the time after which claims would be taken back
 			p.Restore()
 		}},
 		{"full", 50 << 10, func(t *testing.T, s *pgserver.Server, _ *pgserver.Proxy, c *crowd) {
@@ -164,7 +167,7 @@ func TestOutages(t *testing.T) {
 			t.Cleanup(workers.Wait)
 			t.Cleanup(enough)
 			for i := range 3 {
-				q := openWith(t, through(direct, p), fmt.Sprintf("runner-%d", i), lease/3)
+				q := openWith(t, through(direct, p), fmt.Sprintf("runner-%d", i), long, long/6)
 				c.queues = append(c.queues, q)
 				for range 2 {
 					workers.Go(func() { c.work(ctx, t, q) })
@@ -271,11 +274,9 @@ func TestCutOffAlone(t *testing.T) {
 	t.Cleanup(func() { p.Close() })
 	f := &fixture{url: url, owner: open(t, url, "")}
 	f.Submit(t, &api.Task{ID: "a", Command: "true"})
-	alone, other := openWith(t, through(url, p), "alone", lease/3), open(t, url, "other")
+	alone, other := openWith(t, through(url, p), "alone", lease, lease/3), open(t, url, "other")
 	mine := fetch(t, alone)
-	if _, err := mine.Begin(nil); err != nil {
-		t.Fatal(err)
-	}
+	insist(t.Context(), func() error { _, err := mine.Begin(nil); return err })
 	p.Cut()
 	theirs := fetch(t, other)
 	if mine.Context().Err() != nil {
@@ -337,6 +338,36 @@ func TestLateTakeBack(t *testing.T) {
 	}
 }
 
+// What was taken back is nobody's: its runner of before changes nothing, though no
+// other has it yet.
+func TestTakenBack(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	q := openWith(t, f.url, "runner", time.Hour, 20*time.Second) // it gives no sign of life
+	d := fetch(t, q)
+	number, err := d.Begin(nil)
+	must(t, err)
+	must(t, f.owner.Say(`update studioml.task set beat = beat - interval '2h', lease = '1s'`))
+	if n := f.owner.TakeBack(t, f.owner.Now(t)); n != 1 {
+		t.Fatalf("%d tasks are taken back, want 1", n)
+	}
+	unchanged(t, f.owner, func() {
+		if _, err := d.Begin(nil); !errors.Is(err, queue.ErrLost) {
+			t.Errorf("begin: %v", err)
+		}
+		for range 2 {
+			if err := finish(t, d, number, api.Succeeded); !errors.Is(err, queue.ErrLost) {
+				t.Errorf("finish: %v", err)
+			}
+		}
+		if err := d.Release(); !errors.Is(err, queue.ErrLost) {
+			t.Errorf("release: %v", err)
+		}
+	})
+}
+
 // unchanged requires that all tables are after do what they were before.
 func unchanged(t *testing.T, q *postgres.Queue, do func()) {
 	t.Helper()
@@ -351,9 +382,14 @@ func fetch(t *testing.T, q *postgres.Queue) queue.Delivery {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	d, err := q.Fetch(ctx, func(api.Resources) bool { return true })
-	must(t, err)
-	return d
+	for {
+		d, err := q.Fetch(ctx, func(api.Resources) bool { return true })
+		if err == nil {
+			return d
+		} else if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func finish(t *testing.T, d queue.Delivery, number int, outcome api.Outcome) error {

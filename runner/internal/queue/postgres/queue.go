@@ -120,13 +120,16 @@ type database interface {
 
 // ask says a statement and reads the answer. Nothing but its limit and Close ends
 // it, or nobody would know what became of it.
-func ask[T any](q *Queue, db database, row pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+func ask[T any](q *Queue, db database, row pgx.RowToFunc[T], name string, args ...any) ([]T, error) {
 	ctx, cancel := context.WithTimeout(q.life, q.Limit)
 	defer cancel()
-	rows, err := db.Query(ctx, sql, args...)
+	rows, err := db.Query(ctx, statement(name), args...)
 	var answer []T
 	if err == nil {
 		answer, err = pgx.CollectRows(rows, row)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
 	}
 	return answer, q.note(err)
 }
@@ -190,7 +193,7 @@ func (q *Queue) beat() error {
 		Claim  string
 		Cancel bool
 	}
-	answer, err := ask(q, q.pool, pgx.RowToStructByPos[renewed], sqlBeat, slices.Collect(maps.Keys(held)))
+	answer, err := ask(q, q.pool, pgx.RowToStructByPos[renewed], "beat", slices.Collect(maps.Keys(held)))
 	if err != nil {
 		return err
 	}
