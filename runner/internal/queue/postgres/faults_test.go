@@ -338,6 +338,49 @@ func TestLateTakeBack(t *testing.T) {
 	}
 }
 
+// When all were cut off, the first who is back takes nothing from those who are not
+// yet, though their claims have run out.
+func TestFirstBack(t *testing.T) {
+	t.Parallel()
+	url := newQueue(t, server)
+	f := &fixture{url: url, owner: open(t, url, "")}
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	var ways []*pgserver.Proxy
+	var runners []*postgres.Queue
+	for _, name := range []string{"holder", "first"} {
+		p, err := server.Proxy()
+		must(t, err)
+		t.Cleanup(func() { p.Close() })
+		ways, runners = append(ways, p), append(runners, openWith(t, through(url, p), name, lease, lease/6))
+	}
+	holder, first := runners[0], runners[1]
+	d := fetch(t, holder)
+	number := 0
+	insist(t.Context(), func() (err error) { number, err = d.Begin(nil); return err })
+	for _, p := range ways {
+		p.Cut()
+	}
+	look := func(long time.Duration) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), long)
+		defer cancel()
+		for ctx.Err() == nil {
+			if d, _ := first.Fetch(ctx, func(api.Resources) bool { return true }); d != nil {
+				t.Error("the task was taken from a runner that was cut off as all were")
+			}
+		}
+	}
+	cut := time.Now()
+	await(t, "the first notices", func() bool { look(lease / 2); return first.Failures.Load() > 0 && time.Since(cut) > 2*lease })
+	ways[1].Restore()
+	look(lease * 2 / 3)
+	ways[0].Restore()
+	insist(t.Context(), func() error { return finish(t, d, number, api.Succeeded) })
+	if holder.Lost.Load() != 0 {
+		t.Error("the claim is lost")
+	}
+}
+
 // What was taken back is nobody's: its runner of before changes nothing, though no
 // other has it yet.
 func TestTakenBack(t *testing.T) {
