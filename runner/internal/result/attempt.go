@@ -34,6 +34,7 @@ type Attempt struct {
 	out     *os.Root // <number> in it
 	work    *os.Root // where both are
 	renamed bool     // it is in its place, though perhaps not durably
+	first   bool     // and has brought the task's directory along
 }
 
 // Begin makes the directories of an attempt.
@@ -199,12 +200,16 @@ func (a *Attempt) commit(r api.Result) error {
 		// for which there may be no room now.
 		err := os.Rename(a.outPath(), place)
 		if errors.Is(err, os.ErrNotExist) {
+			a.first = true
 			err = os.Rename(a.kept, parent)
 		}
 		if err != nil {
 			return err
 		}
 		a.renamed = true
+	}
+	if !a.first { // the queue has made the task's directory durable, or another attempt has
+		return sync(parent)
 	}
 	return errors.Join(sync(parent), sync(a.store.dir))
 }
@@ -257,7 +262,7 @@ func (a *Attempt) Discard() error {
 
 // sync makes the names in a directory durable.
 func sync(path string) error {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}

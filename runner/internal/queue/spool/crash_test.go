@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -348,6 +349,27 @@ func fullDisk(dir string) {
 	}
 	must(unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
 	must(taken["bury"].Bury("test"))
+
+	// Of many that are submitted together, those before the one that had no room
+	// are in; the same again brings in the rest, and nothing twice.
+	var many []*api.Task
+	for i := range 60 {
+		many = append(many, &api.Task{ID: fmt.Sprint("many-", i), Command: "true"})
+	}
+	many[20].Args = []string{strings.Repeat("x", 64<<10)}
+	must(unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 8 << 10, Max: limit.Max}))
+	done, err := s.Submit(context.Background(), many)
+	if len(done) != 20 || !errors.Is(err, unix.EFBIG) || !strings.Contains(err.Error(), `"many-20"`) {
+		must(fmt.Errorf("submit of many gave %d, %v, want 20 and %w", len(done), err, unix.EFBIG))
+	}
+	must(unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
+	again, err := s.Submit(context.Background(), many)
+	must(err)
+	for i, d := range again {
+		if d.ID != many[i].ID || (d.Before == api.TaskWaiting) != (i < 20) {
+			must(fmt.Errorf("submit again gave %+v for task %d", d, i))
+		}
+	}
 	must(s.Close())
 	os.Exit(0)
 }
@@ -359,7 +381,7 @@ func must(err error) {
 	}
 }
 
-// catalogue: row 69
+// catalogue: row 69, cases: B7
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "")
@@ -372,6 +394,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	c := contents(t, dir)
+	c.Ready = slices.DeleteFunc(c.Ready, func(e spool.Entry) bool { return strings.HasPrefix(e.ID, "many-") && e.Attempts == 0 })
 	if len(c.Ready) != 2 || c.Ready[0].ID != "release" || c.Ready[0].Attempts != 0 || c.Ready[1].Attempts != 1 {
 		t.Errorf("ready are %+v, want release and retry, the latter with an attempt less", c.Ready)
 	}

@@ -220,7 +220,7 @@ func (s *Spool) Again(ctx context.Context, id string) error {
 			return err
 		}
 		b := &batch{spool: s, ends: map[lane]*laneEnd{}}
-		if err := b.enter([]*submitted{{Submitted: queue.Submitted{ID: id}, task: task}}); err != nil {
+		if err := b.enter([]*submitted{{Submitted: queue.Submitted{ID: id}, task: task, entry: entry{starts: s.lastAttempt(id)}}}); err != nil {
 			return err
 		}
 		s.ring()

@@ -141,7 +141,7 @@ func (s *Spool) sweep() {
 			s.sayOnce("could not remove what is left of an attempt", e.Name(), tree.Remove(s.path(tmpDir, e.Name())))
 		}
 	}
-	lanes, _ := s.lanes(func(api.Resources) bool { return true })
+	lanes, _ := s.lanes(func(api.Resources) bool { return s.runner != "" }) // who only submits has no time for it
 	for _, l := range lanes {
 		buckets, _ := l.buckets(s)
 		for _, b := range buckets {

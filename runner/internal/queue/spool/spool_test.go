@@ -2,6 +2,7 @@ package spool_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
@@ -207,6 +209,45 @@ func TestSubmitSameIDAtOnce(t *testing.T) {
 	}
 }
 
+// As many as may be take their turns.
+func TestManySubmitAtOnce(t *testing.T) {
+	const submitters = 500
+	dir := t.TempDir()
+	var all sync.WaitGroup
+	for i := range submitters {
+		s := open(t, dir, "")
+		all.Go(func() {
+			if _, err := s.SubmitOne(&api.Task{ID: fmt.Sprint("t", i), Command: "true"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if c := contents(t, dir); len(c.Ready) != submitters {
+		t.Errorf("%d tasks are in the queue, want %d", len(c.Ready), submitters)
+	}
+}
+
+// Who waits for a turn can stop waiting, and is told for what it was.
+func TestASubmitThatWaitsEndsWithItsContext(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "")
+	submit(t, s, api.Task{ID: "a"})
+	lock, err := os.Open(filepath.Join(dir, "submit.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if done, err := s.Submit(ctx, []*api.Task{{Command: "true"}}); len(done) > 0 || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "submit.lock") {
+		t.Errorf("submit gave %v, %v; want that it waited for the lock", done, err)
+	}
+}
+
 // Without waiting for the next rescan, that is.
 func TestSubmitWakesFetch(t *testing.T) {
 	dir := t.TempDir()
@@ -379,6 +420,22 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("name %q was read, but means %q", name, canonical)
 		}
 	})
+}
+
+// finish ends an attempt that leaves a checkpoint.
+func finish(d queue.Delivery, n int, outcome api.Outcome) error {
+	results, _ := d.Local()
+	made, err := results.Begin(d.Task().ID, n)
+	if err != nil {
+		return err
+	}
+	if outcome != api.Succeeded {
+		if err := os.Mkdir(filepath.Join(filepath.Dir(made.Stdout()), "checkpoint"), 0o755); err != nil {
+			return err
+		}
+	}
+	_, err = d.Finish(api.Result{Task: d.Task().ID, Attempt: n, Outcome: outcome}, made)
+	return err
 }
 
 // store stores a result as a runner does that dies before it can settle the task.

@@ -83,13 +83,16 @@ func (b *batch) submit(ctx context.Context, tasks []*api.Task) (done []queue.Sub
 		if t.ID == "" {
 			t.ID = token() // 80 random bits
 		}
-		before, problem := b.write(&t, len(tasks) == 1)
+		before, known, problem := b.write(&t, len(tasks) == 1)
 		if problem = cmp.Or(problem, ctx.Err()); problem != nil {
 			err = fmt.Errorf("submit task%s: %w", named(given.ID), problem)
 			break
 		}
-		all = append(all, &submitted{Submitted: queue.Submitted{ID: t.ID, Before: before}, task: &t, in: before != ""})
-		if before == "" {
+		one := &submitted{Submitted: queue.Submitted{ID: t.ID, Before: before}, task: &t, in: before != ""}
+		all = append(all, one)
+		if known {
+			one.entry.starts = b.spool.lastAttempt(t.ID)
+		} else {
 			fresh++
 		}
 	}
@@ -110,25 +113,26 @@ func (b *batch) submit(ctx context.Context, tasks []*api.Task) (done []queue.Sub
 
 // write writes the document of a task, unless it is there already. If it is, and
 // the task came into the queue, it says what became of that.
-func (b *batch) write(t *api.Task, durable bool) (before api.TaskState, err error) {
+func (b *batch) write(t *api.Task, durable bool) (before api.TaskState, known bool, err error) {
 	document, err := format(t)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	// What Fetch would not read must not get in.
 	if _, _, err := parse(entry{id: t.ID}.name(), document); err != nil {
-		return "", err
+		return "", false, err
 	}
 	there, err := b.spool.readDocument(t.ID)
 	switch {
 	case err != nil:
-		return "", err
+		return "", false, err
 	case there == nil:
-		return "", b.spool.writeDocument(t.ID, document, durable)
+		return "", false, b.spool.writeDocument(t.ID, document, durable)
 	case !bytes.Equal(there, document):
-		return "", errors.New("id: is in use by another task; choose another id, or leave it out to have one made")
+		return "", true, errors.New("id: is in use by another task; choose another id, or leave it out to have one made")
 	}
-	return b.state(t.ID)
+	before, err = b.state(t.ID)
+	return before, true, err
 }
 
 // state says what became of a task whose document is there.
@@ -163,7 +167,7 @@ func (b *batch) enter(all []*submitted) error {
 				return errors.Join(append(problems, err)...)
 			}
 		}
-		t.entry = entry{key: end.key, id: t.ID, starts: b.spool.lastAttempt(t.ID)}
+		t.entry.key, t.entry.id = end.key, t.ID
 		end.waiting = append(end.waiting, t)
 		end.key, end.room = end.key+1, end.room-1
 	}
