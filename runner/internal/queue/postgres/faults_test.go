@@ -479,6 +479,42 @@ func TestLateEnd(t *testing.T) {
 	}
 }
 
+// A runner that exits while it is cut off has said its last words in a second.
+func TestCloseCutOff(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	p, err := server.Proxy()
+	must(t, err)
+	t.Cleanup(func() { p.Close() })
+	q := open(t, through(f.url, p), "runner")
+	fetch(t, q)
+	ctx, enough := context.WithCancel(t.Context())
+	fetched := make(chan error, 1)
+	go func() {
+		_, err := q.Fetch(ctx, func(api.Resources) bool { return true })
+		fetched <- err
+	}()
+	await(t, "the runner listens", func() bool {
+		var listeners int
+		must(t, server.Query(ctx, "postgres", `select count(*) from pg_stat_activity where query = 'listen studioml_wake' or query ~ 'head'`, &listeners))
+		return listeners > 0
+	})
+	p.Cut()
+	enough()
+	began := time.Now()
+	if err := q.Close(); err == nil {
+		t.Error("the task was given back through a network that is cut")
+	}
+	if took := time.Since(began); took > 5*time.Second { // its limit for statements is four times that
+		t.Errorf("it took %s", took)
+	}
+	if err := <-fetched; !errors.Is(err, context.Canceled) {
+		t.Errorf("fetch: %v", err)
+	}
+}
+
 // An end that is told twice, because the first answer got lost, is so once.
 func TestEndToldTwice(t *testing.T) {
 	t.Parallel()

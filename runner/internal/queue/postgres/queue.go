@@ -39,9 +39,9 @@ const (
 	connections = 4
 	// An idle runner keeps the connection by which it listens, a suspended one none.
 	idle = time.Minute
-	// lastWords is how long an exit may take to give back what is held still. It is
-	// part of lifecycle.EndAfter.
-	lastWords = time.Second
+	// lastWords is how long an exit may take to give back what is held still, and to
+	// end connections. Both are part of lifecycle.EndAfter.
+	lastWords = time.Second / 2
 )
 
 // Queue is a connection to the queue. Its methods may be called concurrently.
@@ -222,6 +222,14 @@ func (q *Queue) Close() (err error) {
 	}
 	q.end()
 	q.renewal.Wait()
-	q.pool.Close()
+	closed := make(chan struct{})
+	go func() {
+		q.pool.Close() // in a network that is cut, pgx tries for 15 s to cancel what it had asked
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(lastWords):
+	}
 	return err
 }
