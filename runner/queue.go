@@ -30,8 +30,13 @@ func (p *Place) Validate() error {
 	if (p.Spool == "") == (p.Queue == "") {
 		return errors.New("--spool or --queue is needed, and not both: a queue is in a directory or in a PostgreSQL server")
 	}
-	typed := func(arg string) bool { return strings.Contains(arg, p.Queue) }
-	if secret.MatchString(p.Queue) && slices.ContainsFunc(os.Args, typed) {
+	return unseen(p.Queue)
+}
+
+// unseen refuses a password where others see it.
+func unseen(url string) error {
+	typed := func(arg string) bool { return strings.Contains(arg, url) }
+	if secret.MatchString(url) && slices.ContainsFunc(os.Args, typed) {
 		return errors.New("--queue has a password in it, which every list of processes shows; must be without, and the password in the file that PGPASSFILE names, or the URL in the variable STUDIOML_QUEUE")
 	}
 	return nil
@@ -114,6 +119,9 @@ type Queue struct {
 type QueueInit struct {
 	Queue string `env:"STUDIOML_QUEUE" required:"" placeholder:"URL" help:"The database, as of a user who may make tables in it."`
 }
+
+// Validate is called by kong.
+func (q *QueueInit) Validate() error { return unseen(q.Queue) }
 
 // Run prints what is left to do.
 func (q *QueueInit) Run(ctx context.Context, stdio stdio) error {

@@ -48,7 +48,7 @@ func (d *delivery) Context() context.Context { return d.ctx }
 
 // Begin implements queue.Delivery.
 func (d *delivery) Begin(gpus []string) (int, error) {
-	starts, err := ask(d.queue, d.queue.pool, pgx.RowTo[int], sqlBegin, d.claim, gpus)
+	starts, err := ask(d.queue, d.queue.pool, pgx.RowTo[int], "begin", d.claim, gpus)
 	if err == nil && len(starts) == 0 {
 		err = d.lose()
 	}
@@ -130,7 +130,7 @@ type end struct {
 // tell ends the claim, and returns what became of the task.
 func (d *delivery) tell(e end) (api.TaskState, error) {
 	d.ending.Store(true)
-	states, err := ask(d.queue, d.queue.pool, pgx.RowTo[string], sqlEnd, d.claim, string(e.state), e.pause, e.spent, e.reason, e.result, e.checkpoint)
+	states, err := ask(d.queue, d.queue.pool, pgx.RowTo[string], "end", d.claim, string(e.state), e.pause, e.spent, e.reason, e.result, e.checkpoint)
 	if err == nil && len(states) == 0 {
 		err = queue.ErrLost
 	}

@@ -1,7 +1,7 @@
 // Package postgres is the queue of a fleet, in a PostgreSQL server, 15 or newer.
 //
 // A row is a task and the whole truth about it; schema.sql says what is in it, and
-// statements.go has all that is ever said to the server. A runner that fetches a
+// statements.sql has all that is ever said to the server. A runner that fetches a
 // task writes its claim into the row, a number that was never used before, and every
 // later change names the claim that it rests on. If another has the row by then, or
 // nobody, nothing is changed, and the runner learns it from that.

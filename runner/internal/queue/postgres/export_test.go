@@ -51,10 +51,14 @@ func (q *Queue) Letters() (letters []api.DeadLetter, err error) {
 // Dump shows all that is stored, but for signs of life.
 func (q *Queue) Dump(t *testing.T) string {
 	t.Helper()
-	rows, err := ask(q, q.pool, pgx.RowTo[string], `
+	found, err := q.pool.Query(context.Background(), `
 		select (to_jsonb(t) - 'beat')::text from studioml.task t
 		union all select r::text from studioml.result r
 		union all select f::text from studioml.file f order by 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := pgx.CollectRows(found, pgx.RowTo[string])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +68,7 @@ func (q *Queue) Dump(t *testing.T) string {
 // Now is the server's time.
 func (q *Queue) Now(t *testing.T) time.Time {
 	t.Helper()
-	now, err := ask(q, q.pool, pgx.RowTo[time.Time], `select clock_timestamp()`)
+	now, err := ask(q, q.pool, pgx.RowTo[time.Time], "time")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +78,7 @@ func (q *Queue) Now(t *testing.T) time.Time {
 // TakeBack does so by a statement that was said at this time.
 func (q *Queue) TakeBack(t *testing.T, at time.Time) int {
 	t.Helper()
-	rows, err := ask(q, q.pool, func(row pgx.CollectableRow) (bool, error) { return true, nil }, sqlTakeBack, at, q.Lease/3)
+	rows, err := ask(q, q.pool, func(row pgx.CollectableRow) (bool, error) { return true, nil }, "takeBack", at, q.Lease/3)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -100,6 +100,9 @@ func await(t *testing.T, what string, so func() bool) {
 	}
 }
 
+// long is a lease that runs out on no busy machine, if runners are as they should be.
+const long = 8 * time.Second
+
 // Whatever becomes of the server while tasks run, each is run to its end once, and
 // has one result; no claim is lost by an outage for all.
 func TestOutages(t *testing.T) {
@@ -122,7 +125,7 @@ func TestOutages(t *testing.T) {
 		{"cut off", 100, func(t *testing.T, _ *pgserver.Server, p *pgserver.Proxy, c *crowd) {
 			p.Cut()
 			awaitFailures(t, c)
-			time.Sleep(2 * lease) // the time after which claims would be taken back
+			time.Sleep(long) // the time after which claims would be taken back
 			p.Restore()
 		}},
 		{"full", 50 << 10, func(t *testing.T, s *pgserver.Server, _ *pgserver.Proxy, c *crowd) {
@@ -164,7 +167,7 @@ func TestOutages(t *testing.T) {
 			t.Cleanup(workers.Wait)
 			t.Cleanup(enough)
 			for i := range 3 {
-				q := openWith(t, through(direct, p), fmt.Sprintf("runner-%d", i), lease/3)
+				q := openWith(t, through(direct, p), fmt.Sprintf("runner-%d", i), long, long/6)
 				c.queues = append(c.queues, q)
 				for range 2 {
 					workers.Go(func() { c.work(ctx, t, q) })
@@ -271,11 +274,9 @@ func TestCutOffAlone(t *testing.T) {
 	t.Cleanup(func() { p.Close() })
 	f := &fixture{url: url, owner: open(t, url, "")}
 	f.Submit(t, &api.Task{ID: "a", Command: "true"})
-	alone, other := openWith(t, through(url, p), "alone", lease/3), open(t, url, "other")
+	alone, other := openWith(t, through(url, p), "alone", lease, lease/3), open(t, url, "other")
 	mine := fetch(t, alone)
-	if _, err := mine.Begin(nil); err != nil {
-		t.Fatal(err)
-	}
+	insist(t.Context(), func() error { _, err := mine.Begin(nil); return err })
 	p.Cut()
 	theirs := fetch(t, other)
 	if mine.Context().Err() != nil {
@@ -337,6 +338,79 @@ func TestLateTakeBack(t *testing.T) {
 	}
 }
 
+// When all were cut off, the first who is back takes nothing from those who are not
+// yet, though their claims have run out.
+func TestFirstBack(t *testing.T) {
+	t.Parallel()
+	url := newQueue(t, server)
+	f := &fixture{url: url, owner: open(t, url, "")}
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	var ways []*pgserver.Proxy
+	var runners []*postgres.Queue
+	for _, name := range []string{"holder", "first"} {
+		p, err := server.Proxy()
+		must(t, err)
+		t.Cleanup(func() { p.Close() })
+		ways, runners = append(ways, p), append(runners, openWith(t, through(url, p), name, lease, lease/6))
+	}
+	holder, first := runners[0], runners[1]
+	d := fetch(t, holder)
+	number := 0
+	insist(t.Context(), func() (err error) { number, err = d.Begin(nil); return err })
+	for _, p := range ways {
+		p.Cut()
+	}
+	look := func(long time.Duration) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), long)
+		defer cancel()
+		for ctx.Err() == nil {
+			if d, _ := first.Fetch(ctx, func(api.Resources) bool { return true }); d != nil {
+				t.Error("the task was taken from a runner that was cut off as all were")
+			}
+		}
+	}
+	cut := time.Now()
+	await(t, "the first notices", func() bool { look(lease / 2); return first.Failures.Load() > 0 && time.Since(cut) > 2*lease })
+	ways[1].Restore()
+	look(lease * 2 / 3)
+	ways[0].Restore()
+	insist(t.Context(), func() error { return finish(t, d, number, api.Succeeded) })
+	if holder.Lost.Load() != 0 {
+		t.Error("the claim is lost")
+	}
+}
+
+// What was taken back is nobody's: its runner of before changes nothing, though no
+// other has it yet.
+func TestTakenBack(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	q := openWith(t, f.url, "runner", time.Hour, 20*time.Second) // it gives no sign of life
+	d := fetch(t, q)
+	number, err := d.Begin(nil)
+	must(t, err)
+	must(t, f.owner.Say(`update studioml.task set beat = beat - interval '2h', lease = '1s'`))
+	if n := f.owner.TakeBack(t, f.owner.Now(t)); n != 1 {
+		t.Fatalf("%d tasks are taken back, want 1", n)
+	}
+	unchanged(t, f.owner, func() {
+		if _, err := d.Begin(nil); !errors.Is(err, queue.ErrLost) {
+			t.Errorf("begin: %v", err)
+		}
+		for range 2 {
+			if err := finish(t, d, number, api.Succeeded); !errors.Is(err, queue.ErrLost) {
+				t.Errorf("finish: %v", err)
+			}
+		}
+		if err := d.Release(); !errors.Is(err, queue.ErrLost) {
+			t.Errorf("release: %v", err)
+		}
+	})
+}
+
 // unchanged requires that all tables are after do what they were before.
 func unchanged(t *testing.T, q *postgres.Queue, do func()) {
 	t.Helper()
@@ -351,9 +425,14 @@ func fetch(t *testing.T, q *postgres.Queue) queue.Delivery {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	d, err := q.Fetch(ctx, func(api.Resources) bool { return true })
-	must(t, err)
-	return d
+	for {
+		d, err := q.Fetch(ctx, func(api.Resources) bool { return true })
+		if err == nil {
+			return d
+		} else if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func finish(t *testing.T, d queue.Delivery, number int, outcome api.Outcome) error {
@@ -397,6 +476,42 @@ func TestLateEnd(t *testing.T) {
 	must(t, finish(t, d, number, api.Succeeded))
 	if q.Late.Load() != 0 || q.Lost.Load() != 0 {
 		t.Errorf("%d ends are late, and %d claims are lost", q.Late.Load(), q.Lost.Load())
+	}
+}
+
+// A runner that exits while it is cut off has said its last words in a second.
+func TestCloseCutOff(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	p, err := server.Proxy()
+	must(t, err)
+	t.Cleanup(func() { p.Close() })
+	q := open(t, through(f.url, p), "runner")
+	fetch(t, q)
+	ctx, enough := context.WithCancel(t.Context())
+	fetched := make(chan error, 1)
+	go func() {
+		_, err := q.Fetch(ctx, func(api.Resources) bool { return true })
+		fetched <- err
+	}()
+	await(t, "the runner listens", func() bool {
+		var listeners int
+		must(t, server.Query(ctx, "postgres", `select count(*) from pg_stat_activity where query = 'listen studioml_wake' or query ~ 'head'`, &listeners))
+		return listeners > 0
+	})
+	p.Cut()
+	enough()
+	began := time.Now()
+	if err := q.Close(); err == nil {
+		t.Error("the task was given back through a network that is cut")
+	}
+	if took := time.Since(began); took > 5*time.Second { // its limit for statements is four times that
+		t.Errorf("it took %s", took)
+	}
+	if err := <-fetched; !errors.Is(err, context.Canceled) {
+		t.Errorf("fetch: %v", err)
 	}
 }
 

@@ -64,7 +64,7 @@ func (q *Queue) wait(ctx context.Context, conn *pgxpool.Conn, pause time.Duratio
 	c := conn.Conn().PgConn()
 	state := c.CustomData()
 	if state[listens] == nil {
-		_, err := ask(q, conn, pgx.RowTo[string], sqlListen)
+		_, err := ask(q, conn, pgx.RowTo[string], "listen")
 		state[listens] = true
 		return err
 	}
@@ -92,7 +92,7 @@ func (q *Queue) look(ctx context.Context, conn *pgxpool.Conn, serves func(api.Re
 		Pause     time.Duration // of its first task; not above 0 if that may start
 	}
 	pause = q.Look * 2
-	heads, err := ask(q, conn, pgx.RowToStructByPos[waiting], sqlWaiting)
+	heads, err := ask(q, conn, pgx.RowToStructByPos[waiting], "waiting")
 	for _, w := range heads {
 		switch {
 		case !serves(api.Resources{GPUs: w.GPUs, GPUMemory: api.Bytes(w.GPUMemory)}):
@@ -119,7 +119,7 @@ func (q *Queue) claim(conn *pgxpool.Conn, class ...any) (d *delivery, buried boo
 	taken, err := ask(q, conn, func(row pgx.CollectableRow) (*delivery, error) {
 		d := &delivery{queue: q, tails: make(map[string]*tail)}
 		return d, row.Scan(&d.claim, &d.id, &document, &d.spent, &deaths, &d.before, &now)
-	}, sqlClaim, append(class, q.Runner, q.Lease)...)
+	}, "claim", append(class, q.Runner, q.Lease)...)
 	if len(taken) == 0 {
 		return nil, false, err
 	}
@@ -156,12 +156,12 @@ func (q *Queue) takeBack(conn *pgxpool.Conn) error {
 	if !due {
 		return nil
 	}
-	now, err := ask(q, conn, pgx.RowTo[time.Time], sqlTime)
+	now, err := ask(q, conn, pgx.RowTo[time.Time], "time")
 	if err != nil {
 		return err
 	}
 	type gone struct{ ID, Runner string }
-	tasks, err := ask(q, conn, pgx.RowToStructByPos[gone], sqlTakeBack, now[0], q.Lease/3)
+	tasks, err := ask(q, conn, pgx.RowToStructByPos[gone], "takeBack", now[0], q.Lease/3)
 	for _, t := range tasks {
 		q.Log.Info("task taken back, because its runner gives no sign of life", "task", t.ID, "of", t.Runner)
 	}

@@ -64,7 +64,7 @@ type pieces struct {
 }
 
 func (p *pieces) Write(data []byte) (int, error) {
-	done, err := ask(p.queue, p.queue.pool, pgx.RowTo[int], sqlPut, p.claim, p.name, p.n, data)
+	done, err := ask(p.queue, p.queue.pool, pgx.RowTo[int], "put", p.claim, p.name, p.n, data)
 	if err == nil && len(done) == 0 {
 		err = queue.ErrLost
 	}
@@ -130,7 +130,7 @@ type reader struct {
 
 func (r *reader) Read(p []byte) (int, error) {
 	if len(r.rest) == 0 {
-		found, err := ask(r.queue, r.queue.pool, pgx.RowTo[[]byte], sqlFile, r.claim, r.name, r.n)
+		found, err := ask(r.queue, r.queue.pool, pgx.RowTo[[]byte], "file", r.claim, r.name, r.n)
 		if err == nil && len(found) == 0 {
 			err = io.EOF
 		}
@@ -167,7 +167,7 @@ type files struct {
 // Files implements queue.Store.
 func (q *Queue) Files(_ context.Context, id string, attempt int) (queue.Files, error) {
 	type stored struct{ Claim, Name string }
-	names, err := ask(q, q.pool, pgx.RowToStructByPos[stored], sqlNames, id, attempt)
+	names, err := ask(q, q.pool, pgx.RowToStructByPos[stored], "names", id, attempt)
 	if err == nil && len(names) == 0 {
 		err = fs.ErrNotExist
 	}

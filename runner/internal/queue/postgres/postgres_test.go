@@ -58,11 +58,11 @@ func newQueue(t *testing.T, on *pgserver.Server) string {
 
 func open(t *testing.T, url, runner string) *postgres.Queue {
 	t.Helper()
-	return openWith(t, url, runner, 20*time.Second)
+	return openWith(t, url, runner, lease, 20*time.Second)
 }
 
 // openWith is for those who meet servers that do not answer.
-func openWith(t *testing.T, url, runner string, limit time.Duration) *postgres.Queue {
+func openWith(t *testing.T, url, runner string, lease, limit time.Duration) *postgres.Queue {
 	t.Helper()
 	q, err := postgres.Open(url, postgres.Options{
 		Runner: runner, Work: t.TempDir(), Lease: lease, Limit: limit, Look: lease / 5, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),

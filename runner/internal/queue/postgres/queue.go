@@ -39,9 +39,9 @@ const (
 	connections = 4
 	// An idle runner keeps the connection by which it listens, a suspended one none.
 	idle = time.Minute
-	// lastWords is how long an exit may take to give back what is held still. It is
-	// part of lifecycle.EndAfter.
-	lastWords = time.Second
+	// lastWords is how long an exit may take to give back what is held still, and to
+	// end connections. Both are part of lifecycle.EndAfter.
+	lastWords = time.Second / 2
 )
 
 // Queue is a connection to the queue. Its methods may be called concurrently.
@@ -120,13 +120,16 @@ type database interface {
 
 // ask says a statement and reads the answer. Nothing but its limit and Close ends
 // it, or nobody would know what became of it.
-func ask[T any](q *Queue, db database, row pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+func ask[T any](q *Queue, db database, row pgx.RowToFunc[T], name string, args ...any) ([]T, error) {
 	ctx, cancel := context.WithTimeout(q.life, q.Limit)
 	defer cancel()
-	rows, err := db.Query(ctx, sql, args...)
+	rows, err := db.Query(ctx, statement(name), args...)
 	var answer []T
 	if err == nil {
 		answer, err = pgx.CollectRows(rows, row)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
 	}
 	return answer, q.note(err)
 }
@@ -190,7 +193,7 @@ func (q *Queue) beat() error {
 		Claim  string
 		Cancel bool
 	}
-	answer, err := ask(q, q.pool, pgx.RowToStructByPos[renewed], sqlBeat, slices.Collect(maps.Keys(held)))
+	answer, err := ask(q, q.pool, pgx.RowToStructByPos[renewed], "beat", slices.Collect(maps.Keys(held)))
 	if err != nil {
 		return err
 	}
@@ -219,6 +222,14 @@ func (q *Queue) Close() (err error) {
 	}
 	q.end()
 	q.renewal.Wait()
-	q.pool.Close()
+	closed := make(chan struct{})
+	go func() {
+		q.pool.Close() // in a network that is cut, pgx tries for 15 s to cancel what it had asked
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(lastWords):
+	}
 	return err
 }

@@ -56,19 +56,19 @@ func Init(ctx context.Context, url string) (name, grants string, err error) {
 }
 
 func migrate(ctx context.Context, tx pgx.Tx) error {
-	for _, sql := range []string{sqlLock, sqlPlace} {
-		if _, err := tx.Exec(ctx, sql); err != nil {
+	for _, name := range []string{"lock", "place"} {
+		if _, err := tx.Exec(ctx, statement(name)); err != nil {
 			return err
 		}
 	}
 	var version int
-	if err := tx.QueryRow(ctx, sqlVersion).Scan(&version); err != nil {
+	if err := tx.QueryRow(ctx, statement("version")).Scan(&version); err != nil {
 		return err
 	}
 	for ; version < len(migrations); version++ {
 		_, err := tx.Exec(ctx, migrations[version])
 		if err == nil {
-			_, err = tx.Exec(ctx, sqlVersionIs, version+1)
+			_, err = tx.Exec(ctx, statement("versionIs"), version+1)
 		}
 		if err != nil {
 			return err
@@ -101,7 +101,7 @@ func (q *Queue) check(db database) error {
 		return nil
 	}
 	user := quote(q.pool.Config().ConnConfig.User)
-	versions, err := ask(q, db, pgx.RowTo[int], sqlVersion)
+	versions, err := ask(q, db, pgx.RowTo[int], "version")
 	switch c := code(err); {
 	case c == noTable || c == noSchema || err == nil && versions[0] < len(migrations):
 		err = fmt.Errorf("%w: its tables are missing, or older than this runner; let the owner of the database run: runner queue init", errSchema)
@@ -109,7 +109,7 @@ func (q *Queue) check(db database) error {
 		err = fmt.Errorf("%w: user %s must not; let the owner of the tables say: %s", errSchema, user, needed(user))
 	case err == nil:
 		var missing []string
-		if missing, err = ask(q, db, pgx.RowTo[string], sqlLacks); len(missing) > 0 {
+		if missing, err = ask(q, db, pgx.RowTo[string], "lacks"); len(missing) > 0 {
 			err = fmt.Errorf("%w: user %s lacks %s; let the owner of the tables say: %s", errSchema, user, strings.Join(missing, ", "), needed(user))
 		}
 	}

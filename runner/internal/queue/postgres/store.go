@@ -74,7 +74,7 @@ func (q *Queue) submit(batch []document, fresh map[string]bool) (done []queue.Su
 		State api.TaskState
 		Same  bool
 	}
-	found, err := ask(q, q.pool, pgx.RowToStructByPos[known], sqlKnown, ids, texts)
+	found, err := ask(q, q.pool, pgx.RowToStructByPos[known], "known", ids, texts)
 	if err != nil {
 		return nil, fmt.Errorf("submit tasks: %w", err)
 	}
@@ -86,7 +86,7 @@ func (q *Queue) submit(batch []document, fresh map[string]bool) (done []queue.Su
 	if i := slices.IndexFunc(ids, func(id string) bool { return before[id].ID != "" && !before[id].Same }); i >= 0 {
 		n, err = i, fmt.Errorf("submit task %s: id: is in use by another task; choose another id, or leave it out to have one made", api.Excerpt(ids[i]))
 	}
-	inserted, fault := ask(q, q.pool, pgx.RowTo[string], sqlSubmit, ids[:n], texts[:n], gpus[:n], memory[:n], priorities[:n])
+	inserted, fault := ask(q, q.pool, pgx.RowTo[string], "submit", ids[:n], texts[:n], gpus[:n], memory[:n], priorities[:n])
 	if fault != nil {
 		return nil, fmt.Errorf("submit tasks: %w", fault)
 	}
@@ -120,7 +120,7 @@ func (q *Queue) List(_ context.Context, ids ...string) ([]api.TaskStatus, error)
 			t.Task, t.Resources = task, task.Resources
 		}
 		return t, err
-	}, sqlList, ids)
+	}, "list", ids)
 	if err != nil {
 		return nil, fmt.Errorf("list tasks: %w", err)
 	}
@@ -133,36 +133,26 @@ func (q *Queue) List(_ context.Context, ids ...string) ([]api.TaskStatus, error)
 
 // Cancel implements queue.Store.
 func (q *Queue) Cancel(_ context.Context, id string) error {
-	return q.change("cancel", sqlCancel, id, func(was api.TaskState) error {
-		if was.Ended() {
-			return queue.ErrEnded
-		}
-		return nil
-	})
+	return q.change("cancel", id, false, queue.ErrEnded)
 }
 
 // Again implements queue.Store.
 func (q *Queue) Again(_ context.Context, id string) error {
-	return q.change("retry", sqlAgain, id, func(was api.TaskState) error {
-		if !was.Ended() {
-			return queue.ErrWaits
-		}
-		return nil
-	})
+	return q.change("again", id, true, queue.ErrWaits)
 }
 
-// change says a statement that changes a task and returns what it was.
-func (q *Queue) change(verb, sql, id string, judge func(api.TaskState) error) error {
-	was, err := ask(q, q.pool, pgx.RowTo[string], sql, id)
+// change says a statement about a task that must have ended, or must not.
+func (q *Queue) change(name, id string, ended bool, otherwise error) error {
+	was, err := ask(q, q.pool, pgx.RowTo[string], name, id)
 	switch {
 	case err != nil:
 	case len(was) == 0:
 		err = queue.ErrUnknown
-	default:
-		err = judge(api.TaskState(was[0]))
+	case api.TaskState(was[0]).Ended() != ended:
+		err = otherwise
 	}
 	if err != nil {
-		return fmt.Errorf("%s task %s: %w", verb, api.Excerpt(id), err)
+		return fmt.Errorf("task %s: %w", api.Excerpt(id), err)
 	}
 	return nil
 }
@@ -170,7 +160,7 @@ func (q *Queue) change(verb, sql, id string, judge func(api.TaskState) error) er
 // Purge implements queue.Store.
 func (q *Queue) Purge(ctx context.Context, before time.Time) (n int, err error) {
 	for {
-		gone, err := ask(q, q.pool, pgx.RowTo[string], sqlPurge, before, batchTasks)
+		gone, err := ask(q, q.pool, pgx.RowTo[string], "purge", before, batchTasks)
 		n += len(gone)
 		if err = errors.Join(err, ctx.Err()); err != nil {
 			return n, fmt.Errorf("purge tasks: %w", err)
@@ -183,7 +173,7 @@ func (q *Queue) Purge(ctx context.Context, before time.Time) (n int, err error) 
 
 // Results implements queue.Store.
 func (q *Queue) Results(_ context.Context, id string) ([]api.Result, error) {
-	documents, err := ask(q, q.pool, pgx.RowTo[[]byte], sqlResults, id)
+	documents, err := ask(q, q.pool, pgx.RowTo[[]byte], "results", id)
 	results := make([]api.Result, len(documents))
 	for i, document := range documents {
 		err = errors.Join(err, json.Unmarshal(document, &results[i]))
