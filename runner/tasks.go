@@ -133,8 +133,8 @@ func (t *Tasks) print(out io.Writer, views []taskView, first bool) error {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s%s\n", v.ID, v.State, v.Starts, dash(v.Runner), age(v.Since),
 			wide(priority, dash(strings.Join(v.GPUs, " ")), plain(command)), plain(v.Why))
 		for _, r := range v.Attempts {
-			fmt.Fprintf(w, "  attempt %d\t%s\t\t%s\t%s\t%s%s\n", r.Attempt, r.Outcome, r.Runner, age(r.Finished),
-				wide("", strings.Join(r.GPUs, " "), ""), plain(fmt.Sprintf("%s, took %s", r.Why(), r.Finished.Sub(r.Started).Round(time.Millisecond))))
+			fmt.Fprintf(w, "  attempt %d\t%s\t-\t%s\t%s\t%s%s\n", r.Attempt, r.Outcome, r.Runner, age(r.Finished),
+				wide("-", dash(strings.Join(r.GPUs, " ")), "-"), plain(fmt.Sprintf("%s, took %s", r.Why(), r.Finished.Sub(r.Started).Round(time.Millisecond))))
 		}
 	}
 	return w.Flush()
@@ -155,10 +155,10 @@ func plain(text string) string {
 
 // age says how long ago something was.
 func age(t time.Time) string {
-	if t.IsZero() {
+	d := time.Since(t)
+	if t.IsZero() || d < 0 { // a pause ends in the future
 		return "-"
 	}
-	d := time.Since(t)
 	if d < 48*time.Hour {
 		return d.Round(time.Second).String()
 	}
