@@ -195,10 +195,13 @@ func (s *Spool) examine(c *claim, name string) (*delivery, error) {
 		end, level, why = func() error { return d.bury(reason, e.spent) }, slog.LevelWarn, reason
 	}
 	switch {
-	case cancelled:
-		why = "it was cancelled"
 	case finished: // and its runner could not say so any more
 		why = "it was finished before"
+		if cancelled {
+			end = func() error { return errors.Join(remove(s.path(cancelledDir), e.id), d.remove()) }
+		}
+	case cancelled:
+		why = "it was cancelled"
 	case e.deaths > 0 && letter:
 		why = "it was buried before"
 	case e.spent >= task.Attempts():

@@ -77,7 +77,8 @@ func (l *listing) queued(s *Spool) []api.TaskStatus {
 		if info, err := os.Stat(s.path(e.Claim, tasksDir)); err == nil { // it came, or was begun, then
 			t.Since = info.ModTime().UTC()
 		}
-		if gpus, err := os.ReadFile(s.path(e.Claim, gpusFile)); err == nil {
+		if info, err := os.Stat(s.path(e.Claim, gpusFile)); err == nil && !info.ModTime().Before(t.Since) { // and not of the last one
+			gpus, _ := os.ReadFile(s.path(e.Claim, gpusFile))
 			t.GPUs = strings.Fields(string(gpus))
 		}
 		all = append(all, t)
