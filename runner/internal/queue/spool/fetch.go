@@ -175,7 +175,7 @@ func (s *Spool) examine(c *claim, name string) (*delivery, error) {
 	var bad *badDocument
 	switch {
 	case errors.As(err, &bad): // somebody has changed it by hand
-		return nil, s.buryUnreadable(c, name, nil)
+		return nil, s.buryUnreadable(c, name, bad)
 	case err != nil:
 		return nil, errors.Join(err, s.putBack(c, name))
 	}
