@@ -108,6 +108,7 @@ func (s *Spool) listReady(l *listing, waiting Entry, add func(*[]Entry, string, 
 			buckets, err := lanes[0].buckets(s)
 			for _, b := range buckets {
 				base := waiting
+				base.Resources, _ = parseClass(lanes[0].class)
 				if !b.due(now) {
 					base.NotBefore = time.Unix(0, b.from).UTC()
 				}
