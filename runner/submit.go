@@ -128,14 +128,10 @@ func (s *Submit) tasks(stdin io.Reader) (tasks []*api.Task, err error) {
 		tasks = append(tasks, read...)
 		problems = append(problems, err)
 	}
-	seen := make(map[string]bool)
-	for _, t := range tasks {
-		if t.ID != "" && seen[t.ID] {
-			problems = append(problems, fmt.Errorf("id: %s is there twice; must be different for each task", api.Excerpt(t.ID)))
-		}
-		seen[t.ID] = true
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
 	}
-	return tasks, errors.Join(problems...)
+	return tasks, queue.Check(tasks)
 }
 
 // task makes one of a command and its flags.

@@ -175,7 +175,7 @@ func (s *Spool) examine(c *claim, name string) (*delivery, error) {
 	var bad *badDocument
 	switch {
 	case errors.As(err, &bad): // somebody has changed it by hand
-		return nil, s.buryUnreadable(c, name, nil)
+		return nil, s.buryUnreadable(c, name, bad)
 	case err != nil:
 		return nil, errors.Join(err, s.putBack(c, name))
 	}
@@ -195,10 +195,13 @@ func (s *Spool) examine(c *claim, name string) (*delivery, error) {
 		end, level, why = func() error { return d.bury(reason, e.spent) }, slog.LevelWarn, reason
 	}
 	switch {
-	case cancelled:
-		why = "it was cancelled"
 	case finished: // and its runner could not say so any more
 		why = "it was finished before"
+		if cancelled {
+			end = func() error { return errors.Join(remove(s.path(cancelledDir), e.id), d.remove()) }
+		}
+	case cancelled:
+		why = "it was cancelled"
 	case e.deaths > 0 && letter:
 		why = "it was buried before"
 	case e.spent >= task.Attempts():
