@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
 // Submit is the submit command.
@@ -33,23 +34,19 @@ func (s *Submit) Run(ctx context.Context, stdio stdio) (err error) {
 	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("nothing was submitted:\n%w", err)
 	}
-	seen := make(map[string]bool)
-	for _, t := range tasks {
-		if t.ID != "" && seen[t.ID] {
-			return fmt.Errorf("nothing was submitted:\nid: %s is there twice; must be different for each task", api.Excerpt(t.ID))
-		}
-		seen[t.ID] = true
+	if err := queue.Check(tasks); err != nil {
+		return fmt.Errorf("nothing was submitted:\n%w", err)
 	}
 	_, missing := os.Stat(s.Spool)
-	queue, err := s.forOwner()
+	store, err := s.forOwner()
 	if err != nil {
 		return err
 	}
 	if s.Spool != "" && errors.Is(missing, fs.ErrNotExist) {
 		fmt.Fprintf(stdio.Err, "runner: there was no queue in %s, so a new one was made; is it the one that the runners use?\n", s.Spool)
 	}
-	defer func() { err = errors.Join(err, queue.Close()) }()
-	done, err := queue.Submit(ctx, tasks)
+	defer func() { err = errors.Join(err, store.Close()) }()
+	done, err := store.Submit(ctx, tasks)
 	for _, d := range done {
 		if d.Before != "" {
 			fmt.Fprintf(stdio.Err, "runner: %s was submitted before, and is %s\n", d.ID, d.Before)

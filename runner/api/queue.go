@@ -40,6 +40,8 @@ type TaskStatus struct {
 	State TaskState `json:"state"`
 	// Task is the document, which may be missing for one that was no valid task.
 	Task *Task `json:"task,omitempty"`
+	// Resources is what it needs, as far as that is known.
+	Resources Resources `json:"resources,omitzero"`
 	// Position counts those that would start before it anywhere, from 1; 0 if it
 	// does not wait.
 	Position int `json:"position,omitempty"`

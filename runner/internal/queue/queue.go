@@ -13,6 +13,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -128,6 +129,30 @@ var (
 	// ErrWaits says that a task cannot run again, because it has not ended.
 	ErrWaits = errors.New("it has not ended")
 )
+
+// Check says what is wrong with tasks that are to be submitted together.
+func Check(tasks []*api.Task) error {
+	seen := make(map[string]bool)
+	for _, t := range tasks {
+		err := t.Validate()
+		if err == nil && seen[t.ID] {
+			err = errors.New("id: is there twice; must be different for each task")
+		}
+		if err != nil {
+			return fmt.Errorf("submit task%s: %w", Named(t.ID), err)
+		}
+		seen[t.ID] = t.ID != ""
+	}
+	return nil
+}
+
+// Named is the name of a task in a sentence, which a task without one has not.
+func Named(id string) string {
+	if id == "" {
+		return ""
+	}
+	return " " + api.Excerpt(id)
+}
 
 // Pause is the pause after an attempt when so many are held against the task. It
 // doubles with each, and differs by up to a half, so that tasks that failed together

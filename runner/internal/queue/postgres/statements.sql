@@ -147,7 +147,7 @@ select * from (
   select id, state, document,
     case when state = 'Waiting' then row_number() over (order by state <> 'Waiting', rank, place, seq) else 0 end as position,
     case when state = 'Waiting' and spent > 0 and place > changed then place end as not_before,
-    changed, starts, spent, case when state = 'Running' then runner else '' end as runner, gpus_held, coalesce(reason, '') as reason
+    changed, starts, spent, case when state = 'Running' then runner else '' end as runner, gpus_held, coalesce(reason, '') as reason, gpus, gpu_memory
   from studioml.task
   order by state <> 'Waiting', state <> 'Running', rank, place, seq) as everything
 where $1::text[] is null or id = any ($1)

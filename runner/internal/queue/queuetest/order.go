@@ -61,6 +61,25 @@ func classes(t *testing.T, f Fixture) {
 	}
 }
 
+// A class of which nothing waits is not asked for: a runner would say that it leaves
+// tasks to others.
+func noSuchClass(t *testing.T, f Fixture) {
+	q := f.Consumer(t)
+	f.Submit(t, onGPUs("running", 1))
+	f.Submit(t, onGPUs("finished", 2))
+	fetchID(t, q, "running")
+	done(t, fetchID(t, q, "finished"))
+	submit(t, f, "a")
+	d, err := q.Fetch(t.Context(), func(class api.Resources) bool {
+		if class.GPUs > 0 {
+			t.Errorf("asked for tasks with %d GPUs, of which none waits", class.GPUs)
+		}
+		return class.GPUs == 0
+	})
+	ok(t, "fetch", err)
+	done(t, d)
+}
+
 // catalogue: row 79
 func retryPauses(t *testing.T, f Fixture) {
 	f.Submit(t, newTask("a"))

@@ -72,6 +72,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"a document that is no task is buried", badDocument},
 		{"a higher priority comes first", priorityFirst},
 		{"classes are told apart", classes},
+		{"only classes that wait are asked for", noSuchClass},
 		{"a retry pauses", retryPauses},
 		{"what has expired is buried", expires},
 		{"an interruption keeps its result and spends nothing", interrupted},

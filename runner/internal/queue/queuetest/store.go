@@ -111,8 +111,10 @@ func submitAgain(t *testing.T, f Fixture) {
 		t.Errorf("of three, the second bad, (-want +got):\n%s", diff)
 	}
 	// An invalid one keeps all out.
-	if some, err := s.Submit(t.Context(), []*api.Task{newTask("z"), {ID: "../z", Command: "true"}}); err == nil || len(some) > 0 {
-		t.Errorf("an invalid task gave %v, %v", some, err)
+	for _, second := range []*api.Task{{ID: "../z", Command: "true"}, newTask("z")} {
+		if some, err := s.Submit(t.Context(), []*api.Task{newTask("z"), second}); err == nil || len(some) > 0 {
+			t.Errorf("an invalid task, or one that is there twice, gave %v, %v", some, err)
+		}
 	}
 	if _, err := s.List(t.Context(), "z", "y"); !errors.Is(err, queue.ErrUnknown) || !strings.Contains(err.Error(), `"y"`) {
 		t.Errorf("list of what was not submitted gave %v", err)
@@ -228,7 +230,9 @@ func cancel(t *testing.T, f Fixture) {
 			t.Fatalf("%s: the runner does not hear of the cancel", end.id)
 		}
 		end.with(d)
-		if end.want != "" {
+		if end.want == "" { // it was too late
+			wantStates(t, s, map[string]string{end.id: "Finished"}, end.id)
+		} else {
 			wantStates(t, s, map[string]string{end.id: string(end.want)}, end.id)
 			if err := s.Cancel(t.Context(), end.id); !errors.Is(err, queue.ErrEnded) {
 				t.Errorf("cancel of %s again: %v", end.id, err)

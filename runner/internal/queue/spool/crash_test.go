@@ -394,8 +394,8 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	c := contents(t, dir)
-	c.Ready = slices.DeleteFunc(c.Ready, func(e spool.Entry) bool { return strings.HasPrefix(e.ID, "many-") && e.Attempts == 0 })
-	if len(c.Ready) != 2 || c.Ready[0].ID != "release" || c.Ready[0].Attempts != 0 || c.Ready[1].Attempts != 1 {
+	c.Ready = slices.DeleteFunc(c.Ready, func(e spool.Entry) bool { return strings.HasPrefix(e.ID, "many-") && e.Spent == 0 })
+	if len(c.Ready) != 2 || c.Ready[0].ID != "release" || c.Ready[0].Spent != 0 || c.Ready[1].Spent != 1 {
 		t.Errorf("ready are %+v, want release and retry, the latter with an attempt less", c.Ready)
 	}
 	if len(c.Dead) != 1 {

@@ -33,34 +33,23 @@ func (s *Spool) writeLetter(id string, letter api.DeadLetter) error {
 	return syncDirs(s.path(deadDir))
 }
 
-// buryUnreadable buries a file of the claim that holds no valid task, or one that
-// must not run for another reason.
+// buryUnreadable buries a file of the claim that must not run, because it is no
+// valid task or for another reason.
 func (s *Spool) buryUnreadable(c *claim, name string, bad error) error {
 	document, err := readDocument(c.path(tasksDir, name))
 	if err != nil {
 		return err
 	}
-	// It may have been exchanged since it was read.
-	if _, _, invalid := parse(name, document); invalid != nil {
-		bad = invalid
-	}
-	if bad == nil {
-		return s.putBack(c, name)
-	}
 	letter := unreadableName(name, document)
+	reason := shorten(bad.Error())
 	if err := s.writeLetter(letter, api.DeadLetter{
-		Document: string(document[:min(len(document), api.MaxTaskBytes)]),
-		Reason:   shorten(bad.Error()),
-		Time:     time.Now().UTC(),
+		Document: string(document[:min(len(document), api.MaxTaskBytes)]), Reason: reason, Time: time.Now().UTC(),
 	}); err != nil {
 		return err
 	}
-	if err := remove(c.path(tasksDir), name); err != nil {
-		return err
-	}
 	s.log.LogAttrs(context.Background(), slog.LevelWarn, "buried a file that is no task",
-		slog.String("file", api.Excerpt(name)), slog.String("letter", letter), slog.String("reason", shorten(bad.Error())))
-	return nil
+		slog.String("file", api.Excerpt(name)), slog.String("letter", letter), slog.String("reason", reason))
+	return remove(c.path(tasksDir), name)
 }
 
 var unsafeInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)

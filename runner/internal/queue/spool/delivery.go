@@ -116,12 +116,16 @@ func (d *delivery) store(r api.Result, made *result.Attempt) error {
 }
 
 func (d *delivery) end(r api.Result) (api.TaskState, error) {
-	if r.Outcome == api.Succeeded {
-		return api.TaskFinished, d.remove()
-	}
 	switch cancelled, err := present(d.spool.path(cancelledDir, d.task.ID)); {
 	case err != nil:
 		return "", err
+	case r.Outcome == api.Succeeded:
+		if cancelled { // too late
+			if err := remove(d.spool.path(cancelledDir), d.task.ID); err != nil {
+				return "", err
+			}
+		}
+		return api.TaskFinished, d.remove()
 	case cancelled || r.Outcome == api.Cancelled:
 		if err := d.spool.mark(d.task.ID); err != nil {
 			return "", err

@@ -2,7 +2,9 @@ package spool
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -61,6 +63,38 @@ func (s *Spool) Crash() {
 		d.claim.unlock()
 	}
 }
+
+// Contents is what a spool holds.
+type Contents struct {
+	Ready     []Entry // in the order in which they would start
+	Claimed   []Entry // by claim
+	Dead      []Dead  // by ID
+	Cancelled []string
+}
+
+// Dead is a task that the queue gave up.
+type Dead struct {
+	ID string // or, for a file that was no task, the name of its letter
+	api.DeadLetter
+}
+
+// ReadContents lists the spool dir. It takes no lock and changes nothing. A
+// task that is on its way from one place to another may be listed at either,
+// never at both.
+func ReadContents(dir string) (Contents, error) {
+	l, err := list(dir)
+	if err != nil {
+		return Contents{}, fmt.Errorf("list spool %s: %w", dir, err)
+	}
+	c := Contents{Ready: l.ready, Claimed: l.claimed, Dead: []Dead{}, Cancelled: l.cancelled}
+	for _, id := range l.dead {
+		c.Dead = append(c.Dead, Dead{ID: id, DeadLetter: readLetter(filepath.Join(dir, deadDir, id+".json"))})
+	}
+	return c, nil
+}
+
+// Sweep sweeps now.
+func (s *Spool) Sweep() { s.sweep() }
 
 // Older makes the last sweep older.
 func (s *Spool) Older(by time.Duration) {

@@ -75,16 +75,27 @@ func (s *Spool) wait(ctx context.Context, serves func(api.Resources) bool) (*del
 func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*delivery, error) {
 	s.reclaimIfDue()
 	problems := []error{s.adopt(ctx)}
-	lanes, err := s.lanes(serves)
+	lanes, err := s.lanes()
 	if err != nil {
 		return nil, err
+	}
+	asked := map[string]bool{}
+	wanted := func(class string) bool {
+		want, known := asked[class]
+		if !known {
+			if parsed, ok := parseClass(class); ok {
+				want = serves(parsed)
+			}
+			asked[class] = want
+		}
+		return want
 	}
 	for len(lanes) > 0 {
 		n := 1
 		for n < len(lanes) && lanes[n].priority == lanes[0].priority {
 			n++
 		}
-		d, err := s.first(ctx, lanes[:n])
+		d, err := s.first(ctx, lanes[:n], wanted)
 		if d != nil || ctx.Err() != nil {
 			return d, ctx.Err()
 		}
@@ -94,14 +105,18 @@ func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*del
 	return nil, errors.Join(problems...)
 }
 
-// first takes the first task of lanes that have the same priority.
-func (s *Spool) first(ctx context.Context, lanes []lane) (*delivery, error) {
+// first takes the first task that is wanted of lanes that have the same priority.
+func (s *Spool) first(ctx context.Context, lanes []lane, wanted func(class string) bool) (*delivery, error) {
 	var problems []error
-	fronts := make([]front, len(lanes))
-	for i, l := range lanes {
+	var fronts []front
+	for _, l := range lanes {
 		due, err := l.dueBuckets(s)
-		fronts[i] = front{lane: l, buckets: due}
-		problems = append(problems, err)
+		f := front{lane: l, buckets: due}
+		name, err2 := f.head(s)
+		problems = append(problems, err, err2)
+		if name != "" && wanted(l.class) {
+			fronts = append(fronts, f)
+		}
 	}
 	for ctx.Err() == nil {
 		var next *front
@@ -160,7 +175,7 @@ func (s *Spool) examine(c *claim, name string) (*delivery, error) {
 	var bad *badDocument
 	switch {
 	case errors.As(err, &bad): // somebody has changed it by hand
-		return nil, s.buryUnreadable(c, name, nil)
+		return nil, s.buryUnreadable(c, name, bad)
 	case err != nil:
 		return nil, errors.Join(err, s.putBack(c, name))
 	}
@@ -180,10 +195,13 @@ func (s *Spool) examine(c *claim, name string) (*delivery, error) {
 		end, level, why = func() error { return d.bury(reason, e.spent) }, slog.LevelWarn, reason
 	}
 	switch {
-	case cancelled:
-		why = "it was cancelled"
 	case finished: // and its runner could not say so any more
 		why = "it was finished before"
+		if cancelled {
+			end = func() error { return errors.Join(remove(s.path(cancelledDir), e.id), d.remove()) }
+		}
+	case cancelled:
+		why = "it was cancelled"
 	case e.deaths > 0 && letter:
 		why = "it was buried before"
 	case e.spent >= task.Attempts():

@@ -44,24 +44,16 @@ func parseClass(name string) (c api.Resources, ok bool) {
 	return c, errors.Join(err1, err2) == nil && className(c) == name
 }
 
-// lanes lists those of the classes that are served, those of one priority beside
-// each other, the highest first.
-func (s *Spool) lanes(serves func(class api.Resources) bool) (lanes []lane, err error) {
+// lanes lists all, those of one priority beside each other, the highest first.
+func (s *Spool) lanes() (lanes []lane, err error) {
 	classes, err := dirNames(s.path(readyDir))
-	for _, name := range classes {
-		class, ok := parseClass(name)
-		if !ok {
-			continue
-		}
-		priorities, err := dirNames(s.path(readyDir, name))
+	for _, class := range classes {
+		priorities, err := dirNames(s.path(readyDir, class))
 		if err != nil && !missing(err) {
 			return nil, err
 		}
-		if len(priorities) == 0 || !serves(class) {
-			continue
-		}
 		for _, p := range priorities {
-			lanes = append(lanes, lane{name, p})
+			lanes = append(lanes, lane{class, p})
 		}
 	}
 	slices.SortStableFunc(lanes, func(a, b lane) int { return strings.Compare(a.priority, b.priority) })

@@ -2,7 +2,6 @@ package spool
 
 import (
 	"cmp"
-	"fmt"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -12,49 +11,12 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// Contents is what a spool holds, for people and for tests.
-type Contents struct {
-	Ready     []Entry `json:"ready"`   // in the order in which they would start
-	Claimed   []Entry `json:"claimed"` // by claim
-	Dead      []Dead  `json:"dead"`    // by ID
-	Cancelled []string
-}
-
-// Entry is a task in the queue.
+// Entry is a file in the queue, and what its name and its place say of the task. The
+// name is the id where it is none of a task.
 type Entry struct {
-	File string `json:"file"` // path of the task's file, from the spool
-	// ID and what follows are empty for a file whose name is none of a task.
-	ID        string    `json:"id,omitempty"`
-	Submitted time.Time `json:"submitted,omitzero"` // or the time of the last retry
-	Starts    int       `json:"starts"`             // how often it was started
-	Attempts  int       `json:"attempts"`           // how many of these are held against it
-	// NotBefore is the end of the pause after an attempt that failed.
-	NotBefore time.Time `json:"notBefore,omitzero"`
-	// Runner is the name of the runner that holds the task, Claim the
-	// directory it is in; empty for ready tasks.
-	Runner string `json:"runner,omitempty"`
-	Claim  string `json:"claim,omitempty"`
-}
-
-// Dead is a task that the queue gave up.
-type Dead struct {
-	ID string `json:"id"` // or, for a file that was no task, the name of its letter
-	api.DeadLetter
-}
-
-// ReadContents lists the spool dir. It takes no lock and changes nothing. A
-// task that is on its way from one place to another may be listed at either,
-// never at both.
-func ReadContents(dir string) (Contents, error) {
-	l, err := list(dir)
-	if err != nil {
-		return Contents{}, fmt.Errorf("list spool %s: %w", dir, err)
-	}
-	c := Contents{Ready: l.ready, Claimed: l.claimed, Dead: []Dead{}, Cancelled: l.cancelled}
-	for _, id := range l.dead {
-		c.Dead = append(c.Dead, Dead{ID: id, DeadLetter: readLetter(filepath.Join(dir, deadDir, id+".json"))})
-	}
-	return c, nil
+	api.TaskStatus
+	File  string // its path from the spool
+	Claim string // that it is in
 }
 
 // listing is what the names say.
@@ -90,18 +52,19 @@ func listOnce(dir string) (*listing, error) {
 		names, err := fileNames(s.path(place))
 		for _, name := range names {
 			e := base
-			e.File = filepath.Join(place, name)
+			e.ID, e.File = name, filepath.Join(place, name)
 			if parsed, err := parseName(name); err == nil {
-				e.ID, e.Submitted, e.Starts, e.Attempts = parsed.id, time.Unix(0, parsed.key).UTC(), parsed.starts, parsed.spent
+				e.ID, e.Since, e.Starts, e.Spent = parsed.id, time.Unix(0, parsed.key).UTC(), parsed.starts, parsed.spent
 			}
 			*to = append(*to, e)
 		}
 		return err
 	}
-	if err := add(&l.ready, tasksDir, Entry{}); err != nil {
+	waiting := Entry{TaskStatus: api.TaskStatus{State: api.TaskWaiting}}
+	if err := add(&l.ready, tasksDir, waiting); err != nil {
 		return nil, err
 	}
-	if err := s.listReady(l, add); err != nil {
+	if err := s.listReady(l, waiting, add); err != nil {
 		return nil, err
 	}
 	for _, place := range []string{heldDir, claimsDir} {
@@ -110,7 +73,9 @@ func listOnce(dir string) (*listing, error) {
 			return nil, err
 		}
 		for _, c := range claims {
-			err := add(&l.claimed, filepath.Join(place, c, tasksDir), Entry{Runner: readOwner(s.path(place, c)), Claim: filepath.Join(place, c)})
+			running := Entry{Claim: filepath.Join(place, c)}
+			running.State, running.Runner = api.TaskRunning, readOwner(s.path(place, c))
+			err := add(&l.claimed, filepath.Join(place, c, tasksDir), running)
 			if err != nil && !missing(err) { // its owner has just closed it
 				return nil, err
 			}
@@ -131,8 +96,8 @@ func listOnce(dir string) (*listing, error) {
 }
 
 // listReady lists what waits, lane by lane.
-func (s *Spool) listReady(l *listing, add func(*[]Entry, string, Entry) error) error {
-	lanes, err := s.lanes(func(api.Resources) bool { return true })
+func (s *Spool) listReady(l *listing, waiting Entry, add func(*[]Entry, string, Entry) error) error {
+	lanes, err := s.lanes()
 	if err != nil && !missing(err) {
 		return err
 	}
@@ -142,7 +107,8 @@ func (s *Spool) listReady(l *listing, add func(*[]Entry, string, Entry) error) e
 		for ; len(lanes) > 0 && lanes[0].priority == priority; lanes = lanes[1:] {
 			buckets, err := lanes[0].buckets(s)
 			for _, b := range buckets {
-				var base Entry
+				base := waiting
+				base.Resources, _ = parseClass(lanes[0].class)
 				if !b.due(now) {
 					base.NotBefore = time.Unix(0, b.from).UTC()
 				}
@@ -156,7 +122,7 @@ func (s *Spool) listReady(l *listing, add func(*[]Entry, string, Entry) error) e
 			}
 		}
 		slices.SortStableFunc(l.ready[begin:], func(a, b Entry) int {
-			return cmp.Or(a.NotBefore.Compare(b.NotBefore), a.Submitted.Compare(b.Submitted))
+			return cmp.Or(a.NotBefore.Compare(b.NotBefore), a.Since.Compare(b.Since))
 		})
 	}
 	return nil
@@ -173,7 +139,7 @@ func (l *listing) single() *listing {
 	}
 	only := func(entries []Entry) []Entry {
 		return slices.DeleteFunc(entries, func(e Entry) bool {
-			drop := e.ID != "" && seen[e.ID]
+			drop := seen[e.ID]
 			seen[e.ID] = true
 			return drop
 		})
@@ -188,11 +154,8 @@ func (l *listing) single() *listing {
 // ids says which tasks are in the queue.
 func (l *listing) ids() map[string]api.TaskState {
 	ids := make(map[string]api.TaskState, len(l.ready)+len(l.claimed))
-	for _, e := range l.ready {
-		ids[e.ID] = api.TaskWaiting
-	}
-	for _, e := range l.claimed {
-		ids[e.ID] = api.TaskRunning
+	for _, e := range slices.Concat(l.ready, l.claimed) {
+		ids[e.ID] = e.State
 	}
 	return ids
 }

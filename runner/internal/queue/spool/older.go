@@ -56,7 +56,7 @@ func (s *Spool) adoptOne(name string) error {
 	e, task, err := readEntry(s.path(tasksDir), name)
 	var bad *badDocument
 	if errors.As(err, &bad) {
-		return s.discard(name, nil)
+		return s.discard(name, bad)
 	}
 	if err == nil {
 		err = s.keep(s.path(tasksDir), name, e.id)
@@ -97,7 +97,7 @@ func (s *Spool) keep(dir, name, id string) error {
 
 // discard buries a file that is no task, or no other than one that is known, unless
 // it was written so recently that somebody may still be copying it.
-func (s *Spool) discard(name string, known error) error {
+func (s *Spool) discard(name string, bad error) error {
 	info, err := os.Lstat(s.path(tasksDir, name))
 	if err != nil {
 		return err
@@ -116,7 +116,7 @@ func (s *Spool) discard(name string, known error) error {
 	if err := rename(s.path(tasksDir), name, c.path(tasksDir), name); err != nil {
 		return err
 	}
-	if err := s.buryUnreadable(c, name, known); err != nil {
+	if err := s.buryUnreadable(c, name, bad); err != nil {
 		return errors.Join(err, s.putBack(c, name))
 	}
 	return nil

@@ -70,22 +70,18 @@ func (s *Spool) List(ctx context.Context, ids ...string) ([]api.TaskStatus, erro
 func (l *listing) queued(s *Spool) []api.TaskStatus {
 	all := make([]api.TaskStatus, 0, len(l.ready)+len(l.claimed))
 	for i, e := range l.ready {
-		all = append(all, api.TaskStatus{ID: e.ID, State: api.TaskWaiting, Position: i + 1, NotBefore: e.NotBefore, Since: e.Submitted, Starts: e.Starts, Spent: e.Attempts})
+		e.Position = i + 1
+		all = append(all, e.TaskStatus)
 	}
 	for _, e := range l.claimed {
-		t := api.TaskStatus{ID: e.ID, State: api.TaskRunning, Starts: e.Starts, Spent: e.Attempts, Runner: e.Runner}
 		if info, err := os.Stat(s.path(e.Claim, tasksDir)); err == nil { // it came, or was begun, then
-			t.Since = info.ModTime().UTC()
+			e.Since = info.ModTime().UTC()
 		}
-		if gpus, err := os.ReadFile(s.path(e.Claim, gpusFile)); err == nil {
-			t.GPUs = strings.Fields(string(gpus))
+		if info, err := os.Stat(s.path(e.Claim, gpusFile)); err == nil && !info.ModTime().Before(e.Since) { // and not of the last one
+			gpus, _ := os.ReadFile(s.path(e.Claim, gpusFile))
+			e.GPUs = strings.Fields(string(gpus))
 		}
-		all = append(all, t)
-	}
-	for i, e := range slices.Concat(l.ready, l.claimed) {
-		if e.ID == "" {
-			all[i].ID = filepath.Base(e.File)
-		}
+		all = append(all, e.TaskStatus)
 	}
 	return all
 }

@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
@@ -141,7 +140,10 @@ func (s *Spool) sweep() {
 			s.sayOnce("could not remove what is left of an attempt", e.Name(), tree.Remove(s.path(tmpDir, e.Name())))
 		}
 	}
-	lanes, _ := s.lanes(func(api.Resources) bool { return s.runner != "" }) // who only submits has no time for it
+	if s.runner == "" {
+		return // who only submits has no time for more
+	}
+	lanes, _ := s.lanes()
 	for _, l := range lanes {
 		buckets, _ := l.buckets(s)
 		for _, b := range buckets {

@@ -297,9 +297,9 @@ func TestContents(t *testing.T) {
 	}
 	var got []row
 	for _, e := range slices.Concat(c.Ready, c.Claimed) {
-		got = append(got, row{e.ID, e.Runner, e.Starts, e.Attempts})
-		if e.Submitted.Before(before) || e.Submitted.After(time.Now()) {
-			t.Errorf("task %s was submitted at %s, want a time since %s", e.ID, e.Submitted, before)
+		got = append(got, row{e.ID, e.Runner, e.Starts, e.Spent})
+		if e.Since.Before(before) || e.Since.After(time.Now()) {
+			t.Errorf("task %s was submitted at %s, want a time since %s", e.ID, e.Since, before)
 		}
 	}
 	want := []row{{"c", "", 0, 0}, {"d", "", 0, 0}, {"a", "gpu-1", 1, 0}}

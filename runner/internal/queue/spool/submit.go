@@ -20,10 +20,8 @@ const submitBatch = 1000
 
 // Submit implements queue.Store.
 func (s *Spool) Submit(ctx context.Context, tasks []*api.Task) (done []queue.Submitted, err error) {
-	for _, t := range tasks {
-		if err := t.Validate(); err != nil {
-			return nil, fmt.Errorf("submit task%s: %w", named(t.ID), err)
-		}
+	if err := queue.Check(tasks); err != nil {
+		return nil, err
 	}
 	unlock, err := s.lockSubmit(ctx)
 	if err != nil {
@@ -42,13 +40,6 @@ func (s *Spool) Submit(ctx context.Context, tasks []*api.Task) (done []queue.Sub
 		done, tasks = append(done, more...), tasks[n:]
 	}
 	return done, err
-}
-
-func named(id string) string {
-	if id == "" {
-		return ""
-	}
-	return " " + api.Excerpt(id)
 }
 
 // batch submits tasks while it has the lock.
@@ -85,7 +76,7 @@ func (b *batch) submit(ctx context.Context, tasks []*api.Task) (done []queue.Sub
 		}
 		before, known, problem := b.write(&t, len(tasks) == 1)
 		if problem = cmp.Or(problem, ctx.Err()); problem != nil {
-			err = fmt.Errorf("submit task%s: %w", named(given.ID), problem)
+			err = fmt.Errorf("submit task%s: %w", queue.Named(given.ID), problem)
 			break
 		}
 		one := &submitted{Submitted: queue.Submitted{ID: t.ID, Before: before}, task: &t, in: before != ""}

@@ -59,10 +59,10 @@ func TestUnreachable(t *testing.T) {
 	c := contents(t, dir)
 	got := []string{}
 	for _, e := range c.Ready {
-		got = append(got, fmt.Sprintln("ready", e.ID, e.Starts, e.Attempts))
+		got = append(got, fmt.Sprintln("ready", e.ID, e.Starts, e.Spent))
 	}
 	for _, e := range c.Claimed {
-		got = append(got, fmt.Sprintln("claimed", e.ID, e.Starts, e.Attempts))
+		got = append(got, fmt.Sprintln("claimed", e.ID, e.Starts, e.Spent))
 	}
 	for _, d := range c.Dead {
 		got = append(got, "dead "+d.ID)
