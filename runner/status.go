@@ -28,7 +28,7 @@ type Status struct {
 // Validate refuses what makes no sense together. Kong calls it after parsing.
 func (s *Status) Validate() error {
 	if s.Watch && s.Spool+s.Queue != "" {
-		return errors.New("--watch and --spool or --queue cannot be used together: a runner can be watched, a queue cannot")
+		return errors.New("--watch and --spool cannot be used together, nor --queue: a runner can be watched, a queue cannot")
 	}
 	return nil
 }

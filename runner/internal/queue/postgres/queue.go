@@ -153,7 +153,7 @@ func (q *Queue) note(err error) error {
 		q.Failures.Add(1)
 		q.steady = time.Time{}
 		if !was.IsZero() && q.life.Err() == nil {
-			q.Log.Warn("the queue does not answer; tasks go on, and what is to be said is said later", "queue", q.name, "error", err)
+			q.Log.Warn("the queue does not answer, or refuses; tasks go on, and what is to be said is said later", "queue", q.name, "error", err)
 		}
 	case was.IsZero():
 		q.steady = time.Now()

@@ -141,12 +141,13 @@ select data from studioml.file where claim = $1::text::uuid and name = $2 and pi
 
 -- name: list
 -- list tells of tasks, or of all: those that wait in the order in which they
--- would start if all runners could serve all classes, those that run, the rest.
+-- would start if all runners could serve all classes, those that run, the rest. Only
+-- a pause puts the place of a task after its last change.
 select * from (
   select id, state, document,
     case when state = 'Waiting' then row_number() over (order by state <> 'Waiting', rank, place, seq) else 0 end as position,
-    case when state = 'Waiting' and place > now() then place end as not_before,
-    changed, starts, spent, case when state = 'Running' then runner else '' end as runner, gpus_held, coalesce(reason, '') as reason
+    case when state = 'Waiting' and spent > 0 and place > changed then place end as not_before,
+    changed, starts, spent, case when state = 'Running' then runner else '' end as runner, gpus_held, coalesce(reason, '') as reason, gpus, gpu_memory
   from studioml.task
   order by state <> 'Waiting', state <> 'Running', rank, place, seq) as everything
 where $1::text[] is null or id = any ($1)

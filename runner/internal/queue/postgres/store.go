@@ -35,13 +35,16 @@ type document struct {
 // Submit implements queue.Store. All must be valid. Then a batch is in the queue with
 // its statement, or not.
 func (q *Queue) Submit(ctx context.Context, tasks []*api.Task) (done []queue.Submitted, err error) {
+	if err := queue.Check(tasks); err != nil {
+		return nil, err
+	}
 	documents := make([]document, len(tasks))
 	for i, task := range tasks {
 		t := *task
 		t.ID = cmp.Or(t.ID, strings.ToLower(rand.Text())[:16])
 		text, err := json.Marshal(t)
-		if err = errors.Join(t.Validate(), err); err != nil {
-			return nil, fmt.Errorf("submit task %s: %w", api.Excerpt(t.ID), err)
+		if err != nil {
+			return nil, fmt.Errorf("submit task%s: %w", queue.Named(task.ID), err)
 		}
 		documents[i] = document{&t, text}
 	}
@@ -114,7 +117,8 @@ func (q *Queue) List(_ context.Context, ids ...string) ([]api.TaskStatus, error)
 	}
 	tasks, err := ask(q, q.pool, func(row pgx.CollectableRow) (t api.TaskStatus, err error) {
 		var document []byte
-		err = row.Scan(&t.ID, &t.State, &document, &t.Position, (*zeronull.Timestamptz)(&t.NotBefore), &t.Since, &t.Starts, &t.Spent, &t.Runner, &t.GPUs, &t.Reason)
+		err = row.Scan(&t.ID, &t.State, &document, &t.Position, (*zeronull.Timestamptz)(&t.NotBefore), &t.Since, &t.Starts, &t.Spent, &t.Runner, &t.GPUs, &t.Reason,
+			&t.Resources.GPUs, &t.Resources.GPUMemory)
 		delete(missing, t.ID)
 		if task, err := api.ParseTask(document); err == nil {
 			t.Task, t.Resources = task, task.Resources
