@@ -144,6 +144,14 @@ func (s *Spool) sweep() {
 	if s.runner == "" {
 		return // who only submits has no time for more
 	}
+	lock, err := os.OpenFile(s.path(submitLock), os.O_RDWR|os.O_CREATE, fileMode)
+	if err != nil {
+		return
+	}
+	defer lock.Close()
+	if ok, err := tryLock(lock); err != nil || !ok {
+		return // somebody is about to put something there
+	}
 	lanes, _ := s.lanes()
 	for _, l := range lanes {
 		buckets, _ := l.buckets(s)
