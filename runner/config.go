@@ -18,7 +18,8 @@ const defaultTerminationLog = "/dev/termination-log"
 // Serve is the configuration of a runner. It comes from flags and from the
 // environment ("env maps"); the state does not, that is in the two ConfigMaps.
 type Serve struct {
-	Spool string `env:"STUDIOML_SPOOL" type:"path" required:"" placeholder:"DIR" help:"Directory of the queue and of the results; several runners may share it."`
+	Place `embed:""`
+
 	Name  string `env:"STUDIOML_RUNNER_NAME" help:"What the runner calls itself in results and logs. Default: $${HOSTNAME}, or the machine's name."`
 	Slots int    `env:"STUDIOML_SLOTS" default:"0" help:"How many tasks run at the same time; 0 means one per GPU, and one without GPUs."`
 
@@ -33,6 +34,9 @@ type Serve struct {
 	KillDelay     time.Duration `env:"STUDIOML_KILL_DELAY" default:"${kill_delay}" help:"Time between TERM and KILL for the processes of a task that is stopped."`
 	OnTerminate   string        `env:"STUDIOML_ON_TERMINATE" enum:"exit,park" default:"exit" help:"What to do when drained for DrainAndTerminate: ${enum}. Exit suits Jobs and bare pods; park stays alive and idle, for controllers that always restart."`
 
+	MaxTasks int           `env:"STUDIOML_MAX_TASKS" placeholder:"N" help:"Start no more than so many tasks, then drain and exit with 0, whatever STATE says; 0 means no limit."`
+	MaxIdle  time.Duration `env:"STUDIOML_MAX_IDLE" placeholder:"DURATION" help:"Exit with 0 when there was no task for so long while the runner would have taken one; 0 means never."`
+
 	NVMLLibrary string `name:"nvml-library" env:"STUDIOML_NVML_LIBRARY" placeholder:"FILE" help:"The NVML library; none runs without GPUs. Default: libnvidia-ml.so.1 where the loader finds it."`
 
 	GPUInterval  time.Duration `name:"gpu-interval" env:"STUDIOML_GPU_INTERVAL" default:"5s" help:"How often to look at the GPUs: which there are, and how they are. Events, as Xids, are seen at once."`
@@ -44,8 +48,10 @@ type Serve struct {
 	LogFormat      string `env:"STUDIOML_LOG_FORMAT" enum:"text,json" default:"text" help:"How to write the log: ${enum}."`
 	LogLevel       string `env:"STUDIOML_LOG_LEVEL" enum:"debug,info,warn,error" default:"info" help:"How much to log: ${enum}."`
 	TerminationLog string `env:"STUDIOML_TERMINATION_LOG" default:"/dev/termination-log" placeholder:"FILE" help:"Where to leave the last sentence of the process (default ${default})."`
-	OutputLimit    int64  `env:"STUDIOML_OUTPUT_LIMIT" default:"104857600" placeholder:"BYTES" help:"How much of a task's stdout, and of its stderr, is stored (default ${default})."`
+	OutputLimit    int64  `env:"STUDIOML_OUTPUT_LIMIT" default:"104857600" placeholder:"BYTES" help:"How much of a task's stdout, of its stderr, and of its STUDIOML_OUTPUT_DIR is stored (default ${default})."`
 	DiskLimit      int64  `env:"STUDIOML_DISK_LIMIT" default:"0" placeholder:"BYTES" help:"How much the files in a task's directory may take; one that takes more is ended, as its own failure. 0 means all that there is."`
+
+	CheckpointLimit int64 `env:"STUDIOML_CHECKPOINT_LIMIT" default:"268435456" placeholder:"BYTES" help:"How large a checkpoint may be that a task leaves to its next attempt (default ${default})."`
 }
 
 // Validate returns all that is wrong with the configuration at once. Kong calls
@@ -59,7 +65,7 @@ func (s *Serve) Validate() error {
 		flag  string
 		value time.Duration
 	}{
-		{"settle", s.Settle}, {"drain-deadline", s.DrainDeadline}, {"grace-period", s.GracePeriod}, {"kill-delay", s.KillDelay},
+		{"settle", s.Settle}, {"drain-deadline", s.DrainDeadline}, {"grace-period", s.GracePeriod}, {"kill-delay", s.KillDelay}, {"max-idle", s.MaxIdle},
 	} {
 		if d.value < 0 {
 			bad(d.flag, d.value, "a duration that is not negative, as 10s")
@@ -68,14 +74,13 @@ func (s *Serve) Validate() error {
 	if s.GPUInterval <= 0 {
 		bad("gpu-interval", s.GPUInterval, "a duration above 0, as 5s")
 	}
-	if s.Slots < 0 {
-		bad("slots", s.Slots, "0 or more")
-	}
-	if s.OutputLimit < 0 {
-		bad("output-limit", s.OutputLimit, "0 or more bytes")
-	}
-	if s.DiskLimit < 0 {
-		bad("disk-limit", s.DiskLimit, "0 or more bytes")
+	for _, n := range []struct {
+		flag  string
+		value int64
+	}{{"slots", int64(s.Slots)}, {"max-tasks", int64(s.MaxTasks)}, {"output-limit", s.OutputLimit}, {"checkpoint-limit", s.CheckpointLimit}, {"disk-limit", s.DiskLimit}} {
+		if n.value < 0 {
+			bad(n.flag, n.value, "0 or more")
+		}
 	}
 	if s.NVMLLibrary != "" && s.NVMLLibrary != "none" && !filepath.IsAbs(s.NVMLLibrary) {
 		bad("nvml-library", s.NVMLLibrary, "none, or the absolute path of a library")
@@ -88,7 +93,7 @@ func (s *Serve) Validate() error {
 			problems = append(problems, fmt.Errorf("--nvml-library: %w; name a library, none, or leave it to the loader", err))
 		}
 	}
-	return errors.Join(problems...)
+	return errors.Join(append(problems, s.Place.Validate())...)
 }
 
 // name returns what the runner calls itself.

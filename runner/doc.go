@@ -2,8 +2,15 @@
 Runner runs tasks on whole GPUs, steered by two Kubernetes ConfigMaps.
 
 	runner serve     take tasks from the queue and run them
-	runner submit    put tasks into the queue
+	runner submit    put tasks into the queue: documents, or a command after --
+	runner tasks     show tasks: why they wait, where they run, how they ended
+	runner logs      print what a task prints, also while it runs
+	runner get       copy the files that a task has left
+	runner cancel    take tasks out of the queue, and stop them where they run
+	runner retry     let tasks that have ended run once more
+	runner purge     remove tasks that ended long ago, with their results
 	runner status    show what a runner does, or what is in a queue
+	runner queue     prepare a queue in a PostgreSQL server
 	runner version   print the version
 
 # State
@@ -29,7 +36,7 @@ does; no other signal that can be caught does anything.
 
 # Exit codes
 
-	0    drained because STATE said so
+	0    drained because STATE or a limit of its own (--max-tasks, --max-idle) said so
 	1    configuration or start-up error
 	10   drain deadline or grace period hit; unfinished work was requeued
 	11   forced by a second signal; unfinished work was requeued
@@ -55,7 +62,13 @@ started, and finds these variables:
 	STUDIOML_TASK_ATTEMPT    1 at its first start
 	STUDIOML_RUNNER          the runner's name
 	STUDIOML_DRAIN_FILE      a file that exists while the runner drains
+	STUDIOML_CHECKPOINT_DIR  what is in it when an attempt ends without success is
+	                         there again for the next one, on whatever runner
+	STUDIOML_OUTPUT_DIR      what is in it at the end is kept with the result
 	CUDA_VISIBLE_DEVICES     UUIDs of its GPUs, empty for none
 	NVIDIA_VISIBLE_DEVICES   the same, void for none
+
+Exit status 75 in a drain means that the task has saved what it needs and wants to
+go on later; no attempt is spent.
 */
 package main

@@ -35,6 +35,6 @@ func drainDir() (dir string, remove func() error, err error) {
 	}
 	return dir, func() error {
 		defer lock.Close()
-		return os.RemoveAll(dir)
+		return tree.Remove(dir)
 	}, err
 }

@@ -12,35 +12,37 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/task"
 )
 
-// executor runs attempts as processes and stores their results.
+// executor runs attempts as processes.
 type executor struct {
 	runner      string
 	killDelay   time.Duration
 	outputLimit int64
+	checkpoint  int64 // the limit of one
 	diskLimit   int64
-	resultsDir  string
 	log         *slog.Logger
 }
 
 var _ scheduler.Executor = (*executor)(nil)
 
 // Execute implements scheduler.Executor.
-func (e *executor) Execute(a scheduler.Attempt) (api.Result, func(api.Result) error, error) {
+func (e *executor) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, error) {
 	log := e.log.With("task", a.Task.ID, "attempt", a.Number)
-	results := result.New(e.resultsDir, func() (string, error) { return a.Work, nil })
-	draft, err := results.Begin(a.Task.ID, a.Number)
+	draft, err := a.Results.Begin(a.Task.ID, a.Number)
 	if err != nil {
 		return api.Result{}, nil, err
 	}
+	if err := draft.Resume(a.Checkpoint); err != nil {
+		return api.Result{}, nil, errors.Join(err, draft.Discard())
+	}
 	r := task.Run(a.Terminate, a.Kill, task.Spec{
 		Task: a.Task, Attempt: a.Number, Runner: e.runner, GPUs: a.GPUs, DrainFile: a.DrainFile,
-		Dir: draft.Scratch(), Stdout: draft.Stdout(), Stderr: draft.Stderr(),
-		OutputLimit: e.outputLimit, DiskLimit: e.diskLimit, KillDelay: e.killDelay, Environ: os.Environ(), Held: a.Held,
+		Dir: draft.Scratch(), Stdout: draft.Stdout(), Stderr: draft.Stderr(), Outputs: draft.Outputs(), Checkpoint: draft.Checkpoint(),
+		OutputLimit: e.outputLimit, DiskLimit: e.diskLimit, Drained: a.Drained, KillDelay: e.killDelay, Environ: os.Environ(), Held: a.Held,
 		Stuck: func(pid int, user string) {
 			log.Error("a process of the task cannot be ended; until it ends, the task stays claimed and its GPUs in use", "pid", pid, "user", user)
 		},
 	})
-	left, err := draft.Close(&r)
+	left, err := draft.Close(&r, result.Limits{Outputs: e.outputLimit, Checkpoint: e.checkpoint})
 	if left != nil {
 		log.Warn("not all of the task's directory could be removed; trying again later", "error", left)
 	}
@@ -51,5 +53,5 @@ func (e *executor) Execute(a scheduler.Attempt) (api.Result, func(api.Result) er
 		draft.Discard() // what is left is removed with the claim
 		return api.Result{}, nil, err
 	}
-	return r, draft.Commit, nil
+	return r, draft, nil
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,8 +30,15 @@ func main() {
 // that --help names with it, which is what a Deployment's envFrom does.
 type cli struct {
 	Serve   Serve   `cmd:"" help:"Take tasks from the queue and run them, as the two ConfigMaps say. See 'runner serve --help'."`
-	Submit  Submit  `cmd:"" help:"Put tasks into the queue."`
+	Submit  Submit  `cmd:"" help:"Put tasks into the queue: documents, or a command, as in 'runner submit --gpus=1 -- python3 train.py'."`
+	Tasks   Tasks   `cmd:"" help:"Show tasks: why they wait, where they run, how they ended."`
+	Logs    Logs    `cmd:"" help:"Print what a task prints, also while it runs."`
+	Get     Get     `cmd:"" help:"Copy the files that a task has left."`
+	Cancel  Cancel  `cmd:"" help:"Take tasks out of the queue, and stop them where they run."`
+	Retry   Retry   `cmd:"" help:"Let tasks that have ended run once more."`
+	Purge   Purge   `cmd:"" help:"Remove tasks that ended long ago, with their results."`
 	Status  Status  `cmd:"" help:"Show what a runner does, or what is in a queue."`
+	Queue   Queue   `cmd:"" help:"Prepare a queue in a PostgreSQL server."`
 	Version Version `cmd:"" help:"Print the version."`
 }
 
@@ -54,12 +62,16 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 			"exit_rest":   lifecycle.ExitBudget(0, 0).String(),
 			"exit_budget": lifecycle.ExitBudget(lifecycle.DefaultGrace, lifecycle.DefaultKillDelay).String(),
 		},
+		kong.ExplicitGroups([]kong.Group{{Key: "command", Title: "Flags for a command after --:"}}),
 		kong.Writers(out, errOut),
 		kong.Exit(func(int) { helped = true }), // kong exits after --help only
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
 	if err != nil {
 		panic(err) // the struct tags are wrong, which every test would show
+	}
+	if i := slices.Index(args, "--"); i > 0 && args[0] == "submit" {
+		c.Submit.command, args = args[i+1:], args[:i]
 	}
 	command, err := parser.Parse(args)
 	if helped {

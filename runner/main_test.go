@@ -2,14 +2,25 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/studioml/studio-go-runner/e2e/pgserver"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
 )
+
+// repository is where the repository is; scripts run elsewhere.
+var repository, _ = filepath.Abs("..")
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
@@ -19,16 +30,86 @@ func TestMain(m *testing.M) {
 
 // The scripts in testdata tell how the command line behaves.
 func TestCommandLine(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
-		Setup: func(e *testscript.Env) error {
-			// No cluster, whatever the machine has.
-			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
-			e.Setenv("KUBECONFIG", "")
-			e.Setenv("STUDIOML_NVML_LIBRARY", "none")
+	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: alone})
+}
+
+// alone sets the environment of a script: no cluster, whatever the machine has.
+func alone(e *testscript.Env) error {
+	e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
+	e.Setenv("KUBECONFIG", "")
+	e.Setenv("STUDIOML_NVML_LIBRARY", "none")
+	return nil
+}
+
+// The scripts in testdata/queue are what the owners of tasks do, on every queue.
+//
+// catalogue: row 79, 80
+func TestOwners(t *testing.T) {
+	server, err := pgserver.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	var stories atomic.Int32
+	for name, queue := range map[string]func(e *testscript.Env) error{
+		"spool": func(e *testscript.Env) error {
+			e.Setenv("STUDIOML_SPOOL", filepath.Join(e.WorkDir, "spool"))
+			e.Setenv("QUEUE", "--spool="+filepath.Join(e.WorkDir, "spool"))
 			return nil
 		},
-	})
+		"server": func(e *testscript.Env) error {
+			place, err := server.Database(t.Context(), "story"+strconv.Itoa(int(stories.Add(1))))
+			if err == nil {
+				_, _, err = postgres.Init(t.Context(), place)
+			}
+			e.Setenv("STUDIOML_QUEUE", place)
+			e.Setenv("QUEUE", "--queue="+place)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testscript.Run(t, testscript.Params{
+				Dir:   "testdata/queue",
+				Setup: func(e *testscript.Env) error { return errors.Join(alone(e), queue(e)) },
+				Cmds:  map[string]func(*testscript.TestScript, bool, []string){"until": until, "readme": readme},
+			})
+		})
+	}
+}
+
+// readme writes the README's example in a language into a file.
+func readme(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: readme language file")
+	}
+	text, err := os.ReadFile(filepath.Join(repository, "README.md"))
+	ts.Check(err)
+	_, example, ok := strings.Cut(string(text), "\n```"+args[0]+"\n")
+	example, _, ok2 := strings.Cut(example, "\n```\n")
+	if !ok || !ok2 {
+		ts.Fatalf("the README has no example in %s", args[0])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(example+"\n"), 0o644))
+}
+
+// until runs a command until its output matches.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until regexp command")
+	}
+	want := regexp.MustCompile("(?m)" + args[0])
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		if out := ts.ReadFile("stdout"); want.MatchString(out) {
+			return
+		} else if time.Now().After(deadline) {
+			ts.Fatalf("no %s in the output, error %v:\n%s%s", args[0], err, out, ts.ReadFile("stderr"))
+		}
+	}
 }
 
 // A Deployment's envFrom must be able to set every flag.
@@ -37,11 +118,12 @@ func TestEveryFlagHasAVariableThatTheHelpNames(t *testing.T) {
 	if code := run(t.Context(), []string{"serve", "--help"}, nil, &help, &help); code != 0 {
 		t.Fatalf("serve --help exits with %d", code)
 	}
-	s := reflect.TypeFor[Serve]()
-	for i := range s.NumField() {
-		variable := s.Field(i).Tag.Get("env")
-		if variable == "" {
-			t.Errorf("%s has no environment variable", s.Field(i).Name)
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[Serve]()) {
+		variable := field.Tag.Get("env")
+		if field.Anonymous {
+			continue
+		} else if variable == "" {
+			t.Errorf("%s has no environment variable", field.Name)
 		} else if !strings.Contains(help.String(), "($"+variable+")") {
 			t.Errorf("serve --help does not name %s", variable)
 		}

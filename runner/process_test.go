@@ -11,7 +11,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,10 +32,16 @@ var servingAt = regexp.MustCompile(`msg=serving .*address=(\S+)`)
 // start starts a runner whose log goes through a pipe, and waits until it serves.
 func start(t testing.TB, through ...string) (*process, *os.File) {
 	t.Helper()
+	spool := filepath.Join(t.TempDir(), "spool")
+	return startOn(t, spool, append(through, "runner", "serve", "--spool", spool)...)
+}
+
+func startOn(t testing.TB, spool string, args ...string) (*process, *os.File) {
+	t.Helper()
 	dir := t.TempDir()
-	p := &process{TB: t, spool: filepath.Join(dir, "spool"), ended: make(chan struct{})}
-	args := slices.Concat(through, []string{"runner", "serve", "--spool", p.spool, "--listen", "127.0.0.1:0", "--nvml-library", "none",
-		"--termination-log", filepath.Join(dir, "last-words")})
+	p := &process{TB: t, spool: spool, ended: make(chan struct{})}
+	args = append(args, "--listen", "127.0.0.1:0", "--nvml-library", "none",
+		"--termination-log", filepath.Join(dir, "last-words"))
 	p.Cmd = exec.Command(args[0], args[1:]...)
 	p.Env = append(os.Environ(), "HOME="+dir, "KUBECONFIG=", "TMPDIR="+dir)
 	log, write, err := os.Pipe()

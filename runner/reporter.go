@@ -27,7 +27,8 @@ type reporter struct {
 
 // publish shows what is so after each step of the lifecycle.
 func (t *reporter) publish(r lifecycle.Report, m lifecycle.Snapshot, memory lifecycle.Memory, g gate.Snapshot) {
-	t.work.SetDraining(r.Phase != api.PhaseRunning)
+	// At its own limit a runner lets its tasks end in their own time.
+	t.work.SetDraining(r.Effective != api.Running || r.Source == api.SourceSignal)
 	s := t.board.Latest() // for what does not change
 	s.Phase, s.Target, s.Reason = r.Phase, r.Target, r.Reason
 	s.Effective, s.Source, s.Shadowed, s.ResourceVersion = r.Effective, r.Source, r.Shadowed, r.ResourceVersion

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -22,8 +23,6 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/kube"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/observe"
-	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
-	"github.com/studioml/studio-go-runner/runner/internal/result"
 	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 	"github.com/studioml/studio-go-runner/runner/internal/supervise"
@@ -88,19 +87,13 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		pool.LockIn(s.GPULock, log)
 	}
 	monitor := s.monitor(pool, log)
-	queue, err := spool.Open(s.Spool, spool.Options{
-		Runner: name, Log: log, Finished: result.New(spool.ResultsDir(s.Spool), nil).Succeeded,
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, queue.Close()) }()
 	listener, err := net.Listen("tcp", s.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w; set --listen to a free address", err)
 	}
 
 	theGate := gate.New()
+	theGate.Most = s.MaxTasks
 	board := observe.NewBoard(api.Status{
 		Runner: name, Version: version, PID: os.Getpid(), Started: time.Now(),
 		Phase: api.PhaseUnknown, Maps: api.Maps{Namespace: namespace},
@@ -114,10 +107,16 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
+	slots := func() int { return s.slots(pool) }
+	queue, err := s.forRunner(name, filepath.Join(drains, "attempts"), log, metrics)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, queue.Close()) }()
 	work := scheduler.New(scheduler.Config{
-		Slots: func() int { return s.slots(pool) }, Gate: theGate, Queue: queue, GPUs: pool,
+		Slots: slots, Gate: theGate, Queue: queue, GPUs: pool,
 		Executor: &executor{
-			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit, diskLimit: s.DiskLimit, resultsDir: spool.ResultsDir(s.Spool), log: log,
+			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit, diskLimit: s.DiskLimit, checkpoint: s.CheckpointLimit, log: log,
 		},
 		Check: func(ctx context.Context, uuids []string) string {
 			ctx, cancel := context.WithTimeout(ctx, nvmlLimit)
@@ -130,7 +129,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	life := &lifecycle.Loop{
 		Machine: lifecycle.Machine{
 			Settle: s.Settle, DrainDeadline: s.DrainDeadline, GracePeriod: s.GracePeriod,
-			KillDelay: s.KillDelay, Park: s.OnTerminate == "park",
+			KillDelay: s.KillDelay, Park: s.OnTerminate == "park", MaxTasks: s.MaxTasks, MaxIdle: s.MaxIdle,
 		},
 		Log: log, Gate: theGate, Signals: signals,
 		Maps: maps.Updates(), Fresh: maps.Fresh, Stop: work.Stop, Devices: pool.State,
@@ -140,7 +139,8 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 
 	log.Info("serving", "address", listener.Addr().String(), "version", version, "namespace", namespace,
 		"spool", s.Spool)
-	exit, err := s.serve(ctx, life, maps, monitor, work, server, listener, board)
+	offers := func(ctx context.Context) error { return announce(ctx, board, slots, queue) }
+	exit, err := s.serve(ctx, life, maps, monitor, work, server, listener, board, offers)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 
 // serve runs the parts until the lifecycle orders the exit or one of them fails.
 func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, monitor *gpu.Monitor, work *scheduler.Scheduler,
-	server *http.Server, listener net.Listener, board *observe.Board) (lifecycle.Exit, error) {
+	server *http.Server, listener net.Listener, board *observe.Board, offers func(context.Context) error) (lifecycle.Exit, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	parts, ctx := errgroup.WithContext(ctx)
@@ -160,6 +160,7 @@ func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, 
 	parts.Go(func() error { return maps.Run(ctx) })
 	parts.Go(func() error { return monitor.Run(ctx) })
 	parts.Go(func() error { return supervise.Reap(ctx) })
+	parts.Go(func() error { return offers(ctx) })
 	parts.Go(func() error {
 		// It would only fetch what needs no GPU, and then find that there are some.
 		known, cancel := context.WithTimeout(ctx, nvmlLimit)

@@ -17,22 +17,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
-	"github.com/studioml/studio-go-runner/runner/internal/result"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
 // Status is the status command.
 type Status struct {
 	Address string `env:"STUDIOML_ADDRESS" placeholder:"HOST:PORT" help:"Runner to ask; default 127.0.0.1:8080 unless --spool is given."`
 	Spool   string `placeholder:"DIR" help:"Queue to look into."`
+	Queue   string `placeholder:"URL" help:"Queue in a PostgreSQL server to look into."`
 	Output  string `short:"o" enum:"table,json" default:"table" help:"How to print: ${enum}."`
 	Watch   bool   `short:"w" help:"Print the runner's status at each change, until the runner ends; as JSON it is one line each, of the same shape as one look. A runner that does not answer yet is waited for."`
 }
 
 // Validate refuses what makes no sense together. Kong calls it after parsing.
 func (s *Status) Validate() error {
-	if s.Watch && s.Spool != "" {
-		return errors.New("--watch and --spool cannot be used together: a runner can be watched, a queue cannot")
+	if s.Watch && s.Spool+s.Queue != "" {
+		return errors.New("--watch and --spool cannot be used together, nor --queue: a runner can be watched, a queue cannot")
 	}
 	return nil
 }
@@ -62,14 +62,16 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 		return err
 	}
 	var r answers
-	if s.Spool != "" {
-		contents, err := queueContents(s.Spool)
+	if s.Spool+s.Queue != "" {
+		err := (&Place{s.Spool, s.Queue}).look(func(store queue.Store) (err error) {
+			r.Queue, err = queueContents(ctx, store)
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		r.Queue = contents
 	}
-	if s.Address != "" || s.Spool == "" {
+	if s.Address != "" || s.Spool+s.Queue == "" {
 		status, err := ask(ctx, cmp.Or(s.Address, defaultAddress))
 		if err != nil {
 			return err
@@ -84,38 +86,29 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 	return r.print(stdio.Out)
 }
 
-// queueContents puts together what is in the queue and what has left it. The
-// results are read last and outweigh the rest: a task with its result stored is
-// finished, though it may not have been taken out yet.
-func queueContents(dir string) (*api.QueueContents, error) {
-	listed, err := spool.ReadContents(dir)
-	if err != nil {
-		return nil, fmt.Errorf("%w; name the directory that the runners use", err)
-	}
-	q := &api.QueueContents{Ready: []api.QueuedTask{}, Claimed: []api.QueuedTask{}, Dead: []api.DeadLetter{}, Finished: []string{}}
-	results := result.New(spool.ResultsDir(dir), nil)
-	tasks, err := results.Tasks()
+// queueContents puts together what is in the queue and what has left it.
+func queueContents(ctx context.Context, store queue.Store) (*api.QueueContents, error) {
+	all, err := store.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	finished := make(map[string]bool)
-	for _, id := range tasks {
-		if results.Succeeded(id) {
-			q.Finished = append(q.Finished, id)
-			finished[id] = true
+	offers := offersOf(ctx, store)
+	q := &api.QueueContents{Ready: []api.QueuedTask{}, Claimed: []api.QueuedTask{}, Dead: []api.DeadLetter{}, Finished: []string{}}
+	for _, t := range all {
+		queued := api.QueuedTask{ID: t.ID, Starts: t.Starts, Spent: t.Spent, Runner: t.Runner}
+		switch t.State {
+		case api.TaskWaiting:
+			queued.Why = why(t, offers)
+			q.Ready = append(q.Ready, queued)
+		case api.TaskRunning:
+			q.Claimed = append(q.Claimed, queued)
+		case api.TaskDead:
+			q.Dead = append(q.Dead, api.DeadLetter{Task: t.Task, Reason: t.Reason, Attempts: t.Spent, Time: t.Since})
+		case api.TaskFinished:
+			q.Finished = append(q.Finished, t.ID)
+		case api.TaskCancelled:
+			q.Cancelled = append(q.Cancelled, t.ID)
 		}
-	}
-	list := func(to *[]api.QueuedTask, entries []spool.Entry) {
-		for _, e := range entries {
-			if !finished[e.ID] {
-				*to = append(*to, api.QueuedTask{ID: cmp.Or(e.ID, e.File), Starts: e.Starts, Spent: e.Attempts, Runner: e.Runner})
-			}
-		}
-	}
-	list(&q.Ready, listed.Ready)
-	list(&q.Claimed, listed.Claimed)
-	for _, d := range listed.Dead {
-		q.Dead = append(q.Dead, d.DeadLetter)
 	}
 	return q, nil
 }
@@ -223,7 +216,7 @@ func (r answers) print(out io.Writer) error {
 			fmt.Fprintf(w, "  claimed\t%s\tby %s, start %d\n", t.ID, t.Runner, t.Starts)
 		}
 		for _, t := range q.Ready {
-			fmt.Fprintf(w, "  ready\t%s\tstarted %d times, %d attempts used\n", t.ID, t.Starts, t.Spent)
+			fmt.Fprintf(w, "  ready\t%s\tstarted %d times, %d attempts used; %s\n", t.ID, t.Starts, t.Spent, t.Why)
 		}
 		for _, d := range q.Dead {
 			id := "(unreadable)"
@@ -264,8 +257,8 @@ func printStatus(w io.Writer, s *api.Status) {
 	}
 	printMap(w, "Global map", s.Maps.Namespace, s.Maps.Global)
 	printMap(w, "Node map", s.Maps.Namespace, s.Maps.Node)
-	fmt.Fprintf(w, "Tasks:\t%d running, %d waiting; %d started, %d succeeded, %d failed, %d failed by the machine, %d requeued\n",
-		s.Tasks.Running, s.Tasks.Waiting, s.Tasks.Started, s.Tasks.Succeeded, s.Tasks.Failed, s.Tasks.MachineFailed, s.Tasks.Requeued)
+	fmt.Fprintf(w, "Tasks:\t%d running, %d waiting; %d started, %d succeeded, %d failed, %d failed by the machine, %d cancelled, %d requeued\n",
+		s.Tasks.Running, s.Tasks.Waiting, s.Tasks.Started, s.Tasks.Succeeded, s.Tasks.Failed, s.Tasks.MachineFailed, s.Tasks.Cancelled, s.Tasks.Requeued)
 	for _, t := range s.InFlight {
 		fmt.Fprintf(w, "  %s\tstart %d, for %s\t%s\n", t.ID, t.Attempt, time.Since(t.Started).Round(time.Second), strings.Join(t.GPUs, " "))
 	}

@@ -1,63 +1,158 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
 // Submit is the submit command.
 type Submit struct {
-	Spool string   `env:"STUDIOML_SPOOL" required:"" placeholder:"DIR" help:"Directory of the queue."`
-	Files []string `arg:"" name:"file" default:"-" help:"Task documents, JSON or YAML, several in a file with --- between them; - is the standard input."`
+	Place `embed:""`
+
+	Files []string `arg:"" optional:"" name:"file" help:"Task documents, JSON or YAML, several in a file with --- between them; - is the standard input, which is also read when there is neither a file nor a command."`
+	Wait  bool     `help:"Print what the tasks print until they have ended, and exit with the status of the first that did not succeed."`
+
+	ID          string            `group:"command" placeholder:"ID" help:"Name of the task; made up without one."`
+	GPUs        int               `name:"gpus" group:"command" placeholder:"N" help:"How many whole GPUs it gets."`
+	GPUMemory   string            `name:"gpu-memory" group:"command" placeholder:"AMOUNT" help:"The least memory that each of them has, as 40Gi."`
+	Env         map[string]string `group:"command" mapsep:"none" placeholder:"NAME=VALUE" help:"A variable of its environment; may be repeated."`
+	Priority    int               `group:"command" placeholder:"N" help:"-10 to 10; the higher one is started first."`
+	Timeout     time.Duration     `group:"command" placeholder:"DURATION" help:"Ends an attempt that takes longer, as 2h."`
+	MaxAttempts int               `group:"command" placeholder:"N" help:"How often it may fail before it is given up; 3 without."`
+	Expires     string            `group:"command" placeholder:"WHEN" help:"When it need not be started any more: a duration from now, as 12h, or a time, as 2026-12-31T23:59:00Z."`
+	Workdir     string            `group:"command" placeholder:"DIR" help:"Where it starts, on the runner's machine; in an empty directory without."`
+
+	command []string // what follows --
+}
+
+// Validate refuses what would be overheard. Kong calls it after parsing.
+func (s *Submit) Validate(kctx *kong.Context) error {
+	if s.command != nil && len(s.Files) > 0 {
+		return fmt.Errorf("there are a file, %s, and a command after --; submit one at a time", api.Excerpt(s.Files[0]))
+	}
+	for _, p := range kctx.Path {
+		if f := p.Flag; f != nil && s.command == nil && f.Group != nil {
+			return fmt.Errorf("--%s is for a command, as in runner submit --%s … -- python3 train.py; in a document it is a field", f.Name, f.Name)
+		}
+	}
+	return s.Place.Validate()
 }
 
 // Run reads and checks all documents before it submits the first, and prints
 // the id of each task that is in the queue.
-func (s *Submit) Run(stdio stdio) (err error) {
-	var tasks []*api.Task
+func (s *Submit) Run(ctx context.Context, stdio stdio) error {
+	tasks, err := s.tasks(stdio.In)
+	if err != nil {
+		return fmt.Errorf("nothing was submitted:\n%w", err)
+	}
+	if _, err := os.Stat(s.Spool); s.Spool != "" && errors.Is(err, fs.ErrNotExist) {
+		defer fmt.Fprintf(stdio.Err, "runner: there was no queue in %s, so a new one was made; is it the one that the runners use?\n", s.Spool)
+	}
+	return s.open(func(store queue.Store) error {
+		done, err := store.Submit(ctx, tasks)
+		for _, d := range done {
+			if d.Before != "" {
+				fmt.Fprintf(stdio.Err, "runner: %s was submitted before, and is %s\n", d.ID, d.Before)
+			}
+			if _, err := fmt.Fprintln(stdio.Out, d.ID); err != nil {
+				return err
+			}
+		}
+		switch {
+		case err != nil && len(tasks) > 1:
+			return fmt.Errorf("%d of %d tasks were submitted; submit the same again for the rest: %w", len(done), len(tasks), err)
+		case err != nil:
+			return err
+		case !s.Wait:
+			return nil
+		}
+		return wait(ctx, store, stdio, done)
+	})
+}
+
+// wait follows the tasks, one after the other.
+func wait(ctx context.Context, store queue.Store, stdio stdio, tasks []queue.Submitted) error {
+	code := exitCode(0)
+	for _, t := range tasks {
+		end, err := follow(ctx, store, stdio, t.ID, 1)
+		if err != nil {
+			return err
+		}
+		if end.State == api.TaskFinished {
+			continue
+		}
+		fmt.Fprintf(stdio.Err, "runner: task %s is %s: %s\n", t.ID, strings.ToLower(string(end.State)), end.Reason)
+		results, err := store.Results(ctx, t.ID)
+		if err != nil {
+			return err
+		}
+		if code == 0 {
+			code = 1
+			if n := len(results) - 1; n >= 0 && results[n].ExitCode > 0 {
+				code = exitCode(results[n].ExitCode)
+			}
+		}
+	}
+	if code != 0 {
+		return code
+	}
+	return nil
+}
+
+// tasks returns the task of the command line, or those of the files.
+func (s *Submit) tasks(stdin io.Reader) (tasks []*api.Task, err error) {
+	if s.command != nil {
+		t, err := s.task(time.Now())
+		return []*api.Task{t}, err
+	}
 	var problems []error
-	for _, file := range s.Files {
-		read, err := readTasks(file, stdio.In)
+	files := s.Files
+	if len(files) == 0 {
+		files = []string{"-"}
+	}
+	for _, file := range files {
+		read, err := readTasks(file, stdin)
 		tasks = append(tasks, read...)
 		problems = append(problems, err)
 	}
 	if err := errors.Join(problems...); err != nil {
-		return fmt.Errorf("nothing was submitted:\n%w", err)
+		return nil, err
 	}
-	seen := make(map[string]bool)
-	for _, t := range tasks {
-		if t.ID != "" && seen[t.ID] {
-			return fmt.Errorf("nothing was submitted:\nid: %s is there twice; must be different for each task", api.Excerpt(t.ID))
-		}
-		seen[t.ID] = true
+	return tasks, queue.Check(tasks)
+}
+
+// task makes one of a command and its flags.
+func (s *Submit) task(now time.Time) (*api.Task, error) {
+	t := &api.Task{
+		ID: s.ID, Env: s.Env, Resources: api.Resources{GPUs: s.GPUs}, Timeout: api.Duration(s.Timeout),
+		MaxAttempts: s.MaxAttempts, Priority: s.Priority, Workdir: s.Workdir,
 	}
-	_, missing := os.Stat(s.Spool)
-	queue, err := spool.Open(s.Spool, spool.Options{})
-	if err != nil {
-		return err
+	if len(s.command) > 0 {
+		t.Command, t.Args = s.command[0], s.command[1:]
 	}
-	if errors.Is(missing, fs.ErrNotExist) {
-		fmt.Fprintf(stdio.Err, "runner: there was no queue in %s, so a new one was made; is it the one that the runners use?\n", s.Spool)
+	var problems []error
+	if s.GPUMemory != "" {
+		problems = append(problems, t.Resources.GPUMemory.UnmarshalJSON([]byte(strconv.Quote(s.GPUMemory))))
 	}
-	defer func() { err = errors.Join(err, queue.Close()) }()
-	for _, t := range tasks {
-		id, err := queue.Submit(t)
-		if err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintln(stdio.Out, id); err != nil {
-			return err
-		}
+	if d, err := time.ParseDuration(s.Expires); err == nil {
+		t.Expires.Time = now.Add(d).UTC().Truncate(time.Second)
+	} else if s.Expires != "" {
+		problems = append(problems, t.Expires.UnmarshalJSON([]byte(strconv.Quote(s.Expires))))
 	}
-	return nil
+	return t, errors.Join(append(problems, t.Validate())...)
 }
 
 // separator is a line between documents, comments what is none: both as editors,

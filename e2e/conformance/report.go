@@ -186,7 +186,7 @@ func (s *Suite) Matrix(reports []Report) string {
 		}
 		b.WriteString("\n")
 		for _, row := range s.Rows(level) {
-			fmt.Fprintf(&b, "| %d | %s |", row, scenario.Catalogue[row-1].Title)
+			fmt.Fprintf(&b, "| %d | %s |", row, row.Title())
 			for _, r := range reports {
 				fmt.Fprintf(&b, " %s |", r.mark(level, row))
 			}

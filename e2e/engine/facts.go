@@ -44,7 +44,7 @@ var factTable = []fact{
 	{Fact: words("target", "What a runner drains to.", scenario.Words(api.DrainAndTerminate, api.DrainAndSuspend)),
 		budget: stateBudget, status: func(s *api.Status) any { return word(s.Target) }},
 	{Fact: words("source", "Where a runner's phase comes from.",
-		scenario.Words(api.SourceSignal, api.SourceNode, api.SourceGlobal, api.SourceDefault)),
+		scenario.Words(api.SourceSignal, api.SourceLimit, api.SourceNode, api.SourceGlobal, api.SourceDefault)),
 		budget: stateBudget, status: func(s *api.Status) any { return word(s.Source) }},
 	{Fact: words("shadowed", `The value of the outweighed map, or "none".`, effectives),
 		budget: stateBudget, status: func(s *api.Status) any {
@@ -109,12 +109,17 @@ var factTable = []fact{
 	{Fact: of[int]("finished", "The attempts that came to their end, likewise.", scenario.OfRunners|scenario.OfTasks),
 		budget: taskBudget, grows: true, record: func(v *view) (any, string) { return v.finished, "" }},
 
+	{Fact: of[int]("steps", "The steps that the tasks have saved in their checkpoints, each counted once.", scenario.OfTasks),
+		budget: taskBudget, grows: true, record: func(v *view) (any, string) { return v.facts.Steps(v.group), "" }},
+
 	{Fact: of[int]("left", "How many of the tasks are in the queue, claimed or not.", scenario.OfTasks),
 		budget: taskBudget, queue: func(in map[string]int) int { return in["ready"] + in["claimed"] }},
 	{Fact: of[int]("queued", "How many of the tasks no runner has claimed.", scenario.OfTasks),
 		budget: taskBudget, queue: func(in map[string]int) int { return in["ready"] }},
 	{Fact: of[int]("dead", "How many of the tasks were given up.", scenario.OfTasks),
 		budget: taskBudget, queue: func(in map[string]int) int { return in["dead"] }},
+	{Fact: of[int]("cancelled", "How many of the tasks their owner has cancelled.", scenario.OfTasks),
+		budget: taskBudget, queue: func(in map[string]int) int { return in["cancelled"] }},
 
 	{Fact: now[bool]("live", "Whether a runner's liveness probe succeeds."), budget: stateBudget, path: "/livez", answer: succeeds},
 	{Fact: now[bool]("ready", "Whether a runner's readiness probe succeeds."), budget: stateBudget, path: "/readyz", answer: succeeds},

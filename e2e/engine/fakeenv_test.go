@@ -143,6 +143,11 @@ func (e *fakeEnv) Queue(context.Context) (api.QueueContents, error) {
 	return e.contents, e.queueErr
 }
 
+func (e *fakeEnv) Owner(_ context.Context, command ...string) error {
+	e.called("owner %s", strings.Join(command, " "))
+	return nil
+}
+
 func (e *fakeEnv) TaskCommand(spec targets.TaskSpec) (string, []string, error) {
 	return "task", []string{fmt.Sprintf("%+v", spec)}, nil
 }

@@ -30,7 +30,7 @@ type hold struct {
 func gpusUnshared(entries []history.Entry) error {
 	holds := make(map[string][]*hold) // by GPU, in the order of their begin
 	for _, e := range entries {
-		if e.Note == nil || e.Note.GPUs == "" {
+		if e.Note == nil || e.Note.Step > 0 || e.Note.GPUs == "" {
 			continue
 		}
 		a := attempt{e.Note.Runner, e.Note.Task, e.Note.Attempt}

@@ -21,7 +21,7 @@ func (p *play) invariants() error {
 
 // rules are the invariants that the record alone can show to be broken.
 func rules(s scenario.Scenario, entries []history.Entry) error {
-	return errors.Join(statuses(entries, true), ends(s, entries), noDuplicates(s, entries), gpusUnshared(entries))
+	return errors.Join(statuses(entries, true), ends(s, entries), noDuplicates(s, entries), noStepTwice(entries), gpusUnshared(entries))
 }
 
 // nothingLost is R12: each task is finished, given up, or still in the queue,
@@ -79,6 +79,9 @@ func placesOf(contents *api.QueueContents) map[string][]string {
 	put := func(id, place string) { places[id] = append(places[id], place) }
 	for _, id := range contents.Finished {
 		put(id, "finished")
+	}
+	for _, id := range contents.Cancelled {
+		put(id, "cancelled")
 	}
 	for _, t := range contents.Ready {
 		put(t.ID, "ready")
@@ -193,11 +196,38 @@ func noDuplicates(s scenario.Scenario, entries []history.Entry) error {
 	return nil
 }
 
+// noStepTwice is what a checkpoint is for: what a task has done and saved is not done
+// again.
+func noStepTwice(entries []history.Entry) error {
+	facts := history.NewFacts()
+	for _, e := range entries {
+		facts.Apply(e)
+	}
+	for _, id := range slices.Sorted(maps.Keys(facts.Tasks)) {
+		steps := facts.Tasks[id].Steps
+		for _, n := range slices.Sorted(maps.Keys(steps)) {
+			if steps[n] > 1 {
+				return fmt.Errorf("R12: task %s did step %d %d times, though it had saved it", id, n, steps[n])
+			}
+		}
+	}
+	return nil
+}
+
 // interrupts says whether a scenario lets attempts fail, or ends them early
 // without an end of the runner.
 func interrupts(s scenario.Scenario) bool {
-	for _, t := range slices.AppendSeq(slices.Clone(s.Tasks), scenario.Actions[scenario.Submit](s.Steps)) {
-		if t.Fail || t.Timeout != 0 {
+	fails := func(t scenario.Submit) bool { return t.Fail || t.Timeout != 0 || t.Steps > 0 }
+	if slices.ContainsFunc(s.Tasks, fails) {
+		return true
+	}
+	for t := range scenario.Actions[scenario.Submit](s.Steps) {
+		if fails(t) {
+			return true
+		}
+	}
+	for lines := range scenario.Actions[owner](s.Steps) {
+		if len(lines) > 0 { // a retry, say
 			return true
 		}
 	}

@@ -26,6 +26,10 @@ func ended(task string, attempt int, gpus string) history.Entry {
 	return history.Entry{Note: &targets.TaskNote{Task: task, Attempt: attempt, Runner: "a", GPUs: gpus, End: true}}
 }
 
+func step(task string, n int) history.Entry {
+	return history.Entry{Note: &targets.TaskNote{Task: task, Attempt: 1, Runner: "a", Step: n}}
+}
+
 func exited(code int) history.Entry {
 	return history.Entry{Runner: "a", Process: 1, Exit: &targets.Exit{Code: code, Message: "a sentence"}}
 }
@@ -43,6 +47,8 @@ func TestRules(t *testing.T) {
 	fails := scenario.Scenario{File: scenario.File{Tasks: []scenario.Submit{{Fail: true}}}}
 	later := scenario.Scenario{File: scenario.File{Steps: steps(t, "submit: {group: x, timeout: 1s}")}}
 	deadline := scenario.Scenario{File: scenario.File{Runners: map[string]scenario.Runner{"a": {Flags: map[scenario.Flag]string{"drain-deadline": "1s"}}}}}
+	counts := scenario.Scenario{File: scenario.File{Tasks: []scenario.Submit{{Steps: 3}}}}
+	retried := scenario.Scenario{File: scenario.File{Steps: steps(t, "owner: [retry t-1]")}}
 	misconfigured := scenario.Scenario{File: scenario.File{Steps: steps(t, "await: {a: {exit: 1}}")}}
 	tests := []struct {
 		name     string
@@ -94,6 +100,11 @@ func TestRules(t *testing.T) {
 		{name: "R12 failing task", scenario: fails, entries: []history.Entry{began("t-1", 1, ""), began("t-1", 2, "")}},
 		{name: "R12 task with a timeout", scenario: later, entries: []history.Entry{began("t-1", 1, ""), began("t-1", 2, "")}},
 		{name: "R12 deadline of a suspend", scenario: deadline, entries: []history.Entry{began("t-1", 1, ""), began("t-1", 2, "")}},
+
+		{name: "R12 steps", scenario: counts, entries: []history.Entry{began("t-1", 1, ""), step("t-1", 1), step("t-1", 2), began("t-1", 2, ""), step("t-1", 3)}},
+		{name: "R12 a step twice", scenario: counts, entries: []history.Entry{began("t-1", 1, ""), step("t-1", 1), began("t-1", 2, ""), step("t-1", 1)},
+			want: "R12: task t-1 did step 1 2 times, though it had saved it"},
+		{name: "R12 retried by its owner", scenario: retried, entries: []history.Entry{began("t-1", 1, ""), ended("t-1", 1, ""), began("t-1", 2, "")}},
 
 		{name: "R13", entries: []history.Entry{began("t-1", 1, "G1,G2"), began("t-2", 1, "G2"), ended("t-1", 1, "G1,G2")},
 			want: "R13: GPU G2 was given to task t-2 on runner a while task t-1 on runner a held it"},

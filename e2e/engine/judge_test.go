@@ -43,6 +43,9 @@ func busyRecord() *history.History {
 	note("t-2", "a", false)
 	note("t-2", "a", true)
 	note("u-1", "b", false)
+	for _, step := range []int{1, 2, 2} {
+		record.Add(history.Entry{Note: &targets.TaskNote{Task: "t-1", Attempt: 1, Runner: "a", Step: step}})
+	}
 	record.Add(history.Entry{Runner: "a", Process: 1, Status: busy()})
 	record.Add(history.Entry{Map: &history.Map{Namespace: "here", Name: api.GlobalMapName, ResourceVersion: "20"}})
 	record.Add(history.Entry{Map: &history.Map{Namespace: "here", Name: "a", ResourceVersion: "30"}})
@@ -113,12 +116,15 @@ func TestConditions(t *testing.T) {
 		{"tasks: {left: 3}", "tasks: {left: 0}", "left is 3, want 0", ""},
 		{"tasks/t: {left: 2}", "tasks/t: {left: 3}", "left is 2, want 3", ""},
 		{"tasks/t: {queued: 1}", "tasks/t: {queued: 2}", "queued is 1, want 2", ""},
+		{"tasks: {cancelled: 1}", "tasks/t: {cancelled: 1}", "cancelled is 0, want 1", ""},
+		{"tasks/t: {steps: 2}", "tasks/t: {steps: 1}", "steps is 2, want 1", "tasks/t: steps never gets smaller"},
 		{"tasks/u: {dead: 1}", "tasks/t: {dead: 1}", "dead is 0, want 1", ""},
 	}
 	queue := &api.QueueContents{
-		Ready:   []api.QueuedTask{{ID: "t-1"}, {ID: "t-more-1"}},
-		Claimed: []api.QueuedTask{{ID: "t-2"}},
-		Dead:    []api.DeadLetter{{Task: &api.Task{ID: "u-1"}}, {Document: "no task"}},
+		Ready:     []api.QueuedTask{{ID: "t-1"}, {ID: "t-more-1"}},
+		Claimed:   []api.QueuedTask{{ID: "t-2"}},
+		Dead:      []api.DeadLetter{{Task: &api.Task{ID: "u-1"}}, {Document: "no task"}},
+		Cancelled: []string{"u-2"},
 	}
 	metrics := func(fd, goroutines int) string {
 		return fmt.Sprintf("# TYPE go_goroutines gauge\ngo_goroutines %d\nprocess_open_fds %d\n", goroutines, fd)

@@ -140,6 +140,7 @@ steps:
   - await: {b: {processes: 2, phase: Running}}
   - offset: {since: here, by: 1ms, late: 1m}
   - kubectl: get cm
+  - owner: [cancel work-1, retry work-1]
   - say: that is all
   - never: {since: here, that: {a: {phase: Draining}}}
 `)
@@ -147,11 +148,12 @@ steps:
 		t.Fatal(err)
 	}
 	want := []string{
-		"submit early-1 {Group:early Hold:false Fail:false IgnoreTerm:false Lasts:0s} gpus=0",
-		"submit work-1 {Group:work Hold:true Fail:false IgnoreTerm:true Lasts:2s} gpus=1",
-		"submit work-2 {Group:work Hold:true Fail:false IgnoreTerm:true Lasts:2s} gpus=1",
+		"submit early-1 {Group:early Hold:false Fail:false IgnoreTerm:false Steps:0 Lasts:0s} gpus=0",
+		"submit work-1 {Group:work Hold:true Fail:false IgnoreTerm:true Steps:0 Lasts:2s} gpus=1",
+		"submit work-2 {Group:work Hold:true Fail:false IgnoreTerm:true Steps:0 Lasts:2s} gpus=1",
 		"start a", "start b", "release work", "permissions named", "admission", "network cut", "network restore",
 		"network 500ms", "network drop", "network answers 429", "network late by 2s", "token rotate", "permissions shipped", "permissions shipped", "queue hide", "queue restore", "apiserver stop", "apiserver start", "start b", "kubectl get cm",
+		"owner cancel work-1", "owner retry work-1",
 	}
 	if diff := cmp.Diff(want, env.calls); diff != "" {
 		t.Errorf("calls, want - got +\n%s", diff)
@@ -160,7 +162,7 @@ steps:
 	for _, e := range record.Entries() {
 		said += e.Output
 	}
-	if want := "$ kubectl get cm\nit prints this\n\n# that is all\n"; said != want {
+	if want := "$ kubectl get cm\nit prints this\n$ runner cancel work-1\n$ runner retry work-1\n\n# that is all\n"; said != want {
 		t.Errorf("what was said, typed and printed is %q, want %q", said, want)
 	}
 	for key, state := range map[string]string{"here/" + api.GlobalMapName: "Running", "here/a": ""} {

@@ -27,7 +27,7 @@ func submit(s scenario.Submit, p *play) error {
 // submitFrom puts the tasks of a group into the queue, numbered from first.
 func (p *play) submitFrom(first int, s scenario.Submit) error {
 	command, args, err := p.env.TaskCommand(targets.TaskSpec{
-		Group: string(s.Group), Hold: s.Hold, Fail: s.Fail, IgnoreTerm: s.IgnoreTerm, Lasts: time.Duration(s.Lasts),
+		Group: string(s.Group), Hold: s.Hold, Fail: s.Fail, IgnoreTerm: s.IgnoreTerm, Steps: s.Steps, Lasts: time.Duration(s.Lasts),
 	})
 	if err != nil {
 		return err
@@ -38,11 +38,15 @@ func (p *play) submitFrom(first int, s scenario.Submit) error {
 			return err
 		}
 	}
+	var expires api.Time
+	if s.Expires > 0 {
+		expires.Time = time.Now().Add(time.Duration(s.Expires)).UTC()
+	}
 	var tasks []api.Task
 	for n := range s.Count {
 		tasks = append(tasks, api.Task{
 			ID: fmt.Sprintf("%s-%d", s.Group, first+n), Command: command, Args: args, Resources: resources,
-			MaxAttempts: s.MaxAttempts, Timeout: api.Duration(s.Timeout),
+			MaxAttempts: s.MaxAttempts, Timeout: api.Duration(s.Timeout), Priority: s.Priority, Expires: expires,
 		})
 	}
 	if err := p.bounded(submitBudget, func(ctx context.Context) error { return p.env.Submit(ctx, tasks) }); err != nil {

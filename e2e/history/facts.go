@@ -44,6 +44,8 @@ type Runner struct {
 // Task is what is known of a task.
 type Task struct {
 	Started, Finished int
+	// Steps are how often it has done each of its steps.
+	Steps map[int]int
 }
 
 // NewFacts returns the facts of an empty history.
@@ -95,6 +97,10 @@ func (f *Facts) Apply(e Entry) {
 
 func (f *Facts) note(n targets.TaskNote) {
 	t, r := f.Task(n.Task), f.Runner(n.Runner)
+	if n.Step > 0 {
+		t.Steps[n.Step]++
+		return
+	}
 	if n.End {
 		t.Finished++
 		r.Finished++
@@ -115,7 +121,7 @@ func (f *Facts) Runner(name string) *Runner {
 // Task returns what is known of a task.
 func (f *Facts) Task(id string) *Task {
 	if f.Tasks[id] == nil {
-		f.Tasks[id] = &Task{}
+		f.Tasks[id] = &Task{Steps: make(map[int]int)}
 	}
 	return f.Tasks[id]
 }
@@ -130,6 +136,16 @@ func (f *Facts) Counts(group string) (started, finished int) {
 		}
 	}
 	return started, finished
+}
+
+// Steps counts the steps that the tasks of a group have done, each once.
+func (f *Facts) Steps(group string) (n int) {
+	for id, t := range f.Tasks {
+		if InGroup(id, group) {
+			n += len(t.Steps)
+		}
+	}
+	return n
 }
 
 // InGroup says whether a task belongs to a group; the tasks of a group are

@@ -82,6 +82,9 @@ func (e Entry) line() string {
 		if e.Note.End {
 			what = "finished"
 		}
+		if e.Note.Step > 0 {
+			what = fmt.Sprintf("has saved step %d", e.Note.Step)
+		}
 		text := fmt.Sprintf("task %s %s, start %d on %s", e.Note.Task, what, e.Note.Attempt, e.Note.Runner)
 		if e.Note.GPUs != "" {
 			text += ", GPUs " + e.Note.GPUs

@@ -110,8 +110,12 @@ type Submit struct {
 	Fail bool `json:"fail,omitempty"`
 	// IgnoreTerm makes each task deaf to SIGTERM.
 	IgnoreTerm bool `json:"ignoreTerm,omitempty"`
-	// Lasts is how long each task takes, after it was released if it is held.
+	// Lasts is how long each task takes, or each of its steps, after it was released
+	// if it is held.
 	Lasts Duration `json:"lasts,omitempty"`
+	// Steps is to how many each task counts. It saves each number in its checkpoint,
+	// and leaves with exit status 75 when it is shown a drain.
+	Steps int `json:"steps,omitempty" jsonschema:"minimum=1,maximum=1000"`
 	// Again submits the group anew each time so much time has passed, with numbers
 	// that go on, until the last step is done.
 	Again Duration `json:"again,omitempty"`
@@ -126,6 +130,10 @@ type Submit struct {
 	MaxAttempts int `json:"maxAttempts,omitempty" jsonschema:"minimum=1,maximum=100"`
 	// Timeout is that of the task document.
 	Timeout Duration `json:"timeout,omitempty"`
+	// Priority is that of the task document.
+	Priority int `json:"priority,omitempty" jsonschema:"minimum=-10,maximum=10"`
+	// Expires is when the tasks expire, from the submit on.
+	Expires Duration `json:"expires,omitempty"`
 }
 
 // Runner is one runner process or pod.

@@ -22,11 +22,21 @@ type Entry struct {
 //go:embed catalogue.yaml
 var catalogueFile []byte
 
-// Catalogue is all rows, in order, and MaxRow the last of them.
+// Catalogue is all rows that are shown, in order, and MaxRow the last of them.
 var (
 	Catalogue = catalogue()
-	MaxRow    = Row(len(Catalogue))
+	MaxRow    = Catalogue[len(Catalogue)-1].Number
 )
+
+// Title says in a few words what is shown; it is empty for a row that is not.
+func (r Row) Title() string {
+	for _, e := range Catalogue {
+		if e.Number == r {
+			return e.Title
+		}
+	}
+	return ""
+}
 
 func catalogue() []Entry {
 	var parts []struct {

@@ -62,7 +62,7 @@ steps:
 		{"name: x\n", ""},
 		{"name: x", "nam: x"},
 		{"rows: [1]", "rows: []"},
-		{"rows: [1]", "rows: [75]"},
+		{"rows: [1]", "rows: [91]"},
 		{"[embedded]", "[embeded]"},
 		{"timeout: 30s", "timeout: 30"},
 		{"timeout: 30s", "timeout: soon"},

@@ -81,8 +81,11 @@ type Queue interface {
 	Submit(ctx context.Context, tasks []api.Task) error
 	// Queue lists what is in the queue now.
 	Queue(ctx context.Context) (api.QueueContents, error)
+	// Owner runs a command of the runner on the queue, as the owner of tasks does.
+	Owner(ctx context.Context, command ...string) error
 	// TaskCommand is the command line of a task that notes its start, waits
-	// for Release if it is held, and notes its end; see TaskSpec.
+	// for Release if it is held, notes its steps if it has any, and its end; see
+	// TaskSpec.
 	TaskCommand(spec TaskSpec) (command string, args []string, err error)
 	// Release lets the held tasks of a group end, now and later.
 	Release(ctx context.Context, group string) error
@@ -96,7 +99,8 @@ type TaskSpec struct {
 	Hold       bool
 	Fail       bool
 	IgnoreTerm bool
-	Lasts      time.Duration
+	Steps      int           // that it counts to, saving each in its checkpoint
+	Lasts      time.Duration // of the task, or of each step
 }
 
 // TaskNote is what a task itself wrote down about its run.
@@ -105,6 +109,7 @@ type TaskNote struct {
 	Attempt int
 	Runner  string // the runner's name as the task was told
 	End     bool   // false at its start
+	Step    int    // that it has done and saved, between the two
 	GPUs    string // CUDA_VISIBLE_DEVICES
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -28,6 +29,17 @@ func (d *Duration) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("timeout: is %s; must be text with a unit, as 90s", Excerpt(text))
 	}
 	*d = Duration(parsed)
+	return nil
+}
+
+// Time is a moment, which documents write as 2026-12-31T23:59:00Z.
+type Time struct{ time.Time }
+
+// UnmarshalJSON reads such a text.
+func (t *Time) UnmarshalJSON(data []byte) error {
+	if err := t.Time.UnmarshalJSON(data); err != nil {
+		return fmt.Errorf("expires: is %s; must be a time with its zone, as 2026-12-31T23:59:00Z", Excerpt(strings.Trim(string(data), `"`)))
+	}
 	return nil
 }
 

@@ -1,20 +1,29 @@
 package api
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Outcome says how an attempt ended.
 type Outcome string
 
-// The outcomes. Only Succeeded takes a task out of the queue; Failed and
-// TimedOut use up an attempt; Interrupted (the runner had to stop it) and
-// MachineFailed (a sick GPU ended it) do not.
+// The outcomes. Succeeded and Cancelled (its owner did not want it any more) take
+// a task out of the queue; Failed and TimedOut use up an attempt; Interrupted (it
+// was stopped, or left with ExitInterrupted in a drain) and MachineFailed (a sick
+// GPU ended it) do not.
 const (
 	Succeeded     Outcome = "Succeeded"
 	Failed        Outcome = "Failed"
 	TimedOut      Outcome = "TimedOut"
 	Interrupted   Outcome = "Interrupted"
 	MachineFailed Outcome = "MachineFailed"
+	Cancelled     Outcome = "Cancelled"
 )
+
+// ExitInterrupted is the exit status by which a task says, in a drain, that it has
+// stopped on purpose and wants to go on later; sysexits.h calls it EX_TEMPFAIL.
+const ExitInterrupted = 75
 
 // Result is what is stored for each attempt that ended, beside the files
 // stdout and stderr.
@@ -34,9 +43,20 @@ type Result struct {
 	Runner string   `json:"runner"`
 	GPUs   []string `json:"gpus,omitempty"` // UUIDs, in the order of CUDA_VISIBLE_DEVICES
 
-	// The stored output is cut at the runner's limit.
-	StdoutTruncated bool `json:"stdoutTruncated,omitempty"`
-	StderrTruncated bool `json:"stderrTruncated,omitempty"`
+	// Of more than the runner's limit, the begin and the end are stored, with a mark
+	// between them.
+	StdoutTruncated bool  `json:"stdoutTruncated,omitempty"`
+	StderrTruncated bool  `json:"stderrTruncated,omitempty"`
+	StdoutLeftOut   int64 `json:"stdoutLeftOut,omitempty"` // bytes
+	StderrLeftOut   int64 `json:"stderrLeftOut,omitempty"`
+}
+
+// Why says in a few words how the attempt ended.
+func (r *Result) Why() string {
+	if r.Reason != "" {
+		return r.Reason
+	}
+	return fmt.Sprintf("exit status %d", r.ExitCode)
 }
 
 // DeadLetter is what the queue keeps of a task that it gave up.

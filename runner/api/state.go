@@ -114,9 +114,11 @@ const (
 // Source says where the effective state comes from.
 type Source string
 
-// The sources, strongest first. Default means that neither map has a value.
+// The sources, strongest first. Limit is the runner's own, as --max-tasks; Default
+// means that neither map has a value.
 const (
 	SourceSignal  Source = "signal"
+	SourceLimit   Source = "limit"
 	SourceNode    Source = "node"
 	SourceGlobal  Source = "global"
 	SourceDefault Source = "default"
@@ -125,7 +127,7 @@ const (
 // Exit codes of a runner (contract R9). They are part of the interface: a Job
 // takes 0 as "this runner is done for good" and starts it again otherwise.
 const (
-	ExitDrained    = 0   // STATE said so and everything was finished
+	ExitDrained    = 0   // STATE or the runner's own limit said so and everything was finished
 	ExitError      = 1   // configuration or start-up error
 	ExitUnfinished = 10  // drain deadline or grace period hit; unfinished work requeued
 	ExitForced     = 11  // a second signal; unfinished work requeued

@@ -84,7 +84,8 @@ type TaskCounts struct {
 	// MachineFailed counts attempts that a sick GPU ended; they are given back
 	// without using an attempt, and are not in Requeued.
 	MachineFailed int `json:"machineFailed"`
-	Requeued      int `json:"requeued"` // given back without using an attempt
+	Cancelled     int `json:"cancelled"` // by their owners
+	Requeued      int `json:"requeued"`  // given back without using an attempt
 }
 
 // InFlight is a task that runs.

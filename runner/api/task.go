@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ const (
 	MaxTaskGPUs      = 64
 	MaxTaskAttempts  = 100
 	DefaultAttempts  = 3
+	MaxTaskPriority  = 10
 	reservedEnvStart = "STUDIOML_"
 )
 
@@ -34,6 +36,8 @@ const (
 	EnvTaskAttempt = "STUDIOML_TASK_ATTEMPT" // 1 at the first start
 	EnvRunner      = "STUDIOML_RUNNER"       // name of the runner
 	EnvDrainFile   = "STUDIOML_DRAIN_FILE"   // path of a file that exists while the runner drains
+	EnvOutputs     = "STUDIOML_OUTPUT_DIR"   // what is in it at the end is kept with the result
+	EnvCheckpoint  = "STUDIOML_CHECKPOINT_DIR"
 	EnvCUDADevices = "CUDA_VISIBLE_DEVICES"
 	EnvNVDevices   = "NVIDIA_VISIBLE_DEVICES"
 )
@@ -54,6 +58,12 @@ type Task struct {
 	// MaxAttempts is how often the task may fail before it goes to the
 	// dead-letter place. 0 means DefaultAttempts.
 	MaxAttempts int `json:"maxAttempts,omitempty"`
+	// Priority puts the task before those with a lower one, -10 to 10.
+	Priority int `json:"priority,omitempty"`
+	// Expires is a time after which the task is not started any more.
+	Expires Time `json:"expires,omitzero"`
+	// Workdir is the directory to run in; none = an empty one that is removed afterwards.
+	Workdir string `json:"workdir,omitempty"`
 }
 
 // Resources is what a task needs of the machine.
@@ -207,6 +217,12 @@ func (t *Task) Validate() error {
 	}
 	if t.MaxAttempts < 0 || t.MaxAttempts > MaxTaskAttempts {
 		bad("maxAttempts", fmt.Sprint(t.MaxAttempts), fmt.Sprintf("1 to %d", MaxTaskAttempts))
+	}
+	if t.Priority < -MaxTaskPriority || t.Priority > MaxTaskPriority {
+		bad("priority", fmt.Sprint(t.Priority), fmt.Sprintf("%d to %d", -MaxTaskPriority, MaxTaskPriority))
+	}
+	if t.Workdir != "" && (!filepath.IsAbs(t.Workdir) || strings.ContainsRune(t.Workdir, 0)) {
+		bad("workdir", t.Workdir, "the absolute path of a directory")
 	}
 	return errors.Join(problems...)
 }

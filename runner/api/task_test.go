@@ -16,6 +16,7 @@ func TestParseTask(t *testing.T) {
 	want := &api.Task{
 		ID: "train-7", Command: "python3", Args: []string{"train.py", "--epochs", "10"}, Env: map[string]string{"DATA": "/data"},
 		Resources: api.Resources{GPUs: 2, GPUMemory: 40 << 30}, Timeout: api.Duration(2 * time.Hour), MaxAttempts: 5,
+		Priority: -3, Expires: api.Time{Time: time.Date(2026, 12, 31, 23, 59, 0, 0, time.UTC)}, Workdir: "/data",
 	}
 	for name, document := range map[string]string{
 		"YAML": `
@@ -26,11 +27,15 @@ env: {DATA: /data}
 resources: {gpus: 2, gpuMemory: 40Gi}
 timeout: 2h
 maxAttempts: 5
+priority: -3
+expires: 2026-12-31T23:59:00Z
+workdir: /data
 `,
 		"JSON": `{"id":"train-7","command":"python3","args":["train.py","--epochs","10"],"env":{"DATA":"/data"},
-			"resources":{"gpus":2,"gpuMemory":42949672960},"timeout":"120m","maxAttempts":5}`,
+			"resources":{"gpus":2,"gpuMemory":42949672960},"timeout":"120m","maxAttempts":5,
+			"priority":-3,"expires":"2026-12-31T23:59:00Z","workdir":"/data"}`,
 		"with a line of three dashes": "---\nid: train-7\ncommand: python3\nargs: [train.py, --epochs, \"10\"]\nenv: {DATA: /data}\n" +
-			"resources: {gpus: 2, gpuMemory: \"42949672960\"}\ntimeout: 2h0m0s\nmaxAttempts: 5\n",
+			"resources: {gpus: 2, gpuMemory: \"42949672960\"}\ntimeout: 2h0m0s\nmaxAttempts: 5\npriority: -3\nexpires: \"2026-12-31T23:59:00Z\"\nworkdir: /data\n",
 	} {
 		got, err := api.ParseTask([]byte(document))
 		if err != nil || !cmp.Equal(got, want) {
@@ -86,6 +91,11 @@ var badTasks = map[string]string{
 	`{command: x, timeout: -1s}`:                            `timeout: is "-1s"; must be a positive duration`,
 	`{command: x, maxAttempts: 101}`:                        `maxAttempts: is "101"; must be 1 to 100`,
 	`{command: x, maxAttempts: -1}`:                         `maxAttempts: is "-1"`,
+	`{command: x, priority: 11}`:                            `priority: is "11"; must be -10 to 10`,
+	`{command: x, priority: -11}`:                           `priority: is "-11"`,
+	`{command: x, expires: tomorrow}`:                       `expires: is "tomorrow"; must be a time with its zone, as 2026-12-31T23:59:00Z`,
+	`{command: x, expires: 90}`:                             `expires: is "90"; must be a time`,
+	`{command: x, workdir: here}`:                           `workdir: is "here"; must be the absolute path of a directory`,
 	"{command: x}\n---\n{command: y}":                       `something follows the task`,
 	"command: x\n...\ncommand: y":                           `something follows the task`,
 	`{"command":"x"}` + "\n" + `{"command":"y"}`:            `something follows the task`,
@@ -95,6 +105,8 @@ var badTasks = map[string]string{
 	`{"command":"a","Command":"b"}`:                         `unknown field "Command"; did you mean command?`,
 	`{"command":"a","command":"b"}`:                         `duplicate field "command"`,
 	`{command: x, resources: {gpus: 1, gpuMemory: 100E}}`:   `resources.gpuMemory: is "100E"`,
+	`{command: x, priority: high}`:                          `priority: is "high"; must be a whole number`,
+	`{command: x, workdir: "/a\0"}`:                         `workdir: is "/a\x00"`,
 	`[{"command":"x"}]`:                                     `task document: is a list; must be one task with the fields id, command`,
 	`just a text`:                                           `task document: is "just a text"; must be one task`,
 	"\xff\xfe":                                              `command: is ""`, // nothing but the mark of a byte order

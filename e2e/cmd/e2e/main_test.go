@@ -67,7 +67,7 @@ func TestList(t *testing.T) {
 1,52  drain  two 2  embedded,kind  scenarios/drain/two.yaml:6
 1,52  start  one    embedded,kind  scenarios/start/one.yaml:1
 
-3 scenarios in 2 files show 2 rows of 74
+3 scenarios in 2 files show 2 rows of 80
 areas: drain 2, start 1
 targets: embedded 3, kind 3
 `
@@ -83,10 +83,10 @@ func TestLint(t *testing.T) {
 	}
 	root = tree(t, map[string]string{
 		"scenarios/start/one.yaml": file("one") + "runers: {}\n",
-		"scenarios/start/two.yaml": strings.Replace(file("two"), "52", "75", 1),
+		"scenarios/start/two.yaml": strings.Replace(file("two"), "52", "91", 1),
 	})
 	want := `scenarios/start/one.yaml:6: unknown field "runers"; did you mean runners?
-scenarios/start/two.yaml:2: rows[1]: is 75; must be 1 to 74
+scenarios/start/two.yaml:2: rows[1]: is 91; must be 1 to 80
 `
 	if code, stdout, stderr := command(t, root, "lint"); code != 1 || stdout != "" || stderr != want {
 		t.Errorf("exit code %d, stdout %q, stderr\n%swant\n%s", code, stdout, stderr, want)
@@ -152,10 +152,10 @@ func TestBadMarks(t *testing.T) {
 			"x_test.go:3: the mark does not stand directly above a test"},
 		{"no row", "package x\n\n// catalogue: one\nfunc TestX() {}\n",
 			`x_test.go:3: the rows are "one"; write them as // catalogue: row 15, 25`},
-		{"row 75", "package x\n\n// catalogue: row 1, 75\nfunc TestX() {}\n",
-			"x_test.go:3: row 75 is not in the catalogue; must be 1 to 74"},
-		{"row 76 of a spec", "package x\n\nfunc specs() {\n\tIt(\"does\", rows(52, 76))\n}\n",
-			"x_test.go:4: row 76 is not in the catalogue; must be 1 to 74"},
+		{"row 91", "package x\n\n// catalogue: row 1, 91\nfunc TestX() {}\n",
+			"x_test.go:3: row 91 is not in the catalogue; must be 1 to 80"},
+		{"row 92 of a spec", "package x\n\nfunc specs() {\n\tIt(\"does\", rows(52, 92))\n}\n",
+			"x_test.go:4: row 92 is not in the catalogue; must be 1 to 80"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

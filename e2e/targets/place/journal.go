@@ -44,7 +44,8 @@ func (p *Place) TaskCommand(spec targets.TaskSpec) (command string, args []strin
 	if spec.IgnoreTerm {
 		term = "ignore"
 	}
-	return "/bin/sh", []string{"-c", script, "task", p.Layout.Journal, hold.Kind, hold.Path, status, term, fmt.Sprint(spec.Lasts.Seconds())}, nil
+	return "/bin/sh", []string{"-c", script, "task", p.Layout.Journal, hold.Kind, hold.Path, status, term,
+		fmt.Sprint(spec.Lasts.Seconds()), fmt.Sprint(spec.Steps)}, nil
 }
 
 // Journal calls each for every note of a task until ctx ends. When the program
@@ -93,12 +94,13 @@ func (r *reader) Write(data []byte) (int, error) {
 // parseNote reads a line that task.sh wrote.
 func parseNote(line string) (targets.TaskNote, error) {
 	fields := strings.Split(line, "\t")
-	if len(fields) != 5 || (fields[0] != "start" && fields[0] != "end") || fields[1] == "" {
-		return targets.TaskNote{}, fmt.Errorf("the journal has the line %s; it must be start or end, task, attempt, runner and GPUs, with tabs between", api.Excerpt(line))
+	step, stepErr := strconv.Atoi(fields[0])
+	if len(fields) != 5 || (fields[0] != "start" && fields[0] != "end" && (stepErr != nil || step < 1)) || fields[1] == "" {
+		return targets.TaskNote{}, fmt.Errorf("the journal has the line %s; it must be start, a step or end, task, attempt, runner and GPUs, with tabs between", api.Excerpt(line))
 	}
 	attempt, err := strconv.Atoi(fields[2])
 	if err != nil || attempt < 1 {
 		return targets.TaskNote{}, fmt.Errorf("the journal has the line %s, whose attempt must be a positive number", api.Excerpt(line))
 	}
-	return targets.TaskNote{End: fields[0] == "end", Task: fields[1], Attempt: attempt, Runner: fields[3], GPUs: fields[4]}, nil
+	return targets.TaskNote{End: fields[0] == "end", Step: step, Task: fields[1], Attempt: attempt, Runner: fields[3], GPUs: fields[4]}, nil
 }

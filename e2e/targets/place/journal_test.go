@@ -18,12 +18,14 @@ func TestParseNote(t *testing.T) {
 	}{
 		{line: "start\tt-1\t1\tr1\t", want: targets.TaskNote{Task: "t-1", Attempt: 1, Runner: "r1"}},
 		{line: "end\tt-1\t3\tr1\tGPU-1", want: targets.TaskNote{Task: "t-1", Attempt: 3, Runner: "r1", End: true, GPUs: "GPU-1"}},
+		{line: "17\tt-1\t3\tr1\tGPU-1", want: targets.TaskNote{Task: "t-1", Attempt: 3, Runner: "r1", Step: 17, GPUs: "GPU-1"}},
+		{line: "0\tt-1\t3\tr1\t", err: "must be start, a step or end"},
 		{line: "", err: `the line ""`},
-		{line: "begin\tt\t1\tr\t", err: "must be start or end"},
-		{line: "start\t\t1\tr\t", err: "must be start or end"},
+		{line: "begin\tt\t1\tr\t", err: "must be start, a step or end"},
+		{line: "start\t\t1\tr\t", err: "must be start, a step or end"},
 		{line: "start\tt\t0\tr\t", err: "attempt must be a positive number"},
 		{line: "start\tt\tx\x1b\tr\t", err: `x\x1b`},
-		{line: "start\tt\t1\tr\t\textra", err: "must be start or end"},
+		{line: "start\tt\t1\tr\t\textra", err: "must be start, a step or end"},
 	} {
 		got, err := place.ParseNote(test.line)
 		if diff := cmp.Diff(test.want, got); diff != "" {

@@ -31,6 +31,12 @@ func (p *Place) Submit(ctx context.Context, tasks []api.Task) error {
 	return err
 }
 
+// Owner runs a command of the runner on the queue.
+func (p *Place) Owner(ctx context.Context, command ...string) error {
+	_, err := p.Output(ctx, nil, append([]string{p.Layout.Runner, command[0], "--spool=" + p.Layout.Spool}, command[1:]...)...)
+	return err
+}
+
 // Queue lists what is in the queue now.
 func (p *Place) Queue(ctx context.Context) (api.QueueContents, error) {
 	out, err := p.Output(ctx, nil, p.Layout.Runner, "status", "--spool="+p.Layout.Spool, "--output=json")

@@ -17,6 +17,10 @@ import (
 
 // Gate admits deliveries while it is open. A new gate is closed.
 type Gate struct {
+	// Most is how many tickets may ever start. The last one closes the gate for good.
+	// 0 means any number.
+	Most int
+
 	changed chan struct{} // holds one token when a snapshot would differ
 
 	mu      sync.Mutex
@@ -41,6 +45,11 @@ func New() *Gate {
 func (g *Gate) Set(open bool) (changed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	return g.set(open && (g.Most == 0 || g.totals.Started < g.Most))
+}
+
+// set must be called with the lock held.
+func (g *Gate) set(open bool) (changed bool) {
 	if open == (g.cancel != nil) {
 		return false
 	}
@@ -161,6 +170,9 @@ func (t *Ticket) Start(task api.InFlight) bool {
 	t.stage = running
 	t.task = task
 	t.gate.totals.Started++
+	if t.gate.totals.Started == t.gate.Most {
+		t.gate.set(false)
+	}
 	t.gate.notify()
 	return true
 }
@@ -183,6 +195,7 @@ const (
 	Succeeded
 	Failed
 	MachineFailed
+	Cancelled
 	Requeued
 )
 
@@ -198,6 +211,8 @@ func (t *Ticket) Leave(ending Ending) {
 		t.gate.totals.Failed++
 	case MachineFailed:
 		t.gate.totals.MachineFailed++
+	case Cancelled:
+		t.gate.totals.Cancelled++
 	case Requeued:
 		t.gate.totals.Requeued++
 	}

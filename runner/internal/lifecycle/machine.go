@@ -21,6 +21,10 @@ type Machine struct {
 	KillDelay time.Duration
 	// Park keeps a drained runner alive and idle instead of exiting.
 	Park bool
+	// MaxTasks and MaxIdle are the runner's own limits: how many tasks it starts,
+	// and how long it has none before it ends. 0 is no limit.
+	MaxTasks int
+	MaxIdle  time.Duration
 }
 
 // Input is the present facts.
@@ -58,6 +62,12 @@ type State struct {
 	Retry time.Time
 	// Committed is past the commit point: the runner is terminated.
 	Committed bool
+	// Limit says which limit was reached; empty for none.
+	Limit string
+	// Idle is since when there has been no task behind the open gate, when as many
+	// had started as Started.
+	Idle    time.Time
+	Started int
 }
 
 // Orders is what is to be done now. They are levels: an order stands until a
@@ -112,10 +122,8 @@ func (m Machine) Step(s State, in Input) (State, Orders) {
 		s.Effective, s.Since = resolved.Effective, in.Now
 		s.Retry = time.Time{}
 	}
-	o := Orders{
-		Open: s.Effective == api.Running && in.Signals == 0,
-		Wake: resolved.Wake,
-	}
+	o := Orders{Wake: earliest(resolved.Wake, m.limit(&s, in))}
+	o.Open = s.Effective == api.Running && in.Signals == 0 && s.Limit == ""
 	o.Report.Resolution = resolved
 	if !resolved.Confirm {
 		s.Memory.Doubt = ""
@@ -139,6 +147,8 @@ func (m Machine) Step(s State, in Input) (State, Orders) {
 	switch {
 	case in.Signals > 0:
 		m.stepSignal(&s, &o, in)
+	case s.Limit != "":
+		m.stepLimit(&s, &o, in)
 	case draining:
 		m.stepDrain(&s, &o, in)
 	case s.Effective == api.Running:
@@ -152,13 +162,7 @@ func (m Machine) Step(s State, in Input) (State, Orders) {
 
 // stepSignal is R7: a signal outweighs STATE.
 func (m Machine) stepSignal(s *State, o *Orders, in Input) {
-	if maps := o.Report.Resolution; maps.Source != api.SourceDefault && maps.Effective != api.DrainAndTerminate && s.Memory.Known {
-		o.Report.Shadowed = &api.Shadowed{Source: maps.Source, Value: maps.Effective}
-	} else {
-		o.Report.Shadowed = nil
-	}
-	o.Report.Source = api.SourceSignal
-	o.Report.ResourceVersion = ""
+	o.outweigh(api.SourceSignal, s.Memory.Known)
 	m.stopAtDeadline(s, o, in)
 	switch idle := in.Gate.Idle; {
 	case in.Signals > 1:
@@ -173,11 +177,17 @@ func (m Machine) stepSignal(s *State, o *Orders, in Input) {
 	}
 	o.Report.Phase, o.Report.Target = api.PhaseDraining, api.DrainAndTerminate
 	o.Report.Reason = waitingFor(in.Gate)
-	if o.Exit != nil {
-		o.Report.Reason = o.Exit.Message
-		if in.Gate.Idle { // else tasks are left behind, and that is no termination
-			o.Report.Phase, o.Report.Target = api.PhaseTerminated, api.Unset
-		}
+	o.ended(in.Gate)
+}
+
+// ended reports the exit, where it is ordered.
+func (o *Orders) ended(g gate.Snapshot) {
+	if o.Exit == nil {
+		return
+	}
+	o.Report.Reason = o.Exit.Message
+	if g.Idle { // else tasks are left behind, and that is no termination
+		o.Report.Phase, o.Report.Target = api.PhaseTerminated, api.Unset
 	}
 }
 

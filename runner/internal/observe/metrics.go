@@ -2,6 +2,7 @@ package observe
 
 import (
 	"strconv"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -41,6 +42,19 @@ func (m *Metrics) Dropped(count func() float64) {
 	m.Registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Namespace: namespace, Name: "log_lines_dropped_total", Help: "Log lines that were dropped because nobody took them.",
 	}, count))
+}
+
+// Queue shows how it stands with the server of the queue.
+func (m *Metrics) Queue(failures, lost, late *atomic.Int64) {
+	value := func(of *atomic.Int64) func() float64 { return func() float64 { return float64(of.Load()) } }
+	opts := func(name, help string) prometheus.Opts {
+		return prometheus.Opts{Namespace: namespace, Name: name, Help: help}
+	}
+	m.Registry.MustRegister(
+		prometheus.NewCounterFunc(prometheus.CounterOpts(opts("queue_failures_total", "Statements that the queue's server refused or did not answer.")), value(failures)),
+		prometheus.NewCounterFunc(prometheus.CounterOpts(opts("claims_lost_total", "Tasks that became another runner's while this one had them.")), value(lost)),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("ends_untold", "Ends of tasks that the queue's server has not taken yet.")), value(late)),
+	)
 }
 
 // Transition counts a change of the phase.
@@ -117,6 +131,7 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(descEnded, s.Tasks.Succeeded, "succeeded")
 	counter(descEnded, s.Tasks.Failed, "failed")
 	counter(descEnded, s.Tasks.MachineFailed, "machine_failed")
+	counter(descEnded, s.Tasks.Cancelled, "cancelled")
 	counter(descEnded, s.Tasks.Requeued, "requeued")
 	busy := 0
 	for _, g := range s.GPUs {

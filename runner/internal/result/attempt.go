@@ -36,6 +36,8 @@ type Attempt struct {
 	out     *os.Root // <number> in it
 	work    *os.Root // where both are
 	renamed bool     // it is in its place, though perhaps not durably
+	first   bool     // and has brought the task's directory along
+	resumed bool     // it began with the checkpoint of another
 }
 
 // Begin makes the directories of an attempt.
@@ -152,6 +154,9 @@ func (a *Attempt) Stdout() string { return filepath.Join(a.outPath(), stdoutFile
 // Stderr is the path for the standard error output.
 func (a *Attempt) Stderr() string { return filepath.Join(a.outPath(), stderrFile) }
 
+// Files is what is kept of it, beside result.json, which is for Commit.
+func (a *Attempt) Files() *os.Root { return a.out }
+
 // Scratch is an empty directory for the task to run in. It is no part of the
 // result.
 func (a *Attempt) Scratch() string { return filepath.Join(a.dir, "scratch") }
@@ -161,14 +166,18 @@ func (a *Attempt) Scratch() string { return filepath.Join(a.dir, "scratch") }
 var ErrNoRoom = errors.New("there is no room left where the queue is, and it was not the task that took it")
 
 // Close is called when no process of the attempt is left. It removes the task's
-// directory, and changes the result where the task has damaged what is kept. left
-// says what could not be removed.
-func (a *Attempt) Close(r *api.Result) (left, err error) {
+// directory, and changes the result where the task has damaged what is kept, or left
+// more than is stored. left says what could not be removed.
+func (a *Attempt) Close(r *api.Result, limits Limits) (left, err error) {
 	full := a.full()
 	left = a.clear()
 	if full && r.Outcome == api.Failed && a.full() {
-		return left, ErrNoRoom
+		a.keep(r, Limits{-1, -1}) // they may be what took the room
+		if a.full() {
+			return left, ErrNoRoom
+		}
 	}
+	a.keep(r, limits)
 	if _, err := os.Lstat(a.store.dir); err != nil || a.intact() {
 		return left, nil // where the queue is out of reach, Commit says so until it is back
 	}
@@ -211,8 +220,13 @@ func (a *Attempt) intact() bool {
 	}
 	entries, err := os.ReadDir(a.outPath())
 	for _, e := range entries {
-		known := e.Name() == resultFile || e.Name() == stdoutFile || e.Name() == stderrFile
-		if !known || !e.Type().IsRegular() {
+		switch e.Name() {
+		case outputsDir, checkpointDir: // keep has seen to them
+		case resultFile, stdoutFile, stderrFile:
+			if !e.Type().IsRegular() {
+				return false
+			}
+		default:
 			return false
 		}
 	}
@@ -246,12 +260,16 @@ func (a *Attempt) commit(r api.Result) error {
 		// for which there may be no room now.
 		err := os.Rename(a.outPath(), place)
 		if errors.Is(err, os.ErrNotExist) {
+			a.first = true
 			err = os.Rename(a.kept, parent)
 		}
 		if err != nil {
 			return err
 		}
 		a.renamed = true
+	}
+	if !a.first { // the queue has made the task's directory durable, or another attempt has
+		return sync(parent)
 	}
 	return errors.Join(sync(parent), sync(a.store.dir))
 }
@@ -304,7 +322,7 @@ func (a *Attempt) Discard() error {
 
 // sync makes the names in a directory durable.
 func sync(path string) error {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func TestDamage(t *testing.T) {
 			}
 			r := res("a", 1)
 			r.Outcome = api.Succeeded
-			if _, err := a.Close(&r); err != nil {
+			if _, err := a.Close(&r, limits); err != nil {
 				t.Fatal(err)
 			}
 			if r.Outcome != api.Failed || !strings.Contains(r.Reason, "removed or changed") {
@@ -89,7 +89,7 @@ func TestOutOfReachIsNoDamage(t *testing.T) {
 	}
 	r := res("a", 1)
 	r.Outcome = api.Succeeded
-	if _, err := a.Close(&r); err != nil || r.Outcome != api.Succeeded {
+	if _, err := a.Close(&r, limits); err != nil || r.Outcome != api.Succeeded {
 		t.Errorf("close: %v, outcome %s (%s), want Succeeded", err, r.Outcome, r.Reason)
 	}
 	if err := a.Commit(r); err == nil {
@@ -135,13 +135,15 @@ func TestFullDisk(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		outcome api.Outcome
-		own     bool // the task itself filled the disk
+		where   func(*result.Attempt) string // what fills the disk is
 		want    error
 	}{
-		{"its own success", api.Succeeded, true, nil},
-		{"its own failure", api.Failed, true, nil},
-		{"others', and it succeeded", api.Succeeded, false, nil},
-		{"others', and it failed", api.Failed, false, result.ErrNoRoom},
+		{"its own success", api.Succeeded, (*result.Attempt).Scratch, nil},
+		{"its own failure", api.Failed, (*result.Attempt).Scratch, nil},
+		{"a failure of its outputs", api.Failed, (*result.Attempt).Outputs, nil},
+		{"a failure of its checkpoint", api.Failed, (*result.Attempt).Checkpoint, nil},
+		{"others', and it succeeded", api.Succeeded, func(*result.Attempt) string { return "" }, nil},
+		{"others', and it failed", api.Failed, func(*result.Attempt) string { return "" }, result.ErrNoRoom},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, fill := small(t)
@@ -149,14 +151,22 @@ func TestFullDisk(t *testing.T) {
 			if err := os.Remove(filepath.Join(a.Scratch(), "core")); err != nil { // its end would make room
 				t.Fatal(err)
 			}
-			fill(map[bool]string{true: filepath.Join(a.Scratch(), "big"), false: "big"}[test.own])
+			if err := a.Resume(func(string) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+			fill(filepath.Join(test.where(a), "big"))
 			r := res("a", 1)
 			r.Outcome = test.outcome
-			if left, err := a.Close(&r); left != nil || !errors.Is(err, test.want) {
+			if left, err := a.Close(&r, limits); left != nil || !errors.Is(err, test.want) {
 				t.Fatalf("close: %v, %v; want %v", left, err, test.want)
 			}
 			if test.want != nil {
 				return
+			}
+			if own := test.where(a); own == a.Outputs() || own == a.Checkpoint() {
+				if want := "its " + filepath.Base(own) + " is not kept: the disk is full"; !strings.Contains(r.Reason, want) {
+					t.Errorf("reason %q, want %q", r.Reason, want)
+				}
 			}
 			if err := a.Commit(r); err != nil {
 				t.Fatalf("commit: %v", err)
@@ -183,7 +193,7 @@ func TestQueueOutOfReach(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := res("t", 1)
-	if _, err := a.Close(&r); err != nil || r.Reason != "exit status 3" {
+	if _, err := a.Close(&r, limits); err != nil || r.Reason != "exit status 3" {
 		t.Errorf("closed with %v, the reason is %q", err, r.Reason)
 	}
 	if err := a.Commit(r); err == nil {

@@ -49,15 +49,6 @@ func (s *Store) Path(task string, attempt int) string {
 	return filepath.Join(s.dir, task, strconv.Itoa(attempt))
 }
 
-// Tasks lists the IDs of all tasks with results, in order.
-func (s *Store) Tasks() ([]string, error) {
-	names, err := dirNames(s.dir)
-	if err != nil {
-		return nil, fmt.Errorf("list results: %w", err)
-	}
-	return names, nil
-}
-
 // List returns the results of a task, first attempt first; none if there are
 // none. Results that can be read are returned even if others cannot.
 func (s *Store) List(task string) ([]api.Result, error) {
@@ -86,12 +77,6 @@ func (s *Store) List(task string) ([]api.Result, error) {
 		results = append(results, *r)
 	}
 	return results, errors.Join(problems...)
-}
-
-// Succeeded says whether a task has a result with outcome Succeeded.
-func (s *Store) Succeeded(task string) bool {
-	results, _ := s.List(task) // what cannot be read is no success
-	return slices.ContainsFunc(results, func(r api.Result) bool { return r.Outcome == api.Succeeded })
 }
 
 // Read returns the result of one attempt. Its output is in Path.

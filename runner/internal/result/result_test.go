@@ -180,10 +180,6 @@ func TestList(t *testing.T) {
 	if err := begin(t, s, "b", 1).Commit(res("b", 1)); err != nil {
 		t.Fatal(err)
 	}
-	tasks, err := s.Tasks()
-	if diff := cmp.Diff([]string{"a", "b"}, tasks); diff != "" || err != nil {
-		t.Errorf("tasks (-want +got), error %v:\n%s", err, diff)
-	}
 	if err := os.WriteFile(filepath.Join(dir, "a", "1", "result.json"), []byte("{"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -219,3 +215,6 @@ func TestBadIDs(t *testing.T) {
 		t.Errorf("left in the working directory: %v", entries)
 	}
 }
+
+// limits have room for what the tests keep.
+var limits = result.Limits{Outputs: 1000, Checkpoint: 1000}

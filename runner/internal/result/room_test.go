@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
 // A task gets the directory of the last one only if that has done nothing to it.
@@ -47,7 +48,7 @@ func TestOnlyAnUntouchedDirectoryIsUsedAgain(t *testing.T) {
 					t.Fatal(err)
 				}
 				r := res(task, 1)
-				if left, err := a.Close(&r); left != nil || err != nil || r.Outcome != api.Failed {
+				if left, err := a.Close(&r, result.Limits{}); left != nil || err != nil || r.Outcome != api.Failed {
 					t.Fatal(left, err, r.Outcome)
 				}
 				if left := files(t, work); len(left) != 1 { // the result

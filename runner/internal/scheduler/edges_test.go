@@ -81,21 +81,19 @@ func TestATaskThatHasEndedHoldsNoGPU(t *testing.T) {
 // What cannot be stored or settled is told when the runner ends, and is not
 // said to be finished.
 func TestWhatTheEndInterrupts(t *testing.T) {
-	for _, call := range []struct{ fails, action string }{
-		{"store", "store the result"}, {"ack", "remove the task"}, {"retry", "requeue the failed task"},
-	} {
+	for _, call := range []string{"store", "ack", "retry"} {
 		var w *world
 		play(t, func(story *world) {
 			w = story
-			if call.fails == "retry" {
+			if call == "retry" {
 				w.outcome = api.Failed
 			}
-			w.failing(call.fails, 1<<20)
+			w.failing(call, 1<<20)
 			close(w.hold)
 			w.give(cpu("a"))
 		})
 		w.T = t // the story's is over
-		w.wantLog(`level=WARN msg="given up, because the runner ends" action="` + call.action + `"`)
+		w.wantLog(`level=WARN msg="given up, because the runner ends" action="store the result"`)
 		if text := w.text.String(); strings.Contains(text, "task finished") || strings.Contains(text, "task failed, requeued") {
 			t.Errorf("log %s says that it worked", text)
 		}
@@ -179,29 +177,29 @@ func TestWhatPeopleReadOfATaskThatWaits(t *testing.T) {
 	})
 }
 
-// A person who wonders why a task stays in the queue finds it once, not in every
-// look at the queue. After a thousand others it may be told again.
-func TestATaskThatNeverFitsIsToldOnce(t *testing.T) {
+// A person who wonders why tasks stay in the queue finds it once, not in every look
+// at the queue. After a thousand others it may be told again.
+func TestAClassThatNeverFitsIsToldOnce(t *testing.T) {
 	play(t, func(w *world) {
-		told := func(id string) int {
-			return strings.Count(w.text.String(), `msg="task left to other runners" task=`+id+` gpus=2 gpu_memory=0 reason="this runner has no such GPUs"`)
+		told := func() int {
+			return strings.Count(w.text.String(), `msg="tasks left to other runners" gpus=2 gpu_memory=0 reason="this runner has no such GPUs"`)
 		}
 		for range 3 {
 			w.give(onGPUs("big", 2))
 		}
-		if n := told("big"); n != 1 {
+		if n := told(); n != 1 {
 			w.Errorf("told %d times, want once", n)
 		}
 		for i := range 999 {
-			w.give(onGPUs(fmt.Sprint("other-", i), 2))
+			w.give(onGPUs("other", 3+i))
 		}
 		w.give(onGPUs("big", 2))
-		if n := told("big"); n != 1 {
+		if n := told(); n != 1 {
 			w.Errorf("told %d times beside 999 others, want once", n)
 		}
-		w.give(onGPUs("the thousandth", 2))
+		w.give(onGPUs("the thousandth", 1002))
 		w.give(onGPUs("big", 2))
-		if n := told("big"); n != 2 {
+		if n := told(); n != 2 {
 			w.Errorf("told %d times beside 1000 others, want twice", n)
 		}
 	})

@@ -114,32 +114,32 @@ func (s *Scheduler) fetch(ctx context.Context) *fetched {
 	return &fetched{ticket: ticket, delivery: delivery}
 }
 
-// wanted reports whether to fetch a task: one that could ever run here, or,
-// past the head, one that can start at once.
-func (s *Scheduler) wanted(t *api.Task) bool {
-	if !s.GPUs.Fits(t.Resources) {
-		s.tellUnfit(t)
+// wanted reports whether to fetch a task of this class: one that could ever run
+// here, or, past the head, one that can start at once.
+func (s *Scheduler) wanted(class api.Resources) bool {
+	if !s.GPUs.Fits(class) {
+		s.tellUnfit(class)
 		return false
 	}
 	if s.head == nil {
 		return true
 	}
-	return s.GPUs.Available(t.Resources, &s.head.task().Resources) ||
-		s.head.overtook < overtakeLimit && s.GPUs.Available(t.Resources, nil)
+	return s.GPUs.Available(class, &s.head.task().Resources) ||
+		s.head.overtook < overtakeLimit && s.GPUs.Available(class, nil)
 }
 
-// tellUnfit says once of a task that it cannot run here: a person may wonder why
-// it stays in the queue.
-func (s *Scheduler) tellUnfit(t *api.Task) {
+// tellUnfit says once of a class that it cannot run here: a person may wonder why
+// its tasks stay in the queue.
+func (s *Scheduler) tellUnfit(class api.Resources) {
 	const most = 1000 // remembered; more are told again
-	if _, told := s.unfit[t.ID]; told {
+	if _, told := s.unfit[class]; told {
 		return
 	}
 	if len(s.unfit) >= most {
 		clear(s.unfit)
 	}
-	s.unfit[t.ID] = struct{}{}
-	s.Log.Info("task left to other runners", "task", t.ID, "gpus", t.Resources.GPUs, "gpu_memory", uint64(t.Resources.GPUMemory),
+	s.unfit[class] = struct{}{}
+	s.Log.Info("tasks left to other runners", "gpus", class.GPUs, "gpu_memory", uint64(class.GPUMemory),
 		"reason", "this runner has no such GPUs")
 }
 

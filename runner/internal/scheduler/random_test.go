@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/gate"
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
 	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
 )
 
@@ -55,11 +57,11 @@ type entry struct {
 	crash         chan struct{} // ends the present attempt by a failure; nil if it did
 }
 
-func (m *machine) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.Delivery, error) {
+func (m *machine) Fetch(ctx context.Context, serves func(api.Resources) bool) (queue.Delivery, error) {
 	for {
 		m.mu.Lock()
 		for i, e := range m.ready {
-			if accept(e.task) {
+			if serves(e.task.Resources) {
 				m.ready = slices.Delete(m.ready, i, i+1)
 				m.overtake(e)
 				m.waiting = append(m.waiting, e)
@@ -107,7 +109,11 @@ func (m *machine) holds(t *api.Task) bool {
 
 func (e *entry) Task() *api.Task { return e.task }
 
-func (e *entry) Begin() (int, error) {
+func (e *entry) Context() context.Context           { return context.Background() }
+func (e *entry) Local() (*result.Store, []*os.File) { return nil, nil }
+func (e *entry) Checkpoint(string) error            { return nil }
+
+func (e *entry) Begin([]string) (int, error) {
 	m := e.machine
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -117,7 +123,17 @@ func (e *entry) Begin() (int, error) {
 	return e.starts, nil
 }
 
-func (e *entry) Ack() error {
+func (e *entry) Finish(r api.Result, _ *result.Attempt) (api.TaskState, error) {
+	switch r.Outcome {
+	case api.Succeeded:
+		return api.TaskFinished, e.finished()
+	case api.Interrupted, api.MachineFailed:
+		return api.TaskWaiting, e.Release()
+	}
+	return api.TaskWaiting, e.retry()
+}
+
+func (e *entry) finished() error {
 	e.machine.mu.Lock()
 	defer e.machine.mu.Unlock()
 	if e.spent != e.failures+1 {
@@ -144,19 +160,17 @@ func (e *entry) Release() error {
 	return nil
 }
 
-func (e *entry) Retry(string) (bool, error) {
+func (e *entry) retry() error {
 	m := e.machine
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.keys++
 	e.key = m.keys
 	m.put(e)
-	return false, nil
+	return nil
 }
 
-func (e *entry) Bury(string) error { panic("the scheduler buries nothing itself") }
-
-func (m *machine) Execute(a scheduler.Attempt) (api.Result, func(api.Result) error, error) {
+func (m *machine) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, error) {
 	m.mu.Lock()
 	e := m.begin(a)
 	fails := e.spent <= e.failures
@@ -184,7 +198,7 @@ func (m *machine) Execute(a scheduler.Attempt) (api.Result, func(api.Result) err
 	for _, uuid := range a.GPUs {
 		delete(m.users, uuid)
 	}
-	return r, func(api.Result) error { return nil }, nil
+	return r, nil, nil
 }
 
 // begin notes who uses which GPU. The lock must be held.

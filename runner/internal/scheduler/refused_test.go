@@ -7,6 +7,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
 // A runner to which the machine refuses everything takes ever fewer tasks, and as
@@ -41,14 +45,41 @@ func TestThePauseAfterARefusalGrows(t *testing.T) {
 	}
 }
 
-// A result that is there already will always be: the attempt failed, and the next
-// one has another number.
-func TestAResultThatCanNeverBeStoredIsNotTriedForEver(t *testing.T) {
+// catalogue: row 77
+func TestALostClaimStopsTheTaskAndStoresNothing(t *testing.T) {
+	dir := t.TempDir()
 	play(t, func(w *world) {
+		w.results = result.New(dir, func() (string, error) { return dir, nil })
+		w.lost = true
+		w.tasks <- onGPU("a")
+		w.want("run a")
+		w.unclaim(fmt.Errorf("heartbeat: %w", queue.ErrLost))
+		w.want("run a", "terminate a", "lost a")
+		if c := w.gate.Snapshot().Counts; c.Running != 0 || c.Requeued != 1 {
+			w.Errorf("counts %+v, want one requeued", c)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			w.Errorf("left %v, %v; want nothing of the attempt", left, err)
+		}
+		w.tasks <- onGPU("b") // the GPU is free again
+		w.want("run a", "terminate a", "lost a", "run b")
 		close(w.hold)
-		w.exists = true
+	})
+}
+
+// catalogue: row 79
+func TestATaskThatItsOwnerCancels(t *testing.T) {
+	play(t, func(w *world) {
 		w.tasks <- cpu("a")
-		w.want("run a", "retry a")
+		w.want("run a")
+		w.unclaim(queue.ErrCancelled)
+		w.want("run a", "terminate a", "store a", "ack a")
+		if c := w.gate.Snapshot().Counts; c.Cancelled != 1 || c.Requeued+c.Failed+c.Succeeded != 0 {
+			w.Errorf("counts %+v, want one cancelled", c)
+		}
+		if r := w.stored[0]; r.Outcome != api.Cancelled || r.Reason != "its owner cancelled it" {
+			w.Errorf("result %+v, want that its owner cancelled it", r)
+		}
 	})
 }
 
@@ -85,5 +116,32 @@ func TestTheDrainIsShownAfterACleaner(t *testing.T) {
 		if w.scheduler.SetDraining(false); shown() {
 			w.Error("a drain is shown that is over")
 		}
+	})
+}
+
+// An attempt knows of a drain that was on when it began, or at any moment since.
+func TestAnAttemptKnowsOfTheDrain(t *testing.T) {
+	play(t, func(w *world) {
+		drained := func(i int) bool {
+			synctest.Wait()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.attempts[i].Drained()
+		}
+		w.tasks <- cpu("a")
+		if drained(0) {
+			w.Error("drained before any drain")
+		}
+		w.scheduler.SetDraining(true)
+		w.scheduler.SetDraining(false)
+		w.tasks <- cpu("b")
+		if !drained(0) || drained(1) {
+			w.Errorf("a drain while the first ran: %v and %v, want true and false", drained(0), drained(1))
+		}
+		w.scheduler.SetDraining(true)
+		if !drained(1) {
+			w.Error("the second was not told")
+		}
+		close(w.hold)
 	})
 }

@@ -6,11 +6,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -20,14 +20,14 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
-// Executor runs one attempt to its end. Store makes the result durable, in
-// which the scheduler may have changed the outcome, and may be called again
-// when it fails. An error means that the machine refused what the attempt needs,
-// so that it says nothing about the task.
+// Executor runs one attempt to its end. made is what it leaves beside its result,
+// at rest. An error means that the machine refused what the attempt needs, so that
+// it says nothing about the task.
 type Executor interface {
-	Execute(a Attempt) (result api.Result, store func(api.Result) error, err error)
+	Execute(a Attempt) (r api.Result, made *result.Attempt, err error)
 }
 
 // Attempt is one start of a task.
@@ -37,11 +37,15 @@ type Attempt struct {
 	GPUs      []string
 	Started   time.Time
 	DrainFile string
-	// Work is a directory for what the attempt makes; empty if the queue has none.
-	Work string
+	// Results is where the attempt makes what is kept of it, Checkpoint copies what
+	// the attempts before have left into an empty directory.
+	Results    *result.Store
+	Checkpoint func(dir string) error
 	// Held are files that must stay open for as long as a process of the attempt
 	// lives, whatever becomes of this one.
 	Held []*os.File
+	// Drained says whether a drain was on at any moment since the begin.
+	Drained func() bool
 	// Terminate and Kill end when the task must stop: with TERM and, after the
 	// kill delay, KILL; or with KILL at once.
 	Terminate, Kill context.Context
@@ -73,8 +77,8 @@ type Scheduler struct {
 	tasks     sync.WaitGroup
 
 	// Only Run touches these.
-	head    *fetched            // comes next; nil for none
-	unfit   map[string]struct{} // tasks that were refused, and said so
+	head    *fetched                   // comes next; nil for none
+	unfit   map[api.Resources]struct{} // classes that were refused, and said so
 	backoff *wait.Backoff
 
 	mu       sync.Mutex
@@ -86,6 +90,7 @@ type Scheduler struct {
 
 // stopper ends one attempt.
 type stopper struct {
+	drained            atomic.Bool // a drain was on since it is there
 	terminated, killed context.Context
 	terminate, kill    context.CancelCauseFunc
 }
@@ -98,6 +103,7 @@ func (s *Scheduler) newStopper() *stopper {
 	stop.killed, stop.kill = context.WithCancelCause(context.Background())
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	stop.drained.Store(s.draining)
 	s.running[stop] = struct{}{}
 	return stop
 }
@@ -118,7 +124,7 @@ func New(c Config) *Scheduler {
 		drainFile: filepath.Join(c.DrainDir, "draining"),
 		left:      make(chan struct{}, 1),
 		backoff:   newBackoff(),
-		unfit:     make(map[string]struct{}),
+		unfit:     make(map[api.Resources]struct{}),
 		running:   make(map[*stopper]struct{}),
 		refusals:  newRefusals(),
 	}
@@ -130,7 +136,7 @@ func New(c Config) *Scheduler {
 func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.Delivery, uuids []string, stop *stopper) {
 	task := d.Task()
 	log := s.Log.With("task", task.ID)
-	number, err := d.Begin()
+	number, err := d.Begin(uuids)
 	if err != nil {
 		log.Warn("attempt could not be counted, task given back", "error", err)
 		s.GPUs.Free(uuids)
@@ -141,12 +147,12 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	log = log.With("attempt", number)
 	a := Attempt{
 		Task: task, Number: number, GPUs: uuids, Started: time.Now(), DrainFile: s.drainFile,
-		Terminate: stop.terminated, Kill: stop.killed,
+		Drained: stop.drained.Load, Checkpoint: d.Checkpoint, Terminate: stop.terminated, Kill: stop.killed,
 	}
-	if local, ok := d.(queue.Local); ok {
-		a.Work, a.Held = local.Local()
-	}
+	a.Results, a.Held = d.Local()
 	a.Held = append(a.Held, s.GPUs.Locks(uuids)...)
+	unwanted := context.AfterFunc(d.Context(), func() { stop.terminate(context.Cause(d.Context())) })
+	defer unwanted()
 	reason := "the gate closed before it started"
 	s.mu.Lock()
 	started := false
@@ -163,9 +169,9 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 		return
 	}
 	log.Info("task started", "gpus", uuids)
-	result, store, err := s.execute(a, stop.terminate)
+	r, made, err := s.execute(a, stop.terminate)
 	if err == nil {
-		result = s.blame(ctx, a, result)
+		r = s.blame(ctx, a, r)
 	}
 	ticket.Freed()
 	s.GPUs.Free(uuids)
@@ -178,64 +184,46 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	s.mu.Lock()
 	s.refusals = newRefusals()
 	s.mu.Unlock()
-	log = log.With("outcome", result.Outcome, "exit_code", result.ExitCode, "duration", result.Finished.Sub(result.Started).String())
-	if result.Reason != "" {
-		log = log.With("reason", result.Reason)
-	}
-	// R12: stored first, settled then.
-	var exists error
-	if !s.insist(ctx, "store the result", func() error {
-		err := store(result)
-		if errors.Is(err, os.ErrExist) {
-			exists, err = err, nil // it always will
-		}
-		return err
-	}) {
-		ticket.Leave(gate.Requeued)
-		return
-	}
-	if exists != nil {
-		result.Outcome, result.Reason = api.Failed, exists.Error()
-	}
-	s.settle(ctx, ticket, d, result, log)
-}
-
-// settle tells the queue what became of a delivery.
-func (s *Scheduler) settle(ctx context.Context, ticket *gate.Ticket, d queue.Delivery, result api.Result, log *slog.Logger) {
-	switch result.Outcome {
-	case api.Succeeded:
-		if s.insist(ctx, "remove the task", d.Ack) {
-			log.Info("task finished")
-		}
-		ticket.Leave(gate.Succeeded)
-	case api.Interrupted:
-		log.Info("task stopped and given back")
-		s.giveBack(ctx, ticket, d)
-	case api.MachineFailed:
-		log.Warn("task given back, its machine failed")
-		s.insist(ctx, "give the task back", d.Release)
-		ticket.Leave(gate.MachineFailed)
-	default:
-		var buried bool
-		done := s.insist(ctx, "requeue the failed task", func() (err error) {
-			buried, err = d.Retry(fmt.Sprintf("attempt %d: %s", result.Attempt, describe(result)))
-			return err
-		})
-		switch {
-		case buried:
-			log.Warn("task failed for the last time, moved to the dead letters")
-		case done:
-			log.Info("task failed, requeued")
-		}
-		ticket.Leave(gate.Failed)
-	}
-}
-
-func describe(r api.Result) string {
+	log = log.With("outcome", r.Outcome, "exit_code", r.ExitCode, "duration", r.Finished.Sub(r.Started).String())
 	if r.Reason != "" {
-		return r.Reason
+		log = log.With("reason", r.Reason)
 	}
-	return fmt.Sprintf("exit status %d", r.ExitCode)
+	ticket.Leave(s.finish(ctx, d, r, made, log))
+}
+
+// endings are what an outcome counts as.
+var endings = map[api.Outcome]gate.Ending{
+	api.Succeeded: gate.Succeeded, api.Failed: gate.Failed, api.TimedOut: gate.Failed,
+	api.Cancelled: gate.Cancelled, api.Interrupted: gate.Requeued, api.MachineFailed: gate.MachineFailed,
+}
+
+// finish tells the queue what became of a delivery.
+func (s *Scheduler) finish(ctx context.Context, d queue.Delivery, r api.Result, made *result.Attempt, log *slog.Logger) gate.Ending {
+	var state api.TaskState
+	err := s.insist(ctx, "store the result", func() (err error) {
+		state, err = d.Finish(r, made)
+		return err
+	})
+	ending := endings[r.Outcome]
+	switch {
+	case errors.Is(err, queue.ErrLost):
+		log.Warn("task is another runner's, its result is not stored", "left", made.Discard())
+		ending = gate.Requeued
+	case err != nil: // which was said
+	case state == api.TaskFinished:
+		log.Info("task finished")
+	case state == api.TaskCancelled:
+		log.Info("task cancelled")
+	case state == api.TaskDead:
+		log.Warn("task failed for the last time, moved to the dead letters")
+	case ending == gate.MachineFailed:
+		log.Warn("task given back, its machine failed")
+	case ending == gate.Requeued:
+		log.Info("task stopped and given back")
+	default:
+		log.Info("task failed, requeued")
+	}
+	return ending
 }
 
 // giveBack releases a delivery and its ticket.
@@ -244,18 +232,18 @@ func (s *Scheduler) giveBack(ctx context.Context, ticket *gate.Ticket, d queue.D
 	ticket.Leave(gate.Requeued)
 }
 
-// insist calls do until it succeeds. The process may end first: then the claim
-// ends with it, and the queue makes the task ready again.
-func (s *Scheduler) insist(ctx context.Context, what string, do func() error) bool {
+// insist calls do until it succeeds or the claim is lost. The process may end
+// first: then the claim ends with it, and the queue makes the task ready again.
+func (s *Scheduler) insist(ctx context.Context, what string, do func() error) error {
 	for backoff := newBackoff(); ; {
 		err := do()
-		if err == nil {
-			return true
+		if err == nil || errors.Is(err, queue.ErrLost) {
+			return err
 		}
 		s.Log.Warn("failed, trying again", "action", what, "error", err)
 		if !pause(ctx, backoff.Step()) {
 			s.Log.Warn("given up, because the runner ends", "action", what)
-			return false
+			return err
 		}
 	}
 }
@@ -297,6 +285,9 @@ func (s *Scheduler) SetDraining(on bool) {
 		s.Log.Warn("tasks cannot be told of the drain; trying again", "file", s.drainFile, "error", err)
 	}
 	s.draining = on
+	for r := range s.running {
+		r.drained.Store(on || r.drained.Load())
+	}
 }
 
 // refused waits after an attempt that the machine refused, as with a full disk or

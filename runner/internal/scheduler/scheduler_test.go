@@ -19,6 +19,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
 	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
 )
 
@@ -41,7 +42,9 @@ type world struct {
 	failures map[string]int           // how often a call fails before it works
 	onBegin  func()                   // called by Begin
 	sick     string                   // what a check finds
-	exists   bool                     // results can never be stored
+	results  *result.Store            // where attempts make something; nil for nothing
+	lost     bool                     // the claims are
+	unclaim  context.CancelCauseFunc  // ends the last claim
 	stored   []api.Result
 	fetched  func()            // called when a task was accepted
 	buries   bool              // a retry was the last one
@@ -110,11 +113,16 @@ func (w *world) noted() []string {
 // delivery is a fake delivery.
 type delivery struct {
 	*world
-	task *api.Task
+	task    *api.Task
+	claimed context.Context
+	stored  bool
 }
 
-func (d *delivery) Task() *api.Task { return d.task }
-func (d *delivery) Begin() (int, error) {
+func (d *delivery) Task() *api.Task                    { return d.task }
+func (d *delivery) Context() context.Context           { return d.claimed }
+func (d *delivery) Local() (*result.Store, []*os.File) { return nil, nil }
+func (d *delivery) Checkpoint(string) error            { return nil }
+func (d *delivery) Begin([]string) (int, error) {
 	if d.onBegin != nil {
 		d.onBegin()
 	}
@@ -127,13 +135,39 @@ func (d *delivery) end(how string) error {
 	d.note(how + " " + d.task.ID)
 	return nil
 }
-func (d *delivery) Ack() error                 { return d.end("ack") }
-func (d *delivery) Release() error             { return d.end("release") }
-func (d *delivery) Retry(string) (bool, error) { return d.buries, d.end("retry") }
-func (d *delivery) Bury(string) error          { panic("the scheduler buries nothing itself") }
+func (d *delivery) Release() error { return d.end("release") }
+
+// Finish stores the result once, and then does what the outcome asks for.
+func (d *delivery) Finish(r api.Result, _ *result.Attempt) (api.TaskState, error) {
+	if d.lost {
+		d.note("lost " + d.task.ID)
+		return "", fmt.Errorf("finish: %w", queue.ErrLost)
+	}
+	if !d.stored {
+		if err := d.end("store"); err != nil {
+			return "", err
+		}
+		d.stored = true
+		d.mu.Lock()
+		d.world.stored = append(d.world.stored, r)
+		d.mu.Unlock()
+	}
+	switch r.Outcome {
+	case api.Succeeded:
+		return api.TaskFinished, d.end("ack")
+	case api.Cancelled:
+		return api.TaskCancelled, d.end("ack")
+	case api.Interrupted, api.MachineFailed:
+		return api.TaskWaiting, d.end("release")
+	}
+	if d.buries {
+		return api.TaskDead, d.end("retry")
+	}
+	return api.TaskWaiting, d.end("retry")
+}
 
 // Fetch implements queue.Queue.
-func (w *world) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.Delivery, error) {
+func (w *world) Fetch(ctx context.Context, serves func(api.Resources) bool) (queue.Delivery, error) {
 	w.mu.Lock()
 	w.fetches = append(w.fetches, ctx)
 	w.mu.Unlock()
@@ -144,11 +178,15 @@ func (w *world) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.D
 				w.tasks <- t
 				return nil, err
 			}
-			if accept(t) {
+			if serves(t.Resources) {
 				if w.fetched != nil {
 					w.fetched()
 				}
-				return &delivery{w, t}, nil
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				d := &delivery{world: w, task: t}
+				d.claimed, w.unclaim = context.WithCancelCause(context.Background())
+				return d, nil
 			}
 			w.note("refused " + t.ID)
 		case <-ctx.Done():
@@ -158,7 +196,7 @@ func (w *world) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.D
 }
 
 // Execute implements scheduler.Executor.
-func (w *world) Execute(a scheduler.Attempt) (api.Result, func(api.Result) error, error) {
+func (w *world) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, error) {
 	if err := w.fail("prepare"); err != nil {
 		return api.Result{}, nil, err
 	}
@@ -182,19 +220,14 @@ func (w *world) Execute(a scheduler.Attempt) (api.Result, func(api.Result) error
 	w.mu.Lock()
 	w.running--
 	w.mu.Unlock()
-	return api.Result{Task: a.Task.ID, Attempt: a.Number, Outcome: outcome, Reason: reason}, func(r api.Result) error {
-		if w.exists {
-			return fmt.Errorf("rename: %w", os.ErrExist)
+	var made *result.Attempt
+	if w.results != nil {
+		var err error
+		if made, err = w.results.Begin(a.Task.ID, a.Number); err != nil {
+			w.Error(err)
 		}
-		if err := w.fail("store"); err != nil {
-			return err
-		}
-		w.note("store " + a.Task.ID)
-		w.mu.Lock()
-		w.stored = append(w.stored, r)
-		w.mu.Unlock()
-		return nil
-	}, nil
+	}
+	return api.Result{Task: a.Task.ID, Attempt: a.Number, Outcome: outcome, Reason: reason}, made, nil
 }
 
 // play runs a scheduler with two slots and one GPU in a bubble of fake time.

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
 // sickGPU is the cause of an attempt's end: a sentence about a GPU.
@@ -15,7 +17,7 @@ type sickGPU string
 func (s sickGPU) Error() string { return string(s) }
 
 // execute runs an attempt, and terminates it when one of its GPUs is sick.
-func (s *Scheduler) execute(a Attempt, terminate context.CancelCauseFunc) (api.Result, func(api.Result) error, error) {
+func (s *Scheduler) execute(a Attempt, terminate context.CancelCauseFunc) (api.Result, *result.Attempt, error) {
 	running, ended := context.WithCancel(context.Background())
 	var watch sync.WaitGroup
 	defer watch.Wait()
@@ -40,12 +42,15 @@ func (s *Scheduler) execute(a Attempt, terminate context.CancelCauseFunc) (api.R
 
 // blame says that the machine failed, not the task, where a sick GPU ended the
 // attempt, or it failed by itself on one: a process often notices before the
-// driver tells.
+// driver tells. And it says that the owner ended it, where that is so.
 func (s *Scheduler) blame(ctx context.Context, a Attempt, r api.Result) api.Result {
 	switch r.Outcome {
 	case api.Interrupted:
-		if errors.As(context.Cause(a.Terminate), new(sickGPU)) {
+		switch why := context.Cause(a.Terminate); {
+		case errors.As(why, new(sickGPU)):
 			r.Outcome = api.MachineFailed
+		case errors.Is(why, queue.ErrCancelled):
+			r.Outcome = api.Cancelled
 		}
 	case api.Failed, api.TimedOut:
 		if len(a.GPUs) == 0 {
@@ -56,7 +61,7 @@ func (s *Scheduler) blame(ctx context.Context, a Attempt, r api.Result) api.Resu
 			sick = s.Check(ctx, a.GPUs)
 		}
 		if sick != "" {
-			r.Outcome, r.Reason = api.MachineFailed, fmt.Sprintf("%s (%s)", sick, describe(r))
+			r.Outcome, r.Reason = api.MachineFailed, fmt.Sprintf("%s (%s)", sick, r.Why())
 		}
 	}
 	return r

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,7 +36,7 @@ func environ(spec Spec) []string {
 			env = append(env, v)
 		}
 	}
-	env = append(env, "PWD="+spec.Dir)
+	env = append(env, "PWD="+cmp.Or(spec.Task.Workdir, spec.Dir))
 	for name, value := range spec.Task.Env {
 		env = append(env, name+"="+value)
 	}
@@ -49,6 +50,8 @@ func environ(spec Spec) []string {
 		api.EnvTaskAttempt+"="+strconv.Itoa(spec.Attempt),
 		api.EnvRunner+"="+spec.Runner,
 		api.EnvDrainFile+"="+spec.DrainFile,
+		api.EnvOutputs+"="+spec.Outputs,
+		api.EnvCheckpoint+"="+spec.Checkpoint,
 		api.EnvCUDADevices+"="+cuda,
 		api.EnvNVDevices+"="+nvidia,
 	)

@@ -27,13 +27,18 @@ type Spec struct {
 	// DrainFile is the path of the file that exists while the runner drains.
 	DrainFile string
 
-	Dir    string // working directory of the process
-	Stdout string // paths of the output files, which are created
-	Stderr string
-	// OutputLimit is how many bytes of each output are kept, the first ones.
+	Dir        string // working directory of the process, unless the task names one
+	Stdout     string // paths of the output files, which are created
+	Stderr     string
+	Outputs    string // directory for what is kept with the result
+	Checkpoint string // directory for what the next attempt finds again
+	// OutputLimit is how many bytes of each output are kept.
 	OutputLimit int64
 	// DiskLimit is how many bytes the files in Dir may take; 0 means no limit.
 	DiskLimit int64
+	// Drained says whether the runner has drained at any moment of the attempt.
+	// nil means that it has not.
+	Drained func() bool
 	// KillDelay is the time between TERM and KILL, for all processes of the
 	// attempt, and also how long Run waits for the end of the output when something
 	// that is none of them keeps it open.
@@ -51,7 +56,8 @@ type Spec struct {
 // Run starts the process and waits for its end. When ctx ends, all processes of
 // the attempt get TERM, and KILL after KillDelay; when kill ends, they get KILL at
 // once. In both cases the outcome is Interrupted, whatever exit status the task
-// then chooses, with the cause of the context as the reason.
+// then chooses, with the cause of the context as the reason. The status
+// api.ExitInterrupted in a drain means the same.
 //
 // When Run returns, nothing is left of the attempt. A process that not even KILL
 // ends keeps it from returning.
@@ -82,15 +88,25 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 	stdout, err1 := newOutput(spec.Stdout, spec.OutputLimit)
 	stderr, err2 := newOutput(spec.Stderr, spec.OutputLimit)
 	defer func() {
-		r.StdoutTruncated, r.StderrTruncated = stdout.close(), stderr.close()
+		r.StdoutLeftOut, r.StdoutTruncated = stdout.close()
+		r.StderrLeftOut, r.StderrTruncated = stderr.close()
 	}()
 	if err := errors.Join(err1, err2); err != nil {
 		r.Outcome, r.Reason = api.MachineFailed, fmt.Sprintf("the runner cannot keep the output: %v", err)
 		return
 	}
 
-	env := environ(spec)
-	path, err := lookPath(spec.Task.Command, spec.Dir, env)
+	dir, env := cmp.Or(spec.Task.Workdir, spec.Dir), environ(spec)
+	info, err := os.Stat(dir)
+	path := ""
+	if err == nil && !info.IsDir() {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		err = fmt.Errorf("workdir %s: %w", api.Excerpt(dir), err)
+	} else {
+		path, err = lookPath(spec.Task.Command, dir, env)
+	}
 	if err != nil {
 		r.Outcome, r.Reason = api.Failed, err.Error()
 		if !supervise.Own(err) {
@@ -100,7 +116,7 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 	}
 	memory := newMemoryWatch()
 	process, err := supervise.Start(supervise.Command{
-		Path: path, Args: append([]string{spec.Task.Command}, spec.Task.Args...), Env: env, Dir: spec.Dir,
+		Path: path, Args: append([]string{spec.Task.Command}, spec.Task.Args...), Env: env, Dir: dir,
 		Stdout: stdout, Stderr: stderr, OutputDelay: max(spec.KillDelay, time.Second),
 		KillDelay: spec.KillDelay, Held: spec.Held,
 		Stuck: func(pid int) {
@@ -123,6 +139,10 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 		why = stop{api.Failed, over.Error()}
 	}
 	classify(r, process.State(), why)
+	if r.ExitCode == api.ExitInterrupted && r.Outcome != api.Interrupted && spec.Drained != nil && spec.Drained() {
+		r.Outcome = api.Interrupted
+		r.Reason = fmt.Sprintf("interrupted: it left with exit status %d in a drain, to go on later", r.ExitCode)
+	}
 	if r.Outcome == api.Failed && memory.ranOut() {
 		r.Reason += "; meanwhile the kernel ended a process for want of memory"
 	}

@@ -33,6 +33,7 @@ func newSpec(t *testing.T, of *api.Task) task.Spec {
 	return task.Spec{
 		Task: of, Attempt: 1, Runner: "r", DrainFile: filepath.Join(dir, "drain"),
 		Dir: scratch, Stdout: filepath.Join(dir, "stdout"), Stderr: filepath.Join(dir, "stderr"),
+		Outputs: filepath.Join(dir, "outputs"), Checkpoint: filepath.Join(dir, "checkpoint"),
 		OutputLimit: 64 << 20, KillDelay: time.Hour, Environ: []string{"PATH=" + os.Getenv("PATH")},
 	}
 }
@@ -88,6 +89,9 @@ func TestEnds(t *testing.T) {
 		{"directory", &api.Task{Command: "/etc"}, api.Failed, -1, "", "is a directory"},
 		{"hostile name", &api.Task{Command: "\x1b[31m" + strings.Repeat("x", 1000)}, api.Failed, -1, "", `"\x1b[31m`},
 		{"too long", shell(strings.Repeat(" ", 1<<20)), api.Failed, -1, "", "could not be started"},
+		{"workdir", &api.Task{Command: "sh", Args: []string{"-c", `test "$PWD $(pwd -P)" = "/ /"`}, Workdir: "/"}, api.Succeeded, 0, "", ""},
+		{"no workdir", &api.Task{Command: "true", Workdir: "/no/such"}, api.Failed, -1, "", `workdir "/no/such": stat /no/such: no such file or directory`},
+		{"workdir is a file", &api.Task{Command: "true", Workdir: "/etc/passwd"}, api.Failed, -1, "", `workdir "/etc/passwd": not a directory`},
 		{"timeout", withTimeout(shell("sleep 1000")), api.TimedOut, -1, "SIGTERM", "the timeout of 100ms ended it"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -134,6 +138,7 @@ func TestEnvironment(t *testing.T) {
 			want := append([]string{
 				spec.Environ[0], "KEPT=1", "OVERRIDDEN=by the task", "ADDED=x y", "PWD=" + spec.Dir,
 				"STUDIOML_TASK_ID=a", "STUDIOML_TASK_ATTEMPT=3", "STUDIOML_RUNNER=r", "STUDIOML_DRAIN_FILE=" + spec.DrainFile,
+				"STUDIOML_OUTPUT_DIR=" + spec.Outputs, "STUDIOML_CHECKPOINT_DIR=" + spec.Checkpoint,
 			}, test.want...)
 			slices.Sort(got)
 			slices.Sort(want)
@@ -175,27 +180,6 @@ func TestCommandLookup(t *testing.T) {
 	}
 	if got, want := read(t, spec.Stdout), "in "+spec.Dir+"\n"; !strings.HasSuffix(got, want) {
 		t.Errorf("stdout is %q, want %q at its end", got, want)
-	}
-}
-
-func TestOutputLimit(t *testing.T) {
-	spec := newSpec(t, shell("head -c 1000000 /dev/zero; head -c 1000 /dev/zero >&2"))
-	spec.OutputLimit = 1000
-	got := run(t, spec)
-	if got.Outcome != api.Succeeded || !got.StdoutTruncated || got.StderrTruncated {
-		t.Errorf("%s (%s), stdout truncated %t, stderr truncated %t; want Succeeded, true, false",
-			got.Outcome, got.Reason, got.StdoutTruncated, got.StderrTruncated)
-	}
-	if out, err := len(read(t, spec.Stdout)), len(read(t, spec.Stderr)); out != 1000 || err != 1000 {
-		t.Errorf("%d and %d bytes are kept, want 1000 each", out, err)
-	}
-}
-
-func TestOutputOnFullDisk(t *testing.T) {
-	spec := newSpec(t, shell("head -c 1000000 /dev/zero"))
-	spec.Stdout = "/dev/full"
-	if got := run(t, spec); got.Outcome != api.Succeeded || !got.StdoutTruncated {
-		t.Errorf("%s (%s), truncated %t; want Succeeded, true", got.Outcome, got.Reason, got.StdoutTruncated)
 	}
 }
 

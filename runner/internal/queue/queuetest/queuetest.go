@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
 // Fixture is one empty queue. Each test opens its own.
@@ -24,8 +27,10 @@ type Fixture interface {
 	Submit(t *testing.T, task *api.Task)
 	// SubmitDocument puts a document into the queue as it is, valid or not.
 	SubmitDocument(t *testing.T, document []byte)
-	// Consumer connects one more runner to the queue.
+	// Consumer connects one more runner to the queue, with the name runner.
 	Consumer(t *testing.T) Consumer
+	// Store connects an owner of tasks to the queue.
+	Store(t *testing.T) queue.Store
 	// Dead lists the dead-letter place.
 	Dead(t *testing.T) []api.DeadLetter
 }
@@ -55,24 +60,44 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"fetch after the end of its context takes nothing", fetchEnded},
 		{"refused tasks stay for others", refusedStay},
 		{"each task goes to one of many consumers", exclusive},
-		{"ack removes", ackRemoves},
+		{"success removes", successRemoves},
 		{"release keeps the task and the attempt", releaseKeeps},
 		{"retry goes to the end", retryToEnd},
 		{"retry buries after the last attempt", retryBuries},
-		{"bury keeps the task and the reason", buryKeeps},
+		{"a dead letter keeps the task and the reason", buryKeeps},
 		{"close gives back", closeGivesBack},
 		{"a crash gives back", crashGivesBack},
 		{"a crash is no attempt that failed", crashIsNoFailure},
 		{"a task that kills its runners is buried", poisonTask},
 		{"a document that is no task is buried", badDocument},
+		{"a higher priority comes first", priorityFirst},
+		{"classes are told apart", classes},
+		{"only classes that wait are asked for", noSuchClass},
+		{"a retry pauses", retryPauses},
+		{"what has expired is buried", expires},
+		{"an interruption keeps its result and spends nothing", interrupted},
+		{"a checkpoint goes on with the task", checkpoints},
+		{"the same document again changes nothing", submitAgain},
+		{"list says where each task is", list},
+		{"cancel", cancel},
+		{"again", again},
+		{"purge", purge},
+		{"what an attempt leaves can be read", kept},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel() // many of them wait for a pause
+			test.run(t, open(t))
+		})
 	}
 }
 
-func anyTask(*api.Task) bool { return true }
+func anyClass(api.Resources) bool { return true }
 
 func newTask(id string) *api.Task { return &api.Task{ID: id, Command: "true"} }
+
+func onGPUs(id string, gpus int) *api.Task {
+	return &api.Task{ID: id, Command: "true", Resources: api.Resources{GPUs: gpus}}
+}
 
 func submit(t *testing.T, f Fixture, ids ...string) {
 	t.Helper()
@@ -86,7 +111,7 @@ func fetch(t *testing.T, q queue.Queue) queue.Delivery {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	d, err := q.Fetch(ctx, anyTask)
+	d, err := q.Fetch(ctx, anyClass)
 	if err != nil {
 		t.Fatalf("fetch: %v", err)
 	}
@@ -108,12 +133,12 @@ func fetchID(t *testing.T, q queue.Queue, want string) queue.Delivery {
 func empty(t *testing.T, f Fixture, q queue.Queue) {
 	t.Helper()
 	submit(t, f, "last")
-	ok(t, "ack", fetchID(t, q, "last").Ack())
+	done(t, fetchID(t, q, "last"))
 }
 
 func begin(t *testing.T, d queue.Delivery, want int) {
 	t.Helper()
-	got, err := d.Begin()
+	got, err := d.Begin(nil)
 	if err != nil {
 		t.Fatalf("begin: %v", err)
 	}
@@ -122,15 +147,48 @@ func begin(t *testing.T, d queue.Delivery, want int) {
 	}
 }
 
-func retry(t *testing.T, d queue.Delivery, want bool) {
+// attempt begins and ends an attempt, of whatever number, and returns the number.
+func attempt(t *testing.T, d queue.Delivery, outcome api.Outcome, want api.TaskState) int {
 	t.Helper()
-	got, err := d.Retry("exit status 1")
+	number, err := d.Begin(nil)
 	if err != nil {
-		t.Fatalf("retry: %v", err)
+		t.Fatalf("begin: %v", err)
+	}
+	finish(t, d, number, outcome, want)
+	return number
+}
+
+// finish ends an attempt that had begun.
+func finish(t *testing.T, d queue.Delivery, number int, outcome api.Outcome, want api.TaskState) {
+	t.Helper()
+	made := files(t, d, number)
+	got, err := d.Finish(api.Result{Task: d.Task().ID, Attempt: number, Outcome: outcome, ExitCode: 1}, made)
+	if err != nil {
+		t.Fatalf("finish: %v", err)
 	}
 	if got != want {
-		t.Fatalf("retry buried = %t, want %t", got, want)
+		t.Fatalf("the task is %s after an attempt that has %s, want %s", got, outcome, want)
 	}
+}
+
+// files makes what an attempt leaves.
+func files(t *testing.T, d queue.Delivery, number int) *result.Attempt {
+	t.Helper()
+	results, _ := d.Local()
+	made, err := results.Begin(d.Task().ID, number)
+	if err != nil {
+		t.Fatalf("prepare attempt %d: %v", number, err)
+	}
+	for _, output := range []string{made.Stdout(), made.Stderr()} {
+		ok(t, "write output", os.WriteFile(output, []byte(filepath.Base(output)), 0o644))
+	}
+	return made
+}
+
+// done lets a delivery succeed.
+func done(t *testing.T, d queue.Delivery) {
+	t.Helper()
+	attempt(t, d, api.Succeeded, api.TaskFinished)
 }
 
 func ok(t *testing.T, what string, err error) {
@@ -150,7 +208,7 @@ func fetchOrder(t *testing.T, f Fixture) {
 	for range want {
 		d := fetch(t, q)
 		got = append(got, d.Task().ID)
-		ok(t, "ack", d.Ack())
+		done(t, d)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("order of tasks (-want +got):\n%s", diff)
@@ -159,16 +217,16 @@ func fetchOrder(t *testing.T, f Fixture) {
 
 func fetchWaits(t *testing.T, f Fixture) {
 	q := f.Consumer(t)
-	submit(t, f, "refused")
+	f.Submit(t, onGPUs("refused", 8))
 	looked := make(chan struct{})
 	var once sync.Once
 	fetched := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	go func() {
-		d, err := q.Fetch(ctx, func(task *api.Task) bool {
+		d, err := q.Fetch(ctx, func(class api.Resources) bool {
 			once.Do(func() { close(looked) })
-			return task.ID == "wanted"
+			return class.GPUs == 0
 		})
 		if err == nil && d.Task().ID != "wanted" {
 			err = fmt.Errorf("fetched %s", d.Task().ID)
@@ -184,16 +242,16 @@ func fetchCancelled(t *testing.T, f Fixture) {
 	q := f.Consumer(t)
 	submit(t, f, "refused")
 	ctx, cancel := context.WithCancel(t.Context())
-	d, err := q.Fetch(ctx, func(*api.Task) bool {
+	d, err := q.Fetch(ctx, func(api.Resources) bool {
 		cancel() // in the middle of the call
 		return false
 	})
 	if d != nil || !errors.Is(err, context.Canceled) {
 		t.Fatalf("fetch gave %v, %v; want nothing and %v", d, err, context.Canceled)
 	}
-	ok(t, "ack", fetchID(t, f.Consumer(t), "refused").Ack())
+	done(t, fetchID(t, f.Consumer(t), "refused"))
 	submit(t, f, "later")
-	ok(t, "ack", fetchID(t, f.Consumer(t), "later").Ack())
+	done(t, fetchID(t, f.Consumer(t), "later"))
 }
 
 func fetchEnded(t *testing.T, f Fixture) {
@@ -201,16 +259,17 @@ func fetchEnded(t *testing.T, f Fixture) {
 	submit(t, f, "a")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if d, err := q.Fetch(ctx, anyTask); d != nil || !errors.Is(err, context.Canceled) {
+	if d, err := q.Fetch(ctx, anyClass); d != nil || !errors.Is(err, context.Canceled) {
 		t.Fatalf("fetch gave %v, %v; want nothing and %v", d, err, context.Canceled)
 	}
 	fetchID(t, f.Consumer(t), "a")
 }
 
 func refusedStay(t *testing.T, f Fixture) {
-	submit(t, f, "large", "small")
+	f.Submit(t, onGPUs("large", 2))
+	f.Submit(t, onGPUs("small", 1))
 	a, b := f.Consumer(t), f.Consumer(t)
-	d, err := a.Fetch(t.Context(), func(task *api.Task) bool { return task.ID == "small" })
+	d, err := a.Fetch(t.Context(), func(class api.Resources) bool { return class.GPUs == 1 })
 	ok(t, "fetch", err)
 	if got := d.Task().ID; got != "small" {
 		t.Fatalf("fetched %q, which was refused", got)
@@ -225,27 +284,25 @@ func exclusive(t *testing.T, f Fixture) {
 	var mu sync.Mutex
 	got := map[string]int{}
 	var fetchers sync.WaitGroup
-	done, finish := context.WithCancel(ctx)
+	until, enough := context.WithCancel(ctx)
 	for range consumers {
 		q := f.Consumer(t)
 		for range fetchersEach {
 			fetchers.Go(func() {
 				for {
-					d, err := q.Fetch(done, anyTask)
-					if done.Err() != nil {
+					d, err := q.Fetch(until, anyClass)
+					if until.Err() != nil {
 						return
 					}
 					if err != nil {
 						t.Errorf("fetch: %v", err)
 						return
 					}
-					if err := d.Ack(); err != nil {
-						t.Errorf("ack: %v", err)
-					}
+					done(t, d)
 					mu.Lock()
 					got[d.Task().ID]++
 					if len(got) == tasks {
-						finish()
+						enough()
 					}
 					mu.Unlock()
 				}
@@ -262,5 +319,5 @@ func exclusive(t *testing.T, f Fixture) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("how often each task was handed out (-want +got):\n%s", diff)
 	}
-	finish()
+	enough()
 }

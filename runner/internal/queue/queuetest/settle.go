@@ -1,8 +1,10 @@
 package queuetest
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -12,12 +14,11 @@ import (
 
 // The tests of what ends a delivery.
 
-func ackRemoves(t *testing.T, f Fixture) {
+func successRemoves(t *testing.T, f Fixture) {
 	submit(t, f, "a")
 	q := f.Consumer(t)
 	d := fetchID(t, q, "a")
-	begin(t, d, 1)
-	ok(t, "ack", d.Ack())
+	done(t, d)
 	empty(t, f, q)
 	ok(t, "close", q.Close()) // gives nothing back
 	submit(t, f, "b")
@@ -41,20 +42,19 @@ func releaseKeeps(t *testing.T, f Fixture) {
 	if diff := cmp.Diff(task, d.Task()); diff != "" {
 		t.Errorf("document after two releases (-want +got):\n%s", diff)
 	}
-	ok(t, "ack", d.Ack())
-	ok(t, "ack", fetchID(t, q, "b").Ack())
+	finish(t, d, 2, api.Succeeded, api.TaskFinished)
+	done(t, fetchID(t, q, "b"))
 }
 
 func retryToEnd(t *testing.T, f Fixture) {
 	submit(t, f, "a", "b")
 	q := f.Consumer(t)
+	attempt(t, fetchID(t, q, "a"), api.Failed, api.TaskWaiting)
+	done(t, fetchID(t, q, "b"))
 	d := fetchID(t, q, "a")
-	begin(t, d, 1)
-	retry(t, d, false)
-	ok(t, "ack", fetchID(t, q, "b").Ack())
-	d = fetchID(t, q, "a")
-	begin(t, d, 2)
-	ok(t, "ack", d.Ack())
+	if n := attempt(t, d, api.Succeeded, api.TaskFinished); n != 2 {
+		t.Errorf("the attempt has the number %d, want 2", n)
+	}
 }
 
 func retryBuries(t *testing.T, f Fixture) {
@@ -62,11 +62,8 @@ func retryBuries(t *testing.T, f Fixture) {
 	task.MaxAttempts = 2
 	f.Submit(t, task)
 	q := f.Consumer(t)
-	for attempt := 1; attempt <= 2; attempt++ {
-		d := fetchID(t, q, "a")
-		begin(t, d, attempt)
-		retry(t, d, attempt == 2)
-	}
+	attempt(t, fetchID(t, q, "a"), api.Failed, api.TaskWaiting)
+	attempt(t, fetchID(t, q, "a"), api.TimedOut, api.TaskDead)
 	wantDead(t, f, task, "exit status 1", 2)
 	empty(t, f, q)
 }
@@ -75,10 +72,11 @@ func buryKeeps(t *testing.T, f Fixture) {
 	task := newTask("a")
 	task.Args = []string{"\x7f", "ü", "<>&", "\u2028", ""}
 	task.Env = map[string]string{"A": "b\nc"}
+	task.MaxAttempts = 1
 	f.Submit(t, task)
 	q := f.Consumer(t)
-	ok(t, "bury", fetchID(t, q, "a").Bury("needs 9 GPUs"))
-	wantDead(t, f, task, "needs 9 GPUs", 0)
+	attempt(t, fetchID(t, q, "a"), api.Failed, api.TaskDead)
+	wantDead(t, f, task, "attempt 1: exit status 1", 1)
 	empty(t, f, q)
 }
 
@@ -116,10 +114,10 @@ func crashIsNoFailure(t *testing.T, f Fixture) {
 		q.Crash()
 	}
 	q := f.Consumer(t)
-	for attempt := 4; attempt <= 5; attempt++ {
+	for n := 4; n <= 5; n++ {
 		d := fetchID(t, q, "a")
-		begin(t, d, attempt)
-		retry(t, d, attempt == 5)
+		begin(t, d, n)
+		finish(t, d, n, api.Failed, map[int]api.TaskState{4: api.TaskWaiting, 5: api.TaskDead}[n])
 	}
 	wantDead(t, f, task, "exit status 1", 2)
 }
@@ -142,8 +140,22 @@ func poisonTask(t *testing.T, f Fixture) {
 		start(release)
 		start(func(q Consumer, _ queue.Delivery) { q.Crash() })
 	}
+	// Whoever looks for work buries it, as soon as the last death is known.
 	q := f.Consumer(t)
-	empty(t, f, q)
+	ctx, found := context.WithTimeout(t.Context(), patience)
+	defer found()
+	fetched := make(chan queue.Delivery, 1)
+	go func() {
+		d, _ := q.Fetch(ctx, anyClass)
+		fetched <- d
+	}()
+	for len(f.Dead(t)) == 0 && ctx.Err() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	found()
+	if d := <-fetched; d != nil {
+		t.Errorf("fetched task %s once more", d.Task().ID)
+	}
 	wantDead(t, f, task, "10 runners died", 0)
 }
 
@@ -163,7 +175,7 @@ func badDocument(t *testing.T, f Fixture) {
 		f.SubmitDocument(t, []byte(d))
 	}
 	submit(t, f, "good")
-	ok(t, "ack", fetchID(t, q, "good").Ack())
+	done(t, fetchID(t, q, "good"))
 	empty(t, f, q)
 
 	got := map[string]bool{}

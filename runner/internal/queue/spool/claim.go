@@ -20,12 +20,13 @@ const (
 	lockFile  = "lock"
 	ownerFile = "owner"
 	workDir   = "work"
+	gpusFile  = "gpus" // what the attempt runs on, for people
 )
 
 // gonePrefix begins the names of claims in tmp/ that are being removed.
 const gonePrefix = "gone-"
 
-// claim is a directory in claims/ that this process holds. It has at most one
+// claim is a directory in held/ that this process holds. It has at most one
 // task at a time, so that an attempt that cannot be ended keeps no other task from
 // other runners.
 type claim struct {
@@ -50,7 +51,7 @@ func newClaim(spool, runner string) (_ *claim, err error) {
 	if err := os.Mkdir(made, dirMode); err != nil {
 		return nil, err
 	}
-	c := &claim{spool: spool, dir: filepath.Join(spool, claimsDir, name)}
+	c := &claim{spool: spool, dir: filepath.Join(spool, heldDir, name)}
 	defer func() {
 		if err != nil {
 			c.unlock()
@@ -194,9 +195,11 @@ func (s *Spool) reclaimIfDue() {
 // reclaim gives the tasks of dead runners back. What cannot be done now is
 // logged and tried again: it must not keep this runner from its own work.
 func (s *Spool) reclaim() {
-	entries, _ := os.ReadDir(s.path(claimsDir)) // Fetch reports a spool that cannot be read
-	for _, e := range entries {
-		s.sayOnce("could not take back a claim", e.Name(), s.reclaimOne(s.path(claimsDir, e.Name())))
+	for _, place := range []string{heldDir, claimsDir} {
+		names, _ := dirNames(s.path(place)) // Fetch reports a spool that cannot be read
+		for _, name := range names {
+			s.sayOnce("could not take back a claim", name, s.reclaimOne(s.path(place, name), place == claimsDir))
+		}
 	}
 }
 
@@ -216,7 +219,7 @@ func (s *Spool) sayOnce(what, name string, problem error) {
 	}
 }
 
-func (s *Spool) reclaimOne(dir string) error {
+func (s *Spool) reclaimOne(dir string, older bool) error {
 	c := &claim{spool: s.dir, dir: dir}
 	defer c.unlock()
 	if ok, err := c.lock(dir); err != nil || !ok {
@@ -233,16 +236,12 @@ func (s *Spool) reclaimOne(dir string) error {
 		return err
 	}
 	for _, name := range names {
-		if err := rename(filepath.Join(dir, tasksDir), name, s.path(tasksDir), name); err != nil {
+		if err := s.giveBack(filepath.Join(dir, tasksDir), name, older); err != nil {
 			return err
 		}
-		s.log.LogAttrs(context.Background(), slog.LevelInfo, "took a task back from a dead runner",
-			slog.String("file", name), slog.String("runner", readOwner(dir)))
 	}
 	if len(names) > 0 {
-		if err := syncDirs(s.path(tasksDir), filepath.Join(dir, tasksDir)); err != nil {
-			return err
-		}
+		s.ring()
 	}
 	return removeClaim(s.dir, dir)
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
 
@@ -33,9 +33,12 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(fullDiskEnv); dir != "" {
 		fullDisk(dir)
 	}
-	// All of them take seconds; a lock or a process that is never released would
+	if dir := os.Getenv(cycleEnv); dir != "" {
+		cycle(dir)
+	}
+	// Together they take two or three minutes; a lock or a process that is never released would
 	// hold them up for ten minutes.
-	time.AfterFunc(3*time.Minute, func() { panic("the tests hang") })
+	time.AfterFunc(8*time.Minute, func() { panic("the tests hang") })
 	os.Exit(m.Run())
 }
 
@@ -43,9 +46,9 @@ func TestMain(m *testing.M) {
 func holder(dir string) {
 	s, err := spool.Open(dir, spool.Options{Runner: "child"})
 	must(err)
-	d, err := s.Fetch(context.Background(), anyTask)
+	d, err := s.Fetch(context.Background(), anyClass)
 	must(err)
-	_, err = d.Begin()
+	_, err = d.Begin(nil)
 	must(err)
 	fmt.Println(d.Task().ID)
 	select {}
@@ -89,13 +92,13 @@ func TestKilledRunner(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := fetch(t, s, "a")
-	if attempt, err := a.Begin(); attempt != 2 || err != nil {
+	if attempt, err := a.Begin(nil); attempt != 2 || err != nil {
 		t.Errorf("begin gave %d, %v; want attempt 2", attempt, err)
 	}
 	if err := errors.Join(a.Ack(), b.Ack()); err != nil {
 		t.Error(err)
 	}
-	owners, err := filepath.Glob(filepath.Join(dir, "claims", "*", "owner"))
+	owners, err := filepath.Glob(filepath.Join(dir, "held", "*", "owner"))
 	if err != nil || len(owners) == 0 {
 		t.Errorf("claims are %v (%v), want our own", owners, err)
 	}
@@ -111,7 +114,7 @@ func TestWorkIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	crashed := open(t, dir, "crashed")
 	submit(t, crashed, api.Task{ID: "a"})
-	work, _ := fetch(t, crashed, "a").(queue.Local).Local()
+	work, _ := fetch(t, crashed, "a").Work()
 	if err := os.WriteFile(filepath.Join(work, "stdout"), []byte("x"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +133,7 @@ func TestTheLockIsRemoved(t *testing.T) {
 	submit(t, other, api.Task{ID: "a"})
 	submit(t, other, api.Task{ID: "b"})
 	for _, id := range []string{"a", "b"} {
-		work, _ := fetch(t, crashed, id).(queue.Local).Local()
+		work, _ := fetch(t, crashed, id).Work()
 		if err := os.Remove(filepath.Join(work, "..", "lock")); err != nil {
 			t.Fatal(err)
 		}
@@ -164,13 +167,13 @@ func TestTheClaimIsDestroyed(t *testing.T) {
 			for _, id := range []string{"ack", "release", "retry", "bury"} {
 				submit(t, s, api.Task{ID: id})
 			}
-			taken := map[string]queue.Delivery{}
+			taken := map[string]spool.Delivery{}
 			for _, id := range []string{"ack", "release", "retry", "bury"} {
 				d := fetch(t, s, id)
-				if _, err := d.Begin(); err != nil {
+				if _, err := d.Begin(nil); err != nil {
 					t.Fatal(err)
 				}
-				work, _ := d.(queue.Local).Local()
+				work, _ := d.Work()
 				if err := destroy(filepath.Dir(work)); err != nil {
 					t.Fatal(err)
 				}
@@ -184,11 +187,11 @@ func TestTheClaimIsDestroyed(t *testing.T) {
 				t.Errorf("ready are %+v and dead %+v, want release and retry, and bury", c.Ready, c.Dead)
 			}
 			again := fetch(t, s, "release")
-			if attempt, err := again.Begin(); attempt != 2 || err != nil {
+			if attempt, err := again.Begin(nil); attempt != 2 || err != nil {
 				t.Errorf("begin gave %d, %v; want attempt 2", attempt, err)
 			}
 			// Nor by a runner that ends before it is settled.
-			work, _ := again.(queue.Local).Local()
+			work, _ := again.Work()
 			if err := errors.Join(destroy(filepath.Dir(work)), s.Close()); err != nil {
 				t.Error(err)
 			}
@@ -212,13 +215,13 @@ func TestAnAttemptOutlivesItsRunner(t *testing.T) {
 			submit(t, other, api.Task{ID: "lives"})
 			submit(t, other, api.Task{ID: "gone"})
 			lives, gone := fetch(t, s, "lives"), fetch(t, s, "gone")
-			for _, d := range []queue.Delivery{lives, gone} {
-				if _, err := d.Begin(); err != nil {
+			for _, d := range []spool.Delivery{lives, gone} {
+				if _, err := d.Begin(nil); err != nil {
 					t.Fatal(err)
 				}
 			}
 			attempt := exec.Command("sleep", "1000")
-			_, attempt.ExtraFiles = lives.(queue.Local).Local()
+			_, attempt.ExtraFiles = lives.Work()
 			if err := attempt.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -240,7 +243,7 @@ func TestAnAttemptOutlivesItsRunner(t *testing.T) {
 				t.Fatal(err)
 			}
 			attempt.Wait()
-			if attempt, err := fetch(t, other, "lives").Begin(); attempt != 2 || err != nil {
+			if attempt, err := fetch(t, other, "lives").Begin(nil); attempt != 2 || err != nil {
 				t.Errorf("begin gave %d, %v; want attempt 2", attempt, err)
 			}
 		})
@@ -322,17 +325,17 @@ func fullDisk(dir string) {
 	signal.Ignore(unix.SIGXFSZ)
 	s, err := spool.Open(dir, spool.Options{Runner: "r"})
 	must(err)
-	taken := map[string]queue.Delivery{}
+	taken := map[string]spool.Delivery{}
 	for range 3 {
-		d, err := s.Fetch(context.Background(), anyTask)
+		d, err := s.Fetch(context.Background(), anyClass)
 		must(err)
-		taken[d.Task().ID] = d
+		taken[d.Task().ID] = d.(spool.Delivery)
 	}
 	var limit unix.Rlimit
 	must(unix.Getrlimit(unix.RLIMIT_FSIZE, &limit))
 	must(unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 0, Max: limit.Max}))
 	for _, d := range taken {
-		_, err := d.Begin()
+		_, err := d.Begin(nil)
 		must(err)
 	}
 	must(taken["release"].Release())
@@ -341,11 +344,32 @@ func fullDisk(dir string) {
 	if err := taken["bury"].Bury("test"); !errors.Is(err, unix.EFBIG) {
 		must(fmt.Errorf("bury gave %v, want %w", err, unix.EFBIG))
 	}
-	if _, err := s.Submit(&api.Task{Command: "true"}); !errors.Is(err, unix.EFBIG) {
+	if _, err := s.SubmitOne(&api.Task{Command: "true"}); !errors.Is(err, unix.EFBIG) {
 		must(fmt.Errorf("submit gave %v, want %w", err, unix.EFBIG))
 	}
 	must(unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
 	must(taken["bury"].Bury("test"))
+
+	// Of many that are submitted together, those before the one that had no room
+	// are in; the same again brings in the rest, and nothing twice.
+	var many []*api.Task
+	for i := range 60 {
+		many = append(many, &api.Task{ID: fmt.Sprint("many-", i), Command: "true"})
+	}
+	many[20].Args = []string{strings.Repeat("x", 64<<10)}
+	must(unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 8 << 10, Max: limit.Max}))
+	done, err := s.Submit(context.Background(), many)
+	if len(done) != 20 || !errors.Is(err, unix.EFBIG) || !strings.Contains(err.Error(), `"many-20"`) {
+		must(fmt.Errorf("submit of many gave %d, %v, want 20 and %w", len(done), err, unix.EFBIG))
+	}
+	must(unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
+	again, err := s.Submit(context.Background(), many)
+	must(err)
+	for i, d := range again {
+		if d.ID != many[i].ID || (d.Before == api.TaskWaiting) != (i < 20) {
+			must(fmt.Errorf("submit again gave %+v for task %d", d, i))
+		}
+	}
 	must(s.Close())
 	os.Exit(0)
 }
@@ -370,7 +394,8 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	c := contents(t, dir)
-	if len(c.Ready) != 2 || c.Ready[0].ID != "release" || c.Ready[0].Attempts != 0 || c.Ready[1].Attempts != 1 {
+	c.Ready = slices.DeleteFunc(c.Ready, func(e spool.Entry) bool { return strings.HasPrefix(e.ID, "many-") && e.Spent == 0 })
+	if len(c.Ready) != 2 || c.Ready[0].ID != "release" || c.Ready[0].Spent != 0 || c.Ready[1].Spent != 1 {
 		t.Errorf("ready are %+v, want release and retry, the latter with an attempt less", c.Ready)
 	}
 	if len(c.Dead) != 1 {
@@ -389,7 +414,7 @@ func TestSettledOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := fetch(t, s, "a")
-	_, beginErr := d.Begin()
+	_, beginErr := d.Begin(nil)
 	_, retryErr := d.Retry("test")
 	for verb, err := range map[string]error{
 		"ack": d.Ack(), "release": d.Release(), "bury": d.Bury("test"), "begin": beginErr, "retry": retryErr,
@@ -409,7 +434,7 @@ func TestCloseEndsFetch(t *testing.T) {
 	looked := make(chan struct{}, 1)
 	ended := make(chan error)
 	go func() {
-		_, err := s.Fetch(t.Context(), func(*api.Task) bool {
+		_, err := s.Fetch(t.Context(), func(api.Resources) bool {
 			select {
 			case looked <- struct{}{}:
 			default:
@@ -425,7 +450,7 @@ func TestCloseEndsFetch(t *testing.T) {
 	if err := <-ended; err == nil {
 		t.Error("fetch gave no error")
 	}
-	if _, err := s.Fetch(t.Context(), anyTask); err == nil {
+	if _, err := s.Fetch(t.Context(), anyClass); err == nil {
 		t.Error("fetch after close gave no error")
 	}
 }

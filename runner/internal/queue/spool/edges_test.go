@@ -43,7 +43,7 @@ func (l *logText) String() string {
 func openLogged(t *testing.T, dir string, rescan time.Duration) (*spool.Spool, *logText) {
 	t.Helper()
 	var log logText
-	s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: rescan, Finished: func(id string) bool { return id == "finished" },
+	s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: rescan,
 		Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
 		t.Fatal(err)
@@ -81,18 +81,19 @@ func TestWhatPeopleReadOfTheQueue(t *testing.T) {
 	begun := func(id string) {
 		submit(t, s, api.Task{ID: id, MaxAttempts: 1})
 		d := fetch(t, s, id)
-		if _, err := d.Begin(); err != nil {
+		if _, err := d.Begin(nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	begun("finished")
+	begun("else")
+	store(t, dir, "finished", 1, api.Succeeded)
 	drop(t, dir, "00000000000000000001-1-1-lost.json", []byte(`{"id":"lost","command":"true","maxAttempts":1}`))
 	drop(t, dir, "00000000000000000002-1-0-finished.json", []byte(`{"id":"finished","command":"true"}`))
 	drop(t, dir, "0 no task", []byte("x"))
 	submit(t, s, api.Task{ID: "last"})
 	fetch(t, s, "last")
-	wantLog(t, log, `level=INFO msg="removed a task that was finished before" task=finished`,
-		`level=WARN msg="buried a task" task=lost reason="attempt 1 of 1 began, and its runner died before it ended"`,
+	wantLog(t, log, `level=INFO msg="removed a task from the queue" task=finished reason="it was finished before"`,
+		`level=WARN msg="removed a task from the queue" task=lost reason="attempt 1 of 1 began, and its runner died before it ended"`,
 		`level=WARN msg="buried a file that is no task" file="\"0 no task\"" letter=unreadable-0_no_task-`)
 }
 
@@ -127,14 +128,17 @@ func TestContentsOfASpoolInDisorder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, id := range []string{"dead", "claimed", "ready"} {
+	for _, id := range []string{"dead", "claimed", "ready", "cancelled"} {
 		write("tasks/"+name(1, id), "")
+		write("ready/0-0/10/00000000000000000001/"+name(1, id), "")
 	}
+	write("cancelled/cancelled", "")
 	write("claims/x/owner", "somebody\n")
+	write("held/x/owner", "somebody\n")
 	for _, id := range []string{"dead", "claimed"} {
-		write("claims/x/tasks/"+name(1, id), "")
+		write("held/x/tasks/"+name(1, id), "")
 	}
-	for _, by := range []string{"tasks/hand-1", "tasks/hand-2", "claims/x/tasks/hand-3", "claims/x/tasks/hand-4"} {
+	for _, by := range []string{"tasks/hand-1", "tasks/hand-2", "held/x/tasks/hand-3", "claims/x/tasks/hand-4"} {
 		write(by, "")
 	}
 	write("dead/dead.json", `{"reason": "why"}`)
@@ -143,7 +147,7 @@ func TestContentsOfASpoolInDisorder(t *testing.T) {
 	c := contents(t, dir)
 	got := func(entries []spool.Entry) (all []string) {
 		for _, e := range entries {
-			all = append(all, e.Runner+":"+e.ID+strings.TrimPrefix(e.File, name(1, e.ID)))
+			all = append(all, e.Runner+":"+e.ID)
 		}
 		slices.Sort(all)
 		return all
@@ -165,10 +169,10 @@ func TestBeginComesOnce(t *testing.T) {
 	s := open(t, dir, "r")
 	submit(t, s, api.Task{ID: "a"})
 	d := fetch(t, s, "a")
-	if n, err := d.Begin(); n != 1 || err != nil {
+	if n, err := d.Begin(nil); n != 1 || err != nil {
 		t.Fatalf("begin gave %d, %v", n, err)
 	}
-	if _, err := d.Begin(); err == nil || !strings.Contains(err.Error(), "its attempt has begun before") {
+	if _, err := d.Begin(nil); err == nil || !strings.Contains(err.Error(), "its attempt has begun before") {
 		t.Errorf("the second begin gave %v", err)
 	}
 	if c := contents(t, dir).Claimed; len(c) != 1 || c[0].Starts != 1 {
@@ -183,12 +187,9 @@ func TestWhatFailsLeavesNothingBehind(t *testing.T) {
 	submit(t, s, api.Task{ID: "a"})
 	d := fetch(t, s, "a")
 	left := func() (names []string) {
-		for _, pattern := range []string{"tmp/*", "claims/*/tmp/*"} {
-			found, err := filepath.Glob(filepath.Join(dir, pattern))
-			if err != nil {
-				t.Fatal(err)
-			}
-			names = append(names, found...)
+		names, err := filepath.Glob(filepath.Join(dir, "tmp/*"))
+		if err != nil {
+			t.Fatal(err)
 		}
 		return names
 	}
@@ -212,13 +213,14 @@ func TestWhatFailsLeavesNothingBehind(t *testing.T) {
 			t.Error("buried in no place")
 		}
 	})
-	away("tasks", func() {
-		if _, err := s.Submit(&api.Task{Command: "true"}); err == nil {
+	away("ready", func() {
+		if _, err := s.SubmitOne(&api.Task{Command: "true"}); err == nil {
 			t.Error("submitted into no queue")
 		}
 	})
-	away("claims", func() {
-		if _, err := s.Fetch(t.Context(), anyTask); err == nil {
+	away("held", func() {
+		submit(t, s, api.Task{ID: "waits"})
+		if _, err := s.Fetch(t.Context(), anyClass); err == nil {
 			t.Error("claimed in no place")
 		}
 	})
@@ -249,7 +251,7 @@ func TestNoFileStaysOpen(t *testing.T) {
 	round := func(id string) {
 		submit(t, s, api.Task{ID: id})
 		d := fetch(t, s, id)
-		if _, err := d.Begin(); err != nil {
+		if _, err := d.Begin(nil); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := d.Retry("again"); err != nil {
@@ -263,7 +265,7 @@ func TestNoFileStaysOpen(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 2*rescan) // and looks for dead runners
 		defer cancel()
-		if d, err := s.Fetch(ctx, anyTask); d != nil || !errors.Is(err, context.DeadlineExceeded) {
+		if d, err := s.Fetch(ctx, anyClass); d != nil || !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("fetched %v, %v", d, err)
 		}
 	}
@@ -294,10 +296,10 @@ func TestTheDocumentIsKeptAsItIs(t *testing.T) {
 	text := `{"id":"large","command":"true"}`
 	drop(t, dir, "00000000000000000001-0-0-large.json", []byte(text+strings.Repeat(" ", api.MaxTaskBytes-len(text))))
 	fetch(t, s, "large")
-	if _, err := s.Submit(&api.Task{ID: "b", Command: "true", Args: []string{"a<b && c>d"}}); err != nil {
+	if _, err := s.SubmitOne(&api.Task{ID: "b", Command: "true", Args: []string{"a<b && c>d"}}); err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "tasks", "*-b.json"))
+	files, err := filepath.Glob(filepath.Join(dir, "ready", "*", "*", "*", "*-b.json"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("files %q, %v", files, err)
 	}

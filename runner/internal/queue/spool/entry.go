@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -103,6 +104,24 @@ func parse(name string, document []byte) (entry, *api.Task, error) {
 	if task.ID != e.id {
 		return entry{}, nil, fmt.Errorf("task document: id: is %s; must be %s as in its file's name",
 			api.Excerpt(task.ID), api.Excerpt(e.id))
+	}
+	return e, task, nil
+}
+
+// badDocument is the error for a file that will never be a task.
+type badDocument struct{ problem error }
+
+func (b *badDocument) Error() string { return b.problem.Error() }
+
+// readEntry reads a file of the queue.
+func readEntry(dir, name string) (entry, *api.Task, error) {
+	document, err := readDocument(filepath.Join(dir, name))
+	if err != nil {
+		return entry{}, nil, err
+	}
+	e, task, err := parse(name, document)
+	if err != nil {
+		return entry{}, nil, &badDocument{err}
 	}
 	return e, task, nil
 }

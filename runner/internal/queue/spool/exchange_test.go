@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
 // Somebody removes the claim of a living runner: it takes another one, once,
@@ -19,10 +18,10 @@ func TestAClaimThatIsGone(t *testing.T) {
 	count := fileCounter(t)
 	gone := func(id string) {
 		t.Helper()
-		if err := os.RemoveAll(filepath.Join(dir, "claims")); err != nil {
+		if err := os.RemoveAll(filepath.Join(dir, "held")); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Mkdir(filepath.Join(dir, "claims"), 0o755); err != nil {
+		if err := os.Mkdir(filepath.Join(dir, "held"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
@@ -38,7 +37,7 @@ func TestAClaimThatIsGone(t *testing.T) {
 	for _, id := range []string{"b", "c", "d", "e"} {
 		gone(id)
 	}
-	if claims, err := os.ReadDir(filepath.Join(dir, "claims")); err != nil || len(claims) != 1 {
+	if claims, err := os.ReadDir(filepath.Join(dir, "held")); err != nil || len(claims) != 1 {
 		t.Errorf("claims %v, %v, want one", claims, err)
 	}
 	if after := count(); after > before+1 {
@@ -52,7 +51,7 @@ func TestAClaimThatComesBack(t *testing.T) {
 	s := open(t, dir, "r")
 	submit(t, s, api.Task{ID: "a"})
 	fetch(t, s, "a")
-	claims := filepath.Join(dir, "claims")
+	claims := filepath.Join(dir, "held")
 	if err := os.Rename(claims, claims+".away"); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +80,7 @@ func TestAClaimThatComesBack(t *testing.T) {
 func TestClaimsInDisorder(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir, "")
-	odd, half := filepath.Join(dir, "claims", "odd"), filepath.Join(dir, "claims", "half")
+	odd, half := filepath.Join(dir, "claims", "odd"), filepath.Join(dir, "held", "half")
 	if err := errors.Join(os.MkdirAll(filepath.Join(odd, "lock"), 0o755), os.MkdirAll(filepath.Join(odd, "tasks"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +127,7 @@ func TestAClaimIsUsedAgain(t *testing.T) {
 		t.Helper()
 		submit(t, s, api.Task{ID: id})
 		d := fetch(t, s, id)
-		work, _ := d.(queue.Local).Local()
+		work, _ := d.Work()
 		claim := filepath.Dir(work)
 		if (claim == last) != same {
 			t.Errorf("%s: the claim %s after %s, want the same: %t", id, claim, last, same)
@@ -153,7 +152,7 @@ func TestAClaimIsUsedAgain(t *testing.T) {
 func TestAClaimWithoutTasksIsClosed(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "r")
-	tasks, err := filepath.Glob(filepath.Join(dir, "claims", "*", "tasks"))
+	tasks, err := filepath.Glob(filepath.Join(dir, "held", "*", "tasks"))
 	if err != nil || len(tasks) != 1 {
 		t.Fatalf("directories %q, %v", tasks, err)
 	}
@@ -171,7 +170,7 @@ func TestAClaimWithAnotherFileIsClosed(t *testing.T) {
 	dir := t.TempDir()
 	s, log := openLogged(t, dir, rescan)
 	submit(t, s, api.Task{ID: "a"})
-	work, _ := fetch(t, s, "a").(queue.Local).Local()
+	work, _ := fetch(t, s, "a").Work()
 	if err := os.WriteFile(filepath.Join(work, "..", "tasks", "other"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +188,7 @@ func TestARelativeDirectory(t *testing.T) {
 	t.Chdir(t.TempDir())
 	s := open(t, "spool", "r")
 	submit(t, s, api.Task{ID: "a"})
-	if work, _ := fetch(t, s, "a").(queue.Local).Local(); !filepath.IsAbs(work) {
+	if work, _ := fetch(t, s, "a").Work(); !filepath.IsAbs(work) {
 		t.Errorf("the task's directory is %s, want an absolute path", work)
 	}
 }
@@ -198,12 +197,13 @@ func TestARelativeDirectory(t *testing.T) {
 func TestAFetchThatFailsHoldsNoFile(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "r")
-	if err := os.RemoveAll(filepath.Join(dir, "claims")); err != nil {
+	submit(t, s, api.Task{ID: "a"})
+	if err := os.RemoveAll(filepath.Join(dir, "held")); err != nil {
 		t.Fatal(err)
 	}
 	count := fileCounter(t)
 	fail := func() int {
-		if _, err := s.Fetch(t.Context(), anyTask); err == nil {
+		if _, err := s.Fetch(t.Context(), anyClass); err == nil {
 			t.Fatal("claimed in no place")
 		}
 		return count()

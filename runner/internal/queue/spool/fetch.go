@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -16,15 +15,15 @@ import (
 
 // Fetch implements queue.Queue. It wakes up at once when a task is submitted
 // on the same machine, and looks again after Options.Rescan for all the rest.
-func (s *Spool) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.Delivery, error) {
-	if err := s.enter(); err != nil {
+func (s *Spool) Fetch(ctx context.Context, serves func(class api.Resources) bool) (queue.Delivery, error) {
+	if err := s.enterFetch(); err != nil {
 		return nil, fmt.Errorf("fetch task: %w", err)
 	}
 	defer s.fetches.Done()
 
-	d, err := s.scan(ctx, accept)
+	d, err := s.scan(ctx, serves)
 	if d == nil && err == nil {
-		d, err = s.wait(ctx, accept)
+		d, err = s.wait(ctx, serves)
 	}
 	switch {
 	case d != nil:
@@ -38,19 +37,19 @@ func (s *Spool) Fetch(ctx context.Context, accept func(*api.Task) bool) (queue.D
 // wait scans until there is a task, an error, or the end of ctx. The watch is
 // set up before the first scan, so that nothing is missed in between, and anew
 // for each call: after an exchange of the directory an old one sees nothing.
-func (s *Spool) wait(ctx context.Context, accept func(*api.Task) bool) (*delivery, error) {
+func (s *Spool) wait(ctx context.Context, serves func(api.Resources) bool) (*delivery, error) {
 	var events chan fsnotify.Event // without a watch it stays nil, which never fires
 	var overflow chan error
 	if watch, err := fsnotify.NewWatcher(); err == nil {
 		defer watch.Close()
-		if watch.Add(s.path(tasksDir)) == nil {
+		if watch.Add(s.path(readyDir)) == nil && watch.Add(s.path(tasksDir)) == nil {
 			events, overflow = watch.Events, watch.Errors
 		}
 	}
 	tick := time.NewTicker(s.rescan)
 	defer tick.Stop()
 	for {
-		if d, err := s.scan(ctx, accept); d != nil || err != nil {
+		if d, err := s.scan(ctx, serves); d != nil || err != nil {
 			return d, err
 		}
 		for woken := false; !woken; {
@@ -60,7 +59,7 @@ func (s *Spool) wait(ctx context.Context, accept func(*api.Task) bool) (*deliver
 			case <-s.closed:
 				return nil, errClosed
 			case e := <-events:
-				woken = e.Has(fsnotify.Create) // a rename into the directory is one too
+				woken = e.Has(fsnotify.Create) || e.Has(fsnotify.Chmod) && e.Name == s.path(readyDir)
 			case <-overflow:
 				woken = true
 			case <-tick.C:
@@ -70,33 +69,71 @@ func (s *Spool) wait(ctx context.Context, accept func(*api.Task) bool) (*deliver
 	}
 }
 
-// scan goes once through the queue. A task that cannot be dealt with now does
-// not keep those behind it; its problem is returned only if there is no other.
-func (s *Spool) scan(ctx context.Context, accept func(*api.Task) bool) (*delivery, error) {
+// scan goes once through the front of each lane that is served. A task that cannot
+// be dealt with now does not keep those behind it; its problem is returned only if
+// there is no other.
+func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*delivery, error) {
 	s.reclaimIfDue()
-	names, err := fileNames(s.path(tasksDir))
+	problems := []error{s.adopt(ctx)}
+	lanes, err := s.lanes()
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.takeClaim()
-	if err != nil {
-		return nil, err
-	}
-	taken := false
-	defer func() {
-		if !taken {
-			s.dropClaim(c)
+	asked := map[string]bool{}
+	wanted := func(class string) bool {
+		want, known := asked[class]
+		if !known {
+			if parsed, ok := parseClass(class); ok {
+				want = serves(parsed)
+			}
+			asked[class] = want
 		}
-	}()
-	s.forget(names)
+		return want
+	}
+	for len(lanes) > 0 {
+		n := 1
+		for n < len(lanes) && lanes[n].priority == lanes[0].priority {
+			n++
+		}
+		d, err := s.first(ctx, lanes[:n], wanted)
+		if d != nil || ctx.Err() != nil {
+			return d, ctx.Err()
+		}
+		problems = append(problems, err)
+		lanes = lanes[n:]
+	}
+	return nil, errors.Join(problems...)
+}
+
+// first takes the first task that is wanted of lanes that have the same priority.
+func (s *Spool) first(ctx context.Context, lanes []lane, wanted func(class string) bool) (*delivery, error) {
 	var problems []error
-	for _, name := range names {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	var fronts []front
+	for _, l := range lanes {
+		due, err := l.dueBuckets(s)
+		f := front{lane: l, buckets: due}
+		name, err2 := f.head(s)
+		problems = append(problems, err, err2)
+		if name != "" && wanted(l.class) {
+			fronts = append(fronts, f)
 		}
-		d, err := s.try(c, name, accept)
+	}
+	for ctx.Err() == nil {
+		var next *front
+		least := ""
+		for i := range fronts {
+			name, err := fronts[i].head(s)
+			problems = append(problems, err)
+			if name != "" && (next == nil || name < least) {
+				next, least = &fronts[i], name
+			}
+		}
+		if next == nil {
+			break
+		}
+		next.names = next.names[1:]
+		d, err := s.try(next.dir, least)
 		if d != nil {
-			taken = true
 			return d, nil
 		}
 		problems = append(problems, err)
@@ -104,53 +141,26 @@ func (s *Spool) scan(ctx context.Context, accept func(*api.Task) bool) (*deliver
 	return nil, errors.Join(problems...)
 }
 
-// try claims one task if it is wanted. Nothing and no error means that it is
-// not, or that another runner was faster.
-func (s *Spool) try(c *claim, name string, accept func(*api.Task) bool) (*delivery, error) {
-	e, task, refused, err := s.read(name)
-	var bad *badDocument
-	switch {
-	case errors.As(err, &bad):
-		return nil, s.discard(c, name, bad)
-	case missing(err):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	case refused: // the rest was looked at when it got this name
-	case e.starts > 0 && s.ended != nil && s.ended(e.id):
-		return nil, s.clear(c, e, task)
-	case e.spent >= task.Attempts():
-		return nil, s.lost(c, e, task, fmt.Sprintf("attempt %d of %d began, and its runner died before it ended", e.spent, task.Attempts()))
-	case e.deaths >= deathLimit:
-		return nil, s.lost(c, e, task, fmt.Sprintf("%d runners died while they ran it, and no more try it", e.deaths))
-	}
-	switch {
-	case !accept(task):
-		s.remember(name, task)
-		return nil, nil
-	}
-	return s.take(c, e, task)
-}
-
-// badDocument is the error for a file that will never be a task.
-type badDocument struct{ problem error }
-
-func (b *badDocument) Error() string { return b.problem.Error() }
-
-// read also says whether the task was refused before.
-func (s *Spool) read(name string) (e entry, task *api.Task, refused bool, err error) {
-	if task, refused = s.recall(name); refused {
-		e, err = parseName(name)
-		return e, task, true, err
-	}
-	document, err := readDocument(s.path(tasksDir, name))
+// try claims a task. Nothing and no error means that it must not run, or that
+// another runner was faster.
+func (s *Spool) try(dir, name string) (d *delivery, err error) {
+	c, err := s.takeClaim()
 	if err != nil {
-		return entry{}, nil, false, err
+		return nil, err
 	}
-	if e, task, err = parse(name, document); err != nil {
-		return entry{}, nil, false, &badDocument{err}
+	err = rename(dir, name, c.path(tasksDir), name)
+	if err == nil {
+		d, err = s.examine(c, name)
 	}
-	return e, task, false, nil
+	switch {
+	case d != nil:
+	case err == nil || errors.Is(err, errGone):
+		s.dropClaim(c)
+		err = nil
+	default:
+		c.unlock() // what may be in it comes back like that of a dead runner
+	}
+	return d, err
 }
 
 // deathLimit is how many runners may die while they run a task. A runner that is
@@ -158,136 +168,104 @@ func (s *Spool) read(name string) (e entry, task *api.Task, refused bool, err er
 // what nodes that come and go do to one task.
 const deathLimit = 10
 
-// take moves the task into the claim.
-func (s *Spool) take(c *claim, e entry, task *api.Task) (*delivery, error) {
-	err := rename(s.path(tasksDir), e.name(), c.path(tasksDir), e.name())
-	if errors.Is(err, errGone) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
+// examine returns what is in the claim now, unless it must not run. Then it is dealt
+// with, or goes back where it was and comes again.
+func (s *Spool) examine(c *claim, name string) (*delivery, error) {
+	e, task, err := readEntry(c.path(tasksDir), name)
+	var bad *badDocument
+	switch {
+	case errors.As(err, &bad): // somebody has changed it by hand
+		return nil, s.buryUnreadable(c, name, bad)
+	case err != nil:
+		return nil, errors.Join(err, s.putBack(c, name))
 	}
 	d := &delivery{spool: s, claim: c, task: task, entry: e}
+	d.ctx, d.stop = context.WithCancelCause(context.Background())
+	cancelled, err1 := present(s.path(cancelledDir, e.id))
+	letter, err2 := present(s.letter(e.id))
+	finished, err3 := false, error(nil)
+	if e.deaths > 0 {
+		finished, err3 = s.succeeded(e.id, e.starts)
+	}
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, errors.Join(err, d.release())
+	}
+	end, level, why := d.remove, slog.LevelInfo, ""
+	bury := func(reason string) {
+		end, level, why = func() error { return d.bury(reason, e.spent) }, slog.LevelWarn, reason
+	}
+	switch {
+	case finished: // and its runner could not say so any more
+		why = "it was finished before"
+		if cancelled {
+			end = func() error { return errors.Join(remove(s.path(cancelledDir), e.id), d.remove()) }
+		}
+	case cancelled:
+		why = "it was cancelled"
+	case e.deaths > 0 && letter:
+		why = "it was buried before"
+	case e.spent >= task.Attempts():
+		bury(fmt.Sprintf("attempt %d of %d began, and its runner died before it ended", e.spent, task.Attempts()))
+	case e.deaths >= deathLimit:
+		bury(fmt.Sprintf("%d runners died while they ran it, and no more try it", e.deaths))
+	case !task.Expires.IsZero() && time.Now().After(task.Expires.Time):
+		bury("it expired at " + task.Expires.Format(time.RFC3339))
+	default:
+		if letter { // it was brought back, and that was interrupted
+			if err := remove(s.path(deadDir), e.id+".json"); err != nil {
+				return nil, errors.Join(err, d.release())
+			}
+		}
+		s.hold(d)
+		return d, nil
+	}
+	if err := end(); err != nil {
+		return nil, errors.Join(err, d.release())
+	}
+	s.removed(level, task.ID, why)
+	return nil, nil
+}
+
+func (s *Spool) removed(level slog.Level, id, why string) {
+	s.log.LogAttrs(context.Background(), level, "removed a task from the queue", slog.String("task", id), slog.String("reason", why))
+}
+
+// putBack returns a file that cannot be dealt with now to the queue.
+func (s *Spool) putBack(c *claim, name string) error {
+	err := rename(c.path(tasksDir), name, s.path(tasksDir), name)
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	return err
+}
+
+// hold takes note of a delivery that is not settled.
+func (s *Spool) hold(d *delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held[d] = true
-	return d, nil
 }
 
-// clear removes a task that is finished and was not acknowledged.
-func (s *Spool) clear(c *claim, e entry, task *api.Task) error {
-	d, err := s.take(c, e, task)
-	if d == nil {
-		return err
-	}
-	if err := d.Ack(); err != nil {
-		return errors.Join(err, d.Release())
-	}
-	s.log.LogAttrs(context.Background(), slog.LevelInfo, "removed a task that was finished before",
-		slog.String("task", task.ID))
-	return nil
-}
-
-// lost buries a task that its runners never reported an end of, too often.
-func (s *Spool) lost(c *claim, e entry, task *api.Task, reason string) error {
-	d, err := s.take(c, e, task)
-	if d == nil {
-		return err
-	}
-	if err := d.Bury(reason); err != nil {
-		return errors.Join(err, d.Release())
-	}
-	s.log.LogAttrs(context.Background(), slog.LevelWarn, "buried a task",
-		slog.String("task", task.ID), slog.String("reason", reason))
-	return nil
-}
-
-// discard buries a file that is no task, unless it was written so recently
-// that somebody may still be copying it.
-func (s *Spool) discard(c *claim, name string, bad *badDocument) error {
-	info, err := os.Lstat(s.path(tasksDir, name))
-	if missing(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if age := time.Since(info.ModTime()); age >= 0 && age < s.rescan {
-		return nil
-	}
-	err = rename(s.path(tasksDir), name, c.path(tasksDir), name)
-	if errors.Is(err, errGone) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	// It may have been exchanged since it was read.
-	document, err := readDocument(c.path(tasksDir, name))
-	letter := ""
-	if err == nil {
-		if _, _, bad := parse(name, document); bad == nil {
-			return rename(c.path(tasksDir), name, s.path(tasksDir), name)
+// attend tells the deliveries that their tasks were cancelled, until the spool is closed.
+func (s *Spool) attend() {
+	tick := time.NewTicker(s.rescan)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.closed:
+			return
+		case <-tick.C:
 		}
-		letter, err = c.buryUnreadable(name, document, bad)
-	}
-	if err != nil {
-		return errors.Join(err, rename(c.path(tasksDir), name, s.path(tasksDir), name))
-	}
-	s.log.LogAttrs(context.Background(), slog.LevelWarn, "buried a file that is no task",
-		slog.String("file", api.Excerpt(name)), slog.String("letter", letter), slog.String("reason", shorten(bad.Error())))
-	return nil
-}
-
-// Tasks that were refused are looked at again in every scan, perhaps for
-// hours. Their documents are kept up to this number, and as long as they are
-// not large: at most 32 MiB.
-const (
-	maxRefused     = 4096
-	maxRefusedSize = 8 << 10
-)
-
-func (s *Spool) recall(name string) (*api.Task, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	task, ok := s.refused[name]
-	return task, ok
-}
-
-func (s *Spool) remember(name string, task *api.Task) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.refused) < maxRefused && size(task) <= maxRefusedSize {
-		s.refused[name] = task
-	}
-}
-
-// size is about what the texts of a task take.
-func size(t *api.Task) int {
-	n := len(t.Command)
-	for _, a := range t.Args {
-		n += len(a)
-	}
-	for name, value := range t.Env {
-		n += len(name) + len(value)
-	}
-	return n
-}
-
-// forget drops the documents of tasks that have left the queue.
-func (s *Spool) forget(present []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.refused) == 0 {
-		return
-	}
-	still := make(map[string]bool, len(present))
-	for _, name := range present {
-		still[name] = true
-	}
-	for name := range s.refused {
-		if !still[name] {
-			delete(s.refused, name)
+		s.mu.Lock()
+		held := make([]*delivery, 0, len(s.held))
+		for d := range s.held {
+			held = append(held, d)
+		}
+		s.mu.Unlock()
+		for _, d := range held {
+			if there, _ := present(s.path(cancelledDir, d.task.ID)); there {
+				d.stop(queue.ErrCancelled)
+			}
 		}
 	}
 }

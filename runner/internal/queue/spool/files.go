@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +26,9 @@ func openDir(path string) (*os.File, error) {
 // rename moves a file between two directories, which may be the same. It is
 // atomic, and durable once syncDirs was called for both.
 func rename(from, name, to, newName string) error {
+	if err := unix.Rename(filepath.Join(from, name), filepath.Join(to, newName)); err == nil {
+		return nil
+	}
 	source, err := openDir(from)
 	if err != nil {
 		return err
@@ -49,9 +51,11 @@ func rename(from, name, to, newName string) error {
 	return &os.LinkError{Op: "rename", Old: filepath.Join(from, name), New: filepath.Join(to, newName), Err: err}
 }
 
-// remove deletes a file and makes that durable. A file that is gone already
-// is no error.
-func remove(dir, name string) error {
+// unlink deletes a file. One that is gone already is no error.
+func unlink(dir, name string) error {
+	if err := unix.Unlink(filepath.Join(dir, name)); err == nil {
+		return nil
+	}
 	d, err := openDir(dir)
 	if err != nil {
 		return err
@@ -60,7 +64,15 @@ func remove(dir, name string) error {
 	if err := unix.Unlinkat(int(d.Fd()), name, 0); err != nil && err != unix.ENOENT {
 		return &os.PathError{Op: "unlink", Path: filepath.Join(dir, name), Err: err}
 	}
-	return d.Sync()
+	return nil
+}
+
+// remove deletes a file and makes that durable.
+func remove(dir, name string) error {
+	if err := unlink(dir, name); err != nil {
+		return err
+	}
+	return syncDirs(dir)
 }
 
 // syncDirs makes the names in the directories durable.
@@ -81,13 +93,16 @@ func syncDirs(dirs ...string) error {
 
 // writeFile creates a file with its contents on the disk. It never replaces
 // one. After an error nothing is left of it.
-func writeFile(path string, data []byte) error {
+func writeFile(path string, data []byte) error { return createFile(path, data, true) }
+
+// createFile does so, and leaves it to others to make the file durable if need be.
+func createFile(path string, data []byte, durable bool) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
-	if err == nil {
+	if err == nil && durable {
 		err = f.Sync()
 	}
 	if closeErr := f.Close(); err == nil {
@@ -112,8 +127,19 @@ func fileNames(dir string) ([]string, error) {
 			names = append(names, e.Name())
 		}
 	}
-	slices.Sort(names)
-	return names, nil
+	return names, nil // ReadDir sorts
+}
+
+// dirNames lists the directories in a directory, in order.
+func dirNames(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
 }
 
 // tryLock takes the lock of an open file and says whether it could. Files are
@@ -137,6 +163,15 @@ func isAt(f *os.File, path string) bool {
 	}
 	found, err := os.Stat(path)
 	return err == nil && os.SameFile(opened, found)
+}
+
+// present says whether there is something at path.
+func present(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if missing(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

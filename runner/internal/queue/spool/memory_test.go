@@ -1,9 +1,7 @@
 package spool_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,101 +14,6 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
-
-// look is one look at the whole queue that refuses all: the commands by task.
-func look(t *testing.T, s *spool.Spool) map[string]string {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	got := make(map[string]string)
-	_, err := s.Fetch(ctx, func(task *api.Task) bool {
-		if _, again := got[task.ID]; again || task.ID == "end" {
-			cancel()
-		}
-		got[task.ID] = task.Command
-		return false
-	})
-	if !errors.Is(err, context.Canceled) {
-		t.Fatalf("fetch: %v", err)
-	}
-	return got
-}
-
-// What was refused is not read again in every look, as long as it is not large
-// and there are not too many of it; what has left the queue is forgotten.
-func TestRefusedTasksAreReadOnce(t *testing.T) {
-	const kept, size = 4096, 8 << 10
-	dir := t.TempDir()
-	s := open(t, dir, "r")
-	name := func(i int, id string) string { return fmt.Sprintf("%020d-0-0-%s.json", i, id) }
-	put := func(i int, id, command, arg string) {
-		t.Helper()
-		document := fmt.Sprintf(`{"id":%q,"command":%q,"args":[%q],"env":{"A":"B"}}`, id, command, arg)
-		if err := os.WriteFile(filepath.Join(dir, "tasks", name(i, id)), []byte(document), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	rest := size - len("first") - len("A") - len("B")
-	put(1, "small", "first", "")
-	put(2, "just", "first", strings.Repeat("x", rest))
-	put(3, "large", "first", strings.Repeat("x", rest+1))
-	put(9, "end", "first", "")
-	look(t, s)
-	for i, id := range []string{"small", "just", "large"} {
-		put(i+1, id, "second", "")
-	}
-	got := look(t, s)
-	if got["small"] != "first" || got["just"] != "first" || got["large"] != "second" {
-		t.Errorf("saw %v, want the small ones as they were and the large one as it is", got)
-	}
-	if err := os.Remove(filepath.Join(dir, "tasks", name(1, "small"))); err != nil {
-		t.Fatal(err)
-	}
-	if got := look(t, s); got["small"] != "" || got["just"] != "first" {
-		t.Errorf("saw %v, want no small one, and the other one as before", got)
-	}
-	put(1, "small", "third", "")
-	if got := look(t, s); got["small"] != "third" {
-		t.Errorf("saw %v, want the small one anew", got)
-	}
-
-	for i := range kept {
-		put(100+i, fmt.Sprint("t-", i), "first", "")
-	}
-	if err := os.Rename(filepath.Join(dir, "tasks", name(9, "end")), filepath.Join(dir, "tasks", name(9000, "end"))); err != nil {
-		t.Fatal(err)
-	}
-	look(t, s)
-	// Small, just, large, which is not any more, and these; the last three are more.
-	for i := range kept {
-		put(100+i, fmt.Sprint("t-", i), "second", "")
-	}
-	got = look(t, s)
-	for id, want := range map[string]string{"t-0": "first", fmt.Sprint("t-", kept-4): "first", fmt.Sprint("t-", kept-3): "second"} {
-		if got[id] != want {
-			t.Errorf("%s was seen as %q, want %q", id, got[id], want)
-		}
-	}
-}
-
-// Whether a task is finished is asked for those that were started once.
-func TestFinishedIsAskedOfStartedTasksOnly(t *testing.T) {
-	dir := t.TempDir()
-	var asked atomic.Int32
-	s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: rescan, Finished: func(string) bool {
-		asked.Add(1)
-		return true
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	submit(t, s, api.Task{ID: "new"})
-	fetch(t, s, "new")
-	if n := asked.Load(); n != 0 {
-		t.Errorf("asked %d times", n)
-	}
-}
 
 // Left-overs of dead processes are removed once nobody can still need them.
 func TestOldLeftOversAreSwept(t *testing.T) {
@@ -166,7 +69,7 @@ func TestClose(t *testing.T) {
 	go func() {
 		defer close(over)
 		first := true
-		_, _ = s.Fetch(t.Context(), func(*api.Task) bool {
+		_, _ = s.Fetch(t.Context(), func(api.Resources) bool {
 			if first {
 				first = false
 				close(inside)
@@ -189,7 +92,7 @@ func TestClose(t *testing.T) {
 
 	s = open(t, dir, "r")
 	fetch(t, s, "a")
-	if err := os.Rename(filepath.Join(dir, "tasks"), filepath.Join(dir, "away")); err != nil {
+	if err := os.Rename(filepath.Join(dir, "ready"), filepath.Join(dir, "away")); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err == nil || !strings.Contains(err.Error(), "release task a") {
@@ -197,28 +100,26 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// The clock may be set back: what comes later is behind, all the same.
+// The clock may be set back: what comes later is behind, all the same, and what
+// was there before does not wait for the clock.
 func TestTheEndOfTheQueueIsBehindTheLastTask(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "r")
-	submit(t, s, api.Task{ID: "a"})
-	d := fetch(t, s, "a")
 	const future = "09000000000000000000-0-0-future.json"
 	drop(t, dir, future, []byte(`{"id":"future","command":"true"}`))
-	if _, err := d.Retry("again"); err != nil {
-		t.Fatal(err)
-	}
-	drop(t, dir, "1 no task", []byte("x")) // sorts behind, and has no key
 	submit(t, s, api.Task{ID: "b"})
+	drop(t, dir, "1 no task", []byte("x")) // sorts behind, and has no key
+	submit(t, s, api.Task{ID: "c"})
 	var order []string
 	for _, e := range contents(t, dir).Ready {
-		if e.ID != "" {
+		if e.ID != "1 no task" {
 			order = append(order, e.ID)
 		}
 	}
-	if got := strings.Join(order, " "); got != "future a b" {
-		t.Errorf("the queue is %s, want future a b", got)
+	if got := strings.Join(order, " "); got != "future b c" {
+		t.Errorf("the queue is %s, want future b c", got)
 	}
+	fetch(t, s, "future")
 }
 
 // A submit waits for another one, and says of which task it is.
@@ -238,7 +139,7 @@ func TestSubmitWaitsForAnother(t *testing.T) {
 	}
 	submitted := make(chan error)
 	go func() {
-		_, err := s.Submit(&api.Task{ID: "b", Command: "true"})
+		_, err := s.SubmitOne(&api.Task{ID: "b", Command: "true"})
 		submitted <- err
 	}()
 	select {
@@ -250,10 +151,10 @@ func TestSubmitWaitsForAnother(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := s.Submit(&api.Task{ID: "b", Command: "true", Timeout: -1}); err == nil || !strings.HasPrefix(err.Error(), `submit task "b": `) {
+	if _, err := s.SubmitOne(&api.Task{ID: "b", Command: "true", Timeout: -1}); err == nil || !strings.HasPrefix(err.Error(), `submit task "b": `) {
 		t.Errorf("a wrong task gave %v, want its name", err)
 	}
-	if _, err := s.Submit(&api.Task{}); err == nil || !strings.HasPrefix(err.Error(), "submit task: ") {
+	if _, err := s.SubmitOne(&api.Task{}); err == nil || !strings.HasPrefix(err.Error(), "submit task: ") {
 		t.Errorf("a wrong task without a name gave %v", err)
 	}
 }

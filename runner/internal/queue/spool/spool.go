@@ -14,19 +14,21 @@ import (
 	"sync"
 	"time"
 
-	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
-// The directories of a spool.
+// The directories of a spool. Two are those of runners of before.
 const (
-	tasksDir   = "tasks"
-	claimsDir  = "claims"
-	deadDir    = "dead"
-	resultsDir = "results"
-	tmpDir     = "tmp"
-	submitLock = "submit.lock"
+	readyDir     = "ready"
+	heldDir      = "held"
+	deadDir      = "dead"
+	cancelledDir = "cancelled"
+	resultsDir   = "results"
+	tmpDir       = "tmp"
+	tasksDir     = "tasks" // and that of a claim
+	claimsDir    = "claims"
+	submitLock   = "submit.lock"
 )
 
 // staleAfter is the age at which a left-over in tmp/ is removed. It is far
@@ -46,10 +48,6 @@ type Options struct {
 	// as on network file systems, and how often the claims of dead runners are
 	// looked for. 0 means one second.
 	Rescan time.Duration
-	// Finished says whether a task has the result that ends it. A runner that
-	// dies between storing the result and Ack leaves the task behind; Fetch then
-	// removes it instead of handing it out again. nil means that it never has.
-	Finished func(id string) bool
 	// Log gets a line for each task that is buried by Fetch or taken back from
 	// a dead runner. nil means none.
 	Log *slog.Logger
@@ -60,24 +58,27 @@ type Spool struct {
 	dir    string
 	runner string
 	rescan time.Duration
-	ended  func(id string) bool
 	log    *slog.Logger
 	closed chan struct{}
 
-	// fetches counts the calls of Fetch, for Close to wait for. It grows only
-	// while mu is held and closed is open.
+	// fetches counts the calls of Fetch, and attend, for Close to wait for. It grows
+	// only while mu is held and closed is open.
 	fetches sync.WaitGroup
 
 	mu        sync.Mutex
 	idle      []*claim           // those without a task
 	held      map[*delivery]bool // not settled yet; each has a claim of its own
 	told      map[string]string  // problems that were logged, by what they are about
+	durable   map[string]uint64  // buckets that are, and their inodes
 	reclaimed time.Time
 	swept     time.Time
-	refused   map[string]*api.Task // what Fetch need not read again, by file name
+	offer     *os.File // what the runner announces; nil for nothing
 }
 
-var _ queue.Queue = (*Spool)(nil)
+var (
+	_ queue.Queue = (*Spool)(nil)
+	_ queue.Store = (*Spool)(nil)
+)
 
 // Open makes the directories that are missing, takes a claim and gives back
 // the tasks of runners that have died.
@@ -86,10 +87,9 @@ func Open(dir string, opts Options) (*Spool, error) {
 		dir:     dir,
 		runner:  opts.Runner,
 		rescan:  cmp.Or(opts.Rescan, time.Second),
-		ended:   opts.Finished,
 		log:     cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
 		closed:  make(chan struct{}),
-		refused: map[string]*api.Task{},
+		durable: map[string]uint64{},
 		held:    map[*delivery]bool{},
 		told:    map[string]string{},
 	}
@@ -106,7 +106,7 @@ func Open(dir string, opts Options) (*Spool, error) {
 }
 
 func (s *Spool) open() error {
-	for _, sub := range []string{tasksDir, claimsDir, deadDir, resultsDir, tmpDir} {
+	for _, sub := range []string{readyDir, heldDir, deadDir, cancelledDir, resultsDir, tmpDir, tasksDir, claimsDir} {
 		if err := os.MkdirAll(s.path(sub), dirMode); err != nil {
 			return err
 		}
@@ -124,11 +124,12 @@ func (s *Spool) open() error {
 	}
 	s.dropClaim(c)
 	s.reclaim()
+	s.fetches.Go(s.attend)
 	return nil
 }
 
-// sweep removes what processes that died have left in tmp/, and what could not be
-// removed before.
+// sweep removes what processes that died have left in tmp/, what could not be
+// removed before, and places of the queue that are empty.
 func (s *Spool) sweep() {
 	s.mu.Lock()
 	s.swept = time.Now()
@@ -139,6 +140,26 @@ func (s *Spool) sweep() {
 		if err == nil && (time.Since(info.ModTime()) > staleAfter || strings.HasPrefix(e.Name(), gonePrefix)) {
 			s.sayOnce("could not remove what is left of an attempt", e.Name(), tree.Remove(s.path(tmpDir, e.Name())))
 		}
+	}
+	if s.runner == "" {
+		return // who only submits has no time for more
+	}
+	lock, err := os.OpenFile(s.path(submitLock), os.O_RDWR|os.O_CREATE, fileMode)
+	if err != nil {
+		return
+	}
+	defer lock.Close()
+	if ok, err := tryLock(lock); err != nil || !ok {
+		return // somebody is about to put something there
+	}
+	lanes, _ := s.lanes()
+	for _, l := range lanes {
+		buckets, _ := l.buckets(s)
+		for _, b := range buckets {
+			os.Remove(l.path(s, b.name)) // which does nothing where something is in it
+		}
+		os.Remove(l.path(s))
+		os.Remove(s.path(readyDir, l.class))
 	}
 }
 
@@ -156,6 +177,7 @@ func (s *Spool) Close() error {
 	s.fetches.Wait()
 
 	s.mu.Lock()
+	s.removeOffer()
 	idle, held := s.idle, slices.Collect(maps.Keys(s.held))
 	s.idle = nil
 	s.mu.Unlock()
@@ -208,8 +230,8 @@ func (s *Spool) isClosed() bool {
 	}
 }
 
-// enter counts a Fetch, unless the spool is closed.
-func (s *Spool) enter() error {
+// enterFetch counts a Fetch, unless the spool is closed.
+func (s *Spool) enterFetch() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.isClosed() {
@@ -256,8 +278,8 @@ func (s *Spool) dropClaim(c *claim) {
 	s.idle = append(s.idle, c)
 }
 
-// putBack takes note that a delivery was settled.
-func (s *Spool) putBack(d *delivery) {
+// settled takes note that a delivery is.
+func (s *Spool) settled(d *delivery) {
 	s.mu.Lock()
 	delete(s.held, d)
 	closed := s.isClosed()

@@ -2,6 +2,7 @@ package spool_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,11 +14,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/queuetest"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
 // rescan keeps the tests short; the product looks once a second.
@@ -42,30 +45,30 @@ func contents(t *testing.T, dir string) spool.Contents {
 	return c
 }
 
-func anyTask(*api.Task) bool { return true }
+func anyClass(api.Resources) bool { return true }
 
 func submit(t *testing.T, s *spool.Spool, task api.Task) string {
 	t.Helper()
 	task.Command = "true"
-	id, err := s.Submit(&task)
+	id, err := s.SubmitOne(&task)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return id
 }
 
-func fetch(t *testing.T, s *spool.Spool, want string) queue.Delivery {
+func fetch(t *testing.T, s *spool.Spool, want string) spool.Delivery {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	d, err := s.Fetch(ctx, anyTask)
+	d, err := s.Fetch(ctx, anyClass)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := d.Task().ID; got != want {
 		t.Fatalf("fetched %q, want %q", got, want)
 	}
-	return d
+	return d.(spool.Delivery)
 }
 
 type fixture struct {
@@ -76,7 +79,7 @@ type fixture struct {
 
 func (f *fixture) Submit(t *testing.T, task *api.Task) {
 	t.Helper()
-	if _, err := f.submit.Submit(task); err != nil {
+	if _, err := f.submit.SubmitOne(task); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -106,6 +109,8 @@ func (f *fixture) Consumer(t *testing.T) queuetest.Consumer {
 	t.Helper()
 	return open(t, f.dir, "runner")
 }
+
+func (f *fixture) Store(t *testing.T) queue.Store { return f.submit }
 
 func (f *fixture) Dead(t *testing.T) []api.DeadLetter {
 	t.Helper()
@@ -153,16 +158,16 @@ func TestSubmitRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ name, id, command, want string }{
-		{"ready", "ready", "true", "in the queue"},
-		{"claimed", "claimed", "true", "with runner gpu-1"},
-		{"dead", "buried", "true", "dead-letter place"},
-		{"with results", "finished", "true", "has results"},
+		{"ready", "ready", "false", "in use by another task"},
+		{"claimed", "claimed", "false", "in use by another task"},
+		{"dead", "buried", "false", "in use by another task"},
+		{"of before, with results", "finished", "true", "has results"},
 		{"invalid", "new", " ", "command: is"},
 		{"bad ID", "../new", "true", "id: is"},
 		{"too large", "new", strings.Repeat("x", api.MaxTaskBytes), "allowed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := s.Submit(&api.Task{ID: test.id, Command: test.command})
+			_, err := s.SubmitOne(&api.Task{ID: test.id, Command: test.command})
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("error is %v, want %q in it", err, test.want)
 			}
@@ -171,32 +176,75 @@ func TestSubmitRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := s.Submit(&api.Task{ID: "ready-2", Command: "true"}); err != nil {
+	if _, err := s.SubmitOne(&api.Task{ID: "ready-2", Command: "true"}); err != nil {
 		t.Errorf("an ID that only looks alike is refused: %v", err)
 	}
 }
 
+// catalogue: row 79
 func TestSubmitSameIDAtOnce(t *testing.T) {
 	const submitters, tasks = 4, 20
 	dir := t.TempDir()
-	var accepted atomic.Int64
+	var fresh atomic.Int64
 	var all sync.WaitGroup
 	for range submitters {
 		s := open(t, dir, "")
 		all.Go(func() {
 			for i := range tasks {
-				if _, err := s.Submit(&api.Task{ID: fmt.Sprint("t", i), Command: "true"}); err == nil {
-					accepted.Add(1)
+				done, err := s.Submit(t.Context(), []*api.Task{{ID: fmt.Sprint("t", i), Command: "true"}})
+				if err != nil {
+					t.Error(err)
+				} else if done[0].Before == "" {
+					fresh.Add(1)
 				}
 			}
 		})
 	}
 	all.Wait()
-	if entries, err := os.ReadDir(filepath.Join(dir, "tasks")); len(entries) != tasks || err != nil {
-		t.Errorf("%d files are in the queue (%v), want one for each of %d IDs", len(entries), err, tasks)
+	if c := contents(t, dir); len(c.Ready) != tasks {
+		t.Errorf("%d tasks are in the queue, want one for each of %d IDs", len(c.Ready), tasks)
 	}
-	if got := accepted.Load(); got != tasks {
-		t.Errorf("%d submits were accepted, want %d", got, tasks)
+	if got := fresh.Load(); got != tasks {
+		t.Errorf("%d submits were the first, want %d", got, tasks)
+	}
+}
+
+// As many as may be take their turns.
+func TestManySubmitAtOnce(t *testing.T) {
+	const submitters = 500
+	dir := t.TempDir()
+	var all sync.WaitGroup
+	for i := range submitters {
+		s := open(t, dir, "")
+		all.Go(func() {
+			if _, err := s.SubmitOne(&api.Task{ID: fmt.Sprint("t", i), Command: "true"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if c := contents(t, dir); len(c.Ready) != submitters {
+		t.Errorf("%d tasks are in the queue, want %d", len(c.Ready), submitters)
+	}
+}
+
+// Who waits for a turn can stop waiting, and is told for what it was.
+func TestASubmitThatWaitsEndsWithItsContext(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "")
+	submit(t, s, api.Task{ID: "a"})
+	lock, err := os.Open(filepath.Join(dir, "submit.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if done, err := s.Submit(ctx, []*api.Task{{Command: "true"}}); len(done) > 0 || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "submit.lock") {
+		t.Errorf("submit gave %v, %v; want that it waited for the lock", done, err)
 	}
 }
 
@@ -208,15 +256,15 @@ func TestSubmitWakesFetch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	submit(t, s, api.Task{ID: "refused"})
+	submit(t, s, api.Task{ID: "refused", Resources: api.Resources{GPUs: 1}})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	fetched := make(chan error)
 	looked := make(chan struct{}, 10)
 	go func() {
-		_, err := s.Fetch(ctx, func(task *api.Task) bool {
+		_, err := s.Fetch(ctx, func(class api.Resources) bool {
 			looked <- struct{}{}
-			return task.ID == "wanted"
+			return class.GPUs == 0
 		})
 		fetched <- err
 	}()
@@ -236,7 +284,7 @@ func TestContents(t *testing.T) {
 		submit(t, s, api.Task{ID: id})
 	}
 	claimed := fetch(t, s, "a")
-	if _, err := claimed.Begin(); err != nil {
+	if _, err := claimed.Begin(nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := fetch(t, s, "b").Bury("no such GPU"); err != nil {
@@ -249,9 +297,9 @@ func TestContents(t *testing.T) {
 	}
 	var got []row
 	for _, e := range slices.Concat(c.Ready, c.Claimed) {
-		got = append(got, row{e.ID, e.Runner, e.Starts, e.Attempts})
-		if e.Submitted.Before(before) || e.Submitted.After(time.Now()) {
-			t.Errorf("task %s was submitted at %s, want a time since %s", e.ID, e.Submitted, before)
+		got = append(got, row{e.ID, e.Runner, e.Starts, e.Spent})
+		if e.Since.Before(before) || e.Since.After(time.Now()) {
+			t.Errorf("task %s was submitted at %s, want a time since %s", e.ID, e.Since, before)
 		}
 	}
 	want := []row{{"c", "", 0, 0}, {"d", "", 0, 0}, {"a", "gpu-1", 1, 0}}
@@ -273,7 +321,7 @@ func TestContentsWhileTasksMove(t *testing.T) {
 	moved := make(chan error, 1)
 	go func() {
 		for ctx.Err() == nil {
-			d, err := s.Fetch(t.Context(), anyTask)
+			d, err := s.Fetch(t.Context(), anyClass)
 			if err == nil {
 				err = d.Release()
 			}
@@ -374,25 +422,49 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// A runner that dies between storing the result and Ack leaves such a task.
-func TestATaskThatIsFinishedIsNotHandedOutAgain(t *testing.T) {
-	dir := t.TempDir()
-	first := open(t, dir, "first")
-	submit(t, first, api.Task{ID: "done"})
-	submit(t, first, api.Task{ID: "todo"})
-	for _, d := range []queue.Delivery{fetch(t, first, "done"), fetch(t, first, "todo")} {
-		if _, err := d.Begin(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := d.Retry("its runner died"); err != nil {
-			t.Fatal(err)
+// finish ends an attempt that leaves a checkpoint.
+func finish(d queue.Delivery, n int, outcome api.Outcome) error {
+	results, _ := d.Local()
+	made, err := results.Begin(d.Task().ID, n)
+	if err != nil {
+		return err
+	}
+	if outcome != api.Succeeded {
+		if err := os.Mkdir(filepath.Join(filepath.Dir(made.Stdout()), "checkpoint"), 0o755); err != nil {
+			return err
 		}
 	}
-	second, err := spool.Open(dir, spool.Options{Runner: "second", Rescan: rescan, Finished: func(id string) bool { return id == "done" }})
+	_, err = d.Finish(api.Result{Task: d.Task().ID, Attempt: n, Outcome: outcome}, made)
+	return err
+}
+
+// store stores a result as a runner does that dies before it can settle the task.
+func store(t *testing.T, dir, id string, attempt int, outcome api.Outcome) {
+	t.Helper()
+	work := t.TempDir()
+	made, err := result.New(spool.ResultsDir(dir), func() (string, error) { return work, nil }).Begin(id, attempt)
+	if err == nil {
+		err = made.Commit(api.Result{Task: id, Attempt: attempt, Outcome: outcome})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer second.Close()
+}
+
+// A runner that dies between storing the result and removing the task leaves such
+// a task.
+func TestATaskThatIsFinishedIsNotHandedOutAgain(t *testing.T) {
+	dir := t.TempDir()
+	first, second := open(t, dir, "first"), open(t, dir, "second")
+	for _, id := range []string{"done", "todo"} {
+		submit(t, first, api.Task{ID: id})
+		if _, err := fetch(t, first, id).Begin(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store(t, dir, "done", 1, api.Succeeded)
+	store(t, dir, "todo", 1, api.Failed)
+	first.Crash()
 	fetch(t, second, "todo")
 	if c := contents(t, dir); len(c.Ready) != 0 || len(c.Claimed) != 1 || len(c.Dead) != 0 {
 		t.Errorf("contents %+v, want one claimed task and nothing else", c)

@@ -1,158 +1,224 @@
 package spool
 
 import (
+	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
-// A submit holds the lock for milliseconds. Who waits this long has met a
-// process that was stopped in the middle of it.
-const (
-	submitWait = 10 * time.Second
-	submitPoll = 5 * time.Millisecond
-)
+// submitBatch is how many tasks are made durable together.
+const submitBatch = 1000
 
-// Submit puts a task at the end of the queue and returns its ID, which is made
-// up when the task has none. When Submit returns nil the task is on the disk.
-// An ID that the queue or the results know already is refused, so that a
-// submit can be repeated without running the task twice.
-func (s *Spool) Submit(task *api.Task) (id string, err error) {
-	id, err = s.submit(*task)
-	switch {
-	case err == nil:
-		return id, nil
-	case task.ID == "":
-		return "", fmt.Errorf("submit task: %w", err)
+// Submit implements queue.Store.
+func (s *Spool) Submit(ctx context.Context, tasks []*api.Task) (done []queue.Submitted, err error) {
+	if err := queue.Check(tasks); err != nil {
+		return nil, err
 	}
-	return "", fmt.Errorf("submit task %s: %w", api.Excerpt(task.ID), err)
-}
-
-func (s *Spool) submit(task api.Task) (string, error) {
-	if err := task.Validate(); err != nil {
-		return "", err
-	}
-	unlock, err := s.lockSubmit()
+	unlock, err := s.lockSubmit(ctx)
 	if err != nil {
-		return "", err
+		return nil, fmt.Errorf("submit: %w", err)
 	}
 	defer unlock()
-
-	wanted := task.ID
-	if wanted == "" {
-		task.ID = token() // 80 random bits
+	defer s.ring()
+	b := &batch{spool: s, ends: map[lane]*laneEnd{}}
+	if err := s.adoptLocked(); err != nil {
+		return nil, fmt.Errorf("submit: %w", err)
 	}
-	last, where, err := s.lookup(task.ID)
-	if err != nil {
-		return "", err
+	for len(tasks) > 0 && err == nil {
+		n := min(len(tasks), submitBatch)
+		var more []queue.Submitted
+		more, err = b.submit(ctx, tasks[:n])
+		done, tasks = append(done, more...), tasks[n:]
 	}
-	if where != "" {
-		return "", fmt.Errorf("id: is in use, the task is %s; choose another id, or leave it out to have one made", where)
-	}
-	document, err := format(&task)
-	if err != nil {
-		return "", err
-	}
-	e := entry{key: max(time.Now().UnixNano(), last+1), id: task.ID}
-	// What Fetch would not read must not get in.
-	if _, _, err := parse(e.name(), document); err != nil {
-		return "", err
-	}
-	made := "submit-" + token()
-	if err := writeFile(s.path(tmpDir, made), document); err != nil {
-		return "", err
-	}
-	if err := rename(s.path(tmpDir), made, s.path(tasksDir), e.name()); err != nil {
-		os.Remove(s.path(tmpDir, made))
-		return "", err
-	}
-	return task.ID, syncDirs(s.path(tasksDir))
+	return done, err
 }
 
-// lockSubmit keeps other submitters out, so that of two with the same ID one
-// is refused, and keys grow in the order of the submits.
-func (s *Spool) lockSubmit() (unlock func(), err error) {
+// batch submits tasks while it has the lock.
+type batch struct {
+	spool *Spool
+	known map[string]api.TaskState // what is in the queue, once somebody asked
+	ends  map[lane]*laneEnd
+}
+
+// laneEnd is where the next task of a lane goes, and those that were not put there yet.
+type laneEnd struct {
+	bucket
+	key     int64
+	room    int
+	waiting []*submitted
+}
+
+type submitted struct {
+	queue.Submitted
+	task  *api.Task
+	entry entry
+	in    bool // it is in the queue, or was before
+}
+
+// submit writes all documents, makes them durable, and then lets them into the
+// queue. Those that it returns are in it, even if it returns an error.
+func (b *batch) submit(ctx context.Context, tasks []*api.Task) (done []queue.Submitted, err error) {
+	var all []*submitted
+	fresh := 0
+	for _, given := range tasks {
+		t := *given
+		if t.ID == "" {
+			t.ID = token() // 80 random bits
+		}
+		before, known, problem := b.write(&t, len(tasks) == 1)
+		if problem = cmp.Or(problem, ctx.Err()); problem != nil {
+			err = fmt.Errorf("submit task%s: %w", queue.Named(given.ID), problem)
+			break
+		}
+		one := &submitted{Submitted: queue.Submitted{ID: t.ID, Before: before}, task: &t, in: before != ""}
+		all = append(all, one)
+		if known {
+			one.entry.starts = b.spool.lastAttempt(t.ID)
+		} else {
+			fresh++
+		}
+	}
+	if fresh > 0 && len(tasks) > 1 {
+		if problem := syncAll(b.spool.path(resultsDir)); problem != nil {
+			return nil, errors.Join(err, problem)
+		}
+	}
+	err = errors.Join(err, b.enter(all))
+	for _, t := range all {
+		if !t.in {
+			break
+		}
+		done = append(done, t.Submitted)
+	}
+	return done, err
+}
+
+// write writes the document of a task, unless it is there already. If it is, and
+// the task came into the queue, it says what became of that.
+func (b *batch) write(t *api.Task, durable bool) (before api.TaskState, known bool, err error) {
+	document, err := format(t)
+	if err != nil {
+		return "", false, err
+	}
+	// What Fetch would not read must not get in.
+	if _, _, err := parse(entry{id: t.ID}.name(), document); err != nil {
+		return "", false, err
+	}
+	there, err := b.spool.readDocument(t.ID)
+	switch {
+	case err != nil:
+		return "", false, err
+	case there == nil:
+		return "", false, b.spool.writeDocument(t.ID, document, durable)
+	case !bytes.Equal(there, document):
+		return "", true, errors.New("id: is in use by another task; choose another id, or leave it out to have one made")
+	}
+	before, err = b.state(t.ID)
+	return before, true, err
+}
+
+// state says what became of a task whose document is there.
+func (b *batch) state(id string) (api.TaskState, error) {
+	if b.known == nil {
+		l, err := list(b.spool.dir)
+		if err != nil {
+			return "", err
+		}
+		b.known = l.ids()
+	}
+	return cmp.Or(b.known[id], b.spool.ended(id)), nil
+}
+
+// enter lets the tasks in that are not, each behind the last one of its lane.
+func (b *batch) enter(all []*submitted) error {
+	var problems []error
+	for _, t := range all {
+		if t.in {
+			continue
+		}
+		l := laneOf(t.task)
+		end := b.ends[l]
+		if end == nil {
+			end = &laneEnd{}
+			b.ends[l] = end
+		}
+		if end.room == 0 {
+			problems = append(problems, b.flush(l, end))
+			var err error
+			if end.bucket, end.key, end.room, err = l.end(b.spool); err != nil {
+				return errors.Join(append(problems, err)...)
+			}
+		}
+		t.entry.key, t.entry.id = end.key, t.ID
+		end.waiting = append(end.waiting, t)
+		end.key, end.room = end.key+1, end.room-1
+	}
+	for l, end := range b.ends {
+		problems = append(problems, b.flush(l, end))
+	}
+	return errors.Join(problems...)
+}
+
+// flush puts what waits into its bucket.
+func (b *batch) flush(l lane, end *laneEnd) error {
+	if len(end.waiting) == 0 {
+		return nil
+	}
+	err := b.spool.enter(l, end.bucket, func(dir string) error {
+		for _, t := range end.waiting {
+			err := b.spool.link(t.task, filepath.Join(dir, t.entry.name()))
+			if err != nil && !errors.Is(err, os.ErrExist) {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, t := range end.waiting {
+		t.in = err == nil
+	}
+	end.waiting = nil
+	return err
+}
+
+// lockSubmit keeps other submitters out, those of before as well, so that of two
+// with the same ID one comes first, and keys grow in the order of the submits. It
+// is held for milliseconds: hundreds of them take their turns.
+func (s *Spool) lockSubmit(ctx context.Context) (unlock func(), err error) {
 	lock, err := os.OpenFile(s.path(submitLock), os.O_RDWR|os.O_CREATE, fileMode)
 	if err != nil {
 		return nil, err
 	}
-	for deadline := time.Now().Add(submitWait); ; time.Sleep(submitPoll) {
+	const least, most, long = time.Millisecond, 16 * time.Millisecond, 10 * time.Second
+	begun, told := time.Now(), false
+	for pause := least; ; pause = min(2*pause, most) {
 		ok, err := tryLock(lock)
 		if ok {
 			return func() { lock.Close() }, nil
 		}
-		if err == nil && time.Now().After(deadline) {
-			err = fmt.Errorf("lock %s: another process has held it for %s; find it with fuser", lock.Name(), submitWait)
-		}
-		if err != nil {
-			lock.Close()
-			return nil, err
-		}
-	}
-}
-
-// lookup returns the last key of the queue, and where the task with this ID
-// is, empty for nowhere. The places are read in the order in which a task
-// passes them, so that one which moves on meanwhile is not missed; the first
-// two are read twice for those that move back.
-func (s *Spool) lookup(id string) (last int64, where string, err error) {
-	look := func(dir, place string) error {
-		names, err := fileNames(dir)
-		for _, name := range names {
-			if e, err := parseName(name); err == nil {
-				last = max(last, e.key)
-				if e.id == id {
-					where = place
+		if err == nil {
+			select {
+			case <-time.After(pause):
+				if !told && time.Since(begun) > long {
+					told = true
+					s.log.LogAttrs(ctx, slog.LevelWarn, "others submit all the time, or one of them was stopped; waiting; find it with fuser", slog.String("lock", lock.Name()))
 				}
+				continue
+			case <-ctx.Done():
+				err = fmt.Errorf("waited for %s, which others that submit hold: %w", lock.Name(), ctx.Err())
 			}
 		}
-		return err
+		lock.Close()
+		return nil, err
 	}
-	for range 2 {
-		if err := look(s.path(tasksDir), "in the queue"); err != nil {
-			return 0, "", err
-		}
-		claims, err := os.ReadDir(s.path(claimsDir))
-		if err != nil {
-			return 0, "", err
-		}
-		for _, c := range claims {
-			dir := s.path(claimsDir, c.Name())
-			if err := look(filepath.Join(dir, tasksDir), "with runner "+readOwner(dir)); err != nil && !missing(err) {
-				return 0, "", err
-			}
-		}
-	}
-	for place, path := range map[string]string{
-		"in the dead-letter place": s.path(deadDir, id+".json"),
-		"one that has results":     s.path(resultsDir, id),
-	} {
-		if _, err := os.Lstat(path); err == nil {
-			where = place
-		} else if !missing(err) {
-			return 0, "", err
-		}
-	}
-	return last, where, nil
-}
-
-// lastKey is the key of the last task that waits in the queue. It is 0 when
-// the queue is empty.
-func (s *Spool) lastKey() (int64, error) {
-	names, err := fileNames(s.path(tasksDir))
-	if err != nil {
-		return 0, err
-	}
-	for i := len(names) - 1; i >= 0; i-- {
-		if e, err := parseName(names[i]); err == nil {
-			return e.key, nil
-		}
-	}
-	return 0, nil
 }
 
 // errSettled is what a delivery answers after the call that ended it.

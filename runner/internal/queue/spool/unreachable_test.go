@@ -22,13 +22,13 @@ func TestUnreachable(t *testing.T) {
 	}
 	ack, release, retry := fetch(t, s, "ack"), fetch(t, s, "release"), fetch(t, s, "retry")
 	bury, begin := fetch(t, s, "bury"), fetch(t, s, "begin")
-	if _, err := release.Begin(); err != nil {
+	if _, err := release.Begin(nil); err != nil {
 		t.Fatal(err)
 	}
 	all := func() map[string]error {
 		errs := map[string]error{"ack": ack.Ack(), "release": release.Release(), "bury": bury.Bury("test")}
 		_, errs["retry"] = retry.Retry("test")
-		_, errs["begin"] = begin.Begin()
+		_, errs["begin"] = begin.Begin(nil)
 		return errs
 	}
 
@@ -40,11 +40,11 @@ func TestUnreachable(t *testing.T) {
 			t.Errorf("%s succeeded without a spool", verb)
 		}
 	}
-	_, err := s.Fetch(t.Context(), anyTask)
-	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "tasks")) {
+	_, err := s.Fetch(t.Context(), anyClass)
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "ready")) {
 		t.Errorf("fetch gave %v, want an error with the path", err)
 	}
-	if _, err := s.Submit(&api.Task{Command: "true"}); err == nil {
+	if _, err := s.SubmitOne(&api.Task{Command: "true"}); err == nil {
 		t.Error("submit succeeded without a spool")
 	}
 
@@ -59,10 +59,10 @@ func TestUnreachable(t *testing.T) {
 	c := contents(t, dir)
 	got := []string{}
 	for _, e := range c.Ready {
-		got = append(got, fmt.Sprintln("ready", e.ID, e.Starts, e.Attempts))
+		got = append(got, fmt.Sprintln("ready", e.ID, e.Starts, e.Spent))
 	}
 	for _, e := range c.Claimed {
-		got = append(got, fmt.Sprintln("claimed", e.ID, e.Starts, e.Attempts))
+		got = append(got, fmt.Sprintln("claimed", e.ID, e.Starts, e.Spent))
 	}
 	for _, d := range c.Dead {
 		got = append(got, "dead "+d.ID)
@@ -82,7 +82,7 @@ func TestUnreachableWhileWaiting(t *testing.T) {
 	looked := make(chan struct{}, 1)
 	submit(t, other, api.Task{ID: "refused"})
 	go func() {
-		_, err := s.Fetch(t.Context(), func(*api.Task) bool {
+		_, err := s.Fetch(t.Context(), func(api.Resources) bool {
 			select {
 			case looked <- struct{}{}:
 			default:
@@ -147,11 +147,11 @@ func TestTakenOutByHand(t *testing.T) {
 	}
 	a, b := fetch(t, s, "a"), fetch(t, s, "b")
 	for _, e := range contents(t, dir).Claimed {
-		if err := os.Remove(filepath.Join(dir, "claims", e.Claim, "tasks", e.File)); err != nil {
+		if err := os.Remove(filepath.Join(dir, e.File)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := a.Begin(); err == nil {
+	if _, err := a.Begin(nil); err == nil {
 		t.Error("begin of a task that is gone succeeded")
 	}
 	if err := a.Release(); err != nil {

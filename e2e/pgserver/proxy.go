@@ -1,0 +1,124 @@
+package pgserver
+
+import (
+	"net"
+	"path/filepath"
+	"strconv"
+	"sync"
+)
+
+// Proxy is a way to a server through the network that can be cut: then packets are
+// dropped, and no side hears of it.
+type Proxy struct {
+	listener net.Listener
+	socket   string
+	all      sync.WaitGroup
+
+	mu    sync.Mutex
+	open  chan struct{} // closed while packets pass
+	conns map[net.Conn]bool
+	over  bool
+}
+
+// Proxy begins to pass connections on.
+func (s *Server) Proxy() (*Proxy, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{listener: listener, socket: filepath.Join(s.Dir, ".s.PGSQL."+strconv.Itoa(port)), open: make(chan struct{}), conns: make(map[net.Conn]bool)}
+	close(p.open)
+	p.all.Go(p.accept)
+	return p, nil
+}
+
+// Address is that of the server, through the proxy.
+func (p *Proxy) Address() string { return p.listener.Addr().String() }
+
+// Cut drops all packets until Restore.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open = make(chan struct{})
+}
+
+// Restore lets packets pass, also those that were sent meanwhile, as TCP repeats them.
+func (p *Proxy) Restore() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.open)
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return // it was closed
+		}
+		p.all.Go(func() { p.serve(client) })
+	}
+}
+
+func (p *Proxy) serve(client net.Conn) {
+	if !p.keep(client) {
+		return
+	}
+	p.wait()
+	server, err := net.Dial("unix", p.socket)
+	if err != nil || !p.keep(server) {
+		client.Close()
+		return
+	}
+	p.all.Go(func() { p.pass(server, client) })
+	p.pass(client, server)
+}
+
+// keep has the connection closed with the proxy.
+func (p *Proxy) keep(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		c.Close()
+	}
+	p.conns[c] = true
+	return !p.over
+}
+
+// wait waits until packets pass.
+func (p *Proxy) wait() {
+	p.mu.Lock()
+	open := p.open
+	p.mu.Unlock()
+	<-open
+}
+
+func (p *Proxy) pass(to, from net.Conn) {
+	defer to.Close()
+	defer from.Close()
+	packet := make([]byte, 16<<10)
+	for {
+		n, err := from.Read(packet)
+		p.wait()
+		if _, fault := to.Write(packet[:n]); fault != nil || err != nil {
+			return
+		}
+	}
+}
+
+// Close ends all connections.
+func (p *Proxy) Close() error {
+	err := p.listener.Close()
+	p.mu.Lock()
+	p.over = true
+	for c := range p.conns {
+		c.Close()
+	}
+	select {
+	case <-p.open:
+	default:
+		close(p.open)
+	}
+	p.mu.Unlock()
+	p.all.Wait()
+	return err
+}

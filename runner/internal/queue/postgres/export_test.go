@@ -1,0 +1,86 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// Crash does to the queue what the death of its process does: nothing is given back
+// and nothing renewed.
+func (q *Queue) Crash() {
+	q.end()
+	q.renewal.Wait()
+	q.pool.Close()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	clear(q.held)
+}
+
+// Say says a statement to the server, as people do.
+func (q *Queue) Say(sql string, args ...any) error {
+	_, err := q.pool.Exec(context.Background(), sql, args...)
+	return err
+}
+
+// Letters reads the dead letters, with the documents of those that are no tasks.
+func (q *Queue) Letters() (letters []api.DeadLetter, err error) {
+	tasks, err := q.List(context.Background())
+	for _, t := range tasks {
+		if t.State != api.TaskDead {
+			continue
+		}
+		letter := api.DeadLetter{Task: t.Task, Reason: t.Reason, Attempts: t.Spent, Time: t.Since}
+		if t.Task == nil {
+			var document []byte
+			if err := q.pool.QueryRow(context.Background(), `select document from studioml.task where id = $1`, t.ID).Scan(&document); err != nil {
+				return nil, err
+			}
+			letter.Document = string(document[:min(len(document), api.MaxTaskBytes)])
+		}
+		letters = append(letters, letter)
+	}
+	return letters, err
+}
+
+// Dump shows all that is stored, but for signs of life.
+func (q *Queue) Dump(t *testing.T) string {
+	t.Helper()
+	found, err := q.pool.Query(context.Background(), `
+		select (to_jsonb(t) - 'beat')::text from studioml.task t
+		union all select r::text from studioml.result r
+		union all select f::text from studioml.file f order by 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := pgx.CollectRows(found, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(rows, "\n")
+}
+
+// Now is the server's time.
+func (q *Queue) Now(t *testing.T) time.Time {
+	t.Helper()
+	now, err := ask(q, q.pool, pgx.RowTo[time.Time], "time")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return now[0]
+}
+
+// TakeBack does so by a statement that was said at this time.
+func (q *Queue) TakeBack(t *testing.T, at time.Time) int {
+	t.Helper()
+	rows, err := ask(q, q.pool, func(row pgx.CollectableRow) (bool, error) { return true, nil }, "takeBack", at, q.Lease/3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(rows)
+}

@@ -1,0 +1,136 @@
+package postgres_test
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
+)
+
+func begin(t *testing.T, d queue.Delivery) (made *result.Attempt, dir string, number int) {
+	t.Helper()
+	number, err := d.Begin([]string{"GPU-1"})
+	must(t, err)
+	results, _ := d.Local()
+	made, err = results.Begin(d.Task().ID, number)
+	must(t, err)
+	return made, filepath.Dir(made.Stdout()), number
+}
+
+func put(t *testing.T, content []byte, path ...string) {
+	t.Helper()
+	name := filepath.Join(path...)
+	must(t, os.MkdirAll(filepath.Dir(name), 0o755))
+	must(t, os.WriteFile(name, content, 0o644))
+}
+
+// contents reads all files of an attempt.
+func contents(t *testing.T, q *postgres.Queue, id string, attempt int) map[string]string {
+	t.Helper()
+	files, err := q.Files(t.Context(), id, attempt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Close()
+	all := make(map[string]string)
+	must(t, fs.WalkDir(files, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Type() == fs.ModeSymlink {
+			return err
+		}
+		text, err := fs.ReadFile(files, path)
+		all[path] = string(text)
+		return err
+	}))
+	return all
+}
+
+// What an attempt prints is seen while it runs, and all that it leaves afterwards.
+func TestFiles(t *testing.T) {
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	q := open(t, f.url, "runner")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	d := fetch(t, q)
+	if _, err := f.owner.Files(t.Context(), "a", 1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("files of an attempt that has not begun: %v", err)
+	}
+	made, dir, number := begin(t, d)
+	put(t, []byte("one"), dir, "stdout")
+	await(t, "the first word is stored", func() bool { return contents(t, f.owner, "a", 1)["stdout"] == "one" })
+	put(t, []byte("one two"), dir, "stdout")
+	put(t, []byte("later"), dir, "stdout.7+100")
+	await(t, "more is stored", func() bool {
+		return cmp.Equal(contents(t, f.owner, "a", 1), map[string]string{"stdout": "one two", "stdout.7+100": "later"})
+	})
+	must(t, os.Remove(filepath.Join(dir, "stdout.7+100")))
+	large := slices.Concat(bytes.Repeat([]byte("0123456789"), 250_000), []byte("end")) // some pieces
+	put(t, large, dir, "stdout")
+	put(t, nil, dir, "stderr")
+	put(t, []byte("model"), dir, "outputs", "deep", "er", "model")
+	must(t, os.Symlink("/etc/passwd", filepath.Join(dir, "outputs", "link")))
+	_, err := d.Finish(api.Result{Task: "a", Attempt: number, Outcome: api.Succeeded}, made)
+	must(t, err)
+	want := map[string]string{"stdout": string(large), "stderr": "", "outputs/deep/er/model": "model"}
+	if got := contents(t, f.owner, "a", 1); !cmp.Equal(got, want) {
+		t.Errorf("files after the end (-want +got):\n%s", cmp.Diff(want, got))
+	}
+	files, err := f.owner.Files(t.Context(), "a", 1)
+	must(t, err)
+	defer files.Close()
+	if text, err := fs.ReadFile(files, "outputs/link"); err == nil {
+		t.Errorf("a link leads to %q", text)
+	}
+	if left, _ := os.ReadDir(q.Work); len(left) > 0 {
+		t.Errorf("%s is left", left[0].Name())
+	}
+}
+
+// A checkpoint goes from attempt to attempt, over ends of all kinds, until the task
+// succeeds.
+func TestCheckpoint(t *testing.T) {
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	for i, step := range []struct {
+		outcome     api.Outcome
+		finds, puts string // "" leaves no directory
+	}{
+		{api.Interrupted, "", "1"}, {api.Failed, "1", "2"}, {api.MachineFailed, "2", ""}, {api.Interrupted, "2", "3"}, {api.Succeeded, "3", ""},
+	} {
+		d := fetch(t, open(t, f.url, "runner"))
+		found := t.TempDir()
+		must(t, d.Checkpoint(found))
+		if text, _ := os.ReadFile(filepath.Join(found, "dir", "state")); string(text) != step.finds {
+			t.Errorf("attempt %d finds %q, want %q", i+1, text, step.finds)
+		}
+		made, dir, number := begin(t, d)
+		if step.puts != "" {
+			put(t, []byte(step.puts), dir, "checkpoint", "dir", "state")
+		}
+		if step.outcome == api.Interrupted { // a runner that dies leaves the last good one
+			must(t, d.Release())
+			d = fetch(t, open(t, f.url, "runner"))
+			number, _ = d.Begin(nil)
+		}
+		_, err := d.Finish(api.Result{Task: "a", Attempt: number, Outcome: step.outcome}, made)
+		must(t, err)
+	}
+	if stored := f.owner.Dump(t); bytes.Contains([]byte(stored), []byte("checkpoint/")) {
+		t.Errorf("a checkpoint is left after success:\n%s", stored)
+	}
+	must(t, f.owner.Again(t.Context(), "a"))
+	must(t, f.owner.Cancel(t.Context(), "a"))
+	if n, err := f.owner.Purge(t.Context(), f.owner.Now(t)); n != 1 || err != nil || f.owner.Dump(t) != "" {
+		t.Errorf("purge of %d (%v) leaves %s", n, err, f.owner.Dump(t))
+	}
+}

@@ -1,0 +1,262 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/studioml/studio-go-runner/e2e/pgserver"
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
+)
+
+// crowd runs tasks until all have ended, whatever the server does.
+type crowd struct {
+	queues []*postgres.Queue
+	size   int // of the output of each task
+
+	mu   sync.Mutex
+	runs map[string]int // attempts that ran to their end
+	over map[string]int // and were told so, as the queue says
+}
+
+func (c *crowd) work(ctx context.Context, t *testing.T, q *postgres.Queue) {
+	for ctx.Err() == nil {
+		d, err := q.Fetch(ctx, func(api.Resources) bool { return true })
+		if err != nil {
+			pause(ctx, 20*time.Millisecond)
+			continue
+		}
+		number := 0
+		if !insist(ctx, func() (err error) { number, err = d.Begin(nil); return err }) {
+			continue
+		}
+		results, _ := d.Local()
+		made, err := results.Begin(d.Task().ID, number)
+		if err == nil {
+			err = os.WriteFile(made.Stdout(), make([]byte, c.size), 0o644)
+		}
+		if err != nil {
+			t.Errorf("prepare: %v", err)
+			return
+		}
+		pause(ctx, 10*time.Millisecond) // it runs
+		c.mu.Lock()
+		c.runs[d.Task().ID]++
+		c.mu.Unlock()
+		r := api.Result{Task: d.Task().ID, Attempt: number, Outcome: api.Succeeded}
+		if insist(ctx, func() error { _, err := d.Finish(r, made); return err }) {
+			c.mu.Lock()
+			c.over[d.Task().ID]++
+			c.mu.Unlock()
+		}
+	}
+}
+
+// insist repeats what fails, as the scheduler does, and returns false if it never
+// will be.
+func insist(ctx context.Context, do func() error) bool {
+	for ctx.Err() == nil {
+		err := do()
+		if err == nil || errors.Is(err, queue.ErrLost) {
+			return err == nil
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+	return false
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func (c *crowd) ended() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.over)
+}
+
+// await waits for what must come.
+func await(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
+
+// long is a lease that runs out on no busy machine, if runners are as they should be.
+const long = 8 * time.Second
+
+// Whatever becomes of the server while tasks run, each is run to its end once, and
+// has one result; no claim is lost by an outage for all.
+func TestOutages(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		size  int
+		fault func(t *testing.T, s *pgserver.Server, p *pgserver.Proxy, c *crowd)
+	}{
+		{"killed", 100, func(t *testing.T, s *pgserver.Server, _ *pgserver.Proxy, c *crowd) {
+			must(t, s.Kill())
+			awaitFailures(t, c)
+			must(t, s.Start())
+		}},
+		{"stopped", 100, func(t *testing.T, s *pgserver.Server, _ *pgserver.Proxy, c *crowd) {
+			must(t, s.Stop())
+			awaitFailures(t, c)
+			must(t, s.Start())
+		}},
+		{"cut off", 100, func(t *testing.T, _ *pgserver.Server, p *pgserver.Proxy, c *crowd) {
+			p.Cut()
+			awaitFailures(t, c)
+			time.Sleep(long) // the time after which claims would be taken back
+			p.Restore()
+		}},
+		{"full", 50 << 10, func(t *testing.T, s *pgserver.Server, _ *pgserver.Proxy, c *crowd) {
+			filler := filepath.Join(s.Dir, "filler")
+			fill(t, filler)
+			awaitFailures(t, c)
+			must(t, os.Remove(filler))
+			must(t, s.Stop()) // if it had not given up by itself
+			must(t, s.Start())
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			dir, err := os.MkdirTemp("", "pgserver-")
+			must(t, err)
+			if test.name == "full" {
+				mount(t, dir)
+			}
+			s, err := pgserver.StartIn(dir)
+			must(t, err)
+			t.Cleanup(func() { s.Close() })
+			direct := newQueue(t, s)
+			p, err := s.Proxy()
+			must(t, err)
+			t.Cleanup(func() { p.Close() })
+
+			const tasks = 150
+			var ids []*api.Task
+			for i := range tasks {
+				ids = append(ids, &api.Task{ID: fmt.Sprintf("task-%d", i), Command: "true"})
+			}
+			owner := open(t, direct, "")
+			if _, err := owner.Submit(t.Context(), ids); err != nil {
+				t.Fatal(err)
+			}
+			c := &crowd{size: test.size, runs: make(map[string]int), over: make(map[string]int)}
+			ctx, enough := context.WithCancel(t.Context())
+			var workers sync.WaitGroup
+			t.Cleanup(workers.Wait)
+			t.Cleanup(enough)
+			for i := range 3 {
+				q := openWith(t, through(direct, p), fmt.Sprintf("runner-%d", i), long, long/6)
+				c.queues = append(c.queues, q)
+				for range 2 {
+					workers.Go(func() { c.work(ctx, t, q) })
+				}
+			}
+			await(t, "some tasks end", func() bool { return c.ended() > tasks/10 })
+			test.fault(t, s, p, c)
+			await(t, "all tasks end", func() bool { return c.ended() == tasks })
+			enough()
+			workers.Wait()
+			once(t, owner, c, tasks)
+		})
+	}
+}
+
+// once requires that each task ran once and has one result.
+func once(t *testing.T, owner *postgres.Queue, c *crowd, tasks int) {
+	t.Helper()
+	for id, n := range c.runs {
+		if n != 1 {
+			t.Errorf("%s ran %d times", id, n)
+		}
+	}
+	list, err := owner.List(t.Context())
+	if err != nil || len(list) != tasks {
+		t.Fatalf("%d tasks are known (%v), want %d", len(list), err, tasks)
+	}
+	for _, task := range list {
+		results, err := owner.Results(t.Context(), task.ID)
+		if err != nil || len(results) != 1 || task.State != api.TaskFinished {
+			t.Errorf("%s is %s with %d results (%v), want Finished with one", task.ID, task.State, len(results), err)
+		}
+	}
+	for _, q := range c.queues {
+		if lost, late := q.Lost.Load(), q.Late.Load(); lost != 0 || late != 0 {
+			t.Errorf("%d claims were lost, %d ends are not told", lost, late)
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitFailures waits until each runner has met the outage.
+func awaitFailures(t *testing.T, c *crowd) {
+	t.Helper()
+	await(t, "each runner meets the outage", func() bool {
+		for _, q := range c.queues {
+			if q.Failures.Load() == 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// through names the same database by way of the proxy.
+func through(direct string, p *pgserver.Proxy) string {
+	u, _ := url.Parse(direct)
+	u.RawQuery, u.Host = "", p.Address()
+	return u.String()
+}
+
+func mount(t *testing.T, dir string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root can mount a small disk")
+	}
+	must(t, unix.Mount("pgserver", dir, "tmpfs", 0, "size=100m"))
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+		os.Remove(dir)
+	})
+}
+
+// fill leaves no room on a disk.
+func fill(t *testing.T, file string) {
+	t.Helper()
+	f, err := os.Create(file)
+	must(t, err)
+	defer f.Close()
+	for err == nil {
+		_, err = f.Write(make([]byte, 64<<10))
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+}

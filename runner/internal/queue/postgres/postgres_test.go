@@ -1,0 +1,118 @@
+package postgres_test
+
+import (
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/studioml/studio-go-runner/e2e/pgserver"
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/queuetest"
+)
+
+// lease keeps the tests short. It is long beside what a statement takes on a busy
+// machine.
+const lease = 3 * time.Second
+
+// server is what all tests share that do not break it.
+var server *pgserver.Server
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	err := flag.Set("test.parallel", "16") // they wait for leases to run out, mostly
+	if err == nil {
+		server, err = pgserver.Start()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if err := server.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+var databases atomic.Int64
+
+// newQueue makes an empty queue on a server and returns its URL.
+func newQueue(t *testing.T, on *pgserver.Server) string {
+	t.Helper()
+	url, err := on.Database(t.Context(), fmt.Sprintf("queue%d", databases.Add(1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := postgres.Init(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	return url
+}
+
+func open(t *testing.T, url, runner string) *postgres.Queue {
+	t.Helper()
+	return openWith(t, url, runner, lease, 20*time.Second)
+}
+
+// openWith is for those who meet servers that do not answer.
+func openWith(t *testing.T, url, runner string, lease, limit time.Duration) *postgres.Queue {
+	t.Helper()
+	q, err := postgres.Open(url, postgres.Options{
+		Runner: runner, Work: t.TempDir(), Lease: lease, Limit: limit, Look: lease / 5, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { q.Close() })
+	return q
+}
+
+type fixture struct {
+	url       string
+	owner     *postgres.Queue
+	documents int
+}
+
+func (f *fixture) Submit(t *testing.T, task *api.Task) {
+	t.Helper()
+	if _, err := f.owner.Submit(t.Context(), []*api.Task{task}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *fixture) SubmitDocument(t *testing.T, document []byte) {
+	t.Helper()
+	f.documents++
+	err := f.owner.Say(`insert into studioml.task (id, document, gpus, gpu_memory) values ($1, $2, 0, 0)`, fmt.Sprintf("document-%d", f.documents), document)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *fixture) Consumer(t *testing.T) queuetest.Consumer { return open(t, f.url, "runner") }
+
+func (f *fixture) Store(t *testing.T) queue.Store { return open(t, f.url, "") }
+
+func (f *fixture) Dead(t *testing.T) (letters []api.DeadLetter) {
+	t.Helper()
+	letters, err := f.owner.Letters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return letters
+}
+
+func TestContract(t *testing.T) {
+	t.Parallel()
+	queuetest.Run(t, func(t *testing.T) queuetest.Fixture {
+		url := newQueue(t, server)
+		return &fixture{url: url, owner: open(t, url, "")}
+	})
+}

@@ -1,0 +1,264 @@
+package spool_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+)
+
+// cycleEnv makes the test binary a process that takes tasks through all that can
+// become of them, and says what it knows to be done.
+const cycleEnv = "SPOOL_TEST_CYCLE"
+
+func cycleTasks() []*api.Task {
+	return []*api.Task{{ID: "a", Command: "true"}, {ID: "b", Command: "true", MaxAttempts: 1}, {ID: "c", Command: "true"},
+		{ID: "d", Command: "true"}, {ID: "e", Command: "true", Priority: -1}}
+}
+
+func cycle(dir string) {
+	ctx := context.Background()
+	s, err := spool.Open(dir, spool.Options{Runner: "child", Rescan: time.Hour})
+	must(err)
+	_, err = s.Submit(ctx, cycleTasks())
+	must(err)
+	fmt.Println("submitted")
+	end := func(outcome api.Outcome) {
+		d, err := s.Fetch(ctx, anyClass)
+		must(err)
+		n, err := d.Begin([]string{"GPU-1"})
+		must(err)
+		if d.Task().ID == "c" {
+			must(s.Cancel(ctx, "c"))
+			fmt.Println("cancelled")
+		}
+		must(finish(d, n, outcome))
+	}
+	end(api.Succeeded)
+	fmt.Println("finished")
+	end(api.Failed)
+	fmt.Println("dead")
+	end(api.Failed)
+	must(s.Again(ctx, "b"))
+	fmt.Println("again")
+	end(api.Interrupted) // d
+	end(api.Succeeded)   // d
+	end(api.Interrupted) // b
+	end(api.Succeeded)   // b
+	end(api.Failed)      // e, which pauses
+	must(s.Close())
+	os.Exit(0)
+}
+
+// killAt runs the cycle and kills it before its n-th call that changes a file. It
+// returns what the process said, and whether it came that far.
+func killAt(t *testing.T, dir string, n int) (said string, killed bool) {
+	t.Helper()
+	runtime.LockOSThread() // a process is traced by one thread
+	defer runtime.UnlockOSThread()
+	var out bytes.Buffer
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), cycleEnv+"="+dir)
+	cmd.Stdout, cmd.SysProcAttr = write, &syscall.SysProcAttr{Ptrace: true, Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Skipf("nothing can be traced here: %v", err)
+	}
+	write.Close()
+	pid := cmd.Process.Pid
+	var status unix.WaitStatus
+	if _, err := unix.Wait4(pid, &status, unix.WALL, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.PtraceSetOptions(pid, unix.PTRACE_O_TRACECLONE|unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_EXITKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.PtraceSyscall(pid, 0); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		tid, err := unix.Wait4(-pid, &status, unix.WALL, nil)
+		if err == unix.ECHILD {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		pass := 0
+		switch {
+		case !status.Stopped():
+			if tid == pid && status.Exited() && status.ExitStatus() != 0 {
+				out.ReadFrom(read)
+				t.Fatalf("the cycle ended with %d: %s", status.ExitStatus(), out.String())
+			}
+			continue
+		case status.StopSignal() == unix.SIGTRAP|0x80:
+			if changes(tid) {
+				if n--; n == 0 {
+					killed = true
+					unix.Kill(pid, unix.SIGKILL)
+					continue
+				}
+			}
+		case status.StopSignal() != unix.SIGTRAP && status.StopSignal() != unix.SIGSTOP:
+			pass = int(status.StopSignal())
+		}
+		unix.PtraceSyscall(tid, pass) // it may just have been killed
+	}
+	cmd.Process.Release()
+	out.ReadFrom(read)
+	return out.String(), killed
+}
+
+// changes says whether a thread is about to change a file.
+func changes(tid int) bool {
+	const getSyscallInfo, entry = 0x420e, 1
+	var info [88]byte // struct ptrace_syscall_info
+	if _, _, err := unix.Syscall6(unix.SYS_PTRACE, getSyscallInfo, uintptr(tid), uintptr(len(info)), uintptr(unsafe.Pointer(&info)), 0, 0); err != 0 || info[0] != entry {
+		return false
+	}
+	arg := func(i int) uint64 { return binary.NativeEndian.Uint64(info[32+8*i:]) }
+	switch binary.NativeEndian.Uint64(info[24:]) {
+	case unix.SYS_RENAME, unix.SYS_RENAMEAT, unix.SYS_LINK, unix.SYS_LINKAT, unix.SYS_UNLINK, unix.SYS_UNLINKAT, unix.SYS_MKDIR, unix.SYS_MKDIRAT,
+		unix.SYS_RMDIR, unix.SYS_FTRUNCATE, unix.SYS_FALLOCATE, unix.SYS_FSYNC, unix.SYS_SYNCFS, unix.SYS_UTIMENSAT:
+		return true
+	case unix.SYS_OPENAT:
+		return arg(2)&unix.O_CREAT != 0
+	case unix.SYS_WRITE:
+		return arg(0) > 2 && arg(2) > 8 // and no event of the Go runtime
+	}
+	return false
+}
+
+// Whatever call is the last one of a runner and its owners, nothing is lost, what
+// was said to be done is done, and of each task one result is accepted.
+func TestAKillAtEveryStep(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a process for each of more than a hundred steps")
+	}
+	// One in three, each time others: tracing takes long.
+	const each = 3
+	var step atomic.Int64
+	step.Store(rand.Int64N(each) + 1 - each)
+	var over atomic.Bool
+	var workers sync.WaitGroup
+	for range 4 { // a look at what is left may wait for a pause
+		workers.Go(func() {
+			for !over.Load() && !t.Failed() {
+				dir, n := t.TempDir(), int(step.Add(each))
+				said, killed := killAt(t, dir, n)
+				if !killed {
+					over.Store(true)
+				}
+				judge(t, dir, fmt.Sprintf("killed at step %d, after it said %q", n, strings.Fields(said)), said)
+			}
+		})
+	}
+	workers.Wait()
+	if n := step.Load(); n < 100 && !t.Failed() {
+		t.Errorf("%d steps change files, want more than a hundred", n)
+	}
+}
+
+// judge looks at what a killed process left, and lets another one go on.
+func judge(t *testing.T, dir, when, said string) {
+	t.Helper()
+	s := open(t, dir, "judge")
+	before, err := s.List(t.Context())
+	if err != nil {
+		t.Errorf("%s: %v", when, err)
+	}
+	if strings.Contains(said, "submitted") && len(before) != len(cycleTasks()) {
+		t.Errorf("%s: the tasks are %+v", when, before)
+	}
+	if _, err := s.Submit(t.Context(), cycleTasks()); err != nil {
+		t.Errorf("%s: the same again: %v", when, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	state := map[string]api.TaskState{}
+	for {
+		all, err := s.List(ctx)
+		if err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+		open := 0
+		for _, task := range all {
+			state[task.ID] = task.State
+			if !task.State.Ended() {
+				open++
+			}
+		}
+		if open == 0 {
+			break
+		}
+		d, err := s.Fetch(ctx, anyClass)
+		if err == nil {
+			var n int
+			if n, err = d.Begin(nil); err == nil {
+				err = finish(d, n, api.Succeeded)
+			}
+		}
+		if err != nil {
+			t.Fatalf("%s: %d tasks are open: %v", when, open, err)
+		}
+	}
+	may := map[string][]api.TaskState{
+		"a": {api.TaskFinished}, "b": {api.TaskFinished, api.TaskDead}, "c": {api.TaskFinished, api.TaskCancelled}, "d": {api.TaskFinished}, "e": {api.TaskFinished},
+	}
+	if strings.Contains(said, "again") {
+		may["b"] = may["b"][:1]
+	}
+	if strings.Contains(said, "cancelled") {
+		may["c"] = may["c"][1:]
+	}
+	for id, states := range may {
+		if !slices.Contains(states, state[id]) {
+			t.Errorf("%s: %s is %s, want one of %v", when, id, state[id], states)
+		}
+		results, err := s.Results(t.Context(), id)
+		accepted := 0
+		for _, r := range results {
+			if r.Outcome == api.Succeeded {
+				accepted++
+			}
+		}
+		if want := map[bool]int{true: 1}[state[id] == api.TaskFinished]; err != nil || accepted != want {
+			t.Errorf("%s: %s is %s and has %d results that were accepted, %v", when, id, state[id], accepted, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("%s: close: %v", when, err)
+	}
+	for _, pattern := range []string{"held/*", "ready/*/*/*/*", "results/*/*/checkpoint"} {
+		if left, err := filepath.Glob(filepath.Join(dir, pattern)); err != nil || len(left) > 0 && state["b"] == api.TaskFinished && state["c"] == api.TaskFinished {
+			t.Errorf("%s: left %v, %v", when, left, err)
+		}
+	}
+	if _, err := s.Fetch(ctx, anyClass); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%s: fetch of a closed spool: %v", when, err)
+	}
+}

@@ -1,0 +1,114 @@
+package result
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// The directories that a task is given, beside its working directory.
+const (
+	outputsDir    = "outputs"
+	checkpointDir = "checkpoint"
+)
+
+// Limits say how much of them is stored, in bytes; below 0, there is no room.
+type Limits struct{ Outputs, Checkpoint int64 }
+
+// Outputs is an empty directory for what the task wants to be kept with its result.
+func (a *Attempt) Outputs() string { return filepath.Join(a.outPath(), outputsDir) }
+
+// Checkpoint is a directory for what the task leaves to its next attempt.
+func (a *Attempt) Checkpoint() string { return filepath.Join(a.outPath(), checkpointDir) }
+
+// Resume makes both, and has what the attempts before have left copied to where this
+// one finds it.
+func (a *Attempt) Resume(from func(dir string) error) error {
+	if err := errors.Join(os.Mkdir(a.Outputs(), dirMode), os.Mkdir(a.Checkpoint(), dirMode)); err != nil {
+		return err
+	}
+	if err := from(a.Checkpoint()); err != nil {
+		return fmt.Errorf("copy the checkpoint: %w", err)
+	}
+	entries, err := os.ReadDir(a.Checkpoint())
+	a.resumed = len(entries) > 0
+	return err
+}
+
+// keep makes durable what is stored of the two directories, removes the rest, and
+// says in the result what a task would not expect. An empty checkpoint is stored only
+// where the task has removed what it found: without any, the last good one stays.
+func (a *Attempt) keep(r *api.Result, limits Limits) {
+	say := func(err error) {
+		if err != nil {
+			r.Reason = strings.TrimPrefix(r.Reason+"; "+err.Error(), "; ")
+		}
+	}
+	size, err := a.check(outputsDir, limits.Outputs, "--output-limit")
+	if err != nil || size == 0 {
+		say(errors.Join(err, a.out.RemoveAll(outputsDir)))
+	}
+	size, err = a.check(checkpointDir, limits.Checkpoint, "--checkpoint-limit")
+	if err != nil || size == 0 && !a.resumed || r.Outcome == api.Succeeded {
+		say(errors.Join(err, a.out.RemoveAll(checkpointDir)))
+	}
+}
+
+// check makes a directory of the task's durable and returns its size, of which each
+// entry is at least a byte. The error says why it cannot be stored.
+func (a *Attempt) check(dir string, limit int64, flag string) (size int64, err error) {
+	top, err := a.out.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil // the task may remove it
+	}
+	if err == nil && !top.IsDir() {
+		err = errors.New("it is no directory any more")
+	}
+	if err == nil {
+		err = fs.WalkDir(a.out.FS(), dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			need := fs.FileMode(0o600) // to read it, now and as a checkpoint
+			switch info.Mode().Type() {
+			case fs.ModeDir:
+				need = 0o700
+			case 0:
+				size += info.Size()
+			case fs.ModeSymlink:
+				size++
+				return nil
+			default: // a socket, say, is nothing without its process
+				return a.out.Remove(path)
+			}
+			if path != dir {
+				size++
+			}
+			if size > 0 && limit < 0 {
+				return errors.New("the disk is full")
+			}
+			if size > max(0, limit) {
+				return fmt.Errorf("it has more than the %s of %s", api.Amount(limit), flag)
+			}
+			if mode := info.Mode().Perm(); mode&need != need {
+				if err := a.out.Chmod(path, mode|need); err != nil {
+					return err
+				}
+			}
+			return a.sync(path)
+		})
+	}
+	if err != nil {
+		err = fmt.Errorf("its %s is not kept: %w", dir, err)
+	}
+	return size, err
+}
