@@ -32,13 +32,14 @@ var servingAt = regexp.MustCompile(`msg=serving .*address=(\S+)`)
 // start starts a runner whose log goes through a pipe, and waits until it serves.
 func start(t testing.TB, through ...string) (*process, *os.File) {
 	t.Helper()
-	spool := filepath.Join(t.TempDir(), "spool")
-	return startOn(t, spool, append(through, "runner", "serve", "--spool", spool)...)
+	dir := t.TempDir()
+	spool := filepath.Join(dir, "spool")
+	return startIn(t, dir, spool, append(through, "runner", "serve", "--spool", spool)...)
 }
 
-func startOn(t testing.TB, spool string, args ...string) (*process, *os.File) {
+// startIn also says where the runner's last word and its temporary files go.
+func startIn(t testing.TB, dir, spool string, args ...string) (*process, *os.File) {
 	t.Helper()
-	dir := t.TempDir()
 	p := &process{TB: t, spool: spool, ended: make(chan struct{})}
 	args = append(args, "--listen", "127.0.0.1:0", "--nvml-library", "none",
 		"--termination-log", filepath.Join(dir, "last-words"))

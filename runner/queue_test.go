@@ -50,7 +50,7 @@ func TestQueueInServer(t *testing.T) {
 	if said := command("{id: a, command: env}\n---\n{id: b, command: sleep, args: ['1000']}", "submit"); said != "a\nb\n" {
 		t.Errorf("submit says %q", said)
 	}
-	p, log := startOn(t, "", "runner", "serve", "--grace-period", "0s")
+	p, log := startIn(t, t.TempDir(), "", "runner", "serve", "--grace-period", "0s")
 	p.until("/statusz", `"b"`)
 	shown := p.ask("/statusz") + p.ask("/metrics")
 	if !strings.Contains(shown, "studioml_runner_queue_failures_total 0") {

@@ -24,8 +24,8 @@ var planted = map[string]struct {
 		"fresh.Effective == api.DrainAndTerminate {", "fresh.Effective != \"\" {",
 	}, "state", Unasked},
 	"R9: a drain after a signal exits 0": {"runner/api/state.go", []string{"ExitSignalled  = 143", "ExitSignalled  = 0"}, "term", ExitCode},
-	"R12: what was stopped is removed": {"runner/internal/scheduler/scheduler.go", []string{
-		"log.Info(\"task stopped and given back\")\n\t\ts.giveBack(ctx, ticket, d)", "s.insist(ctx, \"remove the task\", d.Ack)\n\t\tticket.Leave(gate.Requeued)",
+	"R12: what was stopped is removed": {"runner/internal/queue/spool/delivery.go", []string{
+		"	err = d.settle(\"finish\", func() (err error) {\n", "	err = d.settle(\"finish\", func() (err error) {\n		if r.Outcome == api.Interrupted {\n			return d.remove()\n		}\n",
 	}, "term,double", Lost},
 	"R13: nobody locks GPUs": {"runner/serve.go", []string{"s.GPULock != \"off\"", "s.GPULock == \"on\""}, "kill,state-blip", HeldTwice},
 }

@@ -114,8 +114,10 @@ func (a *Attempt) makeRoom() error {
 	return nil
 }
 
-// untouched is beside the directory for unfinished attempts, and goes with it.
-func (a *Attempt) untouched() string { return filepath.Dir(a.dir) + ".untouched" }
+// untouched is beside the directory for unfinished attempts.
+func (a *Attempt) untouched() string {
+	return filepath.Join(filepath.Dir(filepath.Dir(a.dir)), "untouched")
+}
 
 // touch is the last change of a directory: a file in it, a mode, an attribute. Clocks
 // of file systems may be coarse, so the number of files counts as well.

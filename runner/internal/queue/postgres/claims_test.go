@@ -195,7 +195,9 @@ func finish(t *testing.T, d queue.Delivery, number int, outcome api.Outcome) err
 	made, err := results.Begin(d.Task().ID, number)
 	must(t, err)
 	must(t, os.WriteFile(made.Stdout(), []byte("output"), 0o644))
-	_, err = d.Finish(api.Result{Task: d.Task().ID, Attempt: number, Outcome: outcome}, made)
+	if _, err = d.Finish(api.Result{Task: d.Task().ID, Attempt: number, Outcome: outcome}, made); err != nil {
+		must(t, made.Discard()) // it may be told again
+	}
 	return err
 }
 

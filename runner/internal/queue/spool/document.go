@@ -48,7 +48,7 @@ func (s *Spool) readDocument(id string) ([]byte, error) {
 
 func (s *Spool) writeDocument(id string, document []byte, durable bool) error {
 	path := s.document(id)
-	if err := os.Mkdir(filepath.Dir(path), dirMode); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := makeDir(filepath.Dir(path)); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	err := createFile(path, document, durable)

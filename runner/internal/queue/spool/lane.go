@@ -181,7 +181,7 @@ func (s *Spool) prepare(l lane, dir string) error {
 	}
 	parents := []string{s.path(readyDir), s.path(readyDir, l.class), l.path(s)}
 	for _, path := range append(parents[1:], dir) { // not the queue: one that is gone is not made anew
-		if err := os.Mkdir(path, dirMode); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := makeDir(path); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
 	}

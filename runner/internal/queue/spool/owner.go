@@ -300,7 +300,7 @@ func (s *Spool) Files(_ context.Context, id string, attempt int) (queue.Files, e
 	root, err := os.OpenRoot(result.New(s.path(resultsDir), nil).Path(id, attempt))
 	if missing(err) { // not yet, but it may be in the making
 		number := strconv.Itoa(attempt)
-		making, _ := fs.Glob(os.DirFS(s.dir), path.Join(heldDir, "*", workDir, id+"."+number+"-*.result", number))
+		making, _ := fs.Glob(os.DirFS(s.dir), path.Join(heldDir, "*", workDir, id+"."+number+".result", number))
 		if len(making) > 0 {
 			root, err = os.OpenRoot(s.path(making[0]))
 		}
