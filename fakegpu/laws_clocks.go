@@ -8,7 +8,7 @@ import "fmt"
 var clockLaws = []law{
 	with("low_clock_graphics", "low_clock_memory"), with("low_clock_memory", "low_clock_graphics"),
 	with("app_clock_graphics", "app_clock_memory"), with("app_clock_memory", "app_clock_graphics"),
-	most("low_clock_graphics", "max_clock_graphics"), most("clock_lowest", "max_clock_graphics"), least("low_clock_graphics", "clock_lowest"),
+	most("low_clock_graphics", "max_clock_graphics"), most("clock_lowest", "max_clock_graphics"), with("clock_lowest", "max_clock_graphics"), with("max_clock_graphics", "clock_lowest"), least("low_clock_graphics", "clock_lowest"),
 	most("clock_lowest_video", "max_clock_video"), keep("clock_video", "max_clock_video", lower, most("clock_video", "max_clock_video")), with("clock_video", "max_clock_video"), keep("clock_video", "clock_lowest_video", higher, least("clock_video", "clock_lowest_video")),
 	{keys: []string{"max_clock_graphics", "max_clock_sm"}, follow: same("max_clock_graphics", "max_clock_sm"), wrong: differ("max_clock_graphics", "max_clock_sm")},
 	{keys: []string{"max_clock_memory", "low_clock_memory"}, wrong: func(g *GPU) string {

@@ -89,6 +89,7 @@ func around(g fakegpu.GPU, keys []string) (values []uint64) {
 // says that they belong together, to all values that are near to a limit, of each
 // model: it is refused, or the GPU that it makes is possible.
 func TestNoChangeMakesAnImpossibleGPU(t *testing.T) {
+	random := rand.New(rand.NewPCG(15, 0))
 	taken, refused := 0, 0
 	try := func(g fakegpu.GPU, values ...string) {
 		changed, err := fakegpu.Try(g, values...)
@@ -121,10 +122,10 @@ func TestNoChangeMakesAnImpossibleGPU(t *testing.T) {
 					for _, a := range values {
 						try(g, fmt.Sprint(key, "=", a))
 						for _, other := range keys[:i] {
-							if rand.N(8) != 0 { // each of them many times, with one model or the other
+							if random.IntN(8) != 0 { // each of them many times, with one model or the other
 								continue
 							}
-							b := values[rand.N(len(values))]
+							b := values[random.IntN(len(values))]
 							try(g, fmt.Sprint(key, "=", a), fmt.Sprint(other, "=", b))
 							try(g, fmt.Sprint(other, "=", b), fmt.Sprint(key, "=", a))
 						}
@@ -140,18 +141,20 @@ func TestNoChangeMakesAnImpossibleGPU(t *testing.T) {
 
 // TestWhateverHasBeenSetItWorksAndRests: load and idle make a possible GPU of each.
 func TestWhateverHasBeenSetItWorksAndRests(t *testing.T) {
+	random := rand.New(rand.NewPCG(15, 1)) // the same each time: what it finds is there to be found again
 	for _, profile := range fakegpu.Profiles() {
 		g, err := fakegpu.LoadProfile(profile)
 		check(t, err)
 		check(t, g.Complete())
 		for range 300 {
-			key := fakegpu.Keys()[rand.N(len(fakegpu.Keys()))]
+			key := fakegpu.Keys()[random.IntN(len(fakegpu.Keys()))]
 			values := around(g, []string{key})
-			if changed, err := fakegpu.Try(g, fmt.Sprint(key, "=", values[rand.N(len(values))])); err == nil {
+			if changed, err := fakegpu.Try(g, fmt.Sprint(key, "=", values[random.IntN(len(values))])); err == nil {
 				g = changed
 			}
+			percent := 1 + random.Uint64N(100)
 			for what, make := range map[string]func() (fakegpu.GPU, error){
-				"load": func() (fakegpu.GPU, error) { return fakegpu.Work(g, 1+rand.N[uint64](100)) }, "idle": func() (fakegpu.GPU, error) { return fakegpu.Rest(g) },
+				"load": func() (fakegpu.GPU, error) { return fakegpu.Work(g, percent) }, "idle": func() (fakegpu.GPU, error) { return fakegpu.Rest(g) },
 			} {
 				made, err := make()
 				if err != nil {

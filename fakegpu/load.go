@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -44,6 +45,16 @@ func Idle(dir, gpu string) error {
 	})
 }
 
+// profiled are those of profiles/, which are not to be changed.
+var profiled = sync.OnceValue(func() (all []GPU) {
+	for _, name := range Profiles() {
+		if p, err := LoadProfile(name); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all
+})
+
 // atRest is what the GPU would be like with nothing to do: as its profile says,
 // if it is of one, but for what was set once for all.
 func (g *GPU) atRest() map[string]uint64 {
@@ -51,8 +62,8 @@ func (g *GPU) atRest() map[string]uint64 {
 	for key := range g.rest() {
 		delete(model.Numbers, key)
 	}
-	for _, name := range Profiles() {
-		if p, err := LoadProfile(name); err == nil && p.Name == g.Name && p.Numbers["memory"] == g.Numbers["memory"] {
+	for _, p := range profiled() {
+		if p.Name == g.Name && p.Numbers["memory"] == g.Numbers["memory"] {
 			maps.Copy(model.Numbers, p.Numbers)
 		}
 	}
@@ -100,7 +111,8 @@ func (g *GPU) work(percent uint64) {
 	n["pcie_gen"] = n["pcie_gen_max"]
 	n["pcie_tx"] = laneKBps[n["pcie_gen"]] * n["pcie_width"] / linkPart * percent / full
 	n["pcie_rx"] = n["pcie_tx"]
-	g.fill((n["memory"] - n["memory_reserved"]) / full * percent)
+	room := n["memory"] - n["memory_reserved"]
+	g.fill(max(min(1, room), room/full*percent)) // what works uses memory
 	g.count()
 }
 

@@ -72,6 +72,9 @@ func (g *GPU) complete(free ...string) error {
 	return c.agree()
 }
 
+// part is one of so many of what there is, and not nothing.
+func part(all, parts uint64) uint64 { return max(min(1, all), all/parts) }
+
 // rest is what a GPU is like when it is plugged in: what its profile says, and
 // what this package has chosen.
 func (g *GPU) rest() map[string]uint64 {
@@ -80,7 +83,7 @@ func (g *GPU) rest() map[string]uint64 {
 		"memory_reserved": min(restReserved, n["memory"]/16), "bar1_used": min(restBAR1Used, n["bar1"]),
 		"temperature": restTemperature, "temperature_memory": 0,
 		"fan_speed": 0, // it stands still
-		"power":     max(min(1, n["power_limit"]), cmp.Or(n["power_default"], n["power_limit"])/restPowerPart),
+		"power":     part(cmp.Or(n["power_default"], n["power_limit"]), restPowerPart),
 		"pstate":    0, "clock_reasons": reasonIdle,
 		"clock_graphics": n["max_clock_graphics"], "clock_sm": n["max_clock_sm"],
 		"clock_memory": n["max_clock_memory"], "clock_video": n["max_clock_video"],
@@ -90,7 +93,7 @@ func (g *GPU) rest() map[string]uint64 {
 	if g.hbm() {
 		rest["temperature_memory"] = restTemperature
 		rest["clock_graphics"], rest["clock_sm"] = n["clock_lowest"], n["clock_lowest"]
-		rest["clock_video"] = n["max_clock_video"] / restVideoPart
+		rest["clock_video"] = part(n["max_clock_video"], restVideoPart)
 	}
 	for key := range rest {
 		if figure, ok := n[key]; ok {

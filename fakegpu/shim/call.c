@@ -35,6 +35,7 @@ static int readable;                    /* whether now was ever read from the di
 static struct stat seen;                /* the file that was read last */
 static int trouble;                     /* why it could not be read, an errno; 0 if it could */
 static struct timespec looked;          /* when the file was looked at last */
+static unsigned long long looked_us;    /* the same as now_us */
 static struct nvmlDevice_st handles[MAX_HANDLES];
 static unsigned int first_handle, handle_count; /* in use, from the first one on, and then from the beginning */
 
@@ -109,6 +110,7 @@ static void refresh(int at_once) {
     long long passed = (t.tv_sec - looked.tv_sec) * 1000000000LL + t.tv_nsec - looked.tv_nsec;
     if (!at_once && passed < 1000000) return;
     looked = t;
+    looked_us = now_us(); /* before it is looked at */
     state_path("state", path, sizeof path);
     trouble = !path[0] ? ENOENT : state_stat(path, &found) ? errno : 0;
     if (trouble) return;
@@ -120,6 +122,8 @@ static void refresh(int at_once) {
 void state_expire(void) { looked.tv_sec = 0; }
 
 void state_newest(void) { refresh(1); }
+
+unsigned long long state_time(void) { return looked_us; }
 
 const struct machine *state_machine(void) { return now; }
 

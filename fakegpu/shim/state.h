@@ -159,6 +159,11 @@ struct change { const char *key; unsigned long long value; };
 typedef unsigned int maker(const struct gpu *g, unsigned int value, struct change *changes);
 nvmlReturn_t state_change(const struct gpu *g, maker *make, unsigned int value);
 
+/* state_time is until when the state is known to be true: who counted on by an
+ * old one, being held up in between, would go back with the next. In
+ * microseconds, as now_us. */
+unsigned long long state_time(void);
+
 /* state_newest looks for a newer state at once. */
 void state_newest(void);
 
@@ -221,9 +226,9 @@ static inline nvmlPstates_t slow_pstate(const struct gpu *g) {
 #define violation_power_at(g, time) grown(g, (g)->violation_power, (g)->clock_reasons & nvmlClocksEventReasonSwPowerCap ? 1e3 : 0, time)
 #define HOT (nvmlClocksEventReasonSwThermalSlowdown | nvmlClocksThrottleReasonHwThermalSlowdown)
 #define violation_thermal_at(g, time) grown(g, (g)->violation_thermal, (g)->clock_reasons & HOT ? 1e3 : 0, time)
-#define energy_of(g) energy_at(g, now_us())
-#define violation_power_of(g) violation_power_at(g, now_us())
-#define violation_thermal_of(g) violation_thermal_at(g, now_us())
+#define energy_of(g) energy_at(g, state_time())
+#define violation_power_of(g) violation_power_at(g, state_time())
+#define violation_thermal_of(g) violation_thermal_at(g, state_time())
 
 /* now_us is the time in microseconds since 1970, which is what NVML's
  * timestamps are. */
