@@ -28,18 +28,20 @@ const (
 // suite is the tests of one package, built with all the faults of an area.
 type suite struct {
 	program, dir string
+	tests        string        // that count; empty for all
 	bound        time.Duration // of one run
 	said         string        // without a fault
 }
 
-// buildSuite builds the tests of pkg with the overlay and plays them without
-// any fault.
-func buildSuite(ctx context.Context, root, work, overlay, pkg string) (*suite, error) {
+// buildSuite builds the tests of a package with the overlay and plays those that
+// count without any fault.
+func buildSuite(ctx context.Context, root, work, overlay, which string) (*suite, error) {
+	pkg, tests, _ := strings.Cut(which, " ")
 	program := filepath.Join(work, strings.ReplaceAll(pkg, "/", "-")+".test")
 	if err := goBuild(ctx, root, overlay, program, "test", "-c", "./"+pkg); err != nil {
 		return nil, err
 	}
-	s := &suite{program: program, dir: filepath.Join(root, pkg), bound: 10 * time.Minute}
+	s := &suite{program: program, dir: filepath.Join(root, pkg), tests: tests, bound: 10 * time.Minute}
 	start := time.Now()
 	if s.play(ctx, 0) != survived {
 		return nil, fmt.Errorf("the tests of %s fail without a fault:\n%s", pkg, s.said)
@@ -79,7 +81,7 @@ func (s *suite) play(ctx context.Context, number int) verdict {
 	// The tests end themselves; what does not even do that is killed.
 	ctx, cancel := context.WithTimeout(ctx, s.bound+5*time.Second)
 	defer cancel()
-	cmd := alone(ctx, memoryLimit, s.program, "-test.failfast", "-test.timeout="+s.bound.String())
+	cmd := alone(ctx, memoryLimit, s.program, "-test.failfast", "-test.run="+s.tests, "-test.timeout="+s.bound.String())
 	cmd.Dir, cmd.Env = s.dir, append(os.Environ(), "TMPDIR="+tmp, "MUTANT="+strconv.Itoa(number))
 	output, err := cmd.CombinedOutput()
 	if number == 0 {

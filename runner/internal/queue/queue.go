@@ -1,6 +1,7 @@
 // Package queue says what a runner needs of the place where tasks wait, and what
 // the owners of tasks need of it. A directory and a database server mean the same
-// by each call; package queuetest holds them to it.
+// by each call: TestContract, in the external tests of this package, plays one suite
+// over both, with what each starts as a fixture.
 //
 // A task that waits has a priority, a place among those of the same priority,
 // and a class: what it needs of a machine. One that a runner has fetched is that

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // Crash does to the queue what the death of its process does: nothing is given back
@@ -26,26 +24,6 @@ func (q *Queue) Crash() {
 func (q *Queue) Say(sql string, args ...any) error {
 	_, err := q.pool.Exec(context.Background(), sql, args...)
 	return err
-}
-
-// Letters reads the dead letters, with the documents of those that are no tasks.
-func (q *Queue) Letters() (letters []api.DeadLetter, err error) {
-	tasks, err := q.List(context.Background())
-	for _, t := range tasks {
-		if t.State != api.TaskDead {
-			continue
-		}
-		letter := api.DeadLetter{Task: t.Task, Reason: t.Reason, Attempts: t.Spent, Time: t.Since}
-		if t.Task == nil {
-			var document []byte
-			if err := q.pool.QueryRow(context.Background(), `select document from studioml.task where id = $1`, t.ID).Scan(&document); err != nil {
-				return nil, err
-			}
-			letter.Document = string(document[:min(len(document), api.MaxTaskBytes)])
-		}
-		letters = append(letters, letter)
-	}
-	return letters, err
 }
 
 // Dump shows all that is stored, but for signs of life.

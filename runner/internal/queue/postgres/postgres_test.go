@@ -11,9 +11,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
-	"github.com/studioml/studio-go-runner/runner/internal/queue/queuetest"
 )
 
 // lease keeps the tests short. It is long beside what a statement takes on a busy
@@ -75,9 +73,8 @@ func openWith(t *testing.T, url, runner string, lease, limit time.Duration) *pos
 }
 
 type fixture struct {
-	url       string
-	owner     *postgres.Queue
-	documents int
+	url   string
+	owner *postgres.Queue
 }
 
 func (f *fixture) Submit(t *testing.T, task *api.Task) {
@@ -85,34 +82,4 @@ func (f *fixture) Submit(t *testing.T, task *api.Task) {
 	if _, err := f.owner.Submit(t.Context(), []*api.Task{task}); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func (f *fixture) SubmitDocument(t *testing.T, document []byte) {
-	t.Helper()
-	f.documents++
-	err := f.owner.Say(`insert into studioml.task (id, document, gpus, gpu_memory) values ($1, $2, 0, 0)`, fmt.Sprintf("document-%d", f.documents), document)
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (f *fixture) Consumer(t *testing.T) queuetest.Consumer { return open(t, f.url, "runner") }
-
-func (f *fixture) Store(t *testing.T) queue.Store { return open(t, f.url, "") }
-
-func (f *fixture) Dead(t *testing.T) (letters []api.DeadLetter) {
-	t.Helper()
-	letters, err := f.owner.Letters()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return letters
-}
-
-func TestContract(t *testing.T) {
-	t.Parallel()
-	queuetest.Run(t, func(t *testing.T) queuetest.Fixture {
-		url := newQueue(t, server)
-		return &fixture{url: url, owner: open(t, url, "")}
-	})
 }

@@ -18,7 +18,6 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
-	"github.com/studioml/studio-go-runner/runner/internal/queue/queuetest"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
@@ -71,26 +70,8 @@ func fetch(t *testing.T, s *spool.Spool, want string) spool.Delivery {
 	return d.(spool.Delivery)
 }
 
-type fixture struct {
-	dir     string
-	submit  *spool.Spool
-	dropped atomic.Int64
-}
-
-func (f *fixture) Submit(t *testing.T, task *api.Task) {
-	t.Helper()
-	if _, err := f.submit.SubmitOne(task); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// SubmitDocument puts the file where Submit would, but old enough not to be
-// taken for one that is still being written.
-func (f *fixture) SubmitDocument(t *testing.T, document []byte) {
-	t.Helper()
-	drop(t, f.dir, fmt.Sprintf("%020d-0-0-x.json", f.dropped.Add(1)), document)
-}
-
+// drop puts a file where people of before did, but old enough not to be taken for one
+// that is still being written.
 func drop(t *testing.T, dir, name string, document []byte) {
 	t.Helper()
 	made := filepath.Join(dir, "tmp", "drop")
@@ -103,29 +84,6 @@ func drop(t *testing.T, dir, name string, document []byte) {
 	if err := os.Rename(made, filepath.Join(dir, "tasks", name)); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func (f *fixture) Consumer(t *testing.T) queuetest.Consumer {
-	t.Helper()
-	return open(t, f.dir, "runner")
-}
-
-func (f *fixture) Store(t *testing.T) queue.Store { return f.submit }
-
-func (f *fixture) Dead(t *testing.T) []api.DeadLetter {
-	t.Helper()
-	var letters []api.DeadLetter
-	for _, d := range contents(t, f.dir).Dead {
-		letters = append(letters, d.DeadLetter)
-	}
-	return letters
-}
-
-func TestContract(t *testing.T) {
-	queuetest.Run(t, func(t *testing.T) queuetest.Fixture {
-		dir := t.TempDir()
-		return &fixture{dir: dir, submit: open(t, dir, "")}
-	})
 }
 
 func TestSubmitMakesID(t *testing.T) {

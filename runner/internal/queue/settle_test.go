@@ -1,4 +1,4 @@
-package queuetest
+package queue_test
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 
 // The tests of what ends a delivery.
 
-func successRemoves(t *testing.T, f Fixture) {
+func successRemoves(t *testing.T, f fixture) {
 	submit(t, f, "a")
 	q := f.Consumer(t)
 	d := fetchID(t, q, "a")
@@ -25,7 +25,7 @@ func successRemoves(t *testing.T, f Fixture) {
 	fetchID(t, f.Consumer(t), "b")
 }
 
-func releaseKeeps(t *testing.T, f Fixture) {
+func releaseKeeps(t *testing.T, f fixture) {
 	task := newTask("a")
 	task.MaxAttempts = 1
 	f.Submit(t, task)
@@ -46,7 +46,7 @@ func releaseKeeps(t *testing.T, f Fixture) {
 	done(t, fetchID(t, q, "b"))
 }
 
-func retryToEnd(t *testing.T, f Fixture) {
+func retryToEnd(t *testing.T, f fixture) {
 	submit(t, f, "a", "b")
 	q := f.Consumer(t)
 	attempt(t, fetchID(t, q, "a"), api.Failed, api.TaskWaiting)
@@ -57,7 +57,7 @@ func retryToEnd(t *testing.T, f Fixture) {
 	}
 }
 
-func retryBuries(t *testing.T, f Fixture) {
+func retryBuries(t *testing.T, f fixture) {
 	task := newTask("a")
 	task.MaxAttempts = 2
 	f.Submit(t, task)
@@ -68,7 +68,7 @@ func retryBuries(t *testing.T, f Fixture) {
 	empty(t, f, q)
 }
 
-func buryKeeps(t *testing.T, f Fixture) {
+func buryKeeps(t *testing.T, f fixture) {
 	task := newTask("a")
 	task.Args = []string{"\x7f", "ü", "<>&", "\u2028", ""}
 	task.Env = map[string]string{"A": "b\nc"}
@@ -80,7 +80,7 @@ func buryKeeps(t *testing.T, f Fixture) {
 	empty(t, f, q)
 }
 
-func closeGivesBack(t *testing.T, f Fixture) {
+func closeGivesBack(t *testing.T, f fixture) {
 	task := newTask("a")
 	task.MaxAttempts = 1
 	f.Submit(t, task)
@@ -95,23 +95,20 @@ func closeGivesBack(t *testing.T, f Fixture) {
 	fetchID(t, other, "b")
 }
 
-func crashGivesBack(t *testing.T, f Fixture) {
+func crashGivesBack(t *testing.T, f fixture) {
 	submit(t, f, "a")
-	q, other := f.Consumer(t), f.Consumer(t)
-	fetchID(t, q, "a")
-	q.Crash()
+	other := f.Consumer(t)
+	f.Doomed(t, "a", 0)()
 	begin(t, fetchID(t, other, "a"), 1) // it had not begun
 }
 
 // The death of a runner is none of the attempts that a task may fail.
-func crashIsNoFailure(t *testing.T, f Fixture) {
+func crashIsNoFailure(t *testing.T, f fixture) {
 	task := newTask("a")
 	task.MaxAttempts = 2
 	f.Submit(t, task)
 	for attempt := 1; attempt <= 3; attempt++ {
-		q := f.Consumer(t)
-		begin(t, fetchID(t, q, "a"), attempt)
-		q.Crash()
+		f.Doomed(t, "a", attempt)()
 	}
 	q := f.Consumer(t)
 	for n := 4; n <= 5; n++ {
@@ -124,21 +121,14 @@ func crashIsNoFailure(t *testing.T, f Fixture) {
 
 // But there is a limit of its own for them, and starts that ended well do not
 // count for it.
-func poisonTask(t *testing.T, f Fixture) {
+func poisonTask(t *testing.T, f fixture) {
 	task := newTask("a")
 	f.Submit(t, task)
-	attempt := 0
-	start := func(end func(Consumer, queue.Delivery)) {
-		attempt++
-		q := f.Consumer(t)
-		d := fetchID(t, q, "a")
-		begin(t, d, attempt)
-		end(q, d)
-	}
-	release := func(_ Consumer, d queue.Delivery) { ok(t, "release", d.Release()) }
-	for range 10 {
-		start(release)
-		start(func(q Consumer, _ queue.Delivery) { q.Crash() })
+	for n := 1; n <= 20; n += 2 {
+		d := fetchID(t, f.Consumer(t), "a")
+		begin(t, d, n)
+		ok(t, "release", d.Release())
+		f.Doomed(t, "a", n+1)()
 	}
 	// Whoever looks for work buries it, as soon as the last death is known.
 	q := f.Consumer(t)
@@ -159,7 +149,7 @@ func poisonTask(t *testing.T, f Fixture) {
 	wantDead(t, f, task, "10 runners died", 0)
 }
 
-func badDocument(t *testing.T, f Fixture) {
+func badDocument(t *testing.T, f fixture) {
 	documents := []string{
 		"{\x1b[31m",
 		"",
@@ -197,7 +187,7 @@ func badDocument(t *testing.T, f Fixture) {
 }
 
 // wantDead requires one dead letter, with this task and a reason like this.
-func wantDead(t *testing.T, f Fixture, task *api.Task, reason string, attempts int) {
+func wantDead(t *testing.T, f fixture, task *api.Task, reason string, attempts int) {
 	t.Helper()
 	dead := f.Dead(t)
 	if len(dead) != 1 {

@@ -1,4 +1,4 @@
-package queuetest
+package queue_test
 
 import (
 	"context"
@@ -12,8 +12,7 @@ import (
 
 // The tests of what comes when.
 
-// catalogue: row 79
-func priorityFirst(t *testing.T, f Fixture) {
+func priorityFirst(t *testing.T, f fixture) {
 	put := func(id string, priority, gpus int) {
 		task := onGPUs(id, gpus)
 		task.Priority = priority
@@ -41,7 +40,7 @@ func priorityFirst(t *testing.T, f Fixture) {
 }
 
 // Classes are told apart by all that they are, and nothing else is asked for.
-func classes(t *testing.T, f Fixture) {
+func classes(t *testing.T, f fixture) {
 	want := map[api.Resources]bool{}
 	for i, class := range []api.Resources{{}, {GPUs: 1}, {GPUs: 1, GPUMemory: 1}, {GPUs: 64, GPUMemory: 1<<63 - 1}, {GPUs: 1}} {
 		f.Submit(t, &api.Task{ID: string(rune('a' + i)), Command: "true", Resources: class})
@@ -63,7 +62,7 @@ func classes(t *testing.T, f Fixture) {
 
 // A class of which nothing waits is not asked for: a runner would say that it leaves
 // tasks to others.
-func noSuchClass(t *testing.T, f Fixture) {
+func noSuchClass(t *testing.T, f fixture) {
 	q := f.Consumer(t)
 	f.Submit(t, onGPUs("running", 1))
 	f.Submit(t, onGPUs("finished", 2))
@@ -80,8 +79,7 @@ func noSuchClass(t *testing.T, f Fixture) {
 	done(t, d)
 }
 
-// catalogue: row 79
-func retryPauses(t *testing.T, f Fixture) {
+func retryPauses(t *testing.T, f fixture) {
 	f.Submit(t, newTask("a"))
 	q := f.Consumer(t)
 	for failures, least := range []time.Duration{time.Second, 2 * time.Second} {
@@ -111,8 +109,7 @@ func retryPauses(t *testing.T, f Fixture) {
 	done(t, fetchID(t, q, "a"))
 }
 
-// catalogue: row 79
-func expires(t *testing.T, f Fixture) {
+func expires(t *testing.T, f fixture) {
 	task := newTask("late")
 	task.Expires = api.Time{Time: time.Now().Add(-time.Second).UTC().Truncate(time.Second)}
 	f.Submit(t, task)
@@ -126,7 +123,7 @@ func expires(t *testing.T, f Fixture) {
 
 // An attempt that was interrupted, or whose machine failed, has its result, and
 // the task its old place and all its attempts.
-func interrupted(t *testing.T, f Fixture) {
+func interrupted(t *testing.T, f fixture) {
 	task := newTask("a")
 	task.MaxAttempts = 1
 	f.Submit(t, task)
@@ -151,8 +148,7 @@ func interrupted(t *testing.T, f Fixture) {
 	}
 }
 
-// catalogue: row 78
-func checkpoints(t *testing.T, f Fixture) {
+func checkpoints(t *testing.T, f fixture) {
 	f.Submit(t, newTask("a"))
 	for i, step := range []struct {
 		finds, leaves string

@@ -1,8 +1,4 @@
-// Package queuetest is the contract that every implementation of queue.Queue
-// must keep, as tests. An implementation runs it from one of its own tests:
-//
-//	queuetest.Run(t, func(t *testing.T) queuetest.Fixture { … })
-package queuetest
+package queue_test
 
 import (
 	"context"
@@ -16,43 +12,54 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
-// Fixture is one empty queue. Each test opens its own.
-type Fixture interface {
+// fixture is one empty queue. Each test opens its own.
+type fixture interface {
 	// Submit puts a task with an ID at the end of the queue.
 	Submit(t *testing.T, task *api.Task)
 	// SubmitDocument puts a document into the queue as it is, valid or not.
 	SubmitDocument(t *testing.T, document []byte)
 	// Consumer connects one more runner to the queue, with the name runner.
-	Consumer(t *testing.T) Consumer
+	Consumer(t *testing.T) connection
+	// Doomed starts a runner that fetches this task, and begins it as this attempt if
+	// that is not 0. Its process dies by kill.
+	Doomed(t *testing.T, id string, attempt int) (kill func())
 	// Store connects an owner of tasks to the queue.
 	Store(t *testing.T) queue.Store
 	// Dead lists the dead-letter place.
 	Dead(t *testing.T) []api.DeadLetter
 }
 
-// Consumer is a runner's connection to the queue.
-type Consumer interface {
-	queue.Queue
-	// Crash abandons the connection as the death of the process does.
-	Crash()
-	// Close ends it in good order.
-	Close() error
-}
-
 // patience is how long the suite waits for what must happen. It is generous,
 // because only a test that fails waits for so long.
 const patience = 20 * time.Second
 
-// Run runs the suite; each test opens a queue of its own.
-func Run(t *testing.T, open func(t *testing.T) Fixture) {
+// TestContract is what every implementation of queue.Queue and queue.Store must keep.
+//
+// catalogue: row 78, 79
+func TestContract(t *testing.T) {
+	t.Run("spool", func(t *testing.T) { contract(t, newDirectory) })
+	t.Run("postgres", func(t *testing.T) {
+		server, err := pgserver.Start()
+		ok(t, "start", err)
+		t.Cleanup(func() {
+			if err := server.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		contract(t, func(t *testing.T) fixture { return newDatabase(t, server) })
+	})
+}
+
+func contract(t *testing.T, open func(t *testing.T) fixture) {
 	for _, test := range []struct {
 		name string
-		run  func(*testing.T, Fixture)
+		run  func(*testing.T, fixture)
 	}{
 		{"fetch hands out in the order of submit", fetchOrder},
 		{"fetch waits for a submit", fetchWaits},
@@ -99,7 +106,7 @@ func onGPUs(id string, gpus int) *api.Task {
 	return &api.Task{ID: id, Command: "true", Resources: api.Resources{GPUs: gpus}}
 }
 
-func submit(t *testing.T, f Fixture, ids ...string) {
+func submit(t *testing.T, f fixture, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
 		f.Submit(t, newTask(id))
@@ -130,7 +137,7 @@ func fetchID(t *testing.T, q queue.Queue, want string) queue.Delivery {
 
 // empty submits a last task and requires that nothing comes before it. The
 // task proves that the consumer had looked at the whole queue.
-func empty(t *testing.T, f Fixture, q queue.Queue) {
+func empty(t *testing.T, f fixture, q queue.Queue) {
 	t.Helper()
 	submit(t, f, "last")
 	done(t, fetchID(t, q, "last"))
@@ -198,7 +205,7 @@ func ok(t *testing.T, what string, err error) {
 	}
 }
 
-func fetchOrder(t *testing.T, f Fixture) {
+func fetchOrder(t *testing.T, f fixture) {
 	var want, got []string
 	for i := range 12 {
 		want = append(want, fmt.Sprintf("task-%d", i))
@@ -215,7 +222,7 @@ func fetchOrder(t *testing.T, f Fixture) {
 	}
 }
 
-func fetchWaits(t *testing.T, f Fixture) {
+func fetchWaits(t *testing.T, f fixture) {
 	q := f.Consumer(t)
 	f.Submit(t, onGPUs("refused", 8))
 	looked := make(chan struct{})
@@ -238,7 +245,7 @@ func fetchWaits(t *testing.T, f Fixture) {
 	ok(t, "fetch", <-fetched)
 }
 
-func fetchCancelled(t *testing.T, f Fixture) {
+func fetchCancelled(t *testing.T, f fixture) {
 	q := f.Consumer(t)
 	submit(t, f, "refused")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -254,7 +261,7 @@ func fetchCancelled(t *testing.T, f Fixture) {
 	done(t, fetchID(t, f.Consumer(t), "later"))
 }
 
-func fetchEnded(t *testing.T, f Fixture) {
+func fetchEnded(t *testing.T, f fixture) {
 	q := f.Consumer(t)
 	submit(t, f, "a")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -265,7 +272,7 @@ func fetchEnded(t *testing.T, f Fixture) {
 	fetchID(t, f.Consumer(t), "a")
 }
 
-func refusedStay(t *testing.T, f Fixture) {
+func refusedStay(t *testing.T, f fixture) {
 	f.Submit(t, onGPUs("large", 2))
 	f.Submit(t, onGPUs("small", 1))
 	a, b := f.Consumer(t), f.Consumer(t)
@@ -277,7 +284,7 @@ func refusedStay(t *testing.T, f Fixture) {
 	fetchID(t, b, "large")
 }
 
-func exclusive(t *testing.T, f Fixture) {
+func exclusive(t *testing.T, f fixture) {
 	const tasks, consumers, fetchersEach = 40, 4, 2
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -1,4 +1,4 @@
-package queuetest
+package queue_test
 
 import (
 	"context"
@@ -64,8 +64,7 @@ func wantStates(t *testing.T, s queue.Store, want map[string]string, ids ...stri
 	}
 }
 
-// catalogue: row 79
-func submitAgain(t *testing.T, f Fixture) {
+func submitAgain(t *testing.T, f fixture) {
 	s := f.Store(t)
 	var tasks []*api.Task
 	for _, id := range []string{"running", "finished", "dead", "cancelled", "waiting"} {
@@ -121,7 +120,7 @@ func submitAgain(t *testing.T, f Fixture) {
 	}
 }
 
-func list(t *testing.T, f Fixture) {
+func list(t *testing.T, f fixture) {
 	s := f.Store(t)
 	high := onGPUs("high", 1)
 	high.Priority = 1
@@ -199,8 +198,7 @@ func waitFor(t *testing.T, so func() bool) {
 	}
 }
 
-// catalogue: row 79
-func cancel(t *testing.T, f Fixture) {
+func cancel(t *testing.T, f fixture) {
 	s := f.Store(t)
 	submit(t, f, "waiting", "running", "failing", "released", "succeeds", "later")
 	ok(t, "cancel", s.Cancel(t.Context(), "waiting"))
@@ -248,8 +246,7 @@ func cancel(t *testing.T, f Fixture) {
 	empty(t, f, q)
 }
 
-// catalogue: row 79
-func again(t *testing.T, f Fixture) {
+func again(t *testing.T, f fixture) {
 	s := f.Store(t)
 	q := f.Consumer(t)
 	submit(t, f, "finished")
@@ -285,8 +282,7 @@ func again(t *testing.T, f Fixture) {
 	done(t, fetchID(t, q, "waiting"))
 	d := fetchID(t, q, "running")
 	// The numbers go on, and all attempts are there again.
-	crashed := f.Consumer(t)
-	begin(t, fetchID(t, crashed, "finished"), 2)
+	kill := f.Doomed(t, "finished", 2)
 	if n := attempt(t, fetchID(t, q, "dead"), api.Failed, api.TaskWaiting); n != 3 {
 		t.Errorf("attempt %d, want 3", n)
 	}
@@ -299,13 +295,13 @@ func again(t *testing.T, f Fixture) {
 	if len(results) != 4 {
 		t.Errorf("%d results, want those of both runs", len(results))
 	}
-	crashed.Crash() // its success was in the run before
+	kill() // its success was in the run before
 	if n := attempt(t, fetchID(t, q, "finished"), api.Succeeded, api.TaskFinished); n != 3 {
 		t.Errorf("attempt %d, want 3", n)
 	}
 }
 
-func purge(t *testing.T, f Fixture) {
+func purge(t *testing.T, f fixture) {
 	s := f.Store(t)
 	q := f.Consumer(t)
 	submit(t, f, "finished", "dead", "cancelled", "running", "waiting")
@@ -336,7 +332,7 @@ func purge(t *testing.T, f Fixture) {
 }
 
 // What an attempt leaves can be read, also by others and after a later one.
-func kept(t *testing.T, f Fixture) {
+func kept(t *testing.T, f fixture) {
 	s := f.Store(t)
 	submit(t, f, "a")
 	q := f.Consumer(t)
