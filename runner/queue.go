@@ -28,7 +28,7 @@ var secret = regexp.MustCompile(`(?i)://[^/@]*:[^/@]+@|password\s*=`)
 // Validate is called by kong.
 func (p *Place) Validate() error {
 	if (p.Spool == "") == (p.Queue == "") {
-		return errors.New("--spool or --queue is needed, and not both: a queue is in a directory or in a PostgreSQL server")
+		return errors.New("--spool or --queue is needed, and not both: a queue is in a directory or in a PostgreSQL server (STUDIOML_SPOOL and STUDIOML_QUEUE count, too)")
 	}
 	return unseen(p.Queue)
 }
