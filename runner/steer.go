@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -99,9 +101,30 @@ func (g *Get) Run(ctx context.Context, stdio stdio) error {
 		if err := os.CopyFS(g.Dir, files); err != nil {
 			return fmt.Errorf("copy attempt %d: %w", number, err)
 		}
+		if err := g.copyResult(ctx, store, number); err != nil {
+			return err
+		}
 		_, err = fmt.Fprintf(stdio.Out, "attempt %d of %s is in %s\n", number, g.ID, g.Dir)
 		return err
 	})
+}
+
+// copyResult adds the result where it is no file of the queue.
+func (g *Get) copyResult(ctx context.Context, store queue.Store, attempt int) error {
+	path := filepath.Join(g.Dir, "result.json")
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	results, err := store.Results(ctx, g.ID)
+	for _, r := range results {
+		if r.Attempt == attempt {
+			var text []byte
+			if text, err = json.MarshalIndent(r, "", "  "); err == nil {
+				err = os.WriteFile(path, append(text, '\n'), 0o644)
+			}
+		}
+	}
+	return err
 }
 
 // attemptOf returns the number of an attempt, the last one if none is named.
