@@ -128,12 +128,23 @@ func (c *check) letter(t *Task, reason string, attempts []*attempt) {
 // crashed says whether the process ended in another way than it wanted to.
 func (l *Life) crashed() bool { return l.Killed != 0 || l.Code == 2 }
 
+// died is the earliest moment at which a crash may have freed its claims: on a busy
+// machine the suite hears of an end late.
+func (l *Life) died() Instant {
+	for _, s := range l.Sent {
+		if s.Signal == syscall.SIGKILL {
+			return s.At
+		}
+	}
+	return l.End.Plus(-slack)
+}
+
 // mayRepeat says whether R12 names a reason for the second start.
 func (c *check) mayRepeat(a, b *attempt) bool {
 	interrupted := a.End == 0 || a.End > b.Start
 	switch {
 	case a.End != 0 && a.Code != "0": // it failed
-	case a.Life.crashed() && a.Life.End <= b.Start: // and with it the claim
+	case a.Life.crashed() && a.Life.died() <= b.Start: // and with it the claim
 	case a.Life.Code == api.ExitUnfinished || a.Life.Code == api.ExitForced:
 	case interrupted && len(a.Life.ends(b.Start)) > 0: // stopped, and given back before the exit
 	case c.sick(a, b.Start):

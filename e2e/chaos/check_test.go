@@ -90,12 +90,13 @@ func TestEachClauseFindsWhatBreaksIt(t *testing.T) {
 			for i := range deaths - 1 {
 				r.Notes = append(r.Notes, Note{"start", 5*second + Instant(i) + 1, "again", i + 2, "b.1", "-"})
 			}
-			r.Lives[1].End = 5 * second // when all of them were its
+			r.Lives[1].End, r.Lives[1].Sent[0].At = 5*second, 5*second // when all of them were its
 		}},
 		"again without a reason": {Repeat, func(r *Record) {
 			r.Notes = append(r.Notes, Note{"start", 16 * second, "gpu", 3, "b.2", "-"}, Note{"end", 17 * second, "gpu", 3, "b.2", "0"})
 		}},
-		"again before the death": {Repeat, func(r *Record) { r.Lives[1].End = 9 * second; r.Lives[1].Sent[0].At = 8 * second }},
+		"again before the death":                {Repeat, func(r *Record) { r.Lives[1].End = 9 * second; r.Lives[1].Sent[0].At = 8*second + 1 }},
+		"again, and its end was heard of later": {"", func(r *Record) { r.Lives[1].End = 9 * second }},
 		"again, its GPU was well": {Repeat, func(r *Record) {
 			r.Struck[0].GPU = "GPU-3"
 			r.Notes = append(r.Notes, Note{"end", 9 * second, "gpu", 1, "b.2", "0"})
