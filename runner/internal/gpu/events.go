@@ -13,7 +13,7 @@ import (
 // is none.
 type eventSet struct {
 	nvml.EventSet
-	gpus map[string]nvml.Device
+	gpus map[string]nvml.Device // by UUID
 }
 
 func (s eventSet) free() {
@@ -29,28 +29,26 @@ const wantedEvents = nvml.EventTypeXidCriticalError | nvml.EventTypeDoubleBitEcc
 // reports nothing but the loss. The new set is there before the old one is
 // read for the last time, so that no event falls between them.
 func (m *Monitor) subscribe(lib nvml.Interface, old eventSet, gpus map[string]nvml.Device) eventSet {
-	same := func(a, b nvml.Device) bool { return a == b }
-	if old.EventSet != nil && maps.EqualFunc(old.gpus, gpus, same) {
+	if old.EventSet != nil && maps.Equal(old.gpus, gpus) {
 		return old
 	}
 	next := eventSet{gpus: make(map[string]nvml.Device)}
-	set, code := lib.EventSetCreate()
-	if code == nvml.SUCCESS {
+	if set, code := lib.EventSetCreate(); code == nvml.SUCCESS {
 		next.EventSet = set
 	}
 	for uuid, gpu := range gpus {
 		types, code := gpu.GetSupportedEventTypes()
 		if types &= wantedEvents; code == nvml.SUCCESS && types != 0 && next.EventSet != nil {
-			code = gpu.RegisterEvents(types, set)
+			code = gpu.RegisterEvents(types, next.EventSet)
 		}
-		r := m.record(uuid)
 		if code == nvml.ERROR_NOT_SUPPORTED {
 			code = nvml.SUCCESS
 		}
+		r := m.record(uuid)
 		if code == nvml.SUCCESS {
 			next.gpus[uuid] = gpu
 		} else if code != r.deaf { // and is tried again after the next look, because the set is not complete
-			m.Log.Warn("no events of a GPU", "gpu", uuid, "error", lib.ErrorString(code))
+			m.Log.Warn("no events of a GPU", "gpu", uuid, "error", code)
 		}
 		r.deaf = code
 	}
@@ -63,22 +61,16 @@ func (m *Monitor) subscribe(lib nvml.Interface, old eventSet, gpus map[string]nv
 // wait waits for an event and reports whether something came that calls for a
 // look. Without events it only waits.
 func (m *Monitor) wait(ctx context.Context, events eventSet, d time.Duration) bool {
-	if events.EventSet == nil {
-		pause(ctx, d)
-		return false
+	code := nvml.ERROR_NOT_SUPPORTED
+	if events.EventSet != nil {
+		m.ask()
+		code = m.next(events, d)
+		m.hang.Stop()
 	}
-	m.setBusy(true)
-	code := m.next(events, d)
-	m.setBusy(false)
-	switch code {
-	case nvml.SUCCESS:
-		return true
-	case nvml.ERROR_TIMEOUT:
-		return false
+	if code != nvml.SUCCESS && code != nvml.ERROR_TIMEOUT {
+		pause(ctx, d) // it may have answered at once, and may do so again
 	}
-	// It may have answered at once, and may do so again.
-	pause(ctx, d)
-	return code == nvml.ERROR_GPU_IS_LOST
+	return code == nvml.SUCCESS || code == nvml.ERROR_GPU_IS_LOST
 }
 
 // next waits for an event, notes it, and returns NVML's answer.

@@ -10,7 +10,7 @@ import (
 // Reading is what NVML last said about the load of a GPU. What it does not say,
 // as the utilization of a GPU in MIG mode, is NaN; memory is zero in all then.
 type Reading struct {
-	UUID, Model        string
+	UUID, Model        string // of the GPU, also where tasks have its MIG devices
 	Index              int
 	Silent             bool // it does not answer, so that there is no more than its last Xid
 	TemperatureCelsius float64
@@ -21,27 +21,23 @@ type Reading struct {
 	LastXid                                uint64 // 0 for none
 }
 
-// measureLoad reads what metrics are made of.
-// The model is that of the GPU, also where d is one of its MIG devices.
-func measureLoad(lib nvml.Interface, handle nvml.Device, d Device, r *record, silent bool) Reading {
-	reading := Reading{UUID: d.gpu(), Model: cmp.Or(r.model, d.Model), Index: d.Index, Silent: silent, LastXid: r.last}
-	if silent {
+// measureLoad reads what metrics are made of, from the GPU that d is or is part of.
+func measureLoad(lib nvml.Interface, gpu nvml.Device, d Device, r *record) Reading {
+	reading := Reading{UUID: d.gpu(), Model: cmp.Or(r.model, d.Model), Index: d.Index, Silent: r.failure != nil, LastXid: r.last}
+	if reading.Silent {
 		return reading
 	}
 	reading.TemperatureCelsius, reading.PowerWatts, reading.UtilizationPercent = math.NaN(), math.NaN(), math.NaN()
-	if model, code := handle.GetName(); code == nvml.SUCCESS {
-		reading.Model, r.model = model, model
-	}
-	if t, code := handle.GetTemperature(nvml.TEMPERATURE_GPU); code == nvml.SUCCESS {
+	if t, code := gpu.GetTemperature(nvml.TEMPERATURE_GPU); code == nvml.SUCCESS {
 		reading.TemperatureCelsius = float64(t)
 	}
-	if milliwatts, code := handle.GetPowerUsage(); code == nvml.SUCCESS {
+	if milliwatts, code := gpu.GetPowerUsage(); code == nvml.SUCCESS {
 		reading.PowerWatts = float64(milliwatts) / 1000
 	}
-	if u, code := handle.GetUtilizationRates(); code == nvml.SUCCESS {
+	if u, code := gpu.GetUtilizationRates(); code == nvml.SUCCESS {
 		reading.UtilizationPercent = float64(u.Gpu)
 	}
-	if memory, code := memoryInfo(lib, handle); code == nvml.SUCCESS {
+	if memory, code := memoryInfo(lib, gpu); code == nvml.SUCCESS {
 		reading.MemoryUsed, reading.MemoryFree, reading.MemoryReserved = memory.Used, memory.Free, memory.Reserved
 	}
 	return reading
@@ -50,12 +46,12 @@ func measureLoad(lib nvml.Interface, handle nvml.Device, d Device, r *record, si
 // memoryInfo tells what is used from what the driver has reserved, as nvidia-smi
 // does. Drivers before R510 have no such function, and calling one that is
 // missing ends the process; to them reserved memory is used.
-func memoryInfo(lib nvml.Interface, handle nvml.Device) (nvml.Memory_v2, nvml.Return) {
+func memoryInfo(lib nvml.Interface, gpu nvml.Device) (nvml.Memory_v2, nvml.Return) {
 	if lib.Extensions().LookupSymbol("nvmlDeviceGetMemoryInfo_v2") == nil {
-		if memory, code := handle.GetMemoryInfo_v2(); code == nvml.SUCCESS {
+		if memory, code := gpu.GetMemoryInfo_v2(); code == nvml.SUCCESS {
 			return memory, code
 		}
 	}
-	memory, code := handle.GetMemoryInfo()
+	memory, code := gpu.GetMemoryInfo()
 	return nvml.Memory_v2{Total: memory.Total, Free: memory.Free, Used: memory.Used}, code
 }

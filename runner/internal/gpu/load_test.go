@@ -38,7 +38,7 @@ func TestReservedMemoryIsNotUsed(t *testing.T) {
 		lib := &mock.Interface{ExtensionsFunc: func() nvml.ExtendedInterface {
 			return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return test.missing }}
 		}}
-		got := measureLoad(lib, g, Device{UUID: "GPU-1"}, &record{}, false)
+		got := measureLoad(lib, g, Device{UUID: "GPU-1"}, &record{})
 		if got.MemoryUsed != test.want.MemoryUsed || got.MemoryFree != test.want.MemoryFree || got.MemoryReserved != test.want.MemoryReserved {
 			t.Errorf("%s: used %d, free %d, reserved %d, want %+v", test.name, got.MemoryUsed, got.MemoryFree, got.MemoryReserved, test.want)
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 // A GPU that answers under another index is not listed twice, one that does not
-// keeps its index, and one that cannot be had by its UUID says why.
+// keeps its index, and one that is lost meanwhile says why.
 func TestALookAtAMachineInDisorder(t *testing.T) {
 	machine, m := newMachine("GPU-a", "GPU-b"), newMonitor("-", "-")
 	look := func(want ...string) map[string]nvml.Device {
@@ -42,13 +42,18 @@ func TestALookAtAMachineInDisorder(t *testing.T) {
 	a.code = nvml.SUCCESS
 	look("GPU-b@0", "GPU-a@1")
 
-	machine.Interface.(*mock.Interface).DeviceGetHandleByUUIDFunc = func(uuid string) (nvml.Device, nvml.Return) {
-		return nil, nvml.ERROR_NO_PERMISSION
+	named := a.GetNameFunc
+	asked := 0
+	a.GetNameFunc = func() (string, nvml.Return) {
+		if asked++; asked == 1 {
+			return named()
+		}
+		return "", nvml.ERROR_GPU_IS_LOST // between two questions
 	}
-	if got := look("GPU-b@0", "GPU-a@1"); len(got) != 0 {
-		t.Errorf("answering %v, want none", got)
+	if got := look("GPU-b@0", "GPU-a@1"); len(got) != 1 || got["GPU-b"] == nil {
+		t.Errorf("answering %v, want one", got)
 	}
-	if got := m.Pool.Sick([]string{"GPU-a"}); got != "GPU GPU-a is sick: error 4" {
+	if got := m.Pool.Sick([]string{"GPU-a"}); got != "GPU GPU-a is sick: " + nvml.ERROR_GPU_IS_LOST.Error() {
 		t.Errorf("Sick is %q, want NVML's reason", got)
 	}
 }
@@ -65,9 +70,9 @@ func TestAGPUIsReadOnceForAllItsParts(t *testing.T) {
 	}
 	g := machine.gpus[0]
 	g.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 0, nvml.ERROR_UNKNOWN }
-	_, failures, err := inventory(machine, m.known)
-	if want := "the number of MIG devices: error 999"; err != nil || failures[0].text != want {
-		t.Errorf("failure %q, error %v, want %q", failures[0].text, err, want)
+	found, err := takeInventory(machine, m.known)
+	if want := "the number of MIG devices: " + nvml.ERROR_UNKNOWN.Error(); err != nil || found.failures[0].Error() != want {
+		t.Errorf("failure %v, error %v, want %q", found.failures[0], err, want)
 	}
 }
 

@@ -25,7 +25,7 @@ const (
 // It grows a set from each device and takes the best. Where closeness is nested,
 // as NUMA nodes, switches and bridged pairs are, the least close pair is the
 // best one possible; the rest is so unless the set must cross nodes anyway.
-func place(free []Device, n int) []Device {
+func place(free []*pooled, n int) []*pooled {
 	switch n {
 	case 0:
 		return nil
@@ -38,7 +38,7 @@ func place(free []Device, n int) []Device {
 		near[i] = make([]Closeness, len(free))
 		apart[i].least = closest
 		for j, b := range free {
-			near[i][j] = min(max(a.Near[b.UUID], Far), closest)
+			near[i][j] = a.Near[b.UUID]
 			if i != j {
 				apart[i].outside[near[i][j]]++
 			}
@@ -55,7 +55,7 @@ func place(free []Device, n int) []Device {
 			best = s
 		}
 	}
-	var chosen []Device
+	var chosen []*pooled
 	for i, d := range free {
 		if best.candidates[i].in {
 			chosen = append(chosen, d)
@@ -96,7 +96,7 @@ type candidate struct {
 }
 
 // next returns the device that makes the best set with those that are in.
-func (s *set) next(free []Device, more int) int {
+func (s *set) next(free []*pooled, more int) int {
 	best, next := score{}, -1
 	for i, c := range s.candidates {
 		if c.in {
@@ -111,7 +111,7 @@ func (s *set) next(free []Device, more int) int {
 
 // with is the score that the set would have with one more device, before more
 // others are added.
-func (s *set) with(c candidate, d Device, more int) score {
+func (s *set) with(c candidate, d *pooled, more int) score {
 	with := s.score
 	with.least = min(with.least, c.least)
 	with.sum += c.sum
@@ -127,7 +127,7 @@ func (s *set) with(c candidate, d Device, more int) score {
 	return with
 }
 
-func (s *set) add(i int, free []Device, near [][]Closeness, more int) {
+func (s *set) add(i int, free []*pooled, near [][]Closeness, more int) {
 	s.score = s.with(s.candidates[i], free[i], more)
 	s.candidates[i].in = true
 	for j, c := range near[i] {
