@@ -53,7 +53,7 @@ func TestALookAtAMachineInDisorder(t *testing.T) {
 	if got := look("GPU-b@0", "GPU-a@1"); len(got) != 1 || got["GPU-b"] == nil {
 		t.Errorf("answering %v, want one", got)
 	}
-	if got := m.Pool.Sick([]string{"GPU-a"}); got != "GPU GPU-a is sick: " + nvml.ERROR_GPU_IS_LOST.Error() {
+	if got := m.Pool.Sick([]string{"GPU-a"}); got != "GPU GPU-a is sick: "+nvml.ERROR_GPU_IS_LOST.Error() {
 		t.Errorf("Sick is %q, want NVML's reason", got)
 	}
 }

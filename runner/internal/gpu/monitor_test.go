@@ -148,7 +148,7 @@ func TestASilentGPUKeepsItsPlace(t *testing.T) {
 func TestAProblemSaysWhichGPUIsSilent(t *testing.T) {
 	machine := newMachine("GPU-a", "GPU-b")
 	machine.gpus[1].code = nvml.ERROR_GPU_IS_LOST
-	if _, problem, err := newMonitor("-", "-").look(machine); err != nil || problem != "GPU 1 has not answered yet: " + nvml.ERROR_GPU_IS_LOST.Error() {
+	if _, problem, err := newMonitor("-", "-").look(machine); err != nil || problem != "GPU 1 has not answered yet: "+nvml.ERROR_GPU_IS_LOST.Error() {
 		t.Errorf("problem %q, error %v", problem, err)
 	}
 }

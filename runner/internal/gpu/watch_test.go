@@ -202,7 +202,7 @@ func TestCheckDuringALookWaitsForTheNext(t *testing.T) {
 			}
 		})
 		<-reading
-		if got, want := w.Check(w.ctx, []string{"GPU-a"}), "GPU GPU-a is sick: " + nvml.ERROR_GPU_IS_LOST.Error(); got != want {
+		if got, want := w.Check(w.ctx, []string{"GPU-a"}), "GPU GPU-a is sick: "+nvml.ERROR_GPU_IS_LOST.Error(); got != want {
 			t.Errorf("Check says %q, want %q", got, want)
 		}
 	})
@@ -245,7 +245,7 @@ func TestAMachineThatCannotBeCountedEndsTheWatch(t *testing.T) {
 		})
 		time.Sleep(w.Interval + slice)
 		synctest.Wait()
-		if w.failed == nil || !strings.Contains(w.failed.Error(), "NVML does not count the GPUs: " + nvml.ERROR_UNKNOWN.Error()) {
+		if w.failed == nil || !strings.Contains(w.failed.Error(), "NVML does not count the GPUs: "+nvml.ERROR_UNKNOWN.Error()) {
 			t.Errorf("watch ended with %v", w.failed)
 		}
 	})
