@@ -8,11 +8,11 @@ import (
 )
 
 // Reading is what NVML last said about the load of a GPU. What it does not say,
-// as the utilization of a GPU in MIG mode, is NaN; memory is zero in all then.
+// as the utilization of a GPU in MIG mode and all but the Xid of one that is lost,
+// is NaN; memory is zero in all then.
 type Reading struct {
 	UUID, Model        string // of the GPU, also where tasks have its MIG devices
 	Index              int
-	Silent             bool // it does not answer, so that there is no more than its last Xid
 	TemperatureCelsius float64
 	PowerWatts         float64
 	UtilizationPercent float64
@@ -23,11 +23,13 @@ type Reading struct {
 
 // measureLoad reads what metrics are made of, from the GPU that d is or is part of.
 func measureLoad(lib nvml.Interface, gpu nvml.Device, d Device, r *record) Reading {
-	reading := Reading{UUID: d.gpu(), Model: cmp.Or(r.model, d.Model), Index: d.Index, Silent: r.failure != nil, LastXid: r.last}
-	if reading.Silent {
+	reading := Reading{
+		UUID: d.gpu(), Model: cmp.Or(r.model, d.Model), Index: d.Index, LastXid: r.last,
+		TemperatureCelsius: math.NaN(), PowerWatts: math.NaN(), UtilizationPercent: math.NaN(),
+	}
+	if r.failure != nil {
 		return reading
 	}
-	reading.TemperatureCelsius, reading.PowerWatts, reading.UtilizationPercent = math.NaN(), math.NaN(), math.NaN()
 	if t, code := gpu.GetTemperature(nvml.TEMPERATURE_GPU); code == nvml.SUCCESS {
 		reading.TemperatureCelsius = float64(t)
 	}

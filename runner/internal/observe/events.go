@@ -35,42 +35,16 @@ type Events struct {
 	log       *slog.Logger
 	namespace string
 	runner    string
-	pod       reference // what transitions are about
+	pod       object // what transitions are about
 	limit     *rate.Limiter
-	queue     chan event
+	queue     chan object
 	closing   chan struct{} // closed by Close
 	done      chan struct{} // closed when the last one was written
 	cancel    context.CancelFunc
 }
 
-// event is what a runner tells in an Event of core/v1.
-type event struct {
-	APIVersion string `json:"apiVersion"`
-	Kind       string `json:"kind"`
-	Metadata   struct {
-		Name      string `json:"name"`
-		Namespace string `json:"namespace"`
-	} `json:"metadata"`
-	About    reference         `json:"involvedObject"`
-	Type     string            `json:"type"`
-	Reason   string            `json:"reason"`
-	Message  string            `json:"message"`
-	Source   map[string]string `json:"source"`
-	First    string            `json:"firstTimestamp"`
-	Last     string            `json:"lastTimestamp"`
-	Count    int               `json:"count"`
-	Reporter string            `json:"reportingComponent"`
-	Instance string            `json:"reportingInstance"`
-}
-
-// reference names an object of the runner's namespace.
-type reference struct {
-	APIVersion string `json:"apiVersion"`
-	Kind       string `json:"kind"`
-	Namespace  string `json:"namespace"`
-	Name       string `json:"name"`
-	UID        string `json:"uid,omitempty"`
-}
+// object is what is written of a Kubernetes object, or of a reference to one.
+type object map[string]any
 
 // NewEvents starts to write Events into a namespace. Transitions are about the
 // pod if its name is known, else about the global map.
@@ -78,19 +52,20 @@ func NewEvents(client *kube.Client, log *slog.Logger, namespace, runner, podName
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Events{
 		client: client, log: log, namespace: namespace, runner: runner,
-		limit: rate.NewLimiter(rate.Every(eventPace), eventBurst), queue: make(chan event, eventBurst),
+		limit: rate.NewLimiter(rate.Every(eventPace), eventBurst), queue: make(chan object, eventBurst),
 		closing: make(chan struct{}), done: make(chan struct{}), cancel: cancel,
 	}
-	e.pod = e.configMap(api.GlobalMapName)
+	e.pod = e.reference("ConfigMap", api.GlobalMapName)
 	if podName != "" {
-		e.pod = reference{"v1", "Pod", namespace, podName, podUID}
+		e.pod = e.reference("Pod", podName)
+		e.pod["uid"] = podUID
 	}
 	go e.run(ctx)
 	return e
 }
 
-func (e *Events) configMap(name string) reference {
-	return reference{APIVersion: "v1", Kind: "ConfigMap", Namespace: e.namespace, Name: name}
+func (e *Events) reference(kind, name string) object {
+	return object{"apiVersion": "v1", "kind": kind, "namespace": e.namespace, "name": name}
 }
 
 // Transition writes a normal Event.
@@ -103,30 +78,30 @@ func (e *Events) Transition(text string) {
 // Problem writes a Warning about a map.
 func (e *Events) Problem(mapName, text string) {
 	if e != nil {
-		e.add(e.configMap(mapName), "Warning", ReasonProblem, text)
+		e.add(e.reference("ConfigMap", mapName), "Warning", ReasonProblem, text)
 	}
 }
 
 // add queues an Event; it never waits.
-func (e *Events) add(about reference, kind, reason, text string) {
+func (e *Events) add(about object, kind, reason, text string) {
 	const longest, suffix = 253, 20 // of a name, and of its end that tells Events apart
 	now := time.Now()
 	stamp := now.UTC().Format(time.RFC3339)
-	v := event{
-		APIVersion: "v1", Kind: "Event", About: about, Type: kind, Reason: reason, Message: fmt.Sprintf("%.1000s", text),
-		Source: map[string]string{"component": "studio-go-runner", "host": e.runner}, First: stamp, Last: stamp, Count: 1,
-		Reporter: "studio-go-runner", Instance: e.runner,
+	event := object{
+		"apiVersion": "v1", "kind": "Event", "involvedObject": about, "type": kind, "reason": reason, "message": fmt.Sprintf("%.1000s", text),
+		"metadata":       object{"namespace": e.namespace, "name": fmt.Sprintf("%.*s.%x", longest-suffix, about["name"], now.UnixNano())},
+		"source":         object{"component": "studio-go-runner", "host": e.runner},
+		"firstTimestamp": stamp, "lastTimestamp": stamp, "count": 1,
+		"reportingComponent": "studio-go-runner", "reportingInstance": e.runner,
 	}
-	v.Metadata.Name, v.Metadata.Namespace = fmt.Sprintf("%.*s.%x", longest-suffix, about.Name, now.UnixNano()), e.namespace
-	if !e.limit.Allow() {
-		e.log.Debug("too many Events, one is not written", "reason", reason, "text", text)
-		return
+	if e.limit.Allow() {
+		select {
+		case e.queue <- event:
+			return
+		default:
+		}
 	}
-	select {
-	case e.queue <- v:
-	default:
-		e.log.Debug("the API server is too slow for Events, one is not written", "reason", reason, "text", text)
-	}
+	e.log.Debug("too many Events, or the API server is too slow for them; one is not written", "reason", reason, "text", text)
 }
 
 // run writes what is queued until Close, and then what is left.
@@ -134,8 +109,8 @@ func (e *Events) run(ctx context.Context) {
 	defer close(e.done)
 	for {
 		select {
-		case v := <-e.queue:
-			e.write(ctx, v)
+		case event := <-e.queue:
+			e.write(ctx, event)
 		case <-e.closing:
 			for len(e.queue) > 0 {
 				e.write(ctx, <-e.queue)
@@ -145,10 +120,10 @@ func (e *Events) run(ctx context.Context) {
 	}
 }
 
-func (e *Events) write(ctx context.Context, v event) {
+func (e *Events) write(ctx context.Context, event object) {
 	for try := range eventTries {
 		limited, cancel := context.WithTimeout(ctx, eventTimeout)
-		err := e.client.Create(limited, "/api/v1/namespaces/"+e.namespace+"/events", v)
+		err := e.client.Create(limited, "/api/v1/namespaces/"+e.namespace+"/events", event)
 		cancel()
 		if err == nil {
 			return
@@ -168,14 +143,9 @@ func (e *Events) write(ctx context.Context, v event) {
 
 // Close writes what is queued, for a second at most, and ends.
 func (e *Events) Close() {
-	if e == nil {
-		return
+	if e != nil {
+		close(e.closing)
+		time.AfterFunc(eventsEnd, e.cancel)
+		<-e.done
 	}
-	close(e.closing)
-	select {
-	case <-e.done:
-	case <-time.After(eventsEnd):
-	}
-	e.cancel()
-	<-e.done
 }

@@ -196,7 +196,7 @@ func TestLoadOfGPUs(t *testing.T) {
 		return []gpu.Reading{
 			{UUID: "GPU-a", Model: "T4", TemperatureCelsius: 40, PowerWatts: 12.5, UtilizationPercent: 7, MemoryUsed: 1 << 30, MemoryFree: 2 << 30, MemoryReserved: 512 << 20},
 			{UUID: "GPU-c", Model: "A100", TemperatureCelsius: 40, PowerWatts: 50, UtilizationPercent: math.NaN()},
-			{UUID: "GPU-b", Model: "T4", Index: 1, Silent: true, LastXid: 79},
+			{UUID: "GPU-b", Model: "T4", Index: 1, TemperatureCelsius: math.NaN(), PowerWatts: math.NaN(), UtilizationPercent: math.NaN(), LastXid: 79},
 		}
 	}))
 	_, body := get(t, url+"/metrics")
