@@ -28,9 +28,9 @@ const (
 
 // follower keeps the view of one map up to date.
 type follower struct {
-	maps    *Maps
+	*Maps
 	name    string
-	view    *lifecycle.View // in the snapshot of maps, which change locks
+	view    *lifecycle.View // in the snapshot of Maps, which change locks
 	version string          // where the next watch begins; empty asks for a list
 }
 
@@ -44,21 +44,17 @@ func (f *follower) run(ctx context.Context) {
 		}
 		wait := pause(failures)
 		failures++
-		switch refusal := (*kube.Refusal)(nil); {
-		case err == nil && failures > 3:
-			f.version = "" // something between cuts every watch off: lists will have to do
-		case err == nil:
-		case kube.Code(err) == http.StatusGone: // a list answers it, and it is no news for people
-			f.version = ""
-		default:
-			f.unreadable(ctx, verb, err)
-			if errors.As(err, &refusal) && refusal.Later {
-				wait = pause(longest)
-			}
+		if err != nil || failures > 3 {
 			// What is so counts, and not what was in between: a watch that went on
 			// would tell of a drain that is over. And what may be listed counts,
-			// though it may not be watched.
+			// though it may not be watched, or something between cuts every watch off.
 			f.version = ""
+		}
+		if err != nil && kube.Code(err) != http.StatusGone { // which a list answers, and is no news for people
+			f.unreadable(ctx, verb, err)
+			if refusal, ok := errors.AsType[*kube.Refusal](err); ok && refusal.Later {
+				wait = pause(longest)
+			}
 		}
 		select {
 		case <-time.After(wait):
@@ -95,41 +91,36 @@ func (f *follower) round(ctx context.Context) (verb string, err error) {
 	query.Set("resourceVersion", f.version)
 	query.Set("allowWatchBookmarks", "true")
 	query.Set("timeoutSeconds", strconv.Itoa(int(limit.Seconds())))
-	stream, err := f.maps.client.Watch(ctx, f.maps.path(), query)
+	stream, err := f.client.Watch(ctx, f.path(), query)
 	if err != nil {
 		return "watch", err
 	}
 	defer stream.Close()
-	f.maps.change(f.view, func(v *lifecycle.View) { v.Unreadable, v.Denied = "", time.Time{} })
+	f.change(f.view, func(v *lifecycle.View) { v.Unreadable, v.Denied = "", time.Time{} })
 	for {
 		var m configMap
 		kind, err := stream.Next(&m)
-		refusal := (*kube.Refusal)(nil)
+		_, refused := errors.AsType[*kube.Refusal](err)
 		switch {
-		case errors.As(err, &refusal):
+		case refused:
 			return "watch", err
 		case err != nil:
 			// The connection broke, or time was up. Whether the map can be read
 			// is what the next watch says.
 			if !errors.Is(err, io.EOF) {
-				f.maps.log.Debug("watch ended", "map", f.name, "reason", err.Error())
+				f.log.Debug("watch ended", "map", f.name, "reason", err.Error())
 			}
 			return "", nil
 		case kind != kube.Bookmark && m.Metadata.Name != f.name:
 			return "watch", fmt.Errorf("asked for %q, got a map named %.80q", f.name, m.Metadata.Name)
 		}
-		f.take(kind, &m)
-	}
-}
-
-// take notes an event.
-func (f *follower) take(kind string, m *configMap) {
-	f.version = m.Metadata.ResourceVersion
-	switch kind {
-	case kube.Added, kube.Modified:
-		f.maps.change(f.view, func(v *lifecycle.View) { fill(v, m) })
-	case kube.Deleted:
-		f.maps.change(f.view, func(v *lifecycle.View) { gone(v, f.version) })
+		f.version = m.Metadata.ResourceVersion
+		switch kind {
+		case kube.Added, kube.Modified:
+			f.change(f.view, func(v *lifecycle.View) { fill(v, &m) })
+		case kube.Deleted:
+			f.change(f.view, func(v *lifecycle.View) { gone(v, f.version) })
+		}
 	}
 }
 
@@ -140,24 +131,24 @@ func (f *follower) list(ctx context.Context) error {
 		Metadata metadata    `json:"metadata"`
 		Items    []configMap `json:"items"`
 	}
-	if err := f.maps.client.Get(ctx, f.maps.path(), only(f.name), &list); err != nil {
+	if err := f.client.Get(ctx, f.path(), only(f.name), &list); err != nil {
 		return err
 	}
 	absent := len(list.Items) == 0
 	switch {
 	case absent:
 		// It may be absent because all of the namespace goes, which is no order (R6).
-		switch ending, err := f.maps.ending(ctx); {
+		switch ending, err := f.ending(ctx); {
 		case err != nil:
 			return err
 		case ending:
-			return fmt.Errorf("namespace %q is being deleted", f.maps.namespace)
+			return fmt.Errorf("namespace %q is being deleted", f.namespace)
 		}
 	case list.Items[0].Metadata.Name != f.name:
 		return fmt.Errorf("asked for %q, got a map named %.80q", f.name, list.Items[0].Metadata.Name)
 	}
 	f.version = list.Metadata.ResourceVersion
-	f.maps.change(f.view, func(v *lifecycle.View) {
+	f.change(f.view, func(v *lifecycle.View) {
 		if absent {
 			gone(v, f.version)
 		} else {
@@ -172,14 +163,15 @@ func (f *follower) unreadable(ctx context.Context, verb string, err error) {
 	if ctx.Err() != nil {
 		return // ended by us
 	}
-	text := fmt.Sprintf("ConfigMap %q in namespace %q cannot be read: %v", f.name, f.maps.namespace, err)
+	text := fmt.Sprintf("ConfigMap %q in namespace %q", f.name, f.namespace)
 	forbidden := kube.Code(err) == http.StatusForbidden
 	if forbidden {
-		text = fmt.Sprintf("ConfigMap %q in namespace %q: not allowed to %s configmaps; grant get, list and watch on configmaps to the runner's service account",
-			f.name, f.maps.namespace, verb)
+		text += fmt.Sprintf(": not allowed to %s configmaps; grant get, list and watch on configmaps to the runner's service account", verb)
+	} else {
+		text += fmt.Sprintf(" cannot be read: %v", err)
 	}
-	f.maps.log.Debug("map unreadable", "map", f.name, "verb", verb, "error", err)
-	f.maps.change(f.view, func(v *lifecycle.View) {
+	f.log.Debug("map unreadable", "map", f.name, "verb", verb, "error", err)
+	f.change(f.view, func(v *lifecycle.View) {
 		v.Unreadable = text
 		switch {
 		case !forbidden:
