@@ -53,29 +53,13 @@ func (m *Maps) Updates() <-chan lifecycle.Snapshot { return m.updates }
 // Run watches the maps until ctx ends.
 func (m *Maps) Run(ctx context.Context) error {
 	var both sync.WaitGroup
-	both.Go(func() { (&follower{Maps: m, name: api.GlobalMapName, view: &m.current.Global}).run(ctx) })
-	if m.node != "" {
-		both.Go(func() { (&follower{Maps: m, name: m.node, view: &m.current.Node}).run(ctx) })
+	for _, view := range []*lifecycle.View{&m.current.Global, &m.current.Node} {
+		if name := view.Name; name != "" {
+			both.Go(func() { (&follower{Maps: m, seen: lifecycle.View{Name: name}, shown: view}).run(ctx) })
+		}
 	}
 	both.Wait()
 	return nil
-}
-
-// change changes a view of the current snapshot and hands the snapshot on, if that is
-// news.
-func (m *Maps) change(view *lifecycle.View, do func(*lifecycle.View)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	before := m.current
-	if do(view); m.current == before {
-		return
-	}
-	// Nobody else sends, so there is room once the old snapshot is out.
-	select {
-	case <-m.updates:
-	default:
-	}
-	m.updates <- m.current
 }
 
 // Fresh reads both maps directly, past any cache, and tries again until the
