@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -117,7 +118,8 @@ func (m *Monitor) open(ctx context.Context) error {
 	}
 	lib := nvml.New(options...)
 	if code := lib.Init(); code != nvml.SUCCESS {
-		return initError(code)
+		// Nothing else of the library may be called now, not even for the text of the error.
+		return cmp.Or(initErrors[code], fmt.Errorf("initialize NVML: error %d", int(code)))
 	}
 	defer lib.Shutdown() // its answer changes nothing
 	return m.watch(ctx, lib)
@@ -181,7 +183,11 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, pr
 		}
 		is, reason := r.diagnose()
 		if is != cmp.Or(r.told, api.Healthy) {
-			m.Log.Log(context.Background(), level(is), "GPU health", "gpu", uuid, "health", is, "reason", reason)
+			level := slog.LevelWarn
+			if is == api.Healthy {
+				level = slog.LevelInfo
+			}
+			m.Log.Log(context.Background(), level, "GPU health", "gpu", uuid, "health", is, "reason", reason)
 		}
 		r.told = is
 		m.Pool.SetHealth(uuid, is, reason)
@@ -196,13 +202,6 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, pr
 	m.readings = readings
 	m.mu.Unlock()
 	return answering, problem, nil
-}
-
-func level(h api.Health) slog.Level {
-	if h == api.Healthy {
-		return slog.LevelInfo
-	}
-	return slog.LevelWarn
 }
 
 func (m *Monitor) record(uuid string) *record {
@@ -236,20 +235,17 @@ func (m *Monitor) want() uint64 {
 
 // await waits until that many looks are over, or ctx ends.
 func (m *Monitor) await(ctx context.Context, looks uint64) {
-	defer context.AfterFunc(ctx, m.wake)()
+	defer context.AfterFunc(ctx, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.end.Broadcast()
+	})()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.end.L = &m.mu
 	for m.over < looks && ctx.Err() == nil {
 		m.end.Wait()
 	}
-}
-
-// wake makes those look who wait for the end of a look.
-func (m *Monitor) wake() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.end.Broadcast()
 }
 
 // Readings returns the load of the GPUs, as of the last look.

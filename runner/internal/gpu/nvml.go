@@ -157,18 +157,10 @@ func closeness(a, b nvml.Device) Closeness {
 	return Far
 }
 
-// initError turns what nvmlInit says into what a person can do. Nothing else of
-// the library may be called then, not even for the text of the error.
-func initError(code nvml.Return) error {
-	switch code {
-	case nvml.ERROR_LIBRARY_NOT_FOUND:
-		return errNoNVML
-	case nvml.ERROR_DRIVER_NOT_LOADED:
-		return errors.New("the NVIDIA driver is not loaded; load it, or set --nvml-library=none to run without GPUs")
-	case nvml.ERROR_NO_PERMISSION:
-		return errors.New("no permission to talk to the NVIDIA driver; give the runner access to /dev/nvidia*")
-	case nvml.ERROR_LIB_RM_VERSION_MISMATCH:
-		return errors.New("the NVIDIA driver and its library have different versions; reboot, or reload the driver after its update")
-	}
-	return fmt.Errorf("initialize NVML: error %d", int(code))
+// initErrors turn what nvmlInit says into what a person can do.
+var initErrors = map[nvml.Return]error{
+	nvml.ERROR_LIBRARY_NOT_FOUND:       errNoNVML,
+	nvml.ERROR_DRIVER_NOT_LOADED:       errors.New("the NVIDIA driver is not loaded; load it, or set --nvml-library=none to run without GPUs"),
+	nvml.ERROR_NO_PERMISSION:           errors.New("no permission to talk to the NVIDIA driver; give the runner access to /dev/nvidia*"),
+	nvml.ERROR_LIB_RM_VERSION_MISMATCH: errors.New("the NVIDIA driver and its library have different versions; reboot, or reload the driver after its update"),
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -23,6 +24,7 @@ const (
 	eventPace    = 10 * time.Second // then one of them
 	eventTries   = 3
 	eventTimeout = 5 * time.Second
+	eventPause   = eventsEnd / eventTries // before another try
 	// eventsEnd is how long the last ones have at the exit; it is a part of
 	// lifecycle.EndAfter.
 	eventsEnd = time.Second
@@ -37,30 +39,30 @@ type Events struct {
 	runner    string
 	pod       object // what transitions are about
 	limit     *rate.Limiter
-	queue     chan object
-	closing   chan struct{} // closed by Close
-	done      chan struct{} // closed when the last one was written
-	cancel    context.CancelFunc
+	ctx       context.Context // of all that is written; ends after Close
+	end       context.CancelFunc
+
+	mu   sync.Mutex
+	last chan struct{} // closed when the last one was written
 }
 
 // object is what is written of a Kubernetes object, or of a reference to one.
 type object map[string]any
 
-// NewEvents starts to write Events into a namespace. Transitions are about the
+// NewEvents prepares to write Events into a namespace. Transitions are about the
 // pod if its name is known, else about the global map.
 func NewEvents(client *kube.Client, log *slog.Logger, namespace, runner, podName, podUID string) *Events {
-	ctx, cancel := context.WithCancel(context.Background())
 	e := &Events{
 		client: client, log: log, namespace: namespace, runner: runner,
-		limit: rate.NewLimiter(rate.Every(eventPace), eventBurst), queue: make(chan object, eventBurst),
-		closing: make(chan struct{}), done: make(chan struct{}), cancel: cancel,
+		limit: rate.NewLimiter(rate.Every(eventPace), eventBurst), last: make(chan struct{}),
 	}
+	e.ctx, e.end = context.WithCancel(context.Background())
+	close(e.last)
 	e.pod = e.reference("ConfigMap", api.GlobalMapName)
 	if podName != "" {
 		e.pod = e.reference("Pod", podName)
 		e.pod["uid"] = podUID
 	}
-	go e.run(ctx)
 	return e
 }
 
@@ -82,7 +84,7 @@ func (e *Events) Problem(mapName, text string) {
 	}
 }
 
-// add queues an Event; it never waits.
+// add writes an Event behind those before it; it never waits.
 func (e *Events) add(about object, kind, reason, text string) {
 	const longest, suffix = 253, 20 // of a name, and of its end that tells Events apart
 	now := time.Now()
@@ -94,36 +96,25 @@ func (e *Events) add(about object, kind, reason, text string) {
 		"firstTimestamp": stamp, "lastTimestamp": stamp, "count": 1,
 		"reportingComponent": "studio-go-runner", "reportingInstance": e.runner,
 	}
-	if e.limit.Allow() {
-		select {
-		case e.queue <- event:
-			return
-		default:
-		}
+	if !e.limit.Allow() {
+		e.log.Debug("too many Events, one is not written", "reason", reason, "text", text)
+		return
 	}
-	e.log.Debug("too many Events, or the API server is too slow for them; one is not written", "reason", reason, "text", text)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before, done := e.last, make(chan struct{})
+	e.last = done
+	go func() {
+		defer close(done)
+		<-before
+		e.write(event)
+	}()
 }
 
-// run writes what is queued until Close, and then what is left.
-func (e *Events) run(ctx context.Context) {
-	defer close(e.done)
-	for {
-		select {
-		case event := <-e.queue:
-			e.write(ctx, event)
-		case <-e.closing:
-			for len(e.queue) > 0 {
-				e.write(ctx, <-e.queue)
-			}
-			return
-		}
-	}
-}
-
-func (e *Events) write(ctx context.Context, event object) {
+func (e *Events) write(event object) {
 	for try := range eventTries {
-		limited, cancel := context.WithTimeout(ctx, eventTimeout)
-		err := e.client.Create(limited, "/api/v1/namespaces/"+e.namespace+"/events", event)
+		ctx, cancel := context.WithTimeout(e.ctx, eventTimeout)
+		err := e.client.Create(ctx, "/api/v1/namespaces/"+e.namespace+"/events", event)
 		cancel()
 		if err == nil {
 			return
@@ -133,19 +124,21 @@ func (e *Events) write(ctx context.Context, event object) {
 			return // it will not be taken a second time either
 		}
 		select {
-		case <-time.After(time.Second):
-		case <-e.closing:
-		case <-ctx.Done():
+		case <-time.After(eventPause):
+		case <-e.ctx.Done():
 			return
 		}
 	}
 }
 
-// Close writes what is queued, for a second at most, and ends.
+// Close waits until all is written, for a second at most.
 func (e *Events) Close() {
-	if e != nil {
-		close(e.closing)
-		time.AfterFunc(eventsEnd, e.cancel)
-		<-e.done
+	if e == nil {
+		return
 	}
+	time.AfterFunc(eventsEnd, e.end)
+	e.mu.Lock()
+	last := e.last
+	e.mu.Unlock()
+	<-last
 }
