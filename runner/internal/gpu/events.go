@@ -13,7 +13,7 @@ import (
 // is none.
 type eventSet struct {
 	nvml.EventSet
-	gpus map[string]nvml.Device // by UUID
+	gpus map[nvml.Device]string // with their UUIDs
 }
 
 func (s eventSet) free() {
@@ -28,15 +28,15 @@ const wantedEvents = nvml.EventTypeXidCriticalError | nvml.EventTypeDoubleBitEcc
 // subscribe returns a set with the GPUs that answer now: a set with a lost GPU
 // reports nothing but the loss. The new set is there before the old one is
 // read for the last time, so that no event falls between them.
-func (m *Monitor) subscribe(lib nvml.Interface, old eventSet, gpus map[string]nvml.Device) eventSet {
+func (m *Monitor) subscribe(lib nvml.Interface, old eventSet, gpus map[nvml.Device]string) eventSet {
 	if old.EventSet != nil && maps.Equal(old.gpus, gpus) {
 		return old
 	}
-	next := eventSet{gpus: make(map[string]nvml.Device)}
+	next := eventSet{gpus: make(map[nvml.Device]string)}
 	if set, code := lib.EventSetCreate(); code == nvml.SUCCESS {
 		next.EventSet = set
 	}
-	for uuid, gpu := range gpus {
+	for gpu, uuid := range gpus {
 		types, code := gpu.GetSupportedEventTypes()
 		if types &= wantedEvents; code == nvml.SUCCESS && types != 0 && next.EventSet != nil {
 			code = gpu.RegisterEvents(types, next.EventSet)
@@ -46,7 +46,7 @@ func (m *Monitor) subscribe(lib nvml.Interface, old eventSet, gpus map[string]nv
 		}
 		r := m.record(uuid)
 		if code == nvml.SUCCESS {
-			next.gpus[uuid] = gpu
+			next.gpus[gpu] = uuid
 		} else if code != r.deaf { // and is tried again after the next look, because the set is not complete
 			m.Log.Warn("no events of a GPU", "gpu", uuid, "error", code)
 		}
@@ -79,22 +79,13 @@ func (m *Monitor) next(events eventSet, d time.Duration) nvml.Return {
 	if code != nvml.SUCCESS || event.EventType != nvml.EventTypeXidCriticalError {
 		return code
 	}
-	uuid := events.uuid(event.Device)
+	uuid, known := events.gpus[event.Device]
+	if !known { // it may be lost by now, so it is asked only if it must be
+		uuid, _ = event.Device.GetUUID()
+	}
 	m.Log.Warn("Xid", "gpu", uuid, "xid", event.EventData, "harmless", slices.Contains(m.HarmlessXids, event.EventData))
 	if uuid != "" {
 		m.record(uuid).raise(event.EventData, m.HarmlessXids)
 	}
 	return code
-}
-
-// uuid tells which GPU of the set an event is about. It asks the GPU, which may
-// be lost by now, only if it must.
-func (s eventSet) uuid(device nvml.Device) string {
-	for uuid, gpu := range s.gpus {
-		if gpu == device {
-			return uuid
-		}
-	}
-	uuid, _ := device.GetUUID()
-	return uuid
 }

@@ -14,20 +14,13 @@ import (
 // lockAgain is how soon a device that another process had is tried again.
 const lockAgain = time.Second
 
-// locks keep the devices of one machine apart among processes that know nothing of
-// each other: a file for each device in a directory that they share, locked while
-// a task has it. A supervisor that outlives its runner has the lock still.
-type locks struct {
-	dir    string
-	log    *slog.Logger
-	failed bool // there are no locks, and that was said
-}
-
-// LockIn makes the pool lock each device that it gives away in a directory.
+// LockIn makes the pool lock each device that it gives away: a file in a directory
+// that processes share which know nothing of each other. A supervisor that outlives
+// its runner has the lock still.
 func (p *Pool) LockIn(dir string, log *slog.Logger) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.locks = locks{dir: dir, log: log}
+	p.lockDir, p.log = dir, log
 }
 
 // Locks returns the locks of devices that were reserved.
@@ -44,12 +37,12 @@ func (p *Pool) Locks(uuids []string) (files []*os.File) {
 
 // lock takes all of these locks, or none.
 func (p *Pool) lock(devices []*pooled) bool {
-	if p.locks.dir == "" {
+	if p.lockDir == "" {
 		return true
 	}
 	for i, d := range devices {
 		var err error
-		switch d.lock, err = lockFile(p.locks.dir, d.UUID); {
+		switch d.lock, err = lockFile(p.lockDir, d.UUID); {
 		case errors.Is(err, unix.EWOULDBLOCK):
 			d.elsewhere = true
 			time.AfterFunc(lockAgain, func() {
@@ -62,9 +55,9 @@ func (p *Pool) lock(devices []*pooled) bool {
 				taken.unlock()
 			}
 			return false
-		case err != nil && !p.locks.failed:
-			p.locks.failed = true
-			p.locks.log.Warn("GPUs cannot be locked, so another runner on this machine may use them at the same time; "+
+		case err != nil && !p.unlocked:
+			p.unlocked = true
+			p.log.Warn("GPUs cannot be locked, so another runner on this machine may use them at the same time; "+
 				"set --gpu-lock to a directory that all of them may write, or to off", "error", err)
 		}
 	}

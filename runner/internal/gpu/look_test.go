@@ -13,7 +13,7 @@ import (
 // keeps its index, and one that is lost meanwhile says why.
 func TestALookAtAMachineInDisorder(t *testing.T) {
 	machine, m := newMachine("GPU-a", "GPU-b"), newMonitor("-", "-")
-	look := func(want ...string) map[string]nvml.Device {
+	look := func(want ...string) map[nvml.Device]string {
 		t.Helper()
 		answering, _, err := m.look(machine)
 		if err != nil {
@@ -28,12 +28,12 @@ func TestALookAtAMachineInDisorder(t *testing.T) {
 		}
 		return answering
 	}
-	if got := look("GPU-a@0", "GPU-b@1"); len(got) != 2 || got["GPU-a"] != nvml.Device(machine.gpus[0]) {
+	if got := look("GPU-a@0", "GPU-b@1"); len(got) != 2 || got[machine.gpus[0]] != "GPU-a" {
 		t.Errorf("answering %v, want both", got)
 	}
 	a, b := machine.gpus[0], machine.gpus[1]
 	b.code = nvml.ERROR_GPU_IS_LOST
-	if got := look("GPU-a@0", "GPU-b@1"); len(got) != 1 || got["GPU-a"] == nil {
+	if got := look("GPU-a@0", "GPU-b@1"); len(got) != 1 || got[machine.gpus[0]] != "GPU-a" {
 		t.Errorf("answering %v, want one", got)
 	}
 	b.code, a.code = nvml.SUCCESS, nvml.ERROR_GPU_IS_LOST
@@ -50,7 +50,7 @@ func TestALookAtAMachineInDisorder(t *testing.T) {
 		}
 		return "", nvml.ERROR_GPU_IS_LOST // between two questions
 	}
-	if got := look("GPU-b@0", "GPU-a@1"); len(got) != 1 || got["GPU-b"] == nil {
+	if got := look("GPU-b@0", "GPU-a@1"); len(got) != 1 || got[b] != "GPU-b" {
 		t.Errorf("answering %v, want one", got)
 	}
 	if got := m.Pool.Sick([]string{"GPU-a"}); got != "GPU GPU-a is sick: "+nvml.ERROR_GPU_IS_LOST.Error() {

@@ -23,6 +23,8 @@ const (
 	hangLimit = 2 * time.Second
 	// endLimit is how long the end of the monitor waits for a call of NVML.
 	endLimit = time.Second
+
+	none = "none" // instead of a library
 )
 
 // Monitor keeps a pool in step with the machine: which devices there are, and
@@ -30,9 +32,8 @@ const (
 // goroutine, so that a driver that hangs holds up nothing else; until it
 // answers again, the pool stays as it was.
 type Monitor struct {
-	// Off leaves the machine alone, and the pool empty.
-	Off bool
-	// Library is the NVML library; empty means where the loader finds it.
+	// Library is the NVML library; empty means where the loader finds it, and none
+	// leaves the machine alone, and the pool empty.
 	Library string
 	// Visible chooses the devices that this runner may use, among those that
 	// have been there since the start, each with its index as of then. One that
@@ -98,7 +99,7 @@ func (m *Monitor) run(ctx context.Context) error {
 			m.Pool.Retire(err.Error())
 		}
 		m.lookIsOver()
-		if m.Off || errors.Is(err, errNoNVML) {
+		if m.Library == none || errors.Is(err, errNoNVML) {
 			<-ctx.Done() // a library does not come by itself
 			return nil
 		}
@@ -109,7 +110,7 @@ func (m *Monitor) run(ctx context.Context) error {
 
 // open opens NVML, and watches until it fails or ctx ends.
 func (m *Monitor) open(ctx context.Context) error {
-	if m.Off {
+	if m.Library == none {
 		return nil
 	}
 	var options []nvml.LibraryOption
@@ -149,8 +150,8 @@ func (m *Monitor) watch(ctx context.Context, lib nvml.Interface) error {
 }
 
 // look reads what there is now and tells the pool. It returns the GPUs that
-// answer, and what is wrong with one that the pool does not have.
-func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, problem string, err error) {
+// answer, with their UUIDs, and what is wrong with one that the pool does not have.
+func (m *Monitor) look(lib nvml.Interface) (answering map[nvml.Device]string, problem string, err error) {
 	found, err := takeInventory(lib, m.known)
 	if err != nil {
 		return nil, "", err
@@ -171,7 +172,7 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, pr
 	if err != nil {
 		return nil, "", err
 	}
-	answering = make(map[string]nvml.Device)
+	answering = make(map[nvml.Device]string)
 	var readings []Reading
 	for i, d := range visible {
 		if i > 0 && visible[i-1].gpu() == d.gpu() {
@@ -192,7 +193,7 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, pr
 		r.told = is
 		m.Pool.SetHealth(uuid, is, reason)
 		if r.failure == nil {
-			answering[uuid] = gpu
+			answering[gpu] = uuid
 		}
 		readings = append(readings, measureLoad(lib, gpu, d, r))
 	}

@@ -206,14 +206,14 @@ func TestAnImpossibleVariableEndsTheRunnerAtTheStart(t *testing.T) {
 
 // events is a set that gives one event, after that much time.
 func events(machine *fakeMachine, takes time.Duration, code nvml.Return, event nvml.EventData) eventSet {
-	set := eventSet{gpus: make(map[string]nvml.Device), EventSet: &mock.EventSet{
+	set := eventSet{gpus: make(map[nvml.Device]string), EventSet: &mock.EventSet{
 		WaitFunc: func(uint32) (nvml.EventData, nvml.Return) {
 			time.Sleep(takes)
 			return event, code
 		},
 	}}
 	for _, g := range machine.gpus {
-		set.gpus[g.uuid] = g
+		set.gpus[g] = g.uuid
 	}
 	return set
 }
@@ -384,9 +384,9 @@ func TestEventsThatWereRefusedAreAskedForAgain(t *testing.T) {
 	}
 	answers := map[string]nvml.Return{"GPU-a": nvml.ERROR_UNKNOWN}
 	asked := make(map[string]int)
-	gpus := make(map[string]nvml.Device)
+	gpus := make(map[nvml.Device]string)
 	for _, g := range machine.gpus {
-		gpus[g.uuid] = g
+		gpus[g] = g.uuid
 		g.GetSupportedEventTypesFunc = func() (uint64, nvml.Return) { return nvml.EventTypeXidCriticalError, nvml.SUCCESS }
 		g.RegisterEventsFunc = func(uint64, nvml.EventSet) nvml.Return {
 			asked[g.uuid]++

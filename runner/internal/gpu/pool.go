@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"slices"
 	"sync"
@@ -19,7 +20,10 @@ type Pool struct {
 	state   context.Context   // ends at the next change that could make a request fit, or no longer fit
 	changed context.CancelFunc
 	problem string // what is wrong with NVML itself
-	locks   locks
+
+	lockDir  string // where the locks are; empty for none
+	log      *slog.Logger
+	unlocked bool // there are no locks, and that was said
 }
 
 // pooled is a device and who has it.

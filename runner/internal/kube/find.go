@@ -53,7 +53,7 @@ func FindCluster(kubeconfig, namespace string) (cluster *Cluster, doubt string, 
 	config, err := loader.ClientConfig()
 	switch {
 	case clientcmd.IsEmptyConfig(err) && named != "":
-		return nil, "", fmt.Errorf("kubeconfig %s names no cluster: there is no such file, it is empty, or has no current-context; "+
+		return nil, "", fmt.Errorf("kubeconfig %s names no cluster: it is empty, or has no current-context, or there is no such file; "+
 			"correct it, or unset it to run without a cluster", api.Excerpt(named))
 	case clientcmd.IsEmptyConfig(err) && inPod:
 		return nil, "", errors.New("this is a pod, but it has no service account token, so no ConfigMap can be read; " +
