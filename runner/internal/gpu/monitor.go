@@ -89,17 +89,18 @@ func (m *Monitor) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		m.lookBegins()
 		err := m.open(ctx)
-		if wrong := (*visibleError)(nil); errors.As(err, &wrong) {
-			return wrong.error
-		}
-		if err != nil {
+		wrong, configuration := errors.AsType[*visibleError](err)
+		if err != nil && !configuration {
 			// Those that run may well not need NVML: a driver that was updated
 			// under them serves them to their end.
 			m.trouble(err.Error())
 			m.Pool.Retire(err.Error())
 		}
 		m.lookIsOver()
-		if m.Library == none || errors.Is(err, errNoNVML) {
+		switch {
+		case configuration:
+			return wrong.error
+		case m.Library == none, errors.Is(err, errNoNVML):
 			<-ctx.Done() // a library does not come by itself
 			return nil
 		}
