@@ -96,7 +96,6 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 		case <-devices:
 		case <-wake:
 		case fresh := <-answer:
-			abandon()
 			answer, in.Fresh = nil, &fresh
 		case sig := <-l.Signals:
 			in.signal(time.Now())
