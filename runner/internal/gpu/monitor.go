@@ -21,8 +21,6 @@ const (
 	slice = 100 * time.Millisecond
 	// hangLimit is how long a look may take before NVML counts as hanging.
 	hangLimit = 2 * time.Second
-	// endLimit is how long the end of the monitor waits for a call of NVML.
-	endLimit = time.Second
 
 	none = "none" // instead of a library
 )
@@ -62,30 +60,11 @@ type Monitor struct {
 	readings []Reading
 }
 
-// Run watches the machine until ctx ends. It returns the error of Visible: that
-// is one of the configuration.
+// Run watches the machine until ctx ends, and a call of NVML that hangs then: nothing
+// in Go can end it, so that whoever ends the process does not wait for it. It opens
+// NVML, however often that takes, and looks until that is of no use any more. It
+// returns the error of Visible: that is one of the configuration.
 func (m *Monitor) Run(ctx context.Context) error {
-	ended := make(chan error, 1)
-	go func() { ended <- m.run(ctx) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	// A call that hangs is left behind: nothing in Go can end it, and the
-	// process is about to.
-	select {
-	case err := <-ended:
-		return err
-	case <-time.After(endLimit):
-		m.Log.Warn("NVML does not answer; ending without it")
-		return nil
-	}
-}
-
-// run opens NVML, however often that takes, and looks until it is of no use
-// any more.
-func (m *Monitor) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		m.lookBegins()
 		err := m.open(ctx)
