@@ -24,9 +24,9 @@ type Gate struct {
 	changed chan struct{} // holds one token when a snapshot would differ
 
 	mu      sync.Mutex
-	opened  chan struct{}      // closed while the gate is open
-	cancel  context.CancelFunc // ends the context of the open period; nil while closed
-	period  context.Context    // lives as long as the gate stays open
+	open    bool
+	period  context.Context    // lives until the gate closes or opens again
+	end     context.CancelFunc // of the period
 	tickets map[*Ticket]struct{}
 	started int
 	ended   [Requeued + 1]int // by Ending
@@ -34,11 +34,9 @@ type Gate struct {
 
 // New returns a closed gate.
 func New() *Gate {
-	return &Gate{
-		changed: make(chan struct{}, 1),
-		opened:  make(chan struct{}),
-		tickets: make(map[*Ticket]struct{}),
-	}
+	g := &Gate{changed: make(chan struct{}, 1), tickets: make(map[*Ticket]struct{})}
+	g.period, g.end = context.WithCancel(context.Background())
+	return g
 }
 
 // Set opens or closes the gate and reports whether that changed anything. When
@@ -51,17 +49,12 @@ func (g *Gate) Set(open bool) (changed bool) {
 
 // set must be called with the lock held.
 func (g *Gate) set(open bool) (changed bool) {
-	if open == (g.cancel != nil) {
+	if open == g.open {
 		return false
 	}
-	if open {
-		g.period, g.cancel = context.WithCancel(context.Background())
-		close(g.opened)
-	} else {
-		g.cancel()
-		g.cancel = nil
-		g.opened = make(chan struct{})
-	}
+	g.end()
+	g.period, g.end = context.WithCancel(context.Background())
+	g.open = open
 	return true
 }
 
@@ -74,8 +67,8 @@ func (g *Gate) Changed() <-chan struct{} { return g.changed }
 func (g *Gate) Admit(ctx context.Context) (*Ticket, error) {
 	for {
 		g.mu.Lock()
-		opened := g.opened
-		if g.cancel != nil {
+		closed := g.period
+		if g.open {
 			t := &Ticket{gate: g, period: g.period}
 			g.tickets[t] = struct{}{}
 			g.mu.Unlock()
@@ -83,7 +76,7 @@ func (g *Gate) Admit(ctx context.Context) (*Ticket, error) {
 		}
 		g.mu.Unlock()
 		select {
-		case <-opened:
+		case <-closed.Done():
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -63,7 +62,8 @@ func TestReadSigns(t *testing.T) {
 	}
 }
 
-// What each answer of NVML is in the metrics; what fails is no number there.
+// What each answer of NVML is in the metrics, under the names and in the units of
+// dcgm-exporter; what fails is not there.
 func TestMeasureLoad(t *testing.T) {
 	machine := newMachine("GPU-a")
 	d := machine.gpus[0].Device
@@ -71,16 +71,25 @@ func TestMeasureLoad(t *testing.T) {
 	d.GetTemperatureFunc = func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 51, code }
 	d.GetPowerUsageFunc = func() (uint32, nvml.Return) { return 123_500, code }
 	d.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{Gpu: 97, Memory: 3}, code }
-	d.GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) { return nvml.Memory{Total: 10, Used: 4, Free: 6}, code }
-	want := Reading{UUID: "GPU-a", Model: "model", Index: 2, TemperatureCelsius: 51, PowerWatts: 123.5, UtilizationPercent: 97,
-		MemoryUsed: 4, MemoryFree: 6, LastXid: 31}
-	for range 2 {
-		if got := measureLoad(machine, machine.gpus[0], Device{UUID: "GPU-a", Index: 2}, &record{model: "model", last: 31}); fmt.Sprint(got) != fmt.Sprint(want) { // NaN is not itself
-			t.Errorf("with error %d: read %+v, want %+v", code, got, want)
-		}
-		code, want = nvml.ERROR_UNKNOWN, Reading{UUID: "GPU-a", Model: "model", Index: 2, LastXid: 31,
-			TemperatureCelsius: math.NaN(), PowerWatts: math.NaN(), UtilizationPercent: math.NaN()}
+	d.GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) {
+		return nvml.Memory{Total: 10 << 20, Used: 4 << 20, Free: 6 << 20}, code
 	}
+	want := "XID_ERRORS 31, GPU_TEMP 51, POWER_USAGE 123.5, GPU_UTIL 97, FB_USED 4, FB_FREE 6, FB_RESERVED 0"
+	for range 2 {
+		got := measureLoad(machine, machine.gpus[0], Device{UUID: "GPU-a", Index: 2}, &record{model: "model", last: 31})
+		if got.UUID != "GPU-a" || got.Model != "model" || got.Index != 2 || values(got) != want {
+			t.Errorf("with error %d: read %+v, want %s", code, got, want)
+		}
+		code, want = nvml.ERROR_UNKNOWN, "XID_ERRORS 31"
+	}
+}
+
+func values(r Reading) string {
+	var list []string
+	for _, v := range r.Values {
+		list = append(list, fmt.Sprint(v.Name, " ", v.Value))
+	}
+	return strings.Join(list, ", ")
 }
 
 // A device that comes later gets a place that no other has, and that no variable

@@ -1,7 +1,6 @@
 package observe
 
 import (
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,18 +41,18 @@ func NewMetrics(board *Board) *Metrics {
 
 // Dropped shows how many lines the log has lost.
 func (m *Metrics) Dropped(count func() float64) {
-	m.Registry.MustRegister(collector(func(send send) {
-		send(prefix+"log_lines_dropped_total", "Log lines that were dropped because nobody took them.", count())
-	}))
+	m.Registry.MustRegister(collector{prefix, func(send send) {
+		send("log_lines_dropped_total", "Log lines that were dropped because nobody took them.", count())
+	}})
 }
 
 // Queue shows how it stands with the server of the queue.
 func (m *Metrics) Queue(failures, lost, late *atomic.Int64) {
-	m.Registry.MustRegister(collector(func(send send) {
-		send(prefix+"queue_failures_total", "Statements that the queue's server refused or did not answer.", float64(failures.Load()))
-		send(prefix+"claims_lost_total", "Tasks that became another runner's while this one had them.", float64(lost.Load()))
-		send(prefix+"ends_untold", "Ends of tasks that the queue's server has not taken yet.", float64(late.Load()))
-	}))
+	m.Registry.MustRegister(collector{prefix, func(send send) {
+		send("queue_failures_total", "Statements that the queue's server refused or did not answer.", float64(failures.Load()))
+		send("claims_lost_total", "Tasks that became another runner's while this one had them.", float64(lost.Load()))
+		send("ends_untold", "Ends of tasks that the queue's server has not taken yet.", float64(late.Load()))
+	}})
 }
 
 // Transition counts a change of the phase.
@@ -70,8 +69,7 @@ func (m *Metrics) Problem(scope, kind string) {
 
 // status is read when it is scraped, so that metrics and /statusz cannot disagree.
 func status(board *Board) prometheus.Collector {
-	return collector(func(send send) {
-		send = send.under(prefix)
+	return collector{prefix, func(send send) {
 		s := board.Latest()
 		which(send, "phase", "1 for the phase that the runner is in, 0 for the others.", "phase", s.Phase,
 			[]api.Phase{api.PhaseUnknown, api.PhaseRunning, api.PhaseDraining, api.PhaseSuspended, api.PhaseTerminated})
@@ -107,15 +105,18 @@ func status(board *Board) prometheus.Collector {
 		}
 		send("gpus", "GPUs that tasks can have.", float64(len(s.GPUs)))
 		send("gpus_busy", "GPUs that tasks hold.", busy)
-	})
+	}}
 }
 
 // collector makes metrics when it is scraped. Which there are depends on what is so
 // then, so that it describes none before.
-type collector func(send)
+type collector struct {
+	prefix  string // of all names
+	collect func(send)
+}
 
-// send sends a metric: a counter if its name says so, else a gauge, and none that is
-// no number. The labels are names, each with its value behind it.
+// send sends a metric: a counter if its name says so, else a gauge. The labels are
+// names, each with its value behind it.
 type send func(name, help string, v float64, labels ...string)
 
 // Describe implements prometheus.Collector.
@@ -123,10 +124,7 @@ func (c collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	c(func(name, help string, v float64, labels ...string) {
-		if math.IsNaN(v) {
-			return
-		}
+	c.collect(func(name, help string, v float64, labels ...string) {
 		kind, pairs := prometheus.GaugeValue, make(prometheus.Labels)
 		if strings.HasSuffix(name, "_total") {
 			kind = prometheus.CounterValue
@@ -134,15 +132,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		for pair := range slices.Chunk(labels, 2) {
 			pairs[pair[0]] = pair[1]
 		}
-		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, nil, pairs), kind, v)
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(c.prefix+name, help, nil, pairs), kind, v)
 	})
-}
-
-// under puts a prefix before the names, and labels behind the others.
-func (to send) under(prefix string, more ...string) send {
-	return func(name, help string, v float64, labels ...string) {
-		to(prefix+name, help, v, append(labels, more...)...)
-	}
 }
 
 // which sends 1 for the one of the values of a label that is so, and 0 for the others.
