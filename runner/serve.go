@@ -265,7 +265,7 @@ func (s *Serve) monitor(pool *gpu.Pool, log *slog.Logger) *gpu.Monitor {
 		return nil
 	}
 	return &gpu.Monitor{
-		Off: s.NVMLLibrary == "none", Library: s.NVMLLibrary, Interval: s.GPUInterval, HarmlessXids: s.HarmlessXids, Pool: pool, Log: log,
+		Library: s.NVMLLibrary, Interval: s.GPUInterval, HarmlessXids: s.HarmlessXids, Pool: pool, Log: log,
 		Visible: func(devices []gpu.Device) ([]gpu.Device, error) {
 			return gpu.Visible(devices, variable(api.EnvNVDevices), variable(api.EnvCUDADevices))
 		},

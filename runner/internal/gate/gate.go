@@ -24,20 +24,19 @@ type Gate struct {
 	changed chan struct{} // holds one token when a snapshot would differ
 
 	mu      sync.Mutex
-	opened  chan struct{}      // closed while the gate is open
-	cancel  context.CancelFunc // ends the context of the open period; nil while closed
-	period  context.Context    // lives as long as the gate stays open
+	open    bool
+	period  context.Context    // lives until the gate closes or opens again
+	end     context.CancelFunc // of the period
 	tickets map[*Ticket]struct{}
-	totals  api.TaskCounts // only the totals are used
+	started int
+	ended   [Requeued + 1]int // by Ending
 }
 
 // New returns a closed gate.
 func New() *Gate {
-	return &Gate{
-		changed: make(chan struct{}, 1),
-		opened:  make(chan struct{}),
-		tickets: make(map[*Ticket]struct{}),
-	}
+	g := &Gate{changed: make(chan struct{}, 1), tickets: make(map[*Ticket]struct{})}
+	g.period, g.end = context.WithCancel(context.Background())
+	return g
 }
 
 // Set opens or closes the gate and reports whether that changed anything. When
@@ -45,22 +44,17 @@ func New() *Gate {
 func (g *Gate) Set(open bool) (changed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.set(open && (g.Most == 0 || g.totals.Started < g.Most))
+	return g.set(open && (g.Most == 0 || g.started < g.Most))
 }
 
 // set must be called with the lock held.
 func (g *Gate) set(open bool) (changed bool) {
-	if open == (g.cancel != nil) {
+	if open == g.open {
 		return false
 	}
-	if open {
-		g.period, g.cancel = context.WithCancel(context.Background())
-		close(g.opened)
-	} else {
-		g.cancel()
-		g.cancel = nil
-		g.opened = make(chan struct{})
-	}
+	g.end()
+	g.period, g.end = context.WithCancel(context.Background())
+	g.open = open
 	return true
 }
 
@@ -73,8 +67,8 @@ func (g *Gate) Changed() <-chan struct{} { return g.changed }
 func (g *Gate) Admit(ctx context.Context) (*Ticket, error) {
 	for {
 		g.mu.Lock()
-		opened := g.opened
-		if g.cancel != nil {
+		closed := g.period
+		if g.open {
 			t := &Ticket{gate: g, period: g.period}
 			g.tickets[t] = struct{}{}
 			g.mu.Unlock()
@@ -82,7 +76,7 @@ func (g *Gate) Admit(ctx context.Context) (*Ticket, error) {
 		}
 		g.mu.Unlock()
 		select {
-		case <-opened:
+		case <-closed.Done():
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -101,7 +95,10 @@ type Snapshot struct {
 func (g *Gate) Snapshot() Snapshot {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s := Snapshot{Counts: g.totals, Idle: true}
+	s := Snapshot{Idle: true, Counts: api.TaskCounts{
+		Started: g.started, Succeeded: g.ended[Succeeded], Failed: g.ended[Failed],
+		MachineFailed: g.ended[MachineFailed], Cancelled: g.ended[Cancelled], Requeued: g.ended[Requeued],
+	}}
 	for t := range g.tickets {
 		// Also a ticket that waits for the queue, though it holds nothing: it may
 		// hold a delivery in a moment, and is gone soon after the gate closes.
@@ -120,8 +117,11 @@ func (g *Gate) Snapshot() Snapshot {
 	return s
 }
 
-// notify must be called with the lock held.
-func (g *Gate) notify() {
+// change changes the stage of a ticket, and tells of it.
+func (g *Gate) change(do func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	do()
 	select {
 	case g.changed <- struct{}{}:
 	default: // a token is there already; its reader will see this change too
@@ -151,40 +151,28 @@ type Ticket struct {
 func (t *Ticket) Context() context.Context { return t.period }
 
 // Fetched notes that the ticket holds a delivery now.
-func (t *Ticket) Fetched() {
-	t.gate.mu.Lock()
-	defer t.gate.mu.Unlock()
-	t.stage = waiting
-	t.gate.notify()
-}
+func (t *Ticket) Fetched() { t.gate.change(func() { t.stage = waiting }) }
 
 // Start is the last look at the gate, right before the task's process is
 // started. False means that the gate was closed, be it reopened since or not,
 // and that the task must not start.
-func (t *Ticket) Start(task api.InFlight) bool {
-	t.gate.mu.Lock()
-	defer t.gate.mu.Unlock()
-	if t.period.Err() != nil {
-		return false
-	}
-	t.stage = running
-	t.task = task
-	t.gate.totals.Started++
-	if t.gate.totals.Started == t.gate.Most {
-		t.gate.set(false)
-	}
-	t.gate.notify()
-	return true
+func (t *Ticket) Start(task api.InFlight) (started bool) {
+	t.gate.change(func() {
+		if started = t.period.Err() == nil; !started {
+			return
+		}
+		t.stage, t.task = running, task
+		t.gate.started++
+		if t.gate.started == t.gate.Most {
+			t.gate.set(false)
+		}
+	})
+	return started
 }
 
 // Freed notes that the task has ended and its GPUs may be another's, though its
 // delivery is not settled yet.
-func (t *Ticket) Freed() {
-	t.gate.mu.Lock()
-	defer t.gate.mu.Unlock()
-	t.task.GPUs = nil
-	t.gate.notify()
-}
+func (t *Ticket) Freed() { t.gate.change(func() { t.task.GPUs = nil }) }
 
 // Ending is what became of a delivery.
 type Ending int
@@ -201,20 +189,8 @@ const (
 
 // Leave returns the ticket after its delivery was settled with the queue.
 func (t *Ticket) Leave(ending Ending) {
-	t.gate.mu.Lock()
-	defer t.gate.mu.Unlock()
-	delete(t.gate.tickets, t)
-	switch ending {
-	case Succeeded:
-		t.gate.totals.Succeeded++
-	case Failed:
-		t.gate.totals.Failed++
-	case MachineFailed:
-		t.gate.totals.MachineFailed++
-	case Cancelled:
-		t.gate.totals.Cancelled++
-	case Requeued:
-		t.gate.totals.Requeued++
-	}
-	t.gate.notify()
+	t.gate.change(func() {
+		delete(t.gate.tickets, t)
+		t.gate.ended[ending]++
+	})
 }

@@ -83,13 +83,10 @@ func visibleToToolkit(devices []Device, list string) ([]Device, error) {
 	}
 	var named []Device
 	for _, entry := range entries {
-		found := find(devices, entry, func(_ int, d Device) bool {
+		found, _ := find(devices, entry, func(_ int, d Device) bool {
 			return strconv.Itoa(d.Index) == entry || !d.silent() && d.gpu() == entry
 		})
-		if found == nil {
-			found = maybe(devices, entry)
-		}
-		if found == nil {
+		if len(found) == 0 {
 			return nil, fmt.Errorf("NVIDIA_VISIBLE_DEVICES names %s, but NVML shows no such GPU, only %s; "+
 				"allowed are all, none, void, indices as of nvidia-smi here, and UUIDs; in a container that was given its GPUs in another way, set it to void",
 				api.Excerpt(entry), indices(devices))
@@ -106,17 +103,16 @@ func visibleToToolkit(devices []Device, list string) ([]Device, error) {
 // '"device=2,3"' leaves it: as many indices as GPUs, and not all of them from
 // here. NVML counts the GPUs of a container anew.
 func countsOnHost(devices []Device, entries []string) bool {
-	here, named, foreign := make(map[int]bool), make(map[int]bool), false
+	here, named, foreign := make(map[string]bool), make(map[string]bool), false
 	for _, d := range devices {
-		here[d.Index] = true
+		here[strconv.Itoa(d.Index)] = true
 	}
 	for _, entry := range entries {
-		index, err := strconv.Atoi(entry)
-		if err != nil || index < 0 {
+		if _, err := strconv.ParseUint(entry, 10, 32); err != nil {
 			return false
 		}
-		named[index] = true
-		foreign = foreign || !here[index]
+		named[entry] = true
+		foreign = foreign || !here[entry]
 	}
 	return foreign && len(named) == len(here)
 }
@@ -125,32 +121,27 @@ func countsOnHost(devices []Device, entries []string) bool {
 func indices(devices []Device) string {
 	var list []string
 	for _, d := range devices {
-		if index := strconv.Itoa(d.Index); !slices.Contains(list, index) {
-			list = append(list, index)
-		}
+		list = append(list, strconv.Itoa(d.Index))
 	}
-	return "GPU " + strings.Join(list, ", ")
+	return "GPU " + strings.Join(slices.Compact(list), ", ")
 }
 
-func visibleToCUDA(devices []Device, list string) []Device {
-	var visible []Device
+func visibleToCUDA(devices []Device, list string) (visible []Device) {
 	for entry := range strings.SplitSeq(list, ",") {
 		entry = strings.TrimSpace(entry)
-		named := find(devices, entry, func(place int, d Device) bool {
+		named, sure := find(devices, entry, func(place int, d Device) bool {
 			return strconv.Itoa(place) == entry || strings.HasPrefix(entry, "GPU-") && strings.HasPrefix(d.gpu(), entry)
 		})
-		if named == nil {
-			if named = maybe(devices, entry); named == nil {
-				break
-			}
-			named = slices.DeleteFunc(named, func(d Device) bool { return slices.ContainsFunc(visible, d.same) })
+		if len(named) == 0 {
+			break
 		}
 		for _, d := range named {
-			if slices.ContainsFunc(visible, d.same) {
+			if !slices.ContainsFunc(visible, d.same) {
+				visible = append(visible, d)
+			} else if sure {
 				return nil
 			}
 		}
-		visible = append(visible, named...)
 	}
 	return visible
 }
@@ -158,31 +149,16 @@ func visibleToCUDA(devices []Device, list string) []Device {
 // same reports whether both are the same device, be it a silent one.
 func (d Device) same(other Device) bool { return d.UUID == other.UUID && d.Index == other.Index }
 
-// maybe returns the GPUs that have not answered yet if the entry is a UUID that
-// may be of one of them, or of a MIG device of such a one.
-func maybe(devices []Device, entry string) (silent []Device) {
-	uuid := strings.HasPrefix(entry, "GPU-") || strings.HasPrefix(entry, "MIG-")
-	for _, d := range devices {
-		if !uuid || strings.HasPrefix(d.gpu(), entry) {
-			return nil
-		}
-		if d.silent() {
-			silent = append(silent, d)
-		}
-	}
-	return silent
-}
-
 // find returns the devices that entry names: a MIG device by its UUID, or those
 // of the one GPU that matches, judged by its place among the GPUs and its first
-// device. It returns nil where there is none, or more than one. Devices of one
-// GPU have one index.
-func find(devices []Device, entry string, matches func(place int, d Device) bool) []Device {
-	var named []Device
+// device. Devices of one GPU have one index. A UUID of none may be that of a GPU
+// that has not answered yet, or of a MIG device of such a one; then it returns all
+// of those, and is not sure. It returns none where more than one matches.
+func find(devices []Device, entry string, matches func(place int, d Device) bool) (named []Device, sure bool) {
 	found := make(map[int]bool) // by index
 	for i, d := range devices {
 		if d.Parent != "" && d.UUID == entry {
-			return devices[i : i+1]
+			return devices[i : i+1], true
 		}
 		if _, seen := found[d.Index]; !seen {
 			found[d.Index] = matches(len(found), d)
@@ -192,7 +168,11 @@ func find(devices []Device, entry string, matches func(place int, d Device) bool
 		}
 	}
 	if len(named) > 0 && named[0].Index == named[len(named)-1].Index {
-		return named
+		return named, true
 	}
-	return nil
+	shortened := func(d Device) bool { return strings.HasPrefix(d.gpu(), entry) }
+	if !strings.HasPrefix(entry, "GPU-") && !strings.HasPrefix(entry, "MIG-") || slices.ContainsFunc(devices, shortened) {
+		return nil, true
+	}
+	return slices.DeleteFunc(slices.Clone(devices), func(d Device) bool { return !d.silent() }), false
 }

@@ -13,7 +13,7 @@ import (
 // is none.
 type eventSet struct {
 	nvml.EventSet
-	gpus map[string]nvml.Device
+	gpus map[nvml.Device]string // with their UUIDs
 }
 
 func (s eventSet) free() {
@@ -28,29 +28,27 @@ const wantedEvents = nvml.EventTypeXidCriticalError | nvml.EventTypeDoubleBitEcc
 // subscribe returns a set with the GPUs that answer now: a set with a lost GPU
 // reports nothing but the loss. The new set is there before the old one is
 // read for the last time, so that no event falls between them.
-func (m *Monitor) subscribe(lib nvml.Interface, old eventSet, gpus map[string]nvml.Device) eventSet {
-	same := func(a, b nvml.Device) bool { return a == b }
-	if old.EventSet != nil && maps.EqualFunc(old.gpus, gpus, same) {
+func (m *Monitor) subscribe(lib nvml.Interface, old eventSet, gpus map[nvml.Device]string) eventSet {
+	if old.EventSet != nil && maps.Equal(old.gpus, gpus) {
 		return old
 	}
-	next := eventSet{gpus: make(map[string]nvml.Device)}
-	set, code := lib.EventSetCreate()
-	if code == nvml.SUCCESS {
+	next := eventSet{gpus: make(map[nvml.Device]string)}
+	if set, code := lib.EventSetCreate(); code == nvml.SUCCESS {
 		next.EventSet = set
 	}
-	for uuid, gpu := range gpus {
+	for gpu, uuid := range gpus {
 		types, code := gpu.GetSupportedEventTypes()
 		if types &= wantedEvents; code == nvml.SUCCESS && types != 0 && next.EventSet != nil {
-			code = gpu.RegisterEvents(types, set)
+			code = gpu.RegisterEvents(types, next.EventSet)
 		}
-		r := m.record(uuid)
 		if code == nvml.ERROR_NOT_SUPPORTED {
 			code = nvml.SUCCESS
 		}
+		r := m.record(uuid)
 		if code == nvml.SUCCESS {
-			next.gpus[uuid] = gpu
+			next.gpus[gpu] = uuid
 		} else if code != r.deaf { // and is tried again after the next look, because the set is not complete
-			m.Log.Warn("no events of a GPU", "gpu", uuid, "error", lib.ErrorString(code))
+			m.Log.Warn("no events of a GPU", "gpu", uuid, "error", code)
 		}
 		r.deaf = code
 	}
@@ -63,22 +61,16 @@ func (m *Monitor) subscribe(lib nvml.Interface, old eventSet, gpus map[string]nv
 // wait waits for an event and reports whether something came that calls for a
 // look. Without events it only waits.
 func (m *Monitor) wait(ctx context.Context, events eventSet, d time.Duration) bool {
-	if events.EventSet == nil {
-		pause(ctx, d)
-		return false
+	code := nvml.ERROR_NOT_SUPPORTED
+	if events.EventSet != nil {
+		m.ask()
+		code = m.next(events, d)
+		m.hang.Stop()
 	}
-	m.setBusy(true)
-	code := m.next(events, d)
-	m.setBusy(false)
-	switch code {
-	case nvml.SUCCESS:
-		return true
-	case nvml.ERROR_TIMEOUT:
-		return false
+	if code != nvml.SUCCESS && code != nvml.ERROR_TIMEOUT {
+		pause(ctx, d) // it may have answered at once, and may do so again
 	}
-	// It may have answered at once, and may do so again.
-	pause(ctx, d)
-	return code == nvml.ERROR_GPU_IS_LOST
+	return code == nvml.SUCCESS || code == nvml.ERROR_GPU_IS_LOST
 }
 
 // next waits for an event, notes it, and returns NVML's answer.
@@ -87,22 +79,13 @@ func (m *Monitor) next(events eventSet, d time.Duration) nvml.Return {
 	if code != nvml.SUCCESS || event.EventType != nvml.EventTypeXidCriticalError {
 		return code
 	}
-	uuid := events.uuid(event.Device)
+	uuid, known := events.gpus[event.Device]
+	if !known { // it may be lost by now, so it is asked only if it must be
+		uuid, _ = event.Device.GetUUID()
+	}
 	m.Log.Warn("Xid", "gpu", uuid, "xid", event.EventData, "harmless", slices.Contains(m.HarmlessXids, event.EventData))
 	if uuid != "" {
 		m.record(uuid).raise(event.EventData, m.HarmlessXids)
 	}
 	return code
-}
-
-// uuid tells which GPU of the set an event is about. It asks the GPU, which may
-// be lost by now, only if it must.
-func (s eventSet) uuid(device nvml.Device) string {
-	for uuid, gpu := range s.gpus {
-		if gpu == device {
-			return uuid
-		}
-	}
-	uuid, _ := device.GetUUID()
-	return uuid
 }

@@ -323,7 +323,7 @@ func TestOnlyHealthyDevicesAreGiven(t *testing.T) {
 func TestRetireLeavesTheSickAsTheyAre(t *testing.T) {
 	pool := gpu.NewPool(append(slices.Clone(machine[:2]), gpu.Device{UUID: "MIG-1", Parent: "GPU-1"}))
 	held := reserve(t, pool, "a", api.Resources{GPUs: 1})
-	pool.SetHealth(held[0], api.Sick, "Xid 79")
+	pool.SetHealth("GPU-1", api.Sick, "Xid 79")
 	for i := range 2 {
 		state := pool.State()
 		pool.Retire("NVML does not answer")

@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -18,12 +19,10 @@ type chapter struct {
 }
 
 func TestDiagnose(t *testing.T) {
-	knows := signs{knowsOfRecovery: true}
-	needs := func(action nvml.DeviceGpuRecoveryAction) signs {
-		return signs{knowsOfRecovery: true, recovery: recovery(action)}
-	}
+	knows := signs{recovery: nvml.GPU_RECOVERY_ACTION_NONE}
+	needs := func(action nvml.DeviceGpuRecoveryAction) signs { return signs{recovery: action} }
 	reset := needs(nvml.GPU_RECOVERY_ACTION_GPU_RESET)
-	lost := signs{failure: "GPU is lost"}
+	lost := signs{failure: errors.New("GPU is lost")}
 	for name, story := range map[string][]chapter{
 		"healthy": {{0, signs{}, api.Healthy, ""}, {0, knows, api.Healthy, ""}},
 		"an Xid of the application": {
@@ -82,7 +81,10 @@ func TestDiagnose(t *testing.T) {
 				if c.xid != 0 {
 					r.raise(c.xid, ApplicationXids)
 				}
-				if is, reason := r.diagnose(c.signs); is != c.is || reason != c.reason {
+				if r.signs = c.signs; r.failure == nil {
+					r.count(c.signs.uncorrected)
+				}
+				if is, reason := r.diagnose(); is != c.is || reason != c.reason {
 					t.Errorf("look %d: %s %q, want %s %q", i, is, reason, c.is, c.reason)
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,72 +14,60 @@ import (
 // lockAgain is how soon a device that another process had is tried again.
 const lockAgain = time.Second
 
-// locks keep the devices of one machine apart among processes that know nothing of
-// each other: a file for each device in a directory that they share, locked while
-// a task has it. A supervisor that outlives its runner has the lock still.
-type locks struct {
-	dir       string
-	log       *slog.Logger
-	held      map[string]*os.File // by UUID
-	elsewhere map[string]bool     // another process has these
-	failed    bool                // there are no locks, and that was said
-}
-
-// LockIn makes the pool lock each device that it gives away in a directory.
+// LockIn makes the pool lock each device that it gives away: a file in a directory
+// that processes share which know nothing of each other. A supervisor that outlives
+// its runner has the lock still.
 func (p *Pool) LockIn(dir string, log *slog.Logger) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.locks = locks{dir: dir, log: log, held: make(map[string]*os.File), elsewhere: make(map[string]bool)}
+	p.lockDir, p.log = dir, log
 }
 
 // Locks returns the locks of devices that were reserved.
 func (p *Pool) Locks(uuids []string) (files []*os.File) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, uuid := range uuids {
-		if f := p.locks.held[uuid]; f != nil {
-			files = append(files, f)
+	for _, d := range p.devices {
+		if d.lock != nil && slices.Contains(uuids, d.UUID) {
+			files = append(files, d.lock)
 		}
 	}
 	return files
 }
 
-// lock takes all of these locks, or none. It must be called with p.mu held, as the
-// rest.
-func (p *Pool) lock(devices []Device) bool {
-	if p.locks.dir == "" {
+// lock takes all of these locks, or none.
+func (p *Pool) lock(devices []*pooled) bool {
+	if p.lockDir == "" {
 		return true
 	}
 	for i, d := range devices {
-		f, err := lockFile(p.locks.dir, d.UUID)
-		switch {
-		case err == nil:
-			p.locks.held[d.UUID] = f
+		var err error
+		switch d.lock, err = lockFile(p.lockDir, d.UUID); {
 		case errors.Is(err, unix.EWOULDBLOCK):
-			p.locks.elsewhere[d.UUID] = true
+			d.elsewhere = true
 			time.AfterFunc(lockAgain, func() {
 				p.mu.Lock()
 				defer p.mu.Unlock()
-				delete(p.locks.elsewhere, d.UUID)
+				d.elsewhere = false
 				p.change()
 			})
 			for _, taken := range devices[:i] {
-				p.unlock(taken.UUID)
+				taken.unlock()
 			}
 			return false
-		case !p.locks.failed:
-			p.locks.failed = true
-			p.locks.log.Warn("GPUs cannot be locked, so another runner on this machine may use them at the same time; "+
+		case err != nil && !p.unlocked:
+			p.unlocked = true
+			p.log.Warn("GPUs cannot be locked, so another runner on this machine may use them at the same time; "+
 				"set --gpu-lock to a directory that all of them may write, or to off", "error", err)
 		}
 	}
 	return true
 }
 
-func (p *Pool) unlock(uuid string) {
-	if f := p.locks.held[uuid]; f != nil {
-		f.Close()
-		delete(p.locks.held, uuid)
+func (d *pooled) unlock() {
+	if d.lock != nil {
+		d.lock.Close()
+		d.lock = nil
 	}
 }
 

@@ -10,10 +10,10 @@ import (
 )
 
 // A GPU that answers under another index is not listed twice, one that does not
-// keeps its index, and one that cannot be had by its UUID says why.
+// keeps its index, and one that is lost meanwhile says why.
 func TestALookAtAMachineInDisorder(t *testing.T) {
 	machine, m := newMachine("GPU-a", "GPU-b"), newMonitor("-", "-")
-	look := func(want ...string) map[string]nvml.Device {
+	look := func(want ...string) map[nvml.Device]string {
 		t.Helper()
 		answering, _, err := m.look(machine)
 		if err != nil {
@@ -28,12 +28,12 @@ func TestALookAtAMachineInDisorder(t *testing.T) {
 		}
 		return answering
 	}
-	if got := look("GPU-a@0", "GPU-b@1"); len(got) != 2 || got["GPU-a"] != nvml.Device(machine.gpus[0]) {
+	if got := look("GPU-a@0", "GPU-b@1"); len(got) != 2 || got[machine.gpus[0]] != "GPU-a" {
 		t.Errorf("answering %v, want both", got)
 	}
 	a, b := machine.gpus[0], machine.gpus[1]
 	b.code = nvml.ERROR_GPU_IS_LOST
-	if got := look("GPU-a@0", "GPU-b@1"); len(got) != 1 || got["GPU-a"] == nil {
+	if got := look("GPU-a@0", "GPU-b@1"); len(got) != 1 || got[machine.gpus[0]] != "GPU-a" {
 		t.Errorf("answering %v, want one", got)
 	}
 	b.code, a.code = nvml.SUCCESS, nvml.ERROR_GPU_IS_LOST
@@ -42,13 +42,18 @@ func TestALookAtAMachineInDisorder(t *testing.T) {
 	a.code = nvml.SUCCESS
 	look("GPU-b@0", "GPU-a@1")
 
-	machine.Interface.(*mock.Interface).DeviceGetHandleByUUIDFunc = func(uuid string) (nvml.Device, nvml.Return) {
-		return nil, nvml.ERROR_NO_PERMISSION
+	named := a.GetNameFunc
+	asked := 0
+	a.GetNameFunc = func() (string, nvml.Return) {
+		if asked++; asked == 1 {
+			return named()
+		}
+		return "", nvml.ERROR_GPU_IS_LOST // between two questions
 	}
-	if got := look("GPU-b@0", "GPU-a@1"); len(got) != 0 {
-		t.Errorf("answering %v, want none", got)
+	if got := look("GPU-b@0", "GPU-a@1"); len(got) != 1 || got[b] != "GPU-b" {
+		t.Errorf("answering %v, want one", got)
 	}
-	if got := m.Pool.Sick([]string{"GPU-a"}); got != "GPU GPU-a is sick: error 4" {
+	if got := m.Pool.Sick([]string{"GPU-a"}); got != "GPU GPU-a is sick: "+nvml.ERROR_GPU_IS_LOST.Error() {
 		t.Errorf("Sick is %q, want NVML's reason", got)
 	}
 }
@@ -65,9 +70,9 @@ func TestAGPUIsReadOnceForAllItsParts(t *testing.T) {
 	}
 	g := machine.gpus[0]
 	g.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 0, nvml.ERROR_UNKNOWN }
-	_, failures, err := inventory(machine, m.known)
-	if want := "the number of MIG devices: error 999"; err != nil || failures[0].text != want {
-		t.Errorf("failure %q, error %v, want %q", failures[0].text, err, want)
+	found, err := takeInventory(machine, m.known)
+	if want := "the number of MIG devices: " + nvml.ERROR_UNKNOWN.Error(); err != nil || found.failures[0].Error() != want {
+		t.Errorf("failure %v, error %v, want %q", found.failures[0], err, want)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -22,8 +21,8 @@ const (
 	slice = 100 * time.Millisecond
 	// hangLimit is how long a look may take before NVML counts as hanging.
 	hangLimit = 2 * time.Second
-	// endLimit is how long the end of the monitor waits for a call of NVML.
-	endLimit = time.Second
+
+	none = "none" // instead of a library
 )
 
 // Monitor keeps a pool in step with the machine: which devices there are, and
@@ -31,9 +30,8 @@ const (
 // goroutine, so that a driver that hangs holds up nothing else; until it
 // answers again, the pool stays as it was.
 type Monitor struct {
-	// Off leaves the machine alone, and the pool empty.
-	Off bool
-	// Library is the NVML library; empty means where the loader finds it.
+	// Library is the NVML library; empty means where the loader finds it, and none
+	// leaves the machine alone, and the pool empty.
 	Library string
 	// Visible chooses the devices that this runner may use, among those that
 	// have been there since the start, each with its index as of then. One that
@@ -52,87 +50,36 @@ type Monitor struct {
 	known   []Device           // all devices that were there at the last look, visible or not
 	places  []Device           // all that were ever there, for Visible
 	chosen  map[string]bool    // the UUIDs that Visible has left; nil before it did
+	hang    *time.Timer        // runs while NVML owes an answer
 
 	mu       sync.Mutex
-	busy     time.Time // since when NVML has been asked without an answer; zero while it is not
-	looking  bool
-	looks    uint64 // how many are over
-	over     chan struct{}
-	wanted   bool
+	begun    uint64    // how many looks have begun
+	over     uint64    // the last one that is over
+	wanted   uint64    // the last one that somebody waits for
+	end      sync.Cond // of a look
 	readings []Reading
 }
 
-// Run watches the machine until ctx ends. It returns the error of Visible: that
-// is one of the configuration.
+// Run watches the machine until ctx ends, and a call of NVML that hangs then: nothing
+// in Go can end it, so that whoever ends the process does not wait for it. It opens
+// NVML, however often that takes, and looks until that is of no use any more. It
+// returns the error of Visible: that is one of the configuration.
 func (m *Monitor) Run(ctx context.Context) error {
-	if m.Off {
-		m.lookIsOver()
-		<-ctx.Done()
-		return nil
-	}
-	m.records = make(map[string]*record)
-	ended := make(chan error, 1)
-	go func() { ended <- m.run(ctx) }()
-	look := time.NewTicker(hangLimit / 2)
-	defer look.Stop()
-	for {
-		select {
-		case err := <-ended:
-			return err
-		case <-look.C:
-			m.noticeHang()
-			continue
-		case <-ctx.Done():
-		}
-		break
-	}
-	// A call that hangs is left behind: nothing in Go can end it, and the
-	// process is about to.
-	select {
-	case err := <-ended:
-		return err
-	case <-time.After(endLimit):
-		m.Log.Warn("NVML does not answer; ending without it")
-		return nil
-	}
-}
-
-// noticeHang keeps new tasks away from GPUs of which NVML does not tell how they
-// are. The look that comes to an end after all is followed by another, which
-// finds how things are.
-func (m *Monitor) noticeHang() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.busy.IsZero() || time.Since(m.busy) < hangLimit {
-		return
-	}
-	problem := "NVML has not answered since " + m.busy.Format(time.TimeOnly)
-	m.wanted = true
-	m.trouble(problem)
-	m.Pool.Retire(problem)
-}
-
-// run opens NVML, however often that takes, and looks until it is of no use
-// any more.
-func (m *Monitor) run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		lib, err := m.open()
-		if err == nil {
-			err = m.watch(ctx, lib)
-			lib.Shutdown() // its answer changes nothing
-		}
-		var wrong *visibleError
-		if errors.As(err, &wrong) {
-			return wrong.error
-		}
-		if err != nil {
+		m.lookBegins()
+		err := m.open(ctx)
+		wrong, configuration := errors.AsType[*visibleError](err)
+		if err != nil && !configuration {
 			// Those that run may well not need NVML: a driver that was updated
 			// under them serves them to their end.
 			m.trouble(err.Error())
 			m.Pool.Retire(err.Error())
-			m.lookIsOver()
 		}
-		if errors.Is(err, errNoNVML) {
+		m.lookIsOver()
+		switch {
+		case configuration:
+			return wrong.error
+		case m.Library == none, errors.Is(err, errNoNVML):
 			<-ctx.Done() // a library does not come by itself
 			return nil
 		}
@@ -141,17 +88,22 @@ func (m *Monitor) run(ctx context.Context) error {
 	return nil
 }
 
-func (m *Monitor) open() (nvml.Interface, error) {
+// open opens NVML, and watches until it fails or ctx ends.
+func (m *Monitor) open(ctx context.Context) error {
+	if m.Library == none {
+		return nil
+	}
 	var options []nvml.LibraryOption
 	if m.Library != "" {
 		options = append(options, nvml.WithLibraryPath(m.Library))
 	}
 	lib := nvml.New(options...)
-	m.lookBegins()
 	if code := lib.Init(); code != nvml.SUCCESS {
-		return nil, initError(code)
+		// Nothing else of the library may be called now, not even for the text of the error.
+		return cmp.Or(initErrors[code], fmt.Errorf("initialize NVML: error %d", int(code)))
 	}
-	return lib, nil
+	defer lib.Shutdown() // its answer changes nothing
+	return m.watch(ctx, lib)
 }
 
 // watch looks at the machine at every interval, at every event, and when
@@ -178,81 +130,67 @@ func (m *Monitor) watch(ctx context.Context, lib nvml.Interface) error {
 }
 
 // look reads what there is now and tells the pool. It returns the GPUs that
-// answer, and what is wrong with one that the pool does not have.
-func (m *Monitor) look(lib nvml.Interface) (answering map[string]nvml.Device, problem string, err error) {
-	devices, failures, err := inventory(lib, m.known)
+// answer, with their UUIDs, and what is wrong with one that the pool does not have.
+func (m *Monitor) look(lib nvml.Interface) (answering map[nvml.Device]string, problem string, err error) {
+	found, err := takeInventory(lib, m.known)
 	if err != nil {
 		return nil, "", err
 	}
+	if len(m.known) == 0 && len(found.devices) > 0 {
+		m.Log.Info("GPUs found", "count", len(found.devices))
+	}
 	// A GPU that does not answer any more is still the one of its index.
+	devices := found.devices
 	for _, d := range m.known {
-		_, silent := failures[d.Index]
-		moved := slices.ContainsFunc(devices, func(other Device) bool { return other.UUID == d.UUID })
-		if silent && !moved {
+		moved := slices.ContainsFunc(found.devices, func(other Device) bool { return other.UUID == d.UUID })
+		if found.failures[d.Index] != nil && !moved {
 			devices = append(devices, d)
 		}
 	}
-	if len(m.known) == 0 && len(devices) > 0 {
-		m.Log.Info("GPUs found", "count", len(devices))
-	}
 	m.known = devices
-	visible, silent, err := m.visible(devices, failures)
+	visible, problem, err := m.visible(devices, found.failures)
 	if err != nil {
 		return nil, "", err
 	}
-	var problems []string
-	for _, i := range silent {
-		problems = append(problems, fmt.Sprintf("GPU %d has not answered yet: %s", i, cmp.Or(failures[i].text, "removed")))
-	}
-
-	answering = make(map[string]nvml.Device)
+	answering = make(map[nvml.Device]string)
 	var readings []Reading
-	read := make(map[string]bool)
-	for _, d := range visible {
-		uuid := d.gpu()
-		if read[uuid] {
-			continue // by another of its MIG devices
+	for i, d := range visible {
+		if i > 0 && visible[i-1].gpu() == d.gpu() {
+			continue // read by another of its MIG devices
 		}
-		read[uuid] = true
-		s, handle, r := signs{failure: failures[d.Index].text}, nvml.Device(nil), m.record(uuid)
-		if s.failure == "" {
-			var code nvml.Return
-			if handle, code = lib.DeviceGetHandleByUUID(uuid); code == nvml.SUCCESS {
-				s = readSigns(handle, r.signs)
-				r.signs = s
-			} else {
-				s.failure = lib.ErrorString(code)
+		uuid, r, gpu := d.gpu(), m.record(d.gpu()), found.gpus[d.gpu()]
+		if r.failure = found.failures[d.Index]; gpu != nil {
+			r.read(gpu)
+		}
+		is, reason := r.diagnose()
+		if is != cmp.Or(r.told, api.Healthy) {
+			level := slog.LevelWarn
+			if is == api.Healthy {
+				level = slog.LevelInfo
 			}
+			m.Log.Log(context.Background(), level, "GPU health", "gpu", uuid, "health", is, "reason", reason)
 		}
-		is, reason := r.diagnose(s)
-		if is != r.told {
-			m.Log.Log(context.Background(), level(is), "GPU health", "gpu", uuid, "health", is, "reason", reason)
-			r.told = is
-		}
+		r.told = is
 		m.Pool.SetHealth(uuid, is, reason)
-		if s.failure == "" {
-			answering[uuid] = handle
+		if r.failure == nil {
+			answering[gpu] = uuid
 		}
-		readings = append(readings, measureLoad(lib, handle, d, r, s.failure != ""))
+		readings = append(readings, measureLoad(lib, gpu, d, r))
 	}
 	// Only now, for a task would get a device that nobody knows to be well.
 	m.Pool.SetDevices(visible)
 	m.mu.Lock()
 	m.readings = readings
 	m.mu.Unlock()
-	return answering, strings.Join(problems, "; "), nil
-}
-
-func level(h api.Health) slog.Level {
-	if h == api.Healthy {
-		return slog.LevelInfo
-	}
-	return slog.LevelWarn
+	return answering, problem, nil
 }
 
 func (m *Monitor) record(uuid string) *record {
+	if m.records == nil {
+		m.records = make(map[string]*record)
+	}
 	if m.records[uuid] == nil {
-		m.records[uuid] = &record{told: api.Healthy, signs: signs{uncounted: true}}
+		m.records[uuid] = new(record)
 	}
 	return m.records[uuid]
 }
@@ -260,41 +198,34 @@ func (m *Monitor) record(uuid string) *record {
 // Check returns why one of the devices is sick, as of a look that began after
 // the call, or the empty text. It waits for that look until ctx ends.
 func (m *Monitor) Check(ctx context.Context, uuids []string) string {
-	m.mu.Lock()
-	m.wanted = true
-	target := m.looks + 1
-	if m.looking {
-		target++ // the one in progress may have passed the device already
-	}
-	m.mu.Unlock()
-	for {
-		m.mu.Lock()
-		looks, over := m.looks, m.overChannel()
-		m.mu.Unlock()
-		if looks >= target {
-			break
-		}
-		select {
-		case <-over:
-			continue
-		case <-ctx.Done():
-		}
-		break
-	}
+	m.await(ctx, m.want())
 	return m.Pool.Sick(uuids)
 }
 
 // First waits until the machine was looked at once, or ctx ends.
-func (m *Monitor) First(ctx context.Context) {
+func (m *Monitor) First(ctx context.Context) { m.await(ctx, 1) }
+
+// want asks for another look than the one in progress, which may have passed
+// anything already, and returns its number.
+func (m *Monitor) want() uint64 {
 	m.mu.Lock()
-	looks, over := m.looks, m.overChannel()
-	m.mu.Unlock()
-	if looks > 0 {
-		return
-	}
-	select {
-	case <-over:
-	case <-ctx.Done():
+	defer m.mu.Unlock()
+	m.wanted = m.begun + 1
+	return m.wanted
+}
+
+// await waits until that many looks are over, or ctx ends.
+func (m *Monitor) await(ctx context.Context, looks uint64) {
+	defer context.AfterFunc(ctx, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.end.Broadcast()
+	})()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.end.L = &m.mu
+	for m.over < looks && ctx.Err() == nil {
+		m.end.Wait()
 	}
 }
 
@@ -305,46 +236,44 @@ func (m *Monitor) Readings() []Reading {
 	return m.readings
 }
 
-// overChannel is closed when the next look is over. The lock must be held.
-func (m *Monitor) overChannel() <-chan struct{} {
-	if m.over == nil {
-		m.over = make(chan struct{})
-	}
-	return m.over
-}
-
 func (m *Monitor) lookBegins() {
+	m.ask()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.busy, m.looking, m.wanted = time.Now(), true, false
+	m.begun++
 }
 
 func (m *Monitor) lookIsOver() {
+	m.hang.Stop()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.busy, m.looking = time.Time{}, false
-	m.looks++
-	if m.over != nil {
-		close(m.over)
-		m.over = nil
-	}
+	m.over = m.begun
+	m.end.Broadcast()
 }
 
 // isWanted reports whether somebody waits for another look.
 func (m *Monitor) isWanted() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.wanted
+	return m.wanted > m.begun
 }
 
-// setBusy notes that NVML is asked to wait for an event, or has answered.
-func (m *Monitor) setBusy(busy bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.busy = time.Time{}
-	if busy {
-		m.busy = time.Now()
+// ask must be called before NVML is asked, and hang be stopped when it has answered.
+func (m *Monitor) ask() {
+	if m.hang == nil {
+		m.hang = time.AfterFunc(hangLimit, m.hangs)
 	}
+	m.hang.Reset(hangLimit)
+}
+
+// hangs keeps new tasks away from GPUs of which NVML does not tell how they are.
+// The look that comes to an end after all is followed by another, which finds how
+// things are.
+func (m *Monitor) hangs() {
+	problem := "NVML has not answered since " + time.Now().Add(-hangLimit).Format(time.TimeOnly)
+	m.want()
+	m.trouble(problem)
+	m.Pool.Retire(problem)
 }
 
 // trouble tells and, when it is news, logs what is wrong with NVML itself.
@@ -362,10 +291,8 @@ func (m *Monitor) trouble(problem string) {
 
 // pause waits, or returns early when ctx ends.
 func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 	case <-ctx.Done():
 	}
 }

@@ -39,15 +39,6 @@ func newMachine(uuids ...string) *fakeMachine {
 		DeviceGetHandleByIndexFunc: func(i int) (nvml.Device, nvml.Return) {
 			return m.gpus[i], m.gpus[i].code
 		},
-		DeviceGetHandleByUUIDFunc: func(uuid string) (nvml.Device, nvml.Return) {
-			for _, g := range m.gpus {
-				if g.uuid == uuid {
-					return g, g.code
-				}
-			}
-			return nil, nvml.ERROR_NOT_FOUND
-		},
-		ErrorStringFunc: func(code nvml.Return) string { return fmt.Sprintf("error %d", code) },
 		ExtensionsFunc: func() nvml.ExtendedInterface {
 			return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return errors.New("missing") }}
 		},
@@ -92,7 +83,6 @@ func newMonitor(nvidia, cuda string) *Monitor {
 	return &Monitor{
 		Visible: func(devices []Device) ([]Device, error) { return Visible(devices, variable(nvidia), variable(cuda)) },
 		Pool:    NewPool(nil), Log: slog.New(slog.DiscardHandler), HarmlessXids: ApplicationXids,
-		records: make(map[string]*record),
 	}
 }
 
@@ -158,7 +148,7 @@ func TestASilentGPUKeepsItsPlace(t *testing.T) {
 func TestAProblemSaysWhichGPUIsSilent(t *testing.T) {
 	machine := newMachine("GPU-a", "GPU-b")
 	machine.gpus[1].code = nvml.ERROR_GPU_IS_LOST
-	if _, problem, err := newMonitor("-", "-").look(machine); err != nil || problem != "GPU 1 has not answered yet: error 15" {
+	if _, problem, err := newMonitor("-", "-").look(machine); err != nil || problem != "GPU 1 has not answered yet: "+nvml.ERROR_GPU_IS_LOST.Error() {
 		t.Errorf("problem %q, error %v", problem, err)
 	}
 }
@@ -215,14 +205,14 @@ func TestAnImpossibleVariableEndsTheRunnerAtTheStart(t *testing.T) {
 
 // events is a set that gives one event, after that much time.
 func events(machine *fakeMachine, takes time.Duration, code nvml.Return, event nvml.EventData) eventSet {
-	set := eventSet{gpus: make(map[string]nvml.Device), EventSet: &mock.EventSet{
+	set := eventSet{gpus: make(map[nvml.Device]string), EventSet: &mock.EventSet{
 		WaitFunc: func(uint32) (nvml.EventData, nvml.Return) {
 			time.Sleep(takes)
 			return event, code
 		},
 	}}
 	for _, g := range machine.gpus {
-		set.gpus[g.uuid] = g
+		set.gpus[g] = g.uuid
 	}
 	return set
 }
@@ -269,7 +259,7 @@ func TestAHangAfterAnEventIsNoticed(t *testing.T) {
 		done := make(chan bool)
 		go func() { done <- m.wait(t.Context(), set, slice) }()
 		time.Sleep(hangLimit + time.Second)
-		m.noticeHang()
+		synctest.Wait()
 		if g := m.Pool.List()[0]; g.Health != api.Retiring || !strings.Contains(g.HealthReason, "not answered since") {
 			t.Errorf("GPU is %s for %q, want Retiring", g.Health, g.HealthReason)
 		}
@@ -372,7 +362,7 @@ func TestTheXidOfALostGPUCanStillBeRead(t *testing.T) {
 		}
 		m.record("GPU-a").raise(79, nil)
 	}
-	if got := m.Readings(); len(got) != 1 || got[0] != (Reading{UUID: "GPU-a", Model: "model", Silent: true, LastXid: 79}) {
+	if got := m.Readings(); len(got) != 1 || got[0].UUID != "GPU-a" || got[0].Model != "model" || values(got[0]) != "XID_ERRORS 79" {
 		t.Errorf("read %+v", got)
 	}
 }
@@ -391,9 +381,9 @@ func TestEventsThatWereRefusedAreAskedForAgain(t *testing.T) {
 	}
 	answers := map[string]nvml.Return{"GPU-a": nvml.ERROR_UNKNOWN}
 	asked := make(map[string]int)
-	gpus := make(map[string]nvml.Device)
+	gpus := make(map[nvml.Device]string)
 	for _, g := range machine.gpus {
-		gpus[g.uuid] = g
+		gpus[g] = g.uuid
 		g.GetSupportedEventTypesFunc = func() (uint64, nvml.Return) { return nvml.EventTypeXidCriticalError, nvml.SUCCESS }
 		g.RegisterEventsFunc = func(uint64, nvml.EventSet) nvml.Return {
 			asked[g.uuid]++

@@ -12,124 +12,66 @@ import (
 // without GPUs.
 var errNoNVML = errors.New("no NVML library, so no GPUs; tasks that need GPUs are left to other runners")
 
-// failure is NVML's answer where it does not tell what a GPU is.
-type failure struct {
-	text string
-	code nvml.Return
+// inventory is what NVML lists at one look.
+type inventory struct {
+	devices  []Device               // the GPUs, and in place of one that is divided its MIG devices
+	gpus     map[string]nvml.Device // those behind the devices, by UUID
+	failures map[int]error          // by index, what NVML answers instead of telling what a GPU is
 }
 
-// inventory lists the GPUs through NVML, and for a GPU that is divided into MIG
-// devices those in its place. For a GPU that does not answer, it says by index
-// what NVML answered instead. How close the devices are is taken from before if
-// they are the same: that does not change, and asking takes a call for each pair.
-func inventory(lib nvml.Interface, before []Device) (devices []Device, failures map[int]failure, err error) {
+// takeInventory lists the GPUs through NVML. How close the devices are is taken
+// from before if they are the same: that does not change, and asking takes a call
+// for each pair.
+func takeInventory(lib nvml.Interface, before []Device) (inventory, error) {
+	found := inventory{gpus: make(map[string]nvml.Device), failures: make(map[int]error)}
 	count, code := lib.DeviceGetCount()
 	if code != nvml.SUCCESS {
-		return nil, nil, fmt.Errorf("NVML does not count the GPUs: %s", lib.ErrorString(code))
+		return found, fmt.Errorf("NVML does not count the GPUs: %w", code)
 	}
-	failures = make(map[int]failure)
-	var handles []nvml.Device
 	for i := range count {
-		handle, code := lib.DeviceGetHandleByIndex(i)
+		gpu, code := lib.DeviceGetHandleByIndex(i)
 		if code != nvml.SUCCESS {
-			failures[i] = failure{lib.ErrorString(code), code}
+			found.failures[i] = code
 			continue
 		}
-		d, what, code := describe(handle)
-		if code != nvml.SUCCESS {
-			failures[i] = failure{what + ": " + lib.ErrorString(code), code}
+		devices, err := devicesOf(lib, gpu, before)
+		if err != nil {
+			found.failures[i] = err
 			continue
 		}
-		d.Index = i
-		mig, code := divided(lib, handle)
-		parted := slices.ContainsFunc(before, func(b Device) bool { return b.Parent == d.UUID })
-		if code != nvml.SUCCESS && parted { // its MIG devices may be in use: the whole is not to be had
-			failures[i] = failure{"MIG mode: " + lib.ErrorString(code), code}
-			continue
-		}
-		if !mig {
-			devices, handles = append(devices, d), append(handles, handle)
-			continue
-		}
-		parts, what, code := migDevices(handle)
-		if code != nvml.SUCCESS {
-			failures[i] = failure{what + ": " + lib.ErrorString(code), code}
-			continue
-		}
-		for _, part := range parts {
-			part.Parent, part.Index = d.UUID, i
-			devices, handles = append(devices, part), append(handles, nil)
+		for _, d := range devices {
+			d.Index = i
+			found.devices, found.gpus[d.gpu()] = append(found.devices, d), gpu
 		}
 	}
-	if !reuse(devices, before) {
-		measure(devices, handles)
+	if !slices.EqualFunc(found.devices, before, func(a, b Device) bool { return a.UUID == b.UUID }) {
+		found.measure()
+		return found, nil
 	}
-	return devices, failures, nil
+	for i := range before {
+		found.devices[i].Near = before[i].Near
+	}
+	return found, nil
 }
 
-func reuse(devices, before []Device) bool {
-	same := func(a, b Device) bool { return a.UUID == b.UUID }
-	if !slices.EqualFunc(devices, before, same) {
-		return false
+// devicesOf returns what tasks can have of a GPU: the whole, or the MIG devices
+// that exist.
+func devicesOf(lib nvml.Interface, gpu nvml.Device, before []Device) (parts []Device, err error) {
+	whole, err := describe(gpu)
+	if err != nil {
+		return nil, err
 	}
-	for i := range devices {
-		devices[i].Near = before[i].Near
+	mig, code := divided(lib, gpu)
+	parted := slices.ContainsFunc(before, func(b Device) bool { return b.Parent == whole.UUID })
+	switch {
+	case code != nvml.SUCCESS && parted: // its MIG devices may be in use: the whole is not to be had
+		return nil, fmt.Errorf("MIG mode: %w", code)
+	case !mig:
+		return []Device{whole}, nil
 	}
-	return true
-}
-
-// initError turns what nvmlInit says into what a person can do. Nothing else of
-// the library may be called then, not even for the text of the error.
-func initError(code nvml.Return) error {
-	switch code {
-	case nvml.ERROR_LIBRARY_NOT_FOUND:
-		return errNoNVML
-	case nvml.ERROR_DRIVER_NOT_LOADED:
-		return errors.New("the NVIDIA driver is not loaded; load it, or set --nvml-library=none to run without GPUs")
-	case nvml.ERROR_NO_PERMISSION:
-		return errors.New("no permission to talk to the NVIDIA driver; give the runner access to /dev/nvidia*")
-	case nvml.ERROR_LIB_RM_VERSION_MISMATCH:
-		return errors.New("the NVIDIA driver and its library have different versions; reboot, or reload the driver after its update")
-	}
-	return fmt.Errorf("initialize NVML: error %d", int(code))
-}
-
-// describe reads what the device itself knows. If that fails, it says what
-// could not be read.
-func describe(handle nvml.Device) (d Device, what string, code nvml.Return) {
-	if d.UUID, code = handle.GetUUID(); code != nvml.SUCCESS {
-		return d, "UUID", code
-	}
-	if d.Model, code = handle.GetName(); code != nvml.SUCCESS {
-		return d, "name", code
-	}
-	memory, code := handle.GetMemoryInfo()
-	if code != nvml.SUCCESS {
-		return d, "memory", code
-	}
-	d.MemoryBytes = memory.Total
-	return d, "", nvml.SUCCESS
-}
-
-// divided reports whether the GPU is in MIG mode, in which a task can use only
-// its MIG devices. A driver older than R450 has no such function, and calling
-// one that is missing ends the process.
-func divided(lib nvml.Interface, handle nvml.Device) (bool, nvml.Return) {
-	if lib.Extensions().LookupSymbol("nvmlDeviceGetMigMode") != nil {
-		return false, nvml.SUCCESS
-	}
-	mode, _, code := handle.GetMigMode()
-	if code == nvml.ERROR_NOT_SUPPORTED {
-		return false, nvml.SUCCESS
-	}
-	return code == nvml.SUCCESS && mode == nvml.DEVICE_MIG_ENABLE, code
-}
-
-// migDevices lists the MIG devices that exist.
-func migDevices(gpu nvml.Device) (parts []Device, what string, code nvml.Return) {
 	most, code := gpu.GetMaxMigDeviceCount()
 	if code != nvml.SUCCESS {
-		return nil, "the number of MIG devices", code
+		return nil, fmt.Errorf("the number of MIG devices: %w", code)
 	}
 	for i := range most {
 		handle, code := gpu.GetMigDeviceHandleByIndex(i)
@@ -137,39 +79,63 @@ func migDevices(gpu nvml.Device) (parts []Device, what string, code nvml.Return)
 			continue // the indices have gaps
 		}
 		if code != nvml.SUCCESS {
-			return nil, fmt.Sprintf("MIG device %d", i), code
+			return nil, fmt.Errorf("MIG device %d: %w", i, code)
 		}
-		part, what, code := describe(handle)
-		if code != nvml.SUCCESS {
-			return nil, fmt.Sprintf("%s of MIG device %d", what, i), code
+		part, err := describe(handle)
+		if err != nil {
+			return nil, fmt.Errorf("MIG device %d: %w", i, err)
 		}
+		part.Parent = whole.UUID
 		parts = append(parts, part)
 	}
-	return parts, "", nvml.SUCCESS
+	return parts, nil
 }
 
-// measure fills in how close the GPUs are. MIG devices, which have no handle
-// here, are close to nothing: no task gets two. What NVML does not answer
-// counts as far away.
-func measure(devices []Device, handles []nvml.Device) {
-	for i, a := range handles {
-		for j, b := range handles[:i] {
-			if a == nil || b == nil {
+// describe reads what the device itself knows.
+func describe(handle nvml.Device) (Device, error) {
+	uuid, code := handle.GetUUID()
+	if code != nvml.SUCCESS {
+		return Device{}, fmt.Errorf("UUID: %w", code)
+	}
+	model, code := handle.GetName()
+	if code != nvml.SUCCESS {
+		return Device{}, fmt.Errorf("name: %w", code)
+	}
+	memory, code := handle.GetMemoryInfo()
+	if code != nvml.SUCCESS {
+		return Device{}, fmt.Errorf("memory: %w", code)
+	}
+	return Device{UUID: uuid, Model: model, MemoryBytes: memory.Total}, nil
+}
+
+// divided reports whether the GPU is in MIG mode, in which a task can use only
+// its MIG devices. A driver older than R450 has no such function, and calling
+// one that is missing ends the process.
+func divided(lib nvml.Interface, gpu nvml.Device) (bool, nvml.Return) {
+	if lib.Extensions().LookupSymbol("nvmlDeviceGetMigMode") != nil {
+		return false, nvml.SUCCESS
+	}
+	mode, _, code := gpu.GetMigMode()
+	if code == nvml.ERROR_NOT_SUPPORTED {
+		return false, nvml.SUCCESS
+	}
+	return code == nvml.SUCCESS && mode == nvml.DEVICE_MIG_ENABLE, code
+}
+
+// measure fills in how close the GPUs are. MIG devices are close to nothing: no
+// task gets two. What NVML does not answer counts as far away.
+func (f *inventory) measure() {
+	for i, a := range f.devices {
+		f.devices[i].Near = make(map[string]Closeness)
+		for _, b := range f.devices[:i] {
+			if a.Parent != "" || b.Parent != "" {
 				continue
 			}
-			if c := closeness(a, b); c != Far {
-				devices[i].near(devices[j].UUID, c)
-				devices[j].near(devices[i].UUID, c)
+			if c := closeness(f.gpus[a.UUID], f.gpus[b.UUID]); c != Far {
+				f.devices[i].Near[b.UUID], b.Near[a.UUID] = c, c
 			}
 		}
 	}
-}
-
-func (d *Device) near(uuid string, c Closeness) {
-	if d.Near == nil {
-		d.Near = make(map[string]Closeness)
-	}
-	d.Near[uuid] = c
 }
 
 // closeness asks for the NUMA node only by the way to the other GPU: what NVML
@@ -189,4 +155,12 @@ func closeness(a, b nvml.Device) Closeness {
 		return SameNode
 	}
 	return Far
+}
+
+// initErrors turn what nvmlInit says into what a person can do.
+var initErrors = map[nvml.Return]error{
+	nvml.ERROR_LIBRARY_NOT_FOUND:       errNoNVML,
+	nvml.ERROR_DRIVER_NOT_LOADED:       errors.New("the NVIDIA driver is not loaded; load it, or set --nvml-library=none to run without GPUs"),
+	nvml.ERROR_NO_PERMISSION:           errors.New("no permission to talk to the NVIDIA driver; give the runner access to /dev/nvidia*"),
+	nvml.ERROR_LIB_RM_VERSION_MISMATCH: errors.New("the NVIDIA driver and its library have different versions; reboot, or reload the driver after its update"),
 }

@@ -1,9 +1,6 @@
 package gpu
 
-import (
-	"cmp"
-	"slices"
-)
+import "cmp"
 
 // Closeness says how fast two devices reach each other; more is closer.
 type Closeness int
@@ -25,7 +22,7 @@ const (
 // It grows a set from each device and takes the best. Where closeness is nested,
 // as NUMA nodes, switches and bridged pairs are, the least close pair is the
 // best one possible; the rest is so unless the set must cross nodes anyway.
-func place(free []Device, n int) []Device {
+func place(free []*pooled, n int) (chosen []*pooled) {
 	switch n {
 	case 0:
 		return nil
@@ -33,31 +30,25 @@ func place(free []Device, n int) []Device {
 		return free
 	}
 	near := make([][]Closeness, len(free))
-	apart := make([]candidate, len(free))
 	for i, a := range free {
 		near[i] = make([]Closeness, len(free))
-		apart[i].least = closest
 		for j, b := range free {
-			near[i][j] = min(max(a.Near[b.UUID], Far), closest)
-			if i != j {
-				apart[i].outside[near[i][j]]++
-			}
+			near[i][j] = a.Near[b.UUID]
 		}
 	}
 	var best set
 	for first := range free {
-		s := set{score{least: closest}, slices.Clone(apart)}
-		s.add(first, free, near, n-1)
+		s := set{score{least: closest}, free, near, make([]bool, len(free))}
+		s.add(first, n-1)
 		for more := n - 2; more >= 0; more-- {
-			s.add(s.next(free, more), free, near, more)
+			s.add(s.next(more), more)
 		}
-		if best.candidates == nil || s.compare(best.score) > 0 {
+		if best.in == nil || s.compare(best.score) > 0 {
 			best = s
 		}
 	}
-	var chosen []Device
 	for i, d := range free {
-		if best.candidates[i].in {
+		if best.in[i] {
 			chosen = append(chosen, d)
 		}
 	}
@@ -84,25 +75,21 @@ func (s score) compare(other score) int {
 // set is a choice of devices that grows.
 type set struct {
 	score
-	candidates []candidate // by place in the list of free devices
+	free []*pooled
+	near [][]Closeness // of the free devices to each other
+	in   []bool        // which of them are chosen
 }
 
-// candidate is what a device is to a set.
-type candidate struct {
-	in      bool
-	least   Closeness        // to the devices in the set
-	sum     int              // to the devices in the set
-	outside [closest + 1]int // how many others outside the set are that close
-}
+func (s *set) add(i, more int) { s.score, s.in[i] = s.with(i, more), true }
 
 // next returns the device that makes the best set with those that are in.
-func (s *set) next(free []Device, more int) int {
+func (s *set) next(more int) int {
 	best, next := score{}, -1
-	for i, c := range s.candidates {
-		if c.in {
+	for i := range s.free {
+		if s.in[i] {
 			continue
 		}
-		if with := s.with(c, free[i], more); next < 0 || with.compare(best) > 0 {
+		if with := s.with(i, more); next < 0 || with.compare(best) > 0 {
 			best, next = with, i
 		}
 	}
@@ -111,30 +98,27 @@ func (s *set) next(free []Device, more int) int {
 
 // with is the score that the set would have with one more device, before more
 // others are added.
-func (s *set) with(c candidate, d Device, more int) score {
+func (s *set) with(i, more int) score {
 	with := s.score
-	with.least = min(with.least, c.least)
-	with.sum += c.sum
-	with.memory += d.MemoryBytes
-	with.behind -= c.sum
+	with.memory += s.free[i].MemoryBytes
+	var outside [closest + 1]int // how many others are that close
+	for j, near := range s.near[i] {
+		switch {
+		case j == i:
+		case s.in[j]:
+			with.least = min(with.least, near)
+			with.sum += int(near)
+			with.behind -= int(near)
+		default:
+			with.behind += int(near)
+			outside[near]++
+		}
+	}
 	with.hope = 0
 	for near := closest; near > Far; near-- {
-		with.behind += c.outside[near] * int(near)
-		use := min(more, c.outside[near])
+		use := min(more, outside[near])
 		with.hope += use * int(near)
 		more -= use
 	}
 	return with
-}
-
-func (s *set) add(i int, free []Device, near [][]Closeness, more int) {
-	s.score = s.with(s.candidates[i], free[i], more)
-	s.candidates[i].in = true
-	for j, c := range near[i] {
-		if j != i {
-			s.candidates[j].least = min(s.candidates[j].least, c)
-			s.candidates[j].sum += int(c)
-			s.candidates[j].outside[c]--
-		}
-	}
 }

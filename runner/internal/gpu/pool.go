@@ -2,6 +2,8 @@ package gpu
 
 import (
 	"context"
+	"log/slog"
+	"os"
 	"slices"
 	"sync"
 
@@ -12,14 +14,24 @@ import (
 // needs devices that are not free asks again when the present state ends.
 type Pool struct {
 	mu      sync.Mutex
-	devices []Device          // all that were ever there, in the order in which they came
+	devices []*pooled         // all that were ever there, in the order in which they came
 	present map[string]bool   // UUIDs of those that are there now
-	holders map[string]string // UUID of a held device -> task
-	health  map[string]health // by UUID, of a device or of the GPU it is part of; missing is healthy
+	health  map[string]health // by UUID of the GPU; missing is healthy
 	state   context.Context   // ends at the next change that could make a request fit, or no longer fit
 	changed context.CancelFunc
 	problem string // what is wrong with NVML itself
-	locks   locks
+
+	lockDir  string // where the locks are; empty for none
+	log      *slog.Logger
+	unlocked bool // there are no locks, and that was said
+}
+
+// pooled is a device and who has it.
+type pooled struct {
+	Device
+	task      string   // that holds it; empty for none
+	lock      *os.File // what keeps other processes away from it meanwhile
+	elsewhere bool     // another process has it
 }
 
 type health struct {
@@ -29,7 +41,7 @@ type health struct {
 
 // NewPool returns a pool of free and healthy devices.
 func NewPool(devices []Device) *Pool {
-	p := &Pool{holders: make(map[string]string), health: make(map[string]health)}
+	p := &Pool{health: make(map[string]health)}
 	p.state, p.changed = context.WithCancel(context.Background())
 	p.SetDevices(devices)
 	return p
@@ -43,10 +55,20 @@ func (p *Pool) State() context.Context {
 	return p.state
 }
 
-// change must be called with the lock held.
+// change must be called with the lock held, as all that is not exported.
 func (p *Pool) change() {
 	p.changed()
 	p.state, p.changed = context.WithCancel(context.Background())
+}
+
+// find returns the device with a UUID, or nil.
+func (p *Pool) find(uuid string) *pooled {
+	for _, d := range p.devices {
+		if d.UUID == uuid {
+			return d
+		}
+	}
+	return nil
 }
 
 // SetDevices says which devices there are now. New ones are added; those that
@@ -59,11 +81,10 @@ func (p *Pool) SetDevices(devices []Device) {
 	for _, d := range devices {
 		same = same && p.present[d.UUID]
 		present[d.UUID] = true
-		known := func(other Device) bool { return other.UUID == d.UUID }
-		if i := slices.IndexFunc(p.devices, known); i >= 0 {
-			p.devices[i] = d
+		if known := p.find(d.UUID); known != nil {
+			known.Device = d
 		} else {
-			p.devices = append(p.devices, d)
+			p.devices = append(p.devices, &pooled{Device: d})
 		}
 	}
 	p.present = present
@@ -72,9 +93,9 @@ func (p *Pool) SetDevices(devices []Device) {
 	}
 }
 
-// SetHealth says how a device is, and why it is so unless it is Healthy. What
-// is said of a GPU holds for its MIG devices too. A device that nothing was
-// said of is Healthy; saying the same again changes nothing.
+// SetHealth says how a GPU is, with its MIG devices, and why it is so unless it is
+// Healthy. One that nothing was said of is Healthy; saying the same again changes
+// nothing.
 func (p *Pool) SetHealth(uuid string, is api.Health, reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -124,19 +145,13 @@ func (p *Pool) Problem() string {
 	return p.problem
 }
 
-// healthOf returns the worst that is known of a device.
-func (p *Pool) healthOf(d Device) health {
+// healthOf returns what is known of a device.
+func (p *Pool) healthOf(d *pooled) health {
 	if !p.present[d.UUID] {
 		return health{api.Sick, "removed"}
 	}
-	own, parent := p.health[d.UUID], p.health[d.Parent]
-	for _, worse := range []api.Health{api.Sick, api.Retiring} {
-		switch worse {
-		case own.is:
-			return own
-		case parent.is:
-			return parent
-		}
+	if h := p.health[d.gpu()]; h != (health{}) {
+		return h
 	}
 	return health{is: api.Healthy}
 }
@@ -174,7 +189,7 @@ func (p *Pool) Fits(r api.Resources) bool {
 	defer p.mu.Unlock()
 	n := 0
 	for _, d := range p.devices {
-		if suits(d, r) && p.healthOf(d).is == api.Healthy {
+		if suits(d.Device, r) && p.healthOf(d).is == api.Healthy {
 			n++
 		}
 	}
@@ -204,8 +219,8 @@ func (p *Pool) Reserve(task string, r api.Resources, spare *api.Resources) (uuid
 			continue // with those that are left
 		}
 		for _, d := range chosen {
+			d.task = task
 			uuids = append(uuids, d.UUID)
-			p.holders[d.UUID] = task
 		}
 		return uuids, true
 	}
@@ -214,18 +229,12 @@ func (p *Pool) Reserve(task string, r api.Resources, spare *api.Resources) (uuid
 // free returns the healthy devices that suit the request and nobody holds. Who
 // had a GPU before it was divided, or a part of it before it was whole again,
 // still uses it, whatever the device is called now.
-func (p *Pool) free(r api.Resources, spare *api.Resources) []Device {
-	parted := make(map[string]bool) // GPUs of which somebody holds a part
+func (p *Pool) free(r api.Resources, spare *api.Resources) (free []*pooled) {
 	for _, d := range p.devices {
-		if _, held := p.holders[d.UUID]; held {
-			parted[d.Parent] = true
-		}
-	}
-	var free []Device
-	for _, d := range p.devices {
-		_, held := p.holders[d.UUID]
-		_, whole := p.holders[d.Parent]
-		if !held && !p.locks.elsewhere[d.UUID] && !whole && !parted[d.UUID] && suits(d, r) && (spare == nil || !suits(d, *spare)) && p.healthOf(d).is == api.Healthy {
+		used := slices.ContainsFunc(p.devices, func(by *pooled) bool {
+			return by.task != "" && (by == d || by.UUID == d.Parent || by.Parent == d.UUID)
+		})
+		if !used && !d.elsewhere && suits(d.Device, r) && (spare == nil || !suits(d.Device, *spare)) && p.healthOf(d).is == api.Healthy {
 			free = append(free, d)
 		}
 	}
@@ -237,11 +246,12 @@ func (p *Pool) Free(uuids []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, uuid := range uuids {
-		if _, held := p.holders[uuid]; !held {
+		d := p.find(uuid)
+		if d == nil || d.task == "" {
 			panic("gpu: device freed twice: " + uuid) // two tasks could have shared it
 		}
-		delete(p.holders, uuid)
-		p.unlock(uuid)
+		d.task = ""
+		d.unlock()
 	}
 	if len(uuids) > 0 {
 		p.change()
@@ -257,7 +267,7 @@ func (p *Pool) List() []api.GPU {
 		h := p.healthOf(d)
 		list[i] = api.GPU{
 			UUID: d.UUID, Parent: d.Parent, Index: d.Index, Model: d.Model, MemoryBytes: d.MemoryBytes,
-			Task: p.holders[d.UUID], Health: h.is, HealthReason: h.reason,
+			Task: d.task, Health: h.is, HealthReason: h.reason,
 		}
 	}
 	return list

@@ -74,7 +74,7 @@ type running struct {
 func run(t *testing.T, change func(*Monitor)) *running {
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &running{Monitor: newMonitor("-", "-"), ended: make(chan error, 1), stop: cancel}
-	r.records, r.Interval, r.Log = nil, 10*time.Millisecond, slog.New(slog.NewTextHandler(&r.log, nil))
+	r.Interval, r.Log = 10*time.Millisecond, slog.New(slog.NewTextHandler(&r.log, nil))
 	r.Pool.SetDevices([]Device{{UUID: "GPU-before"}})
 	change(r.Monitor)
 	go func() { r.ended <- r.Run(ctx) }()
@@ -96,7 +96,7 @@ func (r *running) end(t *testing.T) {
 		if err != nil {
 			t.Errorf("Run ended with %v", err)
 		}
-	case <-time.After(endLimit + 5*time.Second):
+	case <-time.After(10 * time.Second):
 		t.Error("Run does not end")
 	}
 }
@@ -122,7 +122,7 @@ func (r *running) first(t *testing.T) {
 }
 
 func TestAMonitorThatIsOffLeavesThePoolAlone(t *testing.T) {
-	r := run(t, func(m *Monitor) { m.Off, m.Library = true, "/no/such/library" })
+	r := run(t, func(m *Monitor) { m.Library = "none" })
 	r.first(t)
 	if got := r.Pool.healthy(); len(got) != 1 || r.Pool.Problem() != "" {
 		t.Errorf("healthy %v, problem %q", got, r.Pool.Problem())
@@ -146,9 +146,6 @@ func TestWithoutALibraryTheRunnerGoesOn(t *testing.T) {
 		t.Errorf("%d looks, want one", n)
 	}
 	r.end(t)
-	if r.records == nil {
-		t.Error("nothing could be remembered of a GPU")
-	}
 }
 
 func TestTheMonitorFollowsADriver(t *testing.T) {
@@ -214,17 +211,13 @@ func TestTheMonitorFollowsADriver(t *testing.T) {
 			r := run(t, func(m *Monitor) { m.Library = library })
 			r.until(t, "the hang", func() bool { return strings.HasPrefix(r.Pool.Problem(), "NVML has not answered since ") })
 			r.until(t, "its GPU retiring", func() bool { return r.Pool.List()[0].Health == api.Retiring })
-			r.end(t)
-			if !strings.Contains(r.log.String(), `level=WARN msg="NVML does not answer; ending without it"`) {
-				t.Errorf("the log does not say that NVML is left behind:\n%s", r.log.String())
-			}
-			// So that what was left behind ends.
 			before := r.count()
 			if err := os.WriteFile(pipe, []byte("999"), 0o600); err != nil {
 				t.Error(err)
 			}
-			r.until(t, "the end of what was left behind", func() bool { return r.count() > before })
+			r.until(t, "the end of the call", func() bool { return r.count() > before })
 			answer(function, 0)
+			r.end(t)
 		})
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -19,16 +18,17 @@ import (
 // What each answer of NVML is a sign of.
 func TestReadSigns(t *testing.T) {
 	fail := nvml.ERROR_UNKNOWN
-	before := signs{failure: "of the last time", uncorrected: 1, uncounted: true, remapPending: true, remapFailed: true, retirePending: true}
+	before := signs{failure: errors.New("of the last time"), uncorrected: 1, remapPending: true, remapFailed: true, retirePending: true, recovery: 1}
 	for name, test := range map[string]struct {
-		change func(*mock.Device)
-		before signs
-		want   signs
+		change  func(*mock.Device)
+		before  signs
+		want    signs
+		counted bool
 	}{
-		"no such things": {func(*mock.Device) {}, before, signs{}},
+		"no such things": {func(*mock.Device) {}, before, signs{}, true},
 		"a GPU that does not even tell its name": {func(d *mock.Device) {
 			d.GetNameFunc = func() (string, nvml.Return) { return "", nvml.ERROR_GPU_IS_LOST }
-		}, signs{uncorrected: 1, retirePending: true}, signs{failure: nvml.ErrorString(nvml.ERROR_GPU_IS_LOST), uncorrected: 1, retirePending: true}},
+		}, signs{uncorrected: 1, retirePending: true}, signs{failure: nvml.ERROR_GPU_IS_LOST, uncorrected: 1, retirePending: true}, false},
 		"all of them": {func(d *mock.Device) {
 			d.GetTotalEccErrorsFunc = func(kind nvml.MemoryErrorType, since nvml.EccCounterType) (uint64, nvml.Return) {
 				if kind != nvml.MEMORY_ERROR_TYPE_UNCORRECTED || since != nvml.VOLATILE_ECC {
@@ -38,29 +38,32 @@ func TestReadSigns(t *testing.T) {
 			}
 			d.GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) { return 0, 0, true, true, nvml.SUCCESS }
 			d.GetRetiredPagesPendingStatusFunc = func() (nvml.EnableState, nvml.Return) { return nvml.FEATURE_ENABLED, nvml.SUCCESS }
-		}, signs{uncounted: true}, signs{uncorrected: 7, remapPending: true, remapFailed: true, retirePending: true}},
+		}, signs{}, signs{uncorrected: 7, remapPending: true, remapFailed: true, retirePending: true}, true},
 		"none of them any more": {func(d *mock.Device) {
 			d.GetTotalEccErrorsFunc = func(nvml.MemoryErrorType, nvml.EccCounterType) (uint64, nvml.Return) { return 0, nvml.SUCCESS }
 			d.GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) { return 0, 0, false, false, nvml.SUCCESS }
 			d.GetRetiredPagesPendingStatusFunc = func() (nvml.EnableState, nvml.Return) { return nvml.FEATURE_DISABLED, nvml.SUCCESS }
-		}, before, signs{}},
+		}, before, signs{}, true},
 		"answers that fail": {func(d *mock.Device) {
 			d.GetTotalEccErrorsFunc = func(nvml.MemoryErrorType, nvml.EccCounterType) (uint64, nvml.Return) { return 9, fail }
 			d.GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) { return 0, 0, false, false, fail }
 			d.GetRetiredPagesPendingStatusFunc = func() (nvml.EnableState, nvml.Return) { return nvml.FEATURE_DISABLED, fail }
-		}, before, signs{uncorrected: 1, uncounted: true, remapPending: true, remapFailed: true, retirePending: true}},
+			d.GetFieldValuesFunc = func([]nvml.FieldValue) nvml.Return { return fail }
+		}, before, signs{uncorrected: 1, remapPending: true, remapFailed: true, retirePending: true, recovery: 1}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGPU("GPU-a")
 			test.change(g.Device)
-			if got := readSigns(g, test.before); got != test.want {
-				t.Errorf("read %+v, want %+v", got, test.want)
+			r := record{signs: test.before}
+			if r.read(g); r.signs != test.want || r.counted != test.counted {
+				t.Errorf("read %+v, counted %v; want %+v, %v", r.signs, r.counted, test.want, test.counted)
 			}
 		})
 	}
 }
 
-// What each answer of NVML is in the metrics; what fails is no number there.
+// What each answer of NVML is in the metrics, under the names and in the units of
+// dcgm-exporter; what fails is not there.
 func TestMeasureLoad(t *testing.T) {
 	machine := newMachine("GPU-a")
 	d := machine.gpus[0].Device
@@ -68,16 +71,25 @@ func TestMeasureLoad(t *testing.T) {
 	d.GetTemperatureFunc = func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 51, code }
 	d.GetPowerUsageFunc = func() (uint32, nvml.Return) { return 123_500, code }
 	d.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{Gpu: 97, Memory: 3}, code }
-	d.GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) { return nvml.Memory{Total: 10, Used: 4, Free: 6}, code }
-	want := Reading{UUID: "GPU-a", Model: "model", Index: 2, TemperatureCelsius: 51, PowerWatts: 123.5, UtilizationPercent: 97,
-		MemoryUsed: 4, MemoryFree: 6, LastXid: 31}
-	for range 2 {
-		if got := measureLoad(machine, machine.gpus[0], Device{UUID: "GPU-a", Index: 2}, &record{model: "model", last: 31}, false); fmt.Sprint(got) != fmt.Sprint(want) { // NaN is not itself
-			t.Errorf("with error %d: read %+v, want %+v", code, got, want)
-		}
-		code, want = nvml.ERROR_UNKNOWN, Reading{UUID: "GPU-a", Model: "model", Index: 2, LastXid: 31,
-			TemperatureCelsius: math.NaN(), PowerWatts: math.NaN(), UtilizationPercent: math.NaN()}
+	d.GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) {
+		return nvml.Memory{Total: 10 << 20, Used: 4 << 20, Free: 6 << 20}, code
 	}
+	want := "XID_ERRORS 31, GPU_TEMP 51, POWER_USAGE 123.5, GPU_UTIL 97, FB_USED 4, FB_FREE 6, FB_RESERVED 0"
+	for range 2 {
+		got := measureLoad(machine, machine.gpus[0], Device{UUID: "GPU-a", Index: 2}, &record{model: "model", last: 31})
+		if got.UUID != "GPU-a" || got.Model != "model" || got.Index != 2 || values(got) != want {
+			t.Errorf("with error %d: read %+v, want %s", code, got, want)
+		}
+		code, want = nvml.ERROR_UNKNOWN, "XID_ERRORS 31"
+	}
+}
+
+func values(r Reading) string {
+	var list []string
+	for _, v := range r.Values {
+		list = append(list, fmt.Sprint(v.Name, " ", v.Value))
+	}
+	return strings.Join(list, ", ")
 }
 
 // A device that comes later gets a place that no other has, and that no variable
@@ -90,14 +102,14 @@ func TestWhatComesLaterGetsThePlaceAfterAllOthers(t *testing.T) {
 		return all
 	}
 	m := newMonitor("-", "-")
-	m.place([]Device{{UUID: "GPU-b", Index: 1}}, map[int]failure{0: {"lost", nvml.ERROR_GPU_IS_LOST}})
+	m.place([]Device{{UUID: "GPU-b", Index: 1}}, map[int]error{0: nvml.ERROR_GPU_IS_LOST})
 	m.place([]Device{{UUID: "GPU-a", Index: 0}, {UUID: "GPU-b", Index: 1}}, nil)
 	if got := places(m); !slices.Equal(got, []string{"GPU-a", "GPU-b"}) {
 		t.Errorf("places %q, want the silent one taken by who has its index", got)
 	}
 	// A GPU is gone, and another one has its index.
 	m.place([]Device{{UUID: "GPU-c", Index: 0}, {UUID: "GPU-b", Index: 1}}, nil)
-	m.place([]Device{{UUID: "GPU-c", Index: 0}, {UUID: "GPU-d", Index: 1}}, map[int]failure{1: {"lost", nvml.ERROR_GPU_IS_LOST}, 0: {}})
+	m.place([]Device{{UUID: "GPU-c", Index: 0}, {UUID: "GPU-d", Index: 1}}, map[int]error{1: nvml.ERROR_GPU_IS_LOST, 0: nvml.ERROR_UNKNOWN})
 	if got := places(m); !slices.Equal(got, []string{"GPU-a", "GPU-b", "GPU-c", "GPU-d"}) {
 		t.Errorf("places %q, want the new ones behind", got)
 	}

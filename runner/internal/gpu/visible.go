@@ -2,7 +2,10 @@ package gpu
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 )
@@ -10,42 +13,43 @@ import (
 // visibleError is an error of the configuration.
 type visibleError struct{ error }
 
-// visible returns the devices that this runner may use, and the indices of those
-// that it may use and that have never answered. What the environment says about
-// indices is about the machine as it was at the start; later the same devices
+// visible returns the devices that this runner may use, and what is wrong with
+// those that it may use and that have never answered. What the environment says
+// about indices is about the machine as it was at the start; later the same devices
 // are meant, whatever their index is then. A device that was once left to this
 // runner stays so.
-func (m *Monitor) visible(devices []Device, failures map[int]failure) (visible []Device, silent []int, err error) {
+func (m *Monitor) visible(devices []Device, failures map[int]error) (visible []Device, problem string, err error) {
 	m.place(devices, failures)
 	if len(m.places) == 0 {
-		return nil, nil, nil
+		return nil, "", nil
 	}
 	chosen, err := m.Visible(m.places)
 	switch {
 	case err == nil:
 	case m.chosen == nil:
-		return nil, nil, &visibleError{err}
+		return nil, "", &visibleError{err}
 	default: // only now is it known that a GPU which answers at last is not the one that was named
 		m.Log.Debug("visible GPUs stay as they were", "reason", err.Error())
 	}
 	if m.chosen == nil {
 		m.chosen = make(map[string]bool)
 	}
+	var problems []string
 	for _, d := range chosen {
 		if d.silent() {
-			silent = append(silent, d.Index)
+			problems = append(problems, fmt.Sprintf("GPU %d has not answered yet: %v", d.Index, cmp.Or(failures[d.Index], errors.New("removed"))))
 		} else {
 			m.chosen[d.UUID] = true
 		}
 	}
 	hidden := func(d Device) bool { return !m.chosen[d.UUID] }
-	return slices.DeleteFunc(slices.Clone(devices), hidden), silent, nil
+	return slices.DeleteFunc(slices.Clone(devices), hidden), strings.Join(problems, "; "), nil
 }
 
 // place gives every device its place among those that were ever there: a GPU
 // that answers for the first time the one that was kept for its index, a MIG
 // device that of its GPU, and what is new the next one.
-func (m *Monitor) place(devices []Device, failures map[int]failure) {
+func (m *Monitor) place(devices []Device, failures map[int]error) {
 	start := len(m.places) == 0
 	at := func(matches func(Device) bool) int { return slices.IndexFunc(m.places, matches) }
 	for _, d := range devices {
@@ -67,9 +71,9 @@ func (m *Monitor) place(devices []Device, failures map[int]failure) {
 		}
 		m.places = append(m.places, d)
 	}
-	for i, f := range failures {
+	for i, err := range failures {
 		taken := at(func(p Device) bool { return p.Index == i }) >= 0
-		if !taken && f.code != nvml.ERROR_NO_PERMISSION { // such a GPU is another's, and CUDA does not count it
+		if !taken && !errors.Is(err, nvml.ERROR_NO_PERMISSION) { // such a GPU is another's, and CUDA does not count it
 			m.places = append(m.places, Device{Index: i})
 		}
 	}

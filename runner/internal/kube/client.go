@@ -75,11 +75,11 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, into an
 
 // Create makes an object.
 func (c *Client) Create(ctx context.Context, path string, object any) error {
-	text, err := json.Marshal(object)
+	content, err := json.Marshal(object)
 	if err != nil {
 		return err
 	}
-	body, err := c.send(ctx, http.MethodPost, path, nil, text)
+	body, err := c.send(ctx, http.MethodPost, path, nil, content)
 	if err != nil {
 		return err
 	}
@@ -107,21 +107,21 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 		return response.Body, nil
 	}
 	defer response.Body.Close()
-	refusal := Refusal{Code: response.StatusCode, Later: response.Header.Get("Retry-After") != ""}
-	if err := json.NewDecoder(io.LimitReader(response.Body, answerLimit)).Decode(&refusal); err != nil {
+	refusal := new(Refusal)
+	if err := json.NewDecoder(io.LimitReader(response.Body, answerLimit)).Decode(refusal); err != nil {
 		refusal.Message = "" // not from an API server; the code says enough
 	}
-	refusal.Code = response.StatusCode
-	return nil, &refusal
+	refusal.Code, refusal.Later = response.StatusCode, response.Header.Get("Retry-After") != ""
+	return nil, refusal
 }
 
 // plain drops what differs with each try and says nothing to people: the
 // address of the request and the port on this side.
 func plain(err error) error {
-	if address := (*url.Error)(nil); errors.As(err, &address) {
+	if address, ok := errors.AsType[*url.Error](err); ok {
 		err = address.Err
 	}
-	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Addr != nil {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
 		err = fmt.Errorf("%s %s: %w", op.Op, op.Addr, op.Err)
 	}
 	return err
@@ -151,7 +151,7 @@ func (r *Refusal) Error() string {
 
 // Code returns the status of a refusal, 0 for other errors and for none.
 func Code(err error) int {
-	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		return refusal.Code
 	}
 	return 0

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -37,17 +35,12 @@ func FindCluster(kubeconfig, namespace string) (cluster *Cluster, doubt string, 
 	inPod := os.Getenv("KUBERNETES_SERVICE_HOST") != ""
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = kubeconfig
-	switch {
-	case kubeconfig != "":
-	case named != "":
-		if !slices.ContainsFunc(filepath.SplitList(named), exists) {
-			return nil, "", fmt.Errorf("KUBECONFIG is %s, and there is no such file; correct it, or unset it to run without a cluster", api.Excerpt(named))
-		}
-	case exists(clientcmd.RecommendedHomeFile):
+	home := clientcmd.RecommendedHomeFile
+	_, unread := os.ReadFile(home)
+	atHome := !errors.Is(unread, fs.ErrNotExist)
+	if named == "" && inPod && atHome && unread != nil {
 		// A pod's user need not be able to enter the home that the image has.
-		if _, err := os.ReadFile(clientcmd.RecommendedHomeFile); err != nil && inPod {
-			doubt, rules.Precedence = err.Error(), nil
-		}
+		doubt, rules.Precedence = unread.Error(), nil
 	}
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{})
 	if named != "" { // then nothing else counts, not even the service account of the pod
@@ -60,14 +53,14 @@ func FindCluster(kubeconfig, namespace string) (cluster *Cluster, doubt string, 
 	config, err := loader.ClientConfig()
 	switch {
 	case clientcmd.IsEmptyConfig(err) && named != "":
-		return nil, "", fmt.Errorf("kubeconfig %s names no cluster: it is empty, or has no current-context; "+
-			"correct it, or name none to run without a cluster", api.Excerpt(named))
+		return nil, "", fmt.Errorf("kubeconfig %s names no cluster: it is empty, or has no current-context, or there is no such file; "+
+			"correct it, or unset it to run without a cluster", api.Excerpt(named))
 	case clientcmd.IsEmptyConfig(err) && inPod:
 		return nil, "", errors.New("this is a pod, but it has no service account token, so no ConfigMap can be read; " +
 			"set automountServiceAccountToken to true, or mount a kubeconfig")
 	case clientcmd.IsEmptyConfig(err):
-		if exists(clientcmd.RecommendedHomeFile) {
-			doubt = clientcmd.RecommendedHomeFile + " names no cluster: it is empty, or has no current-context"
+		if atHome {
+			doubt = home + " names no cluster: it is empty, or has no current-context"
 		}
 		return nil, doubt, nil
 	case err != nil:
@@ -89,10 +82,4 @@ func FindCluster(kubeconfig, namespace string) (cluster *Cluster, doubt string, 
 		return nil, "", fmt.Errorf("namespace is %s: %s; see --namespace", api.Excerpt(namespace), problems[0])
 	}
 	return &Cluster{config, namespace}, doubt, nil
-}
-
-// exists is also true for what cannot be looked at: it must not pass for absent.
-func exists(file string) bool {
-	_, err := os.Stat(file)
-	return !errors.Is(err, fs.ErrNotExist)
 }

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
@@ -44,16 +45,14 @@ func (c *Client) newTransport(config *rest.Config) (http.RoundTripper, error) {
 		if err != nil {
 			return nil, err
 		}
-		if settings == nil {
-			settings = &tls.Config{MinVersion: tls.VersionTLS12}
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
 		}
+		settings = cmp.Or(settings, new(tls.Config))
+		settings.ServerName = cmp.Or(settings.ServerName, host)
 		if settings.NextProtos == nil {
 			settings.NextProtos = []string{"h2", "http/1.1"}
-		}
-		if settings.ServerName == "" {
-			if settings.ServerName, _, err = net.SplitHostPort(address); err != nil {
-				return nil, err
-			}
 		}
 		conn, err := dial(ctx, network, address)
 		if err != nil {

@@ -18,7 +18,7 @@ const (
 
 // Stream is the answer to a watch.
 type Stream struct {
-	body    io.ReadCloser
+	io.Closer
 	limit   *io.LimitedReader
 	decoder *json.Decoder
 }
@@ -62,6 +62,3 @@ func (s *Stream) Next(object any) (kind string, err error) {
 	}
 	return event.Type, err
 }
-
-// Close ends the watch.
-func (s *Stream) Close() { _ = s.body.Close() } // it was only read from

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -43,16 +44,15 @@ type Loop struct {
 // Run runs until the lifecycle orders an exit, or ctx ends.
 func (l *Loop) Run(ctx context.Context) (Exit, error) {
 	var (
-		state   State
-		in      Input
-		last    Orders
-		stopped Stop
+		state  State
+		in     Input
+		last   = Orders{Report: Report{Phase: api.PhaseUnknown}}
+		reads  sync.WaitGroup
+		answer <-chan Fresh // of the fresh read in progress, nil for none
 	)
-	last.Report.Phase = api.PhaseUnknown
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	var check *freshRead // the one in progress, nil for none
-	defer func() { check.abandon() }()
+	defer reads.Wait()
+	abandon := func() {}
+	defer func() { abandon() }()
 
 	for {
 		var devices <-chan struct{}
@@ -70,35 +70,33 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 		}
 		state, in.Fresh = next, nil
 
-		if orders.Stop > stopped {
+		if orders.Stop > last.Stop {
 			l.Stop(orders.Stop)
 		}
-		stopped = orders.Stop
 		l.tell(last, orders, in, state.Memory)
 		last = orders
 		if orders.Exit != nil {
 			return *orders.Exit, nil
 		}
 
-		if orders.Check && check == nil {
-			check = l.startFreshRead(ctx)
+		if orders.Check && answer == nil {
+			answer, abandon = l.readAfresh(ctx, &reads)
 		} else if !orders.Check {
-			check.abandon() // what it would say is no longer asked for
-			check = nil
+			abandon() // what it would say is no longer asked for
+			answer = nil
 		}
-		timer.Stop()
+		var wake <-chan time.Time
 		if !orders.Wake.IsZero() {
-			timer.Reset(time.Until(orders.Wake))
+			wake = time.After(time.Until(orders.Wake))
 		}
 
 		select {
 		case in.Maps = <-l.Maps:
 		case <-l.Gate.Changed():
 		case <-devices:
-		case <-timer.C:
-		case f := <-check.answered():
-			check.abandon()
-			check, in.Fresh = nil, &f
+		case <-wake:
+		case fresh := <-answer:
+			answer, in.Fresh = nil, &fresh
 		case sig := <-l.Signals:
 			in.signal(time.Now())
 			l.Log.Info("signal received", "signal", sig.String(), "count", in.Signals)
@@ -120,37 +118,15 @@ func (in *Input) signal(now time.Time) {
 	}
 }
 
-// freshRead is a fresh read of both maps in progress. A nil freshRead is none.
-type freshRead struct {
-	cancel context.CancelFunc
-	answer chan Fresh
-	done   chan struct{}
-}
-
-func (l *Loop) startFreshRead(ctx context.Context) *freshRead {
+// readAfresh begins a fresh read of both maps.
+func (l *Loop) readAfresh(ctx context.Context, reads *sync.WaitGroup) (<-chan Fresh, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, freshLimit)
-	r := &freshRead{cancel: cancel, answer: make(chan Fresh, 1), done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
+	answer := make(chan Fresh, 1)
+	reads.Go(func() {
 		maps, err := l.Fresh(ctx)
-		r.answer <- Fresh{maps, err}
-	}()
-	return r
-}
-
-func (r *freshRead) answered() <-chan Fresh {
-	if r == nil {
-		return nil
-	}
-	return r.answer
-}
-
-// abandon ends the read, if it still goes on, and its goroutine.
-func (r *freshRead) abandon() {
-	if r != nil {
-		r.cancel()
-		<-r.done
-	}
+		answer <- Fresh{maps, err}
+	})
+	return answer, cancel
 }
 
 // tell publishes what is so, and speaks up about what changed.

@@ -55,9 +55,8 @@ type State struct {
 	Since time.Time
 	// Draining is since when the gate has been closed by a state or a signal.
 	Draining time.Time
-	// Unfinished is set when this drain had to stop tasks, at StoppedAt.
-	Unfinished bool
-	StoppedAt  time.Time
+	// Stopped is when this drain had to stop tasks; zero if it had not.
+	Stopped time.Time
 	// Retry is when the next fresh read may be ordered.
 	Retry time.Time
 	// Committed is past the commit point: the runner is terminated.
@@ -114,35 +113,35 @@ type Report struct {
 // Step decides what to do, given what was remembered and what is so.
 func (m Machine) Step(s State, in Input) (State, Orders) {
 	if in.Fresh != nil {
-		s.Memory.Confirm(in.Maps, *in.Fresh)
+		s.Memory.Confirm(in.Maps, *in.Fresh, in.Now, m.Settle)
 	}
 	memory, resolved := Resolve(s.Memory, in.Maps, in.Now, m.Settle)
 	s.Memory = memory
 	if resolved.Effective != s.Effective {
-		s.Effective, s.Since = resolved.Effective, in.Now
-		s.Retry = time.Time{}
+		s.Effective, s.Since, s.Retry = resolved.Effective, in.Now, time.Time{}
 	}
-	o := Orders{Wake: earliest(resolved.Wake, m.limit(&s, in))}
+	o := Orders{Wake: resolved.Wake, Report: Report{Resolution: resolved}}
+	m.limit(&s, &o, in)
 	o.Open = s.Effective == api.Running && in.Signals == 0 && s.Limit == ""
-	o.Report.Resolution = resolved
-	if !resolved.Confirm {
+	if resolved.Confirm {
+		if in.Fresh != nil { // it was no help
+			s.Retry = in.Now.Add(max(m.Settle, time.Second))
+		}
+		o.Check = due(in.Now, s.Retry, &o.Wake)
+	} else {
 		s.Memory.Doubt = ""
-	} else if in.Fresh != nil { // it was no help
-		s.Retry = in.Now.Add(max(m.Settle, time.Second))
-	}
-	if o.Check = resolved.Confirm && !in.Now.Before(s.Retry); resolved.Confirm && !o.Check {
-		o.Wake = earliest(o.Wake, s.Retry)
 	}
 
-	if s.Effective != api.DrainAndTerminate {
+	if s.Effective != api.DrainAndTerminate || !in.Gate.Idle {
 		s.Committed = false
 	}
 	draining := in.Signals > 0 || s.Effective == api.DrainAndTerminate || s.Effective == api.DrainAndSuspend
 	if !draining {
-		s.Draining, s.Unfinished = time.Time{}, false
+		s.Draining, s.Stopped = time.Time{}, time.Time{}
 	} else if s.Draining.IsZero() {
 		s.Draining = in.Now
 	}
+	m.stopAtDeadline(&s, &o, in)
 
 	switch {
 	case in.Signals > 0:
@@ -160,104 +159,6 @@ func (m Machine) Step(s State, in Input) (State, Orders) {
 	return s, o
 }
 
-// stepSignal is R7: a signal outweighs STATE.
-func (m Machine) stepSignal(s *State, o *Orders, in Input) {
-	o.outweigh(api.SourceSignal, s.Memory.Known)
-	m.stopAtDeadline(s, o, in)
-	switch idle := in.Gate.Idle; {
-	case in.Signals > 1:
-		o.Stop = Kill
-		o.exitWhen(idle || !in.Now.Before(in.LastSignal.Add(forceAfter)), api.ExitForced,
-			"forced by a second signal; unfinished work was requeued")
-		o.Wake = earliest(o.Wake, in.LastSignal.Add(forceAfter))
-	case s.Unfinished:
-		m.exitUnfinished(s, o, in, "the time to drain was over; unfinished work was requeued")
-	default:
-		o.exitWhen(idle, api.ExitSignalled, "drained in time after a termination signal")
-	}
-	o.Report.Phase, o.Report.Target = api.PhaseDraining, api.DrainAndTerminate
-	o.Report.Reason = waitingFor(in.Gate)
-	o.ended(in.Gate)
-}
-
-// ended reports the exit, where it is ordered.
-func (o *Orders) ended(g gate.Snapshot) {
-	if o.Exit == nil {
-		return
-	}
-	o.Report.Reason = o.Exit.Message
-	if g.Idle { // else tasks are left behind, and that is no termination
-		o.Report.Phase, o.Report.Target = api.PhaseTerminated, api.Unset
-	}
-}
-
-// stepDrain is R5, R6 and R10: finish the work, then wait or exit.
-func (m Machine) stepDrain(s *State, o *Orders, in Input) {
-	o.Report.Target = s.Effective
-	m.stopAtDeadline(s, o, in)
-	if !in.Gate.Idle {
-		s.Committed = false
-		o.Report.Phase = api.PhaseDraining
-		o.Report.Reason = waitingFor(in.Gate)
-		if s.Unfinished && s.Effective == api.DrainAndTerminate {
-			m.exitUnfinished(s, o, in, "the drain deadline passed and a stopped task did not end; others will requeue it")
-		}
-		return
-	}
-	if s.Effective == api.DrainAndSuspend {
-		s.Unfinished = false // that drain is over; a later end has a drain of its own
-		o.Report.Phase = api.PhaseSuspended
-		o.Report.Target = api.Unset
-		return
-	}
-	if !s.Committed && m.commit(s, o, in) {
-		s.Committed = true
-	}
-	if !s.Committed {
-		o.Report.Phase = api.PhaseDraining
-		o.Report.Reason = "no task is left; making sure that " + string(api.DrainAndTerminate) + " still stands"
-		return
-	}
-	o.Report.Target = api.Unset
-	o.Report.Phase = api.PhaseTerminated
-	if m.Park {
-		s.Unfinished = false // as above
-		o.Report.Reason = "drained and parked"
-		return
-	}
-	if s.Unfinished {
-		o.exitWhen(true, api.ExitUnfinished, "the drain deadline passed; unfinished work was requeued")
-	} else {
-		o.exitWhen(true, api.ExitDrained, fmt.Sprintf("drained because the %s map says %s", o.Report.Source, s.Effective))
-	}
-	o.Report.Reason = o.Exit.Message
-}
-
-// commit says whether the commit point is reached (R6): the state has stood
-// for the settle window and a fresh read still finds it.
-func (m Machine) commit(s *State, o *Orders, in Input) bool {
-	if f := in.Fresh; f != nil {
-		if f.Err != nil {
-			return true // bounded: exit on what is known
-		}
-		// A settle window of zero: what is read now is what counts now.
-		if _, fresh := Resolve(s.Memory, f.Maps, in.Now, 0); fresh.Effective == api.DrainAndTerminate {
-			return true
-		}
-		// The watch has not caught up yet. It is the one source of the state,
-		// so wait for it rather than take sides.
-		s.Retry = in.Now.Add(max(m.Settle, 100*time.Millisecond))
-	}
-	for _, t := range []time.Time{s.Since.Add(m.Settle), s.Retry} {
-		if in.Now.Before(t) {
-			o.Wake = earliest(o.Wake, t)
-			return false
-		}
-	}
-	o.Check = true
-	return false
-}
-
 // stopAtDeadline stops the running tasks when the time of the drain, or of the
 // grace period, is over.
 func (m Machine) stopAtDeadline(s *State, o *Orders, in Input) {
@@ -268,37 +169,113 @@ func (m Machine) stopAtDeadline(s *State, o *Orders, in Input) {
 	if in.Signals > 0 {
 		deadline = earliest(deadline, in.FirstSignal.Add(m.GracePeriod))
 	}
-	if deadline.IsZero() || in.Gate.Idle {
+	if deadline.IsZero() || in.Gate.Idle || !due(in.Now, deadline, &o.Wake) {
 		return
-	}
-	if in.Now.Before(deadline) {
-		o.Wake = earliest(o.Wake, deadline)
-		return
-	}
-	if !s.Unfinished {
-		s.Unfinished, s.StoppedAt = true, in.Now
 	}
 	o.Stop = Terminate
+	if s.Stopped.IsZero() {
+		s.Stopped = in.Now
+	}
 }
 
-// exitUnfinished exits once the stopped tasks are gone, or when they do not go.
-func (m Machine) exitUnfinished(s *State, o *Orders, in Input, message string) {
-	limit := s.StoppedAt.Add(m.KillDelay + AbandonAfter)
-	o.exitWhen(in.Gate.Idle || !in.Now.Before(limit), api.ExitUnfinished, message)
-	o.Wake = earliest(o.Wake, limit)
+// stepSignal is R7: a signal outweighs STATE.
+func (m Machine) stepSignal(s *State, o *Orders, in Input) {
+	o.outweigh(api.SourceSignal, s.Memory.Known)
+	o.Report.Reason = waitingFor(in.Gate)
+	if in.Signals == 1 {
+		m.finish(s, o, in, api.ExitSignalled, "drained in time after a termination signal", "the time to drain was over; unfinished work was requeued")
+		return
+	}
+	o.Stop = Kill
+	if due(in.Now, in.LastSignal.Add(forceAfter), &o.Wake) || in.Gate.Idle {
+		o.exit(in.Gate, api.ExitForced, "forced by a second signal; unfinished work was requeued")
+	}
 }
 
-func (o *Orders) exitWhen(now bool, code int, message string) {
-	if now {
-		o.Exit = &Exit{code, message}
+// stepDrain is R5, R6 and R10: finish the work, then wait or exit.
+func (m Machine) stepDrain(s *State, o *Orders, in Input) {
+	r := &o.Report
+	r.Phase, r.Target = api.PhaseDraining, s.Effective
+	switch {
+	case !in.Gate.Idle:
+		r.Reason = waitingFor(in.Gate)
+		if s.Effective == api.DrainAndTerminate {
+			m.abandon(s, o, in, "the drain deadline passed and a stopped task did not end; others will requeue it")
+		}
+	case s.Effective == api.DrainAndSuspend:
+		s.Stopped = time.Time{} // that drain is over; a later end has a drain of its own
+		r.Phase, r.Target = api.PhaseSuspended, api.Unset
+	case !m.commit(s, o, in):
+		r.Reason = "no task is left; making sure that " + string(api.DrainAndTerminate) + " still stands"
+	case m.Park:
+		s.Stopped = time.Time{} // as above
+		r.Phase, r.Target, r.Reason = api.PhaseTerminated, api.Unset, "drained and parked"
+	case !s.Stopped.IsZero():
+		o.exit(in.Gate, api.ExitUnfinished, "the drain deadline passed; unfinished work was requeued")
+	default:
+		o.exit(in.Gate, api.ExitDrained, fmt.Sprintf("drained because the %s map says %s", r.Source, s.Effective))
+	}
+}
+
+// commit says whether the commit point is reached (R6): the state has stood
+// for the settle window and a fresh read still finds it.
+func (m Machine) commit(s *State, o *Orders, in Input) bool {
+	if f := in.Fresh; f != nil && !s.Committed {
+		// A settle window of zero: what is read now is what counts now. Without an
+		// answer in time it is what is known.
+		_, fresh := Resolve(s.Memory, f.Maps, in.Now, 0)
+		s.Committed = f.Err != nil || fresh.Effective == api.DrainAndTerminate
+		// Else the watch has not caught up yet. It is the one source of the state,
+		// so wait for it rather than take sides.
+		s.Retry = in.Now.Add(max(m.Settle, 100*time.Millisecond))
+	}
+	if !s.Committed && due(in.Now, s.Since.Add(m.Settle), &o.Wake) && due(in.Now, s.Retry, &o.Wake) {
+		o.Check = true
+	}
+	return s.Committed
+}
+
+// finish exits when nothing is left, or when what was stopped has had its time.
+func (m Machine) finish(s *State, o *Orders, in Input, code int, done, late string) {
+	if !s.Stopped.IsZero() {
+		m.abandon(s, o, in, late)
+	} else if in.Gate.Idle {
+		o.exit(in.Gate, code, done)
+	}
+}
+
+// abandon exits once the tasks that were stopped are gone, or do not go.
+func (m Machine) abandon(s *State, o *Orders, in Input, message string) {
+	if !s.Stopped.IsZero() && (due(in.Now, s.Stopped.Add(m.KillDelay+AbandonAfter), &o.Wake) || in.Gate.Idle) {
+		o.exit(in.Gate, api.ExitUnfinished, message)
+	}
+}
+
+// outweigh reports what is stronger than the maps.
+func (o *Orders) outweigh(source api.Source, known bool) {
+	r := &o.Report
+	r.Phase, r.Target, r.Shadowed = api.PhaseDraining, api.DrainAndTerminate, nil
+	if r.Source != api.SourceDefault && r.Effective != api.DrainAndTerminate && known {
+		r.Shadowed = &api.Shadowed{Source: r.Source, Value: r.Effective}
+	}
+	r.Source, r.ResourceVersion = source, ""
+}
+
+func (o *Orders) exit(g gate.Snapshot, code int, message string) {
+	o.Exit = &Exit{code, message}
+	o.Report.Reason = message
+	if g.Idle { // else tasks are left behind, and that is no termination
+		o.Report.Phase, o.Report.Target = api.PhaseTerminated, api.Unset
 	}
 }
 
 func waitingFor(g gate.Snapshot) string {
-	if n := g.Counts.Running; n == 1 {
+	switch n := g.Counts.Running; n {
+	case 0:
+		return "giving back what was fetched"
+	case 1:
 		return "1 task still runs"
-	} else if n > 1 {
+	default:
 		return fmt.Sprintf("%d tasks still run", n)
 	}
-	return "giving back what was fetched"
 }

@@ -51,9 +51,6 @@ type Snapshot struct {
 type Memory struct {
 	Global, Node api.State
 	Known        bool
-	// ConfirmedGlobal and ConfirmedNode are the deletions, by their View.Gone,
-	// that a fresh read has confirmed.
-	ConfirmedGlobal, ConfirmedNode time.Time
 	// Doubt is why the last fresh read confirmed no deletion.
 	Doubt string
 }
@@ -100,61 +97,35 @@ func Resolve(memory Memory, maps Snapshot, now time.Time, settle time.Duration) 
 		return memory, Resolution{Effective: api.Running, Source: api.SourceDefault}
 	}
 	var r Resolution
-	memory.Global, r.GlobalProblem = r.inForce(memory.Global, maps.Global, maps.Ending, memory.ConfirmedGlobal, memory.Doubt, now, settle)
-	memory.Node, r.NodeProblem = r.inForce(memory.Node, maps.Node, maps.Ending, memory.ConfirmedNode, memory.Doubt, now, settle)
+	memory.Global, r.GlobalProblem = r.inForce(memory.Global, maps.Global, maps.Ending, memory.Doubt, now, settle)
+	memory.Node, r.NodeProblem = r.inForce(memory.Node, maps.Node, maps.Ending, memory.Doubt, now, settle)
 
-	if !memory.Known {
-		known, wake := nodeKnown(maps.Node, now, settle)
-		memory.Known = maps.Global.Known && known
-		r.Wake = earliest(r.Wake, wake)
+	if node := maps.Node; !memory.Known && maps.Global.Known {
+		// A runner that may read only the global map obeys that one; the refusal must
+		// have lasted for the settle window, because a Role that was bound a moment
+		// ago takes a moment to be seen.
+		memory.Known = node.Name == "" || node.Known || !node.Denied.IsZero() && due(now, node.Denied.Add(settle), &r.Wake)
 	}
 	if !memory.Known {
 		return memory, r
 	}
-	r.Effective, r.Source, r.Shadowed = precedence(memory.Global, memory.Node)
-	switch r.Source {
-	case api.SourceNode:
-		r.ResourceVersion = maps.Node.ResourceVersion
-	case api.SourceGlobal:
-		r.ResourceVersion = maps.Global.ResourceVersion
+	// R2: the node map wins over the global one, and without any value a runner runs.
+	r.Effective, r.Source = api.Running, api.SourceDefault
+	if memory.Global != api.Unset {
+		r.Effective, r.Source, r.ResourceVersion = memory.Global, api.SourceGlobal, maps.Global.ResourceVersion
+	}
+	if memory.Node != api.Unset {
+		if memory.Global != api.Unset && memory.Global != memory.Node {
+			r.Shadowed = &api.Shadowed{Source: api.SourceGlobal, Value: memory.Global}
+		}
+		r.Effective, r.Source, r.ResourceVersion = memory.Node, api.SourceNode, maps.Node.ResourceVersion
 	}
 	return memory, r
 }
 
-// precedence is R2: the node map wins over the global one, and without any
-// value a runner runs.
-func precedence(global, node api.State) (api.State, api.Source, *api.Shadowed) {
-	switch {
-	case node != api.Unset && global != api.Unset && node != global:
-		return node, api.SourceNode, &api.Shadowed{Source: api.SourceGlobal, Value: global}
-	case node != api.Unset:
-		return node, api.SourceNode, nil
-	case global != api.Unset:
-		return global, api.SourceGlobal, nil
-	default:
-		return api.Running, api.SourceDefault, nil
-	}
-}
-
-// nodeKnown says whether the node map stands in the way of a first resolution.
-// A runner that may read only the global map obeys that one; the refusal must
-// have lasted for the settle window, because a Role that was bound a moment
-// ago takes a moment to be seen.
-func nodeKnown(node View, now time.Time, settle time.Duration) (known bool, wake time.Time) {
-	if node.Name == "" || node.Known {
-		return true, time.Time{}
-	}
-	if node.Denied.IsZero() {
-		return false, time.Time{}
-	}
-	if end := node.Denied.Add(settle); now.Before(end) {
-		return false, end
-	}
-	return true, time.Time{}
-}
-
 // Confirm notes what a fresh read says about the deletions that wait for it.
-func (m *Memory) Confirm(maps Snapshot, f Fresh) {
+func (m *Memory) Confirm(maps Snapshot, f Fresh, now time.Time, settle time.Duration) {
+	m.Doubt = ""
 	switch {
 	case f.Err != nil:
 		m.Doubt = f.Err.Error()
@@ -163,18 +134,20 @@ func (m *Memory) Confirm(maps Snapshot, f Fresh) {
 		m.Doubt = fmt.Sprintf("namespace %q is being deleted", maps.Namespace)
 		return
 	}
-	m.Doubt = ""
-	if f.Maps.Global.Known && !f.Maps.Global.Present {
-		m.ConfirmedGlobal = maps.Global.Gone
+	gone := func(seen, read View) bool {
+		return !seen.Present && !seen.Gone.IsZero() && !now.Before(seen.Gone.Add(settle)) && read.Known && !read.Present
 	}
-	if f.Maps.Node.Known && !f.Maps.Node.Present {
-		m.ConfirmedNode = maps.Node.Gone
+	if gone(maps.Global, f.Maps.Global) {
+		m.Global = api.Unset
+	}
+	if gone(maps.Node, f.Maps.Node) {
+		m.Node = api.Unset
 	}
 }
 
 // inForce returns the value of one map that counts now, given the one that
 // counted before.
-func (r *Resolution) inForce(before api.State, v View, ending bool, confirmed time.Time, doubt string, now time.Time, settle time.Duration) (api.State, *Problem) {
+func (r *Resolution) inForce(before api.State, v View, ending bool, doubt string, now time.Time, settle time.Duration) (api.State, *Problem) {
 	var problem *Problem
 	if v.Unreadable != "" {
 		problem = &Problem{ProblemUnreadable, v.Unreadable}
@@ -185,15 +158,9 @@ func (r *Resolution) inForce(before api.State, v View, ending bool, confirmed ti
 	case !v.Present && before != api.Unset && ending:
 		return before, problem
 	case !v.Present && before != api.Unset && !v.Gone.IsZero():
-		if end := v.Gone.Add(settle); now.Before(end) {
-			r.Wake = earliest(r.Wake, end)
-			return before, problem
-		}
-		if v.Gone.Equal(confirmed) {
-			return api.Unset, problem
-		}
-		r.Confirm = true
-		if doubt != "" && problem == nil {
+		over := due(now, v.Gone.Add(settle), &r.Wake)
+		r.Confirm = r.Confirm || over
+		if over && doubt != "" && problem == nil {
 			problem = &Problem{ProblemUnreadable, fmt.Sprintf(
 				"ConfigMap %q was deleted, which no fresh read confirms, so %s stays in force: %s", v.Name, before, doubt)}
 		}
@@ -218,6 +185,15 @@ func (r *Resolution) inForce(before api.State, v View, ending bool, confirmed ti
 			"ConfigMap %q has no %s, but a key %s, which is ignored; if it is meant to be %s, give the key that name", v.Name, api.StateKey, api.Excerpt(v.Instead), api.StateKey)}
 	}
 	return value, problem
+}
+
+// due reports whether a time has come. If not, wake is that time at the latest.
+func due(now, at time.Time, wake *time.Time) bool {
+	if !now.Before(at) {
+		return true
+	}
+	*wake = earliest(*wake, at)
+	return false
 }
 
 // earliest returns the earlier of two times, where zero means never.

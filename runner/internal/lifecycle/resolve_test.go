@@ -238,7 +238,7 @@ func TestADeletedMapKeepsItsEffectForTheWindow(t *testing.T) {
 	if _, got := Resolve(memory, m, start.Add(settle), settle); got.Effective != api.DrainAndSuspend || !got.Confirm {
 		t.Errorf("after the window, unconfirmed: %s, asks for a fresh read: %v", got.Effective, got.Confirm)
 	}
-	memory.Confirm(m, Fresh{Maps: maps("Running", "absent")})
+	memory.Confirm(m, Fresh{Maps: maps("Running", "absent")}, start.Add(settle), settle)
 	if _, got := Resolve(memory, m, start.Add(settle), settle); got.Effective != api.Running || got.Source != api.SourceGlobal {
 		t.Errorf("after the window: %s from %s", got.Effective, got.Source)
 	}
@@ -260,7 +260,7 @@ func TestADeletionThatNoFreshReadConfirmsIsNone(t *testing.T) {
 		"":                                 {Maps: maps("DrainAndSuspend", "absent")}, // it is back, the watch is late
 	} {
 		memory := Memory{Global: api.DrainAndSuspend, Known: true, Doubt: "the read before"}
-		memory.Confirm(m, fresh)
+		memory.Confirm(m, fresh, start.Add(time.Hour), settle)
 		_, got := Resolve(memory, m, start.Add(time.Hour), settle)
 		if got.Effective != api.DrainAndSuspend || !got.Confirm {
 			t.Errorf("%q: %s", want, got.Effective)

@@ -28,9 +28,9 @@ const (
 
 // follower keeps the view of one map up to date.
 type follower struct {
-	maps    *Maps
-	name    string
-	view    *lifecycle.View // in the snapshot of maps, which change locks
+	*Maps
+	seen    lifecycle.View
+	shown   *lifecycle.View // in the snapshot of Maps, under its lock
 	version string          // where the next watch begins; empty asks for a list
 }
 
@@ -44,21 +44,17 @@ func (f *follower) run(ctx context.Context) {
 		}
 		wait := pause(failures)
 		failures++
-		switch refusal := (*kube.Refusal)(nil); {
-		case err == nil && failures > 3:
-			f.version = "" // something between cuts every watch off: lists will have to do
-		case err == nil:
-		case kube.Code(err) == http.StatusGone: // a list answers it, and it is no news for people
-			f.version = ""
-		default:
-			f.unreadable(ctx, verb, err)
-			if errors.As(err, &refusal) && refusal.Later {
-				wait = pause(longest)
-			}
+		if err != nil || failures > 3 {
 			// What is so counts, and not what was in between: a watch that went on
 			// would tell of a drain that is over. And what may be listed counts,
-			// though it may not be watched.
+			// though it may not be watched, or something between cuts every watch off.
 			f.version = ""
+		}
+		if err != nil && kube.Code(err) != http.StatusGone { // which a list answers, and is no news for people
+			f.unreadable(ctx, verb, err)
+			if refusal, ok := errors.AsType[*kube.Refusal](err); ok && refusal.Later {
+				wait = pause(longest)
+			}
 		}
 		select {
 		case <-time.After(wait):
@@ -91,45 +87,42 @@ func (f *follower) round(ctx context.Context) (verb string, err error) {
 	limit := shortest + rand.N(shortest)
 	ctx, cancel := context.WithTimeout(ctx, limit+longestPause) // should the server forget it
 	defer cancel()
-	query := only(f.name)
+	query := only(f.seen.Name)
 	query.Set("resourceVersion", f.version)
 	query.Set("allowWatchBookmarks", "true")
 	query.Set("timeoutSeconds", strconv.Itoa(int(limit.Seconds())))
-	stream, err := f.maps.client.Watch(ctx, f.maps.path(), query)
+	stream, err := f.client.Watch(ctx, f.path(), query)
 	if err != nil {
 		return "watch", err
 	}
 	defer stream.Close()
-	f.maps.change(f.view, func(v *lifecycle.View) { v.Unreadable, v.Denied = "", time.Time{} })
+	f.seen.Unreadable, f.seen.Denied = "", time.Time{}
+	f.show()
 	for {
 		var m configMap
 		kind, err := stream.Next(&m)
-		refusal := (*kube.Refusal)(nil)
+		_, refused := errors.AsType[*kube.Refusal](err)
 		switch {
-		case errors.As(err, &refusal):
+		case refused:
 			return "watch", err
 		case err != nil:
 			// The connection broke, or time was up. Whether the map can be read
 			// is what the next watch says.
 			if !errors.Is(err, io.EOF) {
-				f.maps.log.Debug("watch ended", "map", f.name, "reason", err.Error())
+				f.log.Debug("watch ended", "map", f.seen.Name, "reason", err.Error())
 			}
 			return "", nil
-		case kind != kube.Bookmark && m.Metadata.Name != f.name:
-			return "watch", fmt.Errorf("asked for %q, got a map named %.80q", f.name, m.Metadata.Name)
+		case kind != kube.Bookmark && m.Metadata.Name != f.seen.Name:
+			return "watch", fmt.Errorf("asked for %q, got a map named %.80q", f.seen.Name, m.Metadata.Name)
 		}
-		f.take(kind, &m)
-	}
-}
-
-// take notes an event.
-func (f *follower) take(kind string, m *configMap) {
-	f.version = m.Metadata.ResourceVersion
-	switch kind {
-	case kube.Added, kube.Modified:
-		f.maps.change(f.view, func(v *lifecycle.View) { fill(v, m) })
-	case kube.Deleted:
-		f.maps.change(f.view, func(v *lifecycle.View) { gone(v, f.version) })
+		f.version = m.Metadata.ResourceVersion
+		switch kind {
+		case kube.Added, kube.Modified:
+			fill(&f.seen, &m)
+		case kube.Deleted:
+			gone(&f.seen, f.version)
+		}
+		f.show()
 	}
 }
 
@@ -140,31 +133,42 @@ func (f *follower) list(ctx context.Context) error {
 		Metadata metadata    `json:"metadata"`
 		Items    []configMap `json:"items"`
 	}
-	if err := f.maps.client.Get(ctx, f.maps.path(), only(f.name), &list); err != nil {
+	if err := f.client.Get(ctx, f.path(), only(f.seen.Name), &list); err != nil {
 		return err
 	}
-	absent := len(list.Items) == 0
-	switch {
-	case absent:
+	if len(list.Items) == 0 {
 		// It may be absent because all of the namespace goes, which is no order (R6).
-		switch ending, err := f.maps.ending(ctx); {
+		switch ending, err := f.ending(ctx); {
 		case err != nil:
 			return err
 		case ending:
-			return fmt.Errorf("namespace %q is being deleted", f.maps.namespace)
+			return fmt.Errorf("namespace %q is being deleted", f.namespace)
 		}
-	case list.Items[0].Metadata.Name != f.name:
-		return fmt.Errorf("asked for %q, got a map named %.80q", f.name, list.Items[0].Metadata.Name)
+		gone(&f.seen, list.Metadata.ResourceVersion)
+	} else if m := &list.Items[0]; m.Metadata.Name == f.seen.Name {
+		fill(&f.seen, m)
+	} else {
+		return fmt.Errorf("asked for %q, got a map named %.80q", f.seen.Name, m.Metadata.Name)
 	}
 	f.version = list.Metadata.ResourceVersion
-	f.maps.change(f.view, func(v *lifecycle.View) {
-		if absent {
-			gone(v, f.version)
-		} else {
-			fill(v, &list.Items[0])
-		}
-	})
+	f.show()
 	return nil
+}
+
+// show hands the snapshot on with what was seen, if that is news.
+func (f *follower) show() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if *f.shown == f.seen {
+		return
+	}
+	*f.shown = f.seen
+	// Nobody sends without the lock, so there is room once the old snapshot is out.
+	select {
+	case <-f.updates:
+	default:
+	}
+	f.updates <- f.current
 }
 
 // unreadable notes why the map cannot be read now. What was read before stays.
@@ -172,20 +176,19 @@ func (f *follower) unreadable(ctx context.Context, verb string, err error) {
 	if ctx.Err() != nil {
 		return // ended by us
 	}
-	text := fmt.Sprintf("ConfigMap %q in namespace %q cannot be read: %v", f.name, f.maps.namespace, err)
+	text := fmt.Sprintf("ConfigMap %q in namespace %q", f.seen.Name, f.namespace)
 	forbidden := kube.Code(err) == http.StatusForbidden
 	if forbidden {
-		text = fmt.Sprintf("ConfigMap %q in namespace %q: not allowed to %s configmaps; grant get, list and watch on configmaps to the runner's service account",
-			f.name, f.maps.namespace, verb)
+		text += fmt.Sprintf(": not allowed to %s configmaps; grant get, list and watch on configmaps to the runner's service account", verb)
+	} else {
+		text += fmt.Sprintf(" cannot be read: %v", err)
 	}
-	f.maps.log.Debug("map unreadable", "map", f.name, "verb", verb, "error", err)
-	f.maps.change(f.view, func(v *lifecycle.View) {
-		v.Unreadable = text
-		switch {
-		case !forbidden:
-			v.Denied = time.Time{}
-		case v.Denied.IsZero():
-			v.Denied = time.Now()
-		}
-	})
+	f.log.Debug("map unreadable", "map", f.seen.Name, "verb", verb, "error", err)
+	f.seen.Unreadable = text
+	if !forbidden {
+		f.seen.Denied = time.Time{}
+	} else if f.seen.Denied.IsZero() {
+		f.seen.Denied = time.Now()
+	}
+	f.show()
 }

@@ -53,40 +53,13 @@ func (m *Maps) Updates() <-chan lifecycle.Snapshot { return m.updates }
 // Run watches the maps until ctx ends.
 func (m *Maps) Run(ctx context.Context) error {
 	var both sync.WaitGroup
-	both.Go(func() {
-		(&follower{maps: m, name: api.GlobalMapName, view: &m.current.Global}).run(ctx)
-	})
-	if m.node != "" {
-		both.Go(func() {
-			(&follower{maps: m, name: m.node, view: &m.current.Node}).run(ctx)
-		})
+	for _, view := range []*lifecycle.View{&m.current.Global, &m.current.Node} {
+		if name := view.Name; name != "" {
+			both.Go(func() { (&follower{Maps: m, seen: lifecycle.View{Name: name}, shown: view}).run(ctx) })
+		}
 	}
 	both.Wait()
 	return nil
-}
-
-// change changes a view of the current snapshot and hands the snapshot on, if that is
-// news.
-func (m *Maps) change(view *lifecycle.View, do func(*lifecycle.View)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	before := m.current
-	if do(view); m.current == before {
-		return
-	}
-	// Nobody else sends, so there is room once the old snapshot is out.
-	select {
-	case <-m.updates:
-	default:
-	}
-	m.updates <- m.current
-}
-
-// read returns the current snapshot.
-func (m *Maps) read() lifecycle.Snapshot {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.current
 }
 
 // Fresh reads both maps directly, past any cache, and tries again until the
@@ -110,16 +83,18 @@ func (m *Maps) readOnce(ctx context.Context) (fresh lifecycle.Snapshot, err erro
 	const limit = 5 * time.Second // one lost connection must not use up the caller's time
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	known := m.read()
+	m.mu.Lock()
+	known := m.current.Node
+	m.mu.Unlock()
 	fresh = m.empty()
 	// The namespace comes first: a map that goes with it goes later than that.
 	fresh.Ending, err = m.ending(ctx)
 	err = errors.Join(err, m.get(ctx, &fresh.Global))
 	if m.node != "" {
 		refused := m.get(ctx, &fresh.Node)
-		if kube.Code(refused) == http.StatusForbidden && !known.Node.Known {
+		if kube.Code(refused) == http.StatusForbidden && !known.Known {
 			refused = nil
-			fresh.Node.Denied = known.Node.Denied
+			fresh.Node.Denied = known.Denied
 		}
 		err = errors.Join(err, refused)
 	}

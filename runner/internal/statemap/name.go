@@ -11,15 +11,16 @@ import (
 // NodeMapName returns the name of the node map for a host name, or an error
 // that says why this runner has none.
 func NodeMapName(hostname string) (string, error) {
-	switch {
+	var problem string
+	switch unfit := validation.IsDNS1123Subdomain(hostname); {
 	case hostname == "":
-		return "", fmt.Errorf("HOSTNAME is not set, so there is no node map; only the global map counts")
+		problem = "is not set"
 	case hostname == api.GlobalMapName:
-		return "", fmt.Errorf("HOSTNAME is the name of the global map, so there is no node map; only the global map counts")
+		problem = "is the name of the global map"
+	case len(unfit) > 0:
+		problem = fmt.Sprintf("is %s, which no ConfigMap can be named (%s)", api.Excerpt(hostname), unfit[0])
+	default:
+		return hostname, nil
 	}
-	if problems := validation.IsDNS1123Subdomain(hostname); len(problems) > 0 {
-		return "", fmt.Errorf("HOSTNAME is %s, which no ConfigMap can be named, so there is no node map; only the global map counts: %s",
-			api.Excerpt(hostname), problems[0])
-	}
-	return hostname, nil
+	return "", fmt.Errorf("HOSTNAME %s, so there is no node map; only the global map counts", problem)
 }
