@@ -131,12 +131,17 @@ func (g *GPU) fill(bytes uint64) {
 func (g *GPU) count() {
 	if g.Numbers["since"] == 0 {
 		g.Numbers["since"] = uint64(time.Now().UnixMicro())
+		g.Numbers["counted_from"] = g.Numbers["since"]
 	}
 }
 
-// settleAhead is longer than it takes until all programs see a change. Until then
-// they count on by the state before it: a counter that was settled for an earlier
-// moment would go back for them.
+// counters are those that grow by themselves, and from when on.
+var counters = []string{"energy", "violation_power", "violation_thermal", "since"}
+
+// settleAhead is longer than it usually takes until all programs see a change.
+// Until then they count on by the state before it: of a counter that was settled
+// for an earlier moment, a program that comes next would see less. One that has
+// seen more itself remembers that, however long it takes (counter.c).
 const settleAhead = 50 * time.Millisecond
 
 // settle adds to the counters what comes to them until a change is seen, as the

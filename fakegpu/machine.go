@@ -157,6 +157,7 @@ var keys = slices.Concat(
 	numbers(1, "accounting"),
 	numbers(large, "violation_power violation_thermal since"),
 	numbers(small, "clock_lowest_video"),
+	numbers(large, "counted_from"),
 )
 
 // Load reads the state of a directory.

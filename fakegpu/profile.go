@@ -64,7 +64,7 @@ func Fit(profile []byte, free ...string) (map[string]uint64, error) {
 }
 
 // own are the keys that tell a GPU from others of its model.
-var own = []string{"bus", "minor", "module", "numa", "pcie_switch", "lost", "energy", "since"}
+var own = []string{"bus", "minor", "module", "numa", "pcie_switch", "lost", "energy", "since", "counted_from"}
 
 // describe takes the values of a profile.
 func (g *GPU) describe(content []byte) error {

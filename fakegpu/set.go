@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 )
@@ -26,6 +27,9 @@ func (m *Machine) setAll(gpu string, values []string, begin func(*GPU, change)) 
 				return err
 			}
 			set[key] = true
+			if slices.Contains(counters, key) && g.Numbers["since"] != 0 {
+				g.Numbers["counted_from"] = uint64(time.Now().UnixMicro())
+			}
 		}
 		return c.agree()
 	})

@@ -157,7 +157,7 @@ func textChange(what, key, before, now string) string {
 // of any GPU writes such counters down as they are then.
 func (g GPU) grows(key string, was uint64) bool {
 	switch key {
-	case "since":
+	case "since", "counted_from":
 		return true
 	case "energy", "violation_power", "violation_thermal":
 		return g.Numbers["since"] != 0 && g.Numbers[key] > was

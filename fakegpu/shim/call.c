@@ -86,6 +86,16 @@ unsigned long state_read(char *to, unsigned long room) {
     return length;
 }
 
+unsigned long long *state_told(const struct gpu *g) { return now->gpus[g->index].told; }
+
+/* remember takes over what was told of counters that nobody has set since: a writer
+ * that was held up has counted them for an earlier moment than it was seen. */
+static void remember(struct machine *next) {
+    for (struct gpu *g = next->gpus; g < next->gpus + next->gpu_count; g++)
+        for (const struct gpu *was = now->gpus; g->counted_from && was < now->gpus + now->gpu_count; was++)
+            if (was->counted_from == g->counted_from && !strcmp(was->uuid, g->uuid)) memcpy(g->told, was->told, sizeof g->told);
+}
+
 /* load reads the state file. One that is missing or damaged changes nothing:
  * the last good state stays. */
 static void load(const struct stat *found) {
@@ -95,6 +105,7 @@ static void load(const struct stat *found) {
     seen = *found; /* a damaged file is not read again before it changes */
     struct machine *next = now == machines ? machines + 1 : machines;
     if (length < MAX_FILE && strlen(content) == length && state_parse(content, next)) {
+        remember(next);
         now = next;
         readable = 1;
     }
@@ -333,8 +344,4 @@ unsigned long long now_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     return (unsigned long long)t.tv_sec * 1000000 + (unsigned long long)t.tv_nsec / 1000;
-}
-
-unsigned long long grown(const struct gpu *g, unsigned long long counter, double rate, unsigned long long time) {
-    return g->since && time > g->since ? sum(counter, (unsigned long long)((double)(time - g->since) * rate)) : counter;
 }
