@@ -2,6 +2,7 @@ package fakegpu
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math"
@@ -293,7 +294,7 @@ func updateWith(dir, what string, raised map[string]event, do func(*Machine) err
 func replace(dir string, m Machine) error {
 	name := filepath.Join(dir, stateFile)
 	next := filepath.Join(dir, ".state")
-	if err := os.WriteFile(next, m.format(), 0o644); err != nil {
+	if err := writeNew(next, m.format()); err != nil {
 		return err
 	}
 	now := time.Now()
@@ -309,6 +310,20 @@ func replace(dir string, m Machine) error {
 		return err
 	}
 	return os.Rename(next, name)
+}
+
+// writeNew writes a file that is this writer's own: what one that was killed has
+// left there, or a link that somebody has put there, is not written into.
+func writeNew(path string, text []byte) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
 }
 
 // alike gives a file the owner and the mode of the state: whoever was the last to

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -206,7 +207,7 @@ func (j journal) path() string { return filepath.Join(j.dir, eventFile) }
 // readers tell it from the one that was there before. What a writer has left that
 // was killed in the middle of a line gets an end that no reader takes for an event.
 func (j journal) append(lines string) (err error) {
-	f, err := os.OpenFile(j.path(), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(j.path(), os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return err
 	}
@@ -249,7 +250,7 @@ type place struct {
 // look returns where the journal ends now, as seen from a place: there the
 // events begin that were not read.
 func (j journal) look(at place) (from place, end int64, err error) {
-	f, err := os.Open(j.path())
+	f, err := openAny(j.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return place{}, 0, nil
 	}
@@ -276,7 +277,7 @@ func (j journal) look(at place) (from place, end int64, err error) {
 
 // read tells the events from a place on to an end, and returns the place behind.
 func (j journal) read(at place, end int64, tell func(uuid string, e event)) (place, error) {
-	f, err := os.Open(j.path())
+	f, err := openAny(j.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return at, nil
 	}

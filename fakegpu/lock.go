@@ -20,7 +20,7 @@ var Waiting = func(dir string) {}
 // locked runs do while no other writer changes the directory.
 func locked(dir string, do func() error) error {
 	for {
-		lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
+		lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o644)
 		if errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%w; make it with fakegpu create", err)
 		}

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -247,10 +248,11 @@ nvmlReturn_t call_given(struct call *c, nvmlReturn_t answer, const nvmlDevice_t 
     return fault ? fault : handle_device(given->handle, &c->device);
 }
 
-/* path_from takes a path from the environment. One that is relative means what it
+/* path_from takes a path from the environment, but for a client that has more
+ * rights than whoever has started it. One that is relative means what it
  * meant when it was first read, wherever the client has gone meanwhile. */
 static void path_from(const char *variable, struct from_environment *to) {
-    const char *value = getenv(variable);
+    const char *value = getauxval(AT_SECURE) ? NULL : getenv(variable);
     char here[PATH_MAX] = "";
     if (!value) value = "";
     int relative = *value && *value != '/';
@@ -311,7 +313,7 @@ static void log_call(const struct call *c, nvmlReturn_t answer) {
     size_t length = strftime(line, sizeof line, "%FT%T", &parts);
     length += (size_t)snprintf(line + length, sizeof line - length, ".%06ldZ %d %s(%s) = %d\n", t.tv_nsec / 1000, (int)getpid(),
                                c->function, c->uuid ? c->uuid : "", (int)answer);
-    int before = errno, fd = open(trace.path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    int before = errno, fd = open(trace.path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0666);
     if (fd >= 0) {
         ssize_t written = write(fd, line, length);
         (void)written; /* the trace must not disturb the client */
