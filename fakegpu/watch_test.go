@@ -51,9 +51,21 @@ func TestWatchTellsTheCauseBeforeTheEvent(t *testing.T) {
 	if err := syscall.Mkfifo(state, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	pipe, err := os.OpenFile(state, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	readers, err := syscall.InotifyInit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(readers)
+	if _, err := syscall.InotifyAddWatch(readers, state, syscall.IN_OPEN); err != nil {
+		t.Fatal(err)
+	}
 	fed := make(chan error)
 	go func() {
-		pipe, err := os.OpenFile(state, os.O_WRONLY, 0) // waits for the reader
+		_, err := syscall.Read(readers, make([]byte, 1024)) // waits for one
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, "events"), journal, 0o600)
 		}

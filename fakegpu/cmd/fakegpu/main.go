@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,8 +114,10 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if err == nil {
-		command.BindTo(stdout, (*io.Writer)(nil))
+		out := &output{Writer: stdout}
+		command.BindTo(out, (*io.Writer)(nil))
 		err = command.Run(&c)
+		err = cmp.Or(err, out.err)
 	}
 	var code status
 	if errors.As(err, &code) {
@@ -132,6 +135,18 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// output keeps the first error of what a command prints.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(text []byte) (int, error) {
+	n, err := o.Writer.Write(text)
+	o.err = cmp.Or(o.err, err)
+	return n, err
 }
 
 type create struct {

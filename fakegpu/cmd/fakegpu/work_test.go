@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/studioml/studio-go-runner/fakegpu"
 )
 
 func TestVerbsOfTheMachineAndOfWork(t *testing.T) {
@@ -88,3 +90,21 @@ func TestAWriterSaysThatItWaits(t *testing.T) {
 type lines chan string
 
 func (l lines) Write(text []byte) (int, error) { l <- string(text); return len(text), nil }
+
+// TestWhatCannotBePrintedIsAnError: a script must not go on with half of it.
+func TestWhatCannotBePrintedIsAnError(t *testing.T) {
+	dir := t.TempDir()
+	succeed(t, "create", dir)
+	t.Setenv(fakegpu.EnvState, dir)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, args := range [][]string{{"list", dir}, {"env", dir}, {"smi", "-L"}, {"capture"}, {"install", t.TempDir()}} {
+		var said bytes.Buffer
+		if code := execute(append([]string{"--library", shim}, args...), full, &said); code != 1 || !strings.Contains(said.String(), "no space left on device") {
+			t.Errorf("%q on a full disk ends with %d and says %q", args, code, &said)
+		}
+	}
+}
