@@ -49,7 +49,7 @@ func SetMachine(dir string, values ...string) error {
 		for _, v := range values {
 			key, value, ok := strings.Cut(v, "=")
 			if !ok || value == "" || !slices.Contains([]string{"driver", "nvml", "cuda"}, key) {
-				return fmt.Errorf("value is %.120q, want driver=VERSION, nvml=VERSION or cuda=VERSION", v)
+				return fmt.Errorf("value is %.120q, must be driver=VERSION, nvml=VERSION or cuda=VERSION", v)
 			}
 			set[key] = value
 		}
@@ -75,7 +75,7 @@ func parseCUDA(text string) (uint64, error) {
 	if n, err := strconv.ParseUint(text, 10, 31); err == nil && n >= 1000 {
 		return n, nil
 	}
-	return 0, fmt.Errorf("cuda is %.120q, want a version as 13.0", text)
+	return 0, fmt.Errorf("cuda is %.120q, must be a version, as 13.0", text)
 }
 
 // applicationXids say nothing about the GPU itself, so that the driver asks for
@@ -127,7 +127,7 @@ func CountECC(dir, gpu string, uncorrected bool, errors uint64) error {
 
 func (g *GPU) countECC(kind string, errors uint64) error {
 	if errors == 0 {
-		return fmt.Errorf("count of errors is 0, allowed are 1 and more")
+		return fmt.Errorf("count of errors is 0, must be 1 or more")
 	}
 	if g.Numbers["ecc"] == 0 {
 		return fmt.Errorf("%s has no ECC memory", g.Name)
@@ -135,7 +135,7 @@ func (g *GPU) countECC(kind string, errors uint64) error {
 	for _, period := range []string{"_volatile", "_aggregate"} {
 		key := "ecc_dram_" + kind + period
 		if errors > math.MaxUint64-g.Numbers[key] {
-			return fmt.Errorf("%s is %d, allowed are up to %d more", key, g.Numbers[key], math.MaxUint64-g.Numbers[key])
+			return fmt.Errorf("%s is %d, and %d more is the most that it takes", key, g.Numbers[key], math.MaxUint64-g.Numbers[key])
 		}
 		g.Numbers[key] += errors
 	}
@@ -243,7 +243,7 @@ func (m *Machine) find(name string) (map[string]bool, error) {
 	case len(chosen) > 1:
 		return nil, fmt.Errorf("GPU %q could be one of %d; write more of the UUID", name, len(chosen))
 	}
-	return nil, fmt.Errorf("there is no GPU %q; allowed are indices below %d, UUIDs, their beginnings, and all", name, len(m.GPUs))
+	return nil, fmt.Errorf("there is no GPU %q; must be an index below %d, a UUID or its beginning, or all", name, len(m.GPUs))
 }
 
 func (m *Machine) each(name string, do func(*GPU) error) error {

@@ -44,7 +44,7 @@ func Create(dir string, spec Spec) ([]GPU, error) {
 	}
 	err := m.add(spec)
 	if err == nil && spec.InitError < 0 {
-		err = fmt.Errorf("init is %d, allowed are 0 to %d", spec.InitError, maxReturn)
+		err = fmt.Errorf("init is %d, must be 0 to %d", spec.InitError, maxReturn)
 	}
 	if err == nil {
 		err = m.check()
@@ -77,7 +77,7 @@ func (m *Machine) add(spec Spec) error {
 	var plugged []GPU
 	for _, model := range models {
 		if room := MaxGPUs - len(m.GPUs) - len(plugged); model.Count < 0 || model.Count > room {
-			return fmt.Errorf("count is %d, allowed are 0 to %d", model.Count, room)
+			return fmt.Errorf("count is %d, must be 0 to %d", model.Count, room)
 		}
 		p, err := LoadProfile(model.Profile)
 		if err != nil {

@@ -57,7 +57,7 @@ func EventType(name string) (kind uint64, err error) {
 			return kind, nil
 		}
 	}
-	return 0, fmt.Errorf("type of event is %.120q, allowed are %s", name, namesOf(eventAll))
+	return 0, fmt.Errorf("type of event is %.120q, must be one of %s", name, namesOf(eventAll))
 }
 
 // event is one of NVML's, without its GPU: of a GPU instance and a compute

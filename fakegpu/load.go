@@ -32,7 +32,7 @@ var laneKBps = []uint64{0, 250_000, 500_000, 985_000, 1_969_000, 3_938_000, 7_56
 func SetLoad(dir, gpu string, percent uint64) error {
 	return update(dir, "load fake GPUs", func(m *Machine) error {
 		if percent == 0 || percent > full {
-			return fmt.Errorf("load is %d %%, allowed are 1 to 100; use idle for none", percent)
+			return fmt.Errorf("load is %d %%, must be 1 to 100; use idle for none", percent)
 		}
 		return m.each(gpu, func(g *GPU) error { c := g.changed(); g.work(percent); return c.agree() })
 	})

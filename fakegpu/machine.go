@@ -355,7 +355,7 @@ func takeNumber(key, value string, largest uint64, to *uint64) error {
 func scan(value string, into ...any) error {
 	words := strings.SplitN(value, " ", len(into))
 	if len(words) < len(into) {
-		return fmt.Errorf("%q has %d words, want %d", value, len(words), len(into))
+		return fmt.Errorf("%q has %d words, must have %d", value, len(words), len(into))
 	}
 	for i, word := range words {
 		switch to := into[i].(type) {

@@ -40,7 +40,7 @@ func LoadProfile(name string) (GPU, error) {
 	if strings.HasSuffix(name, ".yaml") {
 		read, file = os.ReadFile, name
 	} else if !slices.Contains(Profiles(), name) {
-		return g, fmt.Errorf("profile is %q, allowed are %s, and files that end in .yaml", name, strings.Join(Profiles(), ", "))
+		return g, fmt.Errorf("profile is %q, must be %s, or a file that ends in .yaml", name, strings.Join(Profiles(), ", "))
 	}
 	content, err := read(file)
 	if err != nil {

@@ -76,7 +76,7 @@ func (m *model) UnmarshalText(text []byte) error {
 	profile, count, _ := strings.Cut(string(text), "=")
 	n, err := strconv.Atoi(count)
 	if err != nil {
-		return fmt.Errorf("GPUs are %.120q, want PROFILE=COUNT as H100-80GB=4", text)
+		return fmt.Errorf("GPUs are %.120q, must be PROFILE=COUNT, as H100-80GB=4", text)
 	}
 	*m = model{profile, n}
 	return nil
@@ -200,7 +200,7 @@ type set struct {
 func (s set) Run() error {
 	if len(s.Process) == 0 && !s.NoProcesses {
 		if len(s.Values) == 0 {
-			return errors.New("nothing is to be set; want KEY=VALUE, --process or --no-processes")
+			return errors.New("nothing is to be set; name KEY=VALUE, --process or --no-processes")
 		}
 		return fakegpu.Set(s.Dir, s.GPU, s.Values...)
 	}
@@ -225,7 +225,7 @@ type percent uint64
 func (p *percent) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(strings.TrimSuffix(string(text), "%"), 10, 64)
 	if err != nil {
-		return fmt.Errorf("load is %.120q, want a percentage as 80%%", text)
+		return fmt.Errorf("load is %.120q, must be a percentage, as 80%%", text)
 	}
 	*p = percent(n)
 	return nil

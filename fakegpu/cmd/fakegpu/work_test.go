@@ -26,10 +26,10 @@ func TestVerbsOfTheMachineAndOfWork(t *testing.T) {
 	}
 	succeed(t, "add", dir, "--profile", "T4", "--count", "1", "--seed", "another")
 	for args, want := range map[string]string{
-		"machine DIR kernel=6": `value is "kernel=6", want driver=VERSION`, "machine DIR cuda=new": `cuda is "new", want a version as 13.0`,
-		"machine DIR driver": "want driver=VERSION", "load DIR 0 most": `load is "most", want a percentage as 80%`,
-		"load DIR 0 0%": "load is 0 %, allowed are 1 to 100; use idle for none", "load DIR 0 101%": "allowed are 1 to 100",
-		"inject event DIR 0 birthday":     `type of event is "birthday", allowed are single-bit-ecc, double-bit-ecc`,
+		"machine DIR kernel=6": `value is "kernel=6", must be driver=VERSION`, "machine DIR cuda=new": `cuda is "new", must be a version, as 13.0`,
+		"machine DIR driver": "must be driver=VERSION", "load DIR 0 most": `load is "most", must be a percentage, as 80%`,
+		"load DIR 0 0%": "load is 0 %, must be 1 to 100; use idle for none", "load DIR 0 101%": "must be 1 to 100",
+		"inject event DIR 0 birthday":     `type of event is "birthday", must be one of single-bit-ecc, double-bit-ecc`,
 		"inject event DIR 2 power-source": "Tesla T4 raises no event power-source; its events are single-bit-ecc",
 	} {
 		words := strings.Fields(args)
