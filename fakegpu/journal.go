@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -247,52 +248,39 @@ type place struct {
 	read  int64
 }
 
-// look returns where the journal ends now, as seen from a place: there the
-// events begin that were not read.
-func (j journal) look(at place) (from place, end int64, err error) {
+// read returns the events behind a place, a line each, and the place behind them.
+func (j journal) read(at place) (behind place, events []string, err error) {
 	f, err := openAny(j.path())
 	if errors.Is(err, fs.ErrNotExist) {
-		return place{}, 0, nil
+		return place{}, nil, nil
 	}
 	if err != nil {
-		return at, 0, err
+		return at, nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return at, 0, err
+		return at, nil, err
 	}
-	title, err := bufio.NewReader(io.LimitReader(f, 64)).ReadString('\n')
+	title, err := bufio.NewReader(io.NewSectionReader(f, 0, 64)).ReadString('\n')
 	if err != nil || !strings.HasPrefix(title, "journal ") {
 		title = ""
 	}
+	behind = place{title, info, at.read}
 	switch same := at.file != nil && os.SameFile(at.file, info) && at.title == title; {
 	case !same || info.Size() < at.read && title == "":
-		at.read = 0
+		behind.read = 0
 	case info.Size() < at.read: // it was cut: what was told stays told
-		at.read = info.Size()
+		behind.read = info.Size()
 	}
-	return place{title, info, at.read}, info.Size(), nil
-}
-
-// read tells the events from a place on to an end, and returns the place behind.
-func (j journal) read(at place, end int64, tell func(uuid string, e event)) (place, error) {
-	f, err := openAny(j.path())
-	if errors.Is(err, fs.ErrNotExist) {
-		return at, nil
-	}
-	if err != nil {
-		return at, err
-	}
-	defer f.Close()
-	for r := bufio.NewReader(io.NewSectionReader(f, at.read, max(0, end-at.read))); ; {
+	for r := bufio.NewReader(io.NewSectionReader(f, behind.read, math.MaxInt64-behind.read)); ; {
 		line, err := r.ReadString('\n')
 		if err != nil {
-			return at, nil // the last line was not written yet, or there is none
+			return behind, events, nil // the last line was not written yet, or there is none
 		}
-		at.read += int64(len(line))
+		behind.read += int64(len(line))
 		if uuid, e, ok := parseEvent(line); ok {
-			tell(uuid, e)
+			events = append(events, fmt.Sprintf("%s  event %s", uuid, e))
 		}
 	}
 }

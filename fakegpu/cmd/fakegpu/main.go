@@ -152,7 +152,7 @@ func (o *output) Write(text []byte) (int, error) {
 type create struct {
 	Dir string `arg:"" help:"The state directory."`
 	machine
-	InitError int  `placeholder:"CODE" help:"What nvmlInit returns, as 9 for a driver that is not loaded."`
+	InitError code `placeholder:"CODE" help:"What nvmlInit returns, as 9 or DRIVER_NOT_LOADED."`
 	IfAbsent  bool `help:"Keep the GPUs of a state directory that has some."`
 }
 
@@ -163,7 +163,7 @@ func (c create) Run() error {
 		}
 	}
 	spec := c.spec()
-	spec.InitError = c.InitError
+	spec.InitError = uint64(c.InitError)
 	_, err := fakegpu.Create(c.Dir, spec)
 	return err
 }
@@ -300,7 +300,7 @@ func (c *cli) environment(dir string) ([]string, error) {
 
 type run struct {
 	machine
-	InitError int      `placeholder:"CODE" help:"What nvmlInit returns."`
+	InitError code     `placeholder:"CODE" help:"What nvmlInit returns."`
 	Trace     string   `placeholder:"FILE" help:"Append a line for each NVML call and its answer to this file."`
 	Command   []string `arg:"" passthrough:"" help:"The program and its arguments, after --."`
 }
@@ -318,7 +318,7 @@ func (r run) Run(c *cli) error {
 		return errors.New("no program is named; put it after --")
 	}
 	spec := r.spec()
-	spec.InitError = r.InitError
+	spec.InitError = uint64(r.InitError)
 	return fakegpu.Exec(library, spec, func(vars []string) error {
 		if r.Trace != "" {
 			trace, err := filepath.Abs(r.Trace)
