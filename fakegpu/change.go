@@ -216,9 +216,7 @@ func Heal(dir, gpu string) error {
 		return m.each(gpu, func(g *GPU) error {
 			g.Faults = nil
 			for _, key := range signs {
-				if g.Numbers[key] != 0 {
-					g.Numbers[key] = 0
-				}
+				delete(g.Numbers, key)
 			}
 			return nil
 		})
@@ -269,7 +267,7 @@ func updateWith(dir, what string, raised map[string]event, do func(*Machine) err
 		if err != nil {
 			return err
 		}
-		before := m.traits()
+		before := byUUID(m.GPUs)
 		m.settle(time.Now())
 		if err = do(&m); err == nil {
 			err = m.check()

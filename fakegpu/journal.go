@@ -104,43 +104,24 @@ func (g GPU) eventTypes() uint64 {
 	return types
 }
 
-// traits are what a change of a GPU raises events by.
-type traits struct {
-	numbers map[string]uint64
-	mig     []MIG
-}
-
-var traitKeys = []string{
-	"pstate", "clock_graphics", "clock_sm", "clock_memory", "clock_video", "mig_mode", "lost", "recovery_action",
-	"remap_corrected", "remap_uncorrected", "remap_pending", "remap_failed",
-	"ecc_dram_corrected_volatile", "ecc_sram_corrected_volatile", "ecc_dram_uncorrected_volatile", "ecc_sram_uncorrected_volatile",
-}
-
-func (g GPU) traits() traits {
-	t := traits{make(map[string]uint64, len(traitKeys)), slices.Clone(g.MIGs)}
-	for _, key := range traitKeys {
-		t.numbers[key] = g.Numbers[key]
-	}
-	return t
-}
-
-func (m Machine) traits() map[string]traits {
-	all := make(map[string]traits, len(m.GPUs))
-	for _, g := range m.GPUs {
-		all[g.UUID] = g.traits()
+// byUUID are copies of some GPUs.
+func byUUID(gpus []GPU) map[string]GPU {
+	all := make(map[string]GPU, len(gpus))
+	for _, g := range gpus {
+		all[g.UUID] = g.clone()
 	}
 	return all
 }
 
 // events returns those that a change of a GPU raises.
-func (g GPU) events(was traits) (raised []event) {
-	is := g.traits()
+func (g GPU) events(was GPU) (raised []event) {
+	is, before := g.Numbers, was.Numbers
 	add := func(kind, data uint64) { raised = append(raised, event{kind, data, noInstance, noInstance}) }
 	changed := func(keys ...string) bool {
-		return slices.ContainsFunc(keys, func(key string) bool { return is.numbers[key] != was.numbers[key] })
+		return slices.ContainsFunc(keys, func(key string) bool { return is[key] != before[key] })
 	}
 	rose := func(keys ...string) bool {
-		return slices.ContainsFunc(keys, func(key string) bool { return is.numbers[key] > was.numbers[key] })
+		return slices.ContainsFunc(keys, func(key string) bool { return is[key] > before[key] })
 	}
 	if rose("ecc_dram_corrected_volatile", "ecc_sram_corrected_volatile") {
 		add(eventSingleBitECC, 0)
@@ -155,16 +136,16 @@ func (g GPU) events(was traits) (raised []event) {
 		add(eventRetireFailure, 0)
 	}
 	if changed("pstate") {
-		add(eventPState, is.numbers["pstate"])
+		add(eventPState, is["pstate"])
 	}
 	if changed("clock_graphics", "clock_sm", "clock_memory", "clock_video") {
-		add(eventClock, is.numbers["clock_sm"])
+		add(eventClock, is["clock_sm"])
 	}
-	if changed("mig_mode") || !slices.Equal(is.mig, was.mig) {
-		add(eventMIG, is.numbers["mig_mode"])
+	if changed("mig_mode") || !slices.Equal(g.MIGs, was.MIGs) {
+		add(eventMIG, is["mig_mode"])
 	}
 	if changed("recovery_action") {
-		add(eventRecoveryAction, is.numbers["recovery_action"])
+		add(eventRecoveryAction, is["recovery_action"])
 	}
 	if rose("lost") {
 		add(eventUnavailable, 0)
@@ -174,7 +155,7 @@ func (g GPU) events(was traits) (raised []event) {
 
 // record writes the events of a change into the journal of a directory, while
 // it is locked: those that were raised, by UUID, and those of what has changed.
-func (m Machine) record(dir string, before map[string]traits, raised map[string]event) error {
+func (m Machine) record(dir string, before map[string]GPU, raised map[string]event) error {
 	var lines strings.Builder
 	now := time.Now().UnixMicro()
 	for _, g := range m.GPUs {

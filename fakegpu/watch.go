@@ -75,13 +75,6 @@ func differences(before, now Machine) []string {
 	}
 	lines = append(lines, textChanges("machine", versions(before), versions(now))...)
 	lines = append(lines, faultChanges("machine", before.Faults, now.Faults)...)
-	byUUID := func(gpus []GPU) map[string]GPU {
-		all := make(map[string]GPU)
-		for _, g := range gpus {
-			all[g.UUID] = g
-		}
-		return all
-	}
 	old, current := byUUID(before.GPUs), byUUID(now.GPUs)
 	for _, uuid := range slices.Sorted(maps.Keys(old)) {
 		if _, ok := current[uuid]; !ok {
