@@ -70,10 +70,18 @@ func TestAPipeHoldsNoWriterUp(t *testing.T) {
 		check(t, syscall.Mkfifo(next, 0o644))
 		soon(t, what, do)
 	}
-	check(t, syscall.Mkfifo(filepath.Join(dir, "events"), 0o644))
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	soon(t, "watch", func() error { return fakegpu.Watch(ctx, dir, io.Discard) })
+	set := listen(t, lib, 0, nvml.EventTypeXidCriticalError)
+	journal := filepath.Join(dir, "events")
+	for what, make := range map[string]func() error{
+		"a pipe": func() error { return syscall.Mkfifo(journal, 0o644) }, "a file without end": func() error { return os.Symlink("/dev/zero", journal) },
+	} {
+		check(t, os.RemoveAll(journal))
+		check(t, make())
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		soon(t, "watching "+what, func() error { return fakegpu.Watch(ctx, dir, io.Discard) })
+		soon(t, "waiting for "+what, func() error { set.Wait(20); return nil })
+	}
 	state := filepath.Join(dir, "state")
 	for what, make := range map[string]func() error{
 		"a pipe": func() error { return syscall.Mkfifo(state, 0o644) }, "a directory": func() error { return os.Mkdir(state, 0o755) },

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -254,7 +253,7 @@ func (j journal) read(at place) (behind place, events []string, err error) {
 	case info.Size() < at.read: // it was cut: what was told stays told
 		behind.read = info.Size()
 	}
-	for r := bufio.NewReader(io.NewSectionReader(f, behind.read, math.MaxInt64-behind.read)); ; {
+	for r := bufio.NewReader(io.NewSectionReader(f, behind.read, info.Size()-behind.read)); ; {
 		line, err := r.ReadString('\n')
 		if err != nil {
 			return behind, events, nil // the last line was not written yet, or there is none
