@@ -272,13 +272,14 @@ func updateWith(dir, what string, raised map[string]event, do func(*Machine) err
 		if err = do(&m); err == nil {
 			err = m.check()
 		}
-		if err == nil {
-			err = replace(dir, m)
+		if err != nil {
+			return err
 		}
-		if err == nil { // who hears of an event finds the state that caused it
-			err = m.record(dir, before, raised)
+		cause := func() error { return replace(dir, m) }
+		if lines := m.lines(before, raised); lines != "" {
+			return journal{dir}.append(lines, cause)
 		}
-		return err
+		return cause()
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)

@@ -44,8 +44,9 @@ func TestWritersFollowNoLink(t *testing.T) {
 				check(t, os.Symlink(victim, filepath.Join(dir, file)))
 			}
 			plant()
-			if err := fakegpu.RaiseXid(dir, "0", 13); (err == nil) != (file == ".state") {
-				t.Errorf("with a link for %s a change gives %v", file, err)
+			err := fakegpu.RaiseXid(dir, "0", 48)
+			if done := stateOf(t, dir).Numbers["recovery_action"] != 0; (err == nil) != (file == ".state") || done != (err == nil) {
+				t.Errorf("with a link for %s a change gives %v, and is done: %v", file, err, done)
 			}
 			plant()
 			device.SetPersistenceMode(nvml.FEATURE_DISABLED)

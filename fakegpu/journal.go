@@ -152,9 +152,9 @@ func (g GPU) events(was GPU) (raised []event) {
 	return raised
 }
 
-// record writes the events of a change into the journal of a directory, while
-// it is locked: those that were raised, by UUID, and those of what has changed.
-func (m Machine) record(dir string, before map[string]GPU, raised map[string]event) error {
+// lines are those of the journal for a change: the events that were raised, by
+// UUID, and those of what has changed.
+func (m Machine) lines(before map[string]GPU, raised map[string]event) string {
 	var lines strings.Builder
 	now := time.Now().UnixMicro()
 	for _, g := range m.GPUs {
@@ -173,10 +173,7 @@ func (m Machine) record(dir string, before map[string]GPU, raised map[string]eve
 			fmt.Fprintf(&lines, "%s %d %d %d %d %d\n", g.UUID, e.kind, e.data, e.gi, e.ci, now)
 		}
 	}
-	if lines.Len() == 0 {
-		return nil
-	}
-	return journal{dir}.append(lines.String())
+	return lines.String()
 }
 
 // journal is the file of events of a directory.
@@ -184,10 +181,11 @@ type journal struct{ dir string }
 
 func (j journal) path() string { return filepath.Join(j.dir, eventFile) }
 
-// append writes lines at the end. A new journal gets a title first, by which its
+// append changes the state, once the journal is ready for lines, and then writes
+// them at its end: who hears of an event finds what has caused it. A new journal gets a title first, by which its
 // readers tell it from the one that was there before. What a writer has left that
 // was killed in the middle of a line gets an end that no reader takes for an event.
-func (j journal) append(lines string) (err error) {
+func (j journal) append(lines string, cause func() error) (err error) {
 	f, err := os.OpenFile(j.path(), os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return err
@@ -214,6 +212,9 @@ func (j journal) append(lines string) (err error) {
 		if last[0] != '\n' {
 			lines = " torn\n" + lines
 		}
+	}
+	if err := cause(); err != nil {
+		return err
 	}
 	if _, err := f.WriteString(lines); err != nil {
 		return errors.Join(err, f.Truncate(size)) // none of them, rather than a part
