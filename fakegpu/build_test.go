@@ -74,13 +74,13 @@ func build(dir string) (built, error) {
 		return built{}, err
 	}
 	b := built{header: filepath.Join(strings.TrimSpace(header), "pkg", "nvml"), variants: make(map[string]variant)}
-	flags, sources, err := recipe()
+	flags, sources, parts, err := recipe()
 	if err != nil {
 		return b, err
 	}
 	flags = append(flags, "-Wno-deprecated-declarations", "-isystem", b.header)
 	library := append([]string{"-shared", "-Wl,-soname,libnvidia-ml.so.1", "-Wl,--as-needed"}, sources...)
-	client := []string{"-D_GNU_SOURCE", filepath.Join("testdata", "client.c"), "-ldl", "-rdynamic"}
+	client := slices.Concat([]string{"-D_GNU_SOURCE"}, parts, []string{"-ldl", "-rdynamic"})
 
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -167,21 +167,25 @@ func able(dir string, flags []string) bool {
 // code makes the C code a part of the test program: go test then takes no old
 // result for new code.
 //
-//go:embed fakegpu.mk shim/*.c shim/*.h testdata/client.c
+//go:embed fakegpu.mk shim/*.c shim/*.h testdata/client/*.c testdata/client/*.h
 var code embed.FS
 
-// recipe returns the compiler flags of fakegpu.mk and the C files.
-func recipe() (flags, sources []string, err error) {
+// recipe returns the compiler flags of fakegpu.mk, and the C files of the library
+// and of the client.
+func recipe() (flags, library, client []string, err error) {
 	makefile, err := code.ReadFile("fakegpu.mk")
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	line := regexp.MustCompile(`(?m)^FAKEGPU_CFLAGS\s*:=(.*)$`).FindSubmatch(makefile)
 	if line == nil {
-		return nil, nil, fmt.Errorf("fakegpu.mk has no FAKEGPU_CFLAGS")
+		return nil, nil, nil, fmt.Errorf("fakegpu.mk has no FAKEGPU_CFLAGS")
 	}
-	sources, err = fs.Glob(code, "shim/*.c")
-	return strings.Fields(string(line[1])), sources, err
+	library, err = fs.Glob(code, "shim/*.c")
+	if err == nil {
+		client, err = fs.Glob(code, "testdata/client/*.c")
+	}
+	return strings.Fields(string(line[1])), library, client, err
 }
 
 // output runs a program and returns what it prints.

@@ -2,6 +2,7 @@ package fakegpu
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math"
@@ -48,7 +49,7 @@ func SetMachine(dir string, values ...string) error {
 		for _, v := range values {
 			key, value, ok := strings.Cut(v, "=")
 			if !ok || value == "" || !slices.Contains([]string{"driver", "nvml", "cuda"}, key) {
-				return fmt.Errorf("value is %.120q, want driver=VERSION, nvml=VERSION or cuda=VERSION", v)
+				return fmt.Errorf("value is %.120q, must be driver=VERSION, nvml=VERSION or cuda=VERSION", v)
 			}
 			set[key] = value
 		}
@@ -74,7 +75,7 @@ func parseCUDA(text string) (uint64, error) {
 	if n, err := strconv.ParseUint(text, 10, 31); err == nil && n >= 1000 {
 		return n, nil
 	}
-	return 0, fmt.Errorf("cuda is %.120q, want a version as 13.0", text)
+	return 0, fmt.Errorf("cuda is %.120q, must be a version, as 13.0", text)
 }
 
 // applicationXids say nothing about the GPU itself, so that the driver asks for
@@ -126,7 +127,7 @@ func CountECC(dir, gpu string, uncorrected bool, errors uint64) error {
 
 func (g *GPU) countECC(kind string, errors uint64) error {
 	if errors == 0 {
-		return fmt.Errorf("count of errors is 0, allowed are 1 and more")
+		return fmt.Errorf("count of errors is 0, must be 1 or more")
 	}
 	if g.Numbers["ecc"] == 0 {
 		return fmt.Errorf("%s has no ECC memory", g.Name)
@@ -134,7 +135,7 @@ func (g *GPU) countECC(kind string, errors uint64) error {
 	for _, period := range []string{"_volatile", "_aggregate"} {
 		key := "ecc_dram_" + kind + period
 		if errors > math.MaxUint64-g.Numbers[key] {
-			return fmt.Errorf("%s is %d, allowed are up to %d more", key, g.Numbers[key], math.MaxUint64-g.Numbers[key])
+			return fmt.Errorf("%s is %d, and %d more is the most that it takes", key, g.Numbers[key], math.MaxUint64-g.Numbers[key])
 		}
 		g.Numbers[key] += errors
 	}
@@ -215,9 +216,7 @@ func Heal(dir, gpu string) error {
 		return m.each(gpu, func(g *GPU) error {
 			g.Faults = nil
 			for _, key := range signs {
-				if g.Numbers[key] != 0 {
-					g.Numbers[key] = 0
-				}
+				delete(g.Numbers, key)
 			}
 			return nil
 		})
@@ -242,7 +241,7 @@ func (m *Machine) find(name string) (map[string]bool, error) {
 	case len(chosen) > 1:
 		return nil, fmt.Errorf("GPU %q could be one of %d; write more of the UUID", name, len(chosen))
 	}
-	return nil, fmt.Errorf("there is no GPU %q; allowed are indices below %d, UUIDs, their beginnings, and all", name, len(m.GPUs))
+	return nil, fmt.Errorf("there is no GPU %q; must be an index below %d, a UUID or its beginning, or all", name, len(m.GPUs))
 }
 
 func (m *Machine) each(name string, do func(*GPU) error) error {
@@ -268,18 +267,19 @@ func updateWith(dir, what string, raised map[string]event, do func(*Machine) err
 		if err != nil {
 			return err
 		}
-		before := m.traits()
+		before := byUUID(m.GPUs)
 		m.settle(time.Now())
 		if err = do(&m); err == nil {
 			err = m.check()
 		}
-		if err == nil {
-			err = replace(dir, m)
+		if err != nil {
+			return err
 		}
-		if err == nil { // who hears of an event finds the state that caused it
-			err = m.record(dir, before, raised)
+		cause := func() error { return replace(dir, m) }
+		if lines := m.lines(before, raised); lines != "" {
+			return journal{dir}.append(lines, cause)
 		}
-		return err
+		return cause()
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
@@ -293,7 +293,7 @@ func updateWith(dir, what string, raised map[string]event, do func(*Machine) err
 func replace(dir string, m Machine) error {
 	name := filepath.Join(dir, stateFile)
 	next := filepath.Join(dir, ".state")
-	if err := os.WriteFile(next, m.format(), 0o644); err != nil {
+	if err := writeNew(next, m.format()); err != nil {
 		return err
 	}
 	now := time.Now()
@@ -309,6 +309,20 @@ func replace(dir string, m Machine) error {
 		return err
 	}
 	return os.Rename(next, name)
+}
+
+// writeNew writes a file that is this writer's own: what one that was killed has
+// left there, or a link that somebody has put there, is not written into.
+func writeNew(path string, text []byte) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
 }
 
 // alike gives a file the owner and the mode of the state: whoever was the last to

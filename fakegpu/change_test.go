@@ -42,14 +42,14 @@ func TestProfileRefusesFractions(t *testing.T) {
 		t.Errorf("a good profile gives %v, %v", g, err)
 	}
 	_, err := fakegpu.Describe("power_max: 70.5\n")
-	refused(t, err, `power_max is "70.5", want a whole number`)
+	refused(t, err, `power_max is "70.5", must be a whole number`)
 }
 
 func TestECCCountersDoNotWrapAround(t *testing.T) {
 	lib, dir, _ := open(t, fakegpu.Spec{Profile: "T4", Count: 1})
-	refused(t, fakegpu.CountECC(dir, "0", true, 0), "count of errors is 0, allowed are 1 and more")
+	refused(t, fakegpu.CountECC(dir, "0", true, 0), "count of errors is 0, must be 1 or more")
 	check(t, fakegpu.Set(dir, "0", fmt.Sprint("ecc_dram_uncorrected_aggregate=", uint64(math.MaxUint64-1))))
-	refused(t, fakegpu.CountECC(dir, "0", true, 2), "allowed are up to 1 more")
+	refused(t, fakegpu.CountECC(dir, "0", true, 2), "and 1 more is the most that it takes")
 	if _, err := os.Stat(filepath.Join(dir, "events")); !os.IsNotExist(err) {
 		t.Errorf("stat of the journal: %v, want that no event was raised", err)
 	}
@@ -122,7 +122,7 @@ func TestProcesses(t *testing.T) {
 		many[i] = compute
 		many[i].PID, many[i].SM = uint64(i), 0
 	}
-	refused(t, fakegpu.SetProcesses(dir, "1", many), "33 processes, allowed are 0 to 32")
+	refused(t, fakegpu.SetProcesses(dir, "1", many), "33 processes, must be 0 to 32")
 }
 
 func TestSeveralModels(t *testing.T) {
@@ -144,9 +144,9 @@ func TestSeveralModels(t *testing.T) {
 	}
 	for want, models := range map[string][]fakegpu.Model{
 		`"Voodoo2"`:                             {{Profile: "T4", Count: 1}, {Profile: "Voodoo2", Count: 1}},
-		"count is 60, allowed are 0 to 4":       {{Profile: "T4", Count: 60}, {Profile: "L4", Count: 60}},
-		"count is -1, allowed are 0 to 64":      {{Profile: "T4", Count: -1}},
-		"count is 9223372036854775807, allowed": {{Profile: "T4", Count: 1}, {Profile: "L4", Count: math.MaxInt}},
+		"count is 60, must be 0 to 4":           {{Profile: "T4", Count: 60}, {Profile: "L4", Count: 60}},
+		"count is -1, must be 0 to 64":          {{Profile: "T4", Count: -1}},
+		"count is 9223372036854775807, must be": {{Profile: "T4", Count: 1}, {Profile: "L4", Count: math.MaxInt}},
 	} {
 		_, err := fakegpu.Create(dir, fakegpu.Spec{Models: models})
 		refused(t, err, want)
@@ -189,7 +189,7 @@ func TestMIGProfiles(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("profiles that NVML lists (-want +got):\n%s", diff)
 			}
-			refused(t, fakegpu.SplitMIG(dir, "0", "1g.7gb"), `MIG profile is "1g.7gb", allowed for `+gpus[0].Name+` are 1g.`)
+			refused(t, fakegpu.SplitMIG(dir, "0", "1g.7gb"), `MIG profile is "1g.7gb"; those of `+gpus[0].Name+` are 1g.`)
 		})
 	}
 	dir := t.TempDir()
@@ -208,7 +208,7 @@ func TestInjectRefusesFunctionsThatThereAreNot(t *testing.T) {
 		"":                           "or *", "nvml": "or *", "reboot": "or *", strings.Repeat("nvml", 1000): "or *",
 	} {
 		err := fakegpu.Inject(dir, "all", fakegpu.Fault{Function: name, Code: 3})
-		refused(t, err, "want the name of one of nvml.h")
+		refused(t, err, "must be the name of one of nvml.h")
 		if err != nil && !strings.HasSuffix(err.Error(), hint) {
 			t.Errorf("the error for %.20q is %v, want %q at its end", name, err, hint)
 		}

@@ -52,7 +52,7 @@ func (m Machine) check() error {
 			c.number("sm", p.SM, 100)
 			c.text("process name", p.Name)
 			if !slices.Contains([]string{"compute", "graphics", "mps"}, p.Type) {
-				c.bad("type of process is %q, allowed are compute, graphics, mps", p.Type)
+				c.bad("type of process is %q, must be compute, graphics or mps", p.Type)
 			}
 		}
 		c.count("MIG devices", len(g.MIGs), maxMIGs)
@@ -87,7 +87,7 @@ func (c *checker) bad(format string, values ...any) {
 
 func (c *checker) text(what, value string) {
 	if value == "" || len(value) > maxText || strings.ContainsAny(value, "\n\x00") {
-		c.bad("%s is %.120q, allowed are 1 to %d bytes in one line", what, value, maxText)
+		c.bad("%s is %.120q, must be 1 to %d bytes in one line", what, value, maxText)
 	}
 }
 
@@ -100,13 +100,13 @@ func (c *checker) word(what, value string) {
 
 func (c *checker) number(what string, n, largest uint64) {
 	if n > largest {
-		c.bad("%s is %d, allowed are 0 to %d", what, n, largest)
+		c.bad("%s is %d, must be 0 to %d", what, n, largest)
 	}
 }
 
 func (c *checker) count(what string, n, most int) {
 	if n > most {
-		c.bad("%d %s, allowed are 0 to %d", n, what, most)
+		c.bad("%d %s, must be 0 to %d", n, what, most)
 	}
 }
 

@@ -19,7 +19,7 @@ type Spec struct {
 	// Seed makes the UUIDs: the same seed gives the same ones.
 	Seed string
 	// InitError is the code that nvmlInit returns, an nvmlReturn_t; 0 is success.
-	InitError int
+	InitError uint64
 }
 
 // Model is a number of GPUs of one profile.
@@ -40,12 +40,9 @@ const (
 func Create(dir string, spec Spec) ([]GPU, error) {
 	m := Machine{
 		Driver: driverVersion, NVML: fmt.Sprintf("%d.%s", cudaVersion/1000, driverVersion), CUDA: cudaVersion,
-		Init: uint64(max(spec.InitError, 0)),
+		Init: spec.InitError,
 	}
 	err := m.add(spec)
-	if err == nil && spec.InitError < 0 {
-		err = fmt.Errorf("init is %d, allowed are 0 to %d", spec.InitError, maxReturn)
-	}
 	if err == nil {
 		err = m.check()
 	}
@@ -77,7 +74,7 @@ func (m *Machine) add(spec Spec) error {
 	var plugged []GPU
 	for _, model := range models {
 		if room := MaxGPUs - len(m.GPUs) - len(plugged); model.Count < 0 || model.Count > room {
-			return fmt.Errorf("count is %d, allowed are 0 to %d", model.Count, room)
+			return fmt.Errorf("count is %d, must be 0 to %d", model.Count, room)
 		}
 		p, err := LoadProfile(model.Profile)
 		if err != nil {

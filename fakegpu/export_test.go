@@ -1,9 +1,19 @@
 package fakegpu
 
-import "cmp"
+import (
+	"cmp"
+	"time"
+)
 
 // Format is the text of a state.
 func Format(m Machine) []byte { return m.format() }
+
+// Settle counts what a GPU has done until a change at a time is seen.
+func Settle(g GPU, now time.Time) GPU {
+	m := Machine{GPUs: []GPU{g.clone()}}
+	m.settle(now)
+	return m.GPUs[0]
+}
 
 // Describe reads a profile that is not one of profiles/.
 func Describe(profile string) (GPU, error) {

@@ -42,7 +42,7 @@ func checkFunction(name string, ofGPU bool) error {
 	if near := nearest(name, slices.Sorted(maps.Keys(functions()))); near != "" {
 		hint = "; did you mean " + near + "?"
 	}
-	return fmt.Errorf("function is %.120q, want the name of one of nvml.h as nvmlDeviceGetName, or *%s", name, hint)
+	return fmt.Errorf("function is %.120q, must be the name of one of nvml.h, as nvmlDeviceGetName, or *%s", name, hint)
 }
 
 // nearest returns the one of some words that a mistyped one probably stands

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -56,7 +57,7 @@ func EventType(name string) (kind uint64, err error) {
 			return kind, nil
 		}
 	}
-	return 0, fmt.Errorf("type of event is %.120q, allowed are %s", name, namesOf(eventAll))
+	return 0, fmt.Errorf("type of event is %.120q, must be one of %s", name, namesOf(eventAll))
 }
 
 // event is one of NVML's, without its GPU: of a GPU instance and a compute
@@ -102,43 +103,24 @@ func (g GPU) eventTypes() uint64 {
 	return types
 }
 
-// traits are what a change of a GPU raises events by.
-type traits struct {
-	numbers map[string]uint64
-	mig     []MIG
-}
-
-var traitKeys = []string{
-	"pstate", "clock_graphics", "clock_sm", "clock_memory", "clock_video", "mig_mode", "lost", "recovery_action",
-	"remap_corrected", "remap_uncorrected", "remap_pending", "remap_failed",
-	"ecc_dram_corrected_volatile", "ecc_sram_corrected_volatile", "ecc_dram_uncorrected_volatile", "ecc_sram_uncorrected_volatile",
-}
-
-func (g GPU) traits() traits {
-	t := traits{make(map[string]uint64, len(traitKeys)), slices.Clone(g.MIGs)}
-	for _, key := range traitKeys {
-		t.numbers[key] = g.Numbers[key]
-	}
-	return t
-}
-
-func (m Machine) traits() map[string]traits {
-	all := make(map[string]traits, len(m.GPUs))
-	for _, g := range m.GPUs {
-		all[g.UUID] = g.traits()
+// byUUID are copies of some GPUs.
+func byUUID(gpus []GPU) map[string]GPU {
+	all := make(map[string]GPU, len(gpus))
+	for _, g := range gpus {
+		all[g.UUID] = g.clone()
 	}
 	return all
 }
 
 // events returns those that a change of a GPU raises.
-func (g GPU) events(was traits) (raised []event) {
-	is := g.traits()
+func (g GPU) events(was GPU) (raised []event) {
+	is, before := g.Numbers, was.Numbers
 	add := func(kind, data uint64) { raised = append(raised, event{kind, data, noInstance, noInstance}) }
 	changed := func(keys ...string) bool {
-		return slices.ContainsFunc(keys, func(key string) bool { return is.numbers[key] != was.numbers[key] })
+		return slices.ContainsFunc(keys, func(key string) bool { return is[key] != before[key] })
 	}
 	rose := func(keys ...string) bool {
-		return slices.ContainsFunc(keys, func(key string) bool { return is.numbers[key] > was.numbers[key] })
+		return slices.ContainsFunc(keys, func(key string) bool { return is[key] > before[key] })
 	}
 	if rose("ecc_dram_corrected_volatile", "ecc_sram_corrected_volatile") {
 		add(eventSingleBitECC, 0)
@@ -153,16 +135,16 @@ func (g GPU) events(was traits) (raised []event) {
 		add(eventRetireFailure, 0)
 	}
 	if changed("pstate") {
-		add(eventPState, is.numbers["pstate"])
+		add(eventPState, is["pstate"])
 	}
 	if changed("clock_graphics", "clock_sm", "clock_memory", "clock_video") {
-		add(eventClock, is.numbers["clock_sm"])
+		add(eventClock, is["clock_sm"])
 	}
-	if changed("mig_mode") || !slices.Equal(is.mig, was.mig) {
-		add(eventMIG, is.numbers["mig_mode"])
+	if changed("mig_mode") || !slices.Equal(g.MIGs, was.MIGs) {
+		add(eventMIG, is["mig_mode"])
 	}
 	if changed("recovery_action") {
-		add(eventRecoveryAction, is.numbers["recovery_action"])
+		add(eventRecoveryAction, is["recovery_action"])
 	}
 	if rose("lost") {
 		add(eventUnavailable, 0)
@@ -170,9 +152,9 @@ func (g GPU) events(was traits) (raised []event) {
 	return raised
 }
 
-// record writes the events of a change into the journal of a directory, while
-// it is locked: those that were raised, by UUID, and those of what has changed.
-func (m Machine) record(dir string, before map[string]traits, raised map[string]event) error {
+// lines are those of the journal for a change: the events that were raised, by
+// UUID, and those of what has changed.
+func (m Machine) lines(before map[string]GPU, raised map[string]event) string {
 	var lines strings.Builder
 	now := time.Now().UnixMicro()
 	for _, g := range m.GPUs {
@@ -191,10 +173,7 @@ func (m Machine) record(dir string, before map[string]traits, raised map[string]
 			fmt.Fprintf(&lines, "%s %d %d %d %d %d\n", g.UUID, e.kind, e.data, e.gi, e.ci, now)
 		}
 	}
-	if lines.Len() == 0 {
-		return nil
-	}
-	return journal{dir}.append(lines.String())
+	return lines.String()
 }
 
 // journal is the file of events of a directory.
@@ -202,11 +181,12 @@ type journal struct{ dir string }
 
 func (j journal) path() string { return filepath.Join(j.dir, eventFile) }
 
-// append writes lines at the end. A new journal gets a title first, by which its
+// append changes the state, once the journal is ready for lines, and then writes
+// them at its end: who hears of an event finds what has caused it. A new journal gets a title first, by which its
 // readers tell it from the one that was there before. What a writer has left that
 // was killed in the middle of a line gets an end that no reader takes for an event.
-func (j journal) append(lines string) (err error) {
-	f, err := os.OpenFile(j.path(), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o644)
+func (j journal) append(lines string, cause func() error) (err error) {
+	f, err := os.OpenFile(j.path(), os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return err
 	}
@@ -233,6 +213,9 @@ func (j journal) append(lines string) (err error) {
 			lines = " torn\n" + lines
 		}
 	}
+	if err := cause(); err != nil {
+		return err
+	}
 	if _, err := f.WriteString(lines); err != nil {
 		return errors.Join(err, f.Truncate(size)) // none of them, rather than a part
 	}
@@ -246,52 +229,39 @@ type place struct {
 	read  int64
 }
 
-// look returns where the journal ends now, as seen from a place: there the
-// events begin that were not read.
-func (j journal) look(at place) (from place, end int64, err error) {
-	f, err := os.Open(j.path())
+// read returns the events behind a place, a line each, and the place behind them.
+func (j journal) read(at place) (behind place, events []string, err error) {
+	f, err := openAny(j.path())
 	if errors.Is(err, fs.ErrNotExist) {
-		return place{}, 0, nil
+		return place{}, nil, nil
 	}
 	if err != nil {
-		return at, 0, err
+		return at, nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return at, 0, err
+		return at, nil, err
 	}
-	title, err := bufio.NewReader(io.LimitReader(f, 64)).ReadString('\n')
+	title, err := bufio.NewReader(io.NewSectionReader(f, 0, 64)).ReadString('\n')
 	if err != nil || !strings.HasPrefix(title, "journal ") {
 		title = ""
 	}
+	behind = place{title, info, at.read}
 	switch same := at.file != nil && os.SameFile(at.file, info) && at.title == title; {
 	case !same || info.Size() < at.read && title == "":
-		at.read = 0
+		behind.read = 0
 	case info.Size() < at.read: // it was cut: what was told stays told
-		at.read = info.Size()
+		behind.read = info.Size()
 	}
-	return place{title, info, at.read}, info.Size(), nil
-}
-
-// read tells the events from a place on to an end, and returns the place behind.
-func (j journal) read(at place, end int64, tell func(uuid string, e event)) (place, error) {
-	f, err := os.Open(j.path())
-	if errors.Is(err, fs.ErrNotExist) {
-		return at, nil
-	}
-	if err != nil {
-		return at, err
-	}
-	defer f.Close()
-	for r := bufio.NewReader(io.NewSectionReader(f, at.read, max(0, end-at.read))); ; {
+	for r := bufio.NewReader(io.NewSectionReader(f, behind.read, info.Size()-behind.read)); ; {
 		line, err := r.ReadString('\n')
 		if err != nil {
-			return at, nil // the last line was not written yet, or there is none
+			return behind, events, nil // the last line was not written yet, or there is none
 		}
-		at.read += int64(len(line))
+		behind.read += int64(len(line))
 		if uuid, e, ok := parseEvent(line); ok {
-			tell(uuid, e)
+			events = append(events, fmt.Sprintf("%s  event %s", uuid, e))
 		}
 	}
 }

@@ -32,7 +32,7 @@ var laneKBps = []uint64{0, 250_000, 500_000, 985_000, 1_969_000, 3_938_000, 7_56
 func SetLoad(dir, gpu string, percent uint64) error {
 	return update(dir, "load fake GPUs", func(m *Machine) error {
 		if percent == 0 || percent > full {
-			return fmt.Errorf("load is %d %%, allowed are 1 to 100; use idle for none", percent)
+			return fmt.Errorf("load is %d %%, must be 1 to 100; use idle for none", percent)
 		}
 		return m.each(gpu, func(g *GPU) error { c := g.changed(); g.work(percent); return c.agree() })
 	})
@@ -131,12 +131,17 @@ func (g *GPU) fill(bytes uint64) {
 func (g *GPU) count() {
 	if g.Numbers["since"] == 0 {
 		g.Numbers["since"] = uint64(time.Now().UnixMicro())
+		g.Numbers["counted_from"] = g.Numbers["since"]
 	}
 }
 
-// settleAhead is longer than it takes until all programs see a change. Until then
-// they count on by the state before it: a counter that was settled for an earlier
-// moment would go back for them.
+// counters are those that grow by themselves, and from when on.
+var counters = []string{"energy", "violation_power", "violation_thermal", "since"}
+
+// settleAhead is longer than it usually takes until all programs see a change.
+// Until then they count on by the state before it: of a counter that was settled
+// for an earlier moment, a program that comes next would see less. One that has
+// seen more itself remembers that, however long it takes (counter.c).
 const settleAhead = 50 * time.Millisecond
 
 // settle adds to the counters what comes to them until a change is seen, as the

@@ -20,7 +20,7 @@ var Waiting = func(dir string) {}
 // locked runs do while no other writer changes the directory.
 func locked(dir string, do func() error) error {
 	for {
-		lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
+		lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o644)
 		if errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%w; make it with fakegpu create", err)
 		}
@@ -42,15 +42,10 @@ func locked(dir string, do func() error) error {
 
 // take waits for the lock for as long as it takes.
 func take(lock *os.File, dir string) error {
-	err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if !errors.Is(err, syscall.EWOULDBLOCK) {
-		return err
-	}
 	told := time.AfterFunc(patience, func() { Waiting(dir) })
 	defer told.Stop()
 	for {
-		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
-		if !errors.Is(err, syscall.EINTR) {
+		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); !errors.Is(err, syscall.EINTR) {
 			return err
 		}
 	}

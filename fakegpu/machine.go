@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 //go:generate go run ./gen
@@ -157,26 +159,37 @@ var keys = slices.Concat(
 	numbers(1, "accounting"),
 	numbers(large, "violation_power violation_thermal since"),
 	numbers(small, "clock_lowest_video"),
+	numbers(large, "counted_from"),
 )
 
 // Load reads the state of a directory.
 func Load(dir string) (Machine, error) {
 	file := filepath.Join(dir, stateFile)
-	text, err := os.ReadFile(file)
+	f, err := openAny(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Machine{}, fmt.Errorf("read fake GPUs: %w; make some with fakegpu create", err)
 	}
 	if err != nil {
 		return Machine{}, fmt.Errorf("read fake GPUs: %w", err)
 	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return Machine{}, fmt.Errorf("read fake GPUs: %w", err)
+	}
 	if len(text) > maxFile {
-		return Machine{}, fmt.Errorf("read fake GPUs: %s has %d bytes, allowed are %d; replace it with fakegpu create", file, len(text), maxFile)
+		return Machine{}, fmt.Errorf("read fake GPUs: %s has more than %d bytes; replace it with fakegpu create", file, maxFile)
 	}
 	m, err := parse(string(text))
 	if err != nil {
 		return Machine{}, fmt.Errorf("read fake GPUs: %s: %w; replace it with fakegpu create", file, err)
 	}
 	return m, nil
+}
+
+// openAny opens a file to read it, whatever it is: a pipe holds nobody up.
+func openAny(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
 // format writes the text that state.c reads.
@@ -342,7 +355,7 @@ func takeNumber(key, value string, largest uint64, to *uint64) error {
 func scan(value string, into ...any) error {
 	words := strings.SplitN(value, " ", len(into))
 	if len(words) < len(into) {
-		return fmt.Errorf("%q has %d words, want %d", value, len(words), len(into))
+		return fmt.Errorf("%q has %d words, must have %d", value, len(words), len(into))
 	}
 	for i, word := range words {
 		switch to := into[i].(type) {

@@ -158,5 +158,5 @@ func (g *GPU) instance(profile string) (instance, error) {
 			return i, nil
 		}
 	}
-	return instance{}, fmt.Errorf("MIG profile is %.120q, allowed for %s are %s", profile, g.Name, strings.Join(MIGProfiles(*g), ", "))
+	return instance{}, fmt.Errorf("MIG profile is %.120q; those of %s are %s", profile, g.Name, strings.Join(MIGProfiles(*g), ", "))
 }

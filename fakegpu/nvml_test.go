@@ -171,7 +171,7 @@ func text[C int8 | uint8](chars []C) string {
 }
 
 func TestInitErrors(t *testing.T) {
-	full := func(code int) func(*testing.T) string {
+	full := func(code uint64) func(*testing.T) string {
 		return func(t *testing.T) string {
 			dir := t.TempDir()
 			machine(t, dir, fakegpu.Spec{Profile: "T4", Count: 1, InitError: code})

@@ -40,7 +40,7 @@ func LoadProfile(name string) (GPU, error) {
 	if strings.HasSuffix(name, ".yaml") {
 		read, file = os.ReadFile, name
 	} else if !slices.Contains(Profiles(), name) {
-		return g, fmt.Errorf("profile is %q, allowed are %s, and files that end in .yaml", name, strings.Join(Profiles(), ", "))
+		return g, fmt.Errorf("profile is %q, must be %s, or a file that ends in .yaml", name, strings.Join(Profiles(), ", "))
 	}
 	content, err := read(file)
 	if err != nil {
@@ -64,7 +64,7 @@ func Fit(profile []byte, free ...string) (map[string]uint64, error) {
 }
 
 // own are the keys that tell a GPU from others of its model.
-var own = []string{"bus", "minor", "module", "numa", "pcie_switch", "lost", "energy", "since"}
+var own = []string{"bus", "minor", "module", "numa", "pcie_switch", "lost", "energy", "since", "counted_from"}
 
 // describe takes the values of a profile.
 func (g *GPU) describe(content []byte) error {

@@ -184,7 +184,7 @@ func agrees(t *testing.T, dir string, device nvml.Device) {
 }
 
 func TestProfileRefusesWhatTellsGPUsApart(t *testing.T) {
-	for _, key := range []string{"bus", "minor", "module", "numa", "pcie_switch", "lost", "energy", "since"} {
+	for _, key := range []string{"bus", "minor", "module", "numa", "pcie_switch", "lost", "energy", "since", "counted_from"} {
 		_, err := fakegpu.Describe("name: x\n" + key + ": 1\n")
 		refused(t, err, key+" is no figure of a model")
 	}

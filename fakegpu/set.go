@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 )
@@ -20,12 +21,15 @@ func (m *Machine) setAll(gpu string, values []string, begin func(*GPU, change)) 
 		for _, v := range values {
 			key, value, ok := strings.Cut(v, "=")
 			if !ok {
-				return fmt.Errorf("value is %q, want KEY=VALUE", v)
+				return fmt.Errorf("value is %q, must be KEY=VALUE", v)
 			}
 			if err := g.set(key, value); err != nil {
 				return err
 			}
 			set[key] = true
+			if slices.Contains(counters, key) && g.Numbers["since"] != 0 {
+				g.Numbers["counted_from"] = uint64(time.Now().UnixMicro())
+			}
 		}
 		return c.agree()
 	})
@@ -45,7 +49,7 @@ func (g *GPU) set(key, value string) error {
 	}
 	n, ok := ParseNumber(value)
 	if !ok {
-		return fmt.Errorf("%s is %.120q, want a whole number, as 85, 0x10DE or 10Gi", key, value)
+		return fmt.Errorf("%s is %.120q, must be a whole number, as 85, 0x10DE or 10Gi", key, value)
 	}
 	largest, ok := largestOf(key)
 	if !ok {

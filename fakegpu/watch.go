@@ -17,41 +17,39 @@ import (
 // watchInterval is how often Watch looks: soon enough for a person.
 const watchInterval = 50 * time.Millisecond
 
-type watch struct{ dir string }
-
 // Watch prints each change and each event of a state directory until ctx ends.
 func Watch(ctx context.Context, dir string, out io.Writer) error {
-	w := watch{dir}
-	before, err := Load(w.dir)
+	j := journal{dir}
+	before, err := Load(dir)
 	if err != nil {
 		return err
 	}
-	at, err := w.end()
+	at, _, err := j.read(place{})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%s has %d GPUs; waiting for changes\n", w.dir, len(before.GPUs))
+	fmt.Fprintf(out, "%s has %d GPUs; waiting for changes\n", dir, len(before.GPUs))
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(watchInterval):
 		}
-		if before, at, err = w.look(out, before, at); err != nil {
+		if before, at, err = j.look(out, before, at); err != nil {
 			return err
 		}
 	}
 }
 
 // look prints what has happened since a state and a place of the journal, and
-// returns the next ones. Events come after what caused them: the journal is
-// read up to where it ended before the state was read.
-func (w watch) look(out io.Writer, before Machine, at place) (Machine, place, error) {
-	at, end, err := journal(w).look(at)
+// returns the next ones. Events come after what caused them: the journal is read
+// before the state.
+func (j journal) look(out io.Writer, before Machine, at place) (Machine, place, error) {
+	behind, events, err := j.read(at)
 	if err != nil {
 		return before, at, err
 	}
-	now, err := Load(w.dir)
+	now, err := Load(j.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return before, at, nil // until it is made again
 	}
@@ -59,20 +57,10 @@ func (w watch) look(out io.Writer, before Machine, at place) (Machine, place, er
 		return before, at, err
 	}
 	stamp := time.Now().Format(time.TimeOnly)
-	for _, line := range differences(before, now) {
+	for _, line := range append(differences(before, now), events...) {
 		fmt.Fprintf(out, "%s  %s\n", stamp, line)
 	}
-	at, err = journal(w).read(at, end, func(uuid string, e event) {
-		fmt.Fprintf(out, "%s  %s  event %s\n", stamp, uuid, e)
-	})
-	return now, at, err
-}
-
-// end is the place where the journal ends now.
-func (w watch) end() (place, error) {
-	at, end, err := journal(w).look(place{})
-	at.read = end
-	return at, err
+	return now, behind, nil
 }
 
 // differences says what has changed from one state to the next.
@@ -87,13 +75,6 @@ func differences(before, now Machine) []string {
 	}
 	lines = append(lines, textChanges("machine", versions(before), versions(now))...)
 	lines = append(lines, faultChanges("machine", before.Faults, now.Faults)...)
-	byUUID := func(gpus []GPU) map[string]GPU {
-		all := make(map[string]GPU)
-		for _, g := range gpus {
-			all[g.UUID] = g
-		}
-		return all
-	}
 	old, current := byUUID(before.GPUs), byUUID(now.GPUs)
 	for _, uuid := range slices.Sorted(maps.Keys(old)) {
 		if _, ok := current[uuid]; !ok {
@@ -157,7 +138,7 @@ func textChange(what, key, before, now string) string {
 // of any GPU writes such counters down as they are then.
 func (g GPU) grows(key string, was uint64) bool {
 	switch key {
-	case "since":
+	case "since", "counted_from":
 		return true
 	case "energy", "violation_power", "violation_thermal":
 		return g.Numbers["since"] != 0 && g.Numbers[key] > was

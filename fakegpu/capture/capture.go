@@ -105,7 +105,7 @@ func find(lib nvml.Interface, gpu string) (nvml.Device, error) {
 	}
 	var index int
 	if n, err := fmt.Sscanf(gpu+" end", "%d end", &index); n != 1 || err != nil {
-		return nil, fmt.Errorf("GPU is %.120q, want an index or a UUID; nvidia-smi -L lists them", gpu)
+		return nil, fmt.Errorf("GPU is %.120q, must be an index or a UUID; nvidia-smi -L lists them", gpu)
 	}
 	device, r := lib.DeviceGetHandleByIndex(index)
 	if r != nvml.SUCCESS {

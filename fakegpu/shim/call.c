@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -86,6 +87,16 @@ unsigned long state_read(char *to, unsigned long room) {
     return length;
 }
 
+unsigned long long *state_told(const struct gpu *g) { return now->gpus[g->index].told; }
+
+/* remember takes over what was told of counters that nobody has set since: a writer
+ * that was held up has counted them for an earlier moment than it was seen. */
+static void remember(struct machine *next) {
+    for (struct gpu *g = next->gpus; g < next->gpus + next->gpu_count; g++)
+        for (const struct gpu *was = now->gpus; g->counted_from && was < now->gpus + now->gpu_count; was++)
+            if (was->counted_from == g->counted_from && !strcmp(was->uuid, g->uuid)) memcpy(g->told, was->told, sizeof g->told);
+}
+
 /* load reads the state file. One that is missing or damaged changes nothing:
  * the last good state stays. */
 static void load(const struct stat *found) {
@@ -95,6 +106,7 @@ static void load(const struct stat *found) {
     seen = *found; /* a damaged file is not read again before it changes */
     struct machine *next = now == machines ? machines + 1 : machines;
     if (length < MAX_FILE && strlen(content) == length && state_parse(content, next)) {
+        remember(next);
         now = next;
         readable = 1;
     }
@@ -236,10 +248,11 @@ nvmlReturn_t call_given(struct call *c, nvmlReturn_t answer, const nvmlDevice_t 
     return fault ? fault : handle_device(given->handle, &c->device);
 }
 
-/* path_from takes a path from the environment. One that is relative means what it
+/* path_from takes a path from the environment, but for a client that has more
+ * rights than whoever has started it. One that is relative means what it
  * meant when it was first read, wherever the client has gone meanwhile. */
 static void path_from(const char *variable, struct from_environment *to) {
-    const char *value = getenv(variable);
+    const char *value = getauxval(AT_SECURE) ? NULL : getenv(variable);
     char here[PATH_MAX] = "";
     if (!value) value = "";
     int relative = *value && *value != '/';
@@ -300,7 +313,7 @@ static void log_call(const struct call *c, nvmlReturn_t answer) {
     size_t length = strftime(line, sizeof line, "%FT%T", &parts);
     length += (size_t)snprintf(line + length, sizeof line - length, ".%06ldZ %d %s(%s) = %d\n", t.tv_nsec / 1000, (int)getpid(),
                                c->function, c->uuid ? c->uuid : "", (int)answer);
-    int before = errno, fd = open(trace.path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    int before = errno, fd = open(trace.path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0666);
     if (fd >= 0) {
         ssize_t written = write(fd, line, length);
         (void)written; /* the trace must not disturb the client */
@@ -333,8 +346,4 @@ unsigned long long now_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     return (unsigned long long)t.tv_sec * 1000000 + (unsigned long long)t.tv_nsec / 1000;
-}
-
-unsigned long long grown(const struct gpu *g, unsigned long long counter, double rate, unsigned long long time) {
-    return g->since && time > g->since ? sum(counter, (unsigned long long)((double)(time - g->since) * rate)) : counter;
 }

@@ -38,7 +38,7 @@ static nvmlReturn_t lock(int *fd) {
     char path[PATH_MAX];
     for (int waited = 0;; waited += LOOK_US) {
         state_path(".lock", path, sizeof path);
-        *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+        *fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
         if (*fd < 0) return failed(errno);
         int busy = flock(*fd, LOCK_EX | LOCK_NB);
         if (!busy && current(*fd, path)) return NVML_SUCCESS;
@@ -99,7 +99,8 @@ static nvmlReturn_t replace(const char *text, size_t length) {
         times[0].tv_nsec %= 1000000000;
     }
     times[1] = times[0];
-    int fd = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    unlink(next); /* what a writer that was killed has left, or a link that somebody has put there */
+    int fd = open(next, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd < 0) return failed(errno);
     int bad = write_all(fd, text, length) ? errno : 0;
     /* Who could read and write it still can, whatever the client's umask is. */

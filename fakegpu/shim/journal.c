@@ -90,7 +90,8 @@ int journal_next(struct place *p, struct entry *e) {
     char buffer[4096 + 1];
     int fd = open_new(p), found = 0;
     while (fd >= 0 && !found) {
-        ssize_t length = read_at(fd, buffer, sizeof buffer - 1, p->read);
+        size_t room = sizeof buffer - 1, left = (size_t)(p->seen.st_size - p->read); /* a device may have no end */
+        ssize_t length = read_at(fd, buffer, left < room ? left : room, p->read);
         if (length <= 0) {
             p->all = 1;
             break;

@@ -82,9 +82,9 @@ static unsigned int change_power_limit(const struct gpu *g, unsigned int limit, 
     const struct change all[] = {
         {"power_limit", limit},
         {"power", g->power < limit ? g->power : limit},
-        {"energy", energy_at(g, until)},
-        {"violation_power", violation_power_at(g, until)},
-        {"violation_thermal", violation_thermal_at(g, until)},
+        {"energy", counter_at(g, ENERGY, until)},
+        {"violation_power", counter_at(g, CAPPED, until)},
+        {"violation_thermal", counter_at(g, HOT, until)},
         {"since", g->since ? until : 0},
     };
     _Static_assert(sizeof all / sizeof *all <= MAX_CHANGES, "changes");

@@ -97,7 +97,7 @@ GETTER(nvmlDeviceGetEnforcedPowerLimit, unsigned int, g->power_limit, g->power_l
 GETTER(nvmlDeviceGetPowerManagementDefaultLimit, unsigned int, g->power_default, g->power_default)
 GETTER(nvmlDeviceGetPowerManagementMode, nvmlEnableState_t, g->power_limit, NVML_FEATURE_ENABLED)
 GETTER(nvmlDeviceGetPowerSource, nvmlPowerSource_t, 1, NVML_POWER_SOURCE_AC)
-GETTER(nvmlDeviceGetTotalEnergyConsumption, unsigned long long, g->architecture >= NVML_DEVICE_ARCH_VOLTA, energy_of(g))
+GETTER(nvmlDeviceGetTotalEnergyConsumption, unsigned long long, g->architecture >= NVML_DEVICE_ARCH_VOLTA, counter_of(g, ENERGY))
 GETTER(nvmlDeviceGetPerformanceState, nvmlPstates_t, 1, g->pstate)
 GETTER(nvmlDeviceGetPowerState, nvmlPstates_t, 1, g->pstate)
 
@@ -246,6 +246,6 @@ nvmlReturn_t model_nvmlDeviceGetMemClkMinMaxVfOffset(const struct gpu *g, int *m
 nvmlReturn_t model_nvmlDeviceGetViolationStatus(const struct gpu *g, nvmlPerfPolicyType_t type, nvmlViolationTime_t *time) {
     NEED(time && type < NVML_PERF_POLICY_COUNT && (type <= NVML_PERF_POLICY_RELIABILITY || type >= NVML_PERF_POLICY_TOTAL_APP_CLOCKS));
     time->referenceTime = now_us();
-    time->violationTime = type == NVML_PERF_POLICY_POWER ? violation_power_of(g) : type == NVML_PERF_POLICY_THERMAL ? violation_thermal_of(g) : 0;
+    time->violationTime = type == NVML_PERF_POLICY_POWER ? counter_of(g, CAPPED) : type == NVML_PERF_POLICY_THERMAL ? counter_of(g, HOT) : 0;
     return NVML_SUCCESS;
 }

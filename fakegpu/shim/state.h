@@ -44,7 +44,8 @@ enum { MAX_GPUS = 64, MAX_PROCESSES = 32, MAX_MIGS = 7, MAX_FAULTS = 32, MAX_LIN
     N(temperature_memory_max, SMALL) N(app_clock_graphics, SMALL) N(app_clock_memory, SMALL)                                    \
     N(clock_lowest, SMALL) N(clock_half_steps, SMALL) N(low_clock_memory, SMALL) N(low_clock_graphics, SMALL)                   \
     N(pcie_gen_device, 6) N(remap_banks, SMALL) N(addressing, 3) N(c2c, 2) N(fabric, 3)                                         \
-    N(accounting, FLAG) N(violation_power, LARGE) N(violation_thermal, LARGE) N(since, LARGE) N(clock_lowest_video, SMALL)
+    N(accounting, FLAG) N(violation_power, LARGE) N(violation_thermal, LARGE) N(since, LARGE) N(clock_lowest_video, SMALL) \
+    N(counted_from, LARGE)
 
 /* A fault makes a function answer late, or wrong, or both. */
 struct fault {
@@ -74,6 +75,10 @@ struct mig {
     unsigned int profile, start; /* id of the GPU instance's profile, and its first eighth */
 };
 
+/* The counters that go on while a GPU works: millijoules, and the nanoseconds for
+ * which its power or its heat has slowed it down. */
+enum counter { ENERGY, CAPPED, HOT, COUNTERS };
+
 struct gpu {
     char uuid[TEXT], name[TEXT], serial[TEXT], vbios[TEXT], part_number[TEXT], inforom_image[TEXT], inforom_ecc[TEXT], inforom_oem[TEXT];
     unsigned int index; /* place in the file, which is NVML's order */
@@ -84,6 +89,7 @@ struct gpu {
     struct process processes[MAX_PROCESSES];
     struct mig migs[MAX_MIGS];
     struct faults faults; /* of calls about it */
+    unsigned long long told[COUNTERS]; /* what this process was told of each */
 };
 
 /* The instance of an event, or of a process, of a GPU that is not divided. */
@@ -167,8 +173,13 @@ unsigned long long state_time(void);
 /* state_newest looks for a newer state at once. */
 void state_newest(void);
 
-/* grown is what a counter is at a time, of something that lasts: so much a microsecond. */
-unsigned long long grown(const struct gpu *g, unsigned long long counter, double rate, unsigned long long time);
+/* state_told is what clients were told of the counters of a GPU. */
+unsigned long long *state_told(const struct gpu *g);
+
+/* counter_at is what a counter is at a time, and counter_of what a client is told
+ * of it now: never less than before, unless somebody has set it. */
+unsigned long long counter_at(const struct gpu *g, enum counter which, unsigned long long time);
+unsigned long long counter_of(const struct gpu *g, enum counter which);
 
 /* events_end and gpm_end free all event sets and samples, as the last
  * nvmlShutdown does. */
@@ -219,16 +230,6 @@ static inline int since_hopper(const struct gpu *g) { return g->architecture >= 
 static inline nvmlPstates_t slow_pstate(const struct gpu *g) {
     return !g->low_clock_memory ? NVML_PSTATE_0 : g->bus_width >= 1024 ? NVML_PSTATE_2 : NVML_PSTATE_8;
 }
-
-/* The counters that go on while a GPU works, at a time: millijoules, and the
- * nanoseconds for which its power or its heat has slowed it down. */
-#define energy_at(g, time) grown(g, (g)->energy, (double)(g)->power / 1e6, time)
-#define violation_power_at(g, time) grown(g, (g)->violation_power, (g)->clock_reasons & nvmlClocksEventReasonSwPowerCap ? 1e3 : 0, time)
-#define HOT (nvmlClocksEventReasonSwThermalSlowdown | nvmlClocksThrottleReasonHwThermalSlowdown)
-#define violation_thermal_at(g, time) grown(g, (g)->violation_thermal, (g)->clock_reasons & HOT ? 1e3 : 0, time)
-#define energy_of(g) energy_at(g, state_time())
-#define violation_power_of(g) violation_power_at(g, state_time())
-#define violation_thermal_of(g) violation_thermal_at(g, state_time())
 
 /* now_us is the time in microseconds since 1970, which is what NVML's
  * timestamps are. */

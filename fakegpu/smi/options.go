@@ -148,7 +148,7 @@ func (o *options) setLoop(value string, unit time.Duration) error {
 	}
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 1 || n > 1e6 {
-		return complain("Loop time is %q, want a whole number of at least 1.", value)
+		return complain("Loop time is %q, must be a whole number of at least 1.", value)
 	}
 	o.every = time.Duration(n) * unit
 	return nil

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/studioml/studio-go-runner/fakegpu/capture"
 )
@@ -17,15 +16,12 @@ type captureRun struct {
 func (c captureRun) Run(cli *cli, out io.Writer) error {
 	if c.Answers {
 		lines, err := capture.Answers(cli.nvml(), c.GPU)
-		if err == nil {
-			_, err = fmt.Fprintln(out, strings.Join(lines, "\n"))
+		for _, line := range lines {
+			fmt.Fprintln(out, line)
 		}
 		return err
 	}
 	profile, err := capture.Profile(cli.nvml(), c.GPU)
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(profile)
+	fmt.Fprintf(out, "%s", profile)
 	return err
 }

@@ -110,7 +110,7 @@ type hang struct {
 }
 
 func (h hang) Run() error {
-	if h.Duration < 0 {
+	if h.Duration < 0 || h.Duration > time.Hour {
 		return fmt.Errorf("duration is %s; must be 0s to 1h", h.Duration)
 	}
 	return h.inject(0, uint64(h.Duration.Milliseconds()))
@@ -140,7 +140,7 @@ func (c *code) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("code is %q, want a number or a name as GPU_IS_LOST", text)
+	return fmt.Errorf("code is %q, must be a number or a name, as GPU_IS_LOST", text)
 }
 
 // names are the codes that the driver answers with.

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,7 +76,7 @@ func (m *model) UnmarshalText(text []byte) error {
 	profile, count, _ := strings.Cut(string(text), "=")
 	n, err := strconv.Atoi(count)
 	if err != nil {
-		return fmt.Errorf("GPUs are %.120q, want PROFILE=COUNT as H100-80GB=4", text)
+		return fmt.Errorf("GPUs are %.120q, must be PROFILE=COUNT, as H100-80GB=4", text)
 	}
 	*m = model{profile, n}
 	return nil
@@ -113,8 +114,10 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if err == nil {
-		command.BindTo(stdout, (*io.Writer)(nil))
+		out := &output{Writer: stdout}
+		command.BindTo(out, (*io.Writer)(nil))
 		err = command.Run(&c)
+		err = cmp.Or(err, out.err)
 	}
 	var code status
 	if errors.As(err, &code) {
@@ -134,10 +137,22 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
+// output keeps the first error of what a command prints.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(text []byte) (int, error) {
+	n, err := o.Writer.Write(text)
+	o.err = cmp.Or(o.err, err)
+	return n, err
+}
+
 type create struct {
 	Dir string `arg:"" help:"The state directory."`
 	machine
-	InitError int  `placeholder:"CODE" help:"What nvmlInit returns, as 9 for a driver that is not loaded."`
+	InitError code `placeholder:"CODE" help:"What nvmlInit returns, as 9 or DRIVER_NOT_LOADED."`
 	IfAbsent  bool `help:"Keep the GPUs of a state directory that has some."`
 }
 
@@ -148,7 +163,7 @@ func (c create) Run() error {
 		}
 	}
 	spec := c.spec()
-	spec.InitError = c.InitError
+	spec.InitError = uint64(c.InitError)
 	_, err := fakegpu.Create(c.Dir, spec)
 	return err
 }
@@ -185,7 +200,7 @@ type set struct {
 func (s set) Run() error {
 	if len(s.Process) == 0 && !s.NoProcesses {
 		if len(s.Values) == 0 {
-			return errors.New("nothing is to be set; want KEY=VALUE, --process or --no-processes")
+			return errors.New("nothing is to be set; name KEY=VALUE, --process or --no-processes")
 		}
 		return fakegpu.Set(s.Dir, s.GPU, s.Values...)
 	}
@@ -210,7 +225,7 @@ type percent uint64
 func (p *percent) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(strings.TrimSuffix(string(text), "%"), 10, 64)
 	if err != nil {
-		return fmt.Errorf("load is %.120q, want a percentage as 80%%", text)
+		return fmt.Errorf("load is %.120q, must be a percentage, as 80%%", text)
 	}
 	*p = percent(n)
 	return nil
@@ -285,7 +300,7 @@ func (c *cli) environment(dir string) ([]string, error) {
 
 type run struct {
 	machine
-	InitError int      `placeholder:"CODE" help:"What nvmlInit returns."`
+	InitError code     `placeholder:"CODE" help:"What nvmlInit returns."`
 	Trace     string   `placeholder:"FILE" help:"Append a line for each NVML call and its answer to this file."`
 	Command   []string `arg:"" passthrough:"" help:"The program and its arguments, after --."`
 }
@@ -303,7 +318,7 @@ func (r run) Run(c *cli) error {
 		return errors.New("no program is named; put it after --")
 	}
 	spec := r.spec()
-	spec.InitError = r.InitError
+	spec.InitError = uint64(r.InitError)
 	return fakegpu.Exec(library, spec, func(vars []string) error {
 		if r.Trace != "" {
 			trace, err := filepath.Abs(r.Trace)

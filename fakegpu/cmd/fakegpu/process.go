@@ -20,7 +20,7 @@ func (p *process) UnmarshalText(text []byte) error {
 	p.PID, ok[0] = fakegpu.ParseNumber(pid)
 	p.Memory, ok[1] = fakegpu.ParseNumber(memory)
 	if !ok[0] || !ok[1] {
-		return fmt.Errorf("process is %.120q, want PID=BYTES as 1234=2Gi", text)
+		return fmt.Errorf("process is %.120q, must be PID=BYTES, as 1234=2Gi", text)
 	}
 	for more != "" {
 		key, value, _ := strings.Cut(more, "=")
@@ -35,7 +35,7 @@ func (p *process) UnmarshalText(text []byte) error {
 		case "sm":
 			n, ok := fakegpu.ParseNumber(value)
 			if !ok {
-				return fmt.Errorf("sm is %.120q, want percent as 30", value)
+				return fmt.Errorf("sm is %.120q, must be a percentage, as 30", value)
 			}
 			p.SM = n
 		default:

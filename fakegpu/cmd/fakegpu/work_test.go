@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/studioml/studio-go-runner/fakegpu"
 )
 
 func TestVerbsOfTheMachineAndOfWork(t *testing.T) {
@@ -24,10 +26,10 @@ func TestVerbsOfTheMachineAndOfWork(t *testing.T) {
 	}
 	succeed(t, "add", dir, "--profile", "T4", "--count", "1", "--seed", "another")
 	for args, want := range map[string]string{
-		"machine DIR kernel=6": `value is "kernel=6", want driver=VERSION`, "machine DIR cuda=new": `cuda is "new", want a version as 13.0`,
-		"machine DIR driver": "want driver=VERSION", "load DIR 0 most": `load is "most", want a percentage as 80%`,
-		"load DIR 0 0%": "load is 0 %, allowed are 1 to 100; use idle for none", "load DIR 0 101%": "allowed are 1 to 100",
-		"inject event DIR 0 birthday":     `type of event is "birthday", allowed are single-bit-ecc, double-bit-ecc`,
+		"machine DIR kernel=6": `value is "kernel=6", must be driver=VERSION`, "machine DIR cuda=new": `cuda is "new", must be a version, as 13.0`,
+		"machine DIR driver": "must be driver=VERSION", "load DIR 0 most": `load is "most", must be a percentage, as 80%`,
+		"load DIR 0 0%": "load is 0 %, must be 1 to 100; use idle for none", "load DIR 0 101%": "must be 1 to 100",
+		"inject event DIR 0 birthday":     `type of event is "birthday", must be one of single-bit-ecc, double-bit-ecc`,
 		"inject event DIR 2 power-source": "Tesla T4 raises no event power-source; its events are single-bit-ecc",
 	} {
 		words := strings.Fields(args)
@@ -88,3 +90,21 @@ func TestAWriterSaysThatItWaits(t *testing.T) {
 type lines chan string
 
 func (l lines) Write(text []byte) (int, error) { l <- string(text); return len(text), nil }
+
+// TestWhatCannotBePrintedIsAnError: a script must not go on with half of it.
+func TestWhatCannotBePrintedIsAnError(t *testing.T) {
+	dir := t.TempDir()
+	succeed(t, "create", dir)
+	t.Setenv(fakegpu.EnvState, dir)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, args := range [][]string{{"list", dir}, {"env", dir}, {"smi", "-L"}, {"capture"}, {"install", t.TempDir()}} {
+		var said bytes.Buffer
+		if code := execute(append([]string{"--library", shim}, args...), full, &said); code != 1 || !strings.Contains(said.String(), "no space left on device") {
+			t.Errorf("%q on a full disk ends with %d and says %q", args, code, &said)
+		}
+	}
+}
