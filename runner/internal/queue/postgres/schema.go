@@ -12,14 +12,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// schema makes the tables, or adds to them what they lack.
+//
 //go:embed schema.sql
-var schema1 string
+var schema string
 
-// migrations lead from each version of the schema to the next, the first to 1.
-var migrations = []string{schema1}
+// version is that of the schema.
+const version = 2
 
 // The codes of PostgreSQL for what the schema, or the user's rights, do not suit.
-const noTable, noSchema, noRight = "42P01", "3F000", "42501"
+const noTable, noSchema, noColumn, noRight = "42P01", "3F000", "42703", "42501"
 
 // code is what the server has answered, if it has.
 func code(err error) string {
@@ -43,7 +45,10 @@ func Init(ctx context.Context, url string) (name, grants string, err error) {
 	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err == nil {
 		defer conn.Close(ctx)
-		err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return migrate(ctx, tx) })
+		var there int
+		if conn.QueryRow(ctx, statements["version"]).Scan(&there) != nil || there < version {
+			_, err = conn.Exec(ctx, schema)
+		}
 	}
 	if code(err) == noRight {
 		err = fmt.Errorf("%w; let the owner of the database do it, or say: grant create on database %s to %s",
@@ -53,28 +58,6 @@ func Init(ctx context.Context, url string) (name, grants string, err error) {
 		return "", "", fmt.Errorf("queue %s: %w", name, plain{err})
 	}
 	return name, needed("USER"), nil
-}
-
-func migrate(ctx context.Context, tx pgx.Tx) error {
-	for _, name := range []string{"lock", "place"} {
-		if _, err := tx.Exec(ctx, statement(name)); err != nil {
-			return err
-		}
-	}
-	var version int
-	if err := tx.QueryRow(ctx, statement("version")).Scan(&version); err != nil {
-		return err
-	}
-	for ; version < len(migrations); version++ {
-		_, err := tx.Exec(ctx, migrations[version])
-		if err == nil {
-			_, err = tx.Exec(ctx, statement("versionIs"), version+1)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
@@ -94,28 +77,26 @@ func final(err error) bool {
 	return errors.Is(err, errSchema) || class != "  " && !strings.Contains("08 25 40 53 57 58 XX", class)
 }
 
-// check finds out once whether the tables are there, are as new as this runner, and
-// may be used. Newer ones suit as well.
+// check says whether the tables are there, suit this runner, and may be used.
 func (q *Queue) check(db database) error {
-	if q.checked.Load() {
-		return nil
+	type state struct {
+		Version, Oldest int
+		Lacks           string
 	}
 	user := quote(q.pool.Config().ConnConfig.User)
-	versions, err := ask(q, db, pgx.RowTo[int], "version")
+	found, err := ask(q, db, pgx.RowToStructByPos[state], "check")
 	switch c := code(err); {
-	case c == noTable || c == noSchema || err == nil && versions[0] < len(migrations):
+	case c == noTable || c == noSchema || c == noColumn || err == nil && found[0].Version < version:
 		err = fmt.Errorf("%w: its tables are missing, or older than this runner; let the owner of the database run: runner queue init", errSchema)
 	case c == noRight:
 		err = fmt.Errorf("%w: user %s must not; let the owner of the tables say: %s", errSchema, user, needed(user))
-	case err == nil:
-		var missing []string
-		if missing, err = ask(q, db, pgx.RowTo[string], "lacks"); len(missing) > 0 {
-			err = fmt.Errorf("%w: user %s lacks %s; let the owner of the tables say: %s", errSchema, user, strings.Join(missing, ", "), needed(user))
-		}
+	case err == nil && found[0].Oldest > version:
+		err = fmt.Errorf("%w: its tables are of a newer release, which runners as old as this one cannot share (version %d of the tables; this runner knows %d); use a newer runner", errSchema, found[0].Version, version)
+	case err == nil && found[0].Lacks != "":
+		err = fmt.Errorf("%w: user %s lacks %s; let the owner of the tables say: %s", errSchema, user, found[0].Lacks, needed(user))
 	}
 	if err != nil {
 		return fmt.Errorf("queue %s: %w", q.name, err)
 	}
-	q.checked.Store(true)
 	return nil
 }
