@@ -3,17 +3,23 @@ package postgres
 import (
 	"archive/tar"
 	"bufio"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // pieceSize is how much of a file is in one row: much, for few round trips, and
@@ -42,8 +48,8 @@ func (f *file) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// add stores what is written to it.
-func (f *file) add(write func(io.Writer) error) error {
+// store stores what is written to it.
+func (f *file) store(write func(io.Writer) error) error {
 	to := bufio.NewWriterSize(f, pieceSize)
 	err := errors.Join(write(to), to.Flush())
 	if err == nil && f.pieces == 0 { // an empty file is one
@@ -52,41 +58,37 @@ func (f *file) add(write func(io.Writer) error) error {
 	return err
 }
 
-// rest copies what of an open file is not stored yet, and closes it.
-func (f *file) rest(to io.Writer, from *os.File) error {
+// add stores what is in an open file behind what is stored already, and closes it.
+func (f *file) add(from *os.File) error {
 	defer from.Close()
-	_, err := from.Seek(f.size, io.SeekStart)
-	if err == nil {
-		_, err = io.Copy(to, from)
+	if _, err := from.Seek(f.size, io.SeekStart); err != nil {
+		return err
 	}
-	return err
+	return f.store(func(to io.Writer) error { _, err := io.Copy(to, from); return err })
 }
 
-// follow stores what has come to the outputs since it was called before.
+// follow stores what has come to the outputs since it was called before, if that is
+// done. Parts of an output come and go. What fails is done the next time.
 func (d *delivery) follow() {
-	d.storing.Lock()
+	if !d.storing.TryLock() {
+		return
+	}
 	defer d.storing.Unlock()
+	there := []string{}
 	paths, _ := filepath.Glob(filepath.Join(d.work(), "*.result", "*", "std*"))
-	there := make([]string, len(paths))
-	for i, path := range paths {
-		there[i] = filepath.Base(path)
-	}
-	for name := range d.files { // parts of an output come and go
-		if !slices.Contains(there, name) && !d.ending.Load() {
-			if _, err := ask(d.queue, d.queue.pool, pgx.RowTo[string], "drop", d.claim, there); err != nil {
-				return
-			}
-			delete(d.files, name)
-		}
-	}
-	for i, path := range paths {
-		f := d.files[there[i]]
-		if f == nil {
-			f = &file{delivery: d, name: there[i]}
-			d.files[f.name] = f
+	for _, path := range paths {
+		name := filepath.Base(path)
+		there = append(there, name)
+		if d.files[name] == nil {
+			d.files[name] = &file{delivery: d, name: name}
 		}
 		if from, err := os.Open(path); err == nil && !d.ending.Load() { // or it is gone by now
-			f.add(func(to io.Writer) error { return f.rest(to, from) })
+			d.files[name].add(from)
+		}
+	}
+	if len(there) < len(d.files) && !d.ending.Load() {
+		if _, err := ask(d.queue, d.queue.pool, pgx.RowTo[string], "drop", d.claim, there); err == nil {
+			maps.DeleteFunc(d.files, func(name string, _ *file) bool { return !slices.Contains(there, name) })
 		}
 	}
 }
@@ -105,15 +107,11 @@ func (d *delivery) keep(made *os.Root) error {
 		f := &file{delivery: d, name: name}
 		if info.IsDir() {
 			f.name += "/"
-			err = f.add(func(to io.Writer) error { return pack(to, made, name) })
+			err = f.store(func(to io.Writer) error { return pack(to, made, name) })
+		} else if from, fault := made.Open(name); fault == nil {
+			err = f.add(from)
 		} else {
-			err = f.add(func(to io.Writer) error {
-				from, err := made.Open(name)
-				if err != nil {
-					return err
-				}
-				return f.rest(to, from)
-			})
+			err = fault
 		}
 		if err != nil {
 			return err
@@ -133,3 +131,127 @@ func pack(to io.Writer, in *os.Root, name string) error {
 	t := tar.NewWriter(to)
 	return errors.Join(t.AddFS(dir), t.Close())
 }
+
+// unpack makes what pack has written in a directory of in, and nothing outside it.
+func unpack(from io.Reader, in *os.Root, name string) error {
+	dir, err := in.OpenRoot(name)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	for t := tar.NewReader(from); ; {
+		header, err := t.Next()
+		if err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		name, mode := path.Clean(header.Name), header.FileInfo().Mode().Perm()
+		switch header.Typeflag {
+		case tar.TypeDir:
+			err = dir.MkdirAll(name, mode|0o700)
+		case tar.TypeSymlink:
+			err = dir.Symlink(header.Linkname, name)
+		case tar.TypeReg:
+			err = write(t, dir, name, mode)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// write makes a file.
+func write(from io.Reader, in *os.Root, name string, mode fs.FileMode) error {
+	f, err := in.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, from)
+	return errors.Join(err, f.Close())
+}
+
+// reader reads the pieces of a file.
+type reader struct {
+	queue       *Queue
+	claim, name string
+	piece       int
+	rest        []byte
+}
+
+func (r *reader) Read(p []byte) (n int, err error) {
+	for ; len(r.rest) == 0; r.piece++ {
+		if r.rest, err = one[[]byte](r.queue, io.EOF, "file", r.claim, r.name, r.piece); err != nil {
+			return 0, err
+		}
+	}
+	n = copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// Checkpoint implements queue.Delivery.
+func (d *delivery) Checkpoint(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err == nil {
+		defer root.Close()
+		err = unpack(&reader{queue: d.queue, claim: d.before, name: checkpoint}, root, ".")
+	}
+	if err != nil {
+		return fmt.Errorf("read the checkpoint of task %s: %w", d.id, err)
+	}
+	return nil
+}
+
+// files are those of an attempt, in a directory that goes with Close. Directories of
+// it are fetched when something in them is asked for.
+type files struct {
+	*os.Root
+	later map[string]*reader // what was not fetched
+}
+
+// Files implements queue.Store.
+func (q *Queue) Files(_ context.Context, id string, attempt int) (_ queue.Files, err error) {
+	type stored struct{ Claim, Name string }
+	names, err := ask(q, q.pool, pgx.RowToStructByPos[stored], "names", id, attempt)
+	if err == nil && len(names) == 0 {
+		err = fs.ErrNotExist
+	}
+	f := &files{later: make(map[string]*reader)}
+	dir := ""
+	if err == nil {
+		dir, err = os.MkdirTemp("", "runner-files-*")
+	}
+	if err == nil {
+		f.Root, err = os.OpenRoot(dir)
+	}
+	for _, s := range names {
+		from := &reader{queue: q, claim: s.Claim, name: s.Name}
+		switch name, isDir := strings.CutSuffix(s.Name, "/"); {
+		case err != nil || name == "": // it has left nothing
+		case isDir:
+			f.later[name], err = from, f.Mkdir(name, 0o755)
+		default:
+			err = write(from, f.Root, name, 0o644)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("files of attempt %d of task %s: %w", attempt, api.Excerpt(id), err), tree.Remove(dir))
+	}
+	return f, nil
+}
+
+// Open implements fs.FS.
+func (f *files) Open(name string) (fs.File, error) {
+	first, _, _ := strings.Cut(name, "/")
+	if from := f.later[first]; from != nil {
+		delete(f.later, first)
+		if err := unpack(from, f.Root, first); err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+	}
+	return f.FS().Open(name)
+}
+
+// Close implements io.Closer.
+func (f *files) Close() error { return errors.Join(f.Root.Close(), tree.Remove(f.Name())) }

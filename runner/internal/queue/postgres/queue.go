@@ -81,14 +81,13 @@ func Open(url string, o Options) (*Queue, error) {
 	q := &Queue{Options: o, name: name, held: make(map[string]*delivery), claimed: make(chan struct{}, 1), steady: time.Now()}
 	q.life, q.end = context.WithCancel(context.Background())
 	config.ConnConfig.OnNotification = q.told
-	if q.pool, err = pgxpool.NewWithConfig(q.life, config); err != nil {
+	if q.pool, err = pgxpool.NewWithConfig(context.Background(), config); err != nil {
 		return nil, fmt.Errorf("queue %s: %w", name, err)
 	}
 	if err := q.check(q.pool); err != nil && (o.Runner == "" || final(err)) {
 		return nil, errors.Join(err, q.Close())
 	}
 	q.renewal.Go(q.renew)
-	q.renewal.Go(q.follow)
 	return q, nil
 }
 
@@ -113,16 +112,6 @@ func (q *Queue) hold(d *delivery) {
 	}
 }
 
-// sleep waits, and returns false when all is over.
-func (q *Queue) sleep(pause time.Duration) bool {
-	select {
-	case <-time.After(pause):
-		return true
-	case <-q.life.Done():
-		return false
-	}
-}
-
 // renew keeps the claims alive while there are any: every third of the lease, more
 // often while that fails, and at once where an owner wants a task stopped.
 func (q *Queue) renew() {
@@ -132,12 +121,17 @@ func (q *Queue) renew() {
 		case <-q.life.Done():
 			return
 		}
-		for q.listen(q.life, stop, q.beat) != nil && q.sleep(q.Lease/15) {
+		for q.listen(q.life, stop, q.beat) != nil && q.life.Err() == nil {
+			select {
+			case <-time.After(q.Lease / 15):
+			case <-q.life.Done():
+			}
 		}
 	}
 }
 
-// beat renews the claims, and ends those deliveries that are to be stopped.
+// beat renews the claims, ends those deliveries that are to be stopped, and has
+// stored what those who watch the others want to see.
 func (q *Queue) beat(conn *pgxpool.Conn) (time.Duration, error) {
 	held := q.holds()
 	if len(held) == 0 {
@@ -155,6 +149,7 @@ func (q *Queue) beat(conn *pgxpool.Conn) (time.Duration, error) {
 		if r.Cancel {
 			held[r.Claim].cancel(queue.ErrCancelled)
 		}
+		q.renewal.Go(held[r.Claim].follow)
 		delete(held, r.Claim)
 	}
 	for _, d := range held {
@@ -163,16 +158,6 @@ func (q *Queue) beat(conn *pgxpool.Conn) (time.Duration, error) {
 		}
 	}
 	return q.Lease / 3, nil
-}
-
-// follow stores every third of the lease what those who watch tasks want to see.
-// What fails is done the next time.
-func (q *Queue) follow() {
-	for q.sleep(q.Lease / 3) {
-		for _, d := range q.holds() {
-			d.follow()
-		}
-	}
 }
 
 // Close gives back what is held still, if the server takes it, and ends all

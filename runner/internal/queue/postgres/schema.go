@@ -83,17 +83,19 @@ func (q *Queue) check(db database) error {
 		Version, Oldest int
 		Lacks           string
 	}
-	user := quote(q.pool.Config().ConnConfig.User)
 	found, err := ask(q, db, pgx.RowToStructByPos[state], "check")
 	switch c := code(err); {
 	case c == noTable || c == noSchema || c == noColumn || err == nil && found[0].Version < version:
 		err = fmt.Errorf("%w: its tables are missing, or older than this runner; let the owner of the database run: runner queue init", errSchema)
-	case c == noRight:
-		err = fmt.Errorf("%w: user %s must not; let the owner of the tables say: %s", errSchema, user, needed(user))
 	case err == nil && found[0].Oldest > version:
-		err = fmt.Errorf("%w: its tables are of a newer release, which runners as old as this one cannot share (version %d of the tables; this runner knows %d); use a newer runner", errSchema, found[0].Version, version)
-	case err == nil && found[0].Lacks != "":
-		err = fmt.Errorf("%w: user %s lacks %s; let the owner of the tables say: %s", errSchema, user, found[0].Lacks, needed(user))
+		err = fmt.Errorf("%w: its tables are of a newer release (version %d; this runner knows %d), and runners as old as this one cannot share them; use a newer one", errSchema, found[0].Version, version)
+	case c == noRight || err == nil && found[0].Lacks != "":
+		lacks := "usage on schema studioml"
+		if err == nil {
+			lacks = found[0].Lacks
+		}
+		user := quote(q.pool.Config().ConnConfig.User)
+		err = fmt.Errorf("%w: user %s lacks %s; let the owner of the tables say: %s", errSchema, user, lacks, needed(user))
 	}
 	if err != nil {
 		return fmt.Errorf("queue %s: %w", q.name, err)
