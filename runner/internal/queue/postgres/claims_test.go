@@ -5,7 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -312,4 +314,51 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%s: says %s", url, said)
 		}
 	}
+}
+
+// An owner's cancel is heard at once, though the runner looks for no work.
+func TestCancelIsHeard(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	f.Submit(t, &api.Task{ID: "b", Command: "true"})
+	const lease = time.Hour // of which it does not wait for a third
+	q := openWith(t, f.url, "runner", lease, 20*time.Second)
+	a, b := fetch(t, q), fetch(t, q)
+	must(t, f.owner.Cancel(t.Context(), "a"))
+	select {
+	case <-a.Context().Done():
+	case <-time.After(time.Minute):
+		t.Fatal("not heard")
+	}
+	if cause := context.Cause(a.Context()); cause != queue.ErrCancelled || b.Context().Err() != nil {
+		t.Errorf("stopped because %v; the other: %v", cause, context.Cause(b.Context()))
+	}
+	list, err := f.owner.List(t.Context(), "a")
+	if err != nil || list[0].State != api.TaskRunning {
+		t.Errorf("until it has stopped it is %+v (%v)", list, err)
+	}
+}
+
+// What expires is buried, though no runner could ever take it.
+func TestExpiresUntaken(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	expires := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
+	f.Submit(t, &api.Task{ID: "a", Command: "true", Resources: api.Resources{GPUs: 8}, Expires: api.Time{Time: expires}})
+	f.Submit(t, &api.Task{ID: "b", Command: "true", Resources: api.Resources{GPUs: 8}})
+	q := open(t, f.url, "runner")
+	ctx, enough := context.WithCancel(t.Context())
+	var fetching sync.WaitGroup
+	fetching.Go(func() { q.Fetch(ctx, func(api.Resources) bool { return false }) })
+	defer fetching.Wait()
+	defer enough()
+	await(t, "it is buried", func() bool {
+		list, err := f.owner.List(t.Context(), "a", "b")
+		must(t, err)
+		i := slices.IndexFunc(list, func(s api.TaskStatus) bool { return s.ID == "a" })
+		return list[i].State == api.TaskDead && list[i].Reason == "it expired at "+expires.Format(time.RFC3339) && list[1-i].State == api.TaskWaiting
+	})
 }

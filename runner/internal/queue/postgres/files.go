@@ -67,12 +67,10 @@ func (f *file) add(from *os.File) error {
 	return f.store(func(to io.Writer) error { _, err := io.Copy(to, from); return err })
 }
 
-// follow stores what has come to the outputs since it was called before, if that is
-// done. Parts of an output come and go. What fails is done the next time.
+// follow stores what has come to the outputs since it was called before. Parts of an
+// output come and go. What fails is done the next time.
 func (d *delivery) follow() {
-	if !d.storing.TryLock() {
-		return
-	}
+	d.storing.Lock()
 	defer d.storing.Unlock()
 	there := []string{}
 	paths, _ := filepath.Glob(filepath.Join(d.work(), "*.result", "*", "std*"))

@@ -56,6 +56,8 @@ type Queue struct {
 	renewal sync.WaitGroup
 	claimed chan struct{} // told when there is a claim to renew
 
+	following sync.Mutex // one at a time follows the outputs
+
 	mu       sync.Mutex
 	held     map[string]*delivery // by claim
 	steady   time.Time            // the server has answered everything since then; zero while it does not
@@ -145,19 +147,32 @@ func (q *Queue) beat(conn *pgxpool.Conn) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	var going []*delivery
 	for _, r := range answer {
 		if r.Cancel {
 			held[r.Claim].cancel(queue.ErrCancelled)
 		}
-		q.renewal.Go(held[r.Claim].follow)
+		going = append(going, held[r.Claim])
 		delete(held, r.Claim)
 	}
+	q.renewal.Go(func() { q.follow(going) })
 	for _, d := range held {
 		if !d.ending.Load() { // or it may have ended in good order meanwhile
 			d.lose()
 		}
 	}
 	return q.Lease / 3, nil
+}
+
+// follow has stored what has come to outputs, one by one, as others need connections, too.
+func (q *Queue) follow(going []*delivery) {
+	if !q.following.TryLock() {
+		return
+	}
+	defer q.following.Unlock()
+	for _, d := range going {
+		d.follow()
+	}
 }
 
 // Close gives back what is held still, if the server takes it, and ends all
