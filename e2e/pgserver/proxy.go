@@ -26,7 +26,7 @@ func (s *Server) Proxy() (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{listener: listener, socket: filepath.Join(s.Dir, ".s.PGSQL."+strconv.Itoa(port)), open: make(chan struct{}), conns: make(map[net.Conn]bool)}
+	p := &Proxy{listener: listener, socket: filepath.Join(s.Dir, ".s.PGSQL."+strconv.Itoa(s.Port)), open: make(chan struct{}), conns: make(map[net.Conn]bool)}
 	close(p.open)
 	p.all.Go(p.accept)
 	return p, nil

@@ -326,6 +326,7 @@ func TestCancelIsHeard(t *testing.T) {
 	const lease = time.Hour // of which it does not wait for a third
 	q := openWith(t, f.url, "runner", lease, 20*time.Second)
 	a, b := fetch(t, q), fetch(t, q)
+	await(t, "the claim is renewed, and that not soon again", func() bool { return f.owner.Count(t, "select count(*) from studioml.task where beat > changed") > 0 })
 	must(t, f.owner.Cancel(t.Context(), "a"))
 	select {
 	case <-a.Context().Done():

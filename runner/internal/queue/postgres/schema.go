@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/x509"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -25,8 +26,7 @@ const noTable, noSchema, noColumn, noRight = "42P01", "3F000", "42703", "42501"
 
 // code is what the server has answered, if it has.
 func code(err error) string {
-	var answer *pgconn.PgError
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return answer.Code
 	}
 	return ""
@@ -74,7 +74,15 @@ var errSchema = errors.New("the queue cannot be used")
 // not that it is starting, ending, full or somebody's standby.
 func final(err error) bool {
 	class := (code(err) + "  ")[:2]
-	return errors.Is(err, errSchema) || class != "  " && !strings.Contains("08 25 40 53 57 58 XX", class)
+	return errors.Is(err, errSchema) || untrusted(err) || class != "  " && !strings.Contains("08 25 40 53 57 58 XX", class)
+}
+
+// untrusted says whether the server has shown a certificate that proves nothing.
+func untrusted(err error) bool {
+	_, stranger := errors.AsType[x509.UnknownAuthorityError](err)
+	_, another := errors.AsType[x509.HostnameError](err)
+	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
+	return stranger || another || invalid
 }
 
 // check says whether the tables are there, suit this runner, and may be used.
@@ -87,6 +95,8 @@ func (q *Queue) check(db database) error {
 	switch c := code(err); {
 	case c == noTable || c == noSchema || c == noColumn || err == nil && found[0].Version < version:
 		err = fmt.Errorf("%w: its tables are missing, or older than this runner; let the owner of the database run: runner queue init", errSchema)
+	case untrusted(err):
+		err = fmt.Errorf("%w; sslrootcert, or PGSSLROOTCERT, must name the certificate of who has signed the server's, and the URL the server as that does", err)
 	case err == nil && found[0].Oldest > version:
 		err = fmt.Errorf("%w: its tables are of a newer release (version %d; this runner knows %d), and runners as old as this one cannot share them; use a newer one", errSchema, found[0].Version, version)
 	case c == noRight || err == nil && found[0].Lacks != "":
