@@ -5,17 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 )
 
 // Standby starts a server that follows this one. From then on this one answers a
-// commit when both have it.
+// commit when both have it. It has the same settings, in a directory beside.
 func (s *Server) Standby() (*Server, error) {
-	dir, err := os.MkdirTemp("", "pgserver-")
+	dir, err := os.MkdirTemp(filepath.Dir(s.Dir), "pgserver-")
 	if err != nil {
 		return nil, err
 	}
 	standby, err := settle(dir)
+	standby.Settings = s.Settings
 	if err == nil {
 		err = standby.run("pg_basebackup", "-D", standby.data(), "-d", s.URL("postgres"), "-R", "-c", "fast", "--no-sync")
 	}

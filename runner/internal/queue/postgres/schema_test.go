@@ -145,7 +145,7 @@ func TestVersions(t *testing.T) {
 	say(`select pg_terminate_backend(pid) from pg_stat_activity where datname = 'versions' and pid <> pg_backend_pid()`)
 	await(t, "a runner that was there before says so", func() bool {
 		_, err := q.Fetch(t.Context(), func(api.Resources) bool { return true })
-		return strings.Contains(err.Error(), word)
+		return err != nil && strings.Contains(err.Error(), word)
 	})
 }
 

@@ -33,9 +33,9 @@ func parse(url string) (*pgxpool.Config, string, error) {
 		return nil, "", fmt.Errorf("queue: %w; name it as postgres://USER@HOST:PORT/DATABASE", plain{err}) // pgx leaves the password out
 	}
 	c := config.ConnConfig
-	c.DefaultQueryExecMode = pgx.QueryExecModeExec // poolers know no prepared statements
-	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultLimit)
-	if c.ValidateConnect == nil { // a server that another has taken over from may be there still, read-only
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec              // poolers know no prepared statements
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultLimit/3) // so that of several hosts the next one has its turn
+	if c.ValidateConnect == nil {                               // a server that another has taken over from may be there still, read-only
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	config.MaxConns, config.MaxConnIdleTime, config.HealthCheckPeriod = connections, idle, idle/2
