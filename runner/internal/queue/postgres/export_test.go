@@ -27,7 +27,7 @@ func (q *Queue) Say(sql string, args ...any) error {
 }
 
 // Count asks the server for a number.
-func (q *Queue) Count(t *testing.T, sql string) (n int) {
+func (q *Queue) Count(t testing.TB, sql string) (n int) {
 	t.Helper()
 	if err := q.pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
 		t.Fatal(err)
