@@ -82,12 +82,14 @@ func Open(url string, o Options) (*Queue, error) {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	q := &Queue{Options: o, name: name, held: make(map[string]*delivery), claimed: make(chan struct{}, 1), steady: time.Now()}
 	q.life, q.end = context.WithCancel(context.Background())
-	config.ConnConfig.OnNotification = q.told
+	config.ConnConfig.OnNotification, config.AfterConnect = q.told, q.connected
 	if q.pool, err = pgxpool.NewWithConfig(context.Background(), config); err != nil {
 		return nil, fmt.Errorf("queue %s: %w", name, err)
 	}
-	if err := q.check(q.pool); err != nil && (o.Runner == "" || final(err)) {
-		return nil, errors.Join(err, q.Close())
+	ctx, cancel := context.WithTimeout(q.life, q.Limit)
+	defer cancel()
+	if err := q.note(q.pool.Ping(ctx)); err != nil && (o.Runner == "" || final(err)) {
+		return nil, errors.Join(fmt.Errorf("queue %s: %w", name, err), q.Close())
 	}
 	q.renewal.Go(q.renew)
 	return q, nil

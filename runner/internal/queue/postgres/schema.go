@@ -85,30 +85,30 @@ func untrusted(err error) bool {
 	return stranger || another || invalid
 }
 
-// check says whether the tables are there, suit this runner, and may be used.
-func (q *Queue) check(db database) error {
+// connected is called for each new connection. It says whether the tables are there,
+// suit this runner and may be used, and has a runner listen.
+func (q *Queue) connected(_ context.Context, conn *pgx.Conn) error {
 	type state struct {
 		Version, Oldest int
 		Lacks           string
 	}
-	found, err := ask(q, db, pgx.RowToStructByPos[state], "check")
-	switch c := code(err); {
+	found, err := ask(q, conn, pgx.RowToStructByPos[state], "check")
+	c := code(err)
+	if c == noRight {
+		found, err = []state{{version, version, "usage on schema studioml"}}, nil
+	}
+	switch {
 	case c == noTable || c == noSchema || c == noColumn || err == nil && found[0].Version < version:
-		err = fmt.Errorf("%w: its tables are missing, or older than this runner; let the owner of the database run: runner queue init", errSchema)
-	case untrusted(err):
-		err = fmt.Errorf("%w; sslrootcert, or PGSSLROOTCERT, must name the certificate of who has signed the server's, and the URL the server as that does", err)
-	case err == nil && found[0].Oldest > version:
-		err = fmt.Errorf("%w: its tables are of a newer release (version %d; this runner knows %d), and runners as old as this one cannot share them; use a newer one", errSchema, found[0].Version, version)
-	case c == noRight || err == nil && found[0].Lacks != "":
-		lacks := "usage on schema studioml"
-		if err == nil {
-			lacks = found[0].Lacks
-		}
-		user := quote(q.pool.Config().ConnConfig.User)
-		err = fmt.Errorf("%w: user %s lacks %s; let the owner of the tables say: %s", errSchema, user, lacks, needed(user))
+		return fmt.Errorf("%w: its tables are missing, or older than this runner; let the owner of the database run: runner queue init", errSchema)
+	case err != nil:
+		return err
+	case found[0].Oldest > version:
+		return fmt.Errorf("%w: its tables are of a newer release (version %d; this runner knows %d), and runners as old as this one cannot share them; use a newer one", errSchema, found[0].Version, version)
+	case found[0].Lacks != "":
+		user := quote(conn.Config().User)
+		return fmt.Errorf("%w: user %s lacks %s; let the owner of the tables say: %s", errSchema, user, found[0].Lacks, needed(user))
+	case q.Runner != "":
+		_, err = ask(q, conn, pgx.RowTo[string], "listen")
 	}
-	if err != nil {
-		return fmt.Errorf("queue %s: %w", q.name, err)
-	}
-	return nil
+	return err
 }

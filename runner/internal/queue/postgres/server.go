@@ -92,6 +92,9 @@ func (q *Queue) note(err error) error {
 	was := q.steady
 	switch {
 	case err != nil:
+		if untrusted(err) {
+			err = fmt.Errorf("%w; sslrootcert, or PGSSLROOTCERT, must name the certificate of who has signed the server's, and the URL the server as that does", err)
+		}
 		err = plain{err}
 		q.Failures.Add(1)
 		q.steady = time.Time{}
@@ -105,15 +108,14 @@ func (q *Queue) note(err error) error {
 	return err
 }
 
-// What is remembered with a connection: that it listens, and what it was told.
-const listens, wake, stop = "listens", "wake", "stop"
+// The words that a connection hears, which are remembered with it.
+const wake, stop = "wake", "stop"
 
 // told is called for what a connection hears.
 func (q *Queue) told(c *pgconn.PgConn, n *pgconn.Notification) {
-	switch {
-	case n.Payload == "":
+	if n.Payload == "" {
 		c.CustomData()[wake] = true
-	case q.holds()[n.Payload] != nil:
+	} else if q.holds()[n.Payload] != nil {
 		c.CustomData()[stop] = true
 	}
 }
@@ -124,43 +126,27 @@ func (q *Queue) listen(ctx context.Context, word string, do func(*pgxpool.Conn) 
 	limited, cancel := context.WithTimeout(ctx, q.Limit)
 	defer cancel()
 	conn, err := q.pool.Acquire(limited)
-	if err != nil && ctx.Err() == nil {
-		err = q.note(err)
+	if err == nil {
+		defer conn.Release()
 	}
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	heard := conn.Conn().PgConn().CustomData()
-	if heard[listens] == nil {
-		if err = q.check(conn); err == nil {
-			_, err = ask(q, conn, pgx.RowTo[string], "listen")
-		}
-	}
-	for err == nil && ctx.Err() == nil {
-		heard[listens] = true
+	for err == nil {
+		heard := conn.Conn().PgConn().CustomData()
 		delete(heard, word)
-		var pause time.Duration
-		if pause, err = do(conn); err != nil {
-			delete(heard, listens) // the tables may be others now
-		} else if pause <= 0 {
-			return nil
-		} else {
-			err = q.hear(ctx, conn.Conn().PgConn(), word, pause)
+		pause, fault := do(conn)
+		if fault != nil || pause <= 0 {
+			return fault
 		}
+		waiting, cancel := context.WithTimeout(ctx, pause)
+		for heard[word] == nil && err == nil {
+			err = conn.Conn().PgConn().WaitForNotification(waiting)
+		}
+		if waiting.Err() != nil {
+			err = ctx.Err()
+		}
+		cancel()
 	}
-	return cmp.Or(err, ctx.Err())
-}
-
-// hear waits until a connection is told a word, or for so long.
-func (q *Queue) hear(ctx context.Context, conn *pgconn.PgConn, word string, long time.Duration) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, long)
-	defer cancel()
-	for conn.CustomData()[word] == nil && err == nil {
-		err = conn.WaitForNotification(ctx)
-	}
-	if err == nil || ctx.Err() != nil {
-		return nil
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	return q.note(err)
 }
