@@ -52,15 +52,19 @@ func TestCutOffAlone(t *testing.T) {
 		t.Errorf("the task is stopped because %v", err)
 	}
 	unchanged(t, f.owner, func() {
-		if _, err := mine.Begin(nil); !errors.Is(err, queue.ErrLost) {
-			t.Errorf("begin: %v", err)
+		refused := func(what string, do func() error) {
+			t.Helper()
+			await(t, what+" is refused", func() bool { // and not only late
+				err := do()
+				if err == nil {
+					t.Fatalf("%s by a runner that has lost its claim", what)
+				}
+				return errors.Is(err, queue.ErrLost)
+			})
 		}
-		if err := finish(t, mine, 1, api.Succeeded); !errors.Is(err, queue.ErrLost) {
-			t.Errorf("finish: %v", err)
-		}
-		if err := mine.Release(); !errors.Is(err, queue.ErrLost) {
-			t.Errorf("release: %v", err)
-		}
+		refused("begin", func() error { _, err := mine.Begin(nil); return err })
+		refused("finish", func() error { return finish(t, mine, 1, api.Succeeded) })
+		refused("release", mine.Release)
 	})
 	if got := alone.Lost.Load(); got != 1 {
 		t.Errorf("%d claims are counted as lost, want 1", got)
