@@ -72,7 +72,7 @@ func TestFailover(t *testing.T) {
 	must(t, err)
 	p, url := newPair(t, dir)
 	const tasks = 150
-	owner := openWith(t, url, "", long, long/6)
+	owner := open(t, url, "")
 	insist(t.Context(), func() error { _, err := owner.Submit(t.Context(), numbered(tasks)); return err })
 	c := newCrowd(t, url, 100)
 	await(t, "some tasks end", func() bool { return c.ended() > tasks/10 })
@@ -106,7 +106,7 @@ func TestFaults(t *testing.T) {
 	must(t, err)
 	p, url := newPair(t, dir)
 	c := newCrowd(t, url, 10<<10)
-	owner := openWith(t, url, "", long, long/6)
+	owner := open(t, url, "")
 	var submits sync.WaitGroup
 	submits.Go(func() {
 		const at = 20 // a time

@@ -137,6 +137,10 @@ func (q *Queue) listen(ctx context.Context, word string, do func(*pgxpool.Conn) 
 			return fault
 		}
 		waiting, cancel := context.WithTimeout(ctx, pause)
+		select {
+		case <-time.After(q.Look / 40): // a thousand idle runners shall not look for each of many tasks
+		case <-waiting.Done():
+		}
 		for heard[word] == nil && err == nil {
 			err = conn.Conn().PgConn().WaitForNotification(waiting)
 		}
