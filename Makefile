@@ -205,15 +205,20 @@ fuzz: tools $(SUPERVISOR) ## Give random input to all that reads what others wri
 	  echo "$$package $$test: $$(grep -oE 'execs: [0-9]+|new interesting: [0-9]+' <<<"$$out" | tail -2 | paste -sd ' ')"; \
 	done
 
+# The short form is one of the package's tests.
+.PHONY: faults
+faults: ## A minute of faults of the queue's server, one every 5 s, while 1,000 tasks run (as root)
+	FAULTS=1m go test -race -count=1 -timeout=10m -v -run TestFaults ./runner/internal/queue/postgres
+
 .PHONY: full
-full: clients-full mutants chaos-planted fuzz ## What is too long for each change: more programs on the fake NVML, all mutants, planted faults, random input, all of conformance
+full: clients-full mutants chaos-planted faults fuzz ## What is too long for each change: more programs on the fake NVML, all mutants, planted faults, faults of the queue's server, random input, all of conformance
 	@$(MAKE) --no-print-directory conformance LEVEL=extended
 	@$(MAKE) --no-print-directory conformance RUNNER=$(SMALL_RUNNER)
 	@$(MAKE) --no-print-directory conformance-variants
 
 .PHONY: bench
-bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, a task that does nothing, and a change of STATE
-	@$(ASSETS) go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner ./runner/internal/gpu ./e2e
+bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, the queue in a server, a task that does nothing, and a change of STATE
+	@$(ASSETS) go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner ./runner/internal/gpu ./runner/internal/queue/postgres ./e2e
 
 .PHONY: scenarios
 scenarios: bin/e2e ## List and validate the scenarios, without a cluster

@@ -11,13 +11,13 @@ import (
 // dropped, and no side hears of it.
 type Proxy struct {
 	listener net.Listener
-	socket   string
 	all      sync.WaitGroup
 
-	mu    sync.Mutex
-	open  chan struct{} // closed while packets pass
-	conns map[net.Conn]bool
-	over  bool
+	mu     sync.Mutex
+	socket string
+	open   chan struct{} // closed while packets pass
+	conns  map[net.Conn]bool
+	over   bool
 }
 
 // Proxy begins to pass connections on.
@@ -26,10 +26,18 @@ func (s *Server) Proxy() (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{listener: listener, socket: filepath.Join(s.Dir, ".s.PGSQL."+strconv.Itoa(port)), open: make(chan struct{}), conns: make(map[net.Conn]bool)}
+	p := &Proxy{listener: listener, open: make(chan struct{}), conns: make(map[net.Conn]bool)}
+	p.To(s)
 	close(p.open)
 	p.all.Go(p.accept)
 	return p, nil
+}
+
+// To leads new connections to another server.
+func (p *Proxy) To(s *Server) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.socket = filepath.Join(s.Dir, ".s.PGSQL."+strconv.Itoa(s.Port))
 }
 
 // Address is that of the server, through the proxy.
@@ -63,8 +71,7 @@ func (p *Proxy) serve(client net.Conn) {
 	if !p.keep(client) {
 		return
 	}
-	p.wait()
-	server, err := net.Dial("unix", p.socket)
+	server, err := net.Dial("unix", p.wait())
 	if err != nil || !p.keep(server) {
 		client.Close()
 		return
@@ -84,12 +91,13 @@ func (p *Proxy) keep(c net.Conn) bool {
 	return !p.over
 }
 
-// wait waits until packets pass.
-func (p *Proxy) wait() {
+// wait waits until packets pass, and says where to.
+func (p *Proxy) wait() (socket string) {
 	p.mu.Lock()
-	open := p.open
+	open, socket := p.open, p.socket
 	p.mu.Unlock()
 	<-open
+	return socket
 }
 
 func (p *Proxy) pass(to, from net.Conn) {

@@ -26,13 +26,13 @@ import (
 // generous, because only a test that fails waits for so long.
 const patience = time.Minute
 
-// port is only part of the socket's name.
-const port = 5432
-
 // Server is one server. Its methods are for one goroutine.
 type Server struct {
 	// Dir is the server's, and nothing else's.
 	Dir string
+	// Settings are those that it starts with, as "ssl=on"; Port is that of its socket.
+	Settings []string
+	Port     int
 
 	bin   string              // where the programs are
 	as    *syscall.Credential // whose process it is; nil for ours
@@ -52,8 +52,11 @@ func Start() (*Server, error) {
 
 // StartIn makes it in a directory that is there, which it removes in the end.
 func StartIn(dir string) (*Server, error) {
-	s := &Server{Dir: dir}
-	err := s.make()
+	s, err := settle(dir)
+	if err == nil {
+		// The smallest files of the log, so that the server fits a small disk.
+		err = s.run("initdb", "-D", s.data(), "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "--wal-segsize=1")
+	}
 	if err == nil {
 		err = s.Start()
 	}
@@ -63,11 +66,12 @@ func StartIn(dir string) (*Server, error) {
 	return s, nil
 }
 
-// make is initdb. The server refuses to be root's.
-func (s *Server) make() error {
-	var err error
+// settle gives a directory to a server that is still to be made. The server refuses
+// to be root's. Its port is only part of the socket's name.
+func settle(dir string) (s *Server, err error) {
+	s = &Server{Dir: dir, Port: 5432}
 	if s.bin, err = programs(); err != nil {
-		return err
+		return s, err
 	}
 	owner, err := user.Current()
 	if err == nil && owner.Uid == "0" {
@@ -76,23 +80,34 @@ func (s *Server) make() error {
 		}
 	}
 	if err != nil {
-		return err
+		return s, err
 	}
 	s.user = owner.Username
 	if os.Getuid() == 0 {
 		uid, err1 := strconv.Atoi(owner.Uid)
 		gid, err2 := strconv.Atoi(owner.Gid)
-		if err := errors.Join(err1, err2, os.Chown(s.Dir, uid, gid)); err != nil {
-			return err
-		}
+		err = errors.Join(err1, err2, os.Chown(s.Dir, uid, gid))
 		s.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}
-	// The smallest files of the log, so that the server fits a small disk.
-	text, err := s.command("initdb", "-D", s.data(), "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "--wal-segsize=1").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("initdb: %w: %s", err, text)
+	return s, err
+}
+
+// run runs a program of the server's to its end.
+func (s *Server) run(name string, args ...string) error {
+	if text, err := s.command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, text)
 	}
 	return nil
+}
+
+// Put makes a file in the server's directory that only the server may read.
+func (s *Server) Put(name string, content []byte) (path string, err error) {
+	path = filepath.Join(s.Dir, name)
+	err = os.WriteFile(path, content, 0o600)
+	if s.as != nil {
+		err = errors.Join(err, os.Chown(path, int(s.as.Uid), int(s.as.Gid)))
+	}
+	return path, err
 }
 
 // programs finds the newest server that is installed.
@@ -117,7 +132,10 @@ func programs() (dir string, err error) {
 
 // command runs a program of the server's as its user, and not longer than the tests run.
 func (s *Server) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(s.bin, name), args...)
+	if !strings.Contains(name, "/") {
+		name = filepath.Join(s.bin, name)
+	}
+	cmd := exec.Command(name, args...)
 	cmd.Dir, cmd.Env = s.Dir, []string{"PATH=/usr/bin:/bin", "TZ=UTC"}
 	// On QUIT the server ends its own processes; by KILL they would notice later.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.as, Pdeathsig: syscall.SIGQUIT}
@@ -146,7 +164,11 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	defer log.Close()
 	begin, _ := log.Seek(0, 2)
-	cmd := s.command("postgres", "-D", s.data(), "-k", s.Dir, "-p", strconv.Itoa(port), "-c", "listen_addresses=", "-c", "max_connections=200")
+	args := []string{"-D", s.data(), "-k", s.Dir, "-p", strconv.Itoa(s.Port)}
+	for _, setting := range append([]string{"listen_addresses=", "max_connections=200"}, s.Settings...) {
+		args = append(args, "-c", setting)
+	}
+	cmd := s.command("postgres", args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -173,7 +195,7 @@ func (s *Server) start(ctx context.Context) error {
 
 // URL names a database of the server, as its owner.
 func (s *Server) URL(database string) string {
-	u := url.URL{Scheme: "postgres", User: url.User(s.user), Path: "/" + database, RawQuery: url.Values{"host": {s.Dir}, "port": {strconv.Itoa(port)}}.Encode()}
+	u := url.URL{Scheme: "postgres", User: url.User(s.user), Path: "/" + database, RawQuery: url.Values{"host": {s.Dir}, "port": {strconv.Itoa(s.Port)}}.Encode()}
 	return u.String()
 }
 

@@ -64,7 +64,16 @@ type Task struct {
 	Expires Time `json:"expires,omitzero"`
 	// Workdir is the directory to run in; none = an empty one that is removed afterwards.
 	Workdir string `json:"workdir,omitempty"`
+	// Format is set by submitters where the document has fields that runners of before
+	// do not know, to the first TaskFormat that knows them all. 0 means 1.
+	Format int `json:"format,omitempty"`
 }
+
+// TaskFormat is the newest format of task documents that is known here.
+const TaskFormat = 1
+
+// ErrNewer says that only newer runners understand a document. They shall have it.
+var ErrNewer = errors.New("must be for a newer release")
 
 // Resources is what a task needs of the machine.
 type Resources struct {
@@ -107,6 +116,8 @@ func ParseTask(document []byte) (*Task, error) {
 	var t Task
 	strict, err := kjson.UnmarshalStrict(text, &t)
 	switch {
+	case t.Format > TaskFormat:
+		return nil, fmt.Errorf("task document: format: is %d: %w than this one, which knows formats up to %d", t.Format, ErrNewer, TaskFormat)
 	case err != nil:
 		return nil, fmt.Errorf("task document: %w", tidyYAMLError(err))
 	case len(strict) > 0:

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,15 +52,19 @@ func TestCutOffAlone(t *testing.T) {
 		t.Errorf("the task is stopped because %v", err)
 	}
 	unchanged(t, f.owner, func() {
-		if _, err := mine.Begin(nil); !errors.Is(err, queue.ErrLost) {
-			t.Errorf("begin: %v", err)
+		refused := func(what string, do func() error) {
+			t.Helper()
+			await(t, what+" is refused", func() bool { // and not only late
+				err := do()
+				if err == nil {
+					t.Fatalf("%s by a runner that has lost its claim", what)
+				}
+				return errors.Is(err, queue.ErrLost)
+			})
 		}
-		if err := finish(t, mine, 1, api.Succeeded); !errors.Is(err, queue.ErrLost) {
-			t.Errorf("finish: %v", err)
-		}
-		if err := mine.Release(); !errors.Is(err, queue.ErrLost) {
-			t.Errorf("release: %v", err)
-		}
+		refused("begin", func() error { _, err := mine.Begin(nil); return err })
+		refused("finish", func() error { return finish(t, mine, 1, api.Succeeded) })
+		refused("release", mine.Release)
 	})
 	if got := alone.Lost.Load(); got != 1 {
 		t.Errorf("%d claims are counted as lost, want 1", got)
@@ -67,8 +73,8 @@ func TestCutOffAlone(t *testing.T) {
 	must(t, err)
 	must(t, finish(t, theirs, number, api.Succeeded))
 	results, err := f.owner.Results(t.Context(), "a")
-	if err != nil || len(results) != 1 || results[0].Attempt != 2 {
-		t.Errorf("results are %v (%v), want that of attempt 2", results, err)
+	if err != nil || len(results) != 2 || results[0].Outcome != api.MachineFailed || results[1].Outcome != api.Succeeded {
+		t.Errorf("results are %v (%v), want a line on the lost attempt, and the success of the second", results, err)
 	}
 }
 
@@ -254,7 +260,7 @@ func TestCloseCutOff(t *testing.T) {
 	}()
 	await(t, "the runner listens", func() bool {
 		var listeners int
-		must(t, server.Query(ctx, "postgres", `select count(*) from pg_stat_activity where query = 'listen studioml_wake' or query ~ 'head'`, &listeners))
+		must(t, server.Query(ctx, "postgres", `select count(*) from pg_stat_activity where query ~ 'listen studioml_wake|head'`, &listeners))
 		return listeners > 0
 	})
 	p.Cut()
@@ -312,4 +318,52 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%s: says %s", url, said)
 		}
 	}
+}
+
+// An owner's cancel is heard at once, though the runner looks for no work.
+func TestCancelIsHeard(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	f.Submit(t, &api.Task{ID: "b", Command: "true"})
+	const lease = time.Hour // of which it does not wait for a third
+	q := openWith(t, f.url, "runner", lease, 20*time.Second)
+	a, b := fetch(t, q), fetch(t, q)
+	await(t, "the claim is renewed, and that not soon again", func() bool { return f.owner.Count(t, "select count(*) from studioml.task where beat > changed") > 0 })
+	must(t, f.owner.Cancel(t.Context(), "a"))
+	select {
+	case <-a.Context().Done():
+	case <-time.After(time.Minute):
+		t.Fatal("not heard")
+	}
+	if cause := context.Cause(a.Context()); cause != queue.ErrCancelled || b.Context().Err() != nil {
+		t.Errorf("stopped because %v; the other: %v", cause, context.Cause(b.Context()))
+	}
+	list, err := f.owner.List(t.Context(), "a")
+	if err != nil || list[0].State != api.TaskRunning {
+		t.Errorf("until it has stopped it is %+v (%v)", list, err)
+	}
+}
+
+// What expires is buried, though no runner could ever take it.
+func TestExpiresUntaken(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	expires := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
+	f.Submit(t, &api.Task{ID: "a", Command: "true", Resources: api.Resources{GPUs: 8}, Expires: api.Time{Time: expires}})
+	f.Submit(t, &api.Task{ID: "b", Command: "true", Resources: api.Resources{GPUs: 8}})
+	q := open(t, f.url, "runner")
+	ctx, enough := context.WithCancel(t.Context())
+	var fetching sync.WaitGroup
+	fetching.Go(func() { q.Fetch(ctx, func(api.Resources) bool { return false }) })
+	defer fetching.Wait()
+	defer enough()
+	await(t, "it is buried", func() bool {
+		list, err := f.owner.List(t.Context(), "a", "b")
+		must(t, err)
+		i := slices.IndexFunc(list, func(s api.TaskStatus) bool { return s.ID == "a" })
+		return list[i].State == api.TaskDead && list[i].Reason == "it expired at "+expires.Format(time.RFC3339) && list[1-i].State == api.TaskWaiting
+	})
 }

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
@@ -31,14 +29,13 @@ type delivery struct {
 	ctx    context.Context // ends when the attempt has to
 	cancel context.CancelCauseFunc
 
-	kept         bool // what the attempt left is stored
-	checkpointed bool // and a checkpoint is in it
-
-	storing sync.Mutex       // one at a time stores files
-	tails   map[string]*tail // by name
+	storing      sync.Mutex       // one at a time stores files
+	files        map[string]*file // that are stored, by name
+	kept         bool             // they are all that the attempt has left
+	checkpointed bool             // and a checkpoint is among them
 
 	ending atomic.Bool // its end is told, and the answer says what is so
-	late   bool        // that failed, and is to be done again; guarded by the queue's mutex
+	late   atomic.Bool // that failed, and is to be done again
 }
 
 var _ queue.Delivery = (*delivery)(nil)
@@ -48,14 +45,14 @@ func (d *delivery) Context() context.Context { return d.ctx }
 
 // Begin implements queue.Delivery.
 func (d *delivery) Begin(gpus []string) (int, error) {
-	starts, err := ask(d.queue, d.queue.pool, pgx.RowTo[int], "begin", d.claim, gpus)
-	if err == nil && len(starts) == 0 {
-		err = d.lose()
+	start, err := one[int](d.queue, queue.ErrLost, "begin", d.claim, gpus)
+	if errors.Is(err, queue.ErrLost) {
+		d.lose()
 	}
 	if err != nil {
 		return 0, fmt.Errorf("begin attempt of task %s: %w", d.id, err)
 	}
-	return starts[0], nil
+	return start, nil
 }
 
 // Local implements queue.Delivery. Nobody else can see the directory, so nothing
@@ -70,24 +67,14 @@ func (d *delivery) work() string { return filepath.Join(d.queue.Work, d.claim) }
 
 // Release implements queue.Delivery.
 func (d *delivery) Release() error {
-	if _, err := d.tell(end{state: api.TaskWaiting}); err != nil {
+	if _, err := d.tell(end{state: api.TaskWaiting}, nil); err != nil {
 		return fmt.Errorf("give back task %s: %w", d.id, err)
 	}
 	return nil
 }
 
 // Finish implements queue.Delivery.
-func (d *delivery) Finish(r api.Result, made *result.Attempt) (api.TaskState, error) {
-	state, err := d.finish(r, made)
-	if err != nil {
-		return "", fmt.Errorf("store result of attempt %d of task %s: %w", r.Attempt, d.id, err)
-	}
-	made.Discard()
-	tree.Remove(d.work()) // what cannot be removed goes with the directory around it
-	return state, nil
-}
-
-func (d *delivery) finish(r api.Result, made *result.Attempt) (state api.TaskState, err error) {
+func (d *delivery) Finish(r api.Result, made *result.Attempt) (state api.TaskState, err error) {
 	e := end{state: api.TaskWaiting}
 	switch r.Outcome {
 	case api.Succeeded:
@@ -103,76 +90,62 @@ func (d *delivery) finish(r api.Result, made *result.Attempt) (state api.TaskSta
 			e.state, e.reason = api.TaskDead, fmt.Sprintf("attempt %d: %s", r.Attempt, r.Why())
 		}
 	}
-	if e.result, err = json.Marshal(r); err != nil {
-		return "", err
+	if e.result, err = json.Marshal(r); err == nil {
+		state, err = d.tell(e, made)
 	}
-	d.ending.Store(true)
-	if !d.kept {
-		if d.checkpointed, err = d.keep(made.Files()); err != nil {
-			return "", d.failed(err)
-		}
-		d.kept = true
+	if err != nil {
+		return "", fmt.Errorf("store result of attempt %d of task %s: %w", r.Attempt, d.id, err)
 	}
-	e.checkpoint = d.checkpointed
-	return d.tell(e)
+	made.Discard()
+	tree.Remove(d.work()) // what cannot be removed goes with the directory around it
+	return state, nil
 }
 
 // end is how a claim ends.
 type end struct {
-	state      api.TaskState
-	pause      *time.Duration // until the task may start again, at the end of the queue
-	spent      int
-	reason     string
-	result     []byte
-	checkpoint bool
+	state  api.TaskState
+	pause  *time.Duration // until the task may start again, at the end of the queue
+	spent  int
+	reason string
+	result []byte
 }
 
-// tell ends the claim, and returns what became of the task.
-func (d *delivery) tell(e end) (api.TaskState, error) {
+// tell stores what was made, ends the claim, and returns what became of the task.
+func (d *delivery) tell(e end, made *result.Attempt) (state api.TaskState, err error) {
 	d.ending.Store(true)
-	states, err := ask(d.queue, d.queue.pool, pgx.RowTo[string], "end", d.claim, string(e.state), e.pause, e.spent, e.reason, e.result, e.checkpoint)
-	if err == nil && len(states) == 0 {
-		err = queue.ErrLost
+	if made != nil {
+		err = d.keep(made.Files())
 	}
-	if err != nil {
-		return "", d.failed(err)
+	if err == nil {
+		state, err = one[api.TaskState](d.queue, queue.ErrLost, "end", d.claim, string(e.state), e.pause, e.spent, e.reason, e.result, d.checkpointed)
 	}
-	d.forget()
-	return api.TaskState(states[0]), nil
-}
-
-// failed notes that the end could not be told: not yet, or never.
-func (d *delivery) failed(err error) error {
-	if errors.Is(err, queue.ErrLost) {
-		return d.lose()
-	}
-	d.queue.mu.Lock()
-	defer d.queue.mu.Unlock()
-	if !d.late {
-		d.late = true
+	switch {
+	case err == nil:
+		d.forget()
+	case errors.Is(err, queue.ErrLost):
+		d.lose()
+	case d.late.CompareAndSwap(false, true):
 		d.queue.Late.Add(1)
 	}
-	return err
+	return state, err
 }
 
 // lose ends what goes on for a claim that is another's by now.
-func (d *delivery) lose() error {
+func (d *delivery) lose() {
 	if d.forget() {
 		d.queue.Lost.Add(1)
 		d.queue.Log.Warn("the claim on a task is lost", "task", d.id)
 	}
 	d.cancel(queue.ErrLost)
-	return queue.ErrLost
 }
 
 // forget ends the renewal, and says whether there was any.
 func (d *delivery) forget() (held bool) {
-	d.queue.mu.Lock()
-	defer d.queue.mu.Unlock()
-	if d.late {
-		d.late = false
+	if d.late.CompareAndSwap(true, false) {
 		d.queue.Late.Add(-1)
 	}
+	d.queue.mu.Lock()
+	defer d.queue.mu.Unlock()
 	_, held = d.queue.held[d.claim]
 	delete(d.queue.held, d.claim)
 	return held

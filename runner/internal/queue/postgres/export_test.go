@@ -26,6 +26,15 @@ func (q *Queue) Say(sql string, args ...any) error {
 	return err
 }
 
+// Count asks the server for a number.
+func (q *Queue) Count(t testing.TB, sql string) (n int) {
+	t.Helper()
+	if err := q.pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // Dump shows all that is stored, but for signs of life.
 func (q *Queue) Dump(t *testing.T) string {
 	t.Helper()

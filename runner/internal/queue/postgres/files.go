@@ -8,12 +8,16 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
@@ -26,68 +30,113 @@ const pieceSize = 1 << 20
 // directories, which are stored as tar, end with a slash.
 const checkpoint = "checkpoint/"
 
-// keep stores what an attempt has left, and says whether a checkpoint is in it.
-func (d *delivery) keep(made *os.Root) (checkpointed bool, err error) {
-	d.storing.Lock()
-	defer d.storing.Unlock()
-	for _, name := range []string{"stdout", "stderr", "outputs/", checkpoint} {
-		f, err := made.Open(path.Clean(name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		} else if err != nil {
-			return false, err
-		}
-		stored := &pieces{delivery: d, name: name}
-		to := bufio.NewWriterSize(stored, pieceSize)
-		if strings.HasSuffix(name, "/") {
-			err = pack(to, made, name)
-		} else {
-			_, err = io.Copy(to, f)
-		}
-		err = errors.Join(err, to.Flush(), f.Close())
-		if err == nil && stored.n == 0 { // an empty file is one
-			_, err = stored.Write([]byte{})
-		}
-		if err != nil {
-			return false, err
-		}
-		checkpointed = checkpointed || name == checkpoint
-	}
-	return checkpointed, nil
-}
-
-// pieces stores each write as a piece of a file.
-type pieces struct {
+// file is one that is stored, as far as it is.
+type file struct {
 	*delivery
-	name string
-	n    int
+	name   string
+	pieces int
+	size   int64
 }
 
-func (p *pieces) Write(data []byte) (int, error) {
-	done, err := ask(p.queue, p.queue.pool, pgx.RowTo[int], "put", p.claim, p.name, p.n, data)
-	if err == nil && len(done) == 0 {
-		err = queue.ErrLost
-	}
-	if err != nil {
+// Write stores a piece.
+func (f *file) Write(data []byte) (int, error) {
+	if _, err := one[int](f.queue, queue.ErrLost, "put", f.claim, f.name, f.pieces, data); err != nil {
 		return 0, err
 	}
-	p.n++
+	f.pieces++
+	f.size += int64(len(data))
 	return len(data), nil
+}
+
+// store stores what is written to it.
+func (f *file) store(write func(io.Writer) error) error {
+	to := bufio.NewWriterSize(f, pieceSize)
+	err := errors.Join(write(to), to.Flush())
+	if err == nil && f.pieces == 0 { // an empty file is one
+		_, err = f.Write([]byte{})
+	}
+	return err
+}
+
+// add stores what is in an open file behind what is stored already, and closes it.
+func (f *file) add(from *os.File) error {
+	defer from.Close()
+	if _, err := from.Seek(f.size, io.SeekStart); err != nil {
+		return err
+	}
+	return f.store(func(to io.Writer) error { _, err := io.Copy(to, from); return err })
+}
+
+// follow stores what has come to the outputs since it was called before. Parts of an
+// output come and go. What fails is done the next time.
+func (d *delivery) follow() {
+	d.storing.Lock()
+	defer d.storing.Unlock()
+	there := []string{}
+	paths, _ := filepath.Glob(filepath.Join(d.work(), "*.result", "*", "std*"))
+	for _, path := range paths {
+		name := filepath.Base(path)
+		there = append(there, name)
+		if d.files[name] == nil {
+			d.files[name] = &file{delivery: d, name: name}
+		}
+		if from, err := os.Open(path); err == nil && !d.ending.Load() { // or it is gone by now
+			d.files[name].add(from)
+		}
+	}
+	if len(there) < len(d.files) && !d.ending.Load() {
+		if _, err := ask(d.queue, d.queue.pool, pgx.RowTo[string], "drop", d.claim, there); err == nil {
+			maps.DeleteFunc(d.files, func(name string, _ *file) bool { return !slices.Contains(there, name) })
+		}
+	}
+}
+
+// keep stores what an attempt has left.
+func (d *delivery) keep(made *os.Root) error {
+	d.storing.Lock()
+	defer d.storing.Unlock()
+	for _, name := range []string{api.StdoutFile, api.StderrFile, "outputs", "checkpoint"} {
+		info, err := made.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) || d.kept {
+			continue
+		} else if err != nil {
+			return err
+		}
+		f := &file{delivery: d, name: name}
+		if info.IsDir() {
+			f.name += "/"
+			err = f.store(func(to io.Writer) error { return pack(to, made, name) })
+		} else if from, fault := made.Open(name); fault == nil {
+			err = f.add(from)
+		} else {
+			err = fault
+		}
+		if err != nil {
+			return err
+		}
+		d.checkpointed = d.checkpointed || f.name == checkpoint
+	}
+	d.kept = true
+	return nil
 }
 
 // pack writes a directory as tar.
 func pack(to io.Writer, in *os.Root, name string) error {
-	dir, err := in.OpenRoot(path.Clean(name))
+	dir, err := fs.Sub(in.FS(), name)
+	if err != nil {
+		return err
+	}
+	t := tar.NewWriter(to)
+	return errors.Join(t.AddFS(dir), t.Close())
+}
+
+// unpack makes what pack has written in a directory of in, and nothing outside it.
+func unpack(from io.Reader, in *os.Root, name string) error {
+	dir, err := in.OpenRoot(name)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	t := tar.NewWriter(to)
-	return errors.Join(t.AddFS(dir.FS()), t.Close())
-}
-
-// unpack makes what pack has written in dir, and nothing outside it.
-func unpack(from io.Reader, dir *os.Root) error {
 	for t := tar.NewReader(from); ; {
 		header, err := t.Next()
 		if err == io.EOF {
@@ -124,22 +173,17 @@ func write(from io.Reader, in *os.Root, name string, mode fs.FileMode) error {
 type reader struct {
 	queue       *Queue
 	claim, name string
-	n           int
+	piece       int
 	rest        []byte
 }
 
-func (r *reader) Read(p []byte) (int, error) {
-	if len(r.rest) == 0 {
-		found, err := ask(r.queue, r.queue.pool, pgx.RowTo[[]byte], "file", r.claim, r.name, r.n)
-		if err == nil && len(found) == 0 {
-			err = io.EOF
-		}
-		if err != nil {
+func (r *reader) Read(p []byte) (n int, err error) {
+	for ; len(r.rest) == 0; r.piece++ {
+		if r.rest, err = one[[]byte](r.queue, io.EOF, "file", r.claim, r.name, r.piece); err != nil {
 			return 0, err
 		}
-		r.rest, r.n = found[0], r.n+1
 	}
-	n := copy(p, r.rest)
+	n = copy(p, r.rest)
 	r.rest = r.rest[n:]
 	return n, nil
 }
@@ -147,11 +191,11 @@ func (r *reader) Read(p []byte) (int, error) {
 // Checkpoint implements queue.Delivery.
 func (d *delivery) Checkpoint(dir string) error {
 	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
+	if err == nil {
+		defer root.Close()
+		err = unpack(&reader{queue: d.queue, claim: d.before, name: checkpoint}, root, ".")
 	}
-	defer root.Close()
-	if err := unpack(&reader{queue: d.queue, claim: d.before, name: checkpoint}, root); err != nil {
+	if err != nil {
 		return fmt.Errorf("read the checkpoint of task %s: %w", d.id, err)
 	}
 	return nil
@@ -165,37 +209,32 @@ type files struct {
 }
 
 // Files implements queue.Store.
-func (q *Queue) Files(_ context.Context, id string, attempt int) (queue.Files, error) {
+func (q *Queue) Files(_ context.Context, id string, attempt int) (_ queue.Files, err error) {
 	type stored struct{ Claim, Name string }
 	names, err := ask(q, q.pool, pgx.RowToStructByPos[stored], "names", id, attempt)
 	if err == nil && len(names) == 0 {
 		err = fs.ErrNotExist
 	}
-	var dir string
+	f := &files{later: make(map[string]*reader)}
+	dir := ""
 	if err == nil {
 		dir, err = os.MkdirTemp("", "runner-files-*")
 	}
-	if err != nil {
-		return nil, fmt.Errorf("files of attempt %d of task %s: %w", attempt, id, err)
+	if err == nil {
+		f.Root, err = os.OpenRoot(dir)
 	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, err
-	}
-	f := &files{root, make(map[string]*reader)}
 	for _, s := range names {
 		from := &reader{queue: q, claim: s.Claim, name: s.Name}
-		switch name := path.Clean(s.Name); {
-		case s.Name == "":
-		case name != s.Name:
-			f.later[name] = from
-			err = errors.Join(err, f.Mkdir(name, 0o755))
+		switch name, isDir := strings.CutSuffix(s.Name, "/"); {
+		case err != nil || name == "": // it has left nothing
+		case isDir:
+			f.later[name], err = from, f.Mkdir(name, 0o755)
 		default:
-			err = errors.Join(err, write(from, f.Root, name, 0o644))
+			err = write(from, f.Root, name, 0o644)
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(fmt.Errorf("files of attempt %d of task %s: %w", attempt, api.Excerpt(id), err), tree.Remove(dir))
 	}
 	return f, nil
 }
@@ -205,11 +244,7 @@ func (f *files) Open(name string) (fs.File, error) {
 	first, _, _ := strings.Cut(name, "/")
 	if from := f.later[first]; from != nil {
 		delete(f.later, first)
-		dir, err := f.OpenRoot(first)
-		if err == nil {
-			err = errors.Join(unpack(from, dir), dir.Close())
-		}
-		if err != nil {
+		if err := unpack(from, f.Root, first); err != nil {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 		}
 	}

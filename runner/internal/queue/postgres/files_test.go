@@ -56,6 +56,7 @@ func contents(t *testing.T, q *postgres.Queue, id string, attempt int) map[strin
 
 // What an attempt prints is seen while it runs, and all that it leaves afterwards.
 func TestFiles(t *testing.T) {
+	t.Parallel()
 	f := &fixture{url: newQueue(t, server)}
 	f.owner = open(t, f.url, "")
 	q := open(t, f.url, "runner")
@@ -73,6 +74,7 @@ func TestFiles(t *testing.T) {
 		return cmp.Equal(contents(t, f.owner, "a", 1), map[string]string{"stdout": "one two", "stdout.7+100": "later"})
 	})
 	must(t, os.Remove(filepath.Join(dir, "stdout.7+100")))
+	await(t, "the part that the task has dropped is gone", func() bool { return contents(t, f.owner, "a", 1)["stdout.7+100"] == "" })
 	large := slices.Concat(bytes.Repeat([]byte("0123456789"), 250_000), []byte("end")) // some pieces
 	put(t, large, dir, "stdout")
 	put(t, nil, dir, "stderr")
@@ -98,6 +100,7 @@ func TestFiles(t *testing.T) {
 // A checkpoint goes from attempt to attempt, over ends of all kinds, until the task
 // succeeds.
 func TestCheckpoint(t *testing.T) {
+	t.Parallel()
 	f := &fixture{url: newQueue(t, server)}
 	f.owner = open(t, f.url, "")
 	f.Submit(t, &api.Task{ID: "a", Command: "true"})
@@ -132,5 +135,50 @@ func TestCheckpoint(t *testing.T) {
 	must(t, f.owner.Cancel(t.Context(), "a"))
 	if n, err := f.owner.Purge(t.Context(), f.owner.Now(t)); n != 1 || err != nil || f.owner.Dump(t) != "" {
 		t.Errorf("purge of %d (%v) leaves %s", n, err, f.owner.Dump(t))
+	}
+}
+
+// A runner that dies leaves a line about the attempt, and what it had printed.
+func TestDied(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	q, other := open(t, f.url, "doomed"), open(t, f.url, "other")
+	_, dir, _ := begin(t, fetch(t, q))
+	put(t, []byte("last words"), dir, "stdout")
+	await(t, "they are stored", func() bool { return contents(t, f.owner, "a", 1)["stdout"] == "last words" })
+	q.Crash()
+	again := fetch(t, other)
+	number, err := again.Begin(nil)
+	must(t, err)
+	must(t, finish(t, again, number, api.Succeeded))
+	results, err := f.owner.Results(t.Context(), "a")
+	if err != nil || len(results) != 2 {
+		t.Fatalf("results %+v (%v), want two", results, err)
+	}
+	died := results[0]
+	if died.Attempt != 1 || died.Outcome != api.MachineFailed || died.Reason != "its runner gave no sign of life any more" || died.Runner != "doomed" ||
+		!slices.Equal(died.GPUs, []string{"GPU-1"}) || died.Started.IsZero() || died.Finished.Before(died.Started) {
+		t.Errorf("the line about the attempt is %+v", died)
+	}
+	if got := contents(t, f.owner, "a", 1)["stdout"]; got != "last words" {
+		t.Errorf("the attempt has printed %q", got)
+	}
+}
+
+// Of an attempt that was given back nothing is kept.
+func TestReleasedLeavesNothing(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	d := fetch(t, open(t, f.url, "runner"))
+	_, dir, _ := begin(t, d)
+	put(t, []byte("word"), dir, "stdout")
+	await(t, "it is stored", func() bool { return contents(t, f.owner, "a", 1)["stdout"] == "word" })
+	must(t, d.Release())
+	if stored := f.owner.Dump(t); bytes.Contains([]byte(stored), []byte("stdout")) {
+		t.Errorf("left:\n%s", stored)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,14 +20,45 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
 )
 
-// crowd runs tasks until all have ended, whatever the server does.
+// crowd runs tasks, whatever the server does.
 type crowd struct {
 	queues []*postgres.Queue
 	size   int // of the output of each task
+	stop   func()
 
 	mu   sync.Mutex
 	runs map[string]int // attempts that ran to their end
 	over map[string]int // and were told so, as the queue says
+}
+
+// newCrowd starts runners on a queue. They end by stop, or with the test.
+func newCrowd(t *testing.T, url string, size int) *crowd {
+	t.Helper()
+	c := &crowd{size: size, runs: make(map[string]int), over: make(map[string]int)}
+	ctx, enough := context.WithCancel(t.Context())
+	var workers sync.WaitGroup
+	c.stop = func() {
+		enough()
+		workers.Wait()
+	}
+	for i := range 3 {
+		q := openWith(t, url, fmt.Sprintf("runner-%d", i), long, long/6)
+		c.queues = append(c.queues, q)
+		for range 2 {
+			workers.Go(func() { c.work(ctx, t, q) })
+		}
+	}
+	t.Cleanup(c.stop)
+	return c
+}
+
+// numbered makes tasks.
+func numbered(n int) []*api.Task {
+	tasks := make([]*api.Task, n)
+	for i := range tasks {
+		tasks[i] = &api.Task{ID: fmt.Sprintf("task-%d", i), Command: "true"}
+	}
+	return tasks
 }
 
 func (c *crowd) work(ctx context.Context, t *testing.T, q *postgres.Queue) {
@@ -140,7 +172,7 @@ func TestOutages(t *testing.T) {
 			dir, err := os.MkdirTemp("", "pgserver-")
 			must(t, err)
 			if test.name == "full" {
-				mount(t, dir)
+				mount(t, dir, "100m")
 			}
 			s, err := pgserver.StartIn(dir)
 			must(t, err)
@@ -151,31 +183,15 @@ func TestOutages(t *testing.T) {
 			t.Cleanup(func() { p.Close() })
 
 			const tasks = 150
-			var ids []*api.Task
-			for i := range tasks {
-				ids = append(ids, &api.Task{ID: fmt.Sprintf("task-%d", i), Command: "true"})
-			}
 			owner := open(t, direct, "")
-			if _, err := owner.Submit(t.Context(), ids); err != nil {
+			if _, err := owner.Submit(t.Context(), numbered(tasks)); err != nil {
 				t.Fatal(err)
 			}
-			c := &crowd{size: test.size, runs: make(map[string]int), over: make(map[string]int)}
-			ctx, enough := context.WithCancel(t.Context())
-			var workers sync.WaitGroup
-			t.Cleanup(workers.Wait)
-			t.Cleanup(enough)
-			for i := range 3 {
-				q := openWith(t, through(direct, p), fmt.Sprintf("runner-%d", i), long, long/6)
-				c.queues = append(c.queues, q)
-				for range 2 {
-					workers.Go(func() { c.work(ctx, t, q) })
-				}
-			}
+			c := newCrowd(t, through(direct, p), test.size)
 			await(t, "some tasks end", func() bool { return c.ended() > tasks/10 })
 			test.fault(t, s, p, c)
 			await(t, "all tasks end", func() bool { return c.ended() == tasks })
-			enough()
-			workers.Wait()
+			c.stop()
 			once(t, owner, c, tasks)
 		})
 	}
@@ -226,19 +242,27 @@ func awaitFailures(t *testing.T, c *crowd) {
 	})
 }
 
-// through names the same database by way of the proxy.
-func through(direct string, p *pgserver.Proxy) string {
+// through names the same database by way of proxies to servers of which one may be
+// written to.
+func through(direct string, ways ...*pgserver.Proxy) string {
 	u, _ := url.Parse(direct)
-	u.RawQuery, u.Host = "", p.Address()
+	var hosts []string
+	for _, p := range ways {
+		hosts = append(hosts, p.Address())
+	}
+	u.RawQuery, u.Host = "", strings.Join(hosts, ",")
+	if len(hosts) > 1 {
+		u.RawQuery = "target_session_attrs=read-write"
+	}
 	return u.String()
 }
 
-func mount(t *testing.T, dir string) {
+func mount(t *testing.T, dir, size string) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("only root can mount a small disk")
 	}
-	must(t, unix.Mount("pgserver", dir, "tmpfs", 0, "size=100m"))
+	must(t, unix.Mount("pgserver", dir, "tmpfs", 0, "size="+size))
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, 0); err != nil {
 			t.Error(err)

@@ -8,13 +8,11 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
@@ -53,10 +51,12 @@ type Queue struct {
 	Options
 	name    string // of the database, without secrets
 	pool    *pgxpool.Pool
-	checked atomic.Bool     // the schema suits
 	life    context.Context // of all that is said
 	end     context.CancelFunc
 	renewal sync.WaitGroup
+	claimed chan struct{} // told when there is a claim to renew
+
+	following sync.Mutex // one at a time follows the outputs
 
 	mu       sync.Mutex
 	held     map[string]*delivery // by claim
@@ -65,8 +65,9 @@ type Queue struct {
 }
 
 var (
-	_ queue.Queue = (*Queue)(nil)
-	_ queue.Store = (*Queue)(nil)
+	_ queue.Queue  = (*Queue)(nil)
+	_ queue.Store  = (*Queue)(nil)
+	_ queue.Offers = (*Queue)(nil)
 )
 
 // Open connects to the queue that a URL names, or where that is silent the variables
@@ -77,104 +78,25 @@ func Open(url string, o Options) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, err := pgxpool.NewWithConfig(context.Background(), config)
-	if err != nil {
-		return nil, fmt.Errorf("queue %s: %w", name, err)
-	}
 	o.Lease, o.Limit, o.Look = cmp.Or(o.Lease, defaultLease), cmp.Or(o.Limit, defaultLimit), cmp.Or(o.Look, defaultLook)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	q := &Queue{Options: o, name: name, pool: pool, held: make(map[string]*delivery), steady: time.Now()}
+	q := &Queue{Options: o, name: name, held: make(map[string]*delivery), claimed: make(chan struct{}, 1), steady: time.Now()}
 	q.life, q.end = context.WithCancel(context.Background())
-	if err := q.check(pool); err != nil && (o.Runner == "" || final(err)) {
-		return nil, errors.Join(err, q.Close())
+	config.ConnConfig.OnNotification, config.AfterConnect = q.told, q.connected
+	if q.pool, err = pgxpool.NewWithConfig(context.Background(), config); err != nil {
+		return nil, fmt.Errorf("queue %s: %w", name, err)
 	}
-	q.renewal.Go(func() { q.every(q.beat) })
-	q.renewal.Go(func() { q.every(q.follow) })
+	ctx, cancel := context.WithTimeout(q.life, q.Limit)
+	defer cancel()
+	if err := q.note(q.pool.Ping(ctx)); err != nil && (o.Runner == "" || final(err)) {
+		return nil, errors.Join(fmt.Errorf("queue %s: %w", name, err), q.Close())
+	}
+	q.renewal.Go(q.renew)
 	return q, nil
-}
-
-// parse reads a URL, and returns a name of the database for people, without secrets.
-func parse(url string) (*pgxpool.Config, string, error) {
-	config, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		return nil, "", fmt.Errorf("queue: %w; name it as postgres://USER@HOST:PORT/DATABASE", plain{err}) // pgx leaves the password out
-	}
-	c := config.ConnConfig
-	c.DefaultQueryExecMode = pgx.QueryExecModeExec // poolers know no prepared statements
-	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultLimit)
-	c.OnNotification = func(conn *pgconn.PgConn, _ *pgconn.Notification) { conn.CustomData()[told] = true }
-	if c.ValidateConnect == nil { // a server that another has taken over from may be there still, read-only
-		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-	}
-	config.MaxConns, config.MaxConnIdleTime, config.HealthCheckPeriod = connections, idle, idle/2
-	return config, fmt.Sprintf("%s on %s", c.Database, c.Host), nil
 }
 
 // String names the queue without secrets.
 func (q *Queue) String() string { return q.name }
-
-// database is a connection, or a pool of them.
-type database interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}
-
-// ask says a statement and reads the answer. Nothing but its limit and Close ends
-// it, or nobody would know what became of it.
-func ask[T any](q *Queue, db database, row pgx.RowToFunc[T], name string, args ...any) ([]T, error) {
-	ctx, cancel := context.WithTimeout(q.life, q.Limit)
-	defer cancel()
-	rows, err := db.Query(ctx, statement(name), args...)
-	var answer []T
-	if err == nil {
-		answer, err = pgx.CollectRows(rows, row)
-	}
-	if err != nil {
-		err = fmt.Errorf("%s: %w", name, err)
-	}
-	return answer, q.note(err)
-}
-
-// plain is an error on one line. pgx has a line for each address that it tried.
-type plain struct{ error }
-
-func (p plain) Error() string { return strings.Join(strings.Fields(p.error.Error()), " ") }
-func (p plain) Unwrap() error { return p.error }
-
-// note remembers since when the server answers, and says when that changes.
-func (q *Queue) note(err error) error {
-	if err != nil {
-		err = plain{err}
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	was := q.steady
-	switch {
-	case err != nil:
-		q.Failures.Add(1)
-		q.steady = time.Time{}
-		if !was.IsZero() && q.life.Err() == nil {
-			q.Log.Warn("the queue does not answer, or refuses; tasks go on, and what is to be said is said later", "queue", q.name, "error", err)
-		}
-	case was.IsZero():
-		q.steady = time.Now()
-		q.Log.Info("the queue answers again", "queue", q.name)
-	}
-	return err
-}
-
-// every does something every third of the lease, and more often while it fails.
-func (q *Queue) every(do func() error) {
-	for pause := q.Lease / 3; ; {
-		select {
-		case <-time.After(pause):
-		case <-q.life.Done():
-			return
-		}
-		if pause = q.Lease / 3; do() != nil {
-			pause = q.Lease / 15
-		}
-	}
-}
 
 // holds are the claims of this runner.
 func (q *Queue) holds() map[string]*delivery {
@@ -183,32 +105,76 @@ func (q *Queue) holds() map[string]*delivery {
 	return maps.Clone(q.held)
 }
 
-// beat renews the claims, and ends those deliveries that are to be stopped.
-func (q *Queue) beat() error {
+// hold has a claim renewed.
+func (q *Queue) hold(d *delivery) {
+	q.mu.Lock()
+	q.held[d.claim] = d
+	q.mu.Unlock()
+	select {
+	case q.claimed <- struct{}{}:
+	default: // it was told before, and has not looked yet
+	}
+}
+
+// renew keeps the claims alive while there are any: every third of the lease, more
+// often while that fails, and at once where an owner wants a task stopped.
+func (q *Queue) renew() {
+	for {
+		select {
+		case <-q.claimed:
+		case <-q.life.Done():
+			return
+		}
+		for q.listen(q.life, stop, q.beat) != nil && q.life.Err() == nil {
+			select {
+			case <-time.After(q.Lease / 15):
+			case <-q.life.Done():
+			}
+		}
+	}
+}
+
+// beat renews the claims, ends those deliveries that are to be stopped, and has
+// stored what those who watch the others want to see.
+func (q *Queue) beat(conn *pgxpool.Conn) (time.Duration, error) {
 	held := q.holds()
 	if len(held) == 0 {
-		return nil
+		return 0, nil
 	}
 	type renewed struct {
 		Claim  string
 		Cancel bool
 	}
-	answer, err := ask(q, q.pool, pgx.RowToStructByPos[renewed], "beat", slices.Collect(maps.Keys(held)))
+	answer, err := ask(q, conn, pgx.RowToStructByPos[renewed], "beat", slices.Collect(maps.Keys(held)))
 	if err != nil {
-		return err
+		return 0, err
 	}
+	var going []*delivery
 	for _, r := range answer {
 		if r.Cancel {
 			held[r.Claim].cancel(queue.ErrCancelled)
 		}
+		going = append(going, held[r.Claim])
 		delete(held, r.Claim)
 	}
+	q.renewal.Go(func() { q.follow(going) })
 	for _, d := range held {
 		if !d.ending.Load() { // or it may have ended in good order meanwhile
 			d.lose()
 		}
 	}
-	return nil
+	return q.Lease / 3, nil
+}
+
+// follow has stored what has come to outputs, one by one, as others need connections, too.
+func (q *Queue) follow(going []*delivery) {
+	if !q.following.TryLock() {
+		return
+	}
+	defer q.following.Unlock()
+	for _, d := range going {
+		d.follow()
+	}
 }
 
 // Close gives back what is held still, if the server takes it, and ends all

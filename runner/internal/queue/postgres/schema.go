@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/x509"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -12,19 +13,20 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// schema makes the tables, or adds to them what they lack.
+//
 //go:embed schema.sql
-var schema1 string
+var schema string
 
-// migrations lead from each version of the schema to the next, the first to 1.
-var migrations = []string{schema1}
+// version is that of the schema.
+const version = 2
 
 // The codes of PostgreSQL for what the schema, or the user's rights, do not suit.
-const noTable, noSchema, noRight = "42P01", "3F000", "42501"
+const noTable, noSchema, noColumn, noRight = "42P01", "3F000", "42703", "42501"
 
 // code is what the server has answered, if it has.
 func code(err error) string {
-	var answer *pgconn.PgError
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return answer.Code
 	}
 	return ""
@@ -43,7 +45,10 @@ func Init(ctx context.Context, url string) (name, grants string, err error) {
 	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err == nil {
 		defer conn.Close(ctx)
-		err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return migrate(ctx, tx) })
+		var there int
+		if conn.QueryRow(ctx, statements["version"]).Scan(&there) != nil || there < version {
+			_, err = conn.Exec(ctx, schema)
+		}
 	}
 	if code(err) == noRight {
 		err = fmt.Errorf("%w; let the owner of the database do it, or say: grant create on database %s to %s",
@@ -53,28 +58,6 @@ func Init(ctx context.Context, url string) (name, grants string, err error) {
 		return "", "", fmt.Errorf("queue %s: %w", name, plain{err})
 	}
 	return name, needed("USER"), nil
-}
-
-func migrate(ctx context.Context, tx pgx.Tx) error {
-	for _, name := range []string{"lock", "place"} {
-		if _, err := tx.Exec(ctx, statement(name)); err != nil {
-			return err
-		}
-	}
-	var version int
-	if err := tx.QueryRow(ctx, statement("version")).Scan(&version); err != nil {
-		return err
-	}
-	for ; version < len(migrations); version++ {
-		_, err := tx.Exec(ctx, migrations[version])
-		if err == nil {
-			_, err = tx.Exec(ctx, statement("versionIs"), version+1)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
@@ -91,31 +74,41 @@ var errSchema = errors.New("the queue cannot be used")
 // not that it is starting, ending, full or somebody's standby.
 func final(err error) bool {
 	class := (code(err) + "  ")[:2]
-	return errors.Is(err, errSchema) || class != "  " && !strings.Contains("08 25 40 53 57 58 XX", class)
+	return errors.Is(err, errSchema) || untrusted(err) || class != "  " && !strings.Contains("08 25 40 53 57 58 XX", class)
 }
 
-// check finds out once whether the tables are there, are as new as this runner, and
-// may be used. Newer ones suit as well.
-func (q *Queue) check(db database) error {
-	if q.checked.Load() {
-		return nil
+// untrusted says whether the server has shown a certificate that proves nothing.
+func untrusted(err error) bool {
+	_, stranger := errors.AsType[x509.UnknownAuthorityError](err)
+	_, another := errors.AsType[x509.HostnameError](err)
+	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
+	return stranger || another || invalid
+}
+
+// connected is called for each new connection. It says whether the tables are there,
+// suit this runner and may be used, and has a runner listen.
+func (q *Queue) connected(_ context.Context, conn *pgx.Conn) error {
+	type state struct {
+		Version, Oldest int
+		Lacks           string
 	}
-	user := quote(q.pool.Config().ConnConfig.User)
-	versions, err := ask(q, db, pgx.RowTo[int], "version")
-	switch c := code(err); {
-	case c == noTable || c == noSchema || err == nil && versions[0] < len(migrations):
-		err = fmt.Errorf("%w: its tables are missing, or older than this runner; let the owner of the database run: runner queue init", errSchema)
-	case c == noRight:
-		err = fmt.Errorf("%w: user %s must not; let the owner of the tables say: %s", errSchema, user, needed(user))
-	case err == nil:
-		var missing []string
-		if missing, err = ask(q, db, pgx.RowTo[string], "lacks"); len(missing) > 0 {
-			err = fmt.Errorf("%w: user %s lacks %s; let the owner of the tables say: %s", errSchema, user, strings.Join(missing, ", "), needed(user))
-		}
+	found, err := ask(q, conn, pgx.RowToStructByPos[state], "check")
+	c := code(err)
+	if c == noRight {
+		found, err = []state{{version, version, "usage on schema studioml"}}, nil
 	}
-	if err != nil {
-		return fmt.Errorf("queue %s: %w", q.name, err)
+	switch {
+	case c == noTable || c == noSchema || c == noColumn || err == nil && found[0].Version < version:
+		return fmt.Errorf("%w: its tables are missing, or older than this runner; let the owner of the database run: runner queue init", errSchema)
+	case err != nil:
+		return err
+	case found[0].Oldest > version:
+		return fmt.Errorf("%w: its tables are of a newer release (version %d; this runner knows %d), and runners as old as this one cannot share them; use a newer one", errSchema, found[0].Version, version)
+	case found[0].Lacks != "":
+		user := quote(conn.Config().User)
+		return fmt.Errorf("%w: user %s lacks %s; let the owner of the tables say: %s", errSchema, user, found[0].Lacks, needed(user))
+	case q.Runner != "":
+		_, err = ask(q, conn, pgx.RowTo[string], "listen")
 	}
-	q.checked.Store(true)
-	return nil
+	return err
 }

@@ -1,8 +1,16 @@
--- Version 1. A runner of before and one of after a new version work on the same
--- tables, so that a version only adds: tables, columns with defaults, indices.
+-- Version 2. It is said as a whole, in one transaction, and all that is there already
+-- stays as it is. A runner of before and one of after a new version work on the same
+-- tables, so that a version only adds: tables, columns with defaults, indices. One
+-- that cannot says in oldest which version runners must be made for to go on.
+
+select pg_advisory_xact_lock(7305812); -- another may be at it; the number is only this queue's
+create schema if not exists studioml;
+create table if not exists studioml.schema (version integer primary key, since timestamptz not null default now());
+alter table studioml.schema add column if not exists oldest integer not null default 1;
+insert into studioml.schema (version) values (2) on conflict do nothing;
 
 -- One row is one task, and the whole truth about it.
-create table studioml.task (
+create table if not exists studioml.task (
   id         text primary key,
   document   bytea not null, -- as submitted; never changed
   -- Where it is in the queue: by class, in it by rank (the negative priority, so
@@ -31,12 +39,15 @@ create table studioml.task (
   reason     text,                           -- why it is where it is, if that needs one
   changed    timestamptz not null default now()
 );
-create index task_ready on studioml.task (gpus, gpu_memory, rank, place, seq) where state = 'Waiting';
-create index task_claim on studioml.task (claim) where claim is not null;
-create index task_ended on studioml.task (changed) where state in ('Finished', 'Dead', 'Cancelled');
+alter table studioml.task add column if not exists expires timestamptz;
+alter table studioml.task add column if not exists format smallint not null default 1; -- of the document
+create index if not exists task_ready on studioml.task (gpus, gpu_memory, rank, place, seq) where state = 'Waiting';
+create index if not exists task_claim on studioml.task (claim) where claim is not null;
+create index if not exists task_ended on studioml.task (changed) where state in ('Finished', 'Dead', 'Cancelled');
+create index if not exists task_expires on studioml.task (expires) where state = 'Waiting' and expires is not null;
 
 -- What an attempt ended with: api.Result.
-create table studioml.result (
+create table if not exists studioml.result (
   task     text not null references studioml.task on delete cascade,
   attempt  integer not null,
   claim    uuid not null unique,
@@ -45,7 +56,7 @@ create table studioml.result (
 );
 
 -- What it left behind, in pieces: stdout, stderr, and outputs and checkpoint as tar.
-create table studioml.file (
+create table if not exists studioml.file (
   claim uuid not null,
   name  text not null,
   piece integer not null,
@@ -55,7 +66,7 @@ create table studioml.file (
 alter table studioml.file alter column data set storage external; -- stored as it is; much of it is compressed
 
 -- What runners say that they can do: api.Offer. Who is silent has ended.
-create table studioml.offer (
+create table if not exists studioml.offer (
   runner   text primary key,
   document bytea not null,
   said     timestamptz not null

@@ -5,41 +5,44 @@
 -- a transaction suits. The server's clock is the only one. States are those of
 -- api.TaskState.
 --
--- The word studioml_wake is told wherever a task begins to wait. A runner without
--- work hears of it, and looks from time to time anyway, so that a word which is
--- lost costs seconds.
+-- The word studioml_wake is told wherever a task begins to wait, and with a claim
+-- where that is to be stopped. Runners hear of it, and look from time to time anyway,
+-- so that a word which is lost costs seconds.
 
 -- name: submit
--- submit puts tasks at the end of the queue, in order: the place is the clock's
--- at each row. A task whose id is known stays as it is; known says what it is.
+-- submit puts tasks at the end of the queue, in order, up to the first whose id
+-- another task has: the place is the clock's at each row. It says of each what it
+-- was before, and whether it is the very same, so that a submit can be repeated. The
+-- update of one that is there changes nothing, and returns it even if it is new to
+-- this statement.
 with new as (
-  insert into studioml.task (id, document, gpus, gpu_memory, rank)
-  select id, document, gpus, gpu_memory, -priority
-  from unnest($1::text[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[]) with ordinality
-    as t (id, document, gpus, gpu_memory, priority, n)
-  order by n
-  on conflict do nothing
-  returning id
-), told as (select pg_notify('studioml_wake', '') where exists (select from new))
-select id from new left join told on true
-
--- name: known
--- known says what the queue has under these ids, and whether with the very same
--- document, so that a submit can be repeated.
-select t.id, t.state, t.document = n.document
-from unnest($1::text[], $2::bytea[]) as n (id, document) join studioml.task t using (id)
+  select t->>'id' as id, convert_to(t::text, 'UTF8') as document, (t->>'expires')::timestamptz as expires, n,
+    coalesce((t#>>'{resources,gpus}')::integer, 0) as gpus, coalesce((t#>>'{resources,gpuMemory}')::bigint, 0) as gpu_memory,
+    coalesce(-(t->>'priority')::integer, 0) as rank, coalesce((t->>'format')::integer, 1) as format
+  from json_array_elements($1::json) with ordinality as a (t, n)
+), clash as (
+  select min(n) as n from new join studioml.task t using (id) where t.document <> new.document
+), put as (
+  insert into studioml.task (id, document, gpus, gpu_memory, rank, expires, format)
+  select id, document, gpus, gpu_memory, rank, expires, format
+  from new, clash where new.n < coalesce(clash.n, new.n + 1) order by new.n
+  on conflict (id) do update set run = task.run
+  returning id, document, case when xmax = 0 then '' else state end as before
+), told as (select pg_notify('studioml_wake', '') where exists (select from put where before = ''))
+select new.id, coalesce(before, ''), coalesce(put.document = new.document, false)
+from new left join put using (id) left join told on true order by n
 
 -- name: waiting
 -- waiting tells of each class and rank that waits how long its first task has to
 -- wait still. It jumps from one to the next in the index, so that 100,000 tasks of
--- one class cost as much as one.
+-- one class cost as much as one. What only a newer runner understands is not seen.
 with recursive head as (
   (select gpus, gpu_memory, rank, place from studioml.task
-   where state = 'Waiting' order by gpus, gpu_memory, rank, place, seq limit 1)
+   where state = 'Waiting' and format <= $1 order by gpus, gpu_memory, rank, place, seq limit 1)
   union all
   select next.* from head, lateral (
     select t.gpus, t.gpu_memory, t.rank, t.place from studioml.task t
-    where t.state = 'Waiting' and (t.gpus, t.gpu_memory, t.rank) > (head.gpus, head.gpu_memory, head.rank)
+    where t.state = 'Waiting' and format <= $1 and (t.gpus, t.gpu_memory, t.rank) > (head.gpus, head.gpu_memory, head.rank)
     order by t.gpus, t.gpu_memory, t.rank, t.place, t.seq limit 1) next
 )
 select gpus, gpu_memory, rank, place - now() from head order by rank, place
@@ -52,9 +55,9 @@ update studioml.task set state = 'Running', claim = gen_random_uuid(), runner = 
   begun = false, gpus_held = null, changed = now()
 where id = (
   select id from studioml.task
-  where state = 'Waiting' and gpus = $1 and gpu_memory = $2 and rank = $3 and place <= now()
+  where state = 'Waiting' and gpus = $1 and gpu_memory = $2 and rank = $3 and place <= now() and format <= $6
   order by place, seq limit 1 for update skip locked)
-returning claim::text, id, document, spent, deaths, coalesce(checkpoint, claim)::text, now()
+returning claim::text, document, id, spent, coalesce(checkpoint, claim)::text, now()
 
 -- name: begin
 -- begin counts an attempt, once for each claim however often it is said. Until
@@ -74,20 +77,34 @@ returning claim::text, cancel
 -- their lease. A server that was away has heard nobody, so it gives all of them a
 -- lease from its start. After an outage of the network it may arrive late, with what
 -- others said in time just behind it, and then does nothing: $1 is time of just
--- before. What the attempt had stored goes, and the claim with it, so that nothing
--- which its runner still says changes the row.
+-- before. The claim goes, so that nothing which its runner still says changes the
+-- row. What the attempt had stored so far is left, with a line about its end, which
+-- is not the word of the runner. A task that kills its runners is buried some day.
 with gone as (
-  select id, claim, runner from studioml.task
+  select * from studioml.task
   where state = 'Running' and greatest(beat, pg_postmaster_start_time()) + lease < now() and now() < $1::timestamptz + $2::interval
   limit 1000 for update skip locked
 ), back as (
-  update studioml.task t set state = case when cancel then 'Cancelled' else 'Waiting' end,
+  update studioml.task t set
+    state = case when t.cancel then 'Cancelled' when t.deaths >= 10 then 'Dead' else 'Waiting' end,
+    reason = case when not t.cancel and t.deaths >= 10 then t.deaths || ' runners died while they ran it, and no more try it' end,
     claim = null, runner = null, gpus_held = null, begun = false, cancel = false, changed = now()
-  from gone where t.id = gone.id
-), cleared as (
-  delete from studioml.file where claim in (select claim from gone)
+  from gone where t.id = gone.id returning t.id, t.state
+), line as (
+  insert into studioml.result (task, attempt, claim, document)
+  select id, starts, claim, convert_to(json_build_object('task', id, 'attempt', starts, 'outcome', 'MachineFailed', 'exitCode', -1,
+    'reason', 'its runner gave no sign of life any more', 'started', changed, 'finished', beat,
+    'runner', runner, 'gpus', gpus_held)::text, 'UTF8') from gone where begun
 ), told as (select pg_notify('studioml_wake', '') where exists (select from gone))
-select id, runner from gone left join told on true
+select id, gone.runner, back.state from gone join back using (id) left join told on true
+
+-- name: expire
+-- expire buries what nobody has started in time. Whoever fetches one looks at the
+-- time as well; this is for those that no runner can take.
+update studioml.task set state = 'Dead', changed = now(),
+  reason = 'it expired at ' || to_char(expires at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+where id in (select id from studioml.task where state = 'Waiting' and expires < now() limit 1000 for update skip locked)
+returning id
 
 -- name: time
 -- time is the server's time.
@@ -112,7 +129,7 @@ returning piece
 -- if that is so now, done by this call or, if its answer got lost, by one before;
 -- else with nothing. Without a pause the task keeps its place. A new checkpoint
 -- takes the place of the last one, and success the need for any. Parts of outputs
--- were for those who watched; they are whole now.
+-- were for those who watched, and all that is stored without a result.
 with mine as (
   update studioml.task set
     state = case when cancel and $2 <> 'Finished' then 'Cancelled' else $2 end,
@@ -126,14 +143,18 @@ with mine as (
 ), cleared as (
   delete from studioml.file f using mine, studioml.task old
   where old.id = mine.id and (f.claim = old.checkpoint and f.name = 'checkpoint/' and old.checkpoint is distinct from mine.checkpoint
-    or f.claim = mine.claim and f.name like 'std%.%')
+    or f.claim = mine.claim and ($6::bytea is null or f.name like 'std%.%'))
 ), told as (select pg_notify('studioml_wake', '') from mine where state = 'Waiting')
 select state from mine left join told on true
 union all
 select state from studioml.task where claim = $1::text::uuid and state <> 'Running'
 union all
-select $2 from studioml.result where claim = $1::text::uuid
+select $2 from studioml.result where claim = $1::text::uuid and document = $6
 limit 1
+
+-- name: drop
+-- drop removes the files that an attempt has no more, all but these.
+delete from studioml.file where claim = $1::text::uuid and not name = any ($2)
 
 -- name: file
 -- file reads a piece.
@@ -154,13 +175,13 @@ where $1::text[] is null or id = any ($1)
 
 -- name: cancel
 -- cancel ends a task that waits, and asks the runner of one that runs to stop
--- it, which it hears with its next sign of life. It returns what the task was.
-with old as (select id, state from studioml.task where id = $1 for update), cancelled as (
+-- it. It returns what the task was.
+with old as (select id, state, claim from studioml.task where id = $1 for update), cancelled as (
   update studioml.task t set cancel = old.state = 'Running', state = case when old.state = 'Waiting' then 'Cancelled' else old.state end,
     changed = case when old.state = 'Waiting' then now() else changed end
   from old where t.id = old.id and old.state in ('Waiting', 'Running')
-)
-select state from old
+), told as (select pg_notify('studioml_wake', claim::text) from old where state = 'Running')
+select state from old left join told on true
 
 -- name: again
 -- again lets a task that has ended wait once more, as a new run, at the end of
@@ -191,11 +212,11 @@ on conflict (runner) do update set document = excluded.document, said = excluded
 
 -- name: offers
 -- offers are of all runners that have said so lately.
-select document from studioml.offer where said > now() - interval '30 s' order by runner
+select convert_from(document, 'UTF8')::json from studioml.offer where said > now() - interval '30 s' order by runner
 
 -- name: results
 -- results reads the results of a task.
-select document from studioml.result where task = $1 order by attempt
+select convert_from(document, 'UTF8')::json from studioml.result where task = $1 order by attempt
 
 -- name: names
 -- names finds the claim of an attempt, of one that has ended or of the one that
@@ -206,30 +227,19 @@ select distinct c.claim::text, coalesce(f.name, '') from (
   select claim from studioml.task where id = $1 and starts = $2 and state = 'Running' and begun
 ) c left join studioml.file f on f.claim = c.claim
 
--- name: lacks
--- lacks says what the user may not do, table by table, of what the queue needs.
-select p || ' on ' || t from unnest(array['studioml.task', 'studioml.result', 'studioml.file']) t,
-  unnest(array['select', 'insert', 'update', 'delete']) p
-where not has_table_privilege(t, p)
-
--- name: lock
--- lock keeps others from changing the schema at the same time, until the end of
--- the transaction. The number is only this queue's.
-select pg_advisory_xact_lock(7305812)
-
--- name: place
--- place makes the place for the schema and its version.
-create schema if not exists studioml;
-create table if not exists studioml.schema (version integer primary key, since timestamptz not null default now())
+-- name: check
+-- check says which version of the schema is there, which one a runner must be made
+-- for at least, and what the user may not do, table by table, of what a queue needs.
+select coalesce(max(version), 0), coalesce(max(oldest), 0), (
+  select coalesce(string_agg(p || ' on ' || t, ', '), '')
+  from unnest(array['studioml.task', 'studioml.result', 'studioml.file', 'studioml.offer']) t, unnest(array['select', 'insert', 'update', 'delete']) p
+  where not has_table_privilege(t, p))
+from studioml.schema
 
 -- name: version
--- version says which version of the schema is there.
+-- version says which version of the schema is there, for one that may be older.
 select coalesce(max(version), 0) from studioml.schema
 
--- name: versionIs
--- versionIs records that another one is.
-insert into studioml.schema (version) values ($1)
-
 -- name: listen
--- listen lets the connection hear of what begins to wait.
+-- listen lets the connection hear of what is told.
 listen studioml_wake

@@ -19,18 +19,9 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
-// A statement takes no more tasks, nor bytes of documents but for the first, so that
-// it is done in a third of the lease.
-const (
-	batchTasks = 1000
-	batchBytes = 4 << 20
-)
-
-// document is a task that is submitted.
-type document struct {
-	task *api.Task
-	text []byte
-}
+// batch is how many tasks a statement takes at most, so that it is done in a third of
+// the lease.
+const batch = 200
 
 // Submit implements queue.Store. All must be valid. Then a batch is in the queue with
 // its statement, or not.
@@ -38,75 +29,35 @@ func (q *Queue) Submit(ctx context.Context, tasks []*api.Task) (done []queue.Sub
 	if err := queue.Check(tasks); err != nil {
 		return nil, err
 	}
-	documents := make([]document, len(tasks))
-	for i, task := range tasks {
-		t := *task
-		t.ID = cmp.Or(t.ID, strings.ToLower(rand.Text())[:16])
-		text, err := json.Marshal(t)
+	for some := range slices.Chunk(tasks, batch) {
+		named := make([]api.Task, len(some))
+		for i, t := range some {
+			named[i] = *t
+			named[i].ID = cmp.Or(t.ID, strings.ToLower(rand.Text())[:16])
+		}
+		documents, err := json.Marshal(named)
 		if err != nil {
-			return nil, fmt.Errorf("submit task%s: %w", queue.Named(task.ID), err)
+			return done, fmt.Errorf("submit tasks: %w", err)
 		}
-		documents[i] = document{&t, text}
-	}
-	for len(documents) > 0 && err == nil {
-		n, bytes := 0, 0
-		for n < min(len(documents), batchTasks) && bytes < batchBytes {
-			bytes += len(documents[n].text)
-			n++
+		type answer struct {
+			queue.Submitted
+			Same bool
 		}
-		var more []queue.Submitted
-		more, err = q.submit(documents[:n], make(map[string]bool))
-		done, documents = append(done, more...), documents[n:]
-		err = errors.Join(err, ctx.Err())
-	}
-	return done, err
-}
-
-// submit submits those before the first whose id another task has. fresh are those
-// that it did submit.
-func (q *Queue) submit(batch []document, fresh map[string]bool) (done []queue.Submitted, err error) {
-	var ids []string
-	var texts [][]byte
-	var gpus, memory, priorities []int64
-	for _, d := range batch {
-		ids, texts, gpus = append(ids, d.task.ID), append(texts, d.text), append(gpus, int64(d.task.Resources.GPUs))
-		memory, priorities = append(memory, int64(d.task.Resources.GPUMemory)), append(priorities, int64(d.task.Priority))
-	}
-	type known struct {
-		ID    string
-		State api.TaskState
-		Same  bool
-	}
-	found, err := ask(q, q.pool, pgx.RowToStructByPos[known], "known", ids, texts)
-	if err != nil {
-		return nil, fmt.Errorf("submit tasks: %w", err)
-	}
-	before := make(map[string]known)
-	for _, k := range found {
-		before[k.ID] = k
-	}
-	n := len(ids)
-	if i := slices.IndexFunc(ids, func(id string) bool { return before[id].ID != "" && !before[id].Same }); i >= 0 {
-		n, err = i, fmt.Errorf("submit task %s: id: is in use by another task; choose another id, or leave it out to have one made", api.Excerpt(ids[i]))
-	}
-	inserted, fault := ask(q, q.pool, pgx.RowTo[string], "submit", ids[:n], texts[:n], gpus[:n], memory[:n], priorities[:n])
-	if fault != nil {
-		return nil, fmt.Errorf("submit tasks: %w", fault)
-	}
-	for _, id := range inserted {
-		fresh[id] = true
-	}
-	for _, id := range ids[:n] {
-		switch {
-		case fresh[id]:
-			done = append(done, queue.Submitted{ID: id})
-		case before[id].Same:
-			done = append(done, queue.Submitted{ID: id, Before: before[id].State})
-		default: // somebody else was faster; as what, is known now
-			return q.submit(batch, fresh)
+		answers, err := ask(q, q.pool, pgx.RowToStructByPos[answer], "submit", string(documents))
+		if err != nil {
+			return done, fmt.Errorf("submit tasks: %w", err)
+		}
+		for _, a := range answers {
+			if !a.Same {
+				return done, fmt.Errorf("submit task %s: id: is in use by another task; choose another id, or leave it out to have one made", api.Excerpt(a.ID))
+			}
+			done = append(done, a.Submitted)
+		}
+		if ctx.Err() != nil {
+			return done, ctx.Err()
 		}
 	}
-	return done, err
+	return done, nil
 }
 
 // List implements queue.Store.
@@ -147,12 +98,8 @@ func (q *Queue) Again(_ context.Context, id string) error {
 
 // change says a statement about a task that must have ended, or must not.
 func (q *Queue) change(name, id string, ended bool, otherwise error) error {
-	was, err := ask(q, q.pool, pgx.RowTo[string], name, id)
-	switch {
-	case err != nil:
-	case len(was) == 0:
-		err = queue.ErrUnknown
-	case api.TaskState(was[0]).Ended() != ended:
+	was, err := one[api.TaskState](q, queue.ErrUnknown, name, id)
+	if err == nil && was.Ended() != ended {
 		err = otherwise
 	}
 	if err != nil {
@@ -163,27 +110,35 @@ func (q *Queue) change(name, id string, ended bool, otherwise error) error {
 
 // Purge implements queue.Store.
 func (q *Queue) Purge(ctx context.Context, before time.Time) (n int, err error) {
-	for {
-		gone, err := ask(q, q.pool, pgx.RowTo[string], "purge", before, batchTasks)
-		n += len(gone)
+	for more := true; more; {
+		gone, err := ask(q, q.pool, pgx.RowTo[string], "purge", before, batch)
+		n, more = n+len(gone), len(gone) == batch
 		if err = errors.Join(err, ctx.Err()); err != nil {
 			return n, fmt.Errorf("purge tasks: %w", err)
 		}
-		if len(gone) < batchTasks {
-			return n, nil
-		}
 	}
+	return n, nil
 }
 
 // Results implements queue.Store.
 func (q *Queue) Results(_ context.Context, id string) ([]api.Result, error) {
-	documents, err := ask(q, q.pool, pgx.RowTo[[]byte], "results", id)
-	results := make([]api.Result, len(documents))
-	for i, document := range documents {
-		err = errors.Join(err, json.Unmarshal(document, &results[i]))
-	}
+	results, err := ask(q, q.pool, pgx.RowTo[api.Result], "results", id)
 	if err != nil {
 		return nil, fmt.Errorf("results of task %s: %w", api.Excerpt(id), err)
 	}
 	return results, nil
+}
+
+// Announce implements queue.Offers.
+func (q *Queue) Announce(_ context.Context, o api.Offer) error {
+	document, err := json.Marshal(o)
+	if err == nil {
+		_, err = one[string](q, nil, "announce", o.Runner, document)
+	}
+	return err
+}
+
+// Offers implements queue.Offers.
+func (q *Queue) Offers(context.Context) ([]api.Offer, error) {
+	return ask(q, q.pool, pgx.RowTo[api.Offer], "offers")
 }

@@ -1,0 +1,156 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	_ "embed"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+//go:embed statements.sql
+var statementsFile string
+
+// statements are those of statements.sql, by name.
+var statements = func() map[string]string {
+	all := make(map[string]string)
+	for block := range strings.SplitSeq(statementsFile, "\n-- name: ") {
+		name, sql, _ := strings.Cut(block, "\n")
+		all[name] = sql
+	}
+	return all
+}()
+
+// parse reads a URL, and returns a name of the database for people, without secrets.
+func parse(url string) (*pgxpool.Config, string, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, "", fmt.Errorf("queue: %w; name it as postgres://USER@HOST:PORT/DATABASE", plain{err}) // pgx leaves the password out
+	}
+	c := config.ConnConfig
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec              // poolers know no prepared statements
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultLimit/3) // so that of several hosts the next one has its turn
+	if c.ValidateConnect == nil {                               // a server that another has taken over from may be there still, read-only
+		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	config.MaxConns, config.MaxConnIdleTime, config.HealthCheckPeriod = connections, idle, idle/2
+	return config, fmt.Sprintf("%s on %s", c.Database, c.Host), nil
+}
+
+// plain is an error on one line. pgx has a line for each address that it tried.
+type plain struct{ error }
+
+func (p plain) Error() string { return strings.Join(strings.Fields(p.error.Error()), " ") }
+func (p plain) Unwrap() error { return p.error }
+
+// database is a connection, or a pool of them.
+type database interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// ask says a statement and reads the answer. Nothing but its limit and Close ends
+// it, or nobody would know what became of it.
+func ask[T any](q *Queue, db database, row pgx.RowToFunc[T], name string, args ...any) ([]T, error) {
+	sql, ok := statements[name]
+	if !ok {
+		panic("no statement has the name " + name)
+	}
+	ctx, cancel := context.WithTimeout(q.life, q.Limit)
+	defer cancel()
+	rows, err := db.Query(ctx, sql, args...)
+	var answer []T
+	if err == nil {
+		answer, err = pgx.CollectRows(rows, row)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	return answer, q.note(err)
+}
+
+// one says a statement whose answer is one value, or if there is none the error none.
+func one[T any](q *Queue, none error, name string, args ...any) (value T, err error) {
+	answer, err := ask(q, q.pool, pgx.RowTo[T], name, args...)
+	if err == nil && len(answer) == 0 {
+		err = none
+	}
+	if err == nil {
+		value = answer[0]
+	}
+	return value, err
+}
+
+// note remembers since when the server answers, and says when that changes.
+func (q *Queue) note(err error) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	was := q.steady
+	switch {
+	case err != nil:
+		if untrusted(err) {
+			err = fmt.Errorf("%w; sslrootcert, or PGSSLROOTCERT, must name the certificate of who has signed the server's, and the URL the server as that does", err)
+		}
+		err = plain{err}
+		q.Failures.Add(1)
+		q.steady = time.Time{}
+		if !was.IsZero() && q.life.Err() == nil {
+			q.Log.Warn("the queue does not answer, or refuses; tasks go on, and what is to be said is said later", "queue", q.name, "error", err)
+		}
+	case was.IsZero():
+		q.steady = time.Now()
+		q.Log.Info("the queue answers again", "queue", q.name)
+	}
+	return err
+}
+
+// The words that a connection hears, which are remembered with it.
+const wake, stop = "wake", "stop"
+
+// told is called for what a connection hears.
+func (q *Queue) told(c *pgconn.PgConn, n *pgconn.Notification) {
+	if n.Payload == "" {
+		c.CustomData()[wake] = true
+	} else if q.holds()[n.Payload] != nil {
+		c.CustomData()[stop] = true
+	}
+}
+
+// listen calls do with a connection, and again whenever its pause is over or a word
+// is told, until it wants no pause or fails.
+func (q *Queue) listen(ctx context.Context, word string, do func(*pgxpool.Conn) (pause time.Duration, err error)) error {
+	limited, cancel := context.WithTimeout(ctx, q.Limit)
+	defer cancel()
+	conn, err := q.pool.Acquire(limited)
+	if err == nil {
+		defer conn.Release()
+	}
+	for err == nil {
+		heard := conn.Conn().PgConn().CustomData()
+		delete(heard, word)
+		pause, fault := do(conn)
+		if fault != nil || pause <= 0 {
+			return fault
+		}
+		waiting, cancel := context.WithTimeout(ctx, pause)
+		select {
+		case <-time.After(q.Look / 40): // a thousand idle runners shall not look for each of many tasks
+		case <-waiting.Done():
+		}
+		for heard[word] == nil && err == nil {
+			err = conn.Conn().PgConn().WaitForNotification(waiting)
+		}
+		if waiting.Err() != nil {
+			err = ctx.Err()
+		}
+		cancel()
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return q.note(err)
+}

@@ -1,0 +1,110 @@
+package postgres_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/studioml/studio-go-runner/e2e/pgserver"
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
+)
+
+// authority signs certificates.
+type authority struct {
+	certificate *x509.Certificate
+	key         crypto.Signer
+	file        string // of the certificate
+}
+
+func newAuthority(t *testing.T) authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: t.Name()}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	must(t, err)
+	a := authority{key: key, file: filepath.Join(t.TempDir(), "authority.pem")}
+	a.certificate, err = x509.ParseCertificate(der)
+	must(t, err)
+	must(t, os.WriteFile(a.file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644))
+	return a
+}
+
+// sign makes a certificate for a server at an address, and its key.
+func (a authority) sign(t *testing.T, address string) (certificate, key []byte) {
+	t.Helper()
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.ParseIP(address)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, signer.Public(), a.key)
+	must(t, err)
+	secret, err := x509.MarshalPKCS8PrivateKey(signer)
+	must(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
+}
+
+// A server proves who it is, or no runner speaks with it.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	s, err := pgserver.Start()
+	must(t, err)
+	t.Cleanup(func() { s.Close() })
+	direct := newQueue(t, s)
+	ours, theirs := newAuthority(t), newAuthority(t)
+	certificate, key := ours.sign(t, "127.0.0.1")
+	certificateFile, err := s.Put("server.pem", certificate)
+	must(t, err)
+	keyFile, err := s.Put("server.key", key)
+	must(t, err)
+	must(t, s.Stop())
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	s.Port = free.Addr().(*net.TCPAddr).Port
+	must(t, free.Close())
+	s.Settings = []string{"listen_addresses=127.0.0.1,127.0.0.2", "ssl=on", "ssl_cert_file=" + certificateFile, "ssl_key_file=" + keyFile}
+	must(t, s.Start())
+
+	at := func(address, mode string, trusted authority) string {
+		u, _ := url.Parse(direct)
+		u.Host = fmt.Sprintf("%s:%d", address, s.Port)
+		u.RawQuery = url.Values{"sslmode": {mode}, "sslrootcert": {trusted.file}}.Encode()
+		return u.String()
+	}
+	f := &fixture{owner: open(t, at("127.0.0.1", "verify-full", ours), "")}
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	q := open(t, at("127.0.0.1", "verify-full", ours), "runner")
+	must(t, finish(t, fetch(t, q), 1, api.Succeeded))
+	if n := f.owner.Count(t, "select count(*) from pg_stat_ssl join pg_stat_activity using (pid) where datname = current_database() and not ssl"); n > 0 {
+		t.Errorf("%d connections are not encrypted", n)
+	}
+	for _, refused := range []struct{ what, url, says string }{
+		{"another authority", at("127.0.0.1", "verify-full", theirs), "certificate signed by unknown authority"},
+		{"another authority, the name does not matter", at("127.0.0.1", "verify-ca", theirs), "certificate signed by unknown authority"},
+		{"another server", at("127.0.0.2", "verify-full", ours), "certificate is valid for 127.0.0.1, not 127.0.0.2"},
+	} {
+		for _, runner := range []string{"", "runner"} {
+			q, err := postgres.Open(refused.url, postgres.Options{Runner: runner})
+			if err == nil {
+				q.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), refused.says) || strings.Contains(err.Error(), "\n") || strings.Count(err.Error(), "sslrootcert") != 1 {
+				t.Errorf("%s: %v; want one line with %q, and what to do", refused.what, err, refused.says)
+			}
+		}
+	}
+}
