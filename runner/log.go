@@ -62,29 +62,29 @@ func (l *logWriter) Write(line []byte) (int, error) {
 
 // flush waits until all lines are written, but not for long.
 func (l *logWriter) flush() {
-	limit := time.After(logEnd)
-	written := make(chan struct{})
-	select {
-	case l.lines <- logLine{written: written}:
-	case <-limit:
-		return
-	}
-	select {
-	case <-written:
-	case <-limit:
-	}
+	within(logEnd, func() {
+		written := make(chan struct{})
+		l.lines <- logLine{written: written}
+		<-written
+	})
 }
 
 // complain writes the last word of a process, and does not wait for long where
 // nobody reads it: the process must end.
 func complain(w io.Writer, problem error) {
-	written := make(chan struct{})
+	within(logEnd, func() { fmt.Fprintf(w, "runner: %v\n", problem) })
+}
+
+// within waits no longer than that for something which, at the end of a process, may
+// as well be left undone.
+func within(limit time.Duration, do func()) {
+	done := make(chan struct{})
 	go func() {
-		defer close(written)
-		fmt.Fprintf(w, "runner: %v\n", problem)
+		defer close(done)
+		do()
 	}()
 	select {
-	case <-written:
-	case <-time.After(logEnd):
+	case <-done:
+	case <-time.After(limit):
 	}
 }

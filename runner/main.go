@@ -9,7 +9,6 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -57,14 +56,15 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		kong.Name("runner"),
 		kong.Description("Run tasks on whole GPUs, steered by two Kubernetes ConfigMaps."),
 		kong.Vars{
-			"harmless_xids": list(gpu.ApplicationXids),
+			"harmless_xids": strings.Join(strings.Fields(strings.Trim(fmt.Sprint(gpu.ApplicationXids), "[]")), ","),
 			"grace":         lifecycle.DefaultGrace.String(), "kill_delay": lifecycle.DefaultKillDelay.String(),
 			"exit_rest":   lifecycle.ExitBudget(0, 0).String(),
 			"exit_budget": lifecycle.ExitBudget(lifecycle.DefaultGrace, lifecycle.DefaultKillDelay).String(),
 		},
 		kong.ExplicitGroups([]kong.Group{{Key: "command", Title: "Flags for a command after --:"}}),
 		kong.Writers(out, errOut),
-		kong.Exit(func(int) { helped = true }), // kong exits after --help only
+		kong.Exit(func(int) { helped = true }),  // kong exits after --help only
+		kong.WithHyphenPrefixedParameters(true), // --priority -5
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
 	if err != nil {
@@ -86,29 +86,22 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		}
 		return api.ExitError
 	}
-	var exit exitCode
 	command.BindTo(ctx, (*context.Context)(nil))
 	err = command.Run(stdio{in, out, errOut})
+	if errors.Is(err, errUnread) {
+		return 0
+	}
+	exit, ended := errors.AsType[exitCode](err)
+	if err != nil && (!ended || err.Error() != exit.Error()) { // or something went wrong while it ended
+		complain(errOut, err)
+	}
 	switch {
-	case errors.As(err, &exit):
-		if err.Error() != exit.Error() { // something went wrong while it ended
-			complain(errOut, err)
-		}
+	case ended:
 		return int(exit)
 	case err != nil:
-		complain(errOut, err)
 		return api.ExitError
 	}
 	return 0
-}
-
-// list writes numbers as a flag takes them.
-func list(numbers []uint64) string {
-	var words []string
-	for _, n := range numbers {
-		words = append(words, strconv.FormatUint(n, 10))
-	}
-	return strings.Join(words, ",")
 }
 
 // exitCode carries the code of a process that ended as it should, but not with 0.
@@ -122,12 +115,10 @@ type Version struct{}
 // Run prints the version, the revision and the Go version.
 func (Version) Run(io stdio) error {
 	revision := "unknown"
-	info, ok := debug.ReadBuildInfo()
-	if ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = s.Value
-			}
+	info, _ := debug.ReadBuildInfo()
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			revision = s.Value
 		}
 	}
 	_, err := fmt.Fprintf(io.Out, "studio-go-runner %s (revision %s, %s)\n", version, revision, info.GoVersion)

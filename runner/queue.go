@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"os/user"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/studioml/studio-go-runner/runner/internal/observe"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
@@ -16,8 +21,13 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
 
-// Place is where the queue is. Commands embed it.
+// Place is where the queue is. Commands that need one embed it.
 type Place struct {
+	MaybePlace `embed:""`
+}
+
+// MaybePlace is where the queue is, if one is named.
+type MaybePlace struct {
 	Spool string `env:"STUDIOML_SPOOL" type:"path" placeholder:"DIR" help:"Directory of the queue and of the results; several runners may share it."`
 	Queue string `env:"STUDIOML_QUEUE" placeholder:"URL" help:"The queue and the results in a PostgreSQL server, in place of a directory: postgres://USER@HOST:PORT/DATABASE?sslmode=verify-full. What it leaves out comes from libpq's variables, as PGPASSFILE."`
 }
@@ -26,11 +36,28 @@ type Place struct {
 var secret = regexp.MustCompile(`(?i)://[^/@]*:[^/@]+@|password\s*=`)
 
 // Validate is called by kong.
-func (p *Place) Validate() error {
-	if (p.Spool == "") == (p.Queue == "") {
-		return errors.New("--spool or --queue is needed, and not both: a queue is in a directory or in a PostgreSQL server (STUDIOML_SPOOL and STUDIOML_QUEUE count, too)")
+func (p *Place) Validate(kctx *kong.Context) error {
+	if p.choose(kctx); (p.Spool == "") == (p.Queue == "") {
+		return errors.New("--spool or --queue is needed, and not both: a queue is in a directory or in a PostgreSQL server (where there is no flag, STUDIOML_SPOOL and STUDIOML_QUEUE count)")
 	}
 	return unseen(p.Queue)
+}
+
+// choose lets a flag outweigh the variable of the other.
+func (p *MaybePlace) choose(kctx *kong.Context) (typedAny bool) {
+	spool, queue := typed(kctx, "spool"), typed(kctx, "queue")
+	if queue && !spool {
+		p.Spool = ""
+	}
+	if spool && !queue {
+		p.Queue = ""
+	}
+	return spool || queue
+}
+
+// typed says whether a flag is on the command line.
+func typed(kctx *kong.Context, flag string) bool {
+	return slices.ContainsFunc(kctx.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == flag })
 }
 
 // unseen refuses a password where others see it.
@@ -55,51 +82,86 @@ type (
 	}
 )
 
-// look calls do with the queue, of which do changes nothing.
-func (p *Place) look(do func(queue.Store) error) error {
-	if p.Queue != "" {
-		return p.open(do)
-	}
-	if err := p.exists(); err != nil {
-		return err
-	}
-	return do(spool.Look(p.Spool))
-}
+// What a command does with a queue.
+type use int
 
-// change calls do with the queue, which must be there.
-func (p *Place) change(do func(queue.Store) error) error {
-	if err := p.exists(); err != nil {
-		return err
-	}
-	return p.open(do)
-}
+const (
+	toLook use = iota
+	toChange
+	toSubmit // a spool is made if there is none
+)
 
-func (p *Place) exists() error {
-	if _, err := os.Stat(p.Spool); err != nil && p.Queue == "" {
-		return fmt.Errorf("there is no queue: %w; name the directory that the runners use", err)
-	}
-	return nil
-}
-
-// open calls do with the queue; a spool is made if there is none.
-func (p *Place) open(do func(queue.Store) error) (err error) {
+// open calls do with the queue.
+func (p *MaybePlace) open(use use, do func(queue.Store) error) error {
 	var store ownersQueue
-	if p.Queue != "" {
+	there, err := p.there()
+	switch {
+	case err != nil:
+	case !there && use != toSubmit:
+		err = fmt.Errorf("there is no queue in %s; name the directory that the runners use", p.Spool)
+	case p.Queue != "":
 		store, err = postgres.Open(p.Queue, postgres.Options{})
-	} else {
+	case use == toLook:
+		err = do(spool.Look(p.Spool))
+	default:
 		store, err = spool.Open(p.Spool, spool.Options{})
 	}
-	if err != nil {
+	if store != nil && err == nil {
+		err = errors.Join(do(store), store.Close())
+	}
+	return p.whose(err)
+}
+
+// there says whether there is a queue. It refuses a directory that should not become
+// one. Volumes are made with lost+found.
+func (p *MaybePlace) there() (bool, error) {
+	if p.Queue != "" {
+		return true, nil
+	}
+	entries, err := os.ReadDir(p.Spool)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("open spool %s: %w; name a directory", p.Spool, errors.Unwrap(err))
+	}
+	foreign := ""
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case e.IsDir() && (name == "ready" || name == "claims"):
+			return true, nil
+		case name != "lost+found" && !strings.HasPrefix(name, "."):
+			foreign = name
+		}
+	}
+	if foreign != "" {
+		return false, fmt.Errorf("there is no queue in %s, but other files, as %s; name the directory that the runners use, or an empty one for a new queue", p.Spool, foreign)
+	}
+	return false, nil
+}
+
+// whose says whose queue it is to who may not use it.
+func (p *MaybePlace) whose(err error) error {
+	info, unknown := os.Stat(p.Spool) // "" of a server
+	if !errors.Is(err, fs.ErrPermission) || unknown != nil || !strings.Contains(err.Error(), p.Spool) {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	return do(store)
+	owner := fmt.Sprint(info.Sys().(*syscall.Stat_t).Uid)
+	if u, err := user.LookupId(owner); err == nil {
+		owner = u.Username
+	}
+	return fmt.Errorf("%w; the queue belongs to the user %s: do this as that user", err, owner)
 }
 
 // forRunner connects a runner to its queue.
-func (p *Place) forRunner(name, work string, log *slog.Logger, metrics *observe.Metrics) (runnersQueue, error) {
+func (p *MaybePlace) forRunner(name, work string, log *slog.Logger, metrics *observe.Metrics) (runnersQueue, error) {
 	if p.Queue == "" {
-		return spool.Open(p.Spool, spool.Options{Runner: name, Log: log})
+		there, err := p.there()
+		if err != nil {
+			return nil, p.whose(err)
+		}
+		q, err := spool.Open(p.Spool, spool.Options{Runner: name, Log: log})
+		if err == nil && !there {
+			log.Info("made a new queue", "spool", p.Spool)
+		}
+		return q, p.whose(err)
 	}
 	q, err := postgres.Open(p.Queue, postgres.Options{Runner: name, Work: work, Log: log})
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -25,6 +26,9 @@ func why(t api.TaskStatus, offers []api.Offer) string {
 	if t.State != api.TaskWaiting {
 		return t.Reason
 	}
+	if expired(t) {
+		return fmt.Sprintf("it has expired, at %s, and is not started any more", t.Task.Expires.Local().Format(time.DateTime))
+	}
 	if time.Now().Before(t.NotBefore) {
 		return fmt.Sprintf("attempt %d failed; the next one starts after %s", t.Starts, t.NotBefore.Local().Format(time.TimeOnly))
 	}
@@ -32,29 +36,32 @@ func why(t api.TaskStatus, offers []api.Offer) string {
 	if offers == nil {
 		return place
 	}
-	fits, open, free, closed := 0, 0, 0, ""
+	fits, open, free, closed := false, false, false, ""
 	for _, o := range offers {
-		if o.Fits(t.Resources) {
-			fits++
-			if o.Phase == api.PhaseRunning {
-				open++
-				if o.Running < o.Slots {
-					free++
-				}
-			} else if closed == "" {
-				closed = fmt.Sprintf("%s is %s", o.Runner, o.Phase)
-			}
+		if !o.Fits(t.Resources) {
+			continue
 		}
+		fits = true
+		if o.Phase != api.PhaseRunning {
+			closed = cmp.Or(closed, fmt.Sprintf("%s is %s", o.Runner, o.Phase))
+			continue
+		}
+		open, free = true, free || o.Running < o.Slots
 	}
-	switch r := t.Resources; {
+	switch {
 	case len(offers) == 0:
 		return place + "; no runner looks into it"
-	case fits == 0:
-		return fmt.Sprintf("%s; no runner has %s", place, r)
-	case open == 0:
+	case !fits:
+		return fmt.Sprintf("%s; no runner has %s", place, t.Resources)
+	case !open:
 		return fmt.Sprintf("%s; no runner that could run it takes tasks: %s", place, closed)
-	case free == 0:
-		return fmt.Sprintf("%s; all runners that could run it are busy", place)
+	case !free:
+		return place + "; all runners that could run it are busy"
 	}
 	return place
+}
+
+// expired says whether a task still waits, though nobody starts it any more.
+func expired(t api.TaskStatus) bool {
+	return t.State == api.TaskWaiting && t.Task != nil && !t.Task.Expires.IsZero() && time.Now().After(t.Task.Expires.Time)
 }
