@@ -1,3 +1,7 @@
+// Runner runs tasks on whole GPUs, steered by two Kubernetes ConfigMaps: runner serve
+// is a runner, see serve.go for how its parts fit together, and the other commands are
+// for those who have tasks in its queue. README.md is the manual, runner --help and
+// runner serve --help list the commands and flags; SECURITY.md says what a task may do.
 package main
 
 import (
@@ -9,9 +13,12 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/prometheus/common/model"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
@@ -123,4 +130,30 @@ func (Version) Run(io stdio) error {
 	}
 	_, err := fmt.Fprintf(io.Out, "studio-go-runner %s (revision %s, %s)\n", version, revision, info.GoVersion)
 	return err
+}
+
+// span is a duration that may be in days.
+type span time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler, which kong knows.
+func (s *span) UnmarshalText(text []byte) error {
+	d, err := model.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("is %s; must be a time as 30d or 12h", api.Excerpt(string(text)))
+	}
+	*s = span(d)
+	return nil
+}
+
+// count counts from 1; 0 is what nobody has given.
+type count int
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (c *count) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 10, 31)
+	if err != nil || n == 0 {
+		return fmt.Errorf("is %s; must be 1 or more", api.Excerpt(string(text)))
+	}
+	*c = count(n)
+	return nil
 }

@@ -21,13 +21,8 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
 
-// Place is where the queue is. Commands that need one embed it.
+// Place is where the queue is. Commands embed it.
 type Place struct {
-	MaybePlace `embed:""`
-}
-
-// MaybePlace is where the queue is, if one is named.
-type MaybePlace struct {
 	Spool string `env:"STUDIOML_SPOOL" type:"path" placeholder:"DIR" help:"Directory of the queue and of the results; several runners may share it."`
 	Queue string `env:"STUDIOML_QUEUE" placeholder:"URL" help:"The queue and the results in a PostgreSQL server, in place of a directory: postgres://USER@HOST:PORT/DATABASE?sslmode=verify-full. What it leaves out comes from libpq's variables, as PGPASSFILE."`
 }
@@ -35,29 +30,21 @@ type MaybePlace struct {
 // secret finds a password in a URL, or in libpq's other form.
 var secret = regexp.MustCompile(`(?i)://[^/@]*:[^/@]+@|password\s*=`)
 
-// Validate is called by kong.
+// Validate is called by kong. A flag outweighs the variable of the other.
 func (p *Place) Validate(kctx *kong.Context) error {
-	if p.choose(kctx); (p.Spool == "") == (p.Queue == "") {
+	typed := func(flag string) bool {
+		return slices.ContainsFunc(kctx.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == flag })
+	}
+	switch spool, queue := typed("spool"), typed("queue"); {
+	case queue && !spool:
+		p.Spool = ""
+	case spool && !queue:
+		p.Queue = ""
+	}
+	if (p.Spool == "") == (p.Queue == "") {
 		return errors.New("--spool or --queue is needed, and not both: a queue is in a directory or in a PostgreSQL server (where there is no flag, STUDIOML_SPOOL and STUDIOML_QUEUE count)")
 	}
 	return unseen(p.Queue)
-}
-
-// choose lets a flag outweigh the variable of the other.
-func (p *MaybePlace) choose(kctx *kong.Context) (typedAny bool) {
-	spool, queue := typed(kctx, "spool"), typed(kctx, "queue")
-	if queue && !spool {
-		p.Spool = ""
-	}
-	if spool && !queue {
-		p.Queue = ""
-	}
-	return spool || queue
-}
-
-// typed says whether a flag is on the command line.
-func typed(kctx *kong.Context, flag string) bool {
-	return slices.ContainsFunc(kctx.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == flag })
 }
 
 // unseen refuses a password where others see it.
@@ -92,7 +79,7 @@ const (
 )
 
 // open calls do with the queue.
-func (p *MaybePlace) open(use use, do func(queue.Store) error) error {
+func (p *Place) open(use use, do func(queue.Store) error) error {
 	var store ownersQueue
 	there, err := p.there()
 	switch {
@@ -114,7 +101,7 @@ func (p *MaybePlace) open(use use, do func(queue.Store) error) error {
 
 // there says whether there is a queue. It refuses a directory that should not become
 // one. Volumes are made with lost+found.
-func (p *MaybePlace) there() (bool, error) {
+func (p *Place) there() (bool, error) {
 	if p.Queue != "" {
 		return true, nil
 	}
@@ -138,7 +125,7 @@ func (p *MaybePlace) there() (bool, error) {
 }
 
 // whose says whose queue it is to who may not use it.
-func (p *MaybePlace) whose(err error) error {
+func (p *Place) whose(err error) error {
 	info, unknown := os.Stat(p.Spool) // "" of a server
 	if !errors.Is(err, fs.ErrPermission) || unknown != nil || !strings.Contains(err.Error(), p.Spool) {
 		return err
@@ -151,7 +138,7 @@ func (p *MaybePlace) whose(err error) error {
 }
 
 // forRunner connects a runner to its queue.
-func (p *MaybePlace) forRunner(name, work string, log *slog.Logger, metrics *observe.Metrics) (runnersQueue, error) {
+func (p *Place) forRunner(name, work string, log *slog.Logger, metrics *observe.Metrics) (runnersQueue, error) {
 	if p.Queue == "" {
 		there, err := p.there()
 		if err != nil {

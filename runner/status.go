@@ -7,35 +7,29 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/alecthomas/kong"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
-// Status is the status command.
+// Status is the status command. The variables for a queue are not meant for it.
 type Status struct {
-	Address    string `env:"STUDIOML_ADDRESS" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Runner to ask, unless --spool or --queue is given (default ${default})."`
-	MaybePlace `embed:""`
-	Printing   `embed:"" set:"watch=Print the runner's status at each change, until the runner ends; one that does not answer yet is waited for"`
+	Address  string `env:"STUDIOML_ADDRESS" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Runner to ask, unless --spool or --queue is given (default ${default})."`
+	Spool    string `type:"path" placeholder:"DIR" help:"Queue to look into."`
+	Queue    string `placeholder:"URL" help:"Queue in a PostgreSQL server to look into."`
+	Printing `embed:"" set:"watch=Print the runner's status at each change, until the runner ends; one that does not answer yet is waited for"`
 }
 
 // Validate refuses what makes no sense together. Kong calls it after parsing.
-func (s *Status) Validate(kctx *kong.Context) error {
+func (s *Status) Validate() error {
 	switch {
-	case !s.choose(kctx):
-		s.MaybePlace = MaybePlace{} // the variables are for those who have tasks
-	case s.Watch:
-		return errors.New("--watch and --spool cannot be used together, nor --queue: a runner can be watched, and tasks by runner tasks --watch")
-	case typed(kctx, "address"):
-		return errors.New("--address and --spool cannot be used together, nor --queue: ask a runner or a queue")
 	case s.Spool != "" && s.Queue != "":
 		return errors.New("--spool and --queue cannot be used together: ask one queue")
+	case s.Watch && s.Spool+s.Queue != "":
+		return errors.New("--watch and --spool cannot be used together, nor --queue: a runner can be watched, and tasks by runner tasks --watch")
 	}
 	return unseen(s.Queue)
 }
@@ -48,34 +42,36 @@ type answers struct {
 
 // Run asks the runner or the queue.
 func (s *Status) Run(ctx context.Context, stdio stdio) error {
-	if s.MaybePlace == (MaybePlace{}) {
-		if s.Watch {
-			ctx = whileRead(ctx, stdio.Out)
-		}
-		return s.show(stdio.Out, statuses(ctx, s.Address, s.Watch))
+	if s.Spool+s.Queue != "" {
+		return (&Place{s.Spool, s.Queue}).open(toLook, func(store queue.Store) error {
+			contents, err := queueContents(ctx, store)
+			if err != nil {
+				return err
+			}
+			return s.print(stdio.Out, answers{Queue: contents})
+		})
 	}
-	return s.open(toLook, func(store queue.Store) error {
-		contents, err := queueContents(ctx, store)
-		if err != nil {
-			return err
+	if s.Watch {
+		ctx = whileRead(ctx, stdio.Out)
+	}
+	return s.show(stdio.Out, func(yield func(view, error) bool) {
+		if err := s.ask(ctx, yield); err != nil {
+			yield(nil, fmt.Errorf("ask runner: %w", cmp.Or(context.Cause(ctx), err)))
 		}
-		return s.print(stdio.Out, answers{Queue: contents})
 	})
 }
 
 // queueContents puts together what is in the queue and what has left it.
 func queueContents(ctx context.Context, store queue.Store) (*api.QueueContents, error) {
-	all, err := store.List(ctx)
+	all, err := (&Tasks{Printing: Printing{Output: "table"}}).views(ctx, store)
 	if err != nil {
 		return nil, err
 	}
-	offers := offersOf(ctx, store)
 	q := &api.QueueContents{Ready: []api.QueuedTask{}, Claimed: []api.QueuedTask{}, Dead: []api.DeadLetter{}, Finished: []string{}}
-	for _, t := range all {
-		queued := api.QueuedTask{ID: t.ID, Starts: t.Starts, Spent: t.Spent, Runner: t.Runner}
+	for _, t := range all.Tasks {
+		queued := api.QueuedTask{ID: t.ID, Starts: t.Starts, Spent: t.Spent, Runner: t.Runner, Why: t.Why}
 		switch t.State {
 		case api.TaskWaiting:
-			queued.Why = why(t, offers)
 			q.Ready = append(q.Ready, queued)
 		case api.TaskRunning:
 			q.Claimed = append(q.Claimed, queued)
@@ -90,20 +86,12 @@ func queueContents(ctx context.Context, store queue.Store) (*api.QueueContents, 
 	return q, nil
 }
 
-// statuses asks a runner for its status or, to who watches, for each that it reports,
-// from when it first answers until it ends.
-func statuses(ctx context.Context, address string, watch bool) iter.Seq2[view, error] {
-	return func(yield func(view, error) bool) {
-		if err := ask(ctx, address, watch, yield); err != nil {
-			yield(nil, fmt.Errorf("ask runner: %w", cmp.Or(context.Cause(ctx), err)))
-		}
-	}
-}
-
-func ask(ctx context.Context, address string, watch bool, yield func(view, error) bool) error {
+// ask yields the status of a runner or, to who watches, each that it reports, from when
+// it first answers until it ends.
+func (s *Status) ask(ctx context.Context, yield func(view, error) bool) error {
 	const limit, again = 10 * time.Second, 20 * time.Millisecond // a runner starts in ten times that
-	client, url := &http.Client{Timeout: limit}, "http://"+address+"/statusz"
-	if watch {
+	client, url := &http.Client{Timeout: limit}, "http://"+s.Address+"/statusz"
+	if s.Watch {
 		client, url = http.DefaultClient, url+"?watch=true"
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -111,7 +99,7 @@ func ask(ctx context.Context, address string, watch bool, yield func(view, error
 		return fmt.Errorf("%w; set --address to HOST:PORT", err)
 	}
 	response, err := client.Do(request)
-	for ; err != nil && watch && ctx.Err() == nil; response, err = client.Do(request) {
+	for ; err != nil && s.Watch && ctx.Err() == nil; response, err = client.Do(request) {
 		select {
 		case <-time.After(again):
 		case <-ctx.Done():
@@ -122,12 +110,12 @@ func ask(ctx context.Context, address string, watch bool, yield func(view, error
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answered %s; is it a runner?", address, response.Status)
+		return fmt.Errorf("%s answered %s; is it a runner?", s.Address, response.Status)
 	}
 	for decoder := json.NewDecoder(response.Body); ; {
 		var status api.Status
 		switch err := decoder.Decode(&status); {
-		case errors.Is(err, io.EOF), watch && errors.Is(err, io.ErrUnexpectedEOF):
+		case errors.Is(err, io.EOF), s.Watch && errors.Is(err, io.ErrUnexpectedEOF):
 			return nil // the runner has ended, however it did
 		case err != nil:
 			return fmt.Errorf("read status: %w", err)

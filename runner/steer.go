@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,7 +118,7 @@ func (g *Get) Run(ctx context.Context, stdio stdio) error {
 		if err := os.CopyFS(g.Dir, files); err != nil {
 			return fmt.Errorf("copy attempt %d: %w", number, err)
 		}
-		if err := g.writeResult(ctx, store, number); err != nil {
+		if err := g.keepResult(ctx, store, number); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(stdio.Out, "attempt %d of %s is in %s\n", number, g.ID, g.Dir)
@@ -125,21 +126,21 @@ func (g *Get) Run(ctx context.Context, stdio stdio) error {
 	})
 }
 
-// writeResult adds the result where it is no file of the queue.
-func (g *Get) writeResult(ctx context.Context, store queue.Store, attempt int) error {
+// keepResult adds the result where it was no file of the queue.
+func (g *Get) keepResult(ctx context.Context, store queue.Store, attempt int) error {
 	result, err := resultOf(ctx, store, g.ID, attempt)
 	if err != nil || result == nil {
 		return err
 	}
-	text, err := json.MarshalIndent(result, "", "  ")
-	if err != nil {
+	f, err := os.OpenFile(filepath.Join(g.Dir, "result.json"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	} else if err != nil {
 		return err
 	}
-	path := filepath.Join(g.Dir, "result.json")
-	if _, err := os.Lstat(path); err == nil {
-		return nil
-	}
-	return os.WriteFile(path, append(text, '\n'), 0o644)
+	encoder := json.NewEncoder(f)
+	encoder.SetIndent("", "  ")
+	return errors.Join(encoder.Encode(result), f.Close())
 }
 
 // Purge is the purge command.
