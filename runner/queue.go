@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -56,18 +57,12 @@ func unseen(url string) error {
 	return nil
 }
 
-// runnersQueue is the queue of a runner, ownersQueue that of the commands.
-type (
-	runnersQueue interface {
-		queue.Queue
-		queue.Offers
-		Close() error
-	}
-	ownersQueue interface {
-		queue.Store
-		Close() error
-	}
-)
+// runnersQueue is the queue of a runner.
+type runnersQueue interface {
+	queue.Queue
+	queue.Offers
+	io.Closer
+}
 
 // What a command does with a queue.
 type use int
@@ -80,7 +75,10 @@ const (
 
 // open calls do with the queue.
 func (p *Place) open(use use, do func(queue.Store) error) error {
-	var store ownersQueue
+	var store interface {
+		queue.Store
+		io.Closer
+	}
 	there, err := p.there()
 	switch {
 	case err != nil:

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -52,7 +53,7 @@ func TestReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	script := []string{"set -e"}
+	script := []string{"set -e", "trap 'kill $(jobs -p); wait' EXIT"}
 	skipped := map[string]bool{}
 blocks:
 	for _, found := range fence.FindAllStringSubmatch(string(text), -1) {
@@ -86,11 +87,12 @@ blocks:
 		}
 	}
 
-	cmd := exec.CommandContext(t.Context(), "bash", "-c", strings.Join(append(script, "kill %2; wait %2 || true"), "\n"))
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", strings.Join(script, "\n"))
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "HOME="+dir, "TMPDIR="+dir, "KUBECONFIG=", "STUDIOML_LISTEN=127.0.0.1:0", "STUDIOML_NVML_LIBRARY=none",
 		"STUDIOML_TERMINATION_LOG="+filepath.Join(dir, "last-words"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = 10 * time.Second
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -38,17 +38,18 @@ func (s *Status) Validate() error {
 type answers struct {
 	Runner *api.Status        `json:"runner,omitempty"`
 	Queue  *api.QueueContents `json:"queue,omitempty"`
+	tasks  taskViews          // of the queue, those that it may be asked about
 }
 
 // Run asks the runner or the queue.
 func (s *Status) Run(ctx context.Context, stdio stdio) error {
 	if s.Spool+s.Queue != "" {
 		return (&Place{s.Spool, s.Queue}).open(toLook, func(store queue.Store) error {
-			contents, err := queueContents(ctx, store)
+			all, err := (&Tasks{Printing: Printing{Output: "table"}}).views(ctx, store)
 			if err != nil {
 				return err
 			}
-			return s.print(stdio.Out, answers{Queue: contents})
+			return s.print(stdio.Out, inQueue(all))
 		})
 	}
 	if s.Watch {
@@ -61,29 +62,29 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 	})
 }
 
-// queueContents puts together what is in the queue and what has left it.
-func queueContents(ctx context.Context, store queue.Store) (*api.QueueContents, error) {
-	all, err := (&Tasks{Printing: Printing{Output: "table"}}).views(ctx, store)
-	if err != nil {
-		return nil, err
-	}
+// inQueue sorts tasks by where they are.
+func inQueue(all taskViews) (a answers) {
 	q := &api.QueueContents{Ready: []api.QueuedTask{}, Claimed: []api.QueuedTask{}, Dead: []api.DeadLetter{}, Finished: []string{}}
 	for _, t := range all.Tasks {
 		queued := api.QueuedTask{ID: t.ID, Starts: t.Starts, Spent: t.Spent, Runner: t.Runner, Why: t.Why}
 		switch t.State {
+		case api.TaskFinished:
+			q.Finished = append(q.Finished, t.ID)
+			continue
+		case api.TaskCancelled:
+			q.Cancelled = append(q.Cancelled, t.ID)
+			continue
 		case api.TaskWaiting:
 			q.Ready = append(q.Ready, queued)
 		case api.TaskRunning:
 			q.Claimed = append(q.Claimed, queued)
 		case api.TaskDead:
 			q.Dead = append(q.Dead, api.DeadLetter{Task: t.Task, Reason: t.Reason, Attempts: t.Spent, Time: t.Since})
-		case api.TaskFinished:
-			q.Finished = append(q.Finished, t.ID)
-		case api.TaskCancelled:
-			q.Cancelled = append(q.Cancelled, t.ID)
 		}
+		a.tasks.Tasks = append(a.tasks.Tasks, t)
 	}
-	return q, nil
+	a.Queue = q
+	return a
 }
 
 // ask yields the status of a runner or, to who watches, each that it reports, from when
@@ -129,23 +130,9 @@ func (a answers) rows(t table) {
 	if a.Runner != nil {
 		statusRows(t, a.Runner)
 	}
-	q := a.Queue
-	if q == nil {
-		return
-	}
-	t.row("Queue:", fmt.Sprintf("%d ready, %d claimed, %d dead, %d finished, %d cancelled", len(q.Ready), len(q.Claimed), len(q.Dead), len(q.Finished), len(q.Cancelled)))
-	for _, c := range q.Claimed {
-		t.row("  claimed", c.ID, fmt.Sprintf("by %s, start %d", c.Runner, c.Starts))
-	}
-	for _, r := range q.Ready {
-		t.row("  ready", r.ID, fmt.Sprintf("started %d times, %d attempts used; %s", r.Starts, r.Spent, r.Why))
-	}
-	for _, d := range q.Dead {
-		id := "(unreadable)"
-		if d.Task != nil {
-			id = d.Task.ID
-		}
-		t.row("  dead", id, d.Reason)
+	if q := a.Queue; q != nil {
+		t.row("Queue:", fmt.Sprintf("%d ready, %d claimed, %d dead, %d finished, %d cancelled", len(q.Ready), len(q.Claimed), len(q.Dead), len(q.Finished), len(q.Cancelled)))
+		a.tasks.rows(t)
 	}
 }
 
