@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -56,52 +59,44 @@ type Serve struct {
 
 // Validate returns all that is wrong with the configuration at once. Kong calls
 // it after parsing.
-func (s *Serve) Validate() error {
+func (s *Serve) Validate(kctx *kong.Context) error {
+	const duration, number = "a duration that is not negative, as 10s", "0 or more"
+	library := filepath.IsAbs(s.NVMLLibrary)
 	var problems []error
-	bad := func(flag string, value any, allowed string) {
-		problems = append(problems, fmt.Errorf("--%s is %s; must be %s", flag, api.Excerpt(fmt.Sprint(value)), allowed))
-	}
-	for _, d := range []struct {
+	for _, c := range []struct {
 		flag  string
-		value time.Duration
+		value any
+		good  bool
+		must  string
 	}{
-		{"settle", s.Settle}, {"drain-deadline", s.DrainDeadline}, {"grace-period", s.GracePeriod}, {"kill-delay", s.KillDelay}, {"max-idle", s.MaxIdle},
+		{"settle", s.Settle, s.Settle >= 0, duration},
+		{"drain-deadline", s.DrainDeadline, s.DrainDeadline >= 0, duration},
+		{"grace-period", s.GracePeriod, s.GracePeriod >= 0, duration},
+		{"kill-delay", s.KillDelay, s.KillDelay >= 0, duration},
+		{"max-idle", s.MaxIdle, s.MaxIdle >= 0, duration},
+		{"gpu-interval", s.GPUInterval, s.GPUInterval > 0, "a duration above 0, as 5s"},
+		{"slots", s.Slots, s.Slots >= 0, number},
+		{"max-tasks", s.MaxTasks, s.MaxTasks >= 0, number},
+		{"output-limit", s.OutputLimit, s.OutputLimit >= 0, number},
+		{"checkpoint-limit", s.CheckpointLimit, s.CheckpointLimit >= 0, number},
+		{"disk-limit", s.DiskLimit, s.DiskLimit >= 0, number},
+		{"nvml-library", s.NVMLLibrary, library || s.NVMLLibrary == "" || s.NVMLLibrary == "none", "none, or the absolute path of a library"},
+		{"gpu-lock", s.GPULock, s.GPULock == "off" || filepath.IsAbs(s.GPULock), "off, or the absolute path of a directory"},
 	} {
-		if d.value < 0 {
-			bad(d.flag, d.value, "a duration that is not negative, as 10s")
+		if !c.good {
+			problems = append(problems, fmt.Errorf("--%s is %s; must be %s", c.flag, api.Excerpt(fmt.Sprint(c.value)), c.must))
 		}
 	}
-	if s.GPUInterval <= 0 {
-		bad("gpu-interval", s.GPUInterval, "a duration above 0, as 5s")
+	if _, err := os.Stat(s.NVMLLibrary); library && err != nil {
+		problems = append(problems, fmt.Errorf("--nvml-library: %w; name a library, none, or leave it to the loader", err))
 	}
-	for _, n := range []struct {
-		flag  string
-		value int64
-	}{{"slots", int64(s.Slots)}, {"max-tasks", int64(s.MaxTasks)}, {"output-limit", s.OutputLimit}, {"checkpoint-limit", s.CheckpointLimit}, {"disk-limit", s.DiskLimit}} {
-		if n.value < 0 {
-			bad(n.flag, n.value, "0 or more")
-		}
-	}
-	if s.NVMLLibrary != "" && s.NVMLLibrary != "none" && !filepath.IsAbs(s.NVMLLibrary) {
-		bad("nvml-library", s.NVMLLibrary, "none, or the absolute path of a library")
-	}
-	if s.GPULock != "off" && !filepath.IsAbs(s.GPULock) {
-		bad("gpu-lock", s.GPULock, "off, or the absolute path of a directory")
-	}
-	if filepath.IsAbs(s.NVMLLibrary) {
-		if _, err := os.Stat(s.NVMLLibrary); err != nil {
-			problems = append(problems, fmt.Errorf("--nvml-library: %w; name a library, none, or leave it to the loader", err))
-		}
-	}
-	return errors.Join(append(problems, s.Place.Validate())...)
+	return errors.Join(append(problems, s.Place.Validate(kctx))...)
 }
 
 // name returns what the runner calls itself.
 func (s *Serve) name() (string, error) {
-	if s.Name != "" {
-		return s.Name, nil
-	}
-	if name := os.Getenv("HOSTNAME"); name != "" {
+	name := cmp.Or(s.Name, os.Getenv("HOSTNAME"))
+	if name != "" {
 		return name, nil
 	}
 	name, err := os.Hostname()
@@ -117,13 +112,12 @@ func (s *Serve) logger(w io.Writer, name string) (*slog.Logger, *logWriter) {
 	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
 		panic(err) // the flag's enum allows only levels
 	}
-	options := &slog.HandlerOptions{Level: level}
-	handler := func(w io.Writer) slog.Handler {
-		named := []slog.Attr{slog.String("runner", name)}
+	handler := func(w io.Writer) (h slog.Handler) {
+		h = slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
 		if s.LogFormat == "json" {
-			return slog.NewJSONHandler(w, options).WithAttrs(named)
+			h = slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
 		}
-		return slog.NewTextHandler(w, options).WithAttrs(named)
+		return h.WithAttrs([]slog.Attr{slog.String("runner", name)})
 	}
 	lines := newLogWriter(w, handler)
 	return slog.New(handler(lines)), lines

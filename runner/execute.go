@@ -2,24 +2,25 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
-	"time"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
 	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
 	"github.com/studioml/studio-go-runner/runner/internal/task"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // executor runs attempts as processes.
 type executor struct {
-	runner      string
-	killDelay   time.Duration
-	outputLimit int64
-	checkpoint  int64 // the limit of one
-	diskLimit   int64
-	log         *slog.Logger
+	*Serve
+	runner string
+	log    *slog.Logger
 }
 
 var _ scheduler.Executor = (*executor)(nil)
@@ -37,12 +38,12 @@ func (e *executor) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, er
 	r := task.Run(a.Terminate, a.Kill, task.Spec{
 		Task: a.Task, Attempt: a.Number, Runner: e.runner, GPUs: a.GPUs, DrainFile: a.DrainFile,
 		Dir: draft.Scratch(), Stdout: draft.Stdout(), Stderr: draft.Stderr(), Outputs: draft.Outputs(), Checkpoint: draft.Checkpoint(),
-		OutputLimit: e.outputLimit, DiskLimit: e.diskLimit, Drained: a.Drained, KillDelay: e.killDelay, Environ: os.Environ(), Held: a.Held,
+		OutputLimit: e.OutputLimit, DiskLimit: e.DiskLimit, Drained: a.Drained, KillDelay: e.KillDelay, Environ: os.Environ(), Held: a.Held,
 		Stuck: func(pid int, user string) {
 			log.Error("a process of the task cannot be ended; until it ends, the task stays claimed and its GPUs in use", "pid", pid, "user", user)
 		},
 	})
-	left, err := draft.Close(&r, result.Limits{Outputs: e.outputLimit, Checkpoint: e.checkpoint})
+	left, err := draft.Close(&r, result.Limits{Outputs: e.OutputLimit, Checkpoint: e.CheckpointLimit})
 	if left != nil {
 		log.Warn("not all of the task's directory could be removed; trying again later", "error", left)
 	}
@@ -54,4 +55,33 @@ func (e *executor) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, er
 		return api.Result{}, nil, err
 	}
 	return r, draft, nil
+}
+
+// drainDirs are the names of the directories in which runners show a drain.
+const drainDirs = "studio-go-runner-drain-*"
+
+// drainDir makes such a directory, and removes those of runners that have died. The
+// runner holds a lock on it until remove is called.
+func drainDir() (dir string, remove func() error, err error) {
+	left, _ := filepath.Glob(filepath.Join(os.TempDir(), drainDirs))
+	for _, dir := range left {
+		if f, err := os.Open(dir); err == nil {
+			if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+				tree.Remove(dir) // another user's stays
+			}
+			f.Close()
+		}
+	}
+	dir, err = os.MkdirTemp("", drainDirs)
+	if err != nil {
+		return "", nil, fmt.Errorf("make directory for the drain file: %w; set TMPDIR", err)
+	}
+	lock, err := os.Open(dir)
+	if err == nil {
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+	}
+	return dir, func() error {
+		defer lock.Close()
+		return tree.Remove(dir)
+	}, err
 }

@@ -17,29 +17,22 @@ const (
 // logWriter takes lines for a writer that may be slow, stuck or gone, without
 // ever waiting for it. What does not fit is dropped, counted and said.
 type logWriter struct {
-	lines   chan logLine
+	lines   chan []byte // nil asks for a word when all before it are written
+	written chan struct{}
 	dropped atomic.Uint64
-}
-
-// logLine is a line, or asks to be told when all before it are written.
-type logLine struct {
-	text    []byte
-	written chan<- struct{}
 }
 
 // newLogWriter writes to w. Its goroutine ends with the process: a write that the
 // system does not finish cannot be ended otherwise.
 func newLogWriter(w io.Writer, handler func(io.Writer) slog.Handler) *logWriter {
-	l := &logWriter{lines: make(chan logLine, logBacklog)}
+	l := &logWriter{lines: make(chan []byte, logBacklog), written: make(chan struct{}, 1)}
 	direct := slog.New(handler(w))
 	go func() {
 		told := uint64(0)
 		for line := range l.lines {
-			if line.written != nil {
-				close(line.written)
-				continue
-			}
-			if _, err := w.Write(line.text); err != nil {
+			if line == nil {
+				l.written <- struct{}{}
+			} else if _, err := w.Write(line); err != nil {
 				l.dropped.Add(1)
 			} else if now := l.dropped.Load(); now != told {
 				direct.Warn("log lines dropped", "count", now-told, "reason", "nobody took them in time")
@@ -53,7 +46,7 @@ func newLogWriter(w io.Writer, handler func(io.Writer) slog.Handler) *logWriter 
 // Write implements io.Writer; a handler calls it once for each line.
 func (l *logWriter) Write(line []byte) (int, error) {
 	select {
-	case l.lines <- logLine{text: bytes.Clone(line)}:
+	case l.lines <- bytes.Clone(line):
 	default:
 		l.dropped.Add(1)
 	}
@@ -62,29 +55,28 @@ func (l *logWriter) Write(line []byte) (int, error) {
 
 // flush waits until all lines are written, but not for long.
 func (l *logWriter) flush() {
-	limit := time.After(logEnd)
-	written := make(chan struct{})
-	select {
-	case l.lines <- logLine{written: written}:
-	case <-limit:
-		return
-	}
-	select {
-	case <-written:
-	case <-limit:
-	}
+	within(logEnd, func() {
+		l.lines <- nil
+		<-l.written
+	})
 }
 
 // complain writes the last word of a process, and does not wait for long where
 // nobody reads it: the process must end.
 func complain(w io.Writer, problem error) {
-	written := make(chan struct{})
+	within(logEnd, func() { fmt.Fprintf(w, "runner: %v\n", problem) })
+}
+
+// within waits no longer than that for something which, at the end of a process, may
+// as well be left undone.
+func within(limit time.Duration, do func()) {
+	done := make(chan struct{})
 	go func() {
-		defer close(written)
-		fmt.Fprintf(w, "runner: %v\n", problem)
+		defer close(done)
+		do()
 	}()
 	select {
-	case <-written:
-	case <-time.After(logEnd):
+	case <-done:
+	case <-time.After(limit):
 	}
 }

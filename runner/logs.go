@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -21,61 +22,85 @@ type Logs struct {
 
 	ID      string `arg:"" help:"The task."`
 	Follow  bool   `short:"f" help:"Go on until the task ends, over all attempts from this one on; waits for its start."`
-	Attempt int    `placeholder:"N" help:"Which attempt; default: the last one."`
+	Attempt count  `placeholder:"N" help:"Which attempt; default: the last one."`
 }
 
 // Run prints the output of an attempt where it came from: stdout and stderr.
 func (l *Logs) Run(ctx context.Context, stdio stdio) error {
-	return l.look(func(store queue.Store) error {
+	return l.open(toLook, func(store queue.Store) error {
 		if l.Follow {
-			_, err := follow(ctx, store, stdio, l.ID, l.Attempt)
+			_, err := follow(whileRead(ctx, stdio.Out), store, stdio, l.ID, int(l.Attempt))
 			return err
 		}
 		number, err := attemptOf(ctx, store, l.ID, l.Attempt)
 		if err != nil {
 			return err
 		}
-		_, err = newFollower(store, stdio, l.ID, number).next(ctx)
-		return err
+		return newFollower(store, stdio, l.ID, number).next(ctx)
 	})
+}
+
+// attemptOf returns the number of an attempt, the last one if none is named.
+func attemptOf(ctx context.Context, store queue.Store, id string, named count) (int, error) {
+	tasks, err := store.List(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	switch last := tasks[0].Starts; {
+	case last == 0:
+		return 0, fmt.Errorf("task %s has not started yet", api.Excerpt(id))
+	case int(named) > last:
+		return 0, fmt.Errorf("--attempt is %d; must be 1 to %d", named, last)
+	default:
+		return cmp.Or(int(named), last), nil
+	}
+}
+
+// resultOf returns that of an attempt, nil if it has none.
+func resultOf(ctx context.Context, store queue.Store, id string, attempt int) (*api.Result, error) {
+	results, err := store.Results(ctx, id)
+	for _, r := range results {
+		if r.Attempt == attempt {
+			return &r, err
+		}
+	}
+	return nil, err
 }
 
 // follow prints the output of a task from an attempt on, 0 for the last one, until it
 // has ended.
-func follow(ctx context.Context, store queue.Store, stdio stdio, id string, attempt int) (end api.TaskStatus, err error) {
+func follow(ctx context.Context, store queue.Store, stdio stdio, id string, attempt int) (api.TaskStatus, error) {
+	const calm = 2 * time.Second // most tasks wait for less, and nobody needs to know why
 	var f *follower
-	said := ""
+	said, calmUntil := "", time.Now().Add(calm)
 	for {
 		asked := time.Now()
 		tasks, err := store.List(ctx, id) // before what it prints: nothing comes after an end
 		if err != nil {
-			return end, err
+			return api.TaskStatus{}, err
 		}
 		now := tasks[0]
 		if f == nil && now.Starts >= max(attempt, 1) {
 			f = newFollower(store, stdio, id, cmp.Or(attempt, now.Starts))
 		}
-		if f != nil {
-			ended, err := f.next(ctx)
-			if err != nil {
-				return end, err
+		for f != nil {
+			if err := f.next(ctx); err != nil {
+				return now, err
 			}
-			if ended || now.Starts > f.number { // or its runner died
-				if f.number < now.Starts {
-					f = newFollower(store, stdio, id, f.number+1)
-					continue
-				}
+			if f.number >= now.Starts {
+				break
 			}
+			f = newFollower(store, stdio, id, f.number+1)
 		}
-		if now.State.Ended() {
+		if now.State.Ended() || expired(now) {
 			return now, nil
 		}
-		if reason := why(now, offersOf(ctx, store)); now.State == api.TaskWaiting && reason != said {
+		if reason := why(now, offersOf(ctx, store)); now.State == api.TaskWaiting && reason != said && asked.After(calmUntil) {
 			fmt.Fprintf(stdio.Err, "runner: task %s waits: %s\n", id, reason)
 			said = reason
 		}
-		if !await(ctx, stdio.Out, asked) {
-			return end, ctx.Err()
+		if err := pause(ctx, asked); err != nil {
+			return now, err
 		}
 	}
 }
@@ -101,26 +126,24 @@ func newFollower(store queue.Store, stdio stdio, id string, number int) *followe
 		streams: [2]stream{{file: api.StdoutFile, out: stdio.Out}, {file: api.StderrFile, out: stdio.Err}}}
 }
 
-// next prints what has come since, and says whether the attempt has ended.
-func (f *follower) next(ctx context.Context) (ended bool, err error) {
-	results, err := f.store.Results(ctx, f.id)
+// next prints what has come since.
+func (f *follower) next(ctx context.Context) error {
+	result, err := resultOf(ctx, f.store, f.id, f.number)
 	if err != nil {
-		return false, err
+		return err
 	}
-	i := slices.IndexFunc(results, func(r api.Result) bool { return r.Attempt == f.number })
 	files, err := f.store.Files(ctx, f.id, f.number)
 	if errors.Is(err, fs.ErrNotExist) {
-		return i >= 0, nil // it died with its runner, or is on its way to its place
+		return nil // it died with its runner, or is on its way to its place
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer files.Close()
-	if i < 0 {
-		return false, errors.Join(f.streams[0].live(files), f.streams[1].live(files))
+	if result == nil {
+		return errors.Join(f.streams[0].live(files), f.streams[1].live(files))
 	}
-	r := results[i]
-	return true, errors.Join(f.streams[0].rest(files, r.StdoutLeftOut), f.streams[1].rest(files, r.StderrLeftOut))
+	return errors.Join(f.streams[0].rest(files, result.StdoutLeftOut), f.streams[1].rest(files, result.StderrLeftOut))
 }
 
 // live prints what there is of an output that is still written.
@@ -130,50 +153,38 @@ func (s *stream) live(files fs.FS) error {
 		return err
 	}
 	parts := map[int64]string{}
+	begin := int64(math.MaxInt64)
 	for _, e := range entries {
 		if head, between, ok := api.ParseOutputPart(s.file, e.Name()); ok {
-			s.head, parts[head+between] = head, e.Name()
+			parts[head+between] = e.Name()
+			s.head, begin = head, head // behind that, the file may be put together just now
 		}
 	}
-	begin := int64(-1)
-	if len(parts) > 0 {
-		begin = s.head // behind that, it may be put together just now
-	}
-	if err := s.print(files, s.file, 0, begin); err != nil {
-		return err
-	}
+	err = s.print(files, s.file, 0, 0, begin)
 	for _, at := range slices.Sorted(maps.Keys(parts)) {
-		if s.pos < at {
-			if _, err := io.WriteString(s.out, api.OutputMark(at-s.pos)); err != nil {
-				return err
-			}
-			s.pos = at
-		}
-		if err := s.print(files, parts[at], at, -1); err != nil {
-			return err
-		}
+		err = errors.Join(err, s.print(files, parts[at], at, at, math.MaxInt64))
 	}
-	return nil
+	return err
 }
 
 // rest prints what is left of an output that is complete, of which so much is left
 // out behind the head.
 func (s *stream) rest(files fs.FS, out int64) error {
-	if s.head == 0 || s.pos <= s.head || out == 0 {
-		return s.print(files, s.file, 0, -1)
+	if s.head == 0 || s.pos <= s.head || out == 0 { // it can be printed as it is, with the mark
+		return s.print(files, s.file, 0, 0, math.MaxInt64)
 	}
-	if s.pos < s.head+out {
-		if _, err := io.WriteString(s.out, api.OutputMark(s.head+out-s.pos)); err != nil {
-			return err
-		}
-		s.pos = s.head + out
-	}
-	return s.print(files, s.file, out-int64(len(api.OutputMark(out))), -1)
+	return s.print(files, s.file, s.head+out, out-int64(len(api.OutputMark(out))), math.MaxInt64)
 }
 
-// print prints a file that begins at a position of the output, from where the last
-// one has stopped, up to end; -1 is all of it.
-func (s *stream) print(files fs.FS, name string, at, end int64) error {
+// print prints a file whose first byte is at a position of the output, of that what
+// comes after what was printed, and before end. What is missing before from is marked.
+func (s *stream) print(files fs.FS, name string, from, first, end int64) error {
+	if s.pos < from {
+		if _, err := io.WriteString(s.out, api.OutputMark(from-s.pos)); err != nil {
+			return err
+		}
+		s.pos = from
+	}
 	f, err := files.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it was put together with the others meanwhile
@@ -182,21 +193,10 @@ func (s *stream) print(files fs.FS, name string, at, end int64) error {
 		return err
 	}
 	defer f.Close()
-	if skip := s.pos - at; skip > 0 {
-		if seeker, ok := f.(io.Seeker); ok {
-			_, err = seeker.Seek(skip, io.SeekStart)
-		} else {
-			_, err = io.CopyN(io.Discard, f, skip)
-		}
-		if err != nil {
-			return nil // there is nothing new
-		}
+	if _, err := f.(io.Seeker).Seek(s.pos-first, io.SeekStart); err != nil {
+		return err
 	}
-	var in io.Reader = f
-	if end >= 0 {
-		in = io.LimitReader(f, max(0, end-s.pos))
-	}
-	n, err := io.Copy(s.out, in)
+	n, err := io.Copy(s.out, io.LimitReader(f, end-s.pos))
 	s.pos += n
 	return err
 }

@@ -80,7 +80,7 @@ func TestFollowing(t *testing.T) {
 				}
 				last := fmt.Sprintf("\n%d\n", number)
 				for deadline := time.Now().Add(20 * time.Second); !strings.HasSuffix(out.String(), last); {
-					if _, err := f.next(t.Context()); err != nil || time.Now().After(deadline) {
+					if err := f.next(t.Context()); err != nil || time.Now().After(deadline) {
 						t.Fatalf("error %v; the last lines are %q, want %q", err, out.String()[max(0, out.Len()-100):], last)
 					}
 				}
@@ -91,8 +91,8 @@ func TestFollowing(t *testing.T) {
 			}
 			tell.Close()
 			store.end = new(<-ends)
-			if ended, err := f.next(t.Context()); !ended || err != nil {
-				t.Fatalf("ended %v, error %v", ended, err)
+			if err := f.next(t.Context()); err != nil {
+				t.Fatal(err)
 			}
 			marks += checkFollowed(t, out.String(), number)
 		})
@@ -121,7 +121,7 @@ func TestFollowingAtTheEnd(t *testing.T) {
 		if strings.HasSuffix(whole, "more") {
 			store.end = &api.Result{Attempt: 1, StdoutLeftOut: 5}
 		}
-		if _, err := f.next(t.Context()); err != nil {
+		if err := f.next(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -131,7 +131,7 @@ func TestFollowingAtTheEnd(t *testing.T) {
 	out.Reset()
 	os.Remove(filepath.Join(dir, api.OutputPart("stdout", 4, 5)))
 	late := newFollower(&oneAttempt{dir: dir}, stdio{Out: &out, Err: io.Discard}, "a", 1)
-	if _, err := late.next(t.Context()); err != nil || out.String() != "head\n… 9 bytes left out …\n and more" {
+	if err := late.next(t.Context()); err != nil || out.String() != "head\n… 9 bytes left out …\n and more" {
 		t.Errorf("who comes in the middle of it sees %q, error %v", out.String(), err)
 	}
 }

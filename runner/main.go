@@ -1,3 +1,7 @@
+// Runner runs tasks on whole GPUs, steered by two Kubernetes ConfigMaps: runner serve
+// is a runner, see serve.go for how its parts fit together, and the other commands are
+// for those who have tasks in its queue. README.md is the manual, runner --help and
+// runner serve --help list the commands and flags; SECURITY.md says what a task may do.
 package main
 
 import (
@@ -11,8 +15,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/prometheus/common/model"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
@@ -57,14 +63,15 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		kong.Name("runner"),
 		kong.Description("Run tasks on whole GPUs, steered by two Kubernetes ConfigMaps."),
 		kong.Vars{
-			"harmless_xids": list(gpu.ApplicationXids),
+			"harmless_xids": strings.Join(strings.Fields(strings.Trim(fmt.Sprint(gpu.ApplicationXids), "[]")), ","),
 			"grace":         lifecycle.DefaultGrace.String(), "kill_delay": lifecycle.DefaultKillDelay.String(),
 			"exit_rest":   lifecycle.ExitBudget(0, 0).String(),
 			"exit_budget": lifecycle.ExitBudget(lifecycle.DefaultGrace, lifecycle.DefaultKillDelay).String(),
 		},
 		kong.ExplicitGroups([]kong.Group{{Key: "command", Title: "Flags for a command after --:"}}),
 		kong.Writers(out, errOut),
-		kong.Exit(func(int) { helped = true }), // kong exits after --help only
+		kong.Exit(func(int) { helped = true }),  // kong exits after --help only
+		kong.WithHyphenPrefixedParameters(true), // --priority -5
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
 	if err != nil {
@@ -86,29 +93,22 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		}
 		return api.ExitError
 	}
-	var exit exitCode
 	command.BindTo(ctx, (*context.Context)(nil))
 	err = command.Run(stdio{in, out, errOut})
+	if errors.Is(err, errUnread) {
+		return 0
+	}
+	exit, ended := errors.AsType[exitCode](err)
+	if err != nil && (!ended || err.Error() != exit.Error()) { // or something went wrong while it ended
+		complain(errOut, err)
+	}
 	switch {
-	case errors.As(err, &exit):
-		if err.Error() != exit.Error() { // something went wrong while it ended
-			complain(errOut, err)
-		}
+	case ended:
 		return int(exit)
 	case err != nil:
-		complain(errOut, err)
 		return api.ExitError
 	}
 	return 0
-}
-
-// list writes numbers as a flag takes them.
-func list(numbers []uint64) string {
-	var words []string
-	for _, n := range numbers {
-		words = append(words, strconv.FormatUint(n, 10))
-	}
-	return strings.Join(words, ",")
 }
 
 // exitCode carries the code of a process that ended as it should, but not with 0.
@@ -122,14 +122,38 @@ type Version struct{}
 // Run prints the version, the revision and the Go version.
 func (Version) Run(io stdio) error {
 	revision := "unknown"
-	info, ok := debug.ReadBuildInfo()
-	if ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = s.Value
-			}
+	info, _ := debug.ReadBuildInfo()
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			revision = s.Value
 		}
 	}
 	_, err := fmt.Fprintf(io.Out, "studio-go-runner %s (revision %s, %s)\n", version, revision, info.GoVersion)
 	return err
+}
+
+// span is a duration that may be in days.
+type span time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler, which kong knows.
+func (s *span) UnmarshalText(text []byte) error {
+	d, err := model.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("is %s; must be a time as 30d or 12h", api.Excerpt(string(text)))
+	}
+	*s = span(d)
+	return nil
+}
+
+// count counts from 1; 0 is what nobody has given.
+type count int
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (c *count) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 10, 31)
+	if err != nil || n == 0 {
+		return fmt.Errorf("is %s; must be 1 or more", api.Excerpt(string(text)))
+	}
+	*c = count(n)
+	return nil
 }

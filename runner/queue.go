@@ -4,11 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"os"
+	"os/user"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/studioml/studio-go-runner/runner/internal/observe"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
@@ -25,10 +31,19 @@ type Place struct {
 // secret finds a password in a URL, or in libpq's other form.
 var secret = regexp.MustCompile(`(?i)://[^/@]*:[^/@]+@|password\s*=`)
 
-// Validate is called by kong.
-func (p *Place) Validate() error {
+// Validate is called by kong. A flag outweighs the variable of the other.
+func (p *Place) Validate(kctx *kong.Context) error {
+	typed := func(flag string) bool {
+		return slices.ContainsFunc(kctx.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == flag })
+	}
+	switch spool, queue := typed("spool"), typed("queue"); {
+	case queue && !spool:
+		p.Spool = ""
+	case spool && !queue:
+		p.Queue = ""
+	}
 	if (p.Spool == "") == (p.Queue == "") {
-		return errors.New("--spool or --queue is needed, and not both: a queue is in a directory or in a PostgreSQL server (STUDIOML_SPOOL and STUDIOML_QUEUE count, too)")
+		return errors.New("--spool or --queue is needed, and not both: a queue is in a directory or in a PostgreSQL server (where there is no flag, STUDIOML_SPOOL and STUDIOML_QUEUE count)")
 	}
 	return unseen(p.Queue)
 }
@@ -42,64 +57,96 @@ func unseen(url string) error {
 	return nil
 }
 
-// runnersQueue is the queue of a runner, ownersQueue that of the commands.
-type (
-	runnersQueue interface {
-		queue.Queue
-		queue.Offers
-		Close() error
-	}
-	ownersQueue interface {
-		queue.Store
-		Close() error
-	}
+// runnersQueue is the queue of a runner.
+type runnersQueue interface {
+	queue.Queue
+	queue.Offers
+	io.Closer
+}
+
+// What a command does with a queue.
+type use int
+
+const (
+	toLook use = iota
+	toChange
+	toSubmit // a spool is made if there is none
 )
 
-// look calls do with the queue, of which do changes nothing.
-func (p *Place) look(do func(queue.Store) error) error {
-	if p.Queue != "" {
-		return p.open(do)
+// open calls do with the queue.
+func (p *Place) open(use use, do func(queue.Store) error) error {
+	var store interface {
+		queue.Store
+		io.Closer
 	}
-	if err := p.exists(); err != nil {
-		return err
-	}
-	return do(spool.Look(p.Spool))
-}
-
-// change calls do with the queue, which must be there.
-func (p *Place) change(do func(queue.Store) error) error {
-	if err := p.exists(); err != nil {
-		return err
-	}
-	return p.open(do)
-}
-
-func (p *Place) exists() error {
-	if _, err := os.Stat(p.Spool); err != nil && p.Queue == "" {
-		return fmt.Errorf("there is no queue: %w; name the directory that the runners use", err)
-	}
-	return nil
-}
-
-// open calls do with the queue; a spool is made if there is none.
-func (p *Place) open(do func(queue.Store) error) (err error) {
-	var store ownersQueue
-	if p.Queue != "" {
+	there, err := p.there()
+	switch {
+	case err != nil:
+	case !there && use != toSubmit:
+		err = fmt.Errorf("there is no queue in %s; name the directory that the runners use", p.Spool)
+	case p.Queue != "":
 		store, err = postgres.Open(p.Queue, postgres.Options{})
-	} else {
+	case use == toLook:
+		err = do(spool.Look(p.Spool))
+	default:
 		store, err = spool.Open(p.Spool, spool.Options{})
 	}
-	if err != nil {
+	if store != nil && err == nil {
+		err = errors.Join(do(store), store.Close())
+	}
+	return p.whose(err)
+}
+
+// there says whether there is a queue. It refuses a directory that should not become
+// one. Volumes are made with lost+found.
+func (p *Place) there() (bool, error) {
+	if p.Queue != "" {
+		return true, nil
+	}
+	entries, err := os.ReadDir(p.Spool)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("open spool %s: %w; name a directory", p.Spool, errors.Unwrap(err))
+	}
+	foreign := ""
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case e.IsDir() && (name == "ready" || name == "claims"):
+			return true, nil
+		case name != "lost+found" && !strings.HasPrefix(name, "."):
+			foreign = name
+		}
+	}
+	if foreign != "" {
+		return false, fmt.Errorf("there is no queue in %s, but other files, as %s; name the directory that the runners use, or an empty one for a new queue", p.Spool, foreign)
+	}
+	return false, nil
+}
+
+// whose says whose queue it is to who may not use it.
+func (p *Place) whose(err error) error {
+	info, unknown := os.Stat(p.Spool) // "" of a server
+	if !errors.Is(err, fs.ErrPermission) || unknown != nil || !strings.Contains(err.Error(), p.Spool) {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	return do(store)
+	owner := fmt.Sprint(info.Sys().(*syscall.Stat_t).Uid)
+	if u, err := user.LookupId(owner); err == nil {
+		owner = u.Username
+	}
+	return fmt.Errorf("%w; the queue belongs to the user %s: do this as that user", err, owner)
 }
 
 // forRunner connects a runner to its queue.
 func (p *Place) forRunner(name, work string, log *slog.Logger, metrics *observe.Metrics) (runnersQueue, error) {
 	if p.Queue == "" {
-		return spool.Open(p.Spool, spool.Options{Runner: name, Log: log})
+		there, err := p.there()
+		if err != nil {
+			return nil, p.whose(err)
+		}
+		q, err := spool.Open(p.Spool, spool.Options{Runner: name, Log: log})
+		if err == nil && !there {
+			log.Info("made a new queue", "spool", p.Spool)
+		}
+		return q, p.whose(err)
 	}
 	q, err := postgres.Open(p.Queue, postgres.Options{Runner: name, Work: work, Log: log})
 	if err != nil {

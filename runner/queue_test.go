@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,5 +76,34 @@ func TestQueueInServer(t *testing.T) {
 	}
 	if !strings.Contains(env, "STUDIOML_TASK_ID=a") || strings.Contains(env, password) {
 		t.Errorf("the task's output is\n%s", env)
+	}
+}
+
+// Who may not use a queue is told whose it is.
+func TestWhoseQueue(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	dir := t.TempDir()
+	program, err := exec.LookPath("runner")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spool, copied := filepath.Join(dir, "spool"), filepath.Join(dir, "runner")
+	for _, err := range []error{
+		exec.Command("runner", "submit", "--spool", spool, "--id", "a", "--", "true").Run(),
+		exec.Command("cp", "-L", program, copied).Run(), os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range [][]string{{"submit", "--spool", spool, "--", "true"}, {"cancel", "--spool", spool, "a"}} {
+		cmd := exec.Command(copied, args...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 54321, Gid: 54321}}
+		const want = "permission denied; the queue belongs to the user root: do this as that user"
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v, %s; want %q", args[0], err, out, want)
+		}
 	}
 }

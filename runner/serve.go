@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -77,11 +79,11 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	slog.SetDefault(log) // and with it the log of the standard library
 	klog.SetSlogLogger(log.With("component", "client-go").WithGroup("klog"))
 
-	maps, events, heard, namespace, err := s.findMaps(log, name)
+	maps, err := s.findMaps(log, name)
 	if err != nil {
 		return err
 	}
-	defer events.Close()
+	defer maps.events.Close()
 	pool := gpu.NewPool(nil)
 	if s.GPULock != "off" {
 		pool.LockIn(s.GPULock, log)
@@ -96,9 +98,9 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	theGate.Most = s.MaxTasks
 	board := observe.NewBoard(api.Status{
 		Runner: name, Version: version, PID: os.Getpid(), Started: time.Now(),
-		Phase: api.PhaseUnknown, Maps: api.Maps{Namespace: namespace},
+		Phase: api.PhaseUnknown, Maps: api.Maps{Namespace: maps.namespace},
 	})
-	board.Heard = heard
+	board.Heard = maps.heard
 	metrics := observe.NewMetrics(board)
 	metrics.Dropped(func() float64 { return float64(lines.dropped.Load()) })
 	metrics.Registry.MustRegister(observe.GPULoad(monitor.Readings))
@@ -107,17 +109,15 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	slots := func() int { return s.slots(pool) }
 	queue, err := s.forRunner(name, filepath.Join(drains, "attempts"), log, metrics)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, queue.Close()) }()
+	slots := func() int { return cmp.Or(s.Slots, max(1, pool.Size())) }
 	work := scheduler.New(scheduler.Config{
 		Slots: slots, Gate: theGate, Queue: queue, GPUs: pool,
-		Executor: &executor{
-			runner: name, killDelay: s.KillDelay, outputLimit: s.OutputLimit, diskLimit: s.DiskLimit, checkpoint: s.CheckpointLimit, log: log,
-		},
+		Executor: &executor{Serve: s, runner: name, log: log},
 		Check: func(ctx context.Context, uuids []string) string {
 			ctx, cancel := context.WithTimeout(ctx, nvmlLimit)
 			defer cancel()
@@ -125,22 +125,41 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		},
 		DrainDir: drains, Log: log,
 	})
-	says := &reporter{log: log, metrics: metrics, events: events, board: board, work: work, gpus: pool, heard: heard}
+	says := &reporter{log: log, metrics: metrics, events: maps.events, board: board, work: work, gpus: pool, heard: maps.heard}
 	life := &lifecycle.Loop{
 		Machine: lifecycle.Machine{
 			Settle: s.Settle, DrainDeadline: s.DrainDeadline, GracePeriod: s.GracePeriod,
 			KillDelay: s.KillDelay, Park: s.OnTerminate == "park", MaxTasks: s.MaxTasks, MaxIdle: s.MaxIdle,
 		},
 		Log: log, Gate: theGate, Signals: signals,
-		Maps: maps.Updates(), Fresh: maps.Fresh, Stop: work.Stop, Devices: pool.State,
+		Maps: maps.updates, Fresh: maps.fresh, Stop: work.Stop, Devices: pool.State,
 		Publish: says.publish, Transition: says.transition, Problem: says.problem,
 	}
 	server := observe.NewServer(observe.Handler(board, metrics.Registry), log)
 
-	log.Info("serving", "address", listener.Addr().String(), "version", version, "namespace", namespace,
-		"spool", s.Spool)
-	offers := func(ctx context.Context) error { return announce(ctx, board, slots, queue) }
-	exit, err := s.serve(ctx, life, maps, monitor, work, server, listener, board, offers)
+	log.Info("serving", "address", listener.Addr().String(), "version", version, "namespace", maps.namespace, "spool", s.Spool)
+	exit, err := together(ctx, life, maps.run, monitor.Run, supervise.Reap,
+		func(ctx context.Context) error { return announce(ctx, board, slots, queue) },
+		func(ctx context.Context) error {
+			// It would only fetch what needs no GPU, and then find that there are some.
+			known, cancel := context.WithTimeout(ctx, nvmlLimit)
+			defer cancel()
+			monitor.First(known)
+			return work.Run(ctx)
+		},
+		func(context.Context) error {
+			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve HTTP: %w", err)
+			}
+			return nil
+		},
+		func(ctx context.Context) error {
+			<-ctx.Done()
+			board.Close() // the streams end with the last status, then the server
+			shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.EndAfter/4)
+			defer cancel()
+			return errors.Join(server.Shutdown(shutdown), server.Close())
+		})
 	if err != nil {
 		return err
 	}
@@ -149,45 +168,20 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	return exitCode(exit.Code)
 }
 
-// serve runs the parts until the lifecycle orders the exit or one of them fails.
-func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, monitor *gpu.Monitor, work *scheduler.Scheduler,
-	server *http.Server, listener net.Listener, board *observe.Board, offers func(context.Context) error) (lifecycle.Exit, error) {
+// together runs the parts until the lifecycle orders the exit or one of them fails.
+func together(ctx context.Context, life *lifecycle.Loop, all ...func(context.Context) error) (lifecycle.Exit, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	parts, ctx := errgroup.WithContext(ctx)
 	exits := make(chan lifecycle.Exit, 1)
-
-	parts.Go(func() error { return maps.Run(ctx) })
-	parts.Go(func() error { return monitor.Run(ctx) })
-	parts.Go(func() error { return supervise.Reap(ctx) })
-	parts.Go(func() error { return offers(ctx) })
+	for _, part := range all {
+		parts.Go(func() error { return part(ctx) })
+	}
 	parts.Go(func() error {
-		// It would only fetch what needs no GPU, and then find that there are some.
-		known, cancel := context.WithTimeout(ctx, nvmlLimit)
-		defer cancel()
-		monitor.First(known)
-		return work.Run(ctx)
-	})
-	parts.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve HTTP: %w", err)
+		if exit, err := life.Run(ctx); err == nil { // else another part has ended it, which has the reason
+			exits <- exit
+			cancel()
 		}
-		return nil
-	})
-	parts.Go(func() error {
-		<-ctx.Done()
-		board.Close() // the streams end with the last status, then the server
-		shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.EndAfter/4)
-		defer cancel()
-		return errors.Join(server.Shutdown(shutdown), server.Close())
-	})
-	parts.Go(func() error {
-		exit, err := life.Run(ctx)
-		if err != nil {
-			return nil // ended by another part, which has the reason
-		}
-		exits <- exit
-		cancel()
 		return nil
 	})
 
@@ -208,51 +202,54 @@ func (s *Serve) serve(ctx context.Context, life *lifecycle.Loop, maps steering, 
 	}
 }
 
-// steering is where the snapshots of the maps come from.
-type steering interface {
-	Run(ctx context.Context) error
-	Updates() <-chan lifecycle.Snapshot
-	Fresh(ctx context.Context) (lifecycle.Snapshot, error)
+// steering is where the state comes from.
+type steering struct {
+	namespace string
+	run       func(context.Context) error
+	updates   <-chan lifecycle.Snapshot
+	fresh     func(context.Context) (lifecycle.Snapshot, error)
+	events    *observe.Events  // nil where there is no cluster
+	heard     func() time.Time // when the API server last gave a sign of life
 }
 
 // unsteered stands in for the maps where there is no cluster.
-type unsteered struct{}
-
-var off = lifecycle.Snapshot{Off: true}
-
-func (unsteered) Run(ctx context.Context) error { <-ctx.Done(); return nil }
-
-func (unsteered) Updates() <-chan lifecycle.Snapshot {
+func unsteered() *steering {
+	off := lifecycle.Snapshot{Off: true}
 	updates := make(chan lifecycle.Snapshot, 1)
 	updates <- off
-	return updates
+	return &steering{
+		run: func(context.Context) error { return nil }, updates: updates,
+		fresh: func(context.Context) (lifecycle.Snapshot, error) { return off, nil },
+		heard: func() time.Time { return time.Time{} },
+	}
 }
 
-func (unsteered) Fresh(context.Context) (lifecycle.Snapshot, error) { return off, nil }
-
 // findMaps finds the cluster and prepares to read the two maps.
-func (s *Serve) findMaps(log *slog.Logger, name string) (maps steering, events *observe.Events, heard func() time.Time, namespace string, err error) {
+func (s *Serve) findMaps(log *slog.Logger, name string) (*steering, error) {
 	cluster, doubt, err := kube.FindCluster(s.Kubeconfig, s.Namespace)
 	if err != nil {
-		return nil, nil, nil, "", err
+		return nil, err
 	}
 	if doubt != "" {
 		log.Warn("kubeconfig is of no use", "reason", doubt)
 	}
 	if cluster == nil {
 		log.Info("no cluster found, so no ConfigMap steers this runner; see --kubeconfig")
-		return unsteered{}, nil, func() time.Time { return time.Time{} }, "", nil
+		return unsteered(), nil
 	}
 	client, err := kube.New(cluster.Config)
 	if err != nil {
-		return nil, nil, nil, "", err
+		return nil, err
 	}
 	node, err := statemap.NodeMapName(os.Getenv("HOSTNAME"))
 	if err != nil {
 		log.Warn("no node map", "reason", err.Error())
 	}
-	events = observe.NewEvents(client, log, cluster.Namespace, name, s.PodName, s.PodUID)
-	return statemap.New(client, cluster.Namespace, node, log), events, client.Heard, cluster.Namespace, nil
+	maps := statemap.New(client, cluster.Namespace, node, log)
+	return &steering{
+		cluster.Namespace, maps.Run, maps.Updates(), maps.Fresh,
+		observe.NewEvents(client, log, cluster.Namespace, name, s.PodName, s.PodUID), client.Heard,
+	}, nil
 }
 
 // monitor keeps the pool in step with the GPUs that this runner may give to
@@ -272,17 +269,34 @@ func (s *Serve) monitor(pool *gpu.Pool, log *slog.Logger) *gpu.Monitor {
 	}
 }
 
-// slots is how many tasks run at the same time.
-func (s *Serve) slots(pool *gpu.Pool) int {
-	if s.Slots > 0 {
-		return s.Slots
-	}
-	return max(1, pool.Size())
-}
-
 // leaveMessage writes the termination message as well as it can.
 func (s *Serve) leaveMessage(message string) {
 	if err := observe.TerminationMessage(s.TerminationLog, message, s.TerminationLog != defaultTerminationLog); err != nil {
 		complain(os.Stderr, err)
 	}
+}
+
+// catchSignals delivers the signals that end a runner (R7), and lets no other end or
+// stop the process but QUIT, which shows what every goroutine does. They are caught,
+// not ignored: tasks would inherit that. They stay caught to the end of the
+// process, whose exit code would be another otherwise.
+func catchSignals() <-chan os.Signal {
+	const last = syscall.Signal(64) // of the real-time ones; 32 to 34 cannot be caught in Go
+	ends, others := make(chan os.Signal, 2), make(chan os.Signal, 1)
+	for n := syscall.Signal(1); n <= last; n++ {
+		switch n {
+		case syscall.SIGQUIT, syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGURG, syscall.SIGWINCH: // harmless
+		case syscall.SIGTERM, syscall.SIGINT:
+			signal.Notify(ends, n)
+		case syscall.SIGHUP:
+			if !signal.Ignored(n) { // as by nohup: such a runner stays when its terminal goes
+				signal.Notify(ends, n)
+			}
+		default:
+			if !signal.Ignored(n) {
+				signal.Notify(others, n)
+			}
+		}
+	}
+	return ends
 }

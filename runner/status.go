@@ -8,278 +8,167 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
-	"sync"
-	"text/tabwriter"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
-// Status is the status command.
+// Status is the status command. The variables for a queue are not meant for it.
 type Status struct {
-	Address string `env:"STUDIOML_ADDRESS" placeholder:"HOST:PORT" help:"Runner to ask; default 127.0.0.1:8080 unless --spool is given."`
-	Spool   string `placeholder:"DIR" help:"Queue to look into."`
-	Queue   string `placeholder:"URL" help:"Queue in a PostgreSQL server to look into."`
-	Output  string `short:"o" enum:"table,json" default:"table" help:"How to print: ${enum}."`
-	Watch   bool   `short:"w" help:"Print the runner's status at each change, until the runner ends; as JSON it is one line each, of the same shape as one look. A runner that does not answer yet is waited for."`
+	Address  string `env:"STUDIOML_ADDRESS" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Runner to ask, unless --spool or --queue is given (default ${default})."`
+	Spool    string `type:"path" placeholder:"DIR" help:"Queue to look into."`
+	Queue    string `placeholder:"URL" help:"Queue in a PostgreSQL server to look into."`
+	Printing `embed:"" set:"watch=Print the runner's status at each change, until the runner ends; one that does not answer yet is waited for"`
 }
 
 // Validate refuses what makes no sense together. Kong calls it after parsing.
 func (s *Status) Validate() error {
-	if s.Watch && s.Spool+s.Queue != "" {
-		return errors.New("--watch and --spool cannot be used together, nor --queue: a runner can be watched, a queue cannot")
+	switch {
+	case s.Spool != "" && s.Queue != "":
+		return errors.New("--spool and --queue cannot be used together: ask one queue")
+	case s.Watch && s.Spool+s.Queue != "":
+		return errors.New("--watch and --spool cannot be used together, nor --queue: a runner can be watched, and tasks by runner tasks --watch")
 	}
-	return nil
+	return unseen(s.Queue)
 }
 
-const defaultAddress = "127.0.0.1:8080"
-
-// answers are what the runner and the queue say, as JSON or as a table.
+// answers are what the runner or the queue says.
 type answers struct {
 	Runner *api.Status        `json:"runner,omitempty"`
 	Queue  *api.QueueContents `json:"queue,omitempty"`
+	tasks  taskViews          // of the queue, those that it may be asked about
 }
 
-// Run asks the runner, the queue or both.
+// Run asks the runner or the queue.
 func (s *Status) Run(ctx context.Context, stdio stdio) error {
-	if s.Watch {
-		reading, stop := whileRead(ctx, stdio.Out)
-		defer stop()
-		err := watch(reading, cmp.Or(s.Address, defaultAddress), func(status *api.Status) error {
-			if s.Output == "json" {
-				return json.NewEncoder(stdio.Out).Encode(answers{Runner: status})
-			}
-			return errors.Join(answers{Runner: status}.print(stdio.Out), newline(stdio.Out))
-		})
-		if errors.Is(context.Cause(reading), errUnread) {
-			return nil // who reads has seen enough
-		}
-		return err
-	}
-	var r answers
 	if s.Spool+s.Queue != "" {
-		err := (&Place{s.Spool, s.Queue}).look(func(store queue.Store) (err error) {
-			r.Queue, err = queueContents(ctx, store)
-			return err
+		return (&Place{s.Spool, s.Queue}).open(toLook, func(store queue.Store) error {
+			all, err := (&Tasks{Printing: Printing{Output: "table"}}).views(ctx, store)
+			if err != nil {
+				return err
+			}
+			return s.print(stdio.Out, inQueue(all))
 		})
-		if err != nil {
-			return err
+	}
+	if s.Watch {
+		ctx = whileRead(ctx, stdio.Out)
+	}
+	return s.show(stdio.Out, func(yield func(view, error) bool) {
+		if err := s.ask(ctx, yield); err != nil {
+			yield(nil, fmt.Errorf("ask runner: %w", cmp.Or(context.Cause(ctx), err)))
 		}
-	}
-	if s.Address != "" || s.Spool+s.Queue == "" {
-		status, err := ask(ctx, cmp.Or(s.Address, defaultAddress))
-		if err != nil {
-			return err
-		}
-		r.Runner = status
-	}
-	if s.Output == "json" {
-		encoder := json.NewEncoder(stdio.Out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(r)
-	}
-	return r.print(stdio.Out)
+	})
 }
 
-// queueContents puts together what is in the queue and what has left it.
-func queueContents(ctx context.Context, store queue.Store) (*api.QueueContents, error) {
-	all, err := store.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	offers := offersOf(ctx, store)
+// inQueue sorts tasks by where they are.
+func inQueue(all taskViews) (a answers) {
 	q := &api.QueueContents{Ready: []api.QueuedTask{}, Claimed: []api.QueuedTask{}, Dead: []api.DeadLetter{}, Finished: []string{}}
-	for _, t := range all {
-		queued := api.QueuedTask{ID: t.ID, Starts: t.Starts, Spent: t.Spent, Runner: t.Runner}
+	for _, t := range all.Tasks {
+		queued := api.QueuedTask{ID: t.ID, Starts: t.Starts, Spent: t.Spent, Runner: t.Runner, Why: t.Why}
 		switch t.State {
+		case api.TaskFinished:
+			q.Finished = append(q.Finished, t.ID)
+			continue
+		case api.TaskCancelled:
+			q.Cancelled = append(q.Cancelled, t.ID)
+			continue
 		case api.TaskWaiting:
-			queued.Why = why(t, offers)
 			q.Ready = append(q.Ready, queued)
 		case api.TaskRunning:
 			q.Claimed = append(q.Claimed, queued)
 		case api.TaskDead:
 			q.Dead = append(q.Dead, api.DeadLetter{Task: t.Task, Reason: t.Reason, Attempts: t.Spent, Time: t.Since})
-		case api.TaskFinished:
-			q.Finished = append(q.Finished, t.ID)
-		case api.TaskCancelled:
-			q.Cancelled = append(q.Cancelled, t.ID)
 		}
+		a.tasks.Tasks = append(a.tasks.Tasks, t)
 	}
-	return q, nil
+	a.Queue = q
+	return a
 }
 
-// ask gets the status document of a runner.
-func ask(ctx context.Context, address string) (*api.Status, error) {
-	const limit = 10 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/statusz", nil)
+// ask yields the status of a runner or, to who watches, each that it reports, from when
+// it first answers until it ends.
+func (s *Status) ask(ctx context.Context, yield func(view, error) bool) error {
+	const limit, again = 10 * time.Second, 20 * time.Millisecond // a runner starts in ten times that
+	client, url := &http.Client{Timeout: limit}, "http://"+s.Address+"/statusz"
+	if s.Watch {
+		client, url = http.DefaultClient, url+"?watch=true"
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return nil, fmt.Errorf("ask runner: %w; set --address to HOST:PORT", err)
+		return fmt.Errorf("%w; set --address to HOST:PORT", err)
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("ask runner: %w; is it running, and is --address where it listens?", err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask runner: %s answered %s; is it a runner?", address, response.Status)
-	}
-	var status api.Status
-	if err := json.NewDecoder(response.Body).Decode(&status); err != nil {
-		return nil, fmt.Errorf("ask runner: read status: %w", err)
-	}
-	return &status, nil
-}
-
-// errUnread says that what is printed has no reader any more.
-var errUnread = errors.New("nobody reads the output")
-
-// whileRead returns a context that ends when nobody reads the output any more, as
-// after head -n 1: a quiet runner would not tell by an error for hours. Files always
-// have a reader.
-func whileRead(ctx context.Context, out io.Writer) (_ context.Context, stop func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	file, ok := out.(*os.File)
-	if !ok {
-		return ctx, func() { cancel(nil) }
-	}
-	var looking sync.WaitGroup
-	looking.Go(func() {
-		const often = 200 // ms; what poll waits for cannot be cancelled
-		for ctx.Err() == nil {
-			// No events are asked for: errors and hang-ups are told anyway.
-			polled := []unix.PollFd{{Fd: int32(file.Fd())}}
-			if n, _ := unix.Poll(polled, often); n > 0 {
-				cancel(errUnread)
-			}
-		}
-	})
-	return ctx, func() { cancel(nil); looking.Wait() }
-}
-
-// watch calls each for every status that a runner reports, from when it first
-// answers until it ends.
-func watch(ctx context.Context, address string, each func(*api.Status) error) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/statusz?watch=true", nil)
-	if err != nil {
-		return fmt.Errorf("watch runner: %w; set --address to HOST:PORT", err)
-	}
-	// A pause that is short beside the time in which a runner starts.
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
-	response, err := http.DefaultClient.Do(request)
-	for ; err != nil; response, err = http.DefaultClient.Do(request) {
+	response, err := client.Do(request)
+	for ; err != nil && s.Watch && ctx.Err() == nil; response, err = client.Do(request) {
 		select {
-		case <-again.C:
+		case <-time.After(again):
 		case <-ctx.Done():
-			return fmt.Errorf("watch runner: %w", err)
 		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w; is it running, and is --address where it listens?", err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("watch runner: %s answered %s; is it a runner?", address, response.Status)
+		return fmt.Errorf("%s answered %s; is it a runner?", s.Address, response.Status)
 	}
-	decoder := json.NewDecoder(response.Body)
-	for {
+	for decoder := json.NewDecoder(response.Body); ; {
 		var status api.Status
 		switch err := decoder.Decode(&status); {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		case errors.Is(err, io.EOF), s.Watch && errors.Is(err, io.ErrUnexpectedEOF):
 			return nil // the runner has ended, however it did
 		case err != nil:
-			return fmt.Errorf("watch runner: read status: %w", err)
-		}
-		if err := each(&status); err != nil {
-			return err
+			return fmt.Errorf("read status: %w", err)
+		case !yield(answers{Runner: &status}, nil):
+			return nil
 		}
 	}
 }
 
-func newline(out io.Writer) error {
-	_, err := fmt.Fprintln(out)
-	return err
+func (a answers) rows(t table) {
+	if a.Runner != nil {
+		statusRows(t, a.Runner)
+	}
+	if q := a.Queue; q != nil {
+		t.row("Queue:", fmt.Sprintf("%d ready, %d claimed, %d dead, %d finished, %d cancelled", len(q.Ready), len(q.Claimed), len(q.Dead), len(q.Finished), len(q.Cancelled)))
+		a.tasks.rows(t)
+	}
 }
 
-func (r answers) print(out io.Writer) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	if s := r.Runner; s != nil {
-		printStatus(w, s)
-	}
-	if q := r.Queue; q != nil {
-		fmt.Fprintf(w, "Queue:\t%d ready, %d claimed, %d dead, %d finished\n", len(q.Ready), len(q.Claimed), len(q.Dead), len(q.Finished))
-		for _, t := range q.Claimed {
-			fmt.Fprintf(w, "  claimed\t%s\tby %s, start %d\n", t.ID, t.Runner, t.Starts)
-		}
-		for _, t := range q.Ready {
-			fmt.Fprintf(w, "  ready\t%s\tstarted %d times, %d attempts used; %s\n", t.ID, t.Starts, t.Spent, t.Why)
-		}
-		for _, d := range q.Dead {
-			id := "(unreadable)"
-			if d.Task != nil {
-				id = d.Task.ID
-			}
-			fmt.Fprintf(w, "  dead\t%s\t%s\n", id, d.Reason)
-		}
-	}
-	return w.Flush()
-}
-
-func printStatus(w io.Writer, s *api.Status) {
-	phase := string(s.Phase)
-	if s.Target != api.Unset {
-		phase += " to " + string(s.Target)
-	}
-	fmt.Fprintf(w, "Runner:\t%s (pid %d, version %s)\n", s.Runner, s.PID, s.Version)
+func statusRows(t table, s *api.Status) {
+	t.field("Runner", fmt.Sprintf("%s (pid %d, version %s)", s.Runner, s.PID, s.Version))
+	phase := string(s.Phase) + after(" to ", string(s.Target))
 	if !s.Since.IsZero() {
-		phase += fmt.Sprintf(" for %s", time.Since(s.Since).Round(time.Second))
+		phase += " for " + age(s.Since)
 	}
-	fmt.Fprintf(w, "Phase:\t%s\n", phase)
-	if s.Reason != "" {
-		fmt.Fprintf(w, "Reason:\t%s\n", s.Reason)
-	}
-	if s.Source != "" {
-		source := string(s.Source)
-		if s.ResourceVersion != "" {
-			source += ", resourceVersion " + s.ResourceVersion
-		}
-		fmt.Fprintf(w, "Source:\t%s\n", source)
-	}
+	t.field("Phase", phase)
+	t.field("Reason", s.Reason)
+	t.field("Source", string(s.Source)+after(", resourceVersion ", s.ResourceVersion))
 	if s.Shadowed != nil {
-		fmt.Fprintf(w, "Shadowed:\t%s map says %s\n", s.Shadowed.Source, s.Shadowed.Value)
+		t.field("Shadowed", fmt.Sprintf("%s map says %s", s.Shadowed.Source, s.Shadowed.Value))
 	}
 	if !s.Heard.IsZero() {
-		fmt.Fprintf(w, "API server:\theard %s ago\n", time.Since(s.Heard).Round(time.Second))
+		t.field("API server", fmt.Sprintf("heard %s ago", age(s.Heard)))
 	}
-	printMap(w, "Global map", s.Maps.Namespace, s.Maps.Global)
-	printMap(w, "Node map", s.Maps.Namespace, s.Maps.Node)
-	fmt.Fprintf(w, "Tasks:\t%d running, %d waiting; %d started, %d succeeded, %d failed, %d failed by the machine, %d cancelled, %d requeued\n",
-		s.Tasks.Running, s.Tasks.Waiting, s.Tasks.Started, s.Tasks.Succeeded, s.Tasks.Failed, s.Tasks.MachineFailed, s.Tasks.Cancelled, s.Tasks.Requeued)
-	for _, t := range s.InFlight {
-		fmt.Fprintf(w, "  %s\tstart %d, for %s\t%s\n", t.ID, t.Attempt, time.Since(t.Started).Round(time.Second), strings.Join(t.GPUs, " "))
+	mapRows(t, "Global map", s.Maps.Namespace, s.Maps.Global)
+	mapRows(t, "Node map", s.Maps.Namespace, s.Maps.Node)
+	n := s.Tasks
+	t.field("Tasks", fmt.Sprintf("%d running, %d waiting; %d started, %d succeeded, %d failed, %d failed by the machine, %d cancelled, %d requeued",
+		n.Running, n.Waiting, n.Started, n.Succeeded, n.Failed, n.MachineFailed, n.Cancelled, n.Requeued))
+	for _, task := range s.InFlight {
+		t.row("  "+task.ID, fmt.Sprintf("start %d, for %s", task.Attempt, age(task.Started)), strings.Join(task.GPUs, " "))
 	}
-	if s.GPUProblem != "" {
-		fmt.Fprintf(w, "GPUs:\t%s\n", s.GPUProblem)
-	}
+	t.field("GPUs", s.GPUProblem)
 	for _, g := range s.GPUs {
-		holder := g.Task
-		if holder == "" {
-			holder = "free"
-		}
-		if g.HealthReason != "" {
-			holder += fmt.Sprintf(", %s: %s", g.Health, g.HealthReason)
-		}
-		fmt.Fprintf(w, "GPU %d:\t%s, %s, %d MiB\t%s\n", g.Index, g.Model, g.UUID, g.MemoryBytes>>20, holder)
+		t.row(fmt.Sprintf("GPU %d:", g.Index), fmt.Sprintf("%s, %s, %d MiB", g.Model, g.UUID, g.MemoryBytes>>20),
+			cmp.Or(g.Task, "free")+after(fmt.Sprintf(", %s: ", g.Health), g.HealthReason))
 	}
 }
 
-func printMap(w io.Writer, title, namespace string, m *api.MapStatus) {
+func mapRows(t table, title, namespace string, m *api.MapStatus) {
 	if m == nil {
-		fmt.Fprintf(w, "%s:\tnot watched\n", title)
+		t.field(title, "not watched")
 		return
 	}
 	value := string(m.Value)
@@ -291,8 +180,14 @@ func printMap(w io.Writer, title, namespace string, m *api.MapStatus) {
 	case m.Value == api.Unset:
 		value = "unset"
 	}
-	fmt.Fprintf(w, "%s:\t%s/%s: %s\n", title, namespace, m.Name, value)
-	if m.Problem != "" {
-		fmt.Fprintf(w, "\t%s\n", m.Problem)
+	t.field(title, fmt.Sprintf("%s/%s: %s", namespace, m.Name, value))
+	t.field("  problem", m.Problem)
+}
+
+// after is text behind what introduces it, or nothing.
+func after(introduction, text string) string {
+	if text == "" {
+		return ""
 	}
+	return introduction + text
 }

@@ -102,7 +102,7 @@ func TestStatusBeforeAnythingWasRead(t *testing.T) {
 	var out strings.Builder
 	unread := &api.MapStatus{Name: "studioml-go-runner"}
 	s := &api.Status{Runner: "r1", Phase: api.PhaseUnknown, Maps: api.Maps{Namespace: "lab", Global: unread}}
-	if err := (answers{Runner: s}).print(&out); err != nil {
+	if err := (&Printing{}).print(&out, answers{Runner: s}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"Unknown\n", "lab/studioml-go-runner: not read yet\n"} {

@@ -1,12 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -31,8 +32,8 @@ type Submit struct {
 	Env         map[string]string `group:"command" mapsep:"none" placeholder:"NAME=VALUE" help:"A variable of its environment; may be repeated."`
 	Priority    int               `group:"command" placeholder:"N" help:"-10 to 10; the higher one is started first."`
 	Timeout     time.Duration     `group:"command" placeholder:"DURATION" help:"Ends an attempt that takes longer, as 2h."`
-	MaxAttempts int               `group:"command" placeholder:"N" help:"How often it may fail before it is given up; 3 without."`
-	Expires     string            `group:"command" placeholder:"WHEN" help:"When it need not be started any more: a duration from now, as 12h, or a time, as 2026-12-31T23:59:00Z."`
+	MaxAttempts count             `group:"command" placeholder:"N" help:"How often it may fail before it is given up; 3 without."`
+	Expires     string            `group:"command" placeholder:"WHEN" help:"When it need not be started any more: a duration from now, as 12h or 2d, or a time, as 2026-12-31T23:59:00Z."`
 	Workdir     string            `group:"command" placeholder:"DIR" help:"Where it starts, on the runner's machine; in an empty directory without."`
 
 	command []string // what follows --
@@ -44,11 +45,15 @@ func (s *Submit) Validate(kctx *kong.Context) error {
 		return fmt.Errorf("there are a file, %s, and a command after --; submit one at a time", api.Excerpt(s.Files[0]))
 	}
 	for _, p := range kctx.Path {
-		if f := p.Flag; f != nil && s.command == nil && f.Group != nil {
+		switch f := p.Flag; {
+		case f == nil || f.Group == nil:
+		case s.command == nil:
 			return fmt.Errorf("--%s is for a command, as in runner submit --%s … -- python3 train.py; in a document it is a field", f.Name, f.Name)
+		case f.Target.Kind() == reflect.String && f.Target.IsZero(): // often a shell's variable
+			return fmt.Errorf("--%s is empty; give it a value, or leave it out", f.Name)
 		}
 	}
-	return s.Place.Validate()
+	return s.Place.Validate(kctx)
 }
 
 // Run reads and checks all documents before it submits the first, and prints
@@ -58,10 +63,11 @@ func (s *Submit) Run(ctx context.Context, stdio stdio) error {
 	if err != nil {
 		return fmt.Errorf("nothing was submitted:\n%w", err)
 	}
-	if _, err := os.Stat(s.Spool); s.Spool != "" && errors.Is(err, fs.ErrNotExist) {
-		defer fmt.Fprintf(stdio.Err, "runner: there was no queue in %s, so a new one was made; is it the one that the runners use?\n", s.Spool)
-	}
-	return s.open(func(store queue.Store) error {
+	there, _ := s.there() // open says what is wrong
+	return s.open(toSubmit, func(store queue.Store) error {
+		if !there {
+			fmt.Fprintf(stdio.Err, "runner: made a new queue in %s\n", s.Spool)
+		}
 		done, err := store.Submit(ctx, tasks)
 		for _, d := range done {
 			if d.Before != "" {
@@ -79,37 +85,32 @@ func (s *Submit) Run(ctx context.Context, stdio stdio) error {
 		case !s.Wait:
 			return nil
 		}
-		return wait(ctx, store, stdio, done)
+		return wait(whileRead(ctx, stdio.Out), store, stdio, done)
 	})
 }
 
-// wait follows the tasks, one after the other.
-func wait(ctx context.Context, store queue.Store, stdio stdio, tasks []queue.Submitted) error {
-	code := exitCode(0)
+// wait follows the tasks, one after the other. It fails as the first that did.
+func wait(ctx context.Context, store queue.Store, stdio stdio, tasks []queue.Submitted) (err error) {
 	for _, t := range tasks {
-		end, err := follow(ctx, store, stdio, t.ID, 1)
-		if err != nil {
-			return err
+		end, fault := follow(ctx, store, stdio, t.ID, 1)
+		if fault != nil {
+			return fault
 		}
 		if end.State == api.TaskFinished {
 			continue
 		}
-		fmt.Fprintf(stdio.Err, "runner: task %s is %s: %s\n", t.ID, strings.ToLower(string(end.State)), end.Reason)
-		results, err := store.Results(ctx, t.ID)
-		if err != nil {
-			return err
+		last, fault := resultOf(ctx, store, t.ID, end.Starts)
+		if fault != nil {
+			return fault
 		}
-		if code == 0 {
-			code = 1
-			if n := len(results) - 1; n >= 0 && results[n].ExitCode > 0 {
-				code = exitCode(results[n].ExitCode)
-			}
+		code, reason := exitCode(1), why(end, nil)
+		if last != nil {
+			code, reason = exitCode(max(last.ExitCode, 1)), cmp.Or(reason, last.Why())
 		}
+		fmt.Fprintf(stdio.Err, "runner: task %s is %s%s\n", t.ID, strings.ToLower(string(end.State)), after(": ", reason))
+		err = cmp.Or(err, error(code))
 	}
-	if code != 0 {
-		return code
-	}
-	return nil
+	return err
 }
 
 // tasks returns the task of the command line, or those of the files.
@@ -138,7 +139,7 @@ func (s *Submit) tasks(stdin io.Reader) (tasks []*api.Task, err error) {
 func (s *Submit) task(now time.Time) (*api.Task, error) {
 	t := &api.Task{
 		ID: s.ID, Env: s.Env, Resources: api.Resources{GPUs: s.GPUs}, Timeout: api.Duration(s.Timeout),
-		MaxAttempts: s.MaxAttempts, Priority: s.Priority, Workdir: s.Workdir,
+		MaxAttempts: int(s.MaxAttempts), Priority: s.Priority, Workdir: s.Workdir,
 	}
 	if len(s.command) > 0 {
 		t.Command, t.Args = s.command[0], s.command[1:]
@@ -147,10 +148,16 @@ func (s *Submit) task(now time.Time) (*api.Task, error) {
 	if s.GPUMemory != "" {
 		problems = append(problems, t.Resources.GPUMemory.UnmarshalJSON([]byte(strconv.Quote(s.GPUMemory))))
 	}
-	if d, err := time.ParseDuration(s.Expires); err == nil {
-		t.Expires.Time = now.Add(d).UTC().Truncate(time.Second)
-	} else if s.Expires != "" {
-		problems = append(problems, t.Expires.UnmarshalJSON([]byte(strconv.Quote(s.Expires))))
+	if s.Expires != "" {
+		var fromNow span
+		err := fromNow.UnmarshalText([]byte(s.Expires))
+		if t.Expires.Time = now.Add(time.Duration(fromNow)).UTC().Truncate(time.Second); err != nil {
+			err = t.Expires.UnmarshalJSON([]byte(strconv.Quote(s.Expires)))
+		}
+		if err == nil && t.Expires.Before(now.Truncate(time.Second)) {
+			err = fmt.Errorf("expires: is %s, which is over; must be a time to come, or a duration from now, as 12h", api.Excerpt(s.Expires))
+		}
+		problems = append(problems, err)
 	}
 	return t, errors.Join(append(problems, t.Validate())...)
 }
