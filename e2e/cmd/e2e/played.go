@@ -18,7 +18,6 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
-	"github.com/studioml/studio-go-runner/e2e/targets/embedded/assets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 	"github.com/studioml/studio-go-runner/e2e/targets/pods"
 )
@@ -41,19 +40,11 @@ func (c playCommand) open(ctx context.Context, r streams) (*played, error) {
 	if err != nil {
 		return nil, err
 	}
-	programs, err := assets.Ensure(ctx, r.progress)
+	plane, err := embedded.StartControlPlane(ctx, "", nil)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "studio-go-runner-conformance-*")
-	if err != nil {
-		return nil, err
-	}
-	plane, err := embedded.StartControlPlane(ctx, programs, dir, nil)
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	p := &played{kind: "embedded", who: who, close: func(context.Context) error { return errors.Join(plane.Close(), os.RemoveAll(dir)) }}
+	p := &played{kind: "embedded", who: who, close: func(context.Context) error { return plane.Close() }}
 	if p.version, err = serverVersion(plane.Handle().Kubeconfig); err == nil {
 		p.target, err = embedded.New(embedded.Config{Handle: plane.Handle(), Adapter: []string{c.Runner}, NVMLLibrary: c.NVML})
 	}

@@ -27,18 +27,14 @@ func kubectlDir(assets string) (string, error) {
 func (e *env) Shell() ([]string, error) {
 	path := filepath.Join(e.dir, "admin")
 	variables := []string{"KUBECONFIG=" + path}
-	dir, err := kubectlDir(e.target.config.Handle.Assets)
+	dir, err := kubectlDir(e.handle.Assets)
 	if err != nil {
 		return nil, err
 	}
 	if dir != "" {
 		variables = append(variables, "PATH="+dir+":"+os.Getenv("PATH"))
 	}
-	handle := e.target.config.Handle
-	if e.plane != nil {
-		handle = e.plane.Handle()
-	}
-	config, err := clientcmd.Load(handle.Kubeconfig)
+	config, err := clientcmd.Load(e.handle.Kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("read kubeconfig of the control plane: %w", err)
 	}

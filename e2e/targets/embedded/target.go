@@ -72,7 +72,7 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 			return nil, targets.Cannot(fmt.Sprintf("needs %s: %s", need, reason))
 		}
 	}
-	e := &env{target: t, Place: place.Place{Access: t.access, Isolation: isolation}}
+	e := &env{target: t, handle: t.config.Handle, Place: place.Place{Access: t.access, Isolation: isolation}}
 	err := e.layout()
 	if err == nil {
 		err = e.connect(ctx)
