@@ -20,7 +20,7 @@ func (n *network) Set(is scenario.Network) { n.set(is) }
 func (n *network) End()                    { n.close() }
 
 // Lacks says what the target lacks for a need.
-func (t *Target) Lacks(need scenario.Need) string { return t.lacks(need) }
+func (t *Target) Lacks(need scenario.Need) error { return t.lacks(need) }
 
 // Env is a place without anything in a cluster.
 type Env interface {

@@ -51,15 +51,15 @@ func TestKubectl(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if reason := target.Lacks(scenario.NeedKubectl); reason != "" {
-		t.Error(reason)
+	if err := target.Lacks(scenario.NeedKubectl); err != nil {
+		t.Error(err)
 	}
 	t.Setenv("PATH", t.TempDir())
 	if err := os.Remove(filepath.Join(assets, "kubectl")); err != nil {
 		t.Fatal(err)
 	}
-	if reason := target.Lacks(scenario.NeedKubectl); !strings.Contains(reason, "install it") {
-		t.Errorf("without kubectl it lacks %q", reason)
+	if err := target.Lacks(scenario.NeedKubectl); err == nil || !strings.Contains(err.Error(), "install it") {
+		t.Errorf("without kubectl it lacks %v", err)
 	}
 }
 
