@@ -86,11 +86,7 @@ func newArena(ctx context.Context, programs Programs) (a *Arena, err error) {
 	if err != nil {
 		return a, err
 	}
-	config, err := clientcmd.RESTConfigFromKubeConfig(a.plane.Handle().Kubeconfig)
-	if err != nil {
-		return a, err
-	}
-	client, err := kubernetes.NewForConfig(config)
+	client, err := kubernetes.NewForConfig(a.env.Client().RESTConfig())
 	if err != nil {
 		return a, err
 	}

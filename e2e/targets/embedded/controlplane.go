@@ -10,11 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"sync"
 
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/cert"
 	"k8s.io/client-go/util/keyutil"
 
@@ -55,16 +53,22 @@ type ControlPlane struct {
 // Handle is all that another process needs to use a control plane. It is plain
 // data, and travels between the processes of a test run as JSON.
 type Handle struct {
-	// Kubeconfig is for a user with all rights.
-	Kubeconfig []byte `json:"kubeconfig"`
-	// Assets is the directory of the programs that it was started from.
-	Assets string `json:"assets"`
+	Server string // URL of the API server
+	CA     []byte // that its certificate is to be checked with, as PEM
+	Token  string // of a user with all rights
 	// SigningKey is what tokens of service accounts are signed with, as PEM.
-	SigningKey []byte `json:"signingKey"`
+	SigningKey []byte
+	// Assets is the directory of the programs that it was started from.
+	Assets string
 }
 
 // Handle returns what other processes need.
 func (c *ControlPlane) Handle() Handle { return c.handle }
+
+// connect makes clients with all rights.
+func (h Handle) connect() (place.Access, error) {
+	return place.Connect(&rest.Config{Host: h.Server, BearerToken: h.Token, TLSClientConfig: rest.TLSClientConfig{CAData: h.CA}})
+}
 
 // StartControlPlane starts the programs, the API server with further flags, by name
 // without dashes, and waits until it is ready or ctx ends. Data, keys and logs are in a
@@ -105,14 +109,10 @@ func (c *ControlPlane) prepare(flags map[string]string) error {
 	if c.handle.SigningKey, err = keyutil.MakeEllipticPrivateKeyPEM(); err != nil {
 		return err
 	}
-	user := &clientcmdapi.AuthInfo{Token: cryptorand.Text()}
-	c.handle.Kubeconfig, err = kubeconfig("https://"+address+":6443", certificate, "", user)
-	if err != nil {
-		return err
-	}
+	c.handle.Server, c.handle.CA, c.handle.Token = "https://"+address+":6443", certificate, cryptorand.Text()
 	for name, data := range map[string][]byte{
 		"server.crt": certificate, "server.key": key, "accounts.key": c.handle.SigningKey,
-		"users": fmt.Appendf(nil, "%s,e2e,e2e,system:masters\n", user.Token),
+		"users": []byte(c.handle.Token + ",e2e,e2e,system:masters\n"),
 	} {
 		if err := os.WriteFile(filepath.Join(c.dir, name), data, 0o600); err != nil {
 			return err
@@ -126,7 +126,7 @@ func (c *ControlPlane) prepare(flags map[string]string) error {
 		"service-cluster-ip-range":  "10.0.0.0/24", "delete-collection-workers": "8",
 	}
 	maps.Copy(c.flags, flags)
-	c.access, err = connect(c.handle)
+	c.access, err = c.handle.connect()
 	return err
 }
 
@@ -136,26 +136,6 @@ func loopback() string {
 	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
 }
 
-// kubeconfig is a file for one user.
-func kubeconfig(server string, ca []byte, namespace string, user *clientcmdapi.AuthInfo) ([]byte, error) {
-	const name = "embedded"
-	return clientcmd.Write(clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{name: {Server: server, CertificateAuthorityData: ca}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{name: user},
-		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: name, Namespace: namespace}},
-		CurrentContext: name,
-	})
-}
-
-// connect makes clients with all rights.
-func connect(handle Handle) (place.Access, error) {
-	config, err := clientcmd.RESTConfigFromKubeConfig(handle.Kubeconfig)
-	if err != nil {
-		return place.Access{}, fmt.Errorf("read kubeconfig of the control plane: %w", err)
-	}
-	return place.Connect(config)
-}
-
 // start starts one of the programs. Its log goes on where that of the last one ended.
 func (c *ControlPlane) start(name string, flags map[string]string) (*program, error) {
 	log, err := os.OpenFile(c.log(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -163,10 +143,7 @@ func (c *ControlPlane) start(name string, flags map[string]string) (*program, er
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(c.handle.Assets, name))
-	for _, flag := range slices.Sorted(maps.Keys(flags)) {
-		cmd.Args = append(cmd.Args, "--"+flag+"="+flags[flag])
-	}
+	cmd := exec.Command(filepath.Join(c.handle.Assets, name), place.Flags(flags)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = c.dir, log, log
 	return start(cmd)
 }

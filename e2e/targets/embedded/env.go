@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -93,18 +93,14 @@ func (e *env) connect(ctx context.Context) (err error) {
 	if err := e.renew(ctx); err != nil {
 		return err
 	}
-	server, ca := e.Config.Host, e.Config.CAData
+	server, ca := e.handle.Server, e.handle.CA
 	if e.Needs(scenario.NeedNetwork) {
 		if e.network, err = newNetwork(server, ca); err != nil {
 			return err
 		}
 		server, ca = e.network.server.URL, e.network.certificate()
 	}
-	text, err := kubeconfig(server, ca, e.Namespace(), &clientcmdapi.AuthInfo{TokenFile: e.token.path})
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(e.Kubeconfig(), text, 0o600)
+	return writeKubeconfig(e.Kubeconfig(), server, ca, e.Namespace(), &api.AuthInfo{TokenFile: e.token.path})
 }
 
 // SetNetwork changes what is between the runners and the API server.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
 )
 
 // kubectlDir is the directory that has kubectl, beside the control plane's other
@@ -34,14 +35,18 @@ func (e *env) Shell() ([]string, error) {
 	if dir != "" {
 		variables = append(variables, "PATH="+dir+":"+os.Getenv("PATH"))
 	}
-	config, err := clientcmd.Load(e.handle.Kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("read kubeconfig of the control plane: %w", err)
-	}
-	for _, c := range config.Contexts {
-		c.Namespace = e.Namespace() // so that lines need no flags
-	}
-	return variables, clientcmd.WriteToFile(*config, path)
+	return variables, writeKubeconfig(path, e.handle.Server, e.handle.CA, e.Namespace(), &api.AuthInfo{Token: e.handle.Token})
+}
+
+// writeKubeconfig writes the file of one user.
+func writeKubeconfig(path, server string, ca []byte, namespace string, user *api.AuthInfo) error {
+	const name = "embedded"
+	return clientcmd.WriteToFile(api.Config{
+		Clusters:       map[string]*api.Cluster{name: {Server: server, CertificateAuthorityData: ca}},
+		AuthInfos:      map[string]*api.AuthInfo{name: user},
+		Contexts:       map[string]*api.Context{name: {Cluster: name, AuthInfo: name, Namespace: namespace}}, // so that lines need no flags
+		CurrentContext: name,
+	}, path)
 }
 
 // Kubectl runs a line in such a shell.

@@ -39,7 +39,7 @@ var _ targets.Target = (*Target)(nil)
 // New makes a target on a control plane that runs.
 func New(config Config) (t *Target, err error) {
 	t = &Target{config: config}
-	if t.Access, err = connect(config.Handle); err != nil {
+	if t.Access, err = config.Handle.connect(); err != nil {
 		return nil, fmt.Errorf("set up embedded target: %w", err)
 	}
 	return t, nil

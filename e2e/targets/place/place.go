@@ -80,7 +80,7 @@ type Place struct {
 // after an error, Close of the Env removes.
 func (p *Place) Make(ctx context.Context, labels map[string]string) (err error) {
 	p.labels = labels
-	if p.namespace, err = createNamespace(ctx, p.Admin, p.Isolation.Name, labels); err != nil {
+	if p.namespace, err = p.createNamespace(ctx); err != nil {
 		return err
 	}
 	return p.createAccount(ctx)
@@ -101,7 +101,7 @@ func (p *Place) Elsewhere(ctx context.Context) (_ string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.elsewhere == "" {
-		p.elsewhere, err = createNamespace(ctx, p.Admin, p.Isolation.Name, p.labels)
+		p.elsewhere, err = p.createNamespace(ctx)
 	}
 	return p.elsewhere, err
 }
@@ -133,9 +133,13 @@ func ServeArgs(spec targets.RunnerSpec, added map[string]string) []string {
 	for flag, value := range spec.Flags {
 		flags[string(flag)] = value
 	}
-	args := []string{"serve"}
-	for _, name := range slices.Sorted(maps.Keys(flags)) {
-		args = append(args, "--"+name+"="+flags[name])
+	return append([]string{"serve"}, Flags(flags)...)
+}
+
+// Flags are flags of a command line, by their names without dashes.
+func Flags(values map[string]string) (args []string) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		args = append(args, "--"+name+"="+values[name])
 	}
 	return args
 }
