@@ -1,7 +1,6 @@
 package place
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
 	"fmt"
@@ -20,18 +19,9 @@ import (
 //go:embed task.sh
 var script string
 
-// Hold is what a held task waits for. The zero value lets it go on.
-type Hold struct{ Kind, Path string }
-
-// Pipe makes a task wait until somebody has a named pipe open for writing.
-func Pipe(path string) Hold { return Hold{"pipe", path} }
-
-// File makes a task wait until a file is there.
-func File(path string) Hold { return Hold{"file", path} }
-
 // TaskCommand is the command line of a task of the tests.
 func (p *Place) TaskCommand(spec targets.TaskSpec) (command string, args []string, err error) {
-	var hold Hold
+	hold := "" // nothing
 	if spec.Hold {
 		if hold, err = p.Ground.Hold(spec.Group); err != nil {
 			return "", nil, fmt.Errorf("hold tasks of group %s: %w", spec.Group, err)
@@ -44,7 +34,7 @@ func (p *Place) TaskCommand(spec targets.TaskSpec) (command string, args []strin
 	if spec.IgnoreTerm {
 		term = "ignore"
 	}
-	return "/bin/sh", []string{"-c", script, "task", p.Layout.Journal, hold.Kind, hold.Path, status, term,
+	return "/bin/sh", []string{"-c", script, "task", p.Layout.Journal, hold, status, term,
 		fmt.Sprint(spec.Lasts.Seconds()), fmt.Sprint(spec.Steps)}, nil
 }
 
@@ -53,7 +43,14 @@ func (p *Place) TaskCommand(spec targets.TaskSpec) (command string, args []strin
 // reads on where it was.
 func (p *Place) Journal(ctx context.Context, each func(targets.TaskNote)) error {
 	const pause = 200 * time.Millisecond
-	reader := &reader{each: each}
+	reader := &reader{}
+	reader.Each = func(line string) error {
+		note, err := parseNote(line)
+		if reader.err = err; err == nil {
+			each(note)
+		}
+		return err
+	}
 	_ = wait.PollUntilContextCancel(ctx, pause, true, func(ctx context.Context) (bool, error) {
 		_ = p.Ground.Run(ctx, nil, reader, "tail", "-c", fmt.Sprintf("+%d", reader.taken+1), "-f", p.Layout.Journal)
 		return reader.err != nil, nil
@@ -61,34 +58,17 @@ func (p *Place) Journal(ctx context.Context, each func(targets.TaskNote)) error 
 	return reader.err
 }
 
-// reader takes a journal as it grows, in pieces of any size.
+// reader takes a journal as it grows.
 type reader struct {
-	each    func(targets.TaskNote)
-	partial []byte // the beginning of a line without its end
-	taken   int64  // bytes, and so where to read on
-	err     error  // what is wrong with the journal
+	Lines
+	taken int64 // bytes, and so where to read on
+	err   error // what is wrong with the journal
 }
 
 // Write takes the next piece.
 func (r *reader) Write(data []byte) (int, error) {
-	if r.err != nil {
-		return 0, r.err
-	}
 	r.taken += int64(len(data))
-	r.partial = append(r.partial, data...)
-	for {
-		line, rest, found := bytes.Cut(r.partial, []byte("\n"))
-		if !found {
-			return len(data), nil
-		}
-		note, err := parseNote(string(line))
-		if err != nil {
-			r.err = err
-			return 0, err
-		}
-		r.partial = rest
-		r.each(note)
-	}
+	return r.Lines.Write(data)
 }
 
 // parseNote reads a line that task.sh wrote.

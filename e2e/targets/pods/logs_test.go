@@ -188,7 +188,7 @@ type ground struct {
 	done    chan struct{}
 }
 
-func (g *ground) Hold(string) (place.Hold, error) { return place.Hold{}, nil }
+func (g *ground) Hold(string) (string, error) { return "", nil }
 
 func (g *ground) Run(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error {
 	from, err := strconv.Atoi(strings.TrimPrefix(command[2], "+")) // tail -c +N
