@@ -99,7 +99,7 @@ func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 // environment is that of a runner, and so of its tasks. Nothing else of this
 // machine gets in: a KUBECONFIG or CUDA_VISIBLE_DEVICES would change the tests.
 func (e *env) environment(ctx context.Context, spec targets.RunnerSpec, dir string) ([]string, error) {
-	env := append(passedOn(),
+	env := append(place.PassedOn(),
 		"HOME="+filepath.Join(dir, "home"),
 		"TMPDIR="+filepath.Join(dir, "tmp"), // killLeftovers finds tasks by this
 	)
@@ -114,16 +114,4 @@ func (e *env) environment(ctx context.Context, spec targets.RunnerSpec, dir stri
 		env = append(env, name+"="+value)
 	}
 	return env, err
-}
-
-// passedOn are the variables that every program gets from this process: where
-// programs are found, and where binaries built with -race or -cover report.
-func passedOn() []string {
-	var env []string
-	for _, name := range []string{"PATH", "GORACE", "GOCOVERDIR"} {
-		if value, set := os.LookupEnv(name); set {
-			env = append(env, name+"="+value)
-		}
-	}
-	return env
 }

@@ -1,15 +1,12 @@
 package place
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
-
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -48,47 +45,18 @@ func (p *Place) TaskCommand(spec targets.TaskSpec) (command string, args []strin
 		fmt.Sprint(spec.Lasts.Seconds()), fmt.Sprint(spec.Steps)}, nil
 }
 
-// Journal calls each for every note of a task until ctx ends. When the program
-// that reads the journal ends before that, as with its connection, another one
-// reads on where it was.
-func (p *Place) Journal(ctx context.Context, each func(targets.TaskNote)) error {
-	const pause = 200 * time.Millisecond
-	reader := &reader{each: each}
-	_ = wait.PollUntilContextCancel(ctx, pause, true, func(ctx context.Context) (bool, error) {
-		_ = p.Ground.Run(ctx, nil, reader, "tail", "-c", fmt.Sprintf("+%d", reader.taken+1), "-f", p.Layout.Journal)
-		return reader.err != nil, nil
+// Journal calls each for every note of a task until ctx ends.
+func (p *Place) Journal(ctx context.Context, each func(targets.TaskNote)) (err error) {
+	evidence := p.Record("journal")
+	defer func() { err = errors.Join(err, evidence.Close()) }()
+	return p.Ground.Notes(ctx, func(line string) error {
+		fmt.Fprintln(evidence, line)
+		note, err := parseNote(line)
+		if err == nil {
+			each(note)
+		}
+		return err
 	})
-	return reader.err
-}
-
-// reader takes a journal as it grows, in pieces of any size.
-type reader struct {
-	each    func(targets.TaskNote)
-	partial []byte // the beginning of a line without its end
-	taken   int64  // bytes, and so where to read on
-	err     error  // what is wrong with the journal
-}
-
-// Write takes the next piece.
-func (r *reader) Write(data []byte) (int, error) {
-	if r.err != nil {
-		return 0, r.err
-	}
-	r.taken += int64(len(data))
-	r.partial = append(r.partial, data...)
-	for {
-		line, rest, found := bytes.Cut(r.partial, []byte("\n"))
-		if !found {
-			return len(data), nil
-		}
-		note, err := parseNote(string(line))
-		if err != nil {
-			r.err = err
-			return 0, err
-		}
-		r.partial = rest
-		r.each(note)
-	}
 }
 
 // parseNote reads a line that task.sh wrote.
