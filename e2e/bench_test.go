@@ -18,7 +18,6 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
-	"github.com/studioml/studio-go-runner/e2e/targets/embedded/assets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -26,11 +25,7 @@ import (
 // was written to the API server, and its memory: alone, and in a namespace with
 // 10,000 other maps, which are changed one after the other, every 5 ms.
 func BenchmarkChangeOfState(b *testing.B) {
-	programs, err := assets.Ensure(b.Context(), os.Stderr)
-	if err != nil {
-		b.Fatal(err)
-	}
-	plane, err := embedded.StartControlPlane(b.Context(), programs, b.TempDir(), nil)
+	plane, err := embedded.StartControlPlane(b.Context(), b.TempDir(), nil)
 	if err != nil {
 		b.Fatal(err)
 	}

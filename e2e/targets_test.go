@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -13,7 +14,6 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
-	"github.com/studioml/studio-go-runner/e2e/targets/embedded/assets"
 	"github.com/studioml/studio-go-runner/e2e/targets/pods"
 )
 
@@ -36,16 +36,10 @@ func setUpEmbedded(ctx SpecContext) (any, error) {
 	if _, err := os.Stat(config.runner); err != nil {
 		return nil, fmt.Errorf("the runner is not built; make e2e does it: %w", err)
 	}
-	programs, err := assets.Ensure(ctx, GinkgoWriter)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "studio-go-runner-e2e-*")
-	if err != nil {
-		return nil, err
-	}
-	DeferCleanup(func() error { return os.RemoveAll(dir) })
-	plane, err := embedded.StartControlPlane(ctx, programs, dir, nil)
+	limit := engine.Stretch(placeTime)
+	starting, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("starting the control plane took more than %s", limit))
+	defer cancel()
+	plane, err := embedded.StartControlPlane(starting, "", nil)
 	if err != nil {
 		return nil, err
 	}

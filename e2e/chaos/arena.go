@@ -60,7 +60,7 @@ type Arena struct {
 
 // Programs are what is tested and what it is tested with.
 type Programs struct {
-	Runner, Task, NVML, Assets string
+	Runner, Task, NVML string
 }
 
 // newArena makes all of it. Close removes what there is, after an error as well.
@@ -75,7 +75,7 @@ func newArena(ctx context.Context, programs Programs) (a *Arena, err error) {
 	if err := a.layout(); err != nil {
 		return a, err
 	}
-	if a.plane, err = embedded.StartControlPlane(ctx, a.Assets, filepath.Join(a.dir, "controlplane"), nil); err != nil {
+	if a.plane, err = embedded.StartControlPlane(ctx, a.dir, nil); err != nil {
 		return a, err
 	}
 	target, err := embedded.New(embedded.Config{Handle: a.plane.Handle(), RunnerBinary: a.Runner, TempDir: a.dir})
@@ -86,11 +86,7 @@ func newArena(ctx context.Context, programs Programs) (a *Arena, err error) {
 	if err != nil {
 		return a, err
 	}
-	config, err := clientcmd.RESTConfigFromKubeConfig(a.plane.Handle().Kubeconfig)
-	if err != nil {
-		return a, err
-	}
-	client, err := kubernetes.NewForConfig(config)
+	client, err := kubernetes.NewForConfig(a.env.Client().RESTConfig())
 	if err != nil {
 		return a, err
 	}
@@ -100,7 +96,7 @@ func newArena(ctx context.Context, programs Programs) (a *Arena, err error) {
 
 // layout makes everything that is on the disk.
 func (a *Arena) layout() (err error) {
-	for _, name := range []string{"notes/locks", "disk", "tmp", "home", "gpu-locks", "logs", "bin", "controlplane"} {
+	for _, name := range []string{"notes/locks", "disk", "tmp", "home", "gpu-locks", "logs", "bin"} {
 		if err := os.MkdirAll(a.path(name), 0o755); err != nil {
 			return err
 		}

@@ -27,7 +27,6 @@ type options struct {
 	Runner    string   `default:"bin/runner" help:"The program that is tested."`
 	Task      string   `default:"bin/chaos-task" help:"The program of the tasks."`
 	NVML      string   `name:"nvml" default:"bin/libnvidia-ml.so.1" help:"The fake NVML."`
-	Assets    string   `env:"KUBEBUILDER_ASSETS" required:"" help:"Directory of etcd and kube-apiserver."`
 	Artifacts string   `default:"artifacts/chaos" help:"Where the record and the logs go if something is wrong."`
 }
 
@@ -74,7 +73,7 @@ func run(ctx context.Context, o options) (err error) {
 		fmt.Printf("left out, because they need root: %s\n", strings.Join(skipped, ", "))
 	}
 	plan := NewPlan(o.Seed, size, list)
-	arena, err := newArena(ctx, Programs{Runner: o.Runner, Task: o.Task, NVML: o.NVML, Assets: o.Assets})
+	arena, err := newArena(ctx, Programs{Runner: o.Runner, Task: o.Task, NVML: o.NVML})
 	defer func() {
 		if arena.dir != "" {
 			err = errors.Join(err, arena.Close(context.WithoutCancel(ctx)))

@@ -18,7 +18,6 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/conformance"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
-	"github.com/studioml/studio-go-runner/e2e/targets/embedded/assets"
 )
 
 // perCore is how many scenarios are played at the same time for each core of a small
@@ -104,11 +103,7 @@ func TestVariants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	programs, err := assets.Ensure(t.Context(), t.Output())
-	if err != nil {
-		t.Fatal(err)
-	}
-	plane, err := embedded.StartControlPlane(t.Context(), programs, t.TempDir(), nil)
+	plane, err := embedded.StartControlPlane(t.Context(), t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

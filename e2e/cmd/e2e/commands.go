@@ -86,10 +86,7 @@ func (schemaCommand) Run(r streams) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join("scenarios", "schema.json"), text, 0o644); err != nil {
-		return fmt.Errorf("write schema: %w", err)
-	}
-	return nil
+	return os.WriteFile(filepath.Join("scenarios", "schema.json"), text, 0o644)
 }
 
 type catalogueCommand struct {
@@ -108,16 +105,20 @@ func (c catalogueCommand) Run(r streams) error {
 		return fmt.Errorf("read catalogue: %w", err)
 	}
 	text, err := replaceTable(old, table(shown))
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case bytes.Equal(old, text):
-		return nil
-	case c.Check:
-		return fmt.Errorf("scenarios/README.md: the catalogue is not up to date, run go run ./e2e/cmd/e2e scenarios catalogue")
 	}
-	if err := os.WriteFile(file, text, 0o644); err != nil {
-		return fmt.Errorf("write catalogue: %w", err)
+	return writeOrCheck(file, text, c.Check, "go run ./e2e/cmd/e2e scenarios catalogue")
+}
+
+// writeOrCheck writes a file, or says with which command if it has another text.
+func writeOrCheck(file string, text []byte, check bool, command string) error {
+	if !check {
+		return os.WriteFile(file, text, 0o644)
 	}
-	return nil
+	old, err := os.ReadFile(file)
+	if err == nil && !bytes.Equal(old, text) {
+		err = fmt.Errorf("%s is not up to date, run %s", file, command)
+	}
+	return err
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -39,7 +38,7 @@ func (c playCommand) Run(ctx context.Context, r streams) (err error) {
 	if err != nil {
 		return err
 	}
-	p, err := c.open(ctx, r)
+	p, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -133,12 +132,5 @@ func (c matrixCommand) Run(streams) error {
 		return err
 	}
 	file, text := filepath.Join("e2e", "conformance", "MATRIX.md"), []byte(suite.Matrix(reports))
-	if !c.Check {
-		return os.WriteFile(file, text, 0o644)
-	}
-	old, err := os.ReadFile(file)
-	if err == nil && !bytes.Equal(old, text) {
-		err = errors.New("e2e/conformance/MATRIX.md is not up to date, run bin/e2e conformance matrix")
-	}
-	return err
+	return writeOrCheck(file, text, c.Check, "bin/e2e conformance matrix")
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
-	"github.com/studioml/studio-go-runner/e2e/targets/embedded/assets"
 )
 
 type demoCommand struct {
@@ -55,17 +54,13 @@ func (c demoCommand) show(ctx context.Context, r streams, note func(error)) erro
 		return err
 	}
 	s := all[0]
-	programs, err := assets.Ensure(ctx, r.progress)
-	if err != nil {
-		return err
-	}
 	dir, remove, err := embedded.TempDir("studio-go-runner-demo-*")
 	if err != nil {
 		return err
 	}
 	defer func() { note(remove()) }()
 	fmt.Fprintln(r.out, "Starting etcd and kube-apiserver …")
-	plane, err := embedded.StartControlPlane(ctx, programs, dir, nil)
+	plane, err := embedded.StartControlPlane(ctx, dir, nil)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/targets/embedded/assets"
+	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
 )
 
 type targetCommand struct {
@@ -42,11 +42,11 @@ func (c targetCommand) Run(ctx context.Context, r streams) error {
 		why := "Docker can be used; TARGET=embedded needs no Docker and is quicker"
 		if missing != nil {
 			c.Name, why = "embedded", missing.Error()
-			_, missing = assets.Given()
+			missing = lacksPrograms()
 		}
 		fmt.Fprintf(r.progress, "target %s: %s\n", c.Name, why)
 	case "embedded":
-		_, missing = assets.Given()
+		missing = lacksPrograms()
 	case "kind":
 		missing = c.lacksDocker(ctx, r)
 	case "existing":
@@ -69,9 +69,21 @@ func (c targetCommand) lacksDocker(ctx context.Context, r streams) error {
 	} else if c.NodeImage != "" {
 		return fmt.Errorf("no Docker answers (%w): %s; start it (apt-get install docker.io), or unset KIND_NODE_IMAGE", err, lastLine(text))
 	}
-	reason, err := assets.Airgap(ctx, r.progress, "check")
-	if err == nil && reason != "" {
+	cmd := exec.CommandContext(ctx, "go", "run", "-C", filepath.Join("e2e", "airgap"), ".", "check")
+	cmd.Stderr = r.progress
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	text, err := cmd.Output()
+	if reason := strings.TrimSpace(string(text)); err == nil && reason != "" {
 		err = errors.New(reason)
+	}
+	return err
+}
+
+// lacksPrograms says what is missing where people say that the programs are. Make has
+// them downloaded or built if they do not.
+func lacksPrograms() (err error) {
+	if os.Getenv(embedded.EnvAssets) != "" {
+		_, err = embedded.Programs()
 	}
 	return err
 }

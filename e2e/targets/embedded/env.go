@@ -14,38 +14,37 @@ import (
 	"syscall"
 	"time"
 
+	"k8s.io/client-go/tools/clientcmd/api"
+
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
-const (
-	// endGrace is how long runners may take to end when an Env is closed. They
-	// have nothing to wait for by then: every task has been let go.
-	endGrace = 3 * time.Second
-	// collectDeadline bounds what is asked of an API server that may be stopped.
-	collectDeadline = 10 * time.Second
-)
+// collectDeadline bounds what is asked of an API server that may be stopped.
+const collectDeadline = 10 * time.Second
 
-// env is the place of one scenario.
+// env is the place of one scenario. It has the methods of all faults, so that one type
+// will do. A scenario has to name the need for what it uses of them, and only then is
+// there what these are about.
 //
 // Its directory holds tasks (the queue), spool (a link to it, where runners look
-// for it), hold (pipes that tasks wait for), journal (what tasks note),
-// kubeconfig and token, admin (a kubeconfig for people), runners (a directory each), gpus (the state of fake ones)
-// and, if it is private, controlplane.
+// for it), hold (pipes that tasks wait for), journal (what tasks note), kubeconfig
+// and token, admin (a kubeconfig for people), runners (a directory each) and gpus (the
+// state of fake ones).
 type env struct {
 	place.Place
-	*holds
-	target *Target
-	dir    string
-
-	journal *os.File      // see Layout
-	plane   *ControlPlane // private to this scenario, or nil
-	token   *token
+	*ControlPlane // private to this scenario, or nil
+	*token
+	target  *Target
+	dir     string
+	journal *os.File // see Layout
+	handle  Handle   // of the control plane, whose ever it is
 	network *network // between the runners and the API server, or nil
 
 	mu        sync.Mutex // guards what follows, and one start of a runner at a time
 	processes []*process // in the order of their starts, ended ones too
+	released  []*os.File // pipes
 	closed    bool
 }
 
@@ -60,25 +59,24 @@ var (
 )
 
 // layout makes everything that is on the disk.
-func (e *env) layout() error {
-	var err error
+func (e *env) layout() (err error) {
 	config := e.target.config
 	if e.dir, err = os.MkdirTemp(config.TempDir, "studio-go-runner-e2e-*"); err != nil {
 		return err
 	}
-	for _, dir := range []string{"tasks", "hold", "runners", "gpus", "controlplane"} {
+	for _, dir := range []string{"tasks", "hold", "runners", "gpus"} {
 		if err := os.Mkdir(filepath.Join(e.dir, dir), 0o755); err != nil {
 			return err
 		}
 	}
-	e.Ground, e.holds = e, &holds{dir: filepath.Join(e.dir, "hold")}
+	e.Ground = e
 	e.Layout = place.Layout{
 		Runner: cmp.Or(config.ClientBinary, config.RunnerBinary), Library: config.NVMLLibrary,
 		Spool: filepath.Join(e.dir, "tasks"), Journal: filepath.Join(e.dir, "journal"), Machines: filepath.Join(e.dir, "gpus"),
 		Adapter: config.Adapter,
 	}
 	e.Layout.Queue = "--spool=" + e.Layout.Spool
-	if err := errors.Join(syscall.Mkfifo(e.Layout.Journal, 0o644), os.Symlink(e.Layout.Spool, e.spool())); err != nil {
+	if err := errors.Join(syscall.Mkfifo(e.Layout.Journal, 0o644), e.RestoreQueue()); err != nil {
 		return err
 	}
 	// For writing, too: so that no task waits for a reader, nor a reader for a task.
@@ -88,31 +86,33 @@ func (e *env) layout() error {
 
 // connect makes everything that is in the cluster.
 func (e *env) connect(ctx context.Context) (err error) {
-	handle := e.target.config.Handle
 	if e.Needs(scenario.NeedAPIServer) {
-		if e.plane, err = StartControlPlane(ctx, handle.Assets, filepath.Join(e.dir, "controlplane"), e.Isolation.APIServerFlags); err != nil {
+		if e.ControlPlane, err = StartControlPlane(ctx, e.dir, e.Isolation.APIServerFlags); err != nil {
 			return err
 		}
-		handle = e.plane.Handle()
-		if e.Access, err = connect(handle); err != nil {
-			return err
-		}
+		e.handle, e.Access = e.Handle(), e.access
 	}
 	if err := e.Make(ctx, nil); err != nil {
 		return err
 	}
-	e.token = &token{admin: e.Admin, account: e.Account, key: handle.SigningKey, path: filepath.Join(e.dir, "token")}
-	if err := e.token.renew(ctx); err != nil {
+	e.token = &token{place: &e.Place, key: e.handle.SigningKey, path: filepath.Join(e.dir, "token")}
+	if err := e.renew(ctx); err != nil {
 		return err
 	}
-	server, ca := e.Config.Host, e.Config.CAData
+	server, ca := e.handle.Server, e.handle.CA
 	if e.Needs(scenario.NeedNetwork) {
 		if e.network, err = newNetwork(server, ca); err != nil {
 			return err
 		}
 		server, ca = e.network.server.URL, e.network.certificate()
 	}
-	return writeKubeconfig(e.Kubeconfig(), server, ca, e.Namespace(), e.token.path)
+	return writeKubeconfig(e.Kubeconfig(), server, ca, e.Namespace(), &api.AuthInfo{TokenFile: e.token.path})
+}
+
+// SetNetwork changes what is between the runners and the API server.
+func (e *env) SetNetwork(n scenario.Network) error {
+	e.network.set(n)
+	return nil
 }
 
 // Kubeconfig is the file that runners use. It is for who starts runners without StartRunner.
@@ -147,8 +147,8 @@ func (e *env) Collect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, collectDeadline)
 	defer cancel()
 	problems := []error{e.Place.Collect(ctx)}
-	if e.plane != nil {
-		for name, log := range e.plane.Logs() {
+	if e.ControlPlane != nil {
+		for name, log := range e.Logs() {
 			problems = append(problems, e.Save(name+".log", log))
 		}
 	}
@@ -158,7 +158,7 @@ func (e *env) Collect(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the runners and their tasks and removes everything that was made. The
+// Close kills the runners and their tasks and removes everything that was made. The
 // namespace goes with the control plane: there is no controller-manager to empty it,
 // and nobody else looks into it.
 func (e *env) Close(ctx context.Context) error {
@@ -168,34 +168,25 @@ func (e *env) Close(ctx context.Context) error {
 		return nil
 	}
 	e.closed = true
-
 	var problems []error
-	note := func(err error) { problems = append(problems, err) }
-	for _, p := range e.processes {
-		note(p.terminate())
-	}
-	if e.holds != nil {
-		note(e.holds.releaseAll())
-		defer e.holds.close()
-	}
-	grace := time.Now().Add(endGrace)
-	for _, p := range e.processes {
-		p.stop(time.Until(grace))
-	}
-	if e.dir != "" {
-		note(killLeftovers(ctx, e.dir)) // tasks whose runner was killed
-	}
 	if e.network != nil {
 		e.network.close()
 	}
-	if e.plane != nil {
-		note(e.plane.Close())
-	}
-	if e.journal != nil {
-		note(e.journal.Close())
+	if e.ControlPlane != nil {
+		problems = append(problems, e.ControlPlane.Close())
 	}
 	if e.dir != "" {
-		note(os.RemoveAll(e.dir))
+		problems = append(problems, e.Run(ctx, nil, nil, "/bin/sh", "-c", janitor, "janitor", e.dir))
+	}
+	for _, p := range e.processes {
+		p.kill()
+		p.all.Wait()
+	}
+	for _, pipe := range e.released {
+		pipe.Close()
+	}
+	if e.journal != nil {
+		problems = append(problems, e.journal.Close())
 	}
 	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("close scenario %q: %w", e.Isolation.Name, err)

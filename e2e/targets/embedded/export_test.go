@@ -9,9 +9,8 @@ import (
 // What the tests reach of the inside, to run without a control plane. Resign
 // returns a token with other times.
 var (
-	NewNetwork  = newNetwork
-	ProcessesOf = processesOf
-	Resign      = resign
+	NewNetwork = newNetwork
+	Resign     = resign
 )
 
 // The methods of the unexported types.
@@ -21,7 +20,7 @@ func (n *network) Set(is scenario.Network) { n.set(is) }
 func (n *network) End()                    { n.close() }
 
 // Lacks says what the target lacks for a need.
-func (t *Target) Lacks(need scenario.Need) string { return t.lacks(need) }
+func (t *Target) Lacks(need scenario.Need) error { return t.lacks(need) }
 
 // Env is a place without anything in a cluster.
 type Env interface {
@@ -34,7 +33,7 @@ type Env interface {
 
 // NewOfflineEnv makes one.
 func NewOfflineEnv(config Config, isolation targets.Isolation) (Env, error) {
-	e := &env{target: &Target{config: config}, Place: place.Place{Isolation: isolation}}
+	e := &env{target: &Target{config: config}, handle: config.Handle, Place: place.Place{Isolation: isolation}}
 	return e, e.layout()
 }
 

@@ -9,14 +9,15 @@ import (
 	"syscall"
 )
 
-// janitor is what the process of TempDir does.
+// janitor is a script that ends the runners and tasks which have their files below a
+// directory, and removes that, once nobody has its input open any more.
 //
 //go:embed janitor.sh
 var janitor string
 
 // TempDir makes a directory for Config.TempDir and a control plane. A process of its
-// own removes it, and ends what still runs there, when remove is called, and when this
-// process ends without a word, as after a SIGKILL.
+// own cleans it when remove is called, and when this process ends without a word, as
+// after a SIGKILL.
 func TempDir(pattern string) (dir string, remove func() error, err error) {
 	if dir, err = os.MkdirTemp("", pattern); err != nil {
 		return "", nil, err

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
 )
 
 // kubectlDir is the directory that has kubectl, beside the control plane's other
@@ -27,25 +28,25 @@ func kubectlDir(assets string) (string, error) {
 func (e *env) Shell() ([]string, error) {
 	path := filepath.Join(e.dir, "admin")
 	variables := []string{"KUBECONFIG=" + path}
-	dir, err := kubectlDir(e.target.config.Handle.Assets)
+	dir, err := kubectlDir(e.handle.Assets)
 	if err != nil {
 		return nil, err
 	}
 	if dir != "" {
 		variables = append(variables, "PATH="+dir+":"+os.Getenv("PATH"))
 	}
-	handle := e.target.config.Handle
-	if e.plane != nil {
-		handle = e.plane.Handle()
-	}
-	config, err := clientcmd.Load(handle.Kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("read kubeconfig of the control plane: %w", err)
-	}
-	for _, c := range config.Contexts {
-		c.Namespace = e.Namespace() // so that lines need no flags
-	}
-	return variables, clientcmd.WriteToFile(*config, path)
+	return variables, writeKubeconfig(path, e.handle.Server, e.handle.CA, e.Namespace(), &api.AuthInfo{Token: e.handle.Token})
+}
+
+// writeKubeconfig writes the file of one user.
+func writeKubeconfig(path, server string, ca []byte, namespace string, user *api.AuthInfo) error {
+	const name = "embedded"
+	return clientcmd.WriteToFile(api.Config{
+		Clusters:       map[string]*api.Cluster{name: {Server: server, CertificateAuthorityData: ca}},
+		AuthInfos:      map[string]*api.AuthInfo{name: user},
+		Contexts:       map[string]*api.Context{name: {Cluster: name, AuthInfo: name, Namespace: namespace}}, // so that lines need no flags
+		CurrentContext: name,
+	}, path)
 }
 
 // Kubectl runs a line in such a shell.

@@ -14,7 +14,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
 )
 
-const someKubeconfig = `{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a}}], clusters: [{name: a, cluster: {server: "https://127.0.0.1:1"}}]}`
+const someServer = "https://127.0.0.1:1"
 
 // A line is run as a person's shell would run it, with kubectl from PATH or else from
 // beside the control plane.
@@ -25,7 +25,7 @@ func TestKubectl(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", path)
-	config := embedded.Config{Handle: embedded.Handle{Kubeconfig: []byte(someKubeconfig), Assets: assets}}
+	config := embedded.Config{Handle: embedded.Handle{Server: someServer, Assets: assets}}
 	env := newEnvWith(t, config, targets.Isolation{})
 	if _, err := env.Kubectl(t.Context(), "get cm"); err == nil || !strings.Contains(err.Error(), "install it") {
 		t.Errorf("without kubectl the error is %v", err)
@@ -51,21 +51,21 @@ func TestKubectl(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if reason := target.Lacks(scenario.NeedKubectl); reason != "" {
-		t.Error(reason)
+	if err := target.Lacks(scenario.NeedKubectl); err != nil {
+		t.Error(err)
 	}
 	t.Setenv("PATH", t.TempDir())
 	if err := os.Remove(filepath.Join(assets, "kubectl")); err != nil {
 		t.Fatal(err)
 	}
-	if reason := target.Lacks(scenario.NeedKubectl); !strings.Contains(reason, "install it") {
-		t.Errorf("without kubectl it lacks %q", reason)
+	if err := target.Lacks(scenario.NeedKubectl); err == nil || !strings.Contains(err.Error(), "install it") {
+		t.Errorf("without kubectl it lacks %v", err)
 	}
 }
 
 // What a person has started in a shell with the place's kubeconfig outlives the place.
 func TestClosingSparesPeople(t *testing.T) {
-	env := newEnvWith(t, embedded.Config{Handle: embedded.Handle{Kubeconfig: []byte(someKubeconfig)}}, targets.Isolation{})
+	env := newEnvWith(t, embedded.Config{Handle: embedded.Handle{Server: someServer}}, targets.Isolation{})
 	theirs := sleeper(t, "KUBECONFIG="+env.Dir()+"/admin")
 	if err := env.Close(t.Context()); err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -15,6 +14,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
@@ -27,11 +27,11 @@ type network struct {
 	net.Listener
 	server *httptest.Server
 	pass   *httputil.ReverseProxy
+	open   sync.RWMutex // locked while packets are dropped
 
-	mu      sync.Mutex
-	is      scenario.Network
-	dropped chan struct{} // closed when packets pass again, nil while they do
-	conns   map[*conn]struct{}
+	mu    sync.Mutex
+	is    scenario.Network
+	conns map[*conn]struct{}
 }
 
 // newNetwork listens on the loopback interface for requests to the API server at
@@ -71,31 +71,30 @@ func (n *network) certificate() []byte {
 func (n *network) set(is scenario.Network) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	dropped := n.is.Mode == "drop"
 	n.is = is
 	for c := range n.conns {
-		// Streams of before would go on beside other answers.
-		if is.Mode == "cut" || is.Answer > 0 || is.Late > 0 {
-			c.end()
+		c.suffer(is)
+		if is.Answer > 0 || is.Late > 0 {
+			c.end() // streams of before would go on beside other answers
 		}
-		c.lives(time.Duration(is.Limit))
 	}
-	if dropping := n.dropped != nil; dropping && is.Mode != "drop" {
-		close(n.dropped)
-		n.dropped = nil
-	} else if !dropping && is.Mode == "drop" {
-		n.dropped = make(chan struct{})
+	if drop := is.Mode == "drop"; drop && !dropped {
+		n.open.Lock()
+	} else if dropped && !drop {
+		n.open.Unlock()
 	}
 }
 
-func (n *network) now() (is scenario.Network, dropped chan struct{}) {
+func (n *network) now() scenario.Network {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.is, n.dropped
+	return n.is
 }
 
 // ServeHTTP answers, or passes the request on.
 func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	is, _ := n.now()
+	is := n.now()
 	if is.Answer == 0 {
 		n.pass.ServeHTTP(w, r)
 		return
@@ -108,7 +107,7 @@ func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // hold holds the head of an answer back.
 func (n *network) hold(response *http.Response) error {
-	is, _ := n.now()
+	is := n.now()
 	late := time.NewTimer(time.Duration(is.Late))
 	defer late.Stop()
 	select {
@@ -121,31 +120,17 @@ func (n *network) hold(response *http.Response) error {
 
 // Accept is that of a net.Listener.
 func (n *network) Accept() (net.Conn, error) {
-	for {
-		raw, err := n.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		c := &conn{Conn: raw, network: n, began: time.Now()}
-		c.ctx, c.cancel = context.WithCancel(context.Background())
-		c.limit = time.AfterFunc(math.MaxInt64, c.end)
-		if n.add(c) {
-			return c, nil
-		}
-		c.end()
+	raw, err := n.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
-}
-
-// add notes a connection, unless the network is cut.
-func (n *network) add(c *conn) bool {
+	c := &conn{Conn: raw, network: n, began: time.Now()}
+	c.limit = time.AfterFunc(math.MaxInt64, c.end)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.is.Mode == "cut" {
-		return false
-	}
 	n.conns[c] = struct{}{}
-	c.lives(time.Duration(n.is.Limit))
-	return true
+	c.suffer(n.is)
+	return c, nil
 }
 
 // close ends it with all its connections.
@@ -160,22 +145,29 @@ type conn struct {
 	net.Conn
 	network *network
 	began   time.Time
-	limit   *time.Timer     // ends it
-	ctx     context.Context // ends with it
-	cancel  context.CancelFunc
+	limit   *time.Timer // ends it
+	ended   atomic.Bool
+}
+
+// suffer has a connection be as the network is.
+func (c *conn) suffer(is scenario.Network) {
+	limit := time.Duration(is.Limit)
+	if limit == 0 {
+		limit = math.MaxInt64
+	}
+	c.limit.Reset(limit - time.Since(c.began))
+	if is.Mode == "cut" {
+		c.end()
+	}
 }
 
 // passes waits while packets are dropped: as with real ones, which are sent again
 // and again, nothing is lost of a connection that outlives that. It is an error if
 // this one has not.
 func (c *conn) passes() error {
-	if _, dropped := c.network.now(); dropped != nil {
-		select {
-		case <-dropped:
-		case <-c.ctx.Done():
-		}
-	}
-	if c.ctx.Err() != nil {
+	c.network.open.RLock()
+	defer c.network.open.RUnlock()
+	if c.ended.Load() {
 		return net.ErrClosed
 	}
 	return nil
@@ -197,17 +189,9 @@ func (c *conn) Write(data []byte) (int, error) {
 	return c.Conn.Write(data)
 }
 
-// lives sets how long it does, 0 for ever.
-func (c *conn) lives(d time.Duration) {
-	if d == 0 {
-		d = math.MaxInt64
-	}
-	c.limit.Reset(d - time.Since(c.began))
-}
-
 // end breaks the connection the hard way, as a broken network does.
 func (c *conn) end() {
-	c.cancel()
+	c.ended.Store(true)
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
@@ -217,9 +201,9 @@ func (c *conn) end() {
 // Close is the server's, also for a connection that was broken.
 func (c *conn) Close() error {
 	c.network.mu.Lock()
+	defer c.network.mu.Unlock()
 	delete(c.network.conns, c)
-	c.network.mu.Unlock()
 	c.limit.Stop()
-	c.cancel()
+	c.ended.Store(true)
 	return c.Conn.Close()
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -18,9 +17,6 @@ import (
 
 // StartRunner starts a runner, or starts it again under its old name.
 func (e *env) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells targets.Sink) (_ targets.Runner, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("start runner %s: %w", spec.Name, err)
@@ -40,11 +36,12 @@ func (e *env) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells ta
 			starts++
 		}
 	}
-	p, err := e.prepare(ctx, spec, starts)
+	p, cmd, err := e.prepare(ctx, spec, starts)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.start(tells); err != nil {
+	p.tells = tells
+	if err := p.run(cmd); err != nil {
 		return nil, err
 	}
 	e.processes = append(e.processes, p)
@@ -52,30 +49,29 @@ func (e *env) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells ta
 }
 
 // prepare makes what the process of a runner needs to be started for the nth time.
-// Everything but the termination message is the same every time.
-func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*process, error) {
+// Everything but the termination message and the address is the same every time.
+func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*process, *exec.Cmd, error) {
 	if spec.Name == "" || filepath.Base(spec.Name) != spec.Name {
-		return nil, fmt.Errorf("its name must be one that a directory can have, and is %q", spec.Name)
+		return nil, nil, fmt.Errorf("its name must be one that a directory can have, and is %q", spec.Name)
 	}
 	dir := filepath.Join(e.dir, "runners", spec.Name)
 	for _, sub := range []string{"home", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	env, err := e.environment(ctx, spec, dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	file := fmt.Sprintf("runner-%s.%d", spec.Name, nth)
 	p := &process{
-		name: spec.Name, termination: filepath.Join(dir, fmt.Sprintf("termination-%d", nth)),
+		name: spec.Name, address: loopback() + ":8080", termination: filepath.Join(dir, fmt.Sprintf("termination-%d", nth)),
 		log: e.Record(file + ".log"), statuses: e.Record(file + ".status.jsonl"),
-		serving: make(chan struct{}), ended: make(chan struct{}),
 	}
 	added := map[string]string{
 		"spool":           e.spool(),
-		"listen":          "127.0.0.1:0",
+		"listen":          p.address,
 		"kubeconfig":      e.Kubeconfig(),
 		"namespace":       e.Namespace(),
 		"termination-log": p.termination,
@@ -84,16 +80,11 @@ func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 	if adapter := e.target.config.Adapter; adapter != nil {
 		var more map[string]string
 		command, more = adapter.Run(spec, added)
-		for name, value := range more {
-			env = append(env, name+"="+value)
-		}
+		env = append(env, assignments(more)...)
 	}
-	p.cmd = exec.Command(command[0], command[1:]...)
-	p.cmd.Env, p.cmd.Dir = env, dir
-	// It dies with this process. More exactly, with the thread that starts it, which
-	// Go ends only for goroutines that locked it; the tests have none.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	return p, nil
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Env, cmd.Dir = env, dir
+	return p, cmd, nil
 }
 
 // environment is that of a runner, and so of its tasks. Nothing else of this
@@ -101,7 +92,7 @@ func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 func (e *env) environment(ctx context.Context, spec targets.RunnerSpec, dir string) ([]string, error) {
 	env := append(place.PassedOn(),
 		"HOME="+filepath.Join(dir, "home"),
-		"TMPDIR="+filepath.Join(dir, "tmp"), // killLeftovers finds tasks by this
+		"TMPDIR="+filepath.Join(dir, "tmp"), // by this, tasks that are left are found
 	)
 	if spec.Hostname != scenario.NoHost {
 		env = append(env, "HOSTNAME="+cmp.Or(spec.Hostname, spec.Name))
@@ -110,8 +101,13 @@ func (e *env) environment(ctx context.Context, spec targets.RunnerSpec, dir stri
 		return append(env, api.EnvNVDevices+"=none"), nil // should the machine have any
 	}
 	gpus, err := e.FakeGPUs(ctx, spec)
-	for name, value := range gpus {
+	return append(env, assignments(gpus)...), err
+}
+
+// assignments are variables as an environment has them.
+func assignments(variables map[string]string) (env []string) {
+	for name, value := range variables {
 		env = append(env, name+"="+value)
 	}
-	return env, err
+	return env
 }

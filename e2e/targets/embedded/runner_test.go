@@ -1,6 +1,7 @@
 package embedded_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"os"
@@ -42,7 +43,7 @@ func newEnvWith(t *testing.T, config embedded.Config, isolation targets.Isolatio
 		if err := env.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
-		if left := embedded.ProcessesOf(env.Dir()); len(left) > 0 {
+		if left := processesOf(env.Dir()); len(left) > 0 {
 			t.Errorf("processes %v are left", left)
 		}
 		if _, err := os.Stat(env.Dir()); err == nil {
@@ -50,6 +51,18 @@ func newEnvWith(t *testing.T, config embedded.Config, isolation targets.Isolatio
 		}
 	})
 	return env
+}
+
+// processesOf returns the processes that were started with a TMPDIR below a directory.
+func processesOf(dir string) (found []string) {
+	files, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, file := range files {
+		// What has ended meanwhile, and what is somebody else's, has nothing to read.
+		if environ, _ := os.ReadFile(file); bytes.Contains(environ, []byte("TMPDIR="+dir+"/")) {
+			found = append(found, file)
+		}
+	}
+	return found
 }
 
 // sink keeps what a process tells.
@@ -189,8 +202,8 @@ func TestRunnerThatCannotStart(t *testing.T) {
 	if len(told.statuses) > 0 {
 		t.Errorf("statuses are %v", told.statuses)
 	}
-	if _, _, err := runner.Get(t.Context(), "/livez"); err == nil || !strings.Contains(err.Error(), "does not serve yet") {
-		t.Errorf("error of asking it is %v", err)
+	if code, _, err := runner.Get(t.Context(), "/livez"); err == nil {
+		t.Errorf("it has answered: %d", code)
 	}
 }
 
@@ -205,7 +218,7 @@ func TestKilledRunnerLeavesNothing(t *testing.T) {
 	if exit := told.ended(); exit.Code != -1 {
 		t.Errorf("exit is %+v", exit)
 	}
-	if got := len(embedded.ProcessesOf(env.Dir())); got != 1 {
+	if got := len(processesOf(env.Dir())); got != 1 {
 		t.Errorf("%d processes are left before the end, want the orphan", got)
 	}
 }
@@ -266,7 +279,7 @@ func TestRunnerEnvironment(t *testing.T) {
 		if got, want := slices.Contains(names, "HOSTNAME"), test.hostname != ""; got != want {
 			t.Errorf("%s: HOSTNAME set: got %t, want %t", test.spec.Name, got, want)
 		}
-		for _, flag := range []string{"--settle=2s", "--slots=4", "--name=" + test.spec.Name, "--listen=127.0.0.1:0"} {
+		for _, flag := range []string{"--settle=2s", "--slots=4", "--name=" + test.spec.Name} {
 			if !slices.Contains(entry.Args, flag) {
 				t.Errorf("%s: %s is missing in %q", test.spec.Name, flag, entry.Args)
 			}

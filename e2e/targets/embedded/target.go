@@ -30,8 +30,8 @@ type Config struct {
 
 // Target is the embedded target.
 type Target struct {
+	place.Access
 	config Config
-	access place.Access
 }
 
 var _ targets.Target = (*Target)(nil)
@@ -39,16 +39,15 @@ var _ targets.Target = (*Target)(nil)
 // New makes a target on a control plane that runs.
 func New(config Config) (t *Target, err error) {
 	t = &Target{config: config}
-	if t.access, err = connect(config.Handle); err != nil {
+	if t.Access, err = config.Handle.connect(); err != nil {
 		return nil, fmt.Errorf("set up embedded target: %w", err)
 	}
 	return t, nil
 }
 
-// lacks says what the target lacks for a need, or "": GPUs take a library, and
-// kubectl must be installed.
-func (t *Target) lacks(need scenario.Need) (reason string) {
-	var err error
+// lacks says what the target lacks for a need: GPUs take a library, and kubectl must
+// be installed.
+func (t *Target) lacks(need scenario.Need) (err error) {
 	switch need {
 	case scenario.NeedKubectl:
 		_, err = kubectlDir(t.config.Handle.Assets)
@@ -57,10 +56,7 @@ func (t *Target) lacks(need scenario.Need) (reason string) {
 			err = fmt.Errorf("the fake NVML library cannot be used, or is not built: %w", err)
 		}
 	}
-	if err != nil {
-		return err.Error()
-	}
-	return ""
+	return err
 }
 
 // Isolate makes a namespace, an account for runners, and a queue; and, for a
@@ -68,11 +64,11 @@ func (t *Target) lacks(need scenario.Need) (reason string) {
 // made is removed again if anything fails.
 func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targets.Env, error) {
 	for _, need := range isolation.Needs {
-		if reason := t.lacks(need); reason != "" {
-			return nil, targets.Cannot(fmt.Sprintf("needs %s: %s", need, reason))
+		if err := t.lacks(need); err != nil {
+			return nil, targets.Cannot(fmt.Sprintf("needs %s: %v", need, err))
 		}
 	}
-	e := &env{target: t, Place: place.Place{Access: t.access, Isolation: isolation}}
+	e := &env{target: t, handle: t.config.Handle, Place: place.Place{Access: t.Access, Isolation: isolation}}
 	err := e.layout()
 	if err == nil {
 		err = e.connect(ctx)

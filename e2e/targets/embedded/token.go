@@ -12,9 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -24,18 +21,17 @@ import (
 // as in a pod. Each one is bound to a Secret of its own, as that of a pod is to
 // the pod: the API server takes it no longer when the Secret is gone.
 type token struct {
-	admin   kubernetes.Interface
-	account *place.Account
-	key     []byte // of the API server, see Handle
-	path    string
+	place *place.Place
+	key   []byte // of the API server, see Handle
+	path  string
 
 	secret *corev1.Secret // of the present token
 	text   string
 }
 
-// set does what a token step says, and waits until the API server takes no token
+// SetToken does what a token step says, and waits until the API server takes no token
 // but the present one, or none at all. A token ends with its Secret, if not before.
-func (t *token) set(ctx context.Context, what scenario.Token) (err error) {
+func (t *token) SetToken(ctx context.Context, what scenario.Token) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("token %s: %w", what, err)
@@ -51,7 +47,7 @@ func (t *token) set(ctx context.Context, what scenario.Token) (err error) {
 	if err != nil {
 		return err
 	}
-	err = t.admin.CoreV1().Secrets(secret.Namespace).Delete(ctx, secret.Name, metav1.DeleteOptions{})
+	err = t.place.Admin.CoreV1().Secrets(secret.Namespace).Delete(ctx, secret.Name, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) { // by another step before this
 		return err
 	}
@@ -63,8 +59,8 @@ func (t *token) set(ctx context.Context, what scenario.Token) (err error) {
 
 // renew puts a new token into the file.
 func (t *token) renew(ctx context.Context) (err error) {
-	ns := t.account.Namespace()
-	t.secret, err = t.admin.CoreV1().Secrets(ns).Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-token-"}}, metav1.CreateOptions{})
+	ns := t.place.Namespace()
+	t.secret, err = t.place.Admin.CoreV1().Secrets(ns).Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-token-"}}, metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("make secret for a token: %w", err)
 	}
@@ -72,9 +68,9 @@ func (t *token) renew(ctx context.Context) (err error) {
 		ExpirationSeconds: new(int64(24 * 60 * 60)), // longer than any test run
 		BoundObjectRef:    &authnv1.BoundObjectReference{APIVersion: "v1", Kind: "Secret", Name: t.secret.Name, UID: t.secret.UID},
 	}}
-	request, err = t.admin.CoreV1().ServiceAccounts(ns).CreateToken(ctx, t.account.Name(), request, metav1.CreateOptions{})
+	request, err = t.place.Admin.CoreV1().ServiceAccounts(ns).CreateToken(ctx, t.place.ServiceAccount(), request, metav1.CreateOptions{})
 	if err != nil {
-		return fmt.Errorf("get token of service account %s: %w", t.account.Name(), err)
+		return fmt.Errorf("get token of service account %s: %w", t.place.ServiceAccount(), err)
 	}
 	return t.write(request.Status.Token)
 }
@@ -106,7 +102,7 @@ func (t *token) write(text string) error {
 func (t *token) awaitRefusal(ctx context.Context, text, reason string) error {
 	err := place.Poll(ctx, func() error {
 		review := &authnv1.TokenReview{Spec: authnv1.TokenReviewSpec{Token: text}}
-		review, err := t.admin.AuthenticationV1().TokenReviews().Create(ctx, review, metav1.CreateOptions{})
+		review, err := t.place.Admin.AuthenticationV1().TokenReviews().Create(ctx, review, metav1.CreateOptions{})
 		if err == nil && (review.Status.Authenticated || !strings.Contains(review.Status.Error, reason)) {
 			err = fmt.Errorf("authenticated is %t, %s", review.Status.Authenticated, review.Status.Error)
 		}
@@ -132,22 +128,4 @@ func resign(text string, key []byte, end time.Time) (string, error) {
 	begin := end.Add(-time.Hour).Unix()
 	claims["exp"], claims["iat"], claims["nbf"] = end.Unix(), begin, begin
 	return token.SignedString(private)
-}
-
-// writeKubeconfig writes the file that runners use.
-func writeKubeconfig(path, server string, ca []byte, namespace, token string) error {
-	const name = "runner"
-	data, err := clientcmd.Write(clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{"embedded": {Server: server, CertificateAuthorityData: ca}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{name: {TokenFile: token}},
-		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: "embedded", AuthInfo: name, Namespace: namespace}},
-		CurrentContext: name,
-	})
-	if err == nil {
-		err = os.WriteFile(path, data, 0o600)
-	}
-	if err != nil {
-		return fmt.Errorf("write kubeconfig: %w", err)
-	}
-	return nil
 }

@@ -14,6 +14,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/e2e-framework/klient/k8s"
 	"sigs.k8s.io/yaml"
 )
@@ -52,8 +53,17 @@ func (p *Place) CollectObjects(ctx context.Context) error {
 			"deployments": &appsv1.DeploymentList{}, "statefulsets": &appsv1.StatefulSetList{},
 		} {
 			err := p.Klient.Resources(namespace).List(ctx, list, func(o *metav1.ListOptions) { o.Limit = 200 })
+			var objects []runtime.Object
 			if err == nil {
-				err = p.saveObjects(prefix+file+".yaml", list)
+				objects, err = meta.ExtractList(list)
+			}
+			for _, o := range objects {
+				if object, err := meta.Accessor(o); err == nil {
+					object.SetManagedFields(nil) // only servers read them
+				}
+			}
+			if len(objects) > 0 {
+				err = p.saveYAML(prefix+file+".yaml", objects)
 			}
 			if err != nil {
 				problems = append(problems, fmt.Errorf("collect %s: %w", prefix+file, err))
@@ -61,20 +71,6 @@ func (p *Place) CollectObjects(ctx context.Context) error {
 		}
 	}
 	return errors.Join(problems...)
-}
-
-// saveObjects saves objects without what only servers read; no file for none.
-func (p *Place) saveObjects(file string, list k8s.ObjectList) error {
-	objects, err := meta.ExtractList(list)
-	if err != nil || len(objects) == 0 {
-		return err
-	}
-	for _, o := range objects {
-		if object, err := meta.Accessor(o); err == nil {
-			object.SetManagedFields(nil)
-		}
-	}
-	return p.saveYAML(file, objects)
 }
 
 func (p *Place) saveYAML(file string, value any) error {
@@ -97,20 +93,16 @@ func (p *Place) Save(name string, data []byte) error {
 // takes no more than a bound, and says so at its end. Close says why it could not be
 // made.
 func (p *Place) Record(name string) io.WriteCloser {
-	if p.Isolation.Artifacts == "" {
-		return &record{}
+	r := &record{left: maxFile}
+	if dir := p.Isolation.Artifacts; dir != "" {
+		if r.failed = os.MkdirAll(dir, 0o755); r.failed == nil {
+			r.file, r.failed = os.Create(filepath.Join(dir, name))
+		}
 	}
-	if err := os.MkdirAll(p.Isolation.Artifacts, 0o755); err != nil {
-		return &record{failed: err}
-	}
-	file, err := os.Create(filepath.Join(p.Isolation.Artifacts, name))
-	if err != nil {
-		return &record{failed: err}
-	}
-	return &record{file: file, left: maxFile}
+	return r
 }
 
-// record is a file, or nothing.
+// record is a file, or nothing: then its writes fail, and nobody minds.
 type record struct {
 	file   *os.File
 	failed error

@@ -15,11 +15,11 @@ var ParseNote = parseNote
 
 // Allows says whether the shipped manifests allow something.
 func Allows(ctx context.Context, p scenario.Permissions, nodeMaps []string, question authzv1.ResourceAttributes) (bool, error) {
-	a, err := shippedAccount(ctx, nil, "somewhere", nodeMaps)
+	a, err := shippedAccount(ctx, "somewhere")
 	if err != nil {
 		return false, err
 	}
-	rules, err := a.rules(p)
+	rules, err := a.rules(p, nodeMaps)
 	asked := rbacv1.PolicyRule{APIGroups: []string{question.Group}, Resources: []string{question.Resource}, Verbs: []string{question.Verb}}
 	if question.Name != "" {
 		asked.ResourceNames = []string{question.Name}

@@ -17,18 +17,9 @@ import (
 //go:embed task.sh
 var script string
 
-// Hold is what a held task waits for. The zero value lets it go on.
-type Hold struct{ Kind, Path string }
-
-// Pipe makes a task wait until somebody has a named pipe open for writing.
-func Pipe(path string) Hold { return Hold{"pipe", path} }
-
-// File makes a task wait until a file is there.
-func File(path string) Hold { return Hold{"file", path} }
-
 // TaskCommand is the command line of a task of the tests.
 func (p *Place) TaskCommand(spec targets.TaskSpec) (command string, args []string, err error) {
-	var hold Hold
+	hold := "" // nothing
 	if spec.Hold {
 		if hold, err = p.Ground.Hold(spec.Group); err != nil {
 			return "", nil, fmt.Errorf("hold tasks of group %s: %w", spec.Group, err)
@@ -41,7 +32,7 @@ func (p *Place) TaskCommand(spec targets.TaskSpec) (command string, args []strin
 	if spec.IgnoreTerm {
 		term = "ignore"
 	}
-	return "/bin/sh", []string{"-c", script, "task", p.Layout.Journal, hold.Kind, hold.Path, status, term,
+	return "/bin/sh", []string{"-c", script, "task", p.Layout.Journal, hold, status, term,
 		fmt.Sprint(spec.Lasts.Seconds()), fmt.Sprint(spec.Steps)}, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,13 +19,13 @@ import (
 const scenarioAnnotation = "studioml.io/e2e-scenario"
 
 // createNamespace makes a namespace with a name that no other one has, and returns it.
-func createNamespace(ctx context.Context, client kubernetes.Interface, scenario string, labels map[string]string) (string, error) {
+func (p *Place) createNamespace(ctx context.Context) (string, error) {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name:        "runner-e2e-" + rand.String(8),
-		Labels:      maps.Clone(labels),
-		Annotations: map[string]string{scenarioAnnotation: scenario},
+		Labels:      p.labels,
+		Annotations: map[string]string{scenarioAnnotation: p.Isolation.Name},
 	}}
-	if _, err := client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil {
+	if _, err := p.Admin.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil {
 		return "", fmt.Errorf("create namespace: %w", err)
 	}
 	return ns.Name, nil

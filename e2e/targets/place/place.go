@@ -26,8 +26,9 @@ type Ground interface {
 	// Run runs a program there. What it prints on stderr is in the error; nothing
 	// is written to stdout any more once Run has returned.
 	Run(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error
-	// Hold returns what the tasks of a group wait for.
-	Hold(group string) (Hold, error)
+	// Hold returns what the tasks of a group wait for: until somebody has a named pipe
+	// open for writing, or a file is there.
+	Hold(group string) (path string, err error)
 	// Notes calls each for every line that tasks write into the journal, until ctx
 	// ends or each returns an error.
 	Notes(ctx context.Context, each func(line string) error) error
@@ -69,12 +70,12 @@ func Connect(config *rest.Config) (a Access, err error) {
 type Place struct {
 	Access
 	Isolation targets.Isolation
-	Account   *Account
 	Ground    Ground
 	Layout    Layout
 
 	labels    map[string]string
 	namespace string
+	account   account
 
 	mu        sync.Mutex // guards what follows
 	elsewhere string
@@ -85,13 +86,10 @@ type Place struct {
 // after an error, Close of the Env removes.
 func (p *Place) Make(ctx context.Context, labels map[string]string) (err error) {
 	p.labels = labels
-	if p.namespace, err = createNamespace(ctx, p.Admin, p.Isolation.Name, labels); err != nil {
+	if p.namespace, err = p.createNamespace(ctx); err != nil {
 		return err
 	}
-	if p.Account, err = shippedAccount(ctx, p.Admin, p.namespace, p.Isolation.NodeMaps); err != nil {
-		return err
-	}
-	return p.Account.create(ctx, p.Isolation.Permissions)
+	return p.createAccount(ctx)
 }
 
 // Namespace is that of the runners.
@@ -109,23 +107,13 @@ func (p *Place) Elsewhere(ctx context.Context) (_ string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.elsewhere == "" {
-		p.elsewhere, err = createNamespace(ctx, p.Admin, p.Isolation.Name, p.labels)
+		p.elsewhere, err = p.createNamespace(ctx)
 	}
 	return p.elsewhere, err
 }
 
 // Client acts as the test, with all rights.
 func (p *Place) Client() klient.Client { return p.Klient }
-
-// SetPermissions changes the rights of the runners and waits until they are in force.
-func (p *Place) SetPermissions(ctx context.Context, permissions scenario.Permissions) error {
-	return p.Account.set(ctx, permissions)
-}
-
-// Admission installs the shipped policy for the namespace.
-func (p *Place) Admission(ctx context.Context) error {
-	return installAdmission(ctx, p.Admin, p.namespace)
-}
 
 // Needs says whether the scenario has a need.
 func (p *Place) Needs(need scenario.Need) bool { return slices.Contains(p.Isolation.Needs, need) }
@@ -151,9 +139,13 @@ func ServeArgs(spec targets.RunnerSpec, added map[string]string) []string {
 	for flag, value := range spec.Flags {
 		flags[string(flag)] = value
 	}
-	args := []string{"serve"}
-	for _, name := range slices.Sorted(maps.Keys(flags)) {
-		args = append(args, "--"+name+"="+flags[name])
+	return append([]string{"serve"}, Flags(flags)...)
+}
+
+// Flags are flags of a command line, by their names without dashes.
+func Flags(values map[string]string) (args []string) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		args = append(args, "--"+name+"="+values[name])
 	}
 	return args
 }

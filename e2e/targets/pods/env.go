@@ -75,7 +75,7 @@ func (e *env) make(ctx context.Context) error {
 func release(group string) string { return releases + url.PathEscape(group) }
 
 // Hold needs nothing to be made.
-func (e *env) Hold(group string) (place.Hold, error) { return place.File(release(group)), nil }
+func (e *env) Hold(group string) (string, error) { return release(group), nil }
 
 // Release lets the held tasks of a group end, now and later. A pod hears of it from
 // who follows it: one that is out of reach holds up nobody.
