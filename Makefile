@@ -95,7 +95,7 @@ tools:
 build: tools bin/runner bin/fakegpu bin/libnvidia-ml.so.1 ## Build the runner and the fake NVML into bin/
 
 # Go decides what is up to date.
-.PHONY: bin/runner bin/runner-race bin/kind bin/e2e
+.PHONY: bin/runner bin/runner-race bin/kind bin/e2e bin/e2e.test
 bin/runner: $(SUPERVISOR)
 	@go build -ldflags '$(LDFLAGS)' -o $@ ./runner
 bin/runner-race: $(SUPERVISOR)
@@ -105,6 +105,8 @@ bin/kind:
 	@CGO_ENABLED=0 go build -C e2e/airgap -o $(CURDIR)/$@ sigs.k8s.io/kind
 bin/e2e:
 	@go build -o $@ ./e2e/cmd/e2e
+bin/e2e.test:
+	@go test -c -race -ldflags='-w -extldflags=-Wl,-z,lazy' -o $@ ./e2e
 
 include runner/deploy/image.mk
 
@@ -130,7 +132,7 @@ e2e: tools bin/e2e ## Run the scenarios, on a kind cluster where Docker is usabl
 	"$$@" $(MAKE) --no-print-directory --jobs=2 e2e-$$target
 
 .PHONY: e2e-embedded e2e-kind e2e-existing
-e2e-embedded: bin/e2e bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1
+e2e-embedded: bin/e2e bin/e2e.test bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1
 	@$(ASSETS) $(GINKGO)
 
 # The tasks of the scenarios are shell scripts, so their runners' image has Debian
@@ -140,7 +142,7 @@ e2e-kind: FAKEGPU_IMAGE = studio-go-runner-fakegpu:e2e
 e2e-kind: TESTS_IMAGE = studio-go-runner-tests:e2e
 e2e-kind: BUILD_IMAGE = $(IMAGE_FILE)# the nodes get the archives; Docker would collect them
 e2e-kind: CLIENT = bin/image/runner
-e2e-kind: bin/e2e bin/kind bin/e2e-image.tar bin/fakegpu-image.tar bin/tests-image.tar bin/postgres-image.tar
+e2e-kind: bin/e2e bin/e2e.test bin/kind bin/e2e-image.tar bin/fakegpu-image.tar bin/tests-image.tar bin/postgres-image.tar
 	@$(ASSETS) $(GINKGO)
 
 e2e-existing: export E2E_TIME_FACTOR ?= 3
@@ -148,7 +150,7 @@ e2e-existing: export E2E_TIME_FACTOR ?= 3
 NAMED_IMAGE = $(if $(filter file,$(origin IMAGE)),,$(IMAGE))
 e2e-existing: export E2E_IMAGE = $(NAMED_IMAGE)
 e2e-existing: export E2E_POSTGRES = $(POSTGRES)
-e2e-existing: bin/e2e bin/runner
+e2e-existing: bin/e2e bin/e2e.test bin/runner
 	@$(if $(shell command -v kubectl),,$(ASSETS)) $(GINKGO)
 
 # The suite runs in another directory. KUBECONFIG may be a list of files, as kubectl has it.
@@ -159,12 +161,12 @@ GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/{
 	trap 'cat $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt 2>/dev/null' EXIT; \
 	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(or $(MUTANT_RUNNER),$(CURDIR)/bin/runner-race) E2E_CLIENT=$(CURDIR)/$(or $(CLIENT),bin/runner) E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
 	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_RUNTIME_CLASS=$(RUNTIME_CLASS) $(KUBECONFIG_OF_SUITE) GORACE=atexit_sleep_ms=0 \
-	go tool ginkgo --race --ldflags='-w -extldflags=-Wl,-z,lazy' --procs=$(PROCS) --randomize-all --trace \
+	go tool ginkgo --procs=$(PROCS) --randomize-all --trace \
 	  --no-color --silence-skips --fail-on-pending --fail-on-empty --timeout=60m --grace-period=5s \
 	  --poll-progress-after=90s --poll-progress-interval=30s --output-interceptor-mode=none \
 	  --repeat=$$(( $(REPEAT) - 1 )) \
 	  --output-dir=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) --json-report=report.json --junit-report=junit.xml \
-	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') ./e2e | bin/e2e progress $(ARTIFACTS)/$(@:e2e-%=%)
+	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') bin/e2e.test | bin/e2e progress $(ARTIFACTS)/$(@:e2e-%=%)
 
 # Any runner that reads the two maps: RUNNER is an adapter, a program that starts it
 # and gives it tasks; see e2e/conformance/README.md. With IMAGE, runners are pods of it.

@@ -54,17 +54,6 @@ func whatShows(root string) (map[scenario.Row][]witness, error) {
 	return shown, nil
 }
 
-// missing returns the rows that nothing shows.
-func missing(shown map[scenario.Row][]witness) []scenario.Entry {
-	var rows []scenario.Entry
-	for _, row := range scenario.Catalogue {
-		if len(shown[row.Number]) == 0 {
-			rows = append(rows, row)
-		}
-	}
-	return rows
-}
-
 // table writes the catalogue as Markdown.
 func table(shown map[scenario.Row][]witness) string {
 	var b strings.Builder

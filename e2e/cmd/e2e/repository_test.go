@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
 // The tests here are about the repository itself.
@@ -13,6 +15,17 @@ func TestScenarioFilesAreRight(t *testing.T) {
 	if _, err := whatShows(root); err != nil {
 		t.Error(err)
 	}
+}
+
+// missing returns the rows that nothing shows.
+func missing(shown map[scenario.Row][]witness) []scenario.Entry {
+	var rows []scenario.Entry
+	for _, row := range scenario.Catalogue {
+		if len(shown[row.Number]) == 0 {
+			rows = append(rows, row)
+		}
+	}
+	return rows
 }
 
 // Every row of the catalogue that can be shown has a scenario or a marked test.

@@ -2,6 +2,7 @@ package place
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -40,6 +41,20 @@ func Shipped(ctx context.Context, name string, options ...decoder.DecodeOption) 
 	return objects, nil
 }
 
+// ShippedOne reads the first object of a type from a shipped manifest.
+func ShippedOne[T k8s.Object](ctx context.Context, name string, options ...decoder.DecodeOption) (none T, err error) {
+	objects, err := Shipped(ctx, name, options...)
+	if err != nil {
+		return none, err
+	}
+	for _, object := range objects {
+		if one, ok := object.(T); ok {
+			return one, nil
+		}
+	}
+	return none, fmt.Errorf("shipped manifest %s has no %T", name, none)
+}
+
 // account is the service account of the runners and what gives it its rights.
 type account struct {
 	serviceAccount *corev1.ServiceAccount
@@ -51,24 +66,14 @@ type account struct {
 
 // shippedAccount reads the shipped manifests for a namespace.
 func shippedAccount(ctx context.Context, namespace string) (a account, err error) {
-	for _, file := range []string{namedFile, rbacFile} {
-		objects, err := Shipped(ctx, file, decoder.MutateNamespace(namespace))
-		if err != nil {
-			return a, err
-		}
-		for _, object := range objects {
-			switch o := object.(type) {
-			case *corev1.ServiceAccount:
-				a.serviceAccount = o
-			case *rbacv1.RoleBinding:
-				a.binding = o
-			case *rbacv1.Role:
-				a.named, a.role = a.role, o // of the last file is the one for all names
-			}
-		}
-	}
-	if a.serviceAccount == nil || a.binding == nil || a.role == nil || a.named == nil {
-		return a, fmt.Errorf("%s and %s lack a ServiceAccount, Role or RoleBinding", rbacFile, namedFile)
+	here := decoder.MutateNamespace(namespace)
+	var problems [4]error
+	a.serviceAccount, problems[0] = ShippedOne[*corev1.ServiceAccount](ctx, rbacFile, here)
+	a.binding, problems[1] = ShippedOne[*rbacv1.RoleBinding](ctx, rbacFile, here)
+	a.role, problems[2] = ShippedOne[*rbacv1.Role](ctx, rbacFile, here)
+	a.named, problems[3] = ShippedOne[*rbacv1.Role](ctx, namedFile, here)
+	if err := errors.Join(problems[:]...); err != nil {
+		return a, err
 	}
 	for i := range a.binding.Subjects {
 		a.binding.Subjects[i].Namespace = namespace

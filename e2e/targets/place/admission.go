@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/e2e-framework/klient/k8s"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -20,28 +21,24 @@ import (
 // is in force. The policy is shared by all namespaces of the cluster and stays: it does
 // nothing where the mark is missing.
 func (p *Place) Admission(ctx context.Context) error {
-	objects, err := Shipped(ctx, admissionFile)
+	policy, err := ShippedOne[*admissionv1.ValidatingAdmissionPolicy](ctx, admissionFile)
 	if err != nil {
 		return err
 	}
-	var policy string
-	var mark map[string]string // the labels that the binding asks a namespace for
-	for _, object := range objects {
-		switch o := object.(type) {
-		case *admissionv1.ValidatingAdmissionPolicy:
-			policy = o.Name
-		case *admissionv1.ValidatingAdmissionPolicyBinding:
-			if r := o.Spec.MatchResources; r != nil && r.NamespaceSelector != nil {
-				mark = r.NamespaceSelector.MatchLabels
-			}
-		}
+	binding, err := ShippedOne[*admissionv1.ValidatingAdmissionPolicyBinding](ctx, admissionFile)
+	if err != nil {
+		return err
+	}
+	for _, object := range []k8s.Object{policy, binding} {
 		if err := p.Klient.Resources().Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("install admission policy: %w", err)
 		}
 	}
-	if policy == "" || len(mark) == 0 {
-		return fmt.Errorf("%s lacks a policy, or a binding that selects namespaces by label", admissionFile)
+	scope := binding.Spec.MatchResources
+	if scope == nil || scope.NamespaceSelector == nil || len(scope.NamespaceSelector.MatchLabels) == 0 {
+		return fmt.Errorf("%s lacks a binding that selects namespaces by label", admissionFile)
 	}
+	mark := scope.NamespaceSelector.MatchLabels
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": mark}})
 	if err == nil {
 		_, err = p.Admin.CoreV1().Namespaces().Patch(ctx, p.namespace, types.MergePatchType, patch, metav1.PatchOptions{})
@@ -56,13 +53,13 @@ func (p *Place) Admission(ctx context.Context) error {
 		switch {
 		case err == nil:
 			return errors.New("it lets a bad map pass")
-		case strings.Contains(err.Error(), policy):
+		case strings.Contains(err.Error(), policy.Name):
 			return nil
 		}
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("wait until admission policy %s is in force: %w", policy, err)
+		return fmt.Errorf("wait until admission policy %s is in force: %w", policy.Name, err)
 	}
 	return nil
 }

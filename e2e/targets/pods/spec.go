@@ -11,7 +11,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/e2e-framework/klient/k8s"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -43,15 +42,10 @@ func Volume() (corev1.Volume, corev1.VolumeMount) {
 // with a directory of the tests in place of the queue's. All pods of a scenario are
 // made from it.
 func (e *env) shippedPod(ctx context.Context, name string) (*corev1.Pod, error) {
-	objects, err := place.Shipped(ctx, jobFile)
+	job, err := place.ShippedOne[*batchv1.Job](ctx, jobFile)
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(objects, func(o k8s.Object) bool { _, is := o.(*batchv1.Job); return is })
-	if i < 0 {
-		return nil, fmt.Errorf("%s has no Job", jobFile)
-	}
-	job := objects[i].(*batchv1.Job)
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: e.Namespace(), Labels: maps.Clone(job.Spec.Template.Labels)},
 		Spec:       job.Spec.Template.Spec,
