@@ -18,6 +18,7 @@ export SOURCE_DATE_EPOCH
 # What `make e2e` runs; see the help below.
 TARGET    ?=
 STORAGE   ?=
+POSTGRES  ?=
 RUNTIME_CLASS ?=
 FOCUS     ?=
 LABELS    ?=
@@ -53,7 +54,8 @@ help: ## List the targets and their variables
 	@printf '\nVariables of make e2e:\n'
 	@printf '  TARGET=embedded    etcd and kube-apiserver on loopback, runners are processes\n'
 	@printf '  TARGET=kind        a cluster in Docker, runners are pods on BASE, else Debian 12; KEEP=1 leaves it running\n'
-	@printf '  TARGET=existing    the cluster of KUBECONFIG, runners are pods of IMAGE, queues are on STORAGE=class or class:shared;\n'
+	@printf '  TARGET=existing    the cluster of KUBECONFIG, runners are pods of IMAGE;\n'
+	@printf '                     POSTGRES=image for the server of the queues, if not the published one;\n'
 	@printf '                     RUNTIME_CLASS=name for those with GPUs, where the default runtime shows them none\n'
 	@printf '  FOCUS=text         only scenarios whose name or file contains it (a regular expression)\n'
 	@printf '  LABELS=query       only these labels, as LABELS="row: containsAny {16, 17}" or "area: isSubsetOf {drain}"\n'
@@ -73,7 +75,8 @@ help: ## List the targets and their variables
 	@printf '  SCENARIOS=1        what survives the tests is played against scenarios, too\n'
 	@printf 'Variables of make conformance:\n'
 	@printf '  RUNNER=program     the adapter of the runner; without it, ours. See e2e/conformance/README.md\n'
-	@printf '  IMAGE=name         play pods of that image, on the cluster of KUBECONFIG; STORAGE as above\n'
+	@printf '  IMAGE=name         play pods of that image, on the cluster of KUBECONFIG; STORAGE=class is that of volumes\n'
+	@printf '                     that several nodes can mount, for the queues\n'
 	@printf '  LEVEL=extended     all of it, and not core alone\n'
 	@printf '  REPORT=file        where the report goes, if not beside the page\n'
 	@printf 'Variables of make image:\n'
@@ -138,14 +141,16 @@ e2e-kind: export E2E_TIME_FACTOR ?= 3
 e2e-kind: FAKEGPU_IMAGE = studio-go-runner-fakegpu:e2e
 e2e-kind: TESTS_IMAGE = studio-go-runner-tests:e2e
 e2e-kind: BUILD_IMAGE = $(IMAGE_FILE)# the nodes get the archives; Docker would collect them
-e2e-kind: bin/e2e bin/e2e.test bin/kind bin/e2e-image.tar bin/fakegpu-image.tar bin/tests-image.tar
+e2e-kind: CLIENT = bin/image/runner
+e2e-kind: bin/e2e bin/e2e.test bin/kind bin/e2e-image.tar bin/fakegpu-image.tar bin/tests-image.tar bin/postgres-image.tar
 	@$(ASSETS) $(GINKGO)
 
 e2e-existing: export E2E_TIME_FACTOR ?= 3
 # Only an image that was named: no cluster has the one that make image would make.
 NAMED_IMAGE = $(if $(filter file,$(origin IMAGE)),,$(IMAGE))
 e2e-existing: export E2E_IMAGE = $(NAMED_IMAGE)
-e2e-existing: bin/e2e bin/e2e.test
+e2e-existing: export E2E_POSTGRES = $(POSTGRES)
+e2e-existing: bin/e2e bin/e2e.test bin/runner
 	@$(if $(shell command -v kubectl),,$(ASSETS)) $(GINKGO)
 
 # The suite runs in another directory. KUBECONFIG may be a list of files, as kubectl has it.
@@ -154,8 +159,8 @@ KUBECONFIG_OF_SUITE = $(if $(findstring :,$(KUBECONFIG)),KUBECONFIG=$(subst $(sp
 
 GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/{summary.txt,progress.jsonl} && \
 	trap 'cat $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt 2>/dev/null' EXIT; \
-	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(or $(MUTANT_RUNNER),$(CURDIR)/bin/runner-race) E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
-	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_RUNTIME_CLASS=$(RUNTIME_CLASS) $(KUBECONFIG_OF_SUITE) GORACE=atexit_sleep_ms=0 \
+	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(or $(MUTANT_RUNNER),$(CURDIR)/bin/runner-race) E2E_CLIENT=$(CURDIR)/$(or $(CLIENT),bin/runner) E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
+	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_RUNTIME_CLASS=$(RUNTIME_CLASS) $(KUBECONFIG_OF_SUITE) GORACE=atexit_sleep_ms=0 \
 	go tool ginkgo --procs=$(PROCS) --randomize-all --trace \
 	  --no-color --silence-skips --fail-on-pending --fail-on-empty --timeout=60m --grace-period=5s \
 	  --poll-progress-after=90s --poll-progress-interval=30s --output-interceptor-mode=none \

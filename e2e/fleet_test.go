@@ -138,33 +138,39 @@ func (f *fleet) do(ctx context.Context, args ...string) string {
 	return out
 }
 
-// apply applies a shipped workload, with the tests' image and volume and what
+// apply applies a shipped workload, with the tests' image and queue and what
 // patches say.
 func (f *fleet) apply(ctx context.Context, workload string, patches ...string) {
 	GinkgoHelper()
 	f.applyWith(ctx, workload, "", patches...)
 }
 
-// applyWith does the same with more fields of the kustomization.
-func (f *fleet) applyWith(ctx context.Context, workload, fields string, patches ...string) {
+// restricted is what Pod Security asks of a container.
+var restricted = &corev1.SecurityContext{
+	AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+}
+
+// asJSON is for YAML, which reads it.
+func asJSON(value any) string {
 	GinkgoHelper()
-	fields += images("studio-go-runner", config.image) + "patches:\n"
-	// The volume is that of the tests, which have their journal on it as well.
-	ours := []string{`
-- {op: replace, path: /spec/template/spec/volumes/0/persistentVolumeClaim/claimName, value: spool}
-- {op: replace, path: /spec/template/spec/containers/0/volumeMounts/0/mountPath, value: /e2e}
-- {op: replace, path: /spec/template/spec/containers/0/env/0, value: {name: STUDIOML_SPOOL, value: /e2e/spool}}
-`}
-	if storage, err := pods.ParseStorage(config.storage); config.target == "existing" && err == nil && !storage.Shared {
-		// Other nodes than the keeper's could not mount the volume.
-		ours = append(ours, fmt.Sprintf(`
-- {op: add, path: /spec/template/spec/affinity, value: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchFields: [{key: metadata.name, operator: In, values: [%q]}]}]}}}}
-`, f.do(ctx, "get", "pod", "keeper", "--output=jsonpath={.spec.nodeName}")))
-	}
+	text, err := json.Marshal(value)
+	Expect(err).NotTo(HaveOccurred())
+	return string(text)
+}
+
+// applyWith does the same with more components.
+func (f *fleet) applyWith(ctx context.Context, workload, components string, patches ...string) {
+	GinkgoHelper()
+	fields := ""
+	fields += "components:\n- $DEPLOY/postgres/workload\n" + components + "images:\n" + image("studio-go-runner", config.image) + "patches:\n"
+	volume, at := pods.Volume()
+	ours := []string{fmt.Sprintf(`
+- {op: add, path: /spec/template/spec/volumes/-, value: %s}
+- {op: add, path: /spec/template/spec/containers/0/volumeMounts/-, value: %s}
+- {op: add, path: /spec/template/spec/initContainers, value: [%s]}
+`, asJSON(volume), asJSON(at), asJSON(pods.Sidecar(config.image, restricted)))}
 	for _, patch := range append(ours, patches...) {
-		text, err := json.Marshal(patch) // which YAML reads
-		Expect(err).NotTo(HaveOccurred())
-		fields += fmt.Sprintf("- target: {kind: (Job|Deployment|StatefulSet)}\n  patch: %s\n", text)
+		fields += fmt.Sprintf("- target: {kind: (Job|Deployment|StatefulSet)}\n  patch: %s\n", asJSON(patch))
 	}
 	Expect(f.kubectl.apply(ctx, workload, fields)).To(Succeed())
 }

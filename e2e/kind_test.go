@@ -5,15 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -25,11 +21,12 @@ import (
 // What make builds for the kind cluster: the archives of images, and the names
 // in them.
 const (
-	runnerArchive  = "e2e-image.tar"
-	fakegpuArchive = "fakegpu-image.tar"
-	testsArchive   = "tests-image.tar" // loaded by the spec that needs it
-	runnerImage    = "studio-go-runner:e2e"
-	fakegpuImage   = "studio-go-runner-fakegpu:e2e"
+	runnerArchive   = "e2e-image.tar"
+	fakegpuArchive  = "fakegpu-image.tar"
+	testsArchive    = "tests-image.tar"    // loaded by the spec that needs it
+	postgresArchive = "postgres-image.tar" // if this machine has the programs
+	runnerImage     = "studio-go-runner:e2e"
+	postgresImage   = "studio-go-runner-postgres:e2e"
 )
 
 // kindHandle is what all processes need.
@@ -48,7 +45,6 @@ var upIn time.Duration
 // kindSetUp makes a kind cluster ready for the scenarios.
 type kindSetUp struct {
 	bin     string // where make has left what it built
-	shared  string // the directory that all nodes share
 	cluster *kind.Cluster
 	pods    pods.Config
 	target  *pods.Target
@@ -59,14 +55,16 @@ type kindSetUp struct {
 // Docker that answers. The scenarios then use what others would be given: a
 // kubeconfig, an image, a storage class, and GPUs to allocate.
 func setUpKind(ctx SpecContext) (any, error) {
-	var s kindSetUp
+	bin, err := filepath.Abs(filepath.Join("..", "bin"))
+	if err != nil {
+		return nil, err
+	}
+	s := kindSetUp{bin: bin}
 	began := time.Now()
-	err := kind.BringUp(ctx, GinkgoWriter, // shown when it fails; make has shown what takes long
-		kind.Action{Name: "make a directory that nodes share", Do: s.share},
+	err = kind.BringUp(ctx, GinkgoWriter, // shown when it fails; make has shown what takes long
 		kind.Action{Name: "make the cluster", Do: s.create}, // says more itself
 		kind.Action{Name: "look at it", Do: func(context.Context) error { upIn = time.Since(began); return s.connect() }},
 		kind.Action{Name: "load the images of the runner and the fake GPUs", Do: s.load},
-		kind.Action{Name: "make volumes for the queues", Do: s.volumes}, // a cluster of one's own has a provisioner
 		kind.Action{Name: "give the workers fake GPUs", Do: s.fakeGPUs},
 		kind.Action{Name: "inspect it as a target", Do: func(context.Context) (err error) { s.handle, err = setUpPods(ctx, s.pods); return err }},
 	)
@@ -76,20 +74,10 @@ func setUpKind(ctx SpecContext) (any, error) {
 	return kindHandle{s.cluster.Handle, s.handle}, nil
 }
 
-func (s *kindSetUp) share(context.Context) (err error) {
-	if s.bin, err = filepath.Abs(filepath.Join("..", "bin")); err != nil {
-		return err
-	}
-	if s.shared, err = os.MkdirTemp("", "studio-go-runner-shared-*"); err == nil && !config.keep {
-		DeferCleanup(func(ctx SpecContext) error { return removeShared(ctx, s.shared) }, NodeTimeout(time.Minute))
-	}
-	return err
-}
-
 func (s *kindSetUp) create(ctx context.Context) (err error) {
 	s.cluster, err = kind.Create(ctx, kind.Config{
 		Kind: filepath.Join(s.bin, "kind"), Image: config.nodeImage, ConfigFile: filepath.Join("..", "kind-config.yaml"),
-		Shared: s.shared, Logs: filepath.Join(config.artifacts, "nodes"), Keep: config.keep, Progress: GinkgoWriter,
+		Logs: filepath.Join(config.artifacts, "nodes"), Keep: config.keep, Progress: GinkgoWriter,
 	})
 	if err == nil {
 		DeferCleanup(func(ctx SpecContext) error { return s.cluster.Close(ctx) }, NodeTimeout(3*time.Minute))
@@ -99,22 +87,35 @@ func (s *kindSetUp) create(ctx context.Context) (err error) {
 
 func (s *kindSetUp) connect() (err error) {
 	config.kubeconfig, config.image = s.cluster.Kubeconfig, runnerImage
-	s.pods = pods.Config{Name: "kind", Kubeconfig: s.cluster.Kubeconfig, Image: runnerImage, Storage: pods.Storage{Class: storageClass, Shared: true}, Owned: true}
+	if _, err := os.Stat(filepath.Join(s.bin, postgresArchive)); err == nil {
+		config.postgres = postgresImage // else its own is pulled
+	}
+	s.pods = pods.Config{Name: "kind", Kubeconfig: s.cluster.Kubeconfig, Image: runnerImage, Owned: true, Passing: !config.keep}
 	s.target, err = pods.Connect(s.pods)
 	return err
 }
 
+// load gives each node what it runs.
 func (s *kindSetUp) load(ctx context.Context) error {
+	workers, err := s.cluster.Workers()
+	if err != nil {
+		return err
+	}
+	controlPlane, err := s.cluster.ControlPlane()
+	if err != nil {
+		return err
+	}
+	if config.postgres != "" {
+		if err := s.cluster.LoadArchive(ctx, filepath.Join(s.bin, postgresArchive), controlPlane); err != nil {
+			return err
+		}
+	}
 	for _, archive := range []string{runnerArchive, fakegpuArchive} {
-		if err := s.cluster.LoadArchive(ctx, filepath.Join(s.bin, archive)); err != nil {
+		if err := s.cluster.LoadArchive(ctx, filepath.Join(s.bin, archive), workers...); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (s *kindSetUp) volumes(ctx context.Context) error {
-	return createVolumes(ctx, s.target.Admin, s.shared)
 }
 
 func (s *kindSetUp) fakeGPUs(ctx context.Context) error {
@@ -132,75 +133,6 @@ func openKind(data []byte) (targets.Target, error) {
 	}
 	config.kubeconfig, config.image = handle.Kind.Kubeconfig, runnerImage
 	return pods.Open(handle.Pods)
-}
-
-const (
-	storageClass = "shared"
-	// spareVolumes are for the scenarios of the tests' Job, and for one that is
-	// played again.
-	spareVolumes = 30
-	// keptVolumes are for who goes on to use a cluster that is kept.
-	keptVolumes = 300
-)
-
-// specsToRun is known in the first process, before it makes the cluster.
-var specsToRun int
-
-var _ = ReportBeforeSuite(func(report Report) { specsToRun = report.PreRunStats.SpecsThatWillRun })
-
-// volumes is how many a cluster needs: each scenario uses one. More would hold
-// up the first claims: a controller manager makes 20 requests a second by
-// default (its --kube-api-qps).
-func volumes() int {
-	if config.keep {
-		return specsToRun + spareVolumes + keptVolumes
-	}
-	return specsToRun + spareVolumes
-}
-
-// removeShared removes the directory that nodes shared. What pods have written
-// there is theirs: who is not root needs Docker for it, and the image of a pod.
-func removeShared(ctx context.Context, shared string) error {
-	err := os.RemoveAll(shared)
-	if !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	archive := filepath.Join("..", "bin", runnerArchive)
-	script := `docker load --quiet --input="$1" && docker run --rm --network=none --user=0 --security-opt=label=disable --volume="$2:/shared" --entrypoint=find "$3" /shared -mindepth 1 -delete`
-	out, err := exec.CommandContext(ctx, "sh", "-c", script, "sh", archive, shared, runnerImage).CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("remove what pods have left in %s: %w: %s", shared, err, out)
-	}
-	return errors.Join(err, os.RemoveAll(shared))
-}
-
-// createVolumes makes volumes in the directory that all nodes share, for claims
-// of that storage class.
-func createVolumes(ctx context.Context, client kubernetes.Interface, shared string) error {
-	for n := range volumes() {
-		name := fmt.Sprintf("%s-%03d", storageClass, n)
-		dir := filepath.Join(shared, name)
-		if err := os.Mkdir(dir, 0o777); err != nil {
-			return err
-		}
-		if err := os.Chmod(dir, 0o777); err != nil { // runners are not root, and umask has cut it
-			return err
-		}
-		_, err := client.CoreV1().PersistentVolumes().Create(ctx, &corev1.PersistentVolume{
-			ObjectMeta: metav1.ObjectMeta{Name: name},
-			Spec: corev1.PersistentVolumeSpec{
-				AccessModes:                   []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany, corev1.ReadWriteOnce},
-				Capacity:                      corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("10Gi")},
-				StorageClassName:              storageClass,
-				PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
-				PersistentVolumeSource:        corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: kind.SharedDir + "/" + name}},
-			},
-		}, metav1.CreateOptions{})
-		if err != nil {
-			return fmt.Errorf("create volume %s: %w", name, err)
-		}
-	}
-	return nil
 }
 
 // fakeNamespace is that of the DaemonSets of runner/deploy/fake-gpu.

@@ -72,42 +72,42 @@ func (k kubectl) apply(ctx context.Context, directory, fields string) error {
 	return err
 }
 
-// images is the field of a kustomization that has workloads use an image, which
+// image is an item of a kustomization's images, by which workloads use an image that
 // may come from a registry with a port, and have a tag, a digest, both or none.
-func images(name, image string) string {
+func image(name, image string) string {
 	newName, digest, _ := strings.Cut(image, "@")
 	tag := ""
 	if i := strings.LastIndexByte(newName, ':'); i > strings.LastIndexByte(newName, '/') {
 		newName, tag = newName[:i], newName[i+1:]
 	}
-	return fmt.Sprintf("images: [{name: %s, newName: %q, newTag: %q, digest: %q}]\n", name, newName, tag, digest)
+	return fmt.Sprintf("- {name: %s, newName: %q, newTag: %q, digest: %q}\n", name, newName, tag, digest)
 }
 
 // The names of images are what kustomize makes of them, also where a tag looks
 // like a number.
 func TestImages(t *testing.T) {
 	const sum = "sha256:0123456789012345678901234567890123456789012345678901234567890123"
-	for _, image := range []string{
+	for _, name := range []string{
 		"runner", "runner:e2e", "example/runner:1.10", "host:5000/lab/runner", "host:5000/lab/runner:v1",
 		"host:5000/runner@" + sum, "host:5000/runner:v1@" + sum,
 	} {
 		fs := filesys.MakeFsInMemory()
-		for name, text := range map[string]string{
-			"kustomization.yaml": "resources: [pod.yaml]\n" + images("studio-go-runner", image),
+		for file, text := range map[string]string{
+			"kustomization.yaml": "resources: [pod.yaml]\nimages:\n" + image("studio-go-runner", name),
 			"pod.yaml":           "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: studio-go-runner}]}}",
 		} {
-			if err := fs.WriteFile(name, []byte(text)); err != nil {
+			if err := fs.WriteFile(file, []byte(text)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(fs, ".")
 		if err != nil {
-			t.Errorf("%s: %v", image, err)
+			t.Errorf("%s: %v", name, err)
 			continue
 		}
 		text, err := built.AsYaml()
-		if err != nil || !strings.Contains(string(text), "image: "+image+"\n") {
-			t.Errorf("%s became, %v:\n%s", image, err, text)
+		if err != nil || !strings.Contains(string(text), "image: "+name+"\n") {
+			t.Errorf("%s became, %v:\n%s", name, err, text)
 		}
 	}
 }

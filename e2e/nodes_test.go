@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -120,11 +121,7 @@ func clusterSpecs() {
 		Expect(err).NotTo(HaveOccurred())
 		f.apply(ctx, "statefulset", apart)
 		f.submit(ctx, "held", 2) // one slot each
-		keeper := f.do(ctx, "get", "pod", "keeper", "--output=jsonpath={.spec.nodeName}")
-		victim := workers[0] // the queue must stay within reach
-		if victim == keeper {
-			victim = workers[1]
-		}
+		victim := workers[0]
 		eventually(ctx, func() []string { return by(f.started("held")) }).Should(ConsistOf("studio-go-runner-0", "studio-go-runner-1"))
 		lost, stays := "", ""
 		for _, pod := range f.runners(ctx) {
@@ -156,6 +153,51 @@ func clusterSpecs() {
 		eventually(ctx, func() []string { return by(f.started("held-after")) }).Should(ConsistOf(lost, stays))
 		Expect(f.Release(ctx, "held-after")).To(Succeed())
 		f.settled(ctx)
+	})
+
+	// Elsewhere runners in pods have their queue in a server.
+	It("a queue in a directory: the shipped Job has it in a volume that its runners share", Labels{"area:workloads"}, limit, func(ctx SpecContext) {
+		const class, dir = "spool", "/var/lib/spool"
+		f := newFleet(ctx)
+		workers, err := nodes.Workers()
+		Expect(err).NotTo(HaveOccurred())
+		_, err = nodes.Run(ctx, workers[0], nil, "install", "--directory", "--mode=0777", dir)
+		Expect(err).NotTo(HaveOccurred())
+		volume := fmt.Sprintf(`{apiVersion: v1, kind: PersistentVolume, metadata: {name: %s}, spec: {
+  accessModes: [ReadWriteMany], capacity: {storage: 10Gi}, storageClassName: %s, hostPath: {path: %s},
+  nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [%s]}]}]}}}}`, f.Namespace(), class, dir, workers[0])
+		_, err = f.try(ctx, []byte(volume), "apply", "-f", "-")
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(func(ctx SpecContext) { f.do(ctx, "delete", "persistentvolume", f.Namespace(), "--wait=false") }, NodeTimeout(engine.Stretch(cleanupTime)))
+		f.state(ctx, api.GlobalMapName, "Running")
+		Expect(f.kubectl.apply(ctx, "job", "images:\n"+image("studio-go-runner", config.image)+`patches:
+- target: {kind: PersistentVolumeClaim}
+  patch: "[{op: add, path: /spec/storageClassName, value: `+class+`}]"
+`)).To(Succeed())
+		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running", "Running"))
+		pods := f.runners(ctx)
+		on := func(ctx context.Context, pod int, words ...string) string {
+			GinkgoHelper()
+			return f.do(ctx, append([]string{"exec", pods[pod].Name, "--", "runner", words[0], "--spool=/spool"}, words[1:]...)...)
+		}
+		contents := func(ctx context.Context) (queue api.QueueContents) {
+			GinkgoHelper()
+			var said struct{ Queue *api.QueueContents }
+			said.Queue = &queue
+			Expect(json.Unmarshal([]byte(on(ctx, 1, "status", "--output=json")), &said)).To(Succeed())
+			return queue
+		}
+		for n := range 4 {
+			on(ctx, 0, "submit", fmt.Sprintf("--id=first-%d", n), "--", "true")
+		}
+		eventually(ctx, contents).WithArguments(ctx).Should(HaveField("Finished", HaveLen(4)))
+		f.state(ctx, api.GlobalMapName, "DrainAndSuspend")
+		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Suspended", "Suspended"))
+		on(ctx, 0, "submit", "--id=second", "--", "true")
+		f.state(ctx, pods[1].Spec.Hostname, "Running")
+		eventually(ctx, contents).WithArguments(ctx).Should(HaveField("Finished", HaveLen(5)))
+		result := on(ctx, 0, "tasks", "second", "--output=json")
+		Expect(result).To(ContainSubstring(pods[1].Spec.Hostname), "the other one is suspended")
 	})
 
 	// The last one: the controllers and the scheduler, which end without an API
@@ -271,7 +313,9 @@ func clusterSpecs() {
 	})
 
 	It("the tests as an image: a Job with a GPU plays scenarios on the cluster that it is in, and a pod of it gives a shell", Labels{"area:workloads", "document"}, SpecPriority(1), SpecTimeout(engine.Stretch(8*time.Minute)), func(ctx SpecContext) {
-		Expect(nodes.LoadArchive(ctx, filepath.Join("..", "bin", testsArchive))).To(Succeed())
+		workers, err := nodes.Workers()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(nodes.LoadArchive(ctx, filepath.Join("..", "bin", testsArchive), workers...)).To(Succeed())
 		k, err := newKubectl("studio-go-runner-tests")
 		Expect(err).NotTo(HaveOccurred())
 		do := func(ctx context.Context, args ...string) string {
@@ -292,7 +336,7 @@ images: [{name: studio-go-runner-tests, newTag: e2e}]
 patches:
 - target: {kind: Job}
   patch: |
-    - {op: replace, path: /spec/template/spec/containers/0/env/1/value, value: "`+storageClass+`:shared"}
+    - {op: add, path: /spec/template/spec/containers/0/env/-, value: {name: E2E_POSTGRES, value: "`+config.postgres+`"}}
     - {op: add, path: /spec/template/spec/containers/0/env/-, value: {name: E2E_TIME_FACTOR, value: "3"}}
     - {op: add, path: /spec/template/spec/containers/0/args, value: ["--label-filter=row: containsAny {2, 3, 46}"]}
 `)).To(Succeed())
@@ -324,7 +368,7 @@ patches:
 			"--command", "--", "sleep", "100m")
 		do(ctx, "wait", "--for=condition=ready", timeout(), "pod/build")
 		Expect(do(ctx, "exec", "build", "--", "sh", "-c", "echo $NVIDIA_VISIBLE_DEVICES")).To(HavePrefix("GPU-"))
-		Expect(do(ctx, "exec", "build", "--", "env", "E2E_STORAGE="+storageClass+":shared", "E2E_TIME_FACTOR=3", "run-tests", "--focus=suspended at start")).
+		Expect(do(ctx, "exec", "build", "--", "env", "E2E_POSTGRES="+config.postgres, "E2E_TIME_FACTOR=3", "run-tests", "--focus=suspended at start")).
 			To(ContainSubstring("existing: 1 passed, 0 failed"))
 		do(ctx, "delete", "pod", "build", "--grace-period=1")
 	})
@@ -336,7 +380,7 @@ const apart = `
 `
 
 // onFakeGPUs has a workload see the fake GPUs of the nodes.
-const onFakeGPUs = "components: [$DEPLOY/fake-gpu/workload]\n"
+const onFakeGPUs = "- $DEPLOY/fake-gpu/workload\n"
 
 // fakeStateDir is where runner/deploy/fake-gpu has the state of a node's GPUs.
 const fakeStateDir = "/var/lib/fakegpu/state"

@@ -34,7 +34,7 @@ var config struct {
 	kubeconfig string
 	nodeImage  string
 	image      string
-	storage    string
+	postgres   string
 	runtime    string
 	artifacts  string
 	keep       bool
@@ -47,12 +47,12 @@ func init() {
 	text(&config.target, "target", "E2E_TARGET", "", "the kind of `cluster`: embedded, kind or existing; without it no scenario is run")
 	text(&config.scenarios, "scenarios", "E2E_SCENARIOS", filepath.Join("..", "scenarios"), "the `directory` of the scenarios")
 	text(&config.runner, "runner", "E2E_RUNNER", filepath.Join("..", "bin", "runner-race"), "embedded: the runner's `program`")
-	text(&config.client, "client", "E2E_CLIENT", "", "embedded: the `program` for submits and looks into the queue, if not the runner's")
+	text(&config.client, "client", "E2E_CLIENT", "", "the runner's `program` for submits and looks into the queue; by default the one of -e2e.runner or, where runners are pods, of PATH")
 	text(&config.nvml, "nvml", "E2E_NVML", "", "embedded: the fake NVML `library`; without it there are no GPUs")
 	text(&config.nodeImage, "node-image", "KIND_NODE_IMAGE", "", "kind: the `image` of a node, if not kind's published one")
 	text(&config.kubeconfig, "kubeconfig", "E2E_KUBECONFIG", "", "existing: the `file` that says how to reach the cluster; by default KUBECONFIG, ~/.kube/config or, in a pod, its service account")
 	text(&config.image, "image", "E2E_IMAGE", "", "existing: the `image` of the runners, which must have a shell, too")
-	text(&config.storage, "storage", "E2E_STORAGE", "", "existing: the storage `class` of the queues, with :shared if several nodes can mount its volumes; by default the cluster's default, on one node")
+	text(&config.postgres, "postgres", "E2E_POSTGRES", "", "existing: the `image` of the queues' PostgreSQL server, if not the published one")
 	text(&config.runtime, "runtime-class", "E2E_RUNTIME_CLASS", "", "existing: the RuntimeClass `name` of runners with the cluster's GPUs; by default the nodes' own runtime")
 	text(&config.artifacts, "artifacts", "E2E_ARTIFACTS", filepath.Join("..", "artifacts"), "the `directory` where failed scenarios leave their evidence")
 	flag.BoolVar(&config.keep, "e2e.keep", os.Getenv("E2E_KEEP") != "", "keep the evidence of all scenarios, and the kind cluster (E2E_KEEP)")

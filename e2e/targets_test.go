@@ -58,14 +58,10 @@ func openEmbedded(data []byte) (targets.Target, error) {
 }
 
 func setUpExisting(ctx SpecContext) (any, error) {
-	storage, err := pods.ParseStorage(config.storage)
-	if err != nil {
-		return nil, err
-	}
 	if _, err := newKubectl(""); err != nil { // now rather than in every spec that needs it
 		return nil, err
 	}
-	return setUpPods(ctx, pods.Config{Name: "existing", Kubeconfig: config.kubeconfig, Image: config.image, Storage: storage, RuntimeClass: config.runtime})
+	return setUpPods(ctx, pods.Config{Name: "existing", Kubeconfig: config.kubeconfig, Image: config.image, RuntimeClass: config.runtime})
 }
 
 // suiteTime is above what any run of the suite may take; see --timeout in the
@@ -74,7 +70,10 @@ const suiteTime = 2 * time.Hour
 
 // setUpPods looks at a cluster and sees to it that nothing stays there.
 func setUpPods(ctx SpecContext, c pods.Config) (handle pods.Handle, err error) {
-	c.Run, c.Expires = rand.String(8), time.Now().Add(suiteTime)
+	if err := findClient(); err != nil {
+		return handle, err
+	}
+	c.Run, c.Expires, c.Client = rand.String(8), time.Now().Add(suiteTime), config.client
 	t, err := pods.Connect(c)
 	if err != nil {
 		return handle, err
@@ -97,6 +96,12 @@ func setUpPods(ctx SpecContext, c pods.Config) (handle pods.Handle, err error) {
 		}
 		return cleaner.dismiss()
 	}, NodeTimeout(engine.Stretch(2*cleanupTime)))
+	if c.Server, err = setUpQueues(ctx, t); err != nil {
+		return handle, err
+	}
+	if t, err = pods.Connect(c); err != nil {
+		return handle, err
+	}
 	if err := t.Inspect(ctx); err != nil {
 		return handle, err
 	}

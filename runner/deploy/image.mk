@@ -73,3 +73,13 @@ bin/tests-image.tar: tools bin/image/runner bin/image/fakegpu bin/image/names bi
 	  --add=bin/image/kubectl=/usr/local/bin/kubectl --add=bin/image/ginkgo=/usr/local/bin/ginkgo --add=runner/deploy/tests/run-tests=/usr/local/bin/run-tests \
 	  --add=bin/image/e2e.test=/studio-go-runner/e2e/e2e.test --add=scenarios=/studio-go-runner/scenarios --add=runner/deploy=/studio-go-runner/runner/deploy \
 	  --env=PATH=/usr/local/bin:/usr/local/lib/fakegpu:/usr/bin:/bin --env=HOME=/tmp --env=E2E_TARGET=existing --env=E2E_ARTIFACTS=/tmp/artifacts
+
+# PostgreSQL of this machine's package, for clusters that reach no registry; elsewhere
+# its own image is pulled.
+POSTGRES = $(patsubst %/bin/initdb,%,$(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin/initdb))))
+POSTGRES_SHARE = /usr/share/postgresql/$(notdir $(POSTGRES))
+.PHONY: bin/postgres-image.tar
+bin/postgres-image.tar: tools
+	@$(if $(POSTGRES),$(IMAGE_FILE) --name=studio-go-runner-postgres:e2e --output=$@ --title='PostgreSQL for the scenarios' --user=65534:65534 \
+	  --add=/bin/sh=/bin/sh --add=/bin/rm=/bin/rm --add=/bin/mv=/bin/mv --add=$(POSTGRES)/bin/initdb=$(POSTGRES)/bin/initdb --add=$(POSTGRES)/bin/postgres=$(POSTGRES)/bin/postgres \
+	  $(foreach f,plpgsql dict_snowball,--add=$(POSTGRES)/lib/$f.so=$(POSTGRES)/lib/$f.so) --add=$(POSTGRES_SHARE)=$(POSTGRES_SHARE),rm -f $@)

@@ -82,7 +82,7 @@ func TestTestsMayDoWhatTheyGiveToRunners(t *testing.T) {
 
 func TestTestsMayApplyTheWorkloads(t *testing.T) {
 	role := find[*rbacv1.ClusterRole](build(t, filesys.MakeFsOnDisk(), "tests"))[0]
-	for _, workload := range workloads {
+	for _, workload := range append(workloads, "postgres") {
 		for _, object := range build(t, filesys.MakeFsOnDisk(), workload) {
 			kinds, _, err := scheme.Scheme.ObjectKinds(object)
 			if err != nil {

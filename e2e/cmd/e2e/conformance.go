@@ -29,7 +29,7 @@ type playCommand struct {
 	Procs     int               `help:"Scenarios at the same time. They mostly wait. Default: 6 for each core."`
 
 	Image   string `placeholder:"IMAGE" help:"Play pods of this image on the cluster of KUBECONFIG. It must have what the adapter, a script of its shell, calls."`
-	Storage string `placeholder:"CLASS" help:"Where queues are there: a storage class, with :shared if several nodes can mount its volumes."`
+	Storage string `placeholder:"CLASS" help:"Where queues are there: a storage class whose volumes several nodes can mount."`
 }
 
 // Run plays, and writes the report and the page.

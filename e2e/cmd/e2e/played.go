@@ -75,12 +75,8 @@ func (c playCommand) onCluster(ctx context.Context) (*played, error) {
 	if err != nil {
 		return nil, err
 	}
-	storage, err := pods.ParseStorage(c.Storage)
-	if err != nil {
-		return nil, err
-	}
 	adapter := place.Adapter{"/bin/sh", "-c", string(script), "adapter"}
-	target, err := pods.Connect(pods.Config{Image: c.Image, Storage: storage,
+	target, err := pods.Connect(pods.Config{Image: c.Image, Storage: c.Storage,
 		Adapter: adapter, Run: rand.String(8), Expires: time.Now().Add(left)})
 	if err != nil {
 		return nil, err

@@ -1,14 +1,13 @@
 package embedded
 
 import (
-	"bytes"
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -39,6 +38,7 @@ type env struct {
 	*token
 	target  *Target
 	dir     string
+	journal *os.File // see Layout
 	handle  Handle   // of the control plane, whose ever it is
 	network *network // between the runners and the API server, or nil
 
@@ -75,7 +75,13 @@ func (e *env) layout() (err error) {
 		Spool: filepath.Join(e.dir, "tasks"), Journal: filepath.Join(e.dir, "journal"), Machines: filepath.Join(e.dir, "gpus"),
 		Adapter: config.Adapter,
 	}
-	return errors.Join(os.WriteFile(e.Layout.Journal, nil, 0o644), e.RestoreQueue())
+	e.Layout.Queue = "--spool=" + e.Layout.Spool
+	if err := errors.Join(syscall.Mkfifo(e.Layout.Journal, 0o644), e.RestoreQueue()); err != nil {
+		return err
+	}
+	// For writing, too: so that no task waits for a reader, nor a reader for a task.
+	e.journal, err = os.OpenFile(e.Layout.Journal, os.O_RDWR, 0)
+	return err
 }
 
 // connect makes everything that is in the cluster.
@@ -115,19 +121,25 @@ func (e *env) spool() string      { return filepath.Join(e.dir, "spool") }
 
 // Run runs a program beside the files of the place.
 func (e *env) Run(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error {
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, &stderr
-	cmd.Env = passedOn()
-	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Run(); err != nil {
+	return place.Program(ctx, nil, stdin, stdout, command...)
+}
+
+// Notes reads the journal.
+func (e *env) Notes(ctx context.Context, each func(line string) error) error {
+	_ = e.journal.SetReadDeadline(time.Time{}) // what may be called once, can be called again
+	defer context.AfterFunc(ctx, func() { _ = e.journal.SetReadDeadline(time.Now()) })()
+	for reader := bufio.NewReader(e.journal); ; {
+		line, err := reader.ReadString('\n')
 		if ctx.Err() != nil {
-			err = context.Cause(ctx)
+			return nil
 		}
-		return fmt.Errorf("%s: %w\n%s", strings.Join(command[:min(len(command), 2)], " "), err, bytes.TrimSpace(stderr.Bytes()))
+		if err == nil {
+			err = each(strings.TrimSuffix(line, "\n"))
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return nil
 }
 
 // Collect adds the logs of the control plane; those of the runners are there already.
@@ -172,6 +184,9 @@ func (e *env) Close(ctx context.Context) error {
 	}
 	for _, pipe := range e.released {
 		pipe.Close()
+	}
+	if e.journal != nil {
+		problems = append(problems, e.journal.Close())
 	}
 	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("close scenario %q: %w", e.Isolation.Name, err)

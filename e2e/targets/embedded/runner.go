@@ -90,7 +90,7 @@ func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 // environment is that of a runner, and so of its tasks. Nothing else of this
 // machine gets in: a KUBECONFIG or CUDA_VISIBLE_DEVICES would change the tests.
 func (e *env) environment(ctx context.Context, spec targets.RunnerSpec, dir string) ([]string, error) {
-	env := append(passedOn(),
+	env := append(place.PassedOn(),
 		"HOME="+filepath.Join(dir, "home"),
 		"TMPDIR="+filepath.Join(dir, "tmp"), // by this, tasks that are left are found
 	)
@@ -110,10 +110,4 @@ func assignments(variables map[string]string) (env []string) {
 		env = append(env, name+"="+value)
 	}
 	return env
-}
-
-// passedOn are the variables that every program gets from this process: where
-// programs are found, and how those built with -race behave.
-func passedOn() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "GORACE=" + os.Getenv("GORACE")}
 }

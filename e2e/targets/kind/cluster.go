@@ -35,8 +35,6 @@ type Config struct {
 	Image string
 	// ConfigFile is the repository's kind-config.yaml.
 	ConfigFile string
-	// Shared is a directory of this machine that all nodes have at SharedDir.
-	Shared string
 	// Logs is a directory for the nodes' logs if the cluster does not come up;
 	// empty for none.
 	Logs string
@@ -128,23 +126,12 @@ func newCluster(h Handle) *Cluster {
 func (c *Cluster) create(ctx context.Context, config Config) error {
 	limited, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	cgroups, err := docker(limited, nil, "info", "--format={{.CgroupVersion}}")
-	if err != nil {
-		return err
-	}
-	kubelet := ""
-	if strings.TrimSpace(cgroups) == "1" {
-		kubelet = cgroupV1
-	}
-	file, err := writeConfig(config, c.dir, kubelet)
-	if err != nil {
-		return err
-	}
-	args := []string{"create", "cluster", "--name", c.Name, "--retain", "--config", file, "--kubeconfig", c.Kubeconfig}
+	args := []string{"create", "cluster", "--name", c.Name, "--retain", "--config", config.ConfigFile, "--kubeconfig", c.Kubeconfig}
 	if config.Image != "" {
 		args = append(args, "--image", config.Image)
 	}
-	if err = c.kind(limited, args...); err == nil {
+	err := c.kind(limited, args...)
+	if err == nil {
 		return nil
 	}
 	if limited.Err() != nil && ctx.Err() == nil {

@@ -36,30 +36,19 @@ func TestRealCluster(t *testing.T) {
 		t.Skip("makes a kind cluster; run it with: make bin/airgap bin/kind bin/e2e-image.tar && bin/airgap kind -- env E2E_KIND=1 go test -v -timeout=30m ./e2e/targets/kind")
 	}
 	ctx := t.Context()
-	shared := t.TempDir()
-	must(t, os.Chmod(shared, 0o777)) // pods are not root
 	cluster, err := kind.Create(ctx, kind.Config{
-		Kind: filepath.Join(bin, "kind"), Image: os.Getenv("KIND_NODE_IMAGE"), Shared: shared,
+		Kind: filepath.Join(bin, "kind"), Image: os.Getenv("KIND_NODE_IMAGE"),
 		ConfigFile: filepath.Join(bin, "..", "kind-config.yaml"), Logs: filepath.Join(t.TempDir(), "logs"), Progress: os.Stderr,
 	})
 	must(t, err)
 	t.Cleanup(func() { must(t, cluster.Close(context.Background())) })
-	timed(t, "load an image", func() error { return cluster.LoadArchive(ctx, filepath.Join(bin, "e2e-image.tar")) })
-
 	workers, err := cluster.Workers()
 	must(t, err)
+	timed(t, "load an image", func() error { return cluster.LoadArchive(ctx, filepath.Join(bin, "e2e-image.tar"), workers...) })
 	if _, err := cluster.ControlPlane(); err != nil || len(workers) != 2 {
 		t.Fatalf("workers are %q, %v", workers, err)
 	}
 	c := client{t, clientFor(t, cluster.Kubeconfig), runnerImage}
-	// Written by pods of different nodes, and there on this machine.
-	c.run("write", workers[0], "echo written >"+kind.SharedDir+"/file")
-	if got := c.run("read", workers[1], "cat "+kind.SharedDir+"/file"); got != "written\n" {
-		t.Errorf("the other node read %q", got)
-	}
-	if data, err := os.ReadFile(filepath.Join(shared, "file")); err != nil || string(data) != "written\n" {
-		t.Errorf("this machine read %q, %v", data, err)
-	}
 	c.serve(workers[0])
 	c.reach("first", workers[1])
 
@@ -116,7 +105,7 @@ func TestRealFailure(t *testing.T) {
 	create := func(ctx context.Context, image string) error {
 		var progress strings.Builder
 		_, err := kind.Create(ctx, kind.Config{
-			Kind: filepath.Join(bin, "kind"), Image: image, Shared: t.TempDir(),
+			Kind: filepath.Join(bin, "kind"), Image: image,
 			ConfigFile: filepath.Join(bin, "..", "kind-config.yaml"), Progress: &progress,
 		})
 		fmt.Fprintln(os.Stderr, progress.String(), err)
@@ -186,9 +175,7 @@ func (c client) pod(name, node, script string) {
 			NodeName: node, RestartPolicy: corev1.RestartPolicyNever, TerminationGracePeriodSeconds: new(int64(0)),
 			Containers: []corev1.Container{{
 				Name: "main", Image: c.image, Command: []string{"sh", "-euc", script},
-				VolumeMounts: []corev1.VolumeMount{{Name: "shared", MountPath: kind.SharedDir}},
 			}},
-			Volumes: []corev1.Volume{{Name: "shared", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: kind.SharedDir}}}},
 		},
 	}, metav1.CreateOptions{})
 	must(c.t, err)

@@ -54,9 +54,9 @@ func (c *Cluster) Run(ctx context.Context, node string, stdin io.Reader, program
 	return docker(ctx, stdin, append([]string{"exec", "--interactive", "--privileged", node, program}, args...)...)
 }
 
-// LoadArchive loads the images of a docker or OCI archive into all nodes.
-func (c *Cluster) LoadArchive(ctx context.Context, archive string) error {
-	return c.kind(ctx, "load", "image-archive", archive, "--name", c.Name)
+// LoadArchive loads the images of a docker or OCI archive into nodes.
+func (c *Cluster) LoadArchive(ctx context.Context, archive string, nodes ...string) error {
+	return c.kind(ctx, "load", "image-archive", archive, "--name", c.Name, "--nodes", strings.Join(nodes, ","))
 }
 
 // StopNode stops a node as a machine that loses its power does.

@@ -19,13 +19,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Limits of the evidence, in bytes.
-const (
-	maxFile = 64 << 20
-	maxTail = 4 << 20 // of the journal
-)
+// maxFile bounds a file of the evidence, in bytes.
+const maxFile = 64 << 20
 
-// Collect saves queue, journal and objects, as far as they can be had.
+// Collect saves queue and objects, as far as they can be had.
 func (p *Place) Collect(ctx context.Context) error {
 	if p.Isolation.Artifacts == "" {
 		return nil
@@ -38,8 +35,7 @@ func (p *Place) Collect(ctx context.Context) error {
 		}
 		problems = append(problems, err)
 	}
-	journal, failed := p.Output(ctx, nil, "tail", "-c", fmt.Sprint(maxTail), p.Layout.Journal)
-	return errors.Join(append(problems, failed, p.Save("journal", journal))...)
+	return errors.Join(problems...)
 }
 
 // CollectObjects saves what there is in the namespaces: maps, Events, Roles, pods,

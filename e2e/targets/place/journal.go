@@ -3,12 +3,10 @@ package place
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
-
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -38,37 +36,18 @@ func (p *Place) TaskCommand(spec targets.TaskSpec) (command string, args []strin
 		fmt.Sprint(spec.Lasts.Seconds()), fmt.Sprint(spec.Steps)}, nil
 }
 
-// Journal calls each for every note of a task until ctx ends. When the program
-// that reads the journal ends before that, as with its connection, another one
-// reads on where it was.
-func (p *Place) Journal(ctx context.Context, each func(targets.TaskNote)) error {
-	const pause = 200 * time.Millisecond
-	reader := &reader{}
-	reader.Each = func(line string) error {
+// Journal calls each for every note of a task until ctx ends.
+func (p *Place) Journal(ctx context.Context, each func(targets.TaskNote)) (err error) {
+	evidence := p.Record("journal")
+	defer func() { err = errors.Join(err, evidence.Close()) }()
+	return p.Ground.Notes(ctx, func(line string) error {
+		fmt.Fprintln(evidence, line)
 		note, err := parseNote(line)
-		if reader.err = err; err == nil {
+		if err == nil {
 			each(note)
 		}
 		return err
-	}
-	_ = wait.PollUntilContextCancel(ctx, pause, true, func(ctx context.Context) (bool, error) {
-		_ = p.Ground.Run(ctx, nil, reader, "tail", "-c", fmt.Sprintf("+%d", reader.taken+1), "-f", p.Layout.Journal)
-		return reader.err != nil, nil
 	})
-	return reader.err
-}
-
-// reader takes a journal as it grows.
-type reader struct {
-	Lines
-	taken int64 // bytes, and so where to read on
-	err   error // what is wrong with the journal
-}
-
-// Write takes the next piece.
-func (r *reader) Write(data []byte) (int, error) {
-	r.taken += int64(len(data))
-	return r.Lines.Write(data)
 }
 
 // parseNote reads a line that task.sh wrote.

@@ -29,16 +29,22 @@ type Ground interface {
 	// Hold returns what the tasks of a group wait for: until somebody has a named pipe
 	// open for writing, or a file is there.
 	Hold(group string) (path string, err error)
+	// Notes calls each for every line that tasks write into the journal, until ctx
+	// ends or each returns an error.
+	Notes(ctx context.Context, each func(line string) error) error
 }
 
-// Layout says what is where on the ground.
+// Layout says what is where. The queue is named to the runner's own commands, which
+// run beside the tests; all else is on the ground.
 type Layout struct {
 	Runner   string // the program for submits and looks into the queue
+	Queue    string // the flag that names the queue to it
+	Password string // of the queue, if it needs one
 	Library  string // the fake NVML, with the program fakegpu beside it, or empty
-	Spool    string
-	Journal  string  // a file that is there
-	Machines string  // directory of the fake GPUs
-	Adapter  Adapter // of runners of another make
+	Journal  string // a named pipe
+	Machines string // directory of the fake GPUs
+	Adapter  Adapter
+	Spool    string // the queue of runners of another make
 }
 
 // Access is how the tests use an API server, with all rights.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -22,11 +21,9 @@ import (
 )
 
 // exec runs a program in a container. What it prints on stderr is in the error.
-func (e *env) exec(ctx context.Context, pod, container string, stdin io.Reader, stdout io.Writer, command ...string) error {
+func (e *env) exec(ctx context.Context, pod, container string, command ...string) error {
 	request := e.Admin.CoreV1().RESTClient().Post().Resource("pods").Namespace(e.Namespace()).Name(pod).SubResource("exec").
-		VersionedParams(&corev1.PodExecOptions{
-			Container: container, Command: command, Stdin: stdin != nil, Stdout: true, Stderr: true,
-		}, scheme.ParameterCodec)
+		VersionedParams(&corev1.PodExecOptions{Container: container, Command: command, Stderr: true}, scheme.ParameterCodec)
 	// As kubectl does it: proxies between here and there may know only one of the two.
 	sockets, err := remotecommand.NewWebSocketExecutor(e.Config, "GET", request.URL().String())
 	if err != nil {
@@ -36,58 +33,24 @@ func (e *env) exec(ctx context.Context, pod, container string, stdin io.Reader, 
 	if err != nil {
 		return err
 	}
-	executor, err := remotecommand.NewFallbackExecutor(sockets, spdy, func(err error) bool {
-		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
-	})
+	executor, err := remotecommand.NewFallbackExecutor(sockets, spdy, upgradeFailed)
 	if err != nil {
 		return err
 	}
-	if err := stream(ctx, executor, stdin, stdout); err != nil {
-		return fmt.Errorf("%s in pod %s: %w", strings.Join(command[:min(len(command), 2)], " "), pod, err)
-	}
-	return nil
-}
-
-// stream runs what the executor is for. Who gives up on a connection may still be
-// written to by it; here nothing is any more when stream has returned.
-func stream(ctx context.Context, executor remotecommand.Executor, stdin io.Reader, stdout io.Writer) error {
-	var text bytes.Buffer
-	if stdout == nil {
-		stdout = io.Discard
-	}
-	out, stderr := &valve{to: stdout}, &valve{to: &text}
 	// Without its log: the end of a scenario is an error to it.
-	err := executor.StreamWithContext(klog.NewContext(ctx, logr.Discard()), remotecommand.StreamOptions{Stdin: stdin, Stdout: out, Stderr: stderr})
-	out.close()
-	stderr.close()
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+	var stderr bytes.Buffer
+	err = executor.StreamWithContext(klog.NewContext(ctx, logr.Discard()), remotecommand.StreamOptions{Stderr: &stderr})
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // who gives up on a connection may still be written to by it
 	}
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, bytes.TrimSpace(text.Bytes()))
+		return fmt.Errorf("%s in pod %s: %w\n%s", command[0], pod, err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return nil
 }
 
-// valve passes on what is written to it until it is closed.
-type valve struct {
-	mu sync.Mutex
-	to io.Writer // nil when closed
-}
-
-func (v *valve) Write(data []byte) (int, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.to == nil {
-		return 0, io.ErrClosedPipe
-	}
-	return v.to.Write(data)
-}
-
-func (v *valve) close() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.to = nil
+func upgradeFailed(err error) bool {
+	return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 }
 
 // pause is between two tries to read a log.
@@ -101,11 +64,14 @@ func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(
 	if err != nil || !same(p, pod) {
 		return nil
 	}
-	delivered := 0
+	delivered, restarts := 0, int32(0)
 	_ = wait.PollUntilContextCancel(ctx, pause, true, func(ctx context.Context) (done bool, _ error) {
 		p := e.watch.get(pod.Name)
 		if !same(p, pod) {
 			return true, nil // and if there is one of its name, it has a log of its own
+		}
+		if r := restartsOf(p, name); r != restarts {
+			delivered, restarts = 0, r // its log begins anew
 		}
 		last := endedOrNever(p, name) // nothing will be added to what is read now
 		var n int
@@ -115,7 +81,7 @@ func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(
 			err = nil
 			return true, nil
 		}
-		return last && err == nil, nil
+		return last && err == nil && !sidecar(p), nil
 	})
 	if ctx.Err() != nil {
 		return nil

@@ -1,20 +1,22 @@
 package pods
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	podresource "k8s.io/component-helpers/resource"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // gpuResource is what NVIDIA's device plugin advertises.
@@ -38,9 +40,6 @@ func hasGPUs(node corev1.Node) bool {
 		return t.Key != gpuResource && t.Effect != corev1.TaintEffectPreferNoSchedule
 	})
 }
-
-// hostname is what a node's label kubernetes.io/hostname says.
-func hostname(node corev1.Node) string { return cmp.Or(node.Labels[corev1.LabelHostname], node.Name) }
 
 // awaitFreeGPUs returns the nodes on which so many GPUs are free for one pod. It
 // waits for what this run has used until a moment ago, not for what others use.
@@ -107,11 +106,54 @@ func freeGPUs(gpus int64, nodes []corev1.Node, own []corev1.Namespace, pods []co
 	return slices.DeleteFunc(free, func(n corev1.Node) bool { return isFake(n) != isFake(free[0]) }), soon, have
 }
 
-// onFakeNodes says whether the GPUs that runners get are fake ones of
-// runner/deploy/fake-gpu, which pods must be shown.
-func (e *env) onFakeNodes() bool { return len(e.gpuNodes) > 0 && isFake(e.gpuNodes[0]) }
-
 func isFake(node corev1.Node) bool {
 	_, fake := node.Labels[fakeLabel]
 	return fake
+}
+
+// gpus gives a runner its GPUs, and returns what is to be done before its start.
+func (e *env) gpus(pod *corev1.Pod, spec targets.RunnerSpec) (before string, err error) {
+	c := &pod.Spec.Containers[0]
+	if e.usesPlugin() {
+		tolerateGPUs(pod)
+		c.Resources.Limits = corev1.ResourceList{gpuResource: *resource.NewQuantity(int64(spec.GPUs), resource.DecimalSI)}
+		c.Env = slices.DeleteFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == api.EnvNVDevices }) // it is the plugin's to set
+		if class := e.target.handle.RuntimeClass; class != "" {
+			pod.Spec.RuntimeClassName = &class
+		}
+		if e.fakeNodes {
+			showFakeDriver(pod)
+		}
+		return "", nil
+	}
+	if spec.Machine != "" {
+		return "", errors.New("runners in pods have a machine each, and the scenario gives one to several")
+	}
+	for name, value := range e.ShowGPUs(spec) {
+		setEnv(c, name, value)
+	}
+	// Its machine is the pod: what was done to one before is done to this one.
+	before = "mkdir -p " + machines + "\n"
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, words := range append([][]string{e.CreateGPUs(spec)}, e.machines[spec.Name]...) {
+		before += "'" + strings.Join(words, "' '") + "' || exit\n"
+	}
+	return before, nil
+}
+
+// ChangeGPUs does it in the runner's pod, if it has one, and in those that follow.
+func (e *env) ChangeGPUs(ctx context.Context, spec targets.RunnerSpec, words []string) error {
+	words = e.GPUCommand(spec, words)
+	e.mu.Lock()
+	e.machines[spec.Name] = append(e.machines[spec.Name], words)
+	e.mu.Unlock()
+	pod := e.watch.get(spec.Name)
+	if pod == nil || endedOrNever(pod, runnerContainer) {
+		return nil
+	}
+	if _, err := e.watch.await(ctx, spec.Name, func(p *corev1.Pod) bool { return !same(p, pod) || startedOrNever(p, runnerContainer) }); err != nil {
+		return err
+	}
+	return e.exec(ctx, spec.Name, runnerContainer, words...)
 }

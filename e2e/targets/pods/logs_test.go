@@ -1,15 +1,17 @@
 package pods
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,7 +27,6 @@ import (
 	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/remotecommand"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -61,7 +62,7 @@ func knownPod(t *testing.T, handler http.HandlerFunc) (*env, *corev1.Pod) {
 func (e *env) state(t *testing.T, pod *corev1.Pod, state corev1.ContainerState) {
 	t.Helper()
 	pod = pod.DeepCopy()
-	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: runnerContainer, State: state}, {Name: statusContainer, State: state}}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: runnerContainer, State: state}, {Name: beside, State: state}}
 	if err := e.watch.pods.Update(pod); err != nil {
 		t.Error(err)
 	}
@@ -154,65 +155,72 @@ func TestASignalThatEndsTheRunnerWasSent(t *testing.T) {
 	}
 }
 
-// late is a connection that breaks, and still writes when its reader has given up
-// on it: here when the next one has begun.
-type late struct {
-	journal string
-	from    int // where the reader wanted to begin
-	before  *late
-	output  io.Writer
-	done    chan struct{}
-}
-
-func (l *late) StreamWithContext(_ context.Context, options remotecommand.StreamOptions) error {
-	const part = 9
-	l.output = options.Stdout
-	if l.before == nil {
-		_, _ = io.WriteString(l.output, l.journal[l.from:l.from+part])
-		return errors.New("the connection is broken")
-	}
-	_, _ = io.WriteString(l.before.output, l.journal[l.before.from+part:])
-	_, _ = io.WriteString(l.output, l.journal[l.from:])
-	close(l.done)
-	return nil
-}
-
-func (l *late) Stream(options remotecommand.StreamOptions) error {
-	return l.StreamWithContext(context.Background(), options)
-}
-
-// ground reads the journal through such connections.
-type ground struct {
-	journal string
-	last    *late
-	done    chan struct{}
-}
-
-func (g *ground) Hold(string) (string, error) { return "", nil }
-
-func (g *ground) Run(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error {
-	from, err := strconv.Atoi(strings.TrimPrefix(command[2], "+")) // tail -c +N
-	if err != nil {
-		return err
-	}
-	g.last = &late{journal: g.journal, from: from - 1, before: g.last, done: g.done}
-	return stream(ctx, g.last, stdin, stdout)
-}
-
-// What a broken connection brings late is read by the next one, and so must not
-// be taken from both.
-func TestNotesAreReadOnceAfterABrokenConnection(t *testing.T) {
-	g := &ground{journal: "start\ta\t1\tr\t\nend\ta\t1\tr\t\nstart\tb\t1\tr\t\n", done: make(chan struct{})}
-	p := &place.Place{Ground: g}
+// What tasks note is told beside what the runner says, each once, and in its order.
+func TestNotesComeWithTheStatuses(t *testing.T) {
+	e, pod := knownPod(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("container") == beside {
+			fmt.Fprint(w, "{\"runner\":{\"sequence\":1}}\nstart\ta\t1\tr\t\n{\"runner\":{\"sequence\":2}}\nend\ta\t1\tr\t\n")
+		}
+	})
+	e.state(t, pod, nowOver)
 	ctx, cancel := context.WithCancel(t.Context())
-	var got []string
-	go func() {
-		<-g.done
-		cancel()
-	}()
-	err := p.Journal(ctx, func(n targets.TaskNote) { got = append(got, fmt.Sprint(n.Task, n.End)) })
-	if want := []string{"afalse", "atrue", "bfalse"}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("notes are %q, %v, want %q", got, err, want)
+	var notes []string
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		if err := e.Journal(ctx, func(n targets.TaskNote) { notes = append(notes, fmt.Sprint(n.Task, n.End)) }); err != nil {
+			t.Error(err)
+		}
+	})
+	told := &heard{}
+	(&runner{env: e, pod: pod}).follow(t.Context(), told)
+	cancel()
+	reading.Wait()
+	if want := []string{"afalse", "atrue"}; !slices.Equal(notes, want) {
+		t.Errorf("notes are %q, want %q", notes, want)
+	}
+	if want := []string{"status 1", "status 2", "exit 0"}; !slices.Equal(told.words, want) {
+		t.Errorf("it told %q, want %q", told.words, want)
+	}
+}
+
+// The container beside a runner reads what tasks note, also before it reads; and it
+// ends with what it runs, or on TERM, but not before it has read all.
+func TestTheContainerBesideARunner(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		command []string
+		end     func(*os.Process) error
+	}{
+		{"with a program", []string{"sh", "-c", "echo '{}'; sleep 0.3"}, func(*os.Process) error { return nil }},
+		{"a sidecar", nil, func(p *os.Process) error { return p.Signal(syscall.SIGTERM) }},
+	} {
+		journal := filepath.Join(t.TempDir(), "journal")
+		if err := syscall.Mkfifo(journal, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fifo, err := os.OpenFile(journal, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer fifo.Close()
+		fmt.Fprint(fifo, "start\t\\a  b\t1\n")
+		var out, notes bytes.Buffer
+		c := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", besideScript, beside}, test.command...)...)
+		c.Env, c.Stdout, c.Stderr = append(os.Environ(), "journal="+journal, "line="), &out, &notes
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond) // until it has its trap; there is nothing to be seen of it
+		fmt.Fprint(fifo, "end\t\\a  b\t1\n")
+		if err := errors.Join(test.end(c.Process), c.Wait()); err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if want := "start\t\\a  b\t1\nend\t\\a  b\t1\n"; notes.String() != want {
+			t.Errorf("%s: it repeats %q, want %q", test.name, notes.String(), want)
+		}
+		if want := strings.Repeat("{}\n", min(1, len(test.command))); out.String() != want {
+			t.Errorf("%s: it says %q, want %q", test.name, out.String(), want)
+		}
 	}
 }
 
@@ -236,8 +244,8 @@ func (h *heard) Exit(e targets.Exit) { h.add(fmt.Sprint("exit ", e.Code)) }
 // be read is said.
 func TestARunnerTellsItsExitLast(t *testing.T) {
 	e, pod := knownPod(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("container") == statusContainer {
-			fmt.Fprint(w, "{\"runner\":{\"sequence\":1}}\nnonsense\n{\"runner\":{\"sequence\":2}}\n")
+		if r.URL.Query().Get("container") == beside {
+			fmt.Fprint(w, "{\"runner\":{\"sequence\":1}}\n{nonsense\n{\"runner\":{\"sequence\":2}}\n")
 			return
 		}
 		fmt.Fprint(w, "one\ntwo\n")
@@ -251,7 +259,7 @@ func TestARunnerTellsItsExitLast(t *testing.T) {
 		t.Errorf("it told %q", told.words)
 	}
 	slices.Sort(told.words)
-	if !strings.HasPrefix(told.words[5], `trouble status of runner a is "nonsense"`) {
+	if !strings.HasPrefix(told.words[5], `trouble status of runner a is "{nonsense"`) {
 		t.Errorf("it told %q", told.words)
 	}
 

@@ -1,9 +1,7 @@
 package pods
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -21,12 +19,12 @@ const testsFile = "tests/rbac.yaml"
 // CheckPermissions says which rights of the shipped ClusterRole the suite lacks,
 // all at once.
 func (t *Target) CheckPermissions(ctx context.Context) error {
-	rules, err := neededRules(ctx)
+	role, err := place.ShippedOne[*rbacv1.ClusterRole](ctx, testsFile)
 	if err != nil {
 		return err
 	}
 	var missing []string
-	for _, rule := range rules {
+	for _, rule := range role.Rules {
 		for _, group := range rule.APIGroups {
 			for _, resource := range rule.Resources {
 				verbs, err := t.refused(ctx, group, resource, rule.Verbs)
@@ -61,15 +59,4 @@ func (t *Target) refused(ctx context.Context, group, resource string, verbs []st
 		}
 	}
 	return refused, nil
-}
-
-// neededRules are those of the shipped ClusterRole.
-func neededRules(ctx context.Context) ([]rbacv1.PolicyRule, error) {
-	objects, err := place.Shipped(ctx, testsFile)
-	for _, object := range objects {
-		if role, ok := object.(*rbacv1.ClusterRole); ok {
-			return role.Rules, nil
-		}
-	}
-	return nil, cmp.Or(err, errors.New(testsFile+" has no ClusterRole"))
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -88,7 +89,12 @@ func TestSweep(t *testing.T) {
 	if got, want := names(), []string{"in-use", "mine", "somebody's", "wanted"}; !slices.Equal(got, want) {
 		t.Errorf("left are %v, want %v", got, want)
 	}
-	if err := Sweep(t.Context(), client, "this"); err != nil {
+	target := &Target{Access: place.Access{Admin: client}, handle: Handle{Config: Config{Run: "this", Passing: true}}}
+	if err := target.Sweep(t.Context()); err != nil || len(names()) != 4 {
+		t.Errorf("left are %v, %v, of a cluster that passes", names(), err)
+	}
+	target.handle.Passing = false
+	if err := target.Sweep(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if got, want := names(), []string{"in-use", "somebody's", "wanted"}; !slices.Equal(got, want) {
@@ -96,56 +102,63 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// Nodes with GPUs are often tainted, so that other pods stay away; the volume of
-// a runner with GPUs, and so the keeper, must be there as well.
+// Nodes with GPUs are often tainted, so that other pods stay away.
 func TestPodsForNodesWithGPUs(t *testing.T) {
-	for _, test := range []struct {
-		uses bool
-		gpus int
-	}{{false, 0}, {true, 2}, {true, 0}} {
-		uses, gpus := test.uses, test.gpus > 0
-		e := newEnv(&Target{handle: Handle{Config: Config{RuntimeClass: "nvidia"}}}, targets.Isolation{GPUs: 2})
-		spec := targets.RunnerSpec{Name: "a", Runner: scenario.Runner{GPUs: test.gpus}}
-		if uses {
-			e.gpuNodes = []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "gpu-node", Labels: map[string]string{corev1.LabelHostname: "gpu-host"}}}}
-			e.Isolation.Needs = []scenario.Need{scenario.NeedGPUs}
-		}
-		keeper, err := e.keeperPod(t.Context())
+	for _, gpus := range []int{0, 2} {
+		has := gpus > 0
+		e := newEnv(&Target{handle: Handle{Config: Config{RuntimeClass: "nvidia"}}}, targets.Isolation{GPUs: 2, Needs: []scenario.Need{scenario.NeedGPUs}})
+		pod, err := e.runnerPod(t.Context(), targets.RunnerSpec{Name: "a", Runner: scenario.Runner{GPUs: gpus}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		runner, err := e.runnerPod(t.Context(), spec)
-		if err != nil {
-			t.Fatal(err)
+		tolerates := slices.ContainsFunc(pod.Spec.Tolerations, func(x corev1.Toleration) bool {
+			return x.ToleratesTaint(logr.Discard(), &corev1.Taint{Key: "nvidia.com/gpu", Value: "present", Effect: corev1.TaintEffectNoSchedule}, false)
+		})
+		if tolerates != has {
+			t.Errorf("with %d GPUs: it tolerates their taint: %t", gpus, tolerates)
 		}
-		for _, pod := range []*corev1.Pod{keeper, runner} {
-			tolerates := slices.ContainsFunc(pod.Spec.Tolerations, func(x corev1.Toleration) bool {
-				return x.ToleratesTaint(logr.Discard(), &corev1.Taint{Key: "nvidia.com/gpu", Value: "present", Effect: corev1.TaintEffectNoSchedule}, false)
-			})
-			if tolerates != uses {
-				t.Errorf("with GPUs %t: pod %s tolerates their taint: %t", uses, pod.Name, tolerates)
-			}
-		}
-		if (keeper.Spec.Affinity != nil) != uses {
-			t.Errorf("with GPUs %t: the keeper's affinity is %v", uses, keeper.Spec.Affinity)
-		}
-		if class := runner.Spec.RuntimeClassName; (class != nil && *class == "nvidia") != gpus {
-			t.Errorf("with %d GPUs: the runner's RuntimeClass is %v", test.gpus, class)
+		if class := pod.Spec.RuntimeClassName; (class != nil && *class == "nvidia") != has {
+			t.Errorf("with %d GPUs: its RuntimeClass is %v", gpus, class)
 		}
 		// NVIDIA's runtime gives all GPUs of a node to a container whose image says
 		// so; the device plugin sets the variable where it gives some.
-		for _, c := range append(runner.Spec.Containers, keeper.Spec.Containers...) {
+		for _, c := range pod.Spec.Containers {
 			void := slices.Contains(c.Env, corev1.EnvVar{Name: "NVIDIA_VISIBLE_DEVICES", Value: "void"})
-			if want := c.Name != runnerContainer || !gpus; void != want {
-				t.Errorf("with %d GPUs: the variables of %s are %v", test.gpus, c.Name, c.Env)
+			if want := c.Name != runnerContainer || !has; void != want {
+				t.Errorf("with %d GPUs: the variables of %s are %v", gpus, c.Name, c.Env)
 			}
 		}
 	}
 }
 
+// A pod is the machine of its fake GPUs: what was done to them before is done to those
+// of the next pod as well.
+func TestFakeGPUsStayAsTheyAre(t *testing.T) {
+	e := newEnv(&Target{handle: Handle{Library: "/lib/libnvidia-ml.so.1"}}, targets.Isolation{GPUs: 2, Needs: []scenario.Need{scenario.NeedFakeGPUs}})
+	e.watch = &watch{pods: cache.NewStore(cache.MetaNamespaceKeyFunc)}
+	spec := targets.RunnerSpec{Name: "a", Runner: scenario.Runner{GPUs: 2, Profile: "T4"}}
+	if err := e.ChangeGPUs(t.Context(), spec, []string{"inject", "xid", "DIR", "0", "79"}); err != nil {
+		t.Fatal(err)
+	}
+	pod, err := e.runnerPod(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "mkdir -p /e2e/gpus\n" +
+		"'/lib/fakegpu' 'create' '/e2e/gpus/a' '--profile=T4' '--count=2' '--seed=a' || exit\n" +
+		"'/lib/fakegpu' 'inject' 'xid' '/e2e/gpus/a' '0' '79' || exit\n" + `exec "$@"`
+	if c := pod.Spec.Containers[1]; c.Command[2] != want {
+		t.Errorf("it begins with\n%s\nwant\n%s", c.Command[2], want)
+	}
+	spec.Machine = "shared"
+	if _, err := e.runnerPod(t.Context(), spec); err == nil {
+		t.Error("no error for two pods that are to be one machine")
+	}
+}
+
 func TestFreeGPUs(t *testing.T) {
 	node := func(name, gpus string) corev1.Node {
-		n := corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name + "-host"}}}
+		n := corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{}}}
 		if gpus != "" {
 			n.Status.Allocatable = corev1.ResourceList{gpuResource: resource.MustParse(gpus)}
 		}
@@ -184,7 +197,7 @@ func TestFreeGPUs(t *testing.T) {
 		want []string
 		soon bool
 	}{
-		{1, []string{"one-host", "eight-host"}, true}, // and not the fake one beside them,
+		{1, []string{"one", "eight"}, true}, // and not the fake one beside them,
 		{2, nil, true},
 		{5, nil, true},
 		{6, nil, false},
@@ -192,29 +205,10 @@ func TestFreeGPUs(t *testing.T) {
 		free, soon, said := freeGPUs(test.gpus, nodes, own, pods)
 		var got []string
 		for _, node := range free {
-			got = append(got, hostname(node))
+			got = append(got, node.Name)
 		}
 		if !slices.Equal(got, test.want) || soon != test.soon || said != have {
 			t.Errorf("%d GPUs: %v, %t, %q", test.gpus, got, soon, said)
-		}
-	}
-}
-
-func TestParseStorage(t *testing.T) {
-	for _, test := range []struct {
-		text string
-		want Storage
-		err  string
-	}{
-		{"", Storage{}, ""},
-		{"fast", Storage{Class: "fast"}, ""},
-		{"nfs:shared", Storage{Class: "nfs", Shared: true}, ""},
-		{":shared", Storage{Shared: true}, ""},
-		{"nfs:rwx", Storage{}, `storage is "nfs:rwx", and must be`},
-	} {
-		got, err := ParseStorage(test.text)
-		if got != test.want || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
-			t.Errorf("%q is %+v, %v", test.text, got, err)
 		}
 	}
 }
@@ -263,7 +257,7 @@ func TestAPodOfAnotherMake(t *testing.T) {
 		t.Fatalf("it has %d containers, want the runner's", len(pod.Spec.Containers))
 	}
 	c := pod.Spec.Containers[0]
-	if want := []string{"/bin/sh", "-c", "text", "adapter", "run"}; !slices.Equal(c.Command, want) || c.Args != nil || c.Image != "theirs" {
+	if want := []string{"/bin/sh", "-c", `exec "$@"`, "sh", "/bin/sh", "-c", "text", "adapter", "run"}; !slices.Equal(c.Command, want) || c.Args != nil || c.Image != "theirs" {
 		t.Errorf("it is %s %q %q, want %q", c.Image, c.Command, c.Args, want)
 	}
 	if c.LivenessProbe != nil || c.ReadinessProbe != nil || c.StartupProbe != nil || c.Ports != nil {

@@ -76,19 +76,10 @@ func (r *runner) follow(ctx context.Context, tells targets.Sink) {
 	defer cancel()
 	var words sync.WaitGroup
 	words.Go(func() { r.read(ctx, runnerContainer, tells, tells.Log) })
-	words.Go(func() {
-		if r.env.target.handle.Adapter != nil {
-			return // there is no such container
-		}
-		r.read(reading, statusContainer, tells, func(line string) {
-			var said struct{ Runner api.Status }
-			if err := json.Unmarshal([]byte(line), &said); err != nil {
-				tells.Trouble(fmt.Errorf("status of runner %s is %s: %w", r.pod.Name, api.Excerpt(line), err))
-				return
-			}
-			tells.Status(said.Runner)
-		})
-	})
+	if r.env.target.handle.Adapter == nil { // else it has a sidecar
+		r.env.following.Go(func() { r.env.letGo(reading, r.pod) })
+		words.Go(func() { r.read(reading, beside, tells, func(line string) { r.hear(ctx, line, tells) }) })
+	}
 	pod, err := r.awaitEnd(ctx)
 	exit := r.exit(pod)
 	// The container of the statuses waits for a runner that never answered. Its
@@ -99,6 +90,20 @@ func (r *runner) follow(ctx context.Context, tells targets.Sink) {
 	if err == nil && ctx.Err() == nil {
 		tells.Exit(exit)
 	}
+}
+
+// hear passes on a line of the container beside the runner.
+func (r *runner) hear(ctx context.Context, line string, tells targets.Sink) {
+	if !strings.HasPrefix(line, "{") {
+		r.env.note(ctx, line)
+		return
+	}
+	var said struct{ Runner api.Status }
+	if err := json.Unmarshal([]byte(line), &said); err != nil {
+		tells.Trouble(fmt.Errorf("status of runner %s is %s: %w", r.pod.Name, api.Excerpt(line), err))
+		return
+	}
+	tells.Status(said.Runner)
 }
 
 // read passes on what a container writes.
@@ -182,7 +187,7 @@ func (r *runner) Signal(ctx context.Context, sig os.Signal) error {
 		return err
 	}
 	// The first process of the container is the runner.
-	err = r.env.exec(ctx, r.pod.Name, runnerContainer, nil, nil, "/bin/sh", "-c", "kill -"+name+" 1")
+	err = r.env.exec(ctx, r.pod.Name, runnerContainer, "/bin/sh", "-c", "kill -"+name+" 1")
 	if err == nil || !same(before, r.pod) || endedOrNever(before, runnerContainer) {
 		return err
 	}

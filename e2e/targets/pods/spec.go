@@ -10,9 +10,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/e2e-framework/klient/k8s"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -23,38 +21,34 @@ import (
 const (
 	jobFile         = "job/job.yaml"
 	runnerContainer = "runner" // of the shipped Job
-	statusContainer = "status" // beside it, see doc.go
-	keeper          = "keeper"
+	beside          = "beside" // see beside.go
 
-	volume = "spool" // of the shipped Job
-	// mount is where pods have the volume, and below it what there is.
+	// volume is a directory of a pod, mount where its containers have it, and below
+	// that is what there is.
+	volume   = "e2e"
 	mount    = "/e2e"
-	queueDir = mount + "/spool"
 	journal  = mount + "/journal"
-	releases = mount + "/release"
+	releases = mount + "/release-"
 	machines = mount + "/gpus"
 )
 
-// shippedPod is the pod of the shipped Job with the scenario's image, account
-// and volume. All pods of a scenario are made from it.
+// Volume is the directory that a pod of a shipped workload has to have for its tasks
+// to be heard, and where.
+func Volume() (corev1.Volume, corev1.VolumeMount) {
+	return corev1.Volume{Name: volume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}, corev1.VolumeMount{Name: volume, MountPath: mount}
+}
+
+// shippedPod is the pod of the shipped Job with the scenario's image and account, and
+// with a directory of the tests in place of the queue's. All pods of a scenario are
+// made from it.
 func (e *env) shippedPod(ctx context.Context, name string) (*corev1.Pod, error) {
-	objects, err := place.Shipped(ctx, jobFile)
+	job, err := place.ShippedOne[*batchv1.Job](ctx, jobFile)
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(objects, func(o k8s.Object) bool { _, is := o.(*batchv1.Job); return is })
-	if i < 0 {
-		return nil, fmt.Errorf("%s has no Job", jobFile)
-	}
-	job := objects[i].(*batchv1.Job)
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: e.Namespace(), Labels: maps.Clone(job.Spec.Template.Labels)},
 		Spec:       job.Spec.Template.Spec,
-	}
-	for i := range pod.Spec.Volumes {
-		if claim := pod.Spec.Volumes[i].PersistentVolumeClaim; claim != nil && pod.Spec.Volumes[i].Name == volume {
-			claim.ClaimName = volume
-		}
 	}
 	containers := pod.Spec.Containers
 	if len(containers) != 1 || containers[0].Name != runnerContainer {
@@ -62,18 +56,13 @@ func (e *env) shippedPod(ctx context.Context, name string) (*corev1.Pod, error) 
 	}
 	c := &containers[0]
 	c.Image = e.target.handle.Image
-	for i := range c.VolumeMounts {
-		if c.VolumeMounts[i].Name == volume {
-			c.VolumeMounts[i].MountPath = mount
-		}
-	}
-	setEnv(c, "STUDIOML_SPOOL", queueDir)
+	directory, at := Volume()
+	pod.Spec.Volumes = append(pod.Spec.Volumes, directory)
+	c.VolumeMounts = append(c.VolumeMounts, at)
+	e.queueOf(pod)
 	// NVIDIA's container runtime, should it be the node's, shows a container all
 	// GPUs if the image says so; this keeps it away.
 	setEnv(c, api.EnvNVDevices, "void")
-	if e.usesPlugin() {
-		tolerateGPUs(pod) // those without GPUs may have to be beside one that has
-	}
 	return pod, nil
 }
 
@@ -86,108 +75,48 @@ func setEnv(c *corev1.Container, name, value string) {
 	c.Env[i].Value = value
 }
 
-// keeperPod is the pod through which the harness reaches the volume.
-func (e *env) keeperPod(ctx context.Context) (*corev1.Pod, error) {
-	pod, err := e.shippedPod(ctx, keeper)
-	if err != nil {
-		return nil, err
-	}
-	pod.Labels = nil // no runner: the shipped budget and network policy do not mean it
-	pod.Spec.TerminationGracePeriodSeconds = new(int64(0))
-	pod.Spec.AutomountServiceAccountToken = new(false)
-	c := &pod.Spec.Containers[0]
-	c.Name = keeper
-	c.Command = []string{"/bin/sh", "-c", fmt.Sprintf("mkdir -p %s %s %s && : >>%s && exec sleep 2147483647", queueDir, releases, machines, journal)}
-	c.Args, c.Ports, c.LivenessProbe = nil, nil, nil
-	c.ReadinessProbe = nil
-	// A volume of one node is where its first pod is, so that must be a node
-	// that the runners can use.
-	if e.usesPlugin() {
-		var names []string
-		for _, node := range e.gpuNodes {
-			names = append(names, hostname(node))
-		}
-		pod.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
-			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
-				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: names}},
-			}}},
-		}}
-	}
-	return pod, nil
-}
-
 // runnerPod is the pod of a runner.
 func (e *env) runnerPod(ctx context.Context, spec targets.RunnerSpec) (*corev1.Pod, error) {
 	pod, err := e.shippedPod(ctx, spec.Name)
 	if err != nil {
 		return nil, err
 	}
-	if !e.target.handle.Storage.Shared {
-		// Others could not mount the volume.
-		pod.Spec.NodeSelector = map[string]string{corev1.LabelHostname: e.node}
-	}
 	c := &pod.Spec.Containers[0]
 	c.Args = place.ServeArgs(spec, nil)
+	command := []string{"runner"}
+	if adapter := e.target.handle.Adapter; adapter != nil {
+		command = adapt(c, adapter, spec, e.Namespace())
+	}
+	before := ""
 	switch spec.Hostname {
 	case "":
 	case scenario.NoHost:
-		c.Command = []string{"/bin/sh", "-c", `unset HOSTNAME; exec runner "$@"`, "runner"}
+		before = "unset HOSTNAME; "
 	default:
 		setEnv(c, "HOSTNAME", spec.Hostname)
 	}
 	if spec.GPUs > 0 {
-		if err := e.gpus(ctx, pod, spec); err != nil {
+		made, err := e.gpus(pod, spec)
+		if err != nil {
 			return nil, err
 		}
+		before += made
+	}
+	if before != "" || len(command) > 1 {
+		c.Command = append([]string{"/bin/sh", "-c", before + `exec "$@"`, "sh"}, command...)
 	}
 
-	if adapter := e.target.handle.Adapter; adapter != nil {
-		adapt(c, adapter, spec, e.Namespace())
+	if e.target.handle.Adapter != nil {
+		pod.Spec.InitContainers = append(pod.Spec.InitContainers, Sidecar(c.Image, c.SecurityContext))
 		return pod, nil
 	}
-
 	// What the runner says is written down from its first word to its last: TERM
 	// is for all containers of a pod, and this one ends by itself.
 	_, port, err := net.SplitHostPort(cmp.Or(spec.Flags["listen"], ":8080"))
 	if err != nil {
 		return nil, fmt.Errorf("flag listen: %w", err)
 	}
-	pod.Spec.Containers = append([]corev1.Container{{
-		Name: statusContainer, Image: c.Image, SecurityContext: c.SecurityContext,
-		Command: []string{"/bin/sh", "-c", "trap '' TERM; runner status --watch --output=json --address=127.0.0.1:" + port},
-		Env:     []corev1.EnvVar{{Name: api.EnvNVDevices, Value: "void"}},
-	}}, pod.Spec.Containers...)
+	watch := besideContainer(c.Image, c.SecurityContext, "runner", "status", "--watch", "--output=json", "--address=127.0.0.1:"+port)
+	pod.Spec.Containers = append([]corev1.Container{watch}, pod.Spec.Containers...)
 	return pod, nil
-}
-
-// adapt has an adapter start the runner. Of one of another make nothing else is known,
-// as where it serves.
-func adapt(c *corev1.Container, adapter place.Adapter, spec targets.RunnerSpec, namespace string) {
-	command, env := adapter.Run(spec, map[string]string{"spool": queueDir, "namespace": namespace, "termination-log": corev1.TerminationMessagePathDefault})
-	c.Command, c.Args, c.Ports = command, nil, nil
-	c.StartupProbe, c.LivenessProbe, c.ReadinessProbe = nil, nil, nil
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		setEnv(c, name, env[name])
-	}
-}
-
-// gpus gives a runner its GPUs.
-func (e *env) gpus(ctx context.Context, pod *corev1.Pod, spec targets.RunnerSpec) error {
-	c := &pod.Spec.Containers[0]
-	if e.usesPlugin() {
-		c.Resources.Limits = corev1.ResourceList{gpuResource: *resource.NewQuantity(int64(spec.GPUs), resource.DecimalSI)}
-		c.Env = slices.DeleteFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == api.EnvNVDevices }) // it is the plugin's to set
-		if class := e.target.handle.RuntimeClass; class != "" {
-			pod.Spec.RuntimeClassName = &class
-		}
-		if e.onFakeNodes() {
-			showFakeDriver(pod)
-		}
-		return nil
-	}
-	variables, err := e.FakeGPUs(ctx, spec)
-	for name, value := range variables {
-		setEnv(c, name, value)
-	}
-	return err
 }

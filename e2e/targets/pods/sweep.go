@@ -19,9 +19,17 @@ const (
 	expiresLabel = "studioml.io/e2e-expires" // seconds of Unix time
 )
 
-// Sweep removes every namespace of a run.
-func Sweep(ctx context.Context, client kubernetes.Interface, run string) error {
-	_, err := sweep(ctx, client, runLabel+"="+run, func(int64) bool { return true })
+// Labels mark a namespace of this run.
+func (t *Target) Labels() map[string]string {
+	return map[string]string{runLabel: t.handle.Run, expiresLabel: strconv.FormatInt(t.handle.Expires.Unix(), 10)}
+}
+
+// Sweep removes everything that this run has made, unless the cluster is to pass, too.
+func (t *Target) Sweep(ctx context.Context) error {
+	if t.handle.Passing {
+		return nil
+	}
+	_, err := sweep(ctx, t.Admin, runLabel+"="+t.handle.Run, func(int64) bool { return true })
 	return err
 }
 
@@ -47,4 +55,16 @@ func sweep(ctx context.Context, client kubernetes.Interface, selector string, du
 		problems = append(problems, place.Remove(ctx, client, ns.Name))
 	}
 	return removed, errors.Join(problems...)
+}
+
+// empty ends all pods of a namespace. The rest passes with the cluster: to remove a
+// namespace takes an API server a hundred requests and more.
+func empty(ctx context.Context, client kubernetes.Interface, name string) error {
+	all := metav1.ListOptions{}
+	background := metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}
+	return errors.Join(
+		client.BatchV1().Jobs(name).DeleteCollection(ctx, background, all),
+		client.AppsV1().Deployments(name).DeleteCollection(ctx, background, all),
+		client.AppsV1().StatefulSets(name).DeleteCollection(ctx, background, all),
+		client.CoreV1().Pods(name).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}, all)) // see place.Remove
 }

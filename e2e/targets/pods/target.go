@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -27,10 +26,15 @@ type Config struct {
 	Kubeconfig string
 	// Image has the runner, called runner and in PATH, and a shell for the tasks of the tests.
 	Image string
+	// Client is the runner's program on this machine, for submits and looks into the queue.
+	Client string
+	// Server has the queues.
+	Server Server
 	// Adapter starts and feeds runners of another make, in Image.
 	Adapter place.Adapter
-	// Storage is where queues are.
-	Storage Storage
+	// Storage is the class of their queues' volumes, which several nodes must be able
+	// to mount; empty for the cluster's default.
+	Storage string
 	// RuntimeClass is that of runners with GPUs of the cluster, empty for the
 	// nodes' default.
 	RuntimeClass string
@@ -39,26 +43,8 @@ type Config struct {
 	// Expires is when another run may remove what this one has left.
 	Expires time.Time
 	// Owned says that the cluster is the suite's own: it may make things that
-	// are not in a namespace.
-	Owned bool
-}
-
-// Storage says how volumes are made.
-type Storage struct {
-	// Class is the storage class, empty for the cluster's default.
-	Class string
-	// Shared means that pods of several nodes can use one volume
-	// (ReadWriteMany); else all pods of a scenario are on one node.
-	Shared bool
-}
-
-// ParseStorage reads CLASS or CLASS:shared; both parts may be empty.
-func ParseStorage(text string) (Storage, error) {
-	class, mode, found := strings.Cut(text, ":")
-	if found && mode != "shared" {
-		return Storage{}, fmt.Errorf("storage is %q, and must be the name of a storage class, with :shared after it where several nodes can mount its volumes", text)
-	}
-	return Storage{Class: class, Shared: found}, nil
+	// are not in a namespace. Passing, that it is removed after the run.
+	Owned, Passing bool
 }
 
 // Target is a cluster whose runners are pods.
@@ -111,9 +97,6 @@ func Open(handle Handle) (t *Target, err error) {
 	return t, nil
 }
 
-// Sweep removes everything that this run has made.
-func (t *Target) Sweep(ctx context.Context) error { return Sweep(ctx, t.Admin, t.handle.Run) }
-
 func (t *Target) findNodes(ctx context.Context) error {
 	nodes, err := t.Admin.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -151,7 +134,7 @@ func (t *Target) lacks(need scenario.Need) (reason string) {
 	return fmt.Sprintf("runners in pods do not have the need %q", need)
 }
 
-// Isolate makes a namespace with an account and a volume.
+// Isolate makes a namespace with an account and a queue.
 func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targets.Env, error) {
 	for _, need := range isolation.Needs {
 		if reason := t.lacks(need); reason != "" {
@@ -160,10 +143,11 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 	}
 	e := newEnv(t, isolation)
 	if e.usesPlugin() {
-		var err error
-		if e.gpuNodes, err = t.awaitFreeGPUs(ctx, isolation.GPUs); err != nil {
+		nodes, err := t.awaitFreeGPUs(ctx, isolation.GPUs)
+		if err != nil {
 			return nil, fmt.Errorf("isolate scenario %q: %w", isolation.Name, err)
 		}
+		e.fakeNodes = isFake(nodes[0])
 	}
 	if err := e.make(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("isolate scenario %q: %w", isolation.Name, err), e.Collect(context.WithoutCancel(ctx)), e.Close(context.WithoutCancel(ctx)))
@@ -171,7 +155,26 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 	return e, nil
 }
 
-// labels mark a namespace of this run.
-func (t *Target) labels() map[string]string {
-	return map[string]string{runLabel: t.handle.Run, expiresLabel: strconv.FormatInt(t.handle.Expires.Unix(), 10)}
+// inspectImage looks into the image, in a place like that of a scenario, and
+// with it at whether such a place can be made.
+func (t *Target) inspectImage(ctx context.Context) error {
+	const limit = 5 * time.Minute // the image may have to be pulled
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took more than %s", limit))
+	defer cancel()
+	e := newEnv(t, targets.Isolation{Name: "a look at the image"})
+	err := e.make(ctx)
+	if err == nil {
+		programs := "runner mkfifo touch kill"
+		if t.handle.Adapter != nil {
+			programs = "mkfifo touch kill"
+		}
+		const script = `for p; do command -v $p >/dev/null || { echo "it has no $p in PATH, which the tests need" >&2; exit 1; }; done
+f=$(command -v fakegpu) && cd "$(dirname "$(readlink -f "$f")")" && pwd || true`
+		var library []byte
+		library, err = e.Output(ctx, nil, append([]string{"/bin/sh", "-c", script, "sh"}, strings.Fields(programs)...)...)
+		if dir := strings.TrimSpace(string(library)); dir != "" {
+			t.handle.Library = dir + "/libnvidia-ml.so.1"
+		}
+	}
+	return errors.Join(err, e.Close(context.WithoutCancel(ctx)))
 }

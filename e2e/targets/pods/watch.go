@@ -3,6 +3,7 @@ package pods
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,6 +49,13 @@ func (w *watch) wake() {
 	w.changed = make(chan struct{})
 }
 
+// next is closed at the next change.
+func (w *watch) next() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.changed
+}
+
 func (w *watch) close() {
 	w.cancel()
 	w.done.Wait()
@@ -63,9 +71,7 @@ func (w *watch) get(name string) *corev1.Pod {
 // await waits until the pod of that name, nil if there is none, is as wanted.
 func (w *watch) await(ctx context.Context, name string, wanted func(*corev1.Pod) bool) (*corev1.Pod, error) {
 	for {
-		w.mu.Lock()
-		changed := w.changed
-		w.mu.Unlock()
+		changed := w.next()
 		pod := w.get(name)
 		if wanted(pod) {
 			return pod, nil
@@ -89,7 +95,7 @@ func condition(pod *corev1.Pod) string {
 			text += ", not scheduled: " + c.Message
 		}
 	}
-	for _, s := range pod.Status.ContainerStatuses {
+	for _, s := range statuses(pod) {
 		if waiting := s.State.Waiting; waiting != nil {
 			text += fmt.Sprintf(", container %s waits: %s %s", s.Name, waiting.Reason, waiting.Message)
 		}
@@ -97,14 +103,35 @@ func condition(pod *corev1.Pod) string {
 	return text
 }
 
+// statuses are those of all containers, of sidecars too.
+func statuses(pod *corev1.Pod) []corev1.ContainerStatus {
+	return slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses)
+}
+
 // container returns the state of a container, nil while it has none.
 func container(pod *corev1.Pod, name string) *corev1.ContainerState {
-	for i := range pod.Status.ContainerStatuses {
-		if s := &pod.Status.ContainerStatuses[i]; s.Name == name {
+	for _, s := range statuses(pod) {
+		if s.Name == name {
 			return &s.State
 		}
 	}
 	return nil
+}
+
+// restartsOf is how often a container was started again.
+func restartsOf(pod *corev1.Pod, name string) int32 {
+	for _, s := range statuses(pod) {
+		if s.Name == name {
+			return s.RestartCount
+		}
+	}
+	return 0
+}
+
+// running says whether a container of the pod runs.
+func running(pod *corev1.Pod, name string) bool {
+	state := container(pod, name)
+	return state != nil && state.Running != nil
 }
 
 // same says whether a pod, nil if there is none, is that one and not another

@@ -30,8 +30,8 @@ func scratch() base {
 
 // furniture is what a program expects to find besides libraries.
 var furniture = tree{
-	"etc/passwd": {kind: tar.TypeReg, mode: 0o644, text: "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/tmp:/sbin/nologin\n"},
-	"etc/group":  {kind: tar.TypeReg, mode: 0o644, text: "root:x:0:\nnonroot:x:65532:\n"},
+	"etc/passwd": {kind: tar.TypeReg, mode: 0o644, text: "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/tmp:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n"},
+	"etc/group":  {kind: tar.TypeReg, mode: 0o644, text: "root:x:0:\nnonroot:x:65532:\nnogroup:x:65534:\n"},
 	"tmp":        {kind: tar.TypeDir, mode: 0o1777},
 }
 

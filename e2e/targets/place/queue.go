@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// The queue is used through the command line of the runner, as people do.
+// The queue is used through the command line of the runner, as people do: by a
+// program of this machine, wherever the runners are.
 
 // Submit puts tasks into the queue with one call of runner submit.
 func (p *Place) Submit(ctx context.Context, tasks []api.Task) error {
@@ -27,27 +29,31 @@ func (p *Place) Submit(ctx context.Context, tasks []api.Task) error {
 			return fmt.Errorf("write task %s: %w", task.ID, err)
 		}
 	}
-	_, err := p.Output(ctx, &documents, p.Layout.Runner, "submit", "--spool="+p.Layout.Spool, "-")
-	return err
+	return p.client(ctx, &documents, nil, "submit", "-")
 }
 
 // Owner runs a command of the runner on the queue.
 func (p *Place) Owner(ctx context.Context, command ...string) error {
-	_, err := p.Output(ctx, nil, append([]string{p.Layout.Runner, command[0], "--spool=" + p.Layout.Spool}, command[1:]...)...)
-	return err
+	return p.client(ctx, nil, nil, command...)
 }
 
 // Queue lists what is in the queue now.
 func (p *Place) Queue(ctx context.Context) (api.QueueContents, error) {
-	out, err := p.Output(ctx, nil, p.Layout.Runner, "status", "--spool="+p.Layout.Spool, "--output=json")
-	if err != nil {
+	var out bytes.Buffer
+	if err := p.client(ctx, nil, &out, "status", "--output=json"); err != nil {
 		return api.QueueContents{}, err
 	}
 	var answer struct {
 		Queue *api.QueueContents `json:"queue"`
 	}
-	if err = json.Unmarshal(out, &answer); err != nil || answer.Queue == nil {
-		return api.QueueContents{}, fmt.Errorf("runner status does not say what is in the queue (%v): %s", err, out)
+	if err := json.Unmarshal(out.Bytes(), &answer); err != nil || answer.Queue == nil {
+		return api.QueueContents{}, fmt.Errorf("runner status does not say what is in the queue (%v): %s", err, out.Bytes())
 	}
 	return *answer.Queue, nil
+}
+
+// client runs a command of the runner on the queue.
+func (p *Place) client(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error {
+	line := append([]string{p.Layout.Runner, command[0], p.Layout.Queue}, command[1:]...)
+	return Program(ctx, []string{"PGPASSWORD=" + p.Layout.Password}, stdin, stdout, line...)
 }

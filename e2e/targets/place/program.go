@@ -1,0 +1,37 @@
+package place
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Program runs a program of this machine to its end, with these variables more. What
+// it prints on stderr is in the error.
+func Program(ctx context.Context, variables []string, stdin io.Reader, stdout io.Writer, command ...string) error {
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, &stderr
+	cmd.Env = append(PassedOn(), variables...)
+	cmd.WaitDelay = time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return fmt.Errorf("%s: %w\n%s", strings.Join(command[:min(len(command), 2)], " "), err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return nil
+}
+
+// PassedOn are the variables that every program gets from this process: where
+// programs are found, and how those built with -race behave.
+func PassedOn() []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "GORACE=" + os.Getenv("GORACE")}
+}
