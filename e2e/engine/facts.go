@@ -93,7 +93,7 @@ var factTable = []fact{
 	{Fact: ofRunners[int]("transitions", "The changes of a runner's phase since it started."),
 		budget: stateBudget, record: reported(func(v *view) (any, string) { return v.runner.Transitions, "" })},
 	{Fact: scenario.Fact{Name: "exit", Doc: "The exit code of a runner's last process, -1 if a signal ended it.",
-		Of: scenario.OfRunners, Type: reflect.TypeFor[int](), Low: -1, High: 255, Lasting: true},
+		Of: scenario.OfRunners, Type: reflect.TypeFor[int](), Rules: "minimum=-1,maximum=255", Lasting: true},
 		budget: exitBudget, record: func(v *view) (any, string) {
 			if v.runner.Exit == nil {
 				return nil, "it has not exited"
@@ -140,14 +140,21 @@ var factTable = []fact{
 var effectives = append(scenario.Words(api.States...), scenario.None)
 
 func of[T any](name, doc string, subjects scenario.Subjects) scenario.Fact {
-	return scenario.Fact{Name: name, Doc: doc, Of: subjects, Type: reflect.TypeFor[T](), Lasting: true}
+	t, rules := reflect.TypeFor[T](), ""
+	switch t.Kind() {
+	case reflect.Int:
+		rules = "minimum=0,maximum=2147483647"
+	case reflect.String:
+		rules = scenario.Seen
+	}
+	return scenario.Fact{Name: name, Doc: doc, Of: subjects, Type: t, Rules: rules, Lasting: true}
 }
 
 func ofRunners[T any](name, doc string) scenario.Fact { return of[T](name, doc, scenario.OfRunners) }
 
 func words(name, doc string, words []string) scenario.Fact {
 	f := ofRunners[string](name, doc)
-	f.Words = words
+	f.Rules = scenario.OneOf(words...)
 	return f
 }
 

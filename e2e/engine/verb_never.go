@@ -14,10 +14,11 @@ import (
 
 func init() {
 	add(scenario.Verb{Name: "never", Asserts: true,
-		Doc: "Says what no entry of the record may show. An entry that meets every condition of a subject is a failure."}, never.do)
+		Doc: "Says what no entry of the record may show. An entry that meets every condition of a subject is a failure."}, Never.do)
 }
 
-type never struct {
+// Never is what must not be in the record.
+type Never struct {
 	// Since is the mark to begin at; without it, the beginning of the record.
 	Since scenario.Mark `json:"since,omitempty"`
 	// That are the conditions, by subject. A log line counts when it is written,
@@ -25,10 +26,10 @@ type never struct {
 	That scenario.Conditions `json:"that"`
 }
 
-func (n never) String() string { return strings.Join(slices.Sorted(maps.Keys(n.That)), ", ") }
+func (n Never) String() string { return strings.Join(slices.Sorted(maps.Keys(n.That)), ", ") }
 
 // Check wants facts that a record can have.
-func (n never) Check(c *scenario.Checker, at string) {
+func (n Never) Check(c *scenario.Checker, at string) {
 	for subject, condition := range n.That {
 		for name := range condition {
 			if f := factOf(name); !f.Lasting {
@@ -40,7 +41,7 @@ func (n never) Check(c *scenario.Checker, at string) {
 
 // do looks at the facts as they were after each entry since the mark, the last of
 // which is a look into the queue, if that is asked for.
-func (n never) do(p *play) error {
+func (n Never) do(p *play) error {
 	if err := p.bounded(queueBudget, func(ctx context.Context) error { return p.ask(ctx, n.That) }); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ type does[C any] map[string]func(C, context.Context) error
 
 // addSwitch makes a verb that has one of a few words.
 func addSwitch[C any](v scenario.Verb, does does[C]) {
-	v.Words = slices.Sorted(maps.Keys(does))
+	v.Rules = scenario.OneOf(slices.Sorted(maps.Keys(does))...)
 	add(v, func(word string, p *play) error {
 		c, err := control[C](p)
 		if err != nil {

@@ -10,9 +10,9 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "mark", Doc: "Names this point of the record, for never, offset and what must not grow."}, setMark)
-	add(scenario.Verb{Name: "wait", Doc: "Lets time pass, where there is no cause to wait for."}, pause.do)
-	add(scenario.Verb{Name: "offset", Doc: "Waits until so much time has passed since a mark, so that the next step has its place in time. It fails where that is over already."}, offset.do)
+	add(scenario.Verb{Name: "mark", Rules: scenario.Seen, Doc: "Names this point of the record, for never, offset and what must not grow."}, setMark)
+	add(scenario.Verb{Name: "wait", Doc: "Lets time pass, where there is no cause to wait for."}, Pause.do)
+	add(scenario.Verb{Name: "offset", Doc: "Waits until so much time has passed since a mark, so that the next step has its place in time. It fails where that is over already."}, Offset.do)
 }
 
 // mark is a point of the record.
@@ -45,24 +45,26 @@ func setMark(name scenario.NewMark, p *play) error {
 	return nil
 }
 
-type pause struct {
+// Pause is time that passes.
+type Pause struct {
 	// For is how long.
 	For scenario.Duration `json:"for"`
 	// Because is why nothing better can be waited for.
-	Because string `json:"because" jsonschema:"minLength=1"`
+	Because string `json:"because" jsonschema:"pattern=\\S"`
 }
 
-func (w pause) String() string { return w.For.String() }
+func (w Pause) String() string { return w.For.String() }
 
-func (w pause) Check(c *scenario.Checker, at string) {
+func (w Pause) Check(c *scenario.Checker, at string) {
 	if time.Duration(w.For) >= c.Timeout() {
 		c.Bad(at+".for", "is %s; must be below the scenario's timeout of %s", w.For, c.Timeout())
 	}
 }
 
-func (w pause) do(p *play) error { return p.pause(time.Duration(w.For)) }
+func (w Pause) do(p *play) error { return p.pause(time.Duration(w.For)) }
 
-type offset struct {
+// Offset is a place in time.
+type Offset struct {
 	// Since is the mark.
 	Since scenario.Mark `json:"since"`
 	// By is how long after it.
@@ -71,9 +73,9 @@ type offset struct {
 	Late scenario.Duration `json:"late,omitempty" jsonschema:"default=500ms"`
 }
 
-func (o offset) String() string { return fmt.Sprintf("of %s to %s", o.By, o.Since) }
+func (o Offset) String() string { return fmt.Sprintf("of %s to %s", o.By, o.Since) }
 
-func (o offset) do(p *play) error {
+func (o Offset) do(p *play) error {
 	left := time.Duration(o.By) - time.Since(p.marks[o.Since].time)
 	if late := -left; late > time.Duration(o.Late) {
 		return fmt.Errorf("it is over since %s; give the steps before it less to do, or the offset more", late.Round(time.Millisecond))

@@ -14,7 +14,7 @@ import (
 
 // Format is the format of the scenarios that the engine can play. A verb is added
 // where it is done, in a file verb_*.go; a fact is a row of the table in facts.go.
-var Format = &scenario.Format{Facts: formatOf(factTable), Sources: []string{"e2e/scenario", "e2e/engine"}}
+var Format = &scenario.Format{Facts: formatOf(factTable)}
 
 // plays has what each verb does.
 var plays = map[string]func(value any, p *play) error{}

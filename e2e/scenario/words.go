@@ -5,7 +5,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -28,8 +27,7 @@ const (
 	NoHost  = "unset"   // no HOSTNAME
 )
 
-// words is a type of which files can have a few words only. Its schema and its
-// check follow from them.
+// words is a type of which files can have a few words only.
 type words interface{ Words() []string }
 
 // Words turns constants of any text type into plain texts.
@@ -201,8 +199,7 @@ func (m Mark) Check(c *Checker, at string) {
 
 // Check lets later steps name the mark.
 func (m NewMark) Check(c *Checker, at string) {
-	c.Text(at, string(m))
-	if !c.Once("mark " + string(m)) {
+	if slices.Contains(c.marks, Mark(m)) {
 		c.Bad(at, "%s was marked before", quote(string(m)))
 	}
 	c.marks = append(c.marks, Mark(m))
@@ -246,6 +243,3 @@ func MapOf(text string) Map {
 		return Map{Data: map[string]string{api.StateKey: text}}
 	}
 }
-
-// blank says whether nothing can be seen of a text.
-func blank(text string) bool { return strings.TrimSpace(text) == "" }
