@@ -41,7 +41,9 @@ func (o *Observation) Close() {
 }
 
 // Submit puts tasks into the queue, and remembers them.
-func (o *Observation) Submit(s scenario.Submit) error { return submit(s, o.play) }
+func (o *Observation) Submit(s scenario.Submit) error {
+	return o.play.do(scenario.Step{Verb: "submit", Value: s})
+}
 
 // Sink takes what a process of a runner tells.
 func (o *Observation) Sink(runner string, process int) targets.Sink {

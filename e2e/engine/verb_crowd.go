@@ -11,7 +11,7 @@ import (
 
 func init() {
 	add(scenario.Verb{Name: "crowd", Doc: "Fills the runners' namespace with maps that concern none of them. " +
-		"They are there when the step ends; until the scenario does, they are changed, one at a time."}, Crowd.do)
+		"They are there when the step ends; until the scenario does, they are changed, one at a time."}, 0, Crowd.do)
 }
 
 // Crowd is maps that concern no runner.
@@ -24,8 +24,8 @@ type Crowd struct {
 
 func (c Crowd) String() string { return fmt.Sprintf("of %d maps", c.Maps) }
 
-func (c Crowd) do(p *play) error {
-	all, err := crowds.Make(p.ctx, p.env.Client(), p.env.Namespace(), c.Maps)
+func (c Crowd) do(ctx context.Context, p *play) error {
+	all, err := crowds.Make(ctx, p.env.Client(), p.env.Namespace(), c.Maps)
 	if err != nil {
 		return err
 	}

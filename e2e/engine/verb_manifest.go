@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +15,7 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "manifest", Doc: "Applies YAML text as kubectl reads it. The namespace is filled in."}, Manifest.do)
+	add(scenario.Verb{Name: "manifest", Doc: "Applies YAML text as kubectl reads it. The namespace is filled in."}, clusterBudget, Manifest.do)
 }
 
 // Manifest is YAML for the API server.
@@ -31,13 +32,13 @@ func (m Manifest) String() string { return "" }
 // Check counts a refusal as something that can fail.
 func (m Manifest) Check(c *scenario.Checker, _ string) {
 	if m.Refused != "" {
-		c.Asserts()
+		c.Asserts = true
 	}
 }
 
 // do sends the text as kubectl does, with the types that the text has.
-func (m Manifest) do(p *play) error {
-	err := m.send(p)
+func (m Manifest) do(ctx context.Context, p *play) error {
+	err := m.send(ctx, p)
 	switch {
 	case m.Refused == "":
 		return err
@@ -51,7 +52,7 @@ func (m Manifest) do(p *play) error {
 	return nil
 }
 
-func (m Manifest) send(p *play) error {
+func (m Manifest) send(ctx context.Context, p *play) error {
 	documents := yaml.NewYAMLToJSONDecoder(strings.NewReader(m.Text))
 	for {
 		object := &unstructured.Unstructured{}
@@ -61,7 +62,7 @@ func (m Manifest) send(p *play) error {
 			return fmt.Errorf("read manifest: %w", err)
 		}
 		object.SetNamespace(p.env.Namespace())
-		if err := p.put(object); err != nil {
+		if err := p.put(ctx, object); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -8,7 +9,7 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "repeat", Doc: "Does steps again and again."}, Repeat.do)
+	add(scenario.Verb{Name: "repeat", Doc: "Does steps again and again."}, 0, Repeat.do)
 }
 
 // Repeat is steps that are done more than once.
@@ -33,7 +34,7 @@ func (r Repeat) Check(c *scenario.Checker, at string) {
 	}
 }
 
-func (r Repeat) do(p *play) error {
+func (r Repeat) do(_ context.Context, p *play) error {
 	for n := range r.Times {
 		if err := p.steps(r.Steps); err != nil {
 			return fmt.Errorf("%w\n(time %d of %d)", err, n+1, r.Times)

@@ -10,9 +10,9 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "mark", Rules: scenario.Seen, Doc: "Names this point of the record, for never, offset and what must not grow."}, setMark)
-	add(scenario.Verb{Name: "wait", Doc: "Lets time pass, where there is no cause to wait for."}, Pause.do)
-	add(scenario.Verb{Name: "offset", Doc: "Waits until so much time has passed since a mark, so that the next step has its place in time. It fails where that is over already."}, Offset.do)
+	add(scenario.Verb{Name: "mark", Rules: scenario.Seen, Doc: "Names this point of the record, for never, offset and what must not grow."}, 0, setMark)
+	add(scenario.Verb{Name: "wait", Doc: "Lets time pass, where there is no cause to wait for."}, 0, Pause.do)
+	add(scenario.Verb{Name: "offset", Doc: "Waits until so much time has passed since a mark, so that the next step has its place in time. It fails where that is over already."}, 0, Offset.do)
 }
 
 // mark is a point of the record.
@@ -23,19 +23,15 @@ type mark struct {
 }
 
 func newMark(entries []history.Entry) mark {
-	m := mark{len(entries), history.NewFacts(), time.Now()}
-	for _, e := range entries {
-		m.facts.Apply(e)
-	}
-	return m
+	return mark{len(entries), history.Sum(entries), time.Now()}
 }
 
-func setMark(name scenario.NewMark, p *play) error {
+func setMark(name scenario.NewMark, ctx context.Context, p *play) error {
 	for that := range scenario.Actions[scenario.Conditions](p.scenario.Steps) {
 		for subject, condition := range that {
 			for fact, want := range condition {
 				if growth, ok := want.(scenario.Growth); ok && growth.Since == scenario.Mark(name) {
-					_ = p.ask(p.ctx, scenario.Conditions{subject: {fact: want}}) // what there may not be more of later
+					_ = p.ask(ctx, scenario.Conditions{subject: {fact: want}}) // what there may not be more of later
 				}
 			}
 		}
@@ -45,7 +41,7 @@ func setMark(name scenario.NewMark, p *play) error {
 	return nil
 }
 
-// Pause is time that passes.
+// Pause is time that passes, more of it where everything is given more.
 type Pause struct {
 	// For is how long.
 	For scenario.Duration `json:"for"`
@@ -56,12 +52,14 @@ type Pause struct {
 func (w Pause) String() string { return w.For.String() }
 
 func (w Pause) Check(c *scenario.Checker, at string) {
-	if time.Duration(w.For) >= c.Timeout() {
-		c.Bad(at+".for", "is %s; must be below the scenario's timeout of %s", w.For, c.Timeout())
+	if w.For >= c.File.Timeout {
+		c.Bad(at+".for", "is %s; must be below the scenario's timeout of %s", w.For, c.File.Timeout)
 	}
 }
 
-func (w Pause) do(p *play) error { return p.pause(time.Duration(w.For)) }
+func (w Pause) do(ctx context.Context, _ *play) error {
+	return pause(ctx, Stretch(time.Duration(w.For)))
+}
 
 // Offset is a place in time.
 type Offset struct {
@@ -75,20 +73,20 @@ type Offset struct {
 
 func (o Offset) String() string { return fmt.Sprintf("of %s to %s", o.By, o.Since) }
 
-func (o Offset) do(p *play) error {
+func (o Offset) do(ctx context.Context, p *play) error {
 	left := time.Duration(o.By) - time.Since(p.marks[o.Since].time)
 	if late := -left; late > time.Duration(o.Late) {
 		return fmt.Errorf("it is over since %s; give the steps before it less to do, or the offset more", late.Round(time.Millisecond))
 	}
-	return p.pause(max(left, 0))
+	return pause(ctx, max(left, 0))
 }
 
 // pause lets time pass; the scenario says why nothing better can be done.
-func (p *play) pause(d time.Duration) error {
+func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
 		return nil
-	case <-p.ctx.Done():
-		return context.Cause(p.ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -51,6 +52,15 @@ type Task struct {
 // NewFacts returns the facts of an empty history.
 func NewFacts() *Facts {
 	return &Facts{Runners: make(map[string]*Runner), Maps: make(map[string]Map), Tasks: make(map[string]*Task)}
+}
+
+// Sum returns what entries add up to.
+func Sum(entries []Entry) *Facts {
+	f := NewFacts()
+	for _, e := range entries {
+		f.Apply(e)
+	}
+	return f
 }
 
 // Apply takes one more entry into account.
@@ -160,10 +170,5 @@ func InGroup(id, group string) bool {
 
 // Logged says whether a runner has logged a line that contains the text.
 func (r *Runner) Logged(text string) bool {
-	for _, line := range r.Log {
-		if strings.Contains(line, text) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.Log, func(line string) bool { return strings.Contains(line, text) })
 }

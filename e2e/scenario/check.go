@@ -21,34 +21,42 @@ type Checker struct {
 	problems *problems
 	// variables replaces ${…}; nil while the matrix itself is read.
 	variables *variables
-	// lines has the line of each field and list element that the file gives,
-	// by its path, as steps[2].await.a.phase.
-	lines map[string]int
-	// failed has the paths that could not be read, which need no further check.
-	failed map[string]bool
-	// raw has numbers and truth values as they were written, varies the texts that
-	// had a variable, and typed those of them that must be no texts; by path.
-	raw           map[string]string
-	varies, typed map[string]bool
+	// places are what the file gives, by path, as steps[2].await.a.phase.
+	places map[string]*place
 
-	file *File // as far as it was read
+	// File is as much of it as was read.
+	File *File
 	// What the steps so far have done.
-	groups  map[Group]*Submit
+	Groups  map[Group]*Submit // that were submitted
 	marks   []Mark
 	done    map[string]bool // what can be done once
-	asserts bool
+	Asserts bool            // something can fail because of what a runner or the API server does
 }
 
-func newChecker(f *Format, p *problems, v *variables, line int) *Checker {
-	flags := func() map[string]bool { return map[string]bool{} }
-	return &Checker{format: f, problems: p, variables: v, lines: map[string]int{"": line}, failed: flags(),
-		raw: map[string]string{}, varies: flags(), typed: flags(), file: &File{}, groups: map[Group]*Submit{}, done: flags()}
+// place is a field or a list's element in a file.
+type place struct {
+	line   int    // 0 where the file has none
+	raw    string // a number or truth value, as it was written
+	varies bool   // it is a text with a variable in it
+	typed  bool   // such a text must become a number or truth value
+	failed bool   // it could not be read, and needs no further check
+}
+
+func newChecker(f *Format, p *problems, v *variables, into *File) *Checker {
+	return &Checker{format: f, problems: p, variables: v, places: map[string]*place{}, File: into, Groups: map[Group]*Submit{}, done: map[string]bool{}}
+}
+
+func (c *Checker) at(path string) *place {
+	if c.places[path] == nil {
+		c.places[path] = &place{}
+	}
+	return c.places[path]
 }
 
 // Bad reports a mistake at a path, unless what stands there could not even be
 // read.
 func (c *Checker) Bad(at, format string, args ...any) {
-	if !c.failed[at] {
+	if !c.at(at).failed {
 		c.problems.add(c.line(at), at, fmt.Sprintf(format, args...))
 	}
 }
@@ -56,38 +64,31 @@ func (c *Checker) Bad(at, format string, args ...any) {
 // badLine reports a mistake on a line, after which what is at the path is looked at
 // no further.
 func (c *Checker) badLine(line int, at, format string, args ...any) {
-	c.failed[at] = true
+	c.at(at).failed = true
 	c.problems.add(line, at, fmt.Sprintf(format, args...))
 }
 
 // line returns the line of a path, or of the nearest path around it.
-func (c *Checker) line(at string) int {
-	for at != "" {
-		if line, ok := c.lines[at]; ok {
-			return line
-		}
-		at = at[:max(0, strings.LastIndexAny(at, ".["))]
+func (c *Checker) line(path string) int {
+	for path != "" && c.at(path).line == 0 {
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
 	}
-	return c.lines[""]
+	return max(1, c.at(path).line)
 }
 
 // Needs reports a field that is set where another one, that it needs, is not.
 func (c *Checker) Needs(at, field string, is bool, why string) {
-	if _, given := c.lines[at+"."+field]; given && !is {
+	if c.at(at+"."+field).line > 0 && !is {
 		c.Bad(at+"."+field, "is set, but %s", why)
 	}
 }
 
 // Need reports an ability that the file uses and does not ask for.
 func (c *Checker) Need(at string, n Need) {
-	if !slices.Contains(c.file.Needs, n) {
+	if !slices.Contains(c.File.Needs, n) {
 		c.problems.add(c.line(at), at, fmt.Sprintf("needs a target with %s; add it to needs", n))
 	}
 }
-
-// Tasks returns those of a group, nil if no step before has submitted it, which
-// is reported where the group stands.
-func (c *Checker) Tasks(g Group) *Submit { return c.groups[g] }
 
 // Once says whether it is the first time that this is done.
 func (c *Checker) Once(what string) bool {
@@ -95,12 +96,6 @@ func (c *Checker) Once(what string) bool {
 	c.done[what] = true
 	return !before
 }
-
-// Asserts says that a step can fail because of what a runner or the API server does.
-func (c *Checker) Asserts() { c.asserts = true }
-
-// Timeout is that of the scenario.
-func (c *Checker) Timeout() time.Duration { return time.Duration(c.file.Timeout) }
 
 // Word reports a word that is not allowed.
 func (c *Checker) Word(at, word string, allowed []string) {
@@ -111,10 +106,10 @@ func (c *Checker) Word(at, word string, allowed []string) {
 
 // subject reports a name that neither a runner nor one of the others has.
 func (c *Checker) subject(at, name string, others ...string) {
-	if _, ok := c.file.Runners[name]; ok || len(c.file.Runners) == 0 || slices.Contains(others, name) {
+	if _, ok := c.File.Runners[name]; ok || len(c.File.Runners) == 0 || slices.Contains(others, name) {
 		return // a file without runners is reported already
 	}
-	subjects := append(others, slices.Sorted(maps.Keys(c.file.Runners))...)
+	subjects := append(others, slices.Sorted(maps.Keys(c.File.Runners))...)
 	c.Bad(at, "%s is not in this file; must be %s%s", quote(name), list(subjects), hint(name, subjects))
 }
 
@@ -123,7 +118,7 @@ func join(at, name string) string { return strings.TrimPrefix(at+"."+name, ".") 
 // Check wants a head that reports can show, runners that are started, and something
 // that can fail.
 func (f File) Check(c *Checker, _ string) {
-	if len(f.Steps) > 0 && !c.asserts {
+	if len(f.Steps) > 0 && !c.Asserts {
 		c.Bad("steps", "cannot fail: no step says what must be so; add an await, expect or never")
 	}
 	if strings.ContainsAny(f.Name, "\n\r") {
@@ -183,10 +178,10 @@ func (m Map) Check(c *Checker, at string) {
 
 // Check lets later steps name the group.
 func (s Submit) Check(c *Checker, at string) {
-	if _, taken := c.groups[Group(s.Group)]; taken {
+	if _, taken := c.Groups[Group(s.Group)]; taken {
 		c.Bad(at+".group", "%s was submitted before", quote(string(s.Group)))
 	}
-	c.groups[Group(s.Group)] = &s
+	c.Groups[Group(s.Group)] = &s
 	c.Needs(at, "gpuMemory", s.GPUs > 0, "the tasks ask for no gpus")
 	c.Needs(at, "waiting", s.Again > 0, "the group is not submitted again")
 }

@@ -30,7 +30,7 @@ func (c *Checker) decode(value any, into reflect.Value, at string) {
 	default:
 		c.decodeKind(value, into, at)
 	}
-	if checked, ok := into.Interface().(Checked); ok && !c.failed[at] {
+	if checked, ok := into.Interface().(Checked); ok && !c.at(at).failed {
 		checked.Check(c, at)
 	}
 }
@@ -97,7 +97,7 @@ func (c *Checker) decodeStruct(given map[string]any, into reflect.Value, at stri
 
 // step reads a mapping with one key, the verb, and checks that it can be done.
 func (c *Checker) step(value any, into *Step, at string) {
-	into.Line = c.lines[at]
+	into.Line = c.at(at).line
 	given, _ := value.(map[string]any)
 	for _, v := range c.format.Verbs {
 		value, does := given[v.Name]
@@ -108,7 +108,7 @@ func (c *Checker) step(value any, into *Step, at string) {
 		if v.Need != "" {
 			c.Need(below, v.Need)
 		}
-		c.asserts = c.asserts || v.Asserts
+		c.Asserts = c.Asserts || v.Asserts
 		c.decode(value, decoded, below)
 		into.Verb, into.Value = v.Name, decoded.Interface()
 	}

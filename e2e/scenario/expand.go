@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -30,22 +31,20 @@ type combination struct {
 // expand returns the scenarios of a file, one for each combination.
 func (f *Format) expand(name string, root ast.MapNode) (all []Scenario, err error) {
 	p := &problems{path: name}
-	outer, nodes := newChecker(f, p, nil, lineOf(root.(ast.Node))), map[string]ast.Node{}
+	outer, nodes := newChecker(f, p, nil, &File{}), map[string]ast.Node{}
+	outer.at("").line = lineOf(root.(ast.Node))
 	for name, node := range outer.entries(root, "") {
 		nodes[name] = node
 	}
 	combinations := outer.combinations(nodes)
 	known := newNames(combinations)
 	for _, one := range combinations {
-		c := newChecker(f, p, &variables{maps.Clone(one.values), known}, outer.lines[""])
-		for name := range nodes {
-			c.lines[name] = outer.lines[name]
+		s := Scenario{Path: name, Line: cmp.Or(one.line, outer.line("name")), Values: one.values, Area: path.Base(path.Dir(name))}
+		c := newChecker(f, p, &variables{maps.Clone(one.values), known}, &s.File)
+		for path, place := range outer.places {
+			c.at(path).line = place.line
 		}
-		s := Scenario{Path: name, Line: one.line, Values: one.values, Area: path.Base(path.Dir(name))}
-		c.load(nodes, &s.File)
-		if s.Line == 0 {
-			s.Line = c.line("name")
-		}
+		c.load(nodes)
 		all = append(all, s)
 	}
 	if len(all) > 0 {
@@ -55,8 +54,7 @@ func (f *Format) expand(name string, root ast.MapNode) (all []Scenario, err erro
 }
 
 // load reads the file for the values that the variables have.
-func (c *Checker) load(nodes map[string]ast.Node, into *File) {
-	c.file = into
+func (c *Checker) load(nodes map[string]ast.Node) {
 	predictions := c.predict(nodes["predict"])
 	read := func() map[string]any {
 		tree := map[string]any{"predict": predictions}
@@ -73,12 +71,12 @@ func (c *Checker) load(nodes map[string]ast.Node, into *File) {
 	tree := read()
 	c.validate(tree, func(at string, _ any, e *jsonschema.ValidationError) {
 		k, ok := e.ErrorKind.(*kind.Type)
-		c.typed[at] = ok && c.varies[at] && k.Got == "string"
+		c.at(at).typed = ok && c.at(at).varies && k.Got == "string"
 	})
 	tree = read()
 	c.validate(tree, c.explain)
 	delete(tree, "predict")
-	c.decode(tree, reflect.ValueOf(into).Elem(), "")
+	c.decode(tree, reflect.ValueOf(c.File).Elem(), "")
 }
 
 // predict adds to the variables what the oracle says. A prediction cannot be made of
@@ -98,7 +96,7 @@ func (c *Checker) predict(node ast.Node) any {
 			c.Bad(at, "name %s is that of a variable of the matrix", quote(string(name)))
 			continue
 		}
-		all.predicted[string(name)] = c.lines[at]
+		all.predicted[string(name)] = c.at(at).line
 		for i, value := range []string{want.Effective, want.Phase, want.Shadowed, want.Source} {
 			all.values[name+"."+VariableName(parts[i])] = value
 		}
@@ -113,7 +111,8 @@ func (c *Checker) combinations(nodes map[string]ast.Node) (all []combination) {
 	before, tree := len(c.problems.seen), map[string]any{}
 	for _, name := range family {
 		if node := nodes[name]; node != nil {
-			tree[name], c.lines[name] = c.read(node, name), lineOf(node)
+			c.at(name).line = lineOf(node)
+			tree[name] = c.read(node, name)
 		}
 	}
 	c.validate(tree, c.explain)
@@ -136,7 +135,7 @@ func (c *Checker) combinations(nodes map[string]ast.Node) (all []combination) {
 		return []combination{{values: Combination{}}}
 	}
 	for i, values := range file.Include {
-		all = append(all, combination{values, c.lines[fmt.Sprintf("include[%d]", i)]})
+		all = append(all, combination{values, c.at(fmt.Sprintf("include[%d]", i)).line})
 	}
 	if len(all) == 0 && len(c.problems.seen) == before {
 		c.Bad("matrix", "has no combination left")
@@ -153,7 +152,7 @@ func (c *Checker) product(matrix Matrix, order []string) []combination {
 			for j, value := range matrix[VariableName(name)] {
 				more := combination{maps.Clone(one.values), one.line}
 				if more.values[VariableName(name)] = value; i == 0 {
-					more.line = c.lines[fmt.Sprintf("matrix.%s[%d]", name, j)]
+					more.line = c.at(fmt.Sprintf("matrix.%s[%d]", name, j)).line
 				}
 				longer = append(longer, more)
 			}
@@ -174,7 +173,7 @@ func (c *Checker) exclude(all []combination, file File) []combination {
 		at, fine := fmt.Sprintf("exclude[%d]", i), true
 		for name := range entry {
 			if _, ok := file.Matrix[name]; !ok {
-				c.badLine(c.lines[at+"."+string(name)], at, "%s is no variable of the matrix%s", quote(string(name)), hint(string(name), known))
+				c.badLine(c.line(at+"."+string(name)), at, "%s is no variable of the matrix%s", quote(string(name)), hint(string(name), known))
 				fine = false
 			}
 		}

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
@@ -102,13 +103,8 @@ func lineOf(node ast.Node) int {
 // lines everything stands. It does not use the YAML library's own decoder because
 // that one ends at the first mistake, and knows no variables.
 func (c *Checker) read(node ast.Node, at string) any {
-	if _, known := c.lines[at]; !known {
-		c.lines[at] = lineOf(node)
-	}
-	raw := ""
-	if token := node.GetToken(); token != nil {
-		raw = token.Value
-	}
+	here := c.at(at)
+	here.line = cmp.Or(here.line, lineOf(node))
 	switch n := node.(type) {
 	case ast.MapNode:
 		all := map[string]any{}
@@ -127,15 +123,18 @@ func (c *Checker) read(node ast.Node, at string) any {
 	case *ast.LiteralNode:
 		return c.text(n, n.Value.Value, at)
 	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode, *ast.BoolNode:
-		c.raw[at] = raw
-		if n, err := strconv.Atoi(raw); err == nil && c.variables != nil {
-			return n
-		} else if is, err := strconv.ParseBool(raw); err == nil && c.variables != nil {
-			return is
-		} else if c.variables != nil {
-			return 0.5 // which is no whole number, as nothing else in a file
+		here.raw = n.GetToken().Value
+		number, err := strconv.Atoi(here.raw)
+		is, isBool := n.(*ast.BoolNode)
+		switch {
+		case c.variables == nil:
+			return here.raw // in the matrix values are texts, whatever they look like
+		case isBool:
+			return is.Value
+		case err != nil:
+			return 0.5 // some number that is not whole
 		}
-		return raw // in the matrix values are texts, whatever they look like
+		return number
 	case *ast.NullNode:
 		return nil
 	}
@@ -162,7 +161,7 @@ func (c *Checker) entries(mapping ast.MapNode, at string) iter.Seq2[string, ast.
 				c.badLine(line, at, "key %s stands here a second time, first on line %d", quote(key), before)
 				continue
 			}
-			first[key], c.lines[join(at, key)] = line, line
+			first[key], c.at(join(at, key)).line = line, line
 			if !yield(key, iter.Value()) {
 				return
 			}
@@ -174,15 +173,16 @@ func (c *Checker) entries(mapping ast.MapNode, at string) iter.Seq2[string, ast.
 // truth value where the schema wants one, which has no other way to vary.
 func (c *Checker) text(node ast.Node, text, at string) any {
 	replaced, ok := c.replace(lineOf(node), at, text)
+	here := c.at(at)
+	here.varies = here.varies || replaced != text
 	switch n, err := strconv.Atoi(replaced); {
 	case !ok:
 		return nil
-	case c.typed[at] && err == nil:
+	case here.typed && err == nil:
 		return n
-	case c.typed[at] && (replaced == "true" || replaced == "false"):
+	case here.typed && (replaced == "true" || replaced == "false"):
 		return replaced == "true"
 	}
-	c.varies[at] = replaced != text
 	return replaced
 }
 

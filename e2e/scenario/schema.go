@@ -68,6 +68,8 @@ func mapped(t reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "object", AdditionalProperties: scalar}
 	case reflect.TypeFor[Duration]():
 		return &jsonschema.Schema{Type: "string", Pattern: "^" + duration + "$", Title: new(Duration).UnmarshalText(nil).Error()}
+	case reflect.TypeFor[Base64]():
+		return &jsonschema.Schema{Type: "string"}
 	case reflect.TypeFor[Row]():
 		return &jsonschema.Schema{Type: "integer", Minimum: "1", Maximum: json.Number(fmt.Sprint(int(MaxRow)))}
 	}

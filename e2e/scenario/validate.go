@@ -99,7 +99,7 @@ func is[K jsonschema.ErrorKind](e *jsonschema.ValidationError) bool {
 
 // explain reports what the schema has against a value, in the words of operators.
 func (c *Checker) explain(at string, value any, e *jsonschema.ValidationError) {
-	if c.failed[at] {
+	if c.at(at).failed {
 		return
 	}
 	part := c.format.compile().at(e.SchemaURL)
@@ -110,7 +110,7 @@ func (c *Checker) explain(at string, value any, e *jsonschema.ValidationError) {
 	switch k := e.ErrorKind.(type) {
 	case *kind.Type:
 		text = fmt.Sprintf("is %s; must be %s", c.kind(at, value), cmp.Or(title, typeNames[k.Want[0]]))
-		if raw, ok := c.raw[at]; ok && k.Want[0] == "string" && part["pattern"] == nil {
+		if raw := c.at(at).raw; raw != "" && k.Want[0] == "string" && part["pattern"] == nil {
 			text += fmt.Sprintf("; for text write %q", raw)
 		}
 	case *kind.Enum:
@@ -173,11 +173,11 @@ func (c *Checker) kind(at string, value any) string {
 	case string:
 		return "the text " + quote(v)
 	case bool:
-		return "the truth value " + c.raw[at]
+		return "the truth value " + c.at(at).raw
 	case map[string]any:
 		return "a mapping"
 	case []any:
 		return "a list"
 	}
-	return "the number " + c.raw[at]
+	return "the number " + c.at(at).raw
 }

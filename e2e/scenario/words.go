@@ -145,7 +145,7 @@ type (
 	Mark    string
 	NewMark string
 	// Base64 is binary data.
-	Base64 string
+	Base64 []byte
 )
 
 var (
@@ -185,8 +185,8 @@ func (m MapName) Check(c *Checker, at string) {
 
 // Check wants a group that was submitted.
 func (g Group) Check(c *Checker, at string) {
-	if c.groups[g] == nil {
-		c.Bad(at, "no earlier step submits group %s%s", quote(string(g)), hint(string(g), Words(slices.Sorted(maps.Keys(c.groups))...)))
+	if c.Groups[g] == nil {
+		c.Bad(at, "no earlier step submits group %s%s", quote(string(g)), hint(string(g), Words(slices.Sorted(maps.Keys(c.Groups))...)))
 	}
 }
 
@@ -205,11 +205,12 @@ func (m NewMark) Check(c *Checker, at string) {
 	c.marks = append(c.marks, Mark(m))
 }
 
-// Check wants base64.
-func (b Base64) Check(c *Checker, at string) {
-	if _, err := base64.StdEncoding.DecodeString(string(b)); err != nil {
-		c.Bad(at, "is %s; must be base64", quote(string(b)))
+// UnmarshalText reads base64.
+func (b *Base64) UnmarshalText(text []byte) (err error) {
+	if *b, err = base64.StdEncoding.AppendDecode(nil, text); err != nil {
+		return mustBe("base64")
 	}
+	return nil
 }
 
 // NodeMap is the name of the node map of the runner with that name, empty where
