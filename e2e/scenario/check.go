@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -104,6 +105,13 @@ func (c *Checker) Word(at, word string, allowed []string) {
 	}
 }
 
+// match reports a text that does not follow a rule.
+func (c *Checker) match(at string, rule *regexp.Regexp, text, complaint string) {
+	if !rule.MatchString(text) {
+		c.Bad(at, complaint, quote(text))
+	}
+}
+
 // subject reports a name that neither a runner nor one of the others has.
 func (c *Checker) subject(at, name string, others ...string) {
 	if _, ok := c.File.Runners[name]; ok || len(c.File.Runners) == 0 || slices.Contains(others, name) {
@@ -132,12 +140,10 @@ func (f File) Check(c *Checker, _ string) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Runners)) {
 		at := "runners." + name
-		switch {
-		case slices.Contains([]string{Global, Tasks, Runners}, name):
+		if slices.Contains([]string{Global, Tasks, Runners}, name) {
 			c.Bad(at, "a runner cannot be called %s, which is a subject of its own", name)
-		case !hostRule.MatchString(name):
-			c.Bad(at, "%s cannot be a host name; must be up to 63 small letters, digits and '-'", quote(name))
 		}
+		c.match(at, hostRule, name, "%s cannot be a host name; must be up to 63 small letters, digits and '-'")
 		r := f.Runners[name]
 		if other, ok := f.Runners[r.Machine]; r.Machine != "" && (!ok || other.GPUs == 0 || other.Machine != "") {
 			c.Bad(at+".machine", "is %s, which is no runner with gpus and a machine of its own", quote(r.Machine))
@@ -167,9 +173,7 @@ func (m Map) Check(c *Checker, at string) {
 		c.Bad(at, "is absent and has other fields too")
 	}
 	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
-		if !dataRule.MatchString(key) {
-			c.Bad(at+".data."+key, "key %s is not allowed; must be letters, digits, '-', '_' and '.'", quote(key))
-		}
+		c.match(at+".data."+key, dataRule, key, "key %s is not allowed; must be letters, digits, '-', '_' and '.'")
 		if _, both := m.BinaryData[key]; both {
 			c.Bad(at+".binaryData."+key, "is in data too")
 		}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 // Format is the format of scenario files with everything that their steps can do
@@ -16,8 +18,8 @@ type Format struct {
 	Verbs []Verb
 	Facts []Fact
 
-	once   sync.Once
-	schema *schema // that files are held against; see validate
+	once     sync.Once
+	compiler *jsonschema.Compiler // that has the schema; see compile
 }
 
 // Verb is one thing that a step can do.

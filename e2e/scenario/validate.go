@@ -8,24 +8,18 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 
 	reflector "github.com/invopop/jsonschema"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// schema is the one of a format, as a document and ready for use.
-type schema struct {
-	document any
-	*jsonschema.Schema
-}
+const schemaName = "scenario.json"
 
-// compile makes the schema of the format, once. The format is part of the program,
-// so an error is a mistake in that.
-func (f *Format) compile() *schema {
+// compile returns the schema that files are held against, made once. The format is a
+// part of the program, so an error is a mistake in that.
+func (f *Format) compile(url string) *jsonschema.Schema {
 	f.once.Do(func() {
-		const name = "scenario.json"
 		text, err := json.Marshal(f.reflect(&reflector.Reflector{}))
 		if err != nil {
 			panic(err)
@@ -34,30 +28,12 @@ func (f *Format) compile() *schema {
 		if err != nil {
 			panic(err)
 		}
-		compiler := jsonschema.NewCompiler()
-		if err := compiler.AddResource(name, document); err != nil {
+		f.compiler = jsonschema.NewCompiler()
+		if err := f.compiler.AddResource(schemaName, document); err != nil {
 			panic(err)
 		}
-		f.schema = &schema{document, compiler.MustCompile(name)}
 	})
-	return f.schema
-}
-
-// at is the part of the schema with some URL.
-func (s *schema) at(url string) map[string]any {
-	_, pointer, _ := strings.Cut(url, "#")
-	here := s.document
-	for _, name := range strings.Split(pointer, "/")[1:] {
-		switch in := here.(type) {
-		case map[string]any:
-			here = in[name]
-		case []any:
-			i, _ := strconv.Atoi(name)
-			here = in[i]
-		}
-	}
-	part, _ := here.(map[string]any)
-	return part
+	return f.compiler.MustCompile(url)
 }
 
 // validate holds what was read against the schema.
@@ -87,7 +63,7 @@ func (c *Checker) validate(tree any, tell func(at string, value any, e *jsonsche
 			all(e.Causes[0])
 		}
 	}
-	if wrong, ok := c.format.compile().Validate(tree).(*jsonschema.ValidationError); ok {
+	if wrong, ok := c.format.compile(schemaName).Validate(tree).(*jsonschema.ValidationError); ok {
 		all(wrong)
 	}
 }
@@ -97,69 +73,72 @@ func is[K jsonschema.ErrorKind](e *jsonschema.ValidationError) bool {
 	return ok
 }
 
-// explain reports what the schema has against a value, in the words of operators.
+// explain reports what the schema has against a value.
 func (c *Checker) explain(at string, value any, e *jsonschema.ValidationError) {
-	if c.at(at).failed {
-		return
+	part := c.format.compile(e.SchemaURL)
+	known := slices.Sorted(maps.Keys(part.Properties))
+	switch k := e.ErrorKind.(type) {
+	case *kind.Required:
+		for _, name := range k.Missing {
+			if c.variables != nil { // else only a part of the file was read
+				c.badLine(c.line(at), at, "field %s is missing", name)
+			}
+		}
+	case *kind.AdditionalProperties:
+		for _, name := range k.Properties {
+			c.badLine(c.line(join(at, name)), at, "unknown field %s%s", quote(name), hint(name, known))
+		}
+	case *kind.UniqueItems:
+		twice := k.Duplicates[1]
+		c.Bad(fmt.Sprintf("%s[%d]", at, twice), "%s stands there twice", quote(fmt.Sprint(value.([]any)[twice])))
+	case *kind.MaxProperties:
+		given := slices.Sorted(maps.Keys(value.(map[string]any)))
+		c.badLine(c.line(at), at, "does more than one thing: %s; make a step of each", list(given))
+	case *kind.MinProperties:
+		if part.MaxProperties != nil {
+			c.badLine(c.line(at), at, "does nothing; must have one of %s", list(known))
+		} else {
+			c.badLine(c.line(at), at, "is empty")
+		}
+	default:
+		if text := c.complaint(at, value, e, part); text != "" && !c.at(at).failed {
+			c.badLine(c.line(at), at, "%s", text)
+		}
 	}
-	part := c.format.compile().at(e.SchemaURL)
-	properties, _ := part["properties"].(map[string]any)
-	known := slices.Sorted(maps.Keys(properties))
-	title, _ := part["title"].(string)
-	line, below, text := c.line(at), at, ""
+}
+
+// complaint is what is wrong with a value itself, in the words of operators; empty
+// where its type says it better.
+func (c *Checker) complaint(at string, value any, e *jsonschema.ValidationError, part *jsonschema.Schema) string {
 	switch k := e.ErrorKind.(type) {
 	case *kind.Type:
-		text = fmt.Sprintf("is %s; must be %s", c.kind(at, value), cmp.Or(title, typeNames[k.Want[0]]))
-		if raw := c.at(at).raw; raw != "" && k.Want[0] == "string" && part["pattern"] == nil {
+		text := fmt.Sprintf("is %s; must be %s", c.kind(at, value), cmp.Or(part.Title, typeNames[k.Want[0]]))
+		if raw := c.at(at).raw; raw != "" && k.Want[0] == "string" && part.Pattern == nil {
 			text += fmt.Sprintf("; for text write %q", raw)
 		}
+		return text
 	case *kind.Enum:
 		var words []string
 		for _, word := range k.Want {
 			words = append(words, fmt.Sprint(word))
 		}
-		text = notAWord(fmt.Sprint(value), words)
+		return notAWord(fmt.Sprint(value), words)
 	case *kind.Minimum, *kind.Maximum:
-		text = fmt.Sprintf("is %v; must be %v or more", value, part["minimum"])
-		if most, ok := part["maximum"]; ok {
-			text = fmt.Sprintf("is %v; must be %v to %v", value, part["minimum"], most)
+		if part.Maximum == nil {
+			return fmt.Sprintf("is %v; must be %s or more", value, part.Minimum.RatString())
 		}
+		return fmt.Sprintf("is %v; must be %s to %s", value, part.Minimum.RatString(), part.Maximum.RatString())
 	case *kind.MaxLength:
-		text = fmt.Sprintf("has %d characters; must be at most %d", k.Got, k.Want)
+		return fmt.Sprintf("has %d characters; must be at most %d", k.Got, k.Want)
 	case *kind.MinItems:
-		text = "is empty"
-	case *kind.MinProperties:
-		if text = "is empty"; part["maxProperties"] != nil {
-			text = "does nothing; must have one of " + list(known)
-		}
-	case *kind.MaxProperties:
-		given := slices.Sorted(maps.Keys(value.(map[string]any)))
-		text = fmt.Sprintf("does more than one thing: %s; make a step of each", list(given))
-	case *kind.UniqueItems:
-		i := k.Duplicates[1]
-		below, text = fmt.Sprintf("%s[%d]", at, i), fmt.Sprintf("%s stands there twice", quote(fmt.Sprint(value.([]any)[i])))
-		line = c.line(below)
-	case *kind.Required:
-		for _, name := range k.Missing {
-			if c.variables != nil { // else only a part of the file was read
-				c.badLine(line, at, "field %s is missing", name)
-			}
-		}
-		return
-	case *kind.AdditionalProperties:
-		for _, name := range k.Properties {
-			c.badLine(c.line(join(at, name)), at, "unknown field %s%s", quote(name), hint(name, known))
-		}
-		return
+		return "is empty"
 	case *kind.Pattern:
-		if "pattern="+k.Want != Seen {
-			return // the type itself says what the text must be
+		if "pattern="+k.Want == Seen {
+			return "is empty"
 		}
-		text = "is empty"
-	default:
-		text = e.Error()
+		return ""
 	}
-	c.badLine(line, below, "%s", text)
+	return e.Error()
 }
 
 // typeNames are the types of the schema, for people.

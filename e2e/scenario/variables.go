@@ -19,9 +19,7 @@ var (
 
 // Check wants a name that can stand in ${…}.
 func (n VariableName) Check(c *Checker, at string) {
-	if !variableRule.MatchString(string(n)) {
-		c.Bad(at, "name %s cannot be one; must be letters, digits, '_' and '-' with a letter at the start", quote(string(n)))
-	}
+	c.match(at, variableRule, string(n), "name %s cannot be one; must be letters, digits, '_' and '-' with a letter at the start")
 }
 
 // parts are those of a prediction: ${name.effective} and so on.

@@ -161,16 +161,12 @@ var (
 
 // Check wants small letters, digits and dashes.
 func (n Name) Check(c *Checker, at string) {
-	if !nameRule.MatchString(string(n)) {
-		c.Bad(at, "is %s; must be small letters, digits and '-'", quote(string(n)))
-	}
+	c.match(at, nameRule, string(n), "is %s; must be small letters, digits and '-'")
 }
 
 // Check wants a flag.
 func (f Flag) Check(c *Checker, at string) {
-	if !flagRule.MatchString(string(f)) {
-		c.Bad(at, "flag %s cannot be one; write it without dashes in front", quote(string(f)))
-	}
+	c.match(at, flagRule, string(f), "flag %s cannot be one; write it without dashes in front")
 }
 
 // Check wants a runner of the file.
