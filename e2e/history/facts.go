@@ -3,6 +3,7 @@ package history
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -20,8 +21,9 @@ type Facts struct {
 	Queue *api.QueueContents // as it was last read
 	// QueueTrouble is why it could not be read after that, if so.
 	QueueTrouble string
-	// Step is what the harness does now, nil between two steps.
-	Step *Step
+	// Step is what the harness does now, nil between two steps, and Since when.
+	Step  *Step
+	Since time.Time
 	// Troubles say why the record may have gaps.
 	Troubles []string
 }
@@ -101,23 +103,22 @@ func (f *Facts) Apply(e Entry) {
 	case e.Step != nil && e.Step.Ended:
 		f.Step = nil
 	case e.Step != nil:
-		f.Step = e.Step
+		f.Step, f.Since = e.Step, e.Time
 	}
 }
 
 func (f *Facts) note(n targets.TaskNote) {
 	t, r := f.Task(n.Task), f.Runner(n.Runner)
-	if n.Step > 0 {
+	switch {
+	case n.Step > 0:
 		t.Steps[n.Step]++
-		return
-	}
-	if n.End {
+	case n.End:
 		t.Finished++
 		r.Finished++
-		return
+	default:
+		t.Started++
+		r.Started++
 	}
-	t.Started++
-	r.Started++
 }
 
 // Runner returns what is known of a runner, if only that it has no process yet.

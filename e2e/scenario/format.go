@@ -18,7 +18,7 @@ type Format struct {
 	Verbs []Verb
 	Facts []Fact
 
-	once     sync.Once
+	mu       sync.Mutex           // guards what follows
 	compiler *jsonschema.Compiler // that has the schema; see compile
 }
 

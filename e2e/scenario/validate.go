@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -16,10 +17,12 @@ import (
 
 const schemaName = "scenario.json"
 
-// compile returns the schema that files are held against, made once. The format is a
-// part of the program, so an error is a mistake in that.
+// compile returns the schema that files are held against, or a part of it. The format
+// is a part of the program, so an error is a mistake in that.
 func (f *Format) compile(url string) *jsonschema.Schema {
-	f.once.Do(func() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.compiler == nil {
 		text, err := json.Marshal(f.reflect(&reflector.Reflector{}))
 		if err != nil {
 			panic(err)
@@ -32,7 +35,7 @@ func (f *Format) compile(url string) *jsonschema.Schema {
 		if err := f.compiler.AddResource(schemaName, document); err != nil {
 			panic(err)
 		}
-	})
+	}
 	return f.compiler.MustCompile(url)
 }
 
@@ -89,8 +92,12 @@ func (c *Checker) explain(at string, value any, e *jsonschema.ValidationError) {
 			c.badLine(c.line(join(at, name)), at, "unknown field %s%s", quote(name), hint(name, known))
 		}
 	case *kind.UniqueItems:
-		twice := k.Duplicates[1]
-		c.Bad(fmt.Sprintf("%s[%d]", at, twice), "%s stands there twice", quote(fmt.Sprint(value.([]any)[twice])))
+		all := value.([]any)
+		for i, one := range all {
+			if slices.ContainsFunc(all[:i], func(other any) bool { return reflect.DeepEqual(other, one) }) {
+				c.Bad(fmt.Sprintf("%s[%d]", at, i), "%s stands there twice", quote(fmt.Sprint(one)))
+			}
+		}
 	case *kind.MaxProperties:
 		given := slices.Sorted(maps.Keys(value.(map[string]any)))
 		c.badLine(c.line(at), at, "does more than one thing: %s; make a step of each", list(given))
