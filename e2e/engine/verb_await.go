@@ -17,10 +17,14 @@ import (
 
 func init() {
 	add(scenario.Verb{Name: "await", Doc: "Waits until all the conditions hold at once, by subject.", Asserts: true}, 0,
-		func(that scenario.Conditions, _ context.Context, p *play) error { return p.await(that, budgetOf(that)) })
+		func(that scenario.Conditions, ctx context.Context, p *play) error {
+			return p.await(ctx, that, budgetOf(that))
+		})
 	add(scenario.Verb{Name: "expect", Asserts: true,
 		Doc: "Says what must hold already, by subject. It waits for nothing but the news of it: runners, tasks and the queue report each with a delay of their own."}, 0,
-		func(that scenario.Conditions, _ context.Context, p *play) error { return p.await(that, expectBudget) })
+		func(that scenario.Conditions, ctx context.Context, p *play) error {
+			return p.await(ctx, that, expectBudget)
+		})
 	add(scenario.Verb{Name: "never", Asserts: true,
 		Doc: "Says what no entry of the record may show. An entry that meets every condition of a subject is a failure."}, queueBudget, Never.do)
 }
@@ -39,9 +43,9 @@ func budgetOf(that scenario.Conditions) (most time.Duration) {
 }
 
 // await waits until all conditions hold at once, for as long as the budget.
-func (p *play) await(that scenario.Conditions, budget time.Duration) error {
+func (p *play) await(ctx context.Context, that scenario.Conditions, budget time.Duration) error {
 	begun, so, entries := time.Now(), verdict{}, 0
-	ctx, cancel := context.WithTimeoutCause(p.ctx, Stretch(budget), errSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, Stretch(budget), errSlow)
 	defer cancel()
 	look := func(all bool) {
 		p.record.View(func(f *history.Facts) { so, entries = p.judge(f, that, all), f.Entries })
