@@ -51,11 +51,11 @@ func (p *play) await(ctx context.Context, that scenario.Conditions, budget time.
 		p.record.View(func(f *history.Facts) { so, entries = p.judge(f, that, all), f.Entries })
 	}
 	for {
-		before := so
+		before, over := so, ctx.Err() != nil // what came until then counts
 		// First what needs no asking, which costs nothing.
 		if look(false); so.ok() {
 			_ = p.ask(ctx, that) // what is not known is wrong, and the record has why
-			if look(true); ctx.Err() != nil && !before.ok() {
+			if look(true); !so.ok() && ctx.Err() != nil && !before.ok() {
 				so = before // what was asked may have been cut short
 			}
 		}
@@ -64,7 +64,7 @@ func (p *play) await(ctx context.Context, that scenario.Conditions, budget time.
 			return nil
 		case so.hopeless != "":
 			return p.failed(that, so, so.hopeless)
-		case ctx.Err() != nil:
+		case over:
 			return p.failed(that, so, waited(ctx, begun))
 		}
 		// Look again after the next entry, or a moment later.
