@@ -22,12 +22,6 @@ const maxCombinations = 1000
 // family are the fields of a file that give values to its variables.
 var family = []string{"matrix", "exclude", "include"}
 
-// combination is one way to give values to the variables of a file.
-type combination struct {
-	values Combination
-	line   int
-}
-
 // expand returns the scenarios of a file, one for each combination.
 func (f *Format) expand(name string, root ast.MapNode) (all []Scenario, err error) {
 	p := &problems{path: name}
@@ -36,16 +30,16 @@ func (f *Format) expand(name string, root ast.MapNode) (all []Scenario, err erro
 	for name, node := range outer.entries(root, "") {
 		nodes[name] = node
 	}
-	combinations := outer.combinations(nodes)
-	known := newNames(combinations)
-	for _, one := range combinations {
-		s := Scenario{Path: name, Line: cmp.Or(one.line, outer.line("name")), Values: one.values, Area: path.Base(path.Dir(name))}
-		c := newChecker(f, p, &variables{maps.Clone(one.values), known}, &s.File)
+	all = outer.combinations(nodes)
+	known := newNames(all)
+	for i := range all {
+		s := &all[i]
+		s.Path, s.Line, s.Area = name, cmp.Or(s.Line, outer.line("name")), path.Base(path.Dir(name))
+		c := newChecker(f, p, &variables{maps.Clone(s.Values), known}, &s.File)
 		for path, place := range outer.places {
 			c.at(path).line = place.line
 		}
 		c.load(nodes)
-		all = append(all, s)
 	}
 	if len(all) > 0 {
 		known.checkUse(outer)
@@ -57,14 +51,13 @@ func (f *Format) expand(name string, root ast.MapNode) (all []Scenario, err erro
 func (c *Checker) load(nodes map[string]ast.Node) {
 	predictions := c.predict(nodes["predict"])
 	read := func() map[string]any {
-		tree := map[string]any{"predict": predictions}
+		tree := map[string]any{}
 		for name, node := range nodes {
-			if name != "predict" && !slices.Contains(family, name) {
+			if name == "predict" {
+				tree[name] = predictions
+			} else if !slices.Contains(family, name) {
 				tree[name] = c.read(node, name)
 			}
-		}
-		if predictions == nil {
-			delete(tree, "predict")
 		}
 		return tree
 	}
@@ -106,7 +99,7 @@ func (c *Checker) predict(node ast.Node) any {
 
 // combinations returns those of a file; a file without any matrix has one. On a
 // mistake in the matrix there are none.
-func (c *Checker) combinations(nodes map[string]ast.Node) (all []combination) {
+func (c *Checker) combinations(nodes map[string]ast.Node) (all []Scenario) {
 	var file File
 	before, tree := len(c.problems.seen), map[string]any{}
 	for _, name := range family {
@@ -132,10 +125,10 @@ func (c *Checker) combinations(nodes map[string]ast.Node) (all []combination) {
 		c.Bad("exclude", "is set, but there is no matrix")
 		return nil
 	case len(file.Include) == 0:
-		return []combination{{values: Combination{}}}
+		return []Scenario{{Values: Combination{}}}
 	}
 	for i, values := range file.Include {
-		all = append(all, combination{values, c.at(fmt.Sprintf("include[%d]", i)).line})
+		all = append(all, Scenario{Values: values, Line: c.at(fmt.Sprintf("include[%d]", i)).line})
 	}
 	if len(all) == 0 && len(c.problems.seen) == before {
 		c.Bad("matrix", "has no combination left")
@@ -144,15 +137,15 @@ func (c *Checker) combinations(nodes map[string]ast.Node) (all []combination) {
 }
 
 // product returns all combinations; the first variable changes most slowly.
-func (c *Checker) product(matrix Matrix, order []string) []combination {
-	all := []combination{{values: Combination{}}}
+func (c *Checker) product(matrix Matrix, order []string) []Scenario {
+	all := []Scenario{{Values: Combination{}}}
 	for i, name := range order {
-		var longer []combination
+		var longer []Scenario
 		for _, one := range all {
 			for j, value := range matrix[VariableName(name)] {
-				more := combination{maps.Clone(one.values), one.line}
-				if more.values[VariableName(name)] = value; i == 0 {
-					more.line = c.at(fmt.Sprintf("matrix.%s[%d]", name, j)).line
+				more := Scenario{Values: maps.Clone(one.Values), Line: one.Line}
+				if more.Values[VariableName(name)] = value; i == 0 {
+					more.Line = c.at(fmt.Sprintf("matrix.%s[%d]", name, j)).line
 				}
 				longer = append(longer, more)
 			}
@@ -167,7 +160,7 @@ func (c *Checker) product(matrix Matrix, order []string) []combination {
 
 // exclude drops the combinations that an entry matches. An entry that drops nothing
 // is a mistake.
-func (c *Checker) exclude(all []combination, file File) []combination {
+func (c *Checker) exclude(all []Scenario, file File) []Scenario {
 	known := Words(slices.Sorted(maps.Keys(file.Matrix))...)
 	for i, entry := range file.Exclude {
 		at, fine := fmt.Sprintf("exclude[%d]", i), true
@@ -178,9 +171,9 @@ func (c *Checker) exclude(all []combination, file File) []combination {
 			}
 		}
 		before := len(all)
-		all = slices.DeleteFunc(all, func(one combination) bool {
+		all = slices.DeleteFunc(all, func(one Scenario) bool {
 			for name, value := range entry {
-				if one.values[name] != value {
+				if one.Values[name] != value {
 					return false
 				}
 			}

@@ -38,10 +38,10 @@ type names struct {
 }
 
 // newNames knows the names that the combinations set.
-func newNames(combinations []combination) *names {
+func newNames(combinations []Scenario) *names {
 	n := &names{map[string]int{}, map[string]int{}, map[string]bool{}}
 	for _, c := range combinations {
-		for name := range c.values {
+		for name := range c.Values {
 			n.set[string(name)]++
 		}
 	}
