@@ -57,8 +57,11 @@ func Stretch(d time.Duration) time.Duration { return time.Duration(float64(d) * 
 // errSlow is the cause of the end of a budget.
 var errSlow = errors.New("it took too long")
 
-// bounded calls do with a context that ends after the budget.
+// bounded calls do with a context that ends after the budget, if there is one.
 func (p *play) bounded(budget time.Duration, do func(context.Context) error) error {
+	if budget == 0 {
+		return do(p.ctx)
+	}
 	budget = Stretch(budget)
 	ctx, cancel := context.WithTimeoutCause(p.ctx, budget, errSlow)
 	defer cancel()

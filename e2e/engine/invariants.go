@@ -76,22 +76,22 @@ func conserved(submitted []string, contents api.QueueContents) (wrong []error) {
 // placesOf is where each task is.
 func placesOf(contents *api.QueueContents) map[string][]string {
 	places := make(map[string][]string)
-	put := func(id, place string) { places[id] = append(places[id], place) }
-	for _, id := range contents.Finished {
-		put(id, "finished")
+	put := func(place string, ids ...string) {
+		for _, id := range ids {
+			places[id] = append(places[id], place)
+		}
 	}
-	for _, id := range contents.Cancelled {
-		put(id, "cancelled")
-	}
+	put("finished", contents.Finished...)
+	put("cancelled", contents.Cancelled...)
 	for _, t := range contents.Ready {
-		put(t.ID, "ready")
+		put("ready", t.ID)
 	}
 	for _, t := range contents.Claimed {
-		put(t.ID, "claimed")
+		put("claimed", t.ID)
 	}
 	for _, d := range contents.Dead {
 		if d.Task != nil {
-			put(d.Task.ID, "dead")
+			put("dead", d.Task.ID)
 		}
 	}
 	return places
@@ -170,25 +170,23 @@ func ends(s scenario.Scenario, entries []history.Entry) error {
 // noDuplicates is the second half of R12: a task is started twice only where
 // the scenario made that necessary, or its GPU has failed.
 func noDuplicates(s scenario.Scenario, entries []history.Entry) error {
-	facts, blamed := history.NewFacts(), make(map[process]int)
+	blamed, failed := make(map[process]int), 0
 	for _, e := range entries {
 		switch {
 		case e.Exit != nil && slices.Contains([]int{-1, api.ExitUnfinished, api.ExitForced}, e.Exit.Code):
 			return nil // whoever ends like this has given unfinished work back
 		case e.Status != nil:
-			blamed[process{e.Runner, e.Process}] = e.Status.Tasks.MachineFailed
+			key, n := process{e.Runner, e.Process}, e.Status.Tasks.MachineFailed
+			failed += n - blamed[key]
+			blamed[key] = n
 		}
-		facts.Apply(e)
 	}
 	if interrupts(s) {
 		return nil
 	}
-	failed := 0
-	for _, n := range blamed {
-		failed += n
-	}
-	for _, id := range slices.Sorted(maps.Keys(facts.Tasks)) {
-		n := facts.Tasks[id].Started
+	tasks := history.Sum(entries).Tasks
+	for _, id := range slices.Sorted(maps.Keys(tasks)) {
+		n := tasks[id].Started
 		if failed -= max(0, n-1); failed < 0 {
 			return fmt.Errorf("R12: task %s was started %d times, but no runner was killed or ran out of time, and no GPU failed so often", id, n)
 		}
@@ -199,15 +197,11 @@ func noDuplicates(s scenario.Scenario, entries []history.Entry) error {
 // noStepTwice is what a checkpoint is for: what a task has done and saved is not done
 // again.
 func noStepTwice(entries []history.Entry) error {
-	facts := history.NewFacts()
-	for _, e := range entries {
-		facts.Apply(e)
-	}
-	for _, id := range slices.Sorted(maps.Keys(facts.Tasks)) {
-		steps := facts.Tasks[id].Steps
-		for _, n := range slices.Sorted(maps.Keys(steps)) {
-			if steps[n] > 1 {
-				return fmt.Errorf("R12: task %s did step %d %d times, though it had saved it", id, n, steps[n])
+	tasks := history.Sum(entries).Tasks
+	for _, id := range slices.Sorted(maps.Keys(tasks)) {
+		for n, times := range tasks[id].Steps {
+			if times > 1 {
+				return fmt.Errorf("R12: task %s did step %d %d times, though it had saved it", id, n, times)
 			}
 		}
 	}
@@ -217,24 +211,9 @@ func noStepTwice(entries []history.Entry) error {
 // interrupts says whether a scenario lets attempts fail, or ends them early
 // without an end of the runner.
 func interrupts(s scenario.Scenario) bool {
-	fails := func(t scenario.Submit) bool { return t.Fail || t.Timeout != 0 || t.Steps > 0 }
-	if slices.ContainsFunc(s.Tasks, fails) {
-		return true
-	}
-	for t := range scenario.Actions[scenario.Submit](s.Steps) {
-		if fails(t) {
-			return true
-		}
-	}
-	for lines := range scenario.Actions[owner](s.Steps) {
-		if len(lines) > 0 { // a retry, say
-			return true
-		}
-	}
-	for _, r := range s.Runners {
-		if r.Flags["drain-deadline"] != "" {
-			return true
-		}
-	}
-	return false
+	tasks := slices.Concat(s.Tasks, slices.Collect(scenario.Actions[scenario.Submit](s.Steps)))
+	owners := slices.Concat(slices.Collect(scenario.Actions[owner](s.Steps))...) // who retry, say
+	return len(owners) > 0 ||
+		slices.ContainsFunc(tasks, func(t scenario.Submit) bool { return t.Fail || t.Timeout != 0 || t.Steps > 0 }) ||
+		slices.ContainsFunc(slices.Collect(maps.Values(s.Runners)), func(r scenario.Runner) bool { return r.Flags["drain-deadline"] != "" })
 }

@@ -62,7 +62,7 @@ func (p *play) judge(facts *history.Facts, that scenario.Conditions, all bool) (
 		views := p.views(subject, facts)
 		for _, name := range slices.Sorted(maps.Keys(that[subject])) {
 			f, want := factOf(name), that[subject][name]
-			if f.asked() && !all {
+			if f.ask != "" && !all {
 				continue
 			}
 			have, about := sum(f, views)
@@ -92,7 +92,7 @@ func (p *play) judge(facts *history.Facts, that scenario.Conditions, all bool) (
 }
 
 // sum reads a fact; numbers of several runners are added up.
-func sum(f *fact, views []*view) (have any, about string) {
+func sum(f fact, views []*view) (have any, about string) {
 	if len(views) == 1 {
 		return f.read(views[0])
 	}
@@ -110,7 +110,7 @@ func sum(f *fact, views []*view) (have any, about string) {
 
 // hopeless says why a fact that is wrong will not become right, if so. The end of
 // one runner is not the end of all.
-func (f *fact) hopeless(views []*view, have, want any) string {
+func (f fact) hopeless(views []*view, have, want any) string {
 	n, _ := have.(int)
 	most, isNumber := want.(int)
 	switch v := views[0]; {
@@ -126,7 +126,7 @@ func (f *fact) hopeless(views []*view, have, want any) string {
 }
 
 // differ says how what is so differs from what is wanted.
-func differ(f *fact, v *view, have, want any) string {
+func differ(f fact, v *view, have, want any) string {
 	switch want := want.(type) {
 	case scenario.Duration:
 		if age := have.(scenario.Duration); age > want {

@@ -3,10 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
-
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
@@ -41,29 +38,20 @@ func (o *Observation) Close() {
 }
 
 // Submit puts tasks into the queue, and remembers them.
-func (o *Observation) Submit(s scenario.Submit) error { return submit(s, o.play) }
+func (o *Observation) Submit(s scenario.Submit) error {
+	return o.play.do(scenario.Step{Verb: "submit", Value: s})
+}
 
 // Sink takes what a process of a runner tells.
 func (o *Observation) Sink(runner string, process int) targets.Sink {
 	return teller{o.play.record, runner, process}
 }
 
-// Settled waits until every task that was submitted is finished. Its error says
-// where the tasks are.
+// Settled waits until every task that was submitted is finished, for as long as ctx
+// lets it.
 func (o *Observation) Settled(ctx context.Context) error {
-	want, where := len(o.play.submitted), errors.New("nobody has looked into the queue")
-	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
-		contents, err := o.play.readQueue(ctx)
-		if err != nil {
-			where = err
-			return false, nil
-		}
-		where = fmt.Errorf("of %d tasks %d are finished, %d ready, %d claimed, %d dead",
-			want, len(contents.Finished), len(contents.Ready), len(contents.Claimed), len(contents.Dead))
-		return len(contents.Finished) == want && len(contents.Ready)+len(contents.Claimed)+len(contents.Dead) == 0, nil
-	})
-	if err != nil {
-		return where
+	if err := o.play.await(ctx, scenario.Conditions{scenario.Tasks: {"left": 0, "dead": 0}}, time.Hour); err != nil {
+		return err
 	}
 	return o.Rules()
 }

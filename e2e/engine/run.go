@@ -126,19 +126,18 @@ func (p *play) prepare() error {
 	if err := p.watch(); err != nil {
 		return err
 	}
-	if err := eachOf(p.scenario.Maps, p.apply); err != nil {
-		return err
-	}
+	before := []scenario.Step{{Verb: "apply", Value: p.scenario.Maps}}
 	for _, s := range p.scenario.Tasks {
-		if err := submit(s, p); err != nil {
-			return fmt.Errorf("submit %s: %w", s.Group, err)
+		before = append(before, scenario.Step{Verb: "submit", Value: s})
+	}
+	var runners start
+	for _, name := range slices.Sorted(maps.Keys(p.scenario.Runners)) {
+		if !p.scenario.Runners[name].Delayed {
+			runners = append(runners, scenario.RunnerName(name))
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.scenario.Runners)) {
-		if p.scenario.Runners[name].Delayed {
-			continue
-		}
-		if err := p.start(scenario.RunnerName(name)); err != nil {
+	for _, step := range append(before, scenario.Step{Verb: "start", Value: runners}) {
+		if err := p.do(step); err != nil {
 			return err
 		}
 	}

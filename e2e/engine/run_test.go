@@ -437,3 +437,14 @@ func TestNodeMaps(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// A wait lasts longer where everything has more time, as what it waits for does.
+func TestWaitIsStretched(t *testing.T) {
+	before := engine.SetTimeFactor(3)
+	defer engine.SetTimeFactor(before)
+	begun := time.Now()
+	_, err := run(t, newFakeEnv(t, idle), "steps:\n  - wait: {for: 50ms, because: it is a test}\n  - expect: {a: {processes: 1}}\n")
+	if took := time.Since(begun); err != nil || took < 150*time.Millisecond {
+		t.Errorf("took %s, want 150ms at least: %v", took, err)
+	}
+}

@@ -16,11 +16,17 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "await", Doc: "Waits until all the conditions hold at once, by subject.", Asserts: true},
-		func(that scenario.Conditions, p *play) error { return p.await(that, budgetOf(that)) })
+	add(scenario.Verb{Name: "await", Doc: "Waits until all the conditions hold at once, by subject.", Asserts: true}, 0,
+		func(that scenario.Conditions, ctx context.Context, p *play) error {
+			return p.await(ctx, that, budgetOf(that))
+		})
 	add(scenario.Verb{Name: "expect", Asserts: true,
-		Doc: "Says what must hold already, by subject. It waits for nothing but the news of it: runners, tasks and the queue report each with a delay of their own."},
-		func(that scenario.Conditions, p *play) error { return p.await(that, expectBudget) })
+		Doc: "Says what must hold already, by subject. It waits for nothing but the news of it: runners, tasks and the queue report each with a delay of their own."}, 0,
+		func(that scenario.Conditions, ctx context.Context, p *play) error {
+			return p.await(ctx, that, expectBudget)
+		})
+	add(scenario.Verb{Name: "never", Asserts: true,
+		Doc: "Says what no entry of the record may show. An entry that meets every condition of a subject is a failure."}, queueBudget, Never.do)
 }
 
 // recheck is how often something is asked for while a condition needs it.
@@ -37,34 +43,31 @@ func budgetOf(that scenario.Conditions) (most time.Duration) {
 }
 
 // await waits until all conditions hold at once, for as long as the budget.
-func (p *play) await(that scenario.Conditions, budget time.Duration) error {
-	var now verdict
-	begun := time.Now()
-	ctx, cancel := context.WithTimeoutCause(p.ctx, Stretch(budget), errSlow)
+func (p *play) await(ctx context.Context, that scenario.Conditions, budget time.Duration) error {
+	begun, so, entries := time.Now(), verdict{}, 0
+	ctx, cancel := context.WithTimeoutCause(ctx, Stretch(budget), errSlow)
 	defer cancel()
+	look := func(all bool) {
+		p.record.View(func(f *history.Facts) { so, entries = p.judge(f, that, all), f.Entries })
+	}
 	for {
-		before, entries := now, 0
-		// First what needs no asking, which costs nothing to wait for.
-		err := p.record.Wait(ctx, func(f *history.Facts) bool {
-			now = p.judge(f, that, false)
-			return now.ok() || now.hopeless != ""
-		})
-		if err == nil && now.ok() {
+		before, over := so, ctx.Err() != nil // what came until then counts
+		// First what needs no asking, which costs nothing.
+		if look(false); so.ok() {
 			_ = p.ask(ctx, that) // what is not known is wrong, and the record has why
-			p.record.View(func(f *history.Facts) { now, entries = p.judge(f, that, true), f.Entries })
-			if ctx.Err() != nil && !before.ok() {
-				now = before // what was asked may have been cut short
+			if look(true); !so.ok() && ctx.Err() != nil && !before.ok() {
+				so = before // what was asked may have been cut short
 			}
 		}
 		switch {
-		case now.ok():
+		case so.ok():
 			return nil
-		case now.hopeless != "":
-			return p.failed(that, now, now.hopeless)
-		case ctx.Err() != nil:
-			return p.failed(that, now, waited(ctx, begun))
+		case so.hopeless != "":
+			return p.failed(that, so, so.hopeless)
+		case over:
+			return p.failed(that, so, waited(ctx, begun))
 		}
-		// Ask again after the next entry, or a moment later.
+		// Look again after the next entry, or a moment later.
 		again, cancel := context.WithTimeout(ctx, recheck)
 		_ = p.record.Wait(again, func(f *history.Facts) bool { return f.Entries > entries })
 		cancel()
@@ -77,30 +80,34 @@ func (p *play) ask(ctx context.Context, that scenario.Conditions) (err error) {
 	asked := make(map[string]bool) // each is asked once
 	for subject, condition := range that {
 		for name := range condition {
-			f := factOf(name)
-			key := subject + f.path
-			if f.queue != nil {
-				key = "the queue"
+			path := factOf(name).ask
+			r, key := p.runners[subject], subject+path
+			if path == theQueue {
+				key = theQueue
 			}
-			if asked[key] || !f.asked() {
-				continue
+			switch {
+			case path == "" || asked[key]:
+			case path == theQueue:
+				_, err = p.readQueue(ctx)
+			case r != nil:
+				r.ask(ctx, path, teller{p.record, subject, r.process})
 			}
 			asked[key] = true
-			if f.queue != nil {
-				_, err = p.readQueue(ctx)
-			} else if r := p.runners[subject]; r != nil {
-				a := &history.Answer{Path: f.path}
-				code, body, err := r.Get(ctx, f.path)
-				if a.Code, a.Body = code, string(body); err != nil {
-					a.Error = err.Error()
-				}
-				if err == nil || ctx.Err() == nil {
-					teller{p.record, subject, r.process}.add(history.Entry{Answer: a})
-				}
-			}
 		}
 	}
 	return err
+}
+
+// ask has a runner answer into the record.
+func (r *started) ask(ctx context.Context, path string, tells teller) {
+	code, body, err := r.Get(ctx, path)
+	a := &history.Answer{Path: path, Code: code, Body: string(body)}
+	if err != nil {
+		a.Error = err.Error()
+	}
+	if err == nil || ctx.Err() == nil {
+		tells.add(history.Entry{Answer: a})
+	}
 }
 
 // readQueue reads the queue and keeps in the record what has changed.
@@ -113,11 +120,9 @@ func (p *play) readQueue(ctx context.Context) (api.QueueContents, error) {
 		}
 		return contents, err
 	}
-	changed := false
-	p.record.View(func(f *history.Facts) {
-		changed = f.Queue == nil || f.QueueTrouble != "" || !reflect.DeepEqual(*f.Queue, contents)
-	})
-	if changed {
+	same := false
+	p.record.View(func(f *history.Facts) { same = f.QueueTrouble == "" && reflect.DeepEqual(f.Queue, &contents) })
+	if !same {
 		p.record.Add(history.Entry{Queue: &contents})
 	}
 	return contents, nil
@@ -143,4 +148,64 @@ func (p *play) failed(that scenario.Conditions, now verdict, why string) error {
 		}
 	})
 	return errors.New(text.String())
+}
+
+// Never is what must not be in the record.
+type Never struct {
+	// Since is the mark to begin at; without it, the beginning of the record.
+	Since scenario.Mark `json:"since,omitempty"`
+	// That are the conditions, by subject. A log line counts when it is written,
+	// everything else as long as it is so.
+	That scenario.Conditions `json:"that"`
+}
+
+func (n Never) String() string { return strings.Join(slices.Sorted(maps.Keys(n.That)), ", ") }
+
+// Check wants facts that a record can have.
+func (n Never) Check(c *scenario.Checker, at string) {
+	for subject, condition := range n.That {
+		for name := range condition {
+			if f := factOf(name); !f.Lasting {
+				c.Bad(fmt.Sprintf("%s.that.%s.%s", at, subject, name), "is not in the record; use expect")
+			}
+		}
+	}
+}
+
+// do looks at the facts as they were after each entry since the mark, the last of
+// which is a look into the queue, if that is asked for.
+func (n Never) do(ctx context.Context, p *play) error {
+	if err := p.ask(ctx, n.That); err != nil {
+		return err
+	}
+	for subject, condition := range n.That {
+		if err := p.neverOf(subject, condition, p.marks[n.Since].entries); err != nil {
+			return fmt.Errorf("%s: %w", subject, err)
+		}
+	}
+	return nil
+}
+
+// neverOf fails as well where no entry could have shown what must never be.
+func (p *play) neverOf(subject string, condition scenario.Condition, since int) error {
+	log, _ := condition["log"].(string)
+	rest := maps.Clone(condition)
+	delete(rest, "log")
+	facts, entries, known := history.NewFacts(), p.record.Entries(), false
+	for i, e := range entries {
+		facts.Apply(e)
+		if i < since {
+			continue
+		}
+		so := p.judge(facts, scenario.Conditions{subject: rest}, true)
+		known = known || !so.unknown
+		if so.ok() && (log == "" || e.Runner == subject && strings.Contains(e.Log, log)) {
+			return fmt.Errorf("what must never be was so, %s into the scenario: %s",
+				e.Time.Sub(entries[0].Time).Round(time.Millisecond), p.describeSubject(facts, subject))
+		}
+	}
+	if !known {
+		return fmt.Errorf("nothing in the record could have shown it: %s", p.describeSubject(facts, subject))
+	}
+	return nil
 }

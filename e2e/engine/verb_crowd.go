@@ -11,20 +11,21 @@ import (
 
 func init() {
 	add(scenario.Verb{Name: "crowd", Doc: "Fills the runners' namespace with maps that concern none of them. " +
-		"They are there when the step ends; until the scenario does, they are changed, one at a time."}, crowd.do)
+		"They are there when the step ends; until the scenario does, they are changed, one at a time."}, 0, Crowd.do)
 }
 
-type crowd struct {
+// Crowd is maps that concern no runner.
+type Crowd struct {
 	// Maps is how many there are.
 	Maps int `json:"maps" jsonschema:"minimum=1,maximum=20000"`
 	// Every is the time between two changes.
 	Every scenario.Duration `json:"every"`
 }
 
-func (c crowd) String() string { return fmt.Sprintf("of %d maps", c.Maps) }
+func (c Crowd) String() string { return fmt.Sprintf("of %d maps", c.Maps) }
 
-func (c crowd) do(p *play) error {
-	all, err := crowds.Make(p.ctx, p.env.Client(), p.env.Namespace(), c.Maps)
+func (c Crowd) do(ctx context.Context, p *play) error {
+	all, err := crowds.Make(ctx, p.env.Client(), p.env.Namespace(), c.Maps)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 
 func init() {
 	add(scenario.Verb{Name: "fakegpu", Need: scenario.NeedFakeGPUs,
-		Doc: "Changes the fake GPUs of runners, started or not: a command line of fakegpu with DIR for the state directory, as inject xid DIR 0 79."}, fakegpu.do)
+		Doc: "Changes the fake GPUs of runners, started or not: a command line of fakegpu with DIR for the state directory, as inject xid DIR 0 79."}, runnerBudget, fakegpu.do)
 }
 
 type (
@@ -32,15 +32,12 @@ func (f fakegpuLine) Check(c *scenario.Checker, at string) {
 	}
 }
 
-func (f fakegpu) do(p *play) error {
+func (f fakegpu) do(ctx context.Context, p *play) error {
 	c, err := control[targets.FakeGPUControl](p)
 	if err != nil {
 		return err
 	}
 	return eachOf(f, func(name scenario.RunnerName, line fakegpuLine) error {
-		spec := targets.RunnerSpec{Name: string(name), Runner: p.scenario.Runners[string(name)]}
-		return p.bounded(runnerBudget, func(ctx context.Context) error {
-			return c.ChangeGPUs(ctx, spec, strings.Fields(string(line)))
-		})
+		return c.ChangeGPUs(ctx, targets.RunnerSpec{Name: string(name), Runner: p.scenario.Runners[string(name)]}, strings.Fields(string(line)))
 	})
 }

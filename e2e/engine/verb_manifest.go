@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,29 +15,30 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "manifest", Doc: "Applies YAML text as kubectl reads it. The namespace is filled in."}, manifest.do)
+	add(scenario.Verb{Name: "manifest", Doc: "Applies YAML text as kubectl reads it. The namespace is filled in."}, clusterBudget, Manifest.do)
 }
 
-type manifest struct {
+// Manifest is YAML for the API server.
+type Manifest struct {
 	// Text is what kubectl apply would be given.
-	Text string `json:"text" jsonschema:"minLength=1"`
+	Text string `json:"text" jsonschema:"pattern=\\S"`
 	// Refused is a part of what the API server's refusal must say; without it the
 	// API server must accept.
-	Refused string `json:"refused,omitempty" jsonschema:"minLength=1"`
+	Refused string `json:"refused,omitempty" jsonschema:"pattern=\\S"`
 }
 
-func (m manifest) String() string { return "" }
+func (m Manifest) String() string { return "" }
 
 // Check counts a refusal as something that can fail.
-func (m manifest) Check(c *scenario.Checker, _ string) {
+func (m Manifest) Check(c *scenario.Checker, _ string) {
 	if m.Refused != "" {
-		c.Asserts()
+		c.Asserts = true
 	}
 }
 
 // do sends the text as kubectl does, with the types that the text has.
-func (m manifest) do(p *play) error {
-	err := m.send(p)
+func (m Manifest) do(ctx context.Context, p *play) error {
+	err := m.send(ctx, p)
 	switch {
 	case m.Refused == "":
 		return err
@@ -50,7 +52,7 @@ func (m manifest) do(p *play) error {
 	return nil
 }
 
-func (m manifest) send(p *play) error {
+func (m Manifest) send(ctx context.Context, p *play) error {
 	documents := yaml.NewYAMLToJSONDecoder(strings.NewReader(m.Text))
 	for {
 		object := &unstructured.Unstructured{}
@@ -60,7 +62,7 @@ func (m manifest) send(p *play) error {
 			return fmt.Errorf("read manifest: %w", err)
 		}
 		object.SetNamespace(p.env.Namespace())
-		if err := p.put(object); err != nil {
+		if err := p.put(ctx, object); err != nil {
 			return err
 		}
 	}

@@ -2,8 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/base64"
-	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,11 +16,13 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "apply", Doc: "Creates or changes maps, by subject."},
-		func(all map[scenario.MapName]scenario.Map, p *play) error { return eachOf(all, p.apply) })
-	add(scenario.Verb{Name: "delete", Doc: "Deletes maps, by subject. It does not wait for finalizers."},
-		func(all []scenario.MapName, p *play) error {
-			return each(all, func(subject scenario.MapName) error { return p.delete(p.named(subject)) })
+	add(scenario.Verb{Name: "apply", Doc: "Creates or changes maps, by subject."}, clusterBudget,
+		func(all map[scenario.MapName]scenario.Map, ctx context.Context, p *play) error {
+			return eachOf(all, func(subject scenario.MapName, m scenario.Map) error { return p.apply(ctx, subject, m) })
+		})
+	add(scenario.Verb{Name: "delete", Doc: "Deletes maps, by subject. It does not wait for finalizers."}, clusterBudget,
+		func(all []scenario.MapName, ctx context.Context, p *play) error {
+			return each(all, func(subject scenario.MapName) error { return p.delete(ctx, p.named(subject)) })
 		})
 }
 
@@ -43,57 +43,48 @@ func (p *play) named(subject scenario.MapName) *corev1.ConfigMap {
 }
 
 // apply makes a map what the scenario says, whatever it was before.
-func (p *play) apply(subject scenario.MapName, m scenario.Map) error {
+func (p *play) apply(ctx context.Context, subject scenario.MapName, m scenario.Map) (err error) {
 	object := p.named(subject)
 	if m.Absent {
-		if err := p.delete(object); !apierrors.IsNotFound(err) {
+		if err := p.delete(ctx, object); !apierrors.IsNotFound(err) {
 			return err
 		}
 		return nil
 	}
 	if m.Elsewhere {
-		err := p.bounded(clusterBudget, func(ctx context.Context) (err error) {
-			object.Namespace, err = p.env.Elsewhere(ctx)
-			return err
-		})
-		if err != nil {
+		if object.Namespace, err = p.env.Elsewhere(ctx); err != nil {
 			return err
 		}
 	}
 	object.Labels, object.Annotations, object.Finalizers, object.Data = m.Labels, m.Annotations, m.Finalizers, m.Data
 	object.Immutable, object.BinaryData = new(m.Immutable), make(map[string][]byte)
 	for key, value := range m.BinaryData {
-		var err error
-		if object.BinaryData[key], err = base64.StdEncoding.DecodeString(string(value)); err != nil {
-			return fmt.Errorf("binaryData %s: %w", key, err)
-		}
+		object.BinaryData[key] = value
 	}
-	return p.put(object)
+	return p.put(ctx, object)
 }
 
 // put changes an object, or creates it. Without a version it replaces any other.
-func (p *play) put(object k8s.Object) error {
-	return p.write(func(ctx context.Context, objects *resources.Resources) error {
-		err := objects.Update(ctx, object)
+func (p *play) put(ctx context.Context, object k8s.Object) error {
+	return p.write(ctx, func() error {
+		err := p.objects().Update(ctx, object)
 		if apierrors.IsNotFound(err) {
-			return objects.Create(ctx, object)
+			return p.objects().Create(ctx, object)
 		}
 		return err
 	})
 }
 
-func (p *play) delete(object k8s.Object) error {
-	return p.write(func(ctx context.Context, objects *resources.Resources) error { return objects.Delete(ctx, object) })
+func (p *play) delete(ctx context.Context, object k8s.Object) error {
+	return p.write(ctx, func() error { return p.objects().Delete(ctx, object) })
 }
 
 // write has the API server do something, and waits until the record has it. It is
 // done again where a connection turns out to be one from before a restart.
-func (p *play) write(do func(context.Context, *resources.Resources) error) error {
-	return p.bounded(clusterBudget, func(ctx context.Context) error {
-		stale := func(err error) bool { return utilnet.IsProbableEOF(err) || utilnet.IsConnectionReset(err) }
-		if err := retry.OnError(retry.DefaultBackoff, stale, func() error { return do(ctx, p.objects()) }); err != nil {
-			return err
-		}
-		return p.recorded(ctx)
-	})
+func (p *play) write(ctx context.Context, do func() error) error {
+	stale := func(err error) bool { return utilnet.IsProbableEOF(err) || utilnet.IsConnectionReset(err) }
+	if err := retry.OnError(retry.DefaultBackoff, stale, do); err != nil {
+		return err
+	}
+	return p.recorded(ctx)
 }

@@ -10,16 +10,16 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "say", Doc: "Tells whoever looks on what happens next, and why."}, say.do)
-	add(scenario.Verb{Name: "kubectl", Need: scenario.NeedKubectl,
-		Doc: "Runs a line of kubectl, without that word, as a person types it, in the namespace of the runners."}, kubectl.do)
+	add(scenario.Verb{Name: "say", Rules: scenario.Seen, Doc: "Tells whoever looks on what happens next, and why."}, 0, say.do)
+	add(scenario.Verb{Name: "kubectl", Rules: scenario.Seen, Need: scenario.NeedKubectl,
+		Doc: "Runs a line of kubectl, without that word, as a person types it, in the namespace of the runners."}, clusterBudget, kubectl.do)
+	add(scenario.Verb{Name: "owner", Doc: "Runs lines of the runner's commands, without that word, on the queue, as the owner of tasks does: cancel held-1."},
+		submitBudget, owner.do)
 }
 
 type say string
 
-func (s say) Check(c *scenario.Checker, at string) { c.Text(at, string(s)) }
-
-func (s say) do(p *play) error {
+func (s say) do(_ context.Context, p *play) error {
 	text := strings.TrimSpace(string(s))
 	p.record.Add(history.Entry{Output: "\n# " + strings.ReplaceAll(text, "\n", "\n# ") + "\n"})
 	return nil
@@ -28,26 +28,40 @@ func (s say) do(p *play) error {
 type kubectl string
 
 func (k kubectl) Check(c *scenario.Checker, at string) {
-	c.Text(at, string(k))
 	if strings.HasPrefix(string(k), "kubectl ") {
 		c.Bad(at, "begins with kubectl; leave that word out")
 	}
 }
 
-func (k kubectl) do(p *play) error {
+func (k kubectl) do(ctx context.Context, p *play) error {
 	c, err := control[targets.KubectlControl](p)
 	if err != nil {
 		return err
 	}
-	return p.bounded(clusterBudget, func(ctx context.Context) error {
-		p.record.Add(history.Entry{Output: "$ kubectl " + string(k) + "\n"})
-		output, err := c.Kubectl(ctx, string(k))
-		if output != "" {
-			p.record.Add(history.Entry{Output: output})
+	p.record.Add(history.Entry{Output: "$ kubectl " + string(k) + "\n"})
+	output, err := c.Kubectl(ctx, string(k))
+	if output != "" {
+		p.record.Add(history.Entry{Output: output})
+	}
+	if err != nil {
+		return err
+	}
+	return p.recorded(ctx)
+}
+
+type owner []string
+
+func (o owner) Check(c *scenario.Checker, at string) {
+	for _, line := range o {
+		if strings.TrimSpace(line) == "" {
+			c.Bad(at, "has an empty line")
 		}
-		if err != nil {
-			return err
-		}
-		return p.recorded(ctx)
+	}
+}
+
+func (o owner) do(ctx context.Context, p *play) error {
+	return each(o, func(line string) error {
+		p.record.Add(history.Entry{Output: "$ runner " + line + "\n"})
+		return p.env.Owner(ctx, strings.Fields(line)...)
 	})
 }

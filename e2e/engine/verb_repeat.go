@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -8,23 +9,24 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "repeat", Doc: "Does steps again and again."}, repeat.do)
+	add(scenario.Verb{Name: "repeat", Doc: "Does steps again and again."}, 0, Repeat.do)
 }
 
-type repeat struct {
+// Repeat is steps that are done more than once.
+type Repeat struct {
 	// Times is how often.
 	Times int `json:"times" jsonschema:"minimum=1,maximum=10000"`
 	// Steps are done in order, each time.
 	Steps []scenario.Step `json:"steps"`
 }
 
-func (r repeat) String() string { return fmt.Sprintf("%d times", r.Times) }
+func (r Repeat) String() string { return fmt.Sprintf("%d times", r.Times) }
 
 // Nested are the steps, for whoever looks for some kind of step.
-func (r repeat) Nested() []scenario.Step { return r.Steps }
+func (r Repeat) Nested() []scenario.Step { return r.Steps }
 
 // Check wants steps that can be done twice.
-func (r repeat) Check(c *scenario.Checker, at string) {
+func (r Repeat) Check(c *scenario.Checker, at string) {
 	for i, s := range r.Steps {
 		if slices.Contains([]string{"submit", "mark"}, s.Verb) {
 			c.Bad(fmt.Sprintf("%s.steps[%d]", at, i), "%s cannot be repeated, since its name is taken the second time", s.Verb)
@@ -32,7 +34,7 @@ func (r repeat) Check(c *scenario.Checker, at string) {
 	}
 }
 
-func (r repeat) do(p *play) error {
+func (r Repeat) do(_ context.Context, p *play) error {
 	for n := range r.Times {
 		if err := p.steps(r.Steps); err != nil {
 			return fmt.Errorf("%w\n(time %d of %d)", err, n+1, r.Times)

@@ -14,8 +14,8 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "start", Doc: "Starts delayed runners, and those that ended, under their old name."}, start.do)
-	add(scenario.Verb{Name: "signal", Doc: "Sends a signal to runners.", Need: scenario.NeedSignals}, signal.do)
+	add(scenario.Verb{Name: "start", Doc: "Starts delayed runners, and those that ended, under their old name."}, 0, start.do)
+	add(scenario.Verb{Name: "signal", Doc: "Sends a signal to runners.", Need: scenario.NeedSignals}, runnerBudget, signal.do)
 }
 
 type start []scenario.RunnerName
@@ -27,31 +27,30 @@ func (s start) Check(c *scenario.Checker, _ string) {
 	}
 }
 
-func (s start) do(p *play) error { return each(s, p.start) }
+func (s start) do(_ context.Context, p *play) error {
+	return each(s, func(name scenario.RunnerName) error {
+		return p.bounded(runnerBudget, func(ctx context.Context) error { return p.start(ctx, string(name)) })
+	})
+}
 
 // start starts a runner, the first time or again.
-func (p *play) start(subject scenario.RunnerName) error {
-	name, process := string(subject), 1
+func (p *play) start(ctx context.Context, name string) error {
+	process := 1
 	if before := p.runners[name]; before != nil {
 		process = before.process + 1
 		// The record of the process before must be complete first.
-		err := p.bounded(runnerBudget, func(ctx context.Context) error {
-			return p.record.Wait(ctx, func(f *history.Facts) bool { return f.Runner(name).Exit != nil })
-		})
-		if err != nil {
+		if err := p.record.Wait(ctx, func(f *history.Facts) bool { return f.Runner(name).Exit != nil }); err != nil {
 			return fmt.Errorf("its last process has not ended: %w", err)
 		}
 	}
-	return p.bounded(runnerBudget, func(ctx context.Context) error {
-		tells := teller{p.record, name, process}
-		tells.add(history.Entry{Start: true})
-		r, err := p.env.StartRunner(ctx, targets.RunnerSpec{Name: name, Runner: p.scenario.Runners[name]}, tells)
-		if err != nil {
-			return err
-		}
-		p.runners[name] = &started{r, process}
-		return nil
-	})
+	tells := teller{p.record, name, process}
+	tells.add(history.Entry{Start: true})
+	r, err := p.env.StartRunner(ctx, targets.RunnerSpec{Name: name, Runner: p.scenario.Runners[name]}, tells)
+	if err != nil {
+		return err
+	}
+	p.runners[name] = &started{r, process}
+	return nil
 }
 
 type (
@@ -66,12 +65,12 @@ var signals = map[signalName]syscall.Signal{
 
 func (signalName) Words() []string { return scenario.Words(slices.Sorted(maps.Keys(signals))...) }
 
-func (s signal) do(p *play) error {
+func (s signal) do(ctx context.Context, p *play) error {
 	return eachOf(s, func(name scenario.RunnerName, sig signalName) error {
 		r := p.runners[string(name)]
 		if r == nil {
 			return errors.New("it was not started")
 		}
-		return p.bounded(runnerBudget, func(ctx context.Context) error { return r.Signal(ctx, signals[sig]) })
+		return r.Signal(ctx, signals[sig])
 	})
 }

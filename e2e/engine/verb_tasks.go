@@ -11,13 +11,13 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "submit", Doc: "Puts tasks into the queue."}, submit)
-	add(scenario.Verb{Name: "release", Doc: "Lets the held tasks of groups end."}, release.do)
+	add(scenario.Verb{Name: "submit", Doc: "Puts tasks into the queue."}, submitBudget, submit)
+	add(scenario.Verb{Name: "release", Doc: "Lets the held tasks of groups end."}, queueBudget, release.do)
 }
 
 // submit puts a group of tasks into the queue, once or again and again.
-func submit(s scenario.Submit, p *play) error {
-	err := p.submitFrom(1, s)
+func submit(s scenario.Submit, ctx context.Context, p *play) error {
+	err := p.submitFrom(ctx, 1, s)
 	if err == nil && s.Again > 0 {
 		p.streams.Go(func() { p.told("stream of "+string(s.Group), p.stream(s)) })
 	}
@@ -25,7 +25,7 @@ func submit(s scenario.Submit, p *play) error {
 }
 
 // submitFrom puts the tasks of a group into the queue, numbered from first.
-func (p *play) submitFrom(first int, s scenario.Submit) error {
+func (p *play) submitFrom(ctx context.Context, first int, s scenario.Submit) error {
 	command, args, err := p.env.TaskCommand(targets.TaskSpec{
 		Group: string(s.Group), Hold: s.Hold, Fail: s.Fail, IgnoreTerm: s.IgnoreTerm, Steps: s.Steps, Lasts: time.Duration(s.Lasts),
 	})
@@ -49,7 +49,7 @@ func (p *play) submitFrom(first int, s scenario.Submit) error {
 			MaxAttempts: s.MaxAttempts, Timeout: api.Duration(s.Timeout), Priority: s.Priority, Expires: expires,
 		})
 	}
-	if err := p.bounded(submitBudget, func(ctx context.Context) error { return p.env.Submit(ctx, tasks) }); err != nil {
+	if err := p.env.Submit(ctx, tasks); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -81,7 +81,7 @@ func (p *play) stream(s scenario.Submit) error {
 				continue
 			}
 		}
-		if err := p.submitFrom(first, s); err != nil {
+		if err := p.bounded(submitBudget, func(ctx context.Context) error { return p.submitFrom(ctx, first, s) }); err != nil {
 			return err
 		}
 		first += s.Count
@@ -93,7 +93,7 @@ type release []scenario.Group
 func (r release) Check(c *scenario.Checker, at string) {
 	for i, group := range r {
 		at := fmt.Sprintf("%s[%d]", at, i)
-		switch tasks := c.Tasks(group); {
+		switch tasks := c.Groups[group]; {
 		case tasks == nil:
 		case !tasks.Hold:
 			c.Bad(at, "group %q is not held", string(group))
@@ -103,8 +103,6 @@ func (r release) Check(c *scenario.Checker, at string) {
 	}
 }
 
-func (r release) do(p *play) error {
-	return each(r, func(group scenario.Group) error {
-		return p.bounded(queueBudget, func(ctx context.Context) error { return p.env.Release(ctx, string(group)) })
-	})
+func (r release) do(ctx context.Context, p *play) error {
+	return each(r, func(group scenario.Group) error { return p.env.Release(ctx, string(group)) })
 }

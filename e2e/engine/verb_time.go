@@ -10,9 +10,9 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "mark", Doc: "Names this point of the record, for never, offset and what must not grow."}, setMark)
-	add(scenario.Verb{Name: "wait", Doc: "Lets time pass, where there is no cause to wait for."}, pause.do)
-	add(scenario.Verb{Name: "offset", Doc: "Waits until so much time has passed since a mark, so that the next step has its place in time. It fails where that is over already."}, offset.do)
+	add(scenario.Verb{Name: "mark", Rules: scenario.Seen, Doc: "Names this point of the record, for never, offset and what must not grow."}, 0, setMark)
+	add(scenario.Verb{Name: "wait", Doc: "Lets time pass, where there is no cause to wait for."}, 0, Pause.do)
+	add(scenario.Verb{Name: "offset", Doc: "Waits until so much time has passed since a mark, so that the next step has its place in time. It fails where that is over already."}, 0, Offset.do)
 }
 
 // mark is a point of the record.
@@ -23,19 +23,15 @@ type mark struct {
 }
 
 func newMark(entries []history.Entry) mark {
-	m := mark{len(entries), history.NewFacts(), time.Now()}
-	for _, e := range entries {
-		m.facts.Apply(e)
-	}
-	return m
+	return mark{len(entries), history.Sum(entries), time.Now()}
 }
 
-func setMark(name scenario.NewMark, p *play) error {
+func setMark(name scenario.NewMark, ctx context.Context, p *play) error {
 	for that := range scenario.Actions[scenario.Conditions](p.scenario.Steps) {
 		for subject, condition := range that {
 			for fact, want := range condition {
 				if growth, ok := want.(scenario.Growth); ok && growth.Since == scenario.Mark(name) {
-					_ = p.ask(p.ctx, scenario.Conditions{subject: {fact: want}}) // what there may not be more of later
+					_ = p.ask(ctx, scenario.Conditions{subject: {fact: want}}) // what there may not be more of later
 				}
 			}
 		}
@@ -45,24 +41,28 @@ func setMark(name scenario.NewMark, p *play) error {
 	return nil
 }
 
-type pause struct {
+// Pause is time that passes, more of it where everything is given more.
+type Pause struct {
 	// For is how long.
 	For scenario.Duration `json:"for"`
 	// Because is why nothing better can be waited for.
-	Because string `json:"because" jsonschema:"minLength=1"`
+	Because string `json:"because" jsonschema:"pattern=\\S"`
 }
 
-func (w pause) String() string { return w.For.String() }
+func (w Pause) String() string { return w.For.String() }
 
-func (w pause) Check(c *scenario.Checker, at string) {
-	if time.Duration(w.For) >= c.Timeout() {
-		c.Bad(at+".for", "is %s; must be below the scenario's timeout of %s", w.For, c.Timeout())
+func (w Pause) Check(c *scenario.Checker, at string) {
+	if w.For >= c.File.Timeout {
+		c.Bad(at+".for", "is %s; must be below the scenario's timeout of %s", w.For, c.File.Timeout)
 	}
 }
 
-func (w pause) do(p *play) error { return p.pause(time.Duration(w.For)) }
+func (w Pause) do(ctx context.Context, _ *play) error {
+	return pause(ctx, Stretch(time.Duration(w.For)))
+}
 
-type offset struct {
+// Offset is a place in time.
+type Offset struct {
 	// Since is the mark.
 	Since scenario.Mark `json:"since"`
 	// By is how long after it.
@@ -71,22 +71,22 @@ type offset struct {
 	Late scenario.Duration `json:"late,omitempty" jsonschema:"default=500ms"`
 }
 
-func (o offset) String() string { return fmt.Sprintf("of %s to %s", o.By, o.Since) }
+func (o Offset) String() string { return fmt.Sprintf("of %s to %s", o.By, o.Since) }
 
-func (o offset) do(p *play) error {
+func (o Offset) do(ctx context.Context, p *play) error {
 	left := time.Duration(o.By) - time.Since(p.marks[o.Since].time)
 	if late := -left; late > time.Duration(o.Late) {
 		return fmt.Errorf("it is over since %s; give the steps before it less to do, or the offset more", late.Round(time.Millisecond))
 	}
-	return p.pause(max(left, 0))
+	return pause(ctx, max(left, 0))
 }
 
 // pause lets time pass; the scenario says why nothing better can be done.
-func (p *play) pause(d time.Duration) error {
+func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
 		return nil
-	case <-p.ctx.Done():
-		return context.Cause(p.ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }

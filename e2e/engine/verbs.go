@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,42 +9,56 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
 // Format is the format of the scenarios that the engine can play. A verb is added
 // where it is done, in a file verb_*.go; a fact is a row of the table in facts.go.
-var Format = &scenario.Format{Facts: formatOf(factTable), Sources: []string{"e2e/scenario", "e2e/engine"}}
+var Format = &scenario.Format{Facts: formatOf(factTable)}
 
-// plays has what each verb does.
-var plays = map[string]func(value any, p *play) error{}
+// verb is how a step is done.
+type verb struct {
+	budget time.Duration // for the step, 0 for a verb that bounds itself
+	do     func(value any, ctx context.Context, p *play) error
+}
+
+var verbs = map[string]verb{}
 
 // add makes a verb part of the format: do is given what stands behind it.
-func add[V any](v scenario.Verb, do func(V, *play) error) {
-	plays[v.Name] = func(value any, p *play) error { return do(value.(V), p) }
+func add[V any](v scenario.Verb, budget time.Duration, do func(V, context.Context, *play) error) {
+	verbs[v.Name] = verb{budget, func(value any, ctx context.Context, p *play) error { return do(value.(V), ctx, p) }}
 	v.Type = reflect.TypeFor[V]()
-	i, _ := slices.BinarySearchFunc(Format.Verbs, v.Name, func(other scenario.Verb, name string) int {
-		return strings.Compare(other.Name, name)
-	})
-	Format.Verbs = slices.Insert(Format.Verbs, i, v)
+	Format.Verbs = append(Format.Verbs, v)
+	slices.SortFunc(Format.Verbs, func(a, b scenario.Verb) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // steps does steps in order, each with an entry of its own in the record.
 func (p *play) steps(all []scenario.Step) error {
 	for _, step := range all {
 		err := p.note(step.Line, detail(step), func() error {
-			err := plays[step.Verb](step.Value, p)
+			err := p.do(step)
 			if _, nested := step.Value.(scenario.Nested); err == nil || nested {
 				return err // which says where it was
 			}
-			return fmt.Errorf("%s:%d: %s: %w", p.scenario.Path, step.Line, describe(step), err)
+			return fmt.Errorf("%s:%d: %w", p.scenario.Path, step.Line, err)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// do does a step. What a nested one says is left to the steps in it.
+func (p *play) do(step scenario.Step) error {
+	v := verbs[step.Verb]
+	err := p.bounded(v.budget, func(ctx context.Context) error { return v.do(step.Value, ctx, p) })
+	if _, nested := step.Value.(scenario.Nested); err == nil || nested {
+		return err
+	}
+	return fmt.Errorf("%s: %w", describe(step), err)
 }
 
 // detail is the whole step in one line, as JSON, for the record.

@@ -45,17 +45,9 @@ func Describe(s *api.Status) string {
 // and each runner's newest status.
 func (h *History) Summary() string {
 	var lines []string
-	entries := h.Entries()
 	h.View(func(f *Facts) {
 		if f.Step != nil {
-			since := time.Now()
-			for _, e := range slices.Backward(entries) {
-				if e.Step == f.Step {
-					since = e.Time
-					break
-				}
-			}
-			lines = append(lines, fmt.Sprintf("%s, since %s", f.Step.line(), time.Since(since).Round(time.Millisecond)))
+			lines = append(lines, fmt.Sprintf("%s, since %s", f.Step.line(), time.Since(f.Since).Round(time.Millisecond)))
 		}
 		for _, name := range slices.Sorted(maps.Keys(f.Runners)) {
 			lines = append(lines, fmt.Sprintf("runner %s: %s", name, f.Runners[name].Describe()))

@@ -1,7 +1,9 @@
 package history
 
 import (
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -19,8 +21,9 @@ type Facts struct {
 	Queue *api.QueueContents // as it was last read
 	// QueueTrouble is why it could not be read after that, if so.
 	QueueTrouble string
-	// Step is what the harness does now, nil between two steps.
-	Step *Step
+	// Step is what the harness does now, nil between two steps, and Since when.
+	Step  *Step
+	Since time.Time
 	// Troubles say why the record may have gaps.
 	Troubles []string
 }
@@ -51,6 +54,15 @@ type Task struct {
 // NewFacts returns the facts of an empty history.
 func NewFacts() *Facts {
 	return &Facts{Runners: make(map[string]*Runner), Maps: make(map[string]Map), Tasks: make(map[string]*Task)}
+}
+
+// Sum returns what entries add up to.
+func Sum(entries []Entry) *Facts {
+	f := NewFacts()
+	for _, e := range entries {
+		f.Apply(e)
+	}
+	return f
 }
 
 // Apply takes one more entry into account.
@@ -91,23 +103,22 @@ func (f *Facts) Apply(e Entry) {
 	case e.Step != nil && e.Step.Ended:
 		f.Step = nil
 	case e.Step != nil:
-		f.Step = e.Step
+		f.Step, f.Since = e.Step, e.Time
 	}
 }
 
 func (f *Facts) note(n targets.TaskNote) {
 	t, r := f.Task(n.Task), f.Runner(n.Runner)
-	if n.Step > 0 {
+	switch {
+	case n.Step > 0:
 		t.Steps[n.Step]++
-		return
-	}
-	if n.End {
+	case n.End:
 		t.Finished++
 		r.Finished++
-		return
+	default:
+		t.Started++
+		r.Started++
 	}
-	t.Started++
-	r.Started++
 }
 
 // Runner returns what is known of a runner, if only that it has no process yet.
@@ -160,10 +171,5 @@ func InGroup(id, group string) bool {
 
 // Logged says whether a runner has logged a line that contains the text.
 func (r *Runner) Logged(text string) bool {
-	for _, line := range r.Log {
-		if strings.Contains(line, text) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.Log, func(line string) bool { return strings.Contains(line, text) })
 }

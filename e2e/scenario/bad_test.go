@@ -66,7 +66,7 @@ steps: [{expect: {a: {live: true}}}]
 			`scenarios/y/b.yaml:2: name "same" is also that of scenarios/x/a.yaml:2`},
 		{"all files are told", map[string]string{"x/a.yaml": "name: [", "x/b.yaml": "- x\n", "x/c.yaml": file("fine")},
 			"scenarios/x/a.yaml:1: sequence end token ']' not found\n" +
-				"scenarios/x/b.yaml:1: the file is a list; must be a mapping"},
+				"scenarios/x/b.yaml:1: the file must be a mapping, with name and so on"},
 		{"no area", map[string]string{"a.yaml": file("a")},
 			"scenarios/a.yaml: is in the wrong place, scenarios are in scenarios/<area>/<file>.yaml"},
 		{"too deep", map[string]string{"x/y/a.yaml": file("a")},

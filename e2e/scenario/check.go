@@ -4,11 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/goccy/go-yaml/ast"
 )
 
 // maxTimeout is far more than any row needs, and little enough that a slip of the
@@ -16,68 +15,81 @@ import (
 const maxTimeout = Duration(time.Hour)
 
 // Checker reads a file, for one combination of its matrix, and finds what it says
-// wrong. What a type says by itself (words, bounds, references) is checked wherever
-// a value of it stands; the rest each value checks itself (Checked).
+// wrong. Words, bounds and missing fields are what the schema says; the rest each
+// value checks itself (Checked).
 type Checker struct {
 	format   *Format
 	problems *problems
 	// variables replaces ${…}; nil while the matrix itself is read.
 	variables *variables
-	// lines has the line of each field and list element that the file gives,
-	// by its path, as steps[2].await.a.phase.
-	lines map[string]int
-	// failed has the paths that could not be read, which need no further check.
-	failed map[string]bool
+	// places are what the file gives, by path, as steps[2].await.a.phase.
+	places map[string]*place
 
-	file *File // as far as it was read
+	// File is as much of it as was read.
+	File *File
 	// What the steps so far have done.
-	groups  map[Group]*Submit
+	Groups  map[Group]*Submit // that were submitted
 	marks   []Mark
 	done    map[string]bool // what can be done once
-	asserts bool
+	Asserts bool            // something can fail because of what a runner or the API server does
 }
 
-func newChecker(f *Format, p *problems, v *variables, root ast.Node) *Checker {
-	return &Checker{format: f, problems: p, variables: v, lines: map[string]int{"": lineOf(root)}, failed: map[string]bool{},
-		file: &File{}, groups: map[Group]*Submit{}, done: map[string]bool{}}
+// place is a field or a list's element in a file.
+type place struct {
+	line   int    // 0 where the file has none
+	raw    string // a number or truth value, as it was written
+	varies bool   // it is a text with a variable in it
+	typed  bool   // such a text must become a number or truth value
+	failed bool   // it could not be read, and needs no further check
+}
+
+func newChecker(f *Format, p *problems, v *variables, into *File) *Checker {
+	return &Checker{format: f, problems: p, variables: v, places: map[string]*place{}, File: into, Groups: map[Group]*Submit{}, done: map[string]bool{}}
+}
+
+func (c *Checker) at(path string) *place {
+	if c.places[path] == nil {
+		c.places[path] = &place{}
+	}
+	return c.places[path]
 }
 
 // Bad reports a mistake at a path, unless what stands there could not even be
 // read.
 func (c *Checker) Bad(at, format string, args ...any) {
-	if !c.failed[at] {
+	if !c.at(at).failed {
 		c.problems.add(c.line(at), at, fmt.Sprintf(format, args...))
 	}
 }
 
+// badLine reports a mistake on a line, after which what is at the path is looked at
+// no further.
+func (c *Checker) badLine(line int, at, format string, args ...any) {
+	c.at(at).failed = true
+	c.problems.add(line, at, fmt.Sprintf(format, args...))
+}
+
 // line returns the line of a path, or of the nearest path around it.
-func (c *Checker) line(at string) int {
-	for at != "" {
-		if line, ok := c.lines[at]; ok {
-			return line
-		}
-		at = at[:max(0, strings.LastIndexAny(at, ".["))]
+func (c *Checker) line(path string) int {
+	for path != "" && c.at(path).line == 0 {
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
 	}
-	return c.lines[""]
+	return max(1, c.at(path).line)
 }
 
 // Needs reports a field that is set where another one, that it needs, is not.
 func (c *Checker) Needs(at, field string, is bool, why string) {
-	if _, given := c.lines[at+"."+field]; given && !is {
+	if c.at(at+"."+field).line > 0 && !is {
 		c.Bad(at+"."+field, "is set, but %s", why)
 	}
 }
 
 // Need reports an ability that the file uses and does not ask for.
 func (c *Checker) Need(at string, n Need) {
-	if !slices.Contains(c.file.Needs, n) {
-		c.Bad(at, "needs a target with %s; add it to needs", n)
+	if !slices.Contains(c.File.Needs, n) {
+		c.problems.add(c.line(at), at, fmt.Sprintf("needs a target with %s; add it to needs", n))
 	}
 }
-
-// Tasks returns those of a group, nil if no step before has submitted it, which
-// is reported where the group stands.
-func (c *Checker) Tasks(g Group) *Submit { return c.groups[g] }
 
 // Once says whether it is the first time that this is done.
 func (c *Checker) Once(what string) bool {
@@ -86,62 +98,94 @@ func (c *Checker) Once(what string) bool {
 	return !before
 }
 
-// Asserts says that a step can fail because of what a runner or the API server does.
-func (c *Checker) Asserts() { c.asserts = true }
-
-// Timeout is that of the scenario.
-func (c *Checker) Timeout() time.Duration { return time.Duration(c.file.Timeout) }
-
-// check looks at a value that was read, with all that is in it. Only what the file
-// gives is looked at, so an empty text differs from none.
-func (c *Checker) check(v reflect.Value, at string) {
-	if w, ok := v.Interface().(words); ok {
-		c.Word(at, v.String(), w.Words())
-		return
-	}
-	if (v.Kind() == reflect.Map || v.Kind() == reflect.Slice) && v.Len() == 0 {
-		c.Bad(at, "is empty")
-	}
-	if v.Kind() == reflect.Slice && isScalar(v.Type().Elem()) {
-		for i := range v.Len() {
-			for j := range i {
-				if v.Index(i).Equal(v.Index(j)) {
-					c.Bad(fmt.Sprintf("%s[%d]", at, i), "%s stands there twice", quote(fmt.Sprint(v.Index(i))))
-					break
-				}
-			}
-		}
-	}
-	if checked, ok := v.Interface().(Checked); ok {
-		checked.Check(c, at)
-	}
-}
-
-// isScalar says whether values of a type are texts or numbers, of which a list has
-// each once.
-func isScalar(t reflect.Type) bool { return t.Kind() == reflect.String || t.Kind() == reflect.Int }
-
 // Word reports a word that is not allowed.
 func (c *Checker) Word(at, word string, allowed []string) {
 	if !slices.Contains(allowed, word) {
-		c.Bad(at, "is %s; must be %s%s", quote(word), list(allowed), hint(word, allowed))
+		c.Bad(at, "%s", notAWord(word, allowed))
 	}
 }
 
-// Text reports a text of which nothing can be seen.
-func (c *Checker) Text(at, text string) {
-	if blank(text) {
-		c.Bad(at, "is empty")
+// match reports a text that does not follow a rule.
+func (c *Checker) match(at string, rule *regexp.Regexp, text, complaint string) {
+	if !rule.MatchString(text) {
+		c.Bad(at, complaint, quote(text))
 	}
 }
 
 // subject reports a name that neither a runner nor one of the others has.
 func (c *Checker) subject(at, name string, others ...string) {
-	if _, ok := c.file.Runners[name]; ok || len(c.file.Runners) == 0 || slices.Contains(others, name) {
+	if _, ok := c.File.Runners[name]; ok || len(c.File.Runners) == 0 || slices.Contains(others, name) {
 		return // a file without runners is reported already
 	}
-	subjects := append(others, slices.Sorted(maps.Keys(c.file.Runners))...)
+	subjects := append(others, slices.Sorted(maps.Keys(c.File.Runners))...)
 	c.Bad(at, "%s is not in this file; must be %s%s", quote(name), list(subjects), hint(name, subjects))
 }
 
 func join(at, name string) string { return strings.TrimPrefix(at+"."+name, ".") }
+
+// Check wants a head that reports can show, runners that are started, and something
+// that can fail.
+func (f File) Check(c *Checker, _ string) {
+	if len(f.Steps) > 0 && !c.Asserts {
+		c.Bad("steps", "cannot fail: no step says what must be so; add an await, expect or never")
+	}
+	if strings.ContainsAny(f.Name, "\n\r") {
+		c.Bad("name", "has more than one line")
+	}
+	if f.Timeout > maxTimeout {
+		c.Bad("timeout", "is %s; must be at most %s", f.Timeout, maxTimeout)
+	}
+	if len(f.APIServerFlags) > 0 {
+		c.Need("apiserverFlags", NeedAPIServer)
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Runners)) {
+		at := "runners." + name
+		if slices.Contains([]string{Global, Tasks, Runners}, name) {
+			c.Bad(at, "a runner cannot be called %s, which is a subject of its own", name)
+		}
+		c.match(at, hostRule, name, "%s cannot be a host name; must be up to 63 small letters, digits and '-'")
+		r := f.Runners[name]
+		if other, ok := f.Runners[r.Machine]; r.Machine != "" && (!ok || other.GPUs == 0 || other.Machine != "") {
+			c.Bad(at+".machine", "is %s, which is no runner with gpus and a machine of its own", quote(r.Machine))
+		}
+		if r.Delayed && !c.done["start "+name] {
+			c.Bad(at+".delayed", "is true, but no step starts the runner")
+		}
+	}
+}
+
+// Check wants GPUs where something of them is said.
+func (r Runner) Check(c *Checker, at string) {
+	if r.GPUs > 0 {
+		c.Need(at+".gpus", NeedGPUs)
+	}
+	c.Needs(at, "profile", r.GPUs > 0, "the runner has no gpus")
+	c.Needs(at, "visible", r.GPUs > 0, "the runner has no gpus")
+	if r.Machine != "" {
+		c.Need(at+".machine", NeedFakeGPUs)
+	}
+}
+
+// Check wants a map that the API server can have.
+func (m Map) Check(c *Checker, at string) {
+	c.Needs(at, "absent", m.Absent, "is false; leave it out")
+	if m.Absent && !reflect.DeepEqual(m, Map{Absent: true}) {
+		c.Bad(at, "is absent and has other fields too")
+	}
+	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
+		c.match(at+".data."+key, dataRule, key, "key %s is not allowed; must be letters, digits, '-', '_' and '.'")
+		if _, both := m.BinaryData[key]; both {
+			c.Bad(at+".binaryData."+key, "is in data too")
+		}
+	}
+}
+
+// Check lets later steps name the group.
+func (s Submit) Check(c *Checker, at string) {
+	if _, taken := c.Groups[Group(s.Group)]; taken {
+		c.Bad(at+".group", "%s was submitted before", quote(string(s.Group)))
+	}
+	c.Groups[Group(s.Group)] = &s
+	c.Needs(at, "gpuMemory", s.GPUs > 0, "the tasks ask for no gpus")
+	c.Needs(at, "waiting", s.Again > 0, "the group is not submitted again")
+}

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -8,6 +9,8 @@ import (
 	"slices"
 
 	"github.com/goccy/go-yaml/ast"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 
 	"github.com/studioml/studio-go-runner/e2e/oracle"
 )
@@ -16,92 +19,116 @@ import (
 // members; more than this is a mistake in the matrix.
 const maxCombinations = 1000
 
-// familyFields are the fields of a file that only serve to expand it.
-var familyFields = map[string]bool{"matrix": true, "exclude": true, "include": true, "predict": true}
-
-// combination is one way to give values to the variables of a file.
-type combination struct {
-	values Combination
-	line   int
-}
+// family are the fields of a file that give values to its variables.
+var family = []string{"matrix", "exclude", "include"}
 
 // expand returns the scenarios of a file, one for each combination.
-func (f *Format) expand(name string, root ast.Node) (all []Scenario, err error) {
+func (f *Format) expand(name string, root ast.MapNode) (all []Scenario, err error) {
 	p := &problems{path: name}
-	family := newChecker(f, p, nil, root)
-	if _, ok := root.(ast.MapNode); !ok {
-		family.bad(root, "", "the file is %s; must be a mapping", family.kind(root))
-		return nil, p.err()
+	outer, nodes := newChecker(f, p, nil, &File{}), map[string]ast.Node{}
+	outer.at("").line = lineOf(root.(ast.Node))
+	for name, node := range outer.entries(root, "") {
+		nodes[name] = node
 	}
-	fields := map[string]ast.Node{}
-	family.entries(root, "", func(name string, node ast.Node, _ string) { fields[name] = node })
-	combinations := family.combinations(fields)
-	known := newNames(combinations)
-	for _, one := range combinations {
-		v := &variables{maps.Clone(one.values), known}
-		if v.values == nil {
-			v.values = Combination{}
+	all = outer.combinations(nodes)
+	known := newNames(all)
+	for i := range all {
+		s := &all[i]
+		s.Path, s.Line, s.Area = name, cmp.Or(s.Line, outer.line("name")), path.Base(path.Dir(name))
+		c := newChecker(f, p, &variables{maps.Clone(s.Values), known}, &s.File)
+		for path, place := range outer.places {
+			c.at(path).line = place.line
 		}
-		if node := fields["predict"]; node != nil {
-			newChecker(f, p, v, root).predict(node)
-		}
-		s := Scenario{Path: name, Line: one.line, Values: one.values, Area: path.Base(path.Dir(name))}
-		c := newChecker(f, p, v, root)
-		c.file = &s.File
-		if c.decode(root, reflect.ValueOf(c.file).Elem(), ""); s.Line == 0 {
-			s.Line = c.line("name")
-		}
-		all = append(all, s)
+		c.load(nodes)
 	}
 	if len(all) > 0 {
-		known.checkUse(family)
+		known.checkUse(outer)
 	}
 	return all, p.err()
 }
 
+// load reads the file for the values that the variables have.
+func (c *Checker) load(nodes map[string]ast.Node) {
+	predictions := c.predict(nodes["predict"])
+	read := func() map[string]any {
+		tree := map[string]any{}
+		for name, node := range nodes {
+			if name == "predict" {
+				tree[name] = predictions
+			} else if !slices.Contains(family, name) {
+				tree[name] = c.read(node, name)
+			}
+		}
+		return tree
+	}
+	tree := read()
+	c.validate(tree, func(at string, _ any, e *jsonschema.ValidationError) {
+		k, ok := e.ErrorKind.(*kind.Type)
+		c.at(at).typed = ok && c.at(at).varies && k.Got == "string"
+	})
+	tree = read()
+	c.validate(tree, c.explain)
+	delete(tree, "predict")
+	c.decode(tree, reflect.ValueOf(c.File).Elem(), "")
+}
+
 // predict adds to the variables what the oracle says. A prediction cannot be made of
 // another one.
-func (c *Checker) predict(node ast.Node) {
-	pairs, all := map[VariableName]Pair{}, c.variables
+func (c *Checker) predict(node ast.Node) any {
+	if node == nil {
+		return nil
+	}
+	all := c.variables
 	c.variables = &variables{maps.Clone(all.values), &names{all.set, map[string]int{}, all.used}}
-	c.decode(node, reflect.ValueOf(&pairs).Elem(), "predict")
+	tree, pairs := c.read(node, "predict"), map[VariableName]Pair{}
+	c.decode(tree, reflect.ValueOf(&pairs).Elem(), "predict")
+	c.variables = all
 	for name, pair := range pairs {
 		at, want := "predict."+string(name), oracle.Predict(pair.Global, pair.Node)
 		if all.set[string(name)] > 0 {
 			c.Bad(at, "name %s is that of a variable of the matrix", quote(string(name)))
 			continue
 		}
-		all.predicted[string(name)] = c.lines[at]
+		all.predicted[string(name)] = c.at(at).line
 		for i, value := range []string{want.Effective, want.Phase, want.Shadowed, want.Source} {
 			all.values[name+"."+VariableName(parts[i])] = value
 		}
 	}
+	return tree
 }
 
 // combinations returns those of a file; a file without any matrix has one. On a
 // mistake in the matrix there are none.
-func (c *Checker) combinations(fields map[string]ast.Node) (all []combination) {
+func (c *Checker) combinations(nodes map[string]ast.Node) (all []Scenario) {
 	var file File
-	before := len(c.problems.seen)
-	for name, into := range map[string]any{"matrix": &file.Matrix, "exclude": &file.Exclude, "include": &file.Include} {
-		if node := fields[name]; node != nil {
-			c.lines[name] = lineOf(node)
-			c.decode(node, reflect.ValueOf(into).Elem(), name)
+	before, tree := len(c.problems.seen), map[string]any{}
+	for _, name := range family {
+		if node := nodes[name]; node != nil {
+			c.at(name).line = lineOf(node)
+			tree[name] = c.read(node, name)
 		}
+	}
+	c.validate(tree, c.explain)
+	for name, into := range map[string]any{"matrix": &file.Matrix, "exclude": &file.Exclude, "include": &file.Include} {
+		c.decode(tree[name], reflect.ValueOf(into).Elem(), name)
 	}
 	switch {
 	case len(c.problems.seen) > before:
 		return nil
 	case len(file.Matrix) > 0:
-		all = c.exclude(c.product(file.Matrix), file)
+		var order []string
+		for name := range c.entries(nodes["matrix"].(ast.MapNode), "matrix") {
+			order = append(order, name)
+		}
+		all = c.exclude(c.product(file.Matrix, order), file)
 	case len(file.Exclude) > 0:
 		c.Bad("exclude", "is set, but there is no matrix")
 		return nil
 	case len(file.Include) == 0:
-		return []combination{{}}
+		return []Scenario{{Values: Combination{}}}
 	}
 	for i, values := range file.Include {
-		all = append(all, combination{values, c.lines[fmt.Sprintf("include[%d]", i)]})
+		all = append(all, Scenario{Values: values, Line: c.at(fmt.Sprintf("include[%d]", i)).line})
 	}
 	if len(all) == 0 && len(c.problems.seen) == before {
 		c.Bad("matrix", "has no combination left")
@@ -110,15 +137,15 @@ func (c *Checker) combinations(fields map[string]ast.Node) (all []combination) {
 }
 
 // product returns all combinations; the first variable changes most slowly.
-func (c *Checker) product(matrix Matrix) []combination {
-	all := []combination{{values: Combination{}}}
-	for i, v := range matrix {
-		var longer []combination
+func (c *Checker) product(matrix Matrix, order []string) []Scenario {
+	all := []Scenario{{Values: Combination{}}}
+	for i, name := range order {
+		var longer []Scenario
 		for _, one := range all {
-			for j, value := range v.Values {
-				more := combination{maps.Clone(one.values), one.line}
-				if more.values[VariableName(v.Name)] = value; i == 0 {
-					more.line = c.lines[fmt.Sprintf("matrix.%s[%d]", v.Name, j)]
+			for j, value := range matrix[VariableName(name)] {
+				more := Scenario{Values: maps.Clone(one.Values), Line: one.Line}
+				if more.Values[VariableName(name)] = value; i == 0 {
+					more.Line = c.at(fmt.Sprintf("matrix.%s[%d]", name, j)).line
 				}
 				longer = append(longer, more)
 			}
@@ -133,23 +160,20 @@ func (c *Checker) product(matrix Matrix) []combination {
 
 // exclude drops the combinations that an entry matches. An entry that drops nothing
 // is a mistake.
-func (c *Checker) exclude(all []combination, file File) []combination {
-	var known []string
-	for _, v := range file.Matrix {
-		known = append(known, v.Name)
-	}
+func (c *Checker) exclude(all []Scenario, file File) []Scenario {
+	known := Words(slices.Sorted(maps.Keys(file.Matrix))...)
 	for i, entry := range file.Exclude {
 		at, fine := fmt.Sprintf("exclude[%d]", i), true
 		for name := range entry {
-			if !slices.Contains(known, string(name)) {
-				c.badLine(c.lines[at+"."+string(name)], at, "%s is no variable of the matrix%s", quote(string(name)), hint(string(name), known))
+			if _, ok := file.Matrix[name]; !ok {
+				c.badLine(c.line(at+"."+string(name)), at, "%s is no variable of the matrix%s", quote(string(name)), hint(string(name), known))
 				fine = false
 			}
 		}
 		before := len(all)
-		all = slices.DeleteFunc(all, func(one combination) bool {
+		all = slices.DeleteFunc(all, func(one Scenario) bool {
 			for name, value := range entry {
-				if one.values[name] != value {
+				if one.Values[name] != value {
 					return false
 				}
 			}
@@ -160,14 +184,4 @@ func (c *Checker) exclude(all []combination, file File) []combination {
 		}
 	}
 	return all
-}
-
-// matrix reads a mapping from names to lists, in its order.
-func (c *Checker) matrix(node ast.Node, into *Matrix, at string) {
-	c.entries(node, at, func(name string, node ast.Node, at string) {
-		v := Variable{Name: name}
-		VariableName(name).Check(c, at)
-		c.decode(node, reflect.ValueOf(&v.Values).Elem(), at)
-		*into = append(*into, v)
-	})
 }

@@ -7,7 +7,7 @@ package scenario
 type File struct {
 	// Name is what the spec is called. In a family it says what differs, as
 	// "global ${global}, node ${node}".
-	Name string `json:"name" jsonschema:"minLength=1,maxLength=120"`
+	Name string `json:"name" jsonschema:"pattern=\\S,maxLength=120"`
 	// Rows are the rows of the catalogue (contract, section 4) that it shows.
 	Rows []Row `json:"rows"`
 	// About says in a sentence or two why the scenario matters.
@@ -52,15 +52,9 @@ type File struct {
 	Steps []Step `json:"steps"`
 }
 
-// Matrix is the variables of a family, in the order of the file. In a file it
-// is a mapping from names to lists.
-type Matrix []Variable
-
-// Variable is one variable of a matrix and the values that it takes.
-type Variable struct {
-	Name   string
-	Values []string
-}
+// Matrix is the variables of a family and the values that each takes. Which varies
+// most slowly is the order of the file.
+type Matrix map[VariableName][]string
 
 // Combination gives values to variables of a matrix. In a file they may be numbers
 // and truth values.
@@ -152,7 +146,7 @@ type Runner struct {
 	// Slots is how many tasks it runs at the same time.
 	Slots int `json:"slots,omitempty" jsonschema:"minimum=1,maximum=256,default=4"`
 	// Hostname overrides HOSTNAME; "unset" removes it.
-	Hostname string `json:"hostname,omitempty" jsonschema:"minLength=1"`
+	Hostname string `json:"hostname,omitempty" jsonschema:"pattern=\\S"`
 	// Flags are further flags of runner serve, without dashes, as settle: 2s.
 	Flags map[Flag]string `json:"flags,omitempty"`
 }

@@ -36,3 +36,8 @@ func list(words []string) string {
 	last := len(words) - 1
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
+
+// notAWord says what a word must be.
+func notAWord(word string, allowed []string) string {
+	return fmt.Sprintf("is %s; must be %s%s", quote(word), list(allowed), hint(word, allowed))
+}

@@ -32,36 +32,26 @@ func (s *Scenario) Location() string { return fmt.Sprintf("%s:%d", s.Path, s.Lin
 // LoadDir loads all scenarios under root, as scenarios/<area>/<file>.yaml, in
 // the order of their paths. Paths in results and errors begin with the last
 // element of root. The error joins all that is wrong with any file.
-func (f *Format) LoadDir(root string) ([]Scenario, error) {
+func (f *Format) LoadDir(root string) (all []Scenario, err error) {
 	absolute, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("find scenarios: %w", err)
 	}
-	var all []Scenario
+	base := filepath.Base(absolute)
 	var errs []error
-	err = filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+	err = fs.WalkDir(os.DirFS(root), ".", func(name string, entry fs.DirEntry, err error) error {
+		shown, ending := path.Join(base, name), path.Ext(name)
+		switch {
+		case err != nil || entry.IsDir() || ending != ".yaml" && ending != ".yml":
 			return err
-		}
-		relative, err := filepath.Rel(root, name)
-		if err != nil {
-			return err
-		}
-		shown := path.Join(filepath.Base(absolute), filepath.ToSlash(relative))
-		switch path.Ext(shown) {
-		case ".yaml":
-		case ".yml":
+		case ending == ".yml":
 			errs = append(errs, &Problem{shown, 0, "is not read, the ending must be .yaml"})
 			return nil
-		default:
+		case strings.Count(name, "/") != 1:
+			errs = append(errs, &Problem{shown, 0, "is in the wrong place, scenarios are in " + path.Join(base, "<area>", "<file>.yaml")})
 			return nil
 		}
-		if strings.Count(shown, "/") != 2 {
-			errs = append(errs, &Problem{shown, 0, "is in the wrong place, scenarios are in " +
-				path.Join(filepath.Base(absolute), "<area>", "<file>.yaml")})
-			return nil
-		}
-		text, err := os.ReadFile(name)
+		text, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			return err
 		}
@@ -75,8 +65,7 @@ func (f *Format) LoadDir(root string) ([]Scenario, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find scenarios: %w", err)
 	}
-	errs = append(errs, sameNames(all)...)
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(append(errs, sameNames(all)...)...); err != nil {
 		return nil, err
 	}
 	if len(all) == 0 {
@@ -113,14 +102,12 @@ func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
 
 // sameNames returns an error for each scenario with the name of another one.
 // Reports and --focus tell scenarios apart by name.
-func sameNames(all []Scenario) []error {
-	var errs []error
-	first := map[string]*Scenario{}
-	told := map[string]bool{}
+func sameNames(all []Scenario) (errs []error) {
+	first, told := map[string]*Scenario{}, map[string]bool{}
 	for i := range all {
 		s := &all[i]
-		other, taken := first[s.Name]
-		if !taken {
+		other := first[s.Name]
+		if other == nil {
 			first[s.Name] = s
 			continue
 		}

@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -55,29 +55,17 @@ func quote(value string) string { return api.Excerpt(value) }
 
 // printable escapes what could do something to a terminal.
 func printable(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		if unicode.IsPrint(r) {
-			b.WriteRune(r)
-		} else {
-			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
-		}
-	}
-	return b.String()
+	quoted := strconv.Quote(text)
+	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(quoted[1 : len(quoted)-1])
 }
 
 // err joins the problems in the order of the file; nil if there are none.
 func (p *problems) err() error {
-	var list []*Problem
-	for problem := range p.seen {
-		list = append(list, &problem)
-	}
-	slices.SortFunc(list, func(a, b *Problem) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Text, b.Text))
-	})
 	var errs []error
-	for _, problem := range list {
-		errs = append(errs, problem)
+	for _, problem := range slices.SortedFunc(maps.Keys(p.seen), func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Text, b.Text))
+	}) {
+		errs = append(errs, &problem)
 	}
 	return errors.Join(errs...)
 }

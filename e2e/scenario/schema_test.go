@@ -17,10 +17,12 @@ import (
 const schemaFile = "../../scenarios/schema.json"
 
 func TestSchemaFile(t *testing.T) {
-	got, err := engine.Format.Schema("../..")
+	t.Chdir("../..")
+	got, err := engine.Format.Schema("e2e/scenario", "e2e/engine")
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Chdir("e2e/scenario")
 	golden(t, schemaFile, string(got))
 }
 

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -11,13 +12,14 @@ import (
 // VariableName is what a variable or a prediction may be called.
 type VariableName string
 
-var variableRule = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
+var (
+	variableRule = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
+	reference    = regexp.MustCompile(`\$\{[^}]*\}?`)
+)
 
 // Check wants a name that can stand in ${…}.
 func (n VariableName) Check(c *Checker, at string) {
-	if !variableRule.MatchString(string(n)) {
-		c.Bad(at, "name %s cannot be one; must be letters, digits, '_' and '-' with a letter at the start", quote(string(n)))
-	}
+	c.match(at, variableRule, string(n), "name %s cannot be one; must be letters, digits, '_' and '-' with a letter at the start")
 }
 
 // parts are those of a prediction: ${name.effective} and so on.
@@ -36,10 +38,10 @@ type names struct {
 }
 
 // newNames knows the names that the combinations set.
-func newNames(combinations []combination) *names {
+func newNames(combinations []Scenario) *names {
 	n := &names{map[string]int{}, map[string]int{}, map[string]bool{}}
 	for _, c := range combinations {
-		for name := range c.values {
+		for name := range c.Values {
 			n.set[string(name)]++
 		}
 	}
@@ -49,30 +51,24 @@ func newNames(combinations []combination) *names {
 // replace puts the values in the place of all ${…} in a text, once: a value is
 // not looked at again. In the name of a scenario a value that could not be seen
 // there, as an empty one, is quoted.
-func (v *variables) replace(text string, inName bool) (string, error) {
-	var b strings.Builder
-	for {
-		before, rest, found := strings.Cut(text, "${")
-		b.WriteString(before)
-		if !found {
-			return b.String(), nil
-		}
-		name, after, closed := strings.Cut(rest, "}")
-		if !closed {
-			return "", fmt.Errorf("has a ${ without an end in %s", quote(text))
-		}
+func (v *variables) replace(text string, inName bool) (replaced string, err error) {
+	replaced = reference.ReplaceAllStringFunc(text, func(found string) string {
+		name, closed := strings.CutSuffix(found[2:], "}")
 		whole, _, _ := strings.Cut(name, ".") // of a prediction name.part
 		v.used[whole] = true
 		value, ok := v.values[VariableName(name)]
-		if !ok {
-			return "", v.unresolved(name)
+		switch {
+		case err != nil:
+		case !closed:
+			err = fmt.Errorf("has a ${ without an end in %s", quote(text))
+		case !ok:
+			err = v.unresolved(name)
+		case inName && (value == "" || value != strings.TrimSpace(value)):
+			return quote(value)
 		}
-		if inName && (value == "" || value != strings.TrimSpace(value)) {
-			value = quote(value)
-		}
-		b.WriteString(value)
-		text = after
-	}
+		return value
+	})
+	return replaced, err
 }
 
 func (n *names) unresolved(name string) error {
@@ -95,16 +91,14 @@ func (n *names) unresolved(name string) error {
 // checkUse reports what is set and never used.
 func (n *names) checkUse(matrix *Checker) {
 	for name := range n.set {
-		if line, ok := matrix.lines["matrix."+name]; !n.used[name] {
-			if !ok {
-				line = matrix.lines["include"]
-			}
-			matrix.badLine(line, "", "variable %s is not used, write ${%s} where it is meant", quote(name), name)
+		if !n.used[name] {
+			at := cmp.Or(matrix.at("matrix."+name).line, matrix.at("include").line)
+			matrix.problems.add(at, "", fmt.Sprintf("variable %s is not used, write ${%s} where it is meant", quote(name), name))
 		}
 	}
 	for name, line := range n.predicted {
 		if !n.used[name] {
-			matrix.badLine(line, "", "prediction %s is not used, write ${%s.phase} or the like where it is meant", quote(name), name)
+			matrix.problems.add(line, "", fmt.Sprintf("prediction %s is not used, write ${%s.phase} or the like where it is meant", quote(name), name))
 		}
 	}
 }

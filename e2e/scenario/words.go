@@ -5,7 +5,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -28,8 +27,7 @@ const (
 	NoHost  = "unset"   // no HOSTNAME
 )
 
-// words is a type of which files can have a few words only. Its schema and its
-// check follow from them.
+// words is a type of which files can have a few words only.
 type words interface{ Words() []string }
 
 // Words turns constants of any text type into plain texts.
@@ -147,7 +145,7 @@ type (
 	Mark    string
 	NewMark string
 	// Base64 is binary data.
-	Base64 string
+	Base64 []byte
 )
 
 var (
@@ -163,16 +161,12 @@ var (
 
 // Check wants small letters, digits and dashes.
 func (n Name) Check(c *Checker, at string) {
-	if !nameRule.MatchString(string(n)) {
-		c.Bad(at, "is %s; must be small letters, digits and '-'", quote(string(n)))
-	}
+	c.match(at, nameRule, string(n), "is %s; must be small letters, digits and '-'")
 }
 
 // Check wants a flag.
 func (f Flag) Check(c *Checker, at string) {
-	if !flagRule.MatchString(string(f)) {
-		c.Bad(at, "flag %s cannot be one; write it without dashes in front", quote(string(f)))
-	}
+	c.match(at, flagRule, string(f), "flag %s cannot be one; write it without dashes in front")
 }
 
 // Check wants a runner of the file.
@@ -187,8 +181,8 @@ func (m MapName) Check(c *Checker, at string) {
 
 // Check wants a group that was submitted.
 func (g Group) Check(c *Checker, at string) {
-	if c.groups[g] == nil {
-		c.Bad(at, "no earlier step submits group %s%s", quote(string(g)), hint(string(g), Words(slices.Sorted(maps.Keys(c.groups))...)))
+	if c.Groups[g] == nil {
+		c.Bad(at, "no earlier step submits group %s%s", quote(string(g)), hint(string(g), Words(slices.Sorted(maps.Keys(c.Groups))...)))
 	}
 }
 
@@ -201,18 +195,18 @@ func (m Mark) Check(c *Checker, at string) {
 
 // Check lets later steps name the mark.
 func (m NewMark) Check(c *Checker, at string) {
-	c.Text(at, string(m))
-	if !c.Once("mark " + string(m)) {
+	if slices.Contains(c.marks, Mark(m)) {
 		c.Bad(at, "%s was marked before", quote(string(m)))
 	}
 	c.marks = append(c.marks, Mark(m))
 }
 
-// Check wants base64.
-func (b Base64) Check(c *Checker, at string) {
-	if _, err := base64.StdEncoding.DecodeString(string(b)); err != nil {
-		c.Bad(at, "is %s; must be base64", quote(string(b)))
+// UnmarshalText reads base64.
+func (b *Base64) UnmarshalText(text []byte) (err error) {
+	if *b, err = base64.StdEncoding.AppendDecode(nil, text); err != nil {
+		return mustBe("base64")
 	}
+	return nil
 }
 
 // NodeMap is the name of the node map of the runner with that name, empty where
@@ -246,6 +240,3 @@ func MapOf(text string) Map {
 		return Map{Data: map[string]string{api.StateKey: text}}
 	}
 }
-
-// blank says whether nothing can be seen of a text.
-func blank(text string) bool { return strings.TrimSpace(text) == "" }

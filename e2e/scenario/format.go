@@ -1,0 +1,191 @@
+package scenario
+
+import (
+	"fmt"
+	"iter"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// Format is the format of scenario files with everything that their steps can do
+// and that their conditions can ask for.
+type Format struct {
+	Verbs []Verb
+	Facts []Fact
+
+	mu       sync.Mutex           // guards what follows
+	compiler *jsonschema.Compiler // that has the schema; see compile
+}
+
+// Verb is one thing that a step can do.
+type Verb struct {
+	Name string
+	// Doc is a sentence or two for editors.
+	Doc string
+	// Need is what a target must be able to do, empty for nothing.
+	Need Need
+	// Asserts says that such a step can fail because of what a runner does.
+	Asserts bool
+	// Type of what stands behind the verb.
+	Type reflect.Type
+	// Rules are words and bounds of that, written like a field's jsonschema tag.
+	Rules string
+}
+
+// Step is one thing that is done or waited for.
+type Step struct {
+	Line int    `json:"-"` // where it stands in its file
+	Verb string `json:"-"`
+	// Value is what stands behind the verb, of the verb's type.
+	Value any `json:"-"`
+}
+
+// Checked is a value that finds out itself what the schema does not say.
+type Checked interface{ Check(c *Checker, at string) }
+
+// Nested is a verb that has steps of its own.
+type Nested interface{ Nested() []Step }
+
+// Actions are the values of one type that steps have, nested ones too.
+func Actions[A any](steps []Step) iter.Seq[A] {
+	return func(yield func(A) bool) { actions(steps, yield) }
+}
+
+func actions[A any](steps []Step, yield func(A) bool) bool {
+	for _, s := range steps {
+		if a, ok := s.Value.(A); ok && !yield(a) {
+			return false
+		}
+		if n, ok := s.Value.(Nested); ok && !actions(n.Nested(), yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// Conditions are what must be so at the same time, by subject.
+type Conditions map[string]Condition
+
+// Condition is what a subject must show, by the names of facts. A value has the
+// type of its fact.
+type Condition map[string]any
+
+// Facts stands for Condition in the schema: what a subject must show.
+type Facts struct{}
+
+// JSONSchemaAlias has the schema name the facts.
+func (Condition) JSONSchemaAlias() any { return Facts{} }
+
+// Fact is one thing that a condition can ask for.
+type Fact struct {
+	Name string
+	// Doc is a sentence for editors.
+	Doc string
+	// Of says whether runners, tasks or both have it.
+	Of Subjects
+	// Type of the values: a text, a whole number, a truth value, a Duration or a
+	// Growth. A text that is none of a few words is a part of what is so.
+	Type reflect.Type
+	// Rules are like those of a verb.
+	Rules string
+	// Lasting facts can be looked up in a record; the others only now.
+	Lasting bool
+}
+
+// Subjects is a set of kinds of subjects.
+type Subjects int
+
+// The kinds.
+const (
+	OfRunners Subjects = 1 << iota
+	OfTasks
+)
+
+// Growth bounds how much more of something there may be than at a mark.
+type Growth struct {
+	// Since is the mark.
+	Since Mark `json:"since"`
+	// Most is how many more there may be.
+	Most int `json:"most" jsonschema:"minimum=0"`
+}
+
+// Seen is the rule of a text of which something can be seen.
+const Seen = `pattern=\S`
+
+// OneOf is the rule of a text that is one of a few words.
+func OneOf[T ~string](words ...T) string {
+	return "enum=" + strings.Join(Words(words...), ",enum=")
+}
+
+// fields are those that a step or a condition has beside those of its Go type.
+func (f *Format) fields(t reflect.Type) (all []reflect.StructField) {
+	add := func(name, doc, rules string, t reflect.Type) {
+		all = append(all, reflect.StructField{Name: name, Type: t,
+			Tag: reflect.StructTag(fmt.Sprintf(`json:"%s,omitempty" jsonschema:%q jsonschema_description:%q`, name, rules, doc))})
+	}
+	switch t {
+	case reflect.TypeFor[Step]():
+		for _, v := range f.Verbs {
+			add(v.Name, v.Doc, v.Rules, v.Type)
+		}
+	case reflect.TypeFor[Facts]():
+		for _, fact := range f.Facts {
+			add(fact.Name, fact.Doc, fact.Rules, fact.Type)
+		}
+	}
+	return all
+}
+
+func (f *Format) fact(name string) *Fact {
+	i := slices.IndexFunc(f.Facts, func(fact Fact) bool { return fact.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &f.Facts[i]
+}
+
+// Check wants subjects that there are, with facts that they have.
+func (all Conditions) Check(c *Checker, at string) {
+	for _, subject := range slices.Sorted(maps.Keys(all)) {
+		at, of := at+"."+subject, OfRunners
+		switch group, isGroup := strings.CutPrefix(subject, Tasks+"/"); {
+		case isGroup:
+			Group(group).Check(c, at)
+			of = OfTasks
+		case subject == Tasks:
+			of = OfTasks
+		case subject == Runners:
+		default:
+			for name := range strings.SplitSeq(subject, "+") {
+				c.subject(at, name, Tasks, Tasks+"/<group>", Runners)
+			}
+		}
+		together := subject == Runners || strings.Contains(subject, "+")
+		for _, name := range slices.Sorted(maps.Keys(all[subject])) {
+			fact, at := c.format.fact(name), at+"."+name
+			switch {
+			case fact.Of&of == 0 && of == OfTasks:
+				c.Bad(at, "is of runners; tasks have %s", list(c.format.factsOfTasks()))
+			case fact.Of&of == 0:
+				c.Bad(at, "is of tasks; write it below the subject %s", Tasks)
+			}
+			if together && fact.Type.Kind() != reflect.Int {
+				c.Bad(at, "cannot be added up; name one runner")
+			}
+		}
+	}
+}
+
+func (f *Format) factsOfTasks() (names []string) {
+	for _, fact := range f.Facts {
+		if fact.Of&OfTasks != 0 {
+			names = append(names, fact.Name)
+		}
+	}
+	return names
+}
