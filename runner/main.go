@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -70,8 +71,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		},
 		kong.ExplicitGroups([]kong.Group{{Key: "command", Title: "Flags for a command after --:"}}),
 		kong.Writers(out, errOut),
-		kong.Exit(func(int) { helped = true }),  // kong exits after --help only
-		kong.WithHyphenPrefixedParameters(true), // --priority -5
+		kong.Exit(func(int) { helped = true }), // kong exits after --help only
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
 	if err != nil {
@@ -80,7 +80,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if i := slices.Index(args, "--"); i > 0 && args[0] == "submit" {
 		c.Submit.command, args = args[i+1:], args[:i]
 	}
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(joined(args))
 	if helped {
 		return api.ExitDrained
 	}
@@ -110,6 +110,22 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	}
 	return 0
 }
+
+// joined makes one argument of a flag and a number below 0, which kong takes for
+// another flag.
+func joined(args []string) (all []string) {
+	for _, arg := range args {
+		last := len(all) - 1
+		if last >= 0 && belowZero.MatchString(arg) && strings.HasPrefix(all[last], "--") && !strings.Contains(all[last], "=") {
+			all[last] += "=" + arg
+		} else {
+			all = append(all, arg)
+		}
+	}
+	return all
+}
+
+var belowZero = regexp.MustCompile(`^-\d`)
 
 // exitCode carries the code of a process that ended as it should, but not with 0.
 type exitCode int
