@@ -98,17 +98,14 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if errors.Is(err, errUnread) {
 		return 0
 	}
-	exit, ended := errors.AsType[exitCode](err)
-	if err != nil && (!ended || err.Error() != exit.Error()) { // or something went wrong while it ended
+	exit := exitCode(0)
+	if err != nil && !errors.As(err, &exit) {
+		exit = api.ExitError
+	}
+	if err != nil && err.Error() != exit.Error() { // or something went wrong while it ended
 		complain(errOut, err)
 	}
-	switch {
-	case ended:
-		return int(exit)
-	case err != nil:
-		return api.ExitError
-	}
-	return 0
+	return int(exit)
 }
 
 // joined makes one argument of a flag and a number below 0, which kong takes for
@@ -135,16 +132,10 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 // Version is the version command.
 type Version struct{}
 
-// Run prints the version, the revision and the Go version.
+// Run prints the version, that of the sources, and that of Go.
 func (Version) Run(io stdio) error {
-	revision := "unknown"
 	info, _ := debug.ReadBuildInfo()
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			revision = s.Value
-		}
-	}
-	_, err := fmt.Fprintf(io.Out, "studio-go-runner %s (revision %s, %s)\n", version, revision, info.GoVersion)
+	_, err := fmt.Fprintf(io.Out, "studio-go-runner %s (%s, %s)\n", version, info.Main.Version, info.GoVersion)
 	return err
 }
 
