@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -70,8 +71,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		},
 		kong.ExplicitGroups([]kong.Group{{Key: "command", Title: "Flags for a command after --:"}}),
 		kong.Writers(out, errOut),
-		kong.Exit(func(int) { helped = true }),  // kong exits after --help only
-		kong.WithHyphenPrefixedParameters(true), // --priority -5
+		kong.Exit(func(int) { helped = true }), // kong exits after --help only
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
 	if err != nil {
@@ -80,7 +80,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if i := slices.Index(args, "--"); i > 0 && args[0] == "submit" {
 		c.Submit.command, args = args[i+1:], args[:i]
 	}
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(joined(args))
 	if helped {
 		return api.ExitDrained
 	}
@@ -98,18 +98,31 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if errors.Is(err, errUnread) {
 		return 0
 	}
-	exit, ended := errors.AsType[exitCode](err)
-	if err != nil && (!ended || err.Error() != exit.Error()) { // or something went wrong while it ended
+	exit := exitCode(0)
+	if err != nil && !errors.As(err, &exit) {
+		exit = api.ExitError
+	}
+	if err != nil && err.Error() != exit.Error() { // or something went wrong while it ended
 		complain(errOut, err)
 	}
-	switch {
-	case ended:
-		return int(exit)
-	case err != nil:
-		return api.ExitError
-	}
-	return 0
+	return int(exit)
 }
+
+// joined makes one argument of a flag and a number below 0, which kong takes for
+// another flag.
+func joined(args []string) (all []string) {
+	for _, arg := range args {
+		last := len(all) - 1
+		if last >= 0 && belowZero.MatchString(arg) && strings.HasPrefix(all[last], "--") && !strings.Contains(all[last], "=") {
+			all[last] += "=" + arg
+		} else {
+			all = append(all, arg)
+		}
+	}
+	return all
+}
+
+var belowZero = regexp.MustCompile(`^-\d`)
 
 // exitCode carries the code of a process that ended as it should, but not with 0.
 type exitCode int
@@ -119,16 +132,10 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 // Version is the version command.
 type Version struct{}
 
-// Run prints the version, the revision and the Go version.
+// Run prints the version, that of the sources, and that of Go.
 func (Version) Run(io stdio) error {
-	revision := "unknown"
 	info, _ := debug.ReadBuildInfo()
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			revision = s.Value
-		}
-	}
-	_, err := fmt.Fprintf(io.Out, "studio-go-runner %s (revision %s, %s)\n", version, revision, info.GoVersion)
+	_, err := fmt.Fprintf(io.Out, "studio-go-runner %s (%s, %s)\n", version, info.Main.Version, info.GoVersion)
 	return err
 }
 

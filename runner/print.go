@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/util/duration"
 	"sigs.k8s.io/yaml"
 )
 
@@ -113,14 +114,10 @@ func (t table) wide(cells ...string) []string {
 
 // age says how long ago something was; a pause ends in the future.
 func age(t time.Time) string {
-	switch d := time.Since(t); {
-	case t.IsZero() || d < 0:
-		return "-"
-	case d < 48*time.Hour:
-		return d.Round(time.Second).String()
-	default:
-		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	if d := time.Since(t); !t.IsZero() && d >= 0 {
+		return duration.HumanDuration(d)
 	}
+	return "-"
 }
 
 // pause waits until a queue may be asked again: soon, unless the last time, which

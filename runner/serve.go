@@ -91,7 +91,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	monitor := s.monitor(pool, log)
 	listener, err := net.Listen("tcp", s.Listen)
 	if err != nil {
-		return fmt.Errorf("listen: %w; set --listen to a free address", err)
+		return fmt.Errorf("%w; set --listen to a free address", err)
 	}
 
 	theGate := gate.New()

@@ -116,7 +116,7 @@ func (g *Get) Run(ctx context.Context, stdio stdio) error {
 		}
 		defer files.Close()
 		if err := os.CopyFS(g.Dir, files); err != nil {
-			return fmt.Errorf("copy attempt %d: %w", number, err)
+			return fmt.Errorf("copy attempt %d: %w; name a directory that does not exist yet, or is empty", number, err)
 		}
 		if err := g.keepResult(ctx, store, number); err != nil {
 			return err
