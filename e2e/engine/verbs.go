@@ -37,28 +37,26 @@ func add[V any](v scenario.Verb, budget time.Duration, do func(V, context.Contex
 // steps does steps in order, each with an entry of its own in the record.
 func (p *play) steps(all []scenario.Step) error {
 	for _, step := range all {
-		err := p.note(step.Line, detail(step), func() error {
-			err := p.do(step)
-			if _, nested := step.Value.(scenario.Nested); err == nil || nested {
-				return err // which says where it was
-			}
-			return fmt.Errorf("%s:%d: %w", p.scenario.Path, step.Line, err)
-		})
-		if err != nil {
+		if err := p.note(step.Line, detail(step), func() error { return p.do(step) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// do does a step. What a nested one says is left to the steps in it.
+// do does a step. Its error says where it stands, if it stands in the file; that of a
+// nested one did so already.
 func (p *play) do(step scenario.Step) error {
 	v := verbs[step.Verb]
 	err := p.bounded(v.budget, func(ctx context.Context) error { return v.do(step.Value, ctx, p) })
 	if _, nested := step.Value.(scenario.Nested); err == nil || nested {
 		return err
 	}
-	return fmt.Errorf("%s: %w", describe(step), err)
+	err = fmt.Errorf("%s: %w", describe(step), err)
+	if step.Line > 0 {
+		err = fmt.Errorf("%s:%d: %w", p.scenario.Path, step.Line, err)
+	}
+	return err
 }
 
 // detail is the whole step in one line, as JSON, for the record.
@@ -72,21 +70,17 @@ func detail(s scenario.Step) string {
 
 // describe names a step in a few words: the verb, and what it is about.
 func describe(s scenario.Step) string {
-	about := ""
-	switch v := reflect.ValueOf(s.Value); {
-	case v.Type().Implements(reflect.TypeFor[fmt.Stringer]()):
-		about = fmt.Sprint(s.Value)
-	case v.Kind() == reflect.Map:
+	about := fmt.Sprint(s.Value)
+	switch v := reflect.ValueOf(s.Value); v.Kind() {
+	case reflect.Map:
 		var keys []string
 		for _, key := range v.MapKeys() {
 			keys = append(keys, key.String())
 		}
 		slices.Sort(keys)
 		about = strings.Join(keys, ", ")
-	case v.Kind() == reflect.Slice:
-		about = strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Value), " ", ", "), "[]")
-	case v.Kind() == reflect.String:
-		about = v.String()
+	case reflect.Slice:
+		about = strings.Trim(strings.ReplaceAll(about, " ", ", "), "[]")
 	}
 	return strings.TrimSpace(s.Verb + " " + about)
 }
