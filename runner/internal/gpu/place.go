@@ -1,6 +1,9 @@
 package gpu
 
-import "cmp"
+import (
+	"cmp"
+	"slices"
+)
 
 // Closeness says how fast two devices reach each other; more is closer.
 type Closeness int
@@ -22,7 +25,7 @@ const (
 // It grows a set from each device and takes the best. Where closeness is nested,
 // as NUMA nodes, switches and bridged pairs are, the least close pair is the
 // best one possible; the rest is so unless the set must cross nodes anyway.
-func place(free []*pooled, n int) (chosen []*pooled) {
+func place(free []*pooled, n int) []*pooled {
 	switch n {
 	case 0:
 		return nil
@@ -30,25 +33,31 @@ func place(free []*pooled, n int) (chosen []*pooled) {
 		return free
 	}
 	near := make([][]Closeness, len(free))
+	apart := make([]candidate, len(free))
 	for i, a := range free {
 		near[i] = make([]Closeness, len(free))
+		apart[i].least = closest
 		for j, b := range free {
 			near[i][j] = a.Near[b.UUID]
+			if i != j {
+				apart[i].outside[near[i][j]]++
+			}
 		}
 	}
 	var best set
 	for first := range free {
-		s := set{score{least: closest}, free, near, make([]bool, len(free))}
-		s.add(first, n-1)
+		s := set{score{least: closest}, slices.Clone(apart)}
+		s.add(first, free, near, n-1)
 		for more := n - 2; more >= 0; more-- {
-			s.add(s.next(more), more)
+			s.add(s.next(free, more), free, near, more)
 		}
-		if best.in == nil || s.compare(best.score) > 0 {
+		if best.candidates == nil || s.compare(best.score) > 0 {
 			best = s
 		}
 	}
+	var chosen []*pooled
 	for i, d := range free {
-		if best.in[i] {
+		if best.candidates[i].in {
 			chosen = append(chosen, d)
 		}
 	}
@@ -75,21 +84,25 @@ func (s score) compare(other score) int {
 // set is a choice of devices that grows.
 type set struct {
 	score
-	free []*pooled
-	near [][]Closeness // of the free devices to each other
-	in   []bool        // which of them are chosen
+	candidates []candidate // by place in the list of free devices
 }
 
-func (s *set) add(i, more int) { s.score, s.in[i] = s.with(i, more), true }
+// candidate is what a device is to a set.
+type candidate struct {
+	in      bool
+	least   Closeness        // to the devices in the set
+	sum     int              // to the devices in the set
+	outside [closest + 1]int // how many others outside the set are that close
+}
 
 // next returns the device that makes the best set with those that are in.
-func (s *set) next(more int) int {
+func (s *set) next(free []*pooled, more int) int {
 	best, next := score{}, -1
-	for i := range s.free {
-		if s.in[i] {
+	for i, c := range s.candidates {
+		if c.in {
 			continue
 		}
-		if with := s.with(i, more); next < 0 || with.compare(best) > 0 {
+		if with := s.with(c, free[i], more); next < 0 || with.compare(best) > 0 {
 			best, next = with, i
 		}
 	}
@@ -98,27 +111,30 @@ func (s *set) next(more int) int {
 
 // with is the score that the set would have with one more device, before more
 // others are added.
-func (s *set) with(i, more int) score {
+func (s *set) with(c candidate, d *pooled, more int) score {
 	with := s.score
-	with.memory += s.free[i].MemoryBytes
-	var outside [closest + 1]int // how many others are that close
-	for j, near := range s.near[i] {
-		switch {
-		case j == i:
-		case s.in[j]:
-			with.least = min(with.least, near)
-			with.sum += int(near)
-			with.behind -= int(near)
-		default:
-			with.behind += int(near)
-			outside[near]++
-		}
-	}
+	with.least = min(with.least, c.least)
+	with.sum += c.sum
+	with.memory += d.MemoryBytes
+	with.behind -= c.sum
 	with.hope = 0
 	for near := closest; near > Far; near-- {
-		use := min(more, outside[near])
+		with.behind += c.outside[near] * int(near)
+		use := min(more, c.outside[near])
 		with.hope += use * int(near)
 		more -= use
 	}
 	return with
+}
+
+func (s *set) add(i int, free []*pooled, near [][]Closeness, more int) {
+	s.score = s.with(s.candidates[i], free[i], more)
+	s.candidates[i].in = true
+	for j, c := range near[i] {
+		if j != i {
+			s.candidates[j].least = min(s.candidates[j].least, c)
+			s.candidates[j].sum += int(c)
+			s.candidates[j].outside[c]--
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/gpu"
 )
 
 // Metrics counts what the status document does not.
@@ -105,6 +106,19 @@ func status(board *Board) prometheus.Collector {
 		}
 		send("gpus", "GPUs that tasks can have.", float64(len(s.GPUs)))
 		send("gpus_busy", "GPUs that tasks hold.", busy)
+	}}
+}
+
+// GPULoad exports what the monitor has read, under the names, units and labels
+// of NVIDIA's dcgm-exporter, so that dashboards for that work here too. Of a GPU
+// that does not answer there is the Xid, which may tell why.
+func GPULoad(read func() []gpu.Reading) prometheus.Collector {
+	return collector{"DCGM_FI_DEV_", func(send send) {
+		for _, r := range read() {
+			for _, v := range r.Values {
+				send(v.Name, v.Help, v.Value, "gpu", strconv.Itoa(r.Index), "UUID", r.UUID, "modelName", r.Model)
+			}
+		}
 	}}
 }
 
