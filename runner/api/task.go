@@ -73,7 +73,7 @@ type Task struct {
 const TaskFormat = 1
 
 // ErrNewer says that only newer runners understand a document. They shall have it.
-var ErrNewer = errors.New("must be for a newer release")
+var ErrNewer = errors.New("is for a newer release")
 
 // Resources is what a task needs of the machine.
 type Resources struct {
@@ -117,7 +117,7 @@ func ParseTask(document []byte) (*Task, error) {
 	strict, err := kjson.UnmarshalStrict(text, &t)
 	switch {
 	case t.Format > TaskFormat:
-		return nil, fmt.Errorf("task document: format: is %d: %w than this one, which knows formats up to %d", t.Format, ErrNewer, TaskFormat)
+		return nil, fmt.Errorf("task document: format %d %w; this one knows formats up to %d", t.Format, ErrNewer, TaskFormat)
 	case err != nil:
 		return nil, fmt.Errorf("task document: %w", tidyYAMLError(err))
 	case len(strict) > 0:

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/json"
+	"errors"
 	"runtime"
 	"strings"
 	"testing"
@@ -207,4 +208,21 @@ func FuzzParseTask(f *testing.F) {
 			t.Errorf("is another task when read again: %v\n%s\n%s", err, text, second)
 		}
 	})
+}
+
+// A document of a newer release is told from one with a field that nobody knows.
+func TestParseNewerTask(t *testing.T) {
+	for document, want := range map[string]bool{
+		`{"id": "a", "command": "true", "format": 2, "later": true}`: true,
+		`{"id": "a", "command": "true", "format": 1, "later": true}`: false,
+		`{"id": "a", "command": "true", "later": true}`:              false,
+	} {
+		_, err := api.ParseTask([]byte(document))
+		if err == nil || errors.Is(err, api.ErrNewer) != want {
+			t.Errorf("%s: %v, want an error of a newer release: %v", document, err, want)
+		}
+	}
+	if _, err := api.ParseTask([]byte(`{"id": "a", "command": "true", "format": 1}`)); err != nil {
+		t.Error(err)
+	}
 }

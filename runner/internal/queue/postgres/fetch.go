@@ -106,17 +106,10 @@ func (q *Queue) clear(conn *pgxpool.Conn) error {
 	if err != nil {
 		return err
 	}
-	type gone struct{ ID, Runner, State string }
-	tasks, err := ask(q, conn, pgx.RowToStructByPos[gone], "takeBack", now[0], q.Lease/3)
+	type cleared struct{ ID, State, Why string }
+	tasks, err := ask(q, conn, pgx.RowToStructByPos[cleared], "clear", now[0], q.Lease/3)
 	for _, t := range tasks {
-		q.Log.Info("task taken back, because its runner gives no sign of life", "task", t.ID, "of", t.Runner, "state", t.State)
-	}
-	if err != nil {
-		return err
-	}
-	expired, err := ask(q, conn, pgx.RowTo[string], "expire")
-	for _, id := range expired {
-		q.Log.Warn("task is buried, because it has expired", "task", id)
+		q.Log.Warn("task taken from its place", "task", t.ID, "state", t.State, "reason", t.Why)
 	}
 	return err
 }

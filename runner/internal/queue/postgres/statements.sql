@@ -72,14 +72,16 @@ returning starts
 update studioml.task set beat = now() where claim = any ($1::text[]::uuid[]) and state = 'Running'
 returning claim::text, cancel
 
--- name: takeBack
--- takeBack lets the tasks of claims wait again that gave no sign of life for
--- their lease. A server that was away has heard nobody, so it gives all of them a
--- lease from its start. After an outage of the network it may arrive late, with what
--- others said in time just behind it, and then does nothing: $1 is time of just
--- before. The claim goes, so that nothing which its runner still says changes the
--- row. What the attempt had stored so far is left, with a line about its end, which
--- is not the word of the runner. A task that kills its runners is buried some day.
+-- name: clear
+-- clear buries what nobody has started in time: whoever fetches such a task does so
+-- as well, but there are those that no runner can take. And it lets the tasks of
+-- claims wait again that gave no sign of life for their lease. A server that was away
+-- has heard nobody, so it gives all of them a lease from its start. After an outage of
+-- the network it may arrive late, with what others said in time just behind it, and
+-- then takes nothing back: $1 is time of just before. The claim goes, so that nothing
+-- which its runner still says changes the row. What the attempt had stored so far is
+-- left, with a line about its end, which is not the word of the runner. A task that
+-- kills its runners is buried some day.
 with gone as (
   select * from studioml.task
   where state = 'Running' and greatest(beat, pg_postmaster_start_time()) + lease < now() and now() < $1::timestamptz + $2::interval
@@ -95,16 +97,14 @@ with gone as (
   select id, starts, claim, convert_to(json_build_object('task', id, 'attempt', starts, 'outcome', 'MachineFailed', 'exitCode', -1,
     'reason', 'its runner gave no sign of life any more', 'started', changed, 'finished', beat,
     'runner', runner, 'gpus', gpus_held)::text, 'UTF8') from gone where begun
+), expired as (
+  update studioml.task set state = 'Dead', changed = now(),
+    reason = 'it expired at ' || to_char(expires at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+  where id in (select id from studioml.task where state = 'Waiting' and expires < now() limit 1000 for update skip locked)
+  returning id, state, reason
 ), told as (select pg_notify('studioml_wake', '') where exists (select from gone))
-select id, gone.runner, back.state from gone join back using (id) left join told on true
-
--- name: expire
--- expire buries what nobody has started in time. Whoever fetches one looks at the
--- time as well; this is for those that no runner can take.
-update studioml.task set state = 'Dead', changed = now(),
-  reason = 'it expired at ' || to_char(expires at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-where id in (select id from studioml.task where state = 'Waiting' and expires < now() limit 1000 for update skip locked)
-returning id
+select id, back.state, 'runner ' || gone.runner || ' gives no sign of life' from gone join back using (id) left join told on true
+union all select * from expired
 
 -- name: time
 -- time is the server's time.
