@@ -22,7 +22,7 @@ RUNTIME_CLASS ?=
 FOCUS     ?=
 LABELS    ?=
 REPEAT    ?= 1
-PROCS     ?=
+PROCS     ?= 4
 ARTIFACTS ?= artifacts
 KEEP      ?=
 
@@ -58,7 +58,7 @@ help: ## List the targets and their variables
 	@printf '  FOCUS=text         only scenarios whose name or file contains it (a regular expression)\n'
 	@printf '  LABELS=query       only these labels, as LABELS="row: containsAny {16, 17}" or "area: isSubsetOf {drain}"\n'
 	@printf '  REPEAT=10          run that many times in a row, until one run fails\n'
-	@printf '  PROCS=4            scenarios at the same time; 6 on TARGET=embedded\n'
+	@printf '  PROCS=4            scenarios at the same time\n'
 	@printf '  ARTIFACTS=dir      where reports, and what failed scenarios leave behind, go\n'
 	@printf '  KEEP=1             keep the files of scenarios that passed, too\n'
 	@printf '  KUBEBUILDER_ASSETS=dir  etcd, kube-apiserver and kubectl, as of setup-envtest; else they are downloaded or built, once\n'
@@ -129,7 +129,6 @@ e2e: tools bin/e2e ## Run the scenarios, on a kind cluster where Docker is usabl
 	"$$@" $(MAKE) --no-print-directory --jobs=2 e2e-$$target
 
 .PHONY: e2e-embedded e2e-kind e2e-existing
-e2e-embedded: PROCS := $(or $(PROCS),6)# they wait more than they work
 e2e-embedded: bin/e2e bin/e2e.test bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1
 	@$(ASSETS) $(GINKGO)
 
@@ -157,7 +156,7 @@ GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/{
 	trap 'cat $(ARTIFACTS)/$(@:e2e-%=%)/summary.txt 2>/dev/null' EXIT; \
 	E2E_TARGET=$(@:e2e-%=%) E2E_RUNNER=$(or $(MUTANT_RUNNER),$(CURDIR)/bin/runner-race) E2E_CLIENT=$(CURDIR)/bin/runner E2E_NVML=$(CURDIR)/bin/libnvidia-ml.so.1 \
 	E2E_ARTIFACTS=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) E2E_KEEP=$(KEEP) E2E_STORAGE=$(STORAGE) E2E_RUNTIME_CLASS=$(RUNTIME_CLASS) $(KUBECONFIG_OF_SUITE) GORACE=atexit_sleep_ms=0 \
-	go tool ginkgo --procs=$(or $(PROCS),4) --randomize-all --trace \
+	go tool ginkgo --procs=$(PROCS) --randomize-all --trace \
 	  --no-color --silence-skips --fail-on-pending --fail-on-empty --timeout=60m --grace-period=5s \
 	  --poll-progress-after=90s --poll-progress-interval=30s --output-interceptor-mode=none \
 	  --repeat=$$(( $(REPEAT) - 1 )) \
