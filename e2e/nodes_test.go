@@ -160,9 +160,16 @@ func clusterSpecs() {
 		workers := nodes.Workers()
 		_, err := nodes.Run(ctx, workers[0], nil, "install", "--directory", "--mode=0777", dir)
 		Expect(err).NotTo(HaveOccurred())
-		volume := fmt.Sprintf(`{apiVersion: v1, kind: PersistentVolume, metadata: {name: %s}, spec: {
-  accessModes: [ReadWriteMany], capacity: {storage: 10Gi}, storageClassName: %s, hostPath: {path: %s},
-  nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [%s]}]}]}}}}`, f.Namespace(), class, dir, workers[0])
+		volume := fmt.Sprintf(`apiVersion: v1
+kind: PersistentVolume
+metadata: {name: %s}
+spec:
+  accessModes: [ReadWriteMany]
+  capacity: {storage: 10Gi}
+  storageClassName: %s
+  hostPath: {path: %s}
+  nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [%s]}]}]}}
+`, f.Namespace(), class, dir, workers[0])
 		_, err = f.try(ctx, []byte(volume), "apply", "-f", "-")
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(func(ctx SpecContext) { f.do(ctx, "delete", "persistentvolume", f.Namespace(), "--wait=false") }, NodeTimeout(engine.Stretch(cleanupTime)))

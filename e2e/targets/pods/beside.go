@@ -55,7 +55,7 @@ func (e *env) followOthers(ctx context.Context) {
 		changed := e.watch.next()
 		for _, object := range e.watch.pods.List() {
 			pod := object.(*corev1.Pod)
-			if !followed[pod.UID] && slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == beside }) {
+			if !followed[pod.UID] && sidecar(pod) {
 				followed[pod.UID] = true
 				e.following.Go(func() { e.letGo(ctx, pod) })
 				e.following.Go(func() {
@@ -85,7 +85,7 @@ func (e *env) note(ctx context.Context, line string) {
 // pod has ended.
 func (e *env) letGo(ctx context.Context, pod *corev1.Pod) {
 	made := 0
-	gone := func(p *corev1.Pod) bool { return !same(p, pod) || endedOrNever(p, beside) && !sidecar(p) }
+	gone := func(p *corev1.Pod) bool { return !same(p, pod) || over(p, beside) }
 	for {
 		var files []string
 		p, err := e.watch.await(ctx, pod.Name, func(p *corev1.Pod) bool {
@@ -113,7 +113,13 @@ func (e *env) letGo(ctx context.Context, pod *corev1.Pod) {
 	}
 }
 
-// sidecar says whether the container beside the runner is started again when it ends.
+// over says whether a container of the pod will write nothing any more. A sidecar is
+// started again for as long as the pod goes on.
+func over(pod *corev1.Pod, name string) bool {
+	return finished(pod) || endedOrNever(pod, name) && !(name == beside && sidecar(pod))
+}
+
+// sidecar says whether the container beside the runner is one.
 func sidecar(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == beside })
 }

@@ -73,7 +73,7 @@ func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(
 		if r := restartsOf(p, name); r != restarts {
 			delivered, restarts = 0, r // its log begins anew
 		}
-		last := endedOrNever(p, name) // nothing will be added to what is read now
+		last := over(p, name) // nothing will be added to what is read now
 		var n int
 		n, err = e.readLog(ctx, pod, name, delivered, each)
 		delivered += n
@@ -81,7 +81,7 @@ func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(
 			err = nil
 			return true, nil
 		}
-		return last && err == nil && !sidecar(p), nil
+		return last && err == nil, nil
 	})
 	if ctx.Err() != nil {
 		return nil

@@ -200,7 +200,7 @@ func TestFreeGPUs(t *testing.T) {
 // A pod may be replaced, be gone, or never start; who waits must not wait for ever.
 func TestEndsOfPods(t *testing.T) {
 	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
-	over := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
+	ended := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
 	pod := func(phase corev1.PodPhase, state *corev1.ContainerState) *corev1.Pod {
 		p := &corev1.Pod{Status: corev1.PodStatus{Phase: phase}}
 		if state != nil {
@@ -216,8 +216,8 @@ func TestEndsOfPods(t *testing.T) {
 		{"not scheduled", pod(corev1.PodPending, nil), false, false},
 		{"pulling", pod(corev1.PodPending, &corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}), false, false},
 		{"running", pod(corev1.PodRunning, &running), true, false},
-		{"ended, its neighbour not", pod(corev1.PodRunning, &over), true, true},
-		{"ended", pod(corev1.PodSucceeded, &over), true, true},
+		{"ended, its neighbour not", pod(corev1.PodRunning, &ended), true, true},
+		{"ended", pod(corev1.PodSucceeded, &ended), true, true},
 		{"evicted before its start", pod(corev1.PodFailed, nil), true, true},
 	} {
 		if b, e := startedOrNever(test.pod, runnerContainer), endedOrNever(test.pod, runnerContainer); b != test.begun || e != test.ended {
@@ -226,6 +226,15 @@ func TestEndsOfPods(t *testing.T) {
 	}
 	if same(nil, pod(corev1.PodRunning, nil)) {
 		t.Error("no pod is a pod")
+	}
+	// A sidecar is started again, but not in a pod that has ended; its runner is not.
+	for phase, want := range map[corev1.PodPhase]bool{corev1.PodRunning: false, corev1.PodSucceeded: true} {
+		p := pod(phase, &ended)
+		p.Spec.InitContainers = []corev1.Container{{Name: beside}}
+		p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: beside, State: ended}}
+		if got := over(p, beside); got != want {
+			t.Errorf("in a pod that is %s the sidecar is over: %t", phase, got)
+		}
 	}
 }
 
