@@ -319,6 +319,9 @@ spec:
 	It("the tests as an image: a Job with a GPU plays scenarios on the cluster that it is in, and a pod of it gives a shell", Labels{"area:workloads", "document"}, SpecPriority(1), SpecTimeout(engine.Stretch(8*time.Minute)), func(ctx SpecContext) {
 		workers := nodes.Workers()
 		Expect(nodes.LoadArchive(ctx, filepath.Join("..", "bin", testsArchive), workers...)).To(Succeed())
+		if config.postgres != "" { // its server of the queues is on a worker
+			Expect(nodes.LoadArchive(ctx, filepath.Join("..", "bin", postgresArchive), workers...)).To(Succeed())
+		}
 		k, err := newKubectl("studio-go-runner-tests")
 		Expect(err).NotTo(HaveOccurred())
 		do := func(ctx context.Context, args ...string) string {
