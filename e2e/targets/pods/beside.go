@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,8 +16,11 @@ import (
 // Beside a runner, in its pod, is a container that reads the journal and repeats
 // each note in its log, on stderr, so that no line of stdout is cut by one. What it
 // runs beside that, if anything, is what it ends with; else TERM is the end of the
-// container, which for a sidecar comes after the runner's.
+// container, which for a sidecar comes after the runner's. Its first line is like no
+// other's; see logReader.
 const besideScript = `
+read -r line </proc/sys/kernel/random/uuid
+echo "beside $line"
 [ -p "$journal" ] || mkfifo "$journal"
 exec 3<>"$journal" # for writing, too: so that nobody waits for the other
 if [ $# -gt 0 ]; then
@@ -36,7 +40,7 @@ func besideContainer(image string, security *corev1.SecurityContext, command ...
 	return corev1.Container{
 		Name: beside, Image: image, SecurityContext: security,
 		Command:      append([]string{"/bin/sh", "-c", besideScript, beside}, command...),
-		Env:          []corev1.EnvVar{{Name: api.EnvNVDevices, Value: "void"}, {Name: "journal", Value: journal}, {Name: "line"}},
+		Env:          []corev1.EnvVar{{Name: api.EnvNVDevices, Value: "void"}, {Name: "journal", Value: journal}},
 		VolumeMounts: []corev1.VolumeMount{{Name: volume, MountPath: mount}},
 	}
 }
@@ -75,6 +79,9 @@ func (e *env) followOthers(ctx context.Context) {
 
 // note passes on a line for Notes.
 func (e *env) note(ctx context.Context, line string) {
+	if strings.HasPrefix(line, beside+" ") {
+		return
+	}
 	select {
 	case e.notes <- line:
 	case <-ctx.Done():
