@@ -25,20 +25,23 @@ import (
 const (
 	// cleanupTime is for collecting evidence, and for taking a place down.
 	cleanupTime = 60 * time.Second
-	// placeTime is for making a place, which may include an API server of its
-	// own. It comes on top of a scenario's timeout, which the engine keeps.
-	placeTime = 120 * time.Second
+	// placeTime is for making a place, which may include an API server of its own: that
+	// takes 2 s of a processor, of which busy machines give it little. One that has
+	// ended is heard of before. It comes on top of a scenario's timeout, which the
+	// engine keeps.
+	placeTime = 5 * time.Minute
 )
 
-// specs makes one spec of each scenario that is meant for the target. Those
-// with an API server of their own take longest, so they come first. The GPUs of
-// a cluster may be few, so those that use them are played one at a time.
+// specs makes one spec of each scenario that is meant for the target. Those that may
+// take longest come first, so that the run does not end with one of them alone. The GPUs
+// of a cluster may be few, so those that use them are played one at a time.
 func specs(scenarios []scenario.Scenario) {
 	priority := func(s scenario.Scenario) SpecPriority {
-		if slices.Contains(s.Needs, scenario.NeedAPIServer) || slices.Contains(s.Labels, "slow") {
-			return 1
+		longest := time.Duration(s.Timeout)
+		if slices.Contains(s.Needs, scenario.NeedAPIServer) {
+			longest += placeTime
 		}
-		return 0
+		return SpecPriority(longest / time.Second)
 	}
 	for _, s := range scenarios {
 		if slices.Contains(s.Targets, scenario.Target(config.target)) {

@@ -35,7 +35,7 @@ func Programs() (string, error) {
 			return "", fmt.Errorf("%s is %q: it has no %s; unset it to have the programs downloaded or built: %w", EnvAssets, dir, name, err)
 		}
 	}
-	return dir, nil
+	return filepath.Abs(dir) // they run in directories of their own
 }
 
 // ControlPlane is an etcd and a kube-apiserver that run on this machine.
