@@ -249,6 +249,30 @@ func TestTheContainerBesideARunner(t *testing.T) {
 	}
 }
 
+// A pod that cannot be reached holds up no release, and a failure says why tasks may be
+// held still; when the pod has ended, nobody tries any more.
+func TestAReleaseThatAPodDoesNotHearOf(t *testing.T) {
+	tried := make(chan bool, 100)
+	e, pod := knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
+		tried <- true
+		http.Error(w, "the kubelet is away", http.StatusBadGateway)
+	})
+	e.state(t, pod, nowRunning)
+	var trying sync.WaitGroup
+	trying.Go(func() { e.letGo(t.Context(), pod) })
+	if err := e.Release(t.Context(), "held"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		<-tried
+	}
+	e.state(t, pod, nowOver)
+	trying.Wait()
+	if e.unheard == nil || !strings.Contains(e.unheard.Error(), "tasks may be held still") {
+		t.Errorf("the evidence says %v", e.unheard)
+	}
+}
+
 // heard is what a runner told, in one order.
 type heard struct {
 	mu    sync.Mutex

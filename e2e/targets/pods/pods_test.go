@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
 	authzv1 "k8s.io/api/authorization/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -99,6 +101,25 @@ func TestSweep(t *testing.T) {
 	}
 	if got, want := names(), []string{"in-use", "somebody's", "wanted"}; !slices.Equal(got, want) {
 		t.Errorf("left are %v, want %v", got, want)
+	}
+}
+
+// What runs in a namespace of a cluster that passes is ended, and by whom it would be
+// started again; the rest stays.
+func TestEmpty(t *testing.T) {
+	here := metav1.ObjectMeta{Namespace: "here", Name: "a"}
+	client := fake.NewClientset(&batchv1.Job{ObjectMeta: here}, &appsv1.Deployment{ObjectMeta: here}, &appsv1.StatefulSet{ObjectMeta: here},
+		&corev1.Pod{ObjectMeta: here}, &corev1.ConfigMap{ObjectMeta: here}, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "here"}})
+	if err := empty(t.Context(), client, "here"); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"jobs", "deployments", "statefulsets", "pods"} {
+		if !slices.ContainsFunc(client.Actions(), func(a clienttesting.Action) bool { return a.Matches("delete-collection", kind) }) {
+			t.Errorf("no %s were deleted", kind)
+		}
+	}
+	if n := len(client.Actions()); n != 4 {
+		t.Errorf("there were %d requests: %v", n, client.Actions())
 	}
 }
 
