@@ -15,7 +15,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-const schemaName = "scenario.json"
+// schemaName is absolute: a relative one would be one of the working directory.
+const schemaName = "mem:///scenario.json"
 
 // compile returns the schema that files are held against, or a part of it. The format
 // is a part of the program, so an error is a mistake in that.
