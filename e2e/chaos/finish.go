@@ -42,7 +42,7 @@ func (a *Arena) settle(ctx context.Context, runners []*Runner) {
 
 // quiet says whether the queue is empty: no task waits, none is claimed.
 func (a *Arena) quiet() bool {
-	for _, pattern := range []string{"tasks/*", "ready/*/*/*/*", "held/*/tasks/*"} {
+	for _, pattern := range []string{"tasks/*", "ready/*/*", "held/*/tasks/*"} {
 		if found, err := filepath.Glob(a.path("disk/spool", pattern)); err != nil || len(found) > 0 {
 			return false
 		}

@@ -98,7 +98,7 @@ func TestKilledRunner(t *testing.T) {
 	if err := errors.Join(a.Ack(), b.Ack()); err != nil {
 		t.Error(err)
 	}
-	owners, err := filepath.Glob(filepath.Join(dir, "held", "*", "owner"))
+	owners, err := filepath.Glob(filepath.Join(dir, "held", "*.lock"))
 	if err != nil || len(owners) == 0 {
 		t.Errorf("claims are %v (%v), want our own", owners, err)
 	}
@@ -125,16 +125,16 @@ func TestWorkIsRemoved(t *testing.T) {
 	}
 }
 
-// A task can remove files of the claim that it runs in. Whoever holds the claim is
+// A task can remove all that is of its attempt, and more. Whoever holds the claim is
 // known all the same.
-func TestTheLockIsRemoved(t *testing.T) {
+func TestAllOfTheAttemptIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	crashed, other := open(t, dir, "crashed"), open(t, dir, "other")
 	submit(t, other, api.Task{ID: "a"})
 	submit(t, other, api.Task{ID: "b"})
 	for _, id := range []string{"a", "b"} {
 		work, _ := fetch(t, crashed, id).Work()
-		if err := os.Remove(filepath.Join(work, "..", "lock")); err != nil {
+		if err := os.RemoveAll(filepath.Dir(work)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,11 +1,11 @@
 package spool
 
 import (
-	"context"
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,38 +18,44 @@ func (s *Spool) letter(id string) string { return s.path(deadDir, id+".json") }
 
 // writeLetter makes a dead letter, durably. Whatever it is of is removed after that.
 func (s *Spool) writeLetter(id string, letter api.DeadLetter) error {
+	letter.Time = time.Now().UTC()
 	text, err := json.MarshalIndent(letter, "", "  ")
+	if err == nil {
+		err = s.put("letter-", append(text, '\n'), s.letter(id))
+	}
 	if err != nil {
-		return err
-	}
-	made, tmp := "letter-"+token(), s.path(tmpDir)
-	if err := writeFile(filepath.Join(tmp, made), append(text, '\n')); err != nil {
-		return err
-	}
-	if err := rename(tmp, made, s.path(deadDir), id+".json"); err != nil {
-		os.Remove(filepath.Join(tmp, made))
 		return err
 	}
 	return syncDirs(s.path(deadDir))
 }
 
-// buryUnreadable buries a file of the claim that must not run, because it is no
-// valid task or for another reason.
-func (s *Spool) buryUnreadable(c *claim, name string, bad error) error {
-	document, err := readDocument(c.path(tasksDir, name))
+// buryFile buries a file that is no task, or none that may run. It is claimed first,
+// and goes back if it was exchanged since it was read.
+func (s *Spool) buryFile(path string, bad *badDocument) error {
+	c, err := s.takeClaim()
 	if err != nil {
 		return err
 	}
-	letter := unreadableName(name, document)
-	reason := shorten(bad.Error())
-	if err := s.writeLetter(letter, api.DeadLetter{
-		Document: string(document[:min(len(document), api.MaxTaskBytes)]), Reason: reason, Time: time.Now().UTC(),
-	}); err != nil {
+	defer s.dropClaim(c)
+	name := filepath.Base(path)
+	taken := s.heldPath(c.name, name)
+	if err := rename(path, taken); err != nil {
+		if errors.Is(err, errGone) { // another was faster
+			return nil
+		}
 		return err
 	}
-	s.log.LogAttrs(context.Background(), slog.LevelWarn, "buried a file that is no task",
-		slog.String("file", api.Excerpt(name)), slog.String("letter", letter), slog.String("reason", reason))
-	return remove(c.path(tasksDir), name)
+	document, err := readFile(taken, api.MaxTaskBytes)
+	if err != nil || !bytes.Equal(document, bad.text) {
+		return errors.Join(err, rename(taken, path))
+	}
+	letter, reason := unreadableName(name, document), shorten(bad.Error())
+	err = s.writeLetter(letter, api.DeadLetter{Document: string(document[:min(len(document), api.MaxTaskBytes)]), Reason: reason})
+	if err != nil {
+		return errors.Join(err, rename(taken, path))
+	}
+	s.log.Warn("buried a file that is no task", "file", api.Excerpt(name), "letter", letter, "reason", reason)
+	return remove(taken)
 }
 
 var unsafeInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
@@ -65,9 +71,8 @@ func unreadableName(file string, document []byte) string {
 }
 
 // readLetter puts what is wrong with a letter in the place of its reason.
-func readLetter(path string) api.DeadLetter {
+func readLetter(path string) (letter api.DeadLetter) {
 	text, err := os.ReadFile(path)
-	var letter api.DeadLetter
 	if err == nil {
 		err = json.Unmarshal(text, &letter)
 	}

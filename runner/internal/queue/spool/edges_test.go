@@ -121,6 +121,7 @@ func TestContentsOfASpoolInDisorder(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir, "") // makes the directories
 	name := func(key int, id string) string { return fmt.Sprintf("%020d-0-0-%s.json", key, id) }
+	now := func(id string) string { return "10-0000000000000001-0000000000000001-0-0-0-0-0-0-" + id + ".json" }
 	write := func(path, text string) {
 		t.Helper()
 		path = filepath.Join(dir, path)
@@ -130,15 +131,15 @@ func TestContentsOfASpoolInDisorder(t *testing.T) {
 	}
 	for _, id := range []string{"dead", "claimed", "ready", "cancelled"} {
 		write("tasks/"+name(1, id), "")
-		write("ready/0-0/10/00000000000000000001/"+name(1, id), "")
+		write("ready/10-0000000000000001-0-0/"+now(id), "")
 	}
 	write("cancelled/cancelled", "")
 	write("claims/x/owner", "somebody\n")
-	write("held/x/owner", "somebody\n")
+	write("held/x.lock", "somebody\n")
 	for _, id := range []string{"dead", "claimed"} {
-		write("held/x/tasks/"+name(1, id), "")
+		write("held/x-"+now(id), "")
 	}
-	for _, by := range []string{"tasks/hand-1", "tasks/hand-2", "held/x/tasks/hand-3", "claims/x/tasks/hand-4"} {
+	for _, by := range []string{"tasks/hand-1", "tasks/hand-2", "held/x-hand-3", "claims/x/tasks/hand-4"} {
 		write(by, "")
 	}
 	write("dead/dead.json", `{"reason": "why"}`)
@@ -299,7 +300,7 @@ func TestTheDocumentIsKeptAsItIs(t *testing.T) {
 	if _, err := s.SubmitOne(&api.Task{ID: "b", Command: "true", Args: []string{"a<b && c>d"}}); err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "ready", "*", "*", "*", "*-b.json"))
+	files, err := filepath.Glob(filepath.Join(dir, "ready", "*", "*-b.json"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("files %q, %v", files, err)
 	}

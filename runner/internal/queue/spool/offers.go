@@ -5,7 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
@@ -27,11 +28,19 @@ func (s *Spool) Announce(_ context.Context, o api.Offer) error {
 	if s.isClosed() {
 		return errClosed
 	}
-	if s.offer != nil && !isAt(s.offer, s.path(offersDir, filepath.Base(s.offer.Name()))) {
+	if s.offer != nil && !isAt(s.offer, s.offer.Name()) {
 		s.removeOffer() // somebody has removed it
 	}
 	if s.offer == nil {
-		if s.offer, err = s.newOffer(); err != nil {
+		if err := os.MkdirAll(s.path(offersDir), dirMode); err != nil {
+			return err
+		}
+		f, err := os.OpenFile(s.path(offersDir, "offer-"+token()), os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+		if err != nil {
+			return err
+		}
+		s.offer = f
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil { // who looks just now may remove it; see above
 			return err
 		}
 	}
@@ -39,32 +48,10 @@ func (s *Spool) Announce(_ context.Context, o api.Offer) error {
 	return errors.Join(err, s.offer.Truncate(int64(len(text)+1)))
 }
 
-// newOffer makes the file elsewhere and locks it, so that nobody finds it unlocked.
-func (s *Spool) newOffer() (*os.File, error) {
-	name := "offer-" + token()
-	f, err := os.OpenFile(s.path(tmpDir, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
-	if err != nil {
-		return nil, err
-	}
-	_, err = tryLock(f)
-	if err == nil {
-		err = os.MkdirAll(s.path(offersDir), dirMode)
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), s.path(offersDir, name))
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
 // removeOffer must be called with the lock held.
 func (s *Spool) removeOffer() {
 	if s.offer != nil {
-		os.Remove(s.path(offersDir, filepath.Base(s.offer.Name())))
+		os.Remove(s.offer.Name())
 		s.offer.Close()
 		s.offer = nil
 	}

@@ -1,0 +1,209 @@
+package spool
+
+import (
+	"cmp"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// Entry is a file in the queue, and what its name and its place say of the task. The
+// name is the id where it is none of a task.
+type Entry struct {
+	api.TaskStatus
+	File string // its path from the spool
+}
+
+// view is what is seen of the queue. It reads no more than it is asked for: tasks
+// that run are few, those that wait may be many.
+type view struct {
+	spool   *Spool
+	entries map[string]Entry // by id: of those that run, or of all; nil before they are read
+	all     bool
+	err     error // in reading them
+}
+
+func (s *Spool) look() *view { return &view{spool: s} }
+
+// links counts the names of the document of a task: beside the one among the results
+// there is another for as long as it is in the queue, wherever that is. Where a file
+// system has no links there is never more than one.
+func (s *Spool) links(id string) uint64 {
+	var stat unix.Stat_t
+	if unix.Lstat(s.document(id), &stat) != nil {
+		return 0
+	}
+	return uint64(stat.Nlink)
+}
+
+func validID(id string) bool {
+	return id != "" && (&api.Task{ID: id, Command: "true"}).Validate() == nil
+}
+
+// state says what a task is; nothing of one that never came into the queue.
+func (v *view) state(id string) (api.TaskState, error) {
+	s := v.spool
+	if v.entries == nil {
+		v.readRunning()
+	}
+	if !validID(id) {
+		return v.entries[id].State, v.err // of what people have put there
+	}
+	dead, err1 := present(s.letter(id))
+	cancelled, err2 := present(s.path(cancelledDir, id))
+	open := s.links(id) > 1
+	if !dead && !cancelled && !open && !v.all && v.entries[id].State == "" {
+		finished, err := s.succeeded(id, s.lastAttempt(id))
+		if finished || err != nil {
+			return api.TaskFinished, err
+		}
+		v.readAll()
+	}
+	e := v.entries[id]
+	switch err := errors.Join(v.err, err1, err2); {
+	case err != nil:
+		return "", err
+	case dead:
+		return api.TaskDead, nil
+	case e.State == api.TaskRunning:
+		return api.TaskRunning, nil
+	case cancelled:
+		return api.TaskCancelled, nil
+	case e.State == "" && open: // it may also be on its way
+		e = waiting(entry{}.of(cmp.Or(s.task(id), &api.Task{})), "")
+	case e.State == "" && s.lastAttempt(id) > 0:
+		return api.TaskFinished, nil
+	}
+	return e.State, nil
+}
+
+// task reads the document of a task, nil if it is not known.
+func (s *Spool) task(id string) *api.Task {
+	document, err := readFile(s.document(id), api.MaxTaskBytes)
+	if err != nil {
+		return nil
+	}
+	task, _ := parse(id, document)
+	return task
+}
+
+// waiting is what the name of a file in ready/ says.
+func waiting(e entry, file string) Entry {
+	at := Entry{File: file}
+	at.ID, at.State, at.Resources, at.Starts, at.Spent = e.id, api.TaskWaiting, e.class, e.starts, e.spent
+	at.Since = time.UnixMicro(e.key).UTC()
+	now := time.Now()
+	if !e.due(now) {
+		at.NotBefore = time.UnixMicro(e.from).UTC()
+	}
+	if reason := e.expired(now); reason != "" { // though nobody came to bury it yet
+		at.State, at.Reason, at.Since = api.TaskDead, reason, time.Unix(e.expires, 0).UTC()
+	}
+	return at
+}
+
+// parseAny reads a name of today or of before; any other is the id.
+func parseAny(name string) entry {
+	e, err := parseName(name)
+	if err != nil {
+		e, err = parseOlder(name)
+	}
+	if err != nil {
+		return entry{id: name}
+	}
+	return e
+}
+
+// readAll reads the places in the order in which tasks pass them, so that one which
+// moves on is seen. One that moves back meanwhile may be missed; its links tell.
+func (v *view) readAll() {
+	if v.all {
+		return
+	}
+	v.all = true
+	var all []Entry
+	buckets, err := v.spool.buckets()
+	v.note(err)
+	places := []string{tasksDir}
+	for _, b := range buckets {
+		places = append(places, filepath.Join(readyDir, b.name()))
+	}
+	for _, place := range places {
+		names, err := fileNames(v.spool.path(place))
+		v.note(err)
+		for _, name := range names {
+			all = append(all, waiting(parseAny(name), filepath.Join(place, name)))
+		}
+	}
+	// Within a priority, what pauses comes last.
+	slices.SortStableFunc(all, func(a, b Entry) int {
+		x, y := filepath.Base(a.File), filepath.Base(b.File)
+		return cmp.Or(strings.Compare(x[:min(2, len(x))], y[:min(2, len(y))]), a.NotBefore.Compare(b.NotBefore), strings.Compare(x, y))
+	})
+	v.readRunning()
+	ended := map[string]bool{}
+	for _, id := range v.spool.named(v, deadDir, cancelledDir) {
+		ended[id] = true
+	}
+	position := 0
+	for _, e := range all {
+		if _, seen := v.entries[e.ID]; seen {
+			continue
+		}
+		if e.State == api.TaskWaiting && !ended[e.ID] {
+			position++
+			e.Position = position
+		}
+		v.entries[e.ID] = e
+	}
+}
+
+// note remembers what could not be read, but for what has just gone.
+func (v *view) note(err error) {
+	if !missing(err) || !isThere(v.spool.path(resultsDir)) {
+		v.err = errors.Join(v.err, err)
+	}
+}
+
+// readRunning reads what runners have claimed.
+func (v *view) readRunning() {
+	v.entries = map[string]Entry{}
+	s := v.spool
+	names, err := fileNames(s.path(heldDir))
+	v.note(err)
+	for _, name := range names {
+		if claim, name, ok := strings.Cut(name, "-"); ok {
+			runner, gpus := s.said(claim)
+			v.running(heldDir, claim+"-"+name, parseAny(name), runner, gpus)
+		}
+	}
+	claims, err := dirNames(s.path(claimsDir))
+	v.note(err)
+	for _, claim := range claims {
+		names, err := fileNames(s.path(claimsDir, claim, tasksDir))
+		v.note(err)
+		owner, _ := readFile(s.path(claimsDir, claim, "owner"), 1<<10)
+		for _, name := range names {
+			v.running(filepath.Join(claimsDir, claim, tasksDir), name, parseAny(name), strings.TrimSpace(string(owner)), nil)
+		}
+	}
+}
+
+func (v *view) running(place, name string, e entry, runner string, gpus []string) {
+	at := Entry{File: filepath.Join(place, name)}
+	at.ID, at.State, at.Resources, at.Starts, at.Spent, at.Runner = e.id, api.TaskRunning, e.class, e.starts, e.spent, runner
+	if e.deaths > 0 { // else they are those of the task before
+		at.GPUs = gpus
+	}
+	var stat unix.Stat_t
+	if unix.Lstat(v.spool.path(at.File), &stat) == nil { // it came, or was begun, then
+		at.Since = time.Unix(stat.Ctim.Unix()).UTC()
+	}
+	v.entries[e.id] = at
+}
