@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -46,7 +46,7 @@ func (s *Spool) newClaim() (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &claim{name: name, lock: f}
+	c := &claim{name, f}
 	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); err == nil {
 		c.say(s.runner)
 		err = errors.Join(os.MkdirAll(s.workPath(name), dirMode), syncDirs(s.path(heldDir)))
@@ -82,16 +82,23 @@ func (s *Spool) usable(c *claim) bool {
 // try to remove.
 func (s *Spool) closeClaim(c *claim) error {
 	defer c.lock.Close()
-	gone := s.path(tmpDir, gonePrefix+c.name)
-	if err := rename(s.path(workDir, c.name), gone); err != nil && !errors.Is(err, errGone) {
+	if err := s.discardDir(s.path(workDir, c.name)); err != nil && !errors.Is(err, errGone) {
 		return err
 	}
 	if isAt(c.lock, s.lockPath(c.name)) {
-		if err := os.Remove(s.lockPath(c.name)); err != nil {
-			return err
-		}
+		return os.Remove(s.lockPath(c.name))
 	}
-	return tree.Remove(gone)
+	return nil
+}
+
+// discardDir removes a directory in one step, and then all that can be of what is in it.
+func (s *Spool) discardDir(path string) error {
+	gone := s.path(tmpDir, gonePrefix+token())
+	err := rename(path, gone)
+	if err == nil {
+		s.sayOnce("could not remove what is left of an attempt", filepath.Base(gone), tree.Remove(gone))
+	}
+	return err
 }
 
 // takeClaim returns a claim that holds no task.
@@ -131,55 +138,53 @@ func (s *Spool) dropClaim(c *claim) {
 func (s *Spool) reclaim() {
 	names, _ := fileNames(s.path(heldDir)) // Fetch reports a spool that cannot be read
 	for _, name := range names {
-		claim, isLock := strings.CutSuffix(name, lockSuffix)
-		if isLock {
+		if claim, isLock := strings.CutSuffix(name, lockSuffix); isLock {
 			s.sayOnce("could not take back a claim", claim, s.reclaimOne(claim))
 			continue
 		}
-		claim, entry, _ := strings.Cut(name, "-")
-		if _, locked := slices.BinarySearch(names, claim+lockSuffix); !locked && !isThere(s.lockPath(claim)) && isThere(s.path(heldDir, name)) {
-			s.sayOnce("could not take back a task", name, fmt.Errorf("somebody has removed its lock, so nobody can tell whether a runner has it; if none has, move it to %s", s.path(tasksDir, entry)))
+		if claim, entry, _ := strings.Cut(name, "-"); !isThere(s.lockPath(claim)) && isThere(s.path(heldDir, name)) {
+			s.sayOnce("could not take back a task", name, fmt.Errorf("somebody has removed its lock, so nobody can tell whether a runner has it; "+
+				"if none has, move it to %s", s.path(tasksDir, entry)))
 		}
 	}
-	s.reclaimOlder()
+	claims, _ := dirNames(s.path(claimsDir))
+	for _, claim := range claims {
+		s.sayOnce("could not take back a claim", claim, s.reclaimOlder(s.path(claimsDir, claim)))
+	}
 }
 
-// reclaimOne does so unless a process of the claim lives, or another runner is faster.
 func (s *Spool) reclaimOne(name string) error {
-	lock, err := os.OpenFile(s.lockPath(name), os.O_RDWR, 0)
-	if missing(err) {
-		return nil // another runner has just removed it
-	}
-	if err != nil {
-		return err
-	}
-	if free, err := tryLock(lock); err != nil || !free || !isAt(lock, s.lockPath(name)) {
-		return errors.Join(err, lock.Close())
-	}
-	names, err := fileNames(s.path(heldDir)) // it may have taken one since they were read
-	runner, _ := s.said(name)
-	for _, file := range names {
-		if entry, ok := strings.CutPrefix(file, name+"-"); ok && err == nil {
-			if err = s.takeBack(s.path(heldDir, file), entry); err == nil {
+	_, err := ifFree(s.lockPath(name), func(lock *os.File) error {
+		names, err := fileNames(s.path(heldDir))
+		if err != nil {
+			return err
+		}
+		runner, _ := s.said(name)
+		for _, file := range names {
+			if entry, ok := strings.CutPrefix(file, name+"-"); ok {
+				if err := s.takeBack(s.path(heldDir, file), entry); err != nil {
+					return err
+				}
 				s.log.Info("took a task back from a dead runner", "file", entry, "runner", runner)
 			}
 		}
+		return s.closeClaim(&claim{name, lock})
+	})
+	if missing(err) {
+		return nil // another runner has just removed it
 	}
-	if err != nil {
-		return errors.Join(err, lock.Close())
-	}
-	return s.closeClaim(&claim{name: name, lock: lock})
+	return err
 }
 
 // takeBack moves what a dead runner has left to where it came from. What is no entry
 // of today goes to where people put files, for adopt to judge.
 func (s *Spool) takeBack(path, name string) error {
-	e, err := parseName(name)
-	if err != nil {
-		return errors.Join(rename(path, s.path(tasksDir, name)), syncDirs(s.path(tasksDir), s.path(heldDir)))
-	}
 	defer s.ring()
-	return s.enter(e.bucket, func() error { return rename(path, s.path(readyDir, e.bucket.name(), name)) })
+	e, err := parseName(name)
+	if err != nil || e.from == 0 {
+		return errors.Join(rename(path, s.path(tasksDir, name)), syncDirs(s.path(tasksDir)))
+	}
+	return s.enter(e.bucket, func(dir string) error { return rename(path, filepath.Join(dir, name)) })
 }
 
 // sayOnce logs a problem with something, and not again while it stays the same.

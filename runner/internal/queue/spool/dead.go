@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -21,7 +22,7 @@ func (s *Spool) writeLetter(id string, letter api.DeadLetter) error {
 	letter.Time = time.Now().UTC()
 	text, err := json.MarshalIndent(letter, "", "  ")
 	if err == nil {
-		err = s.put("letter-", append(text, '\n'), s.letter(id))
+		err = s.put(append(text, '\n'), s.letter(id))
 	}
 	if err != nil {
 		return err
@@ -39,23 +40,31 @@ func (s *Spool) buryFile(path string, bad *badDocument) error {
 	defer s.dropClaim(c)
 	name := filepath.Base(path)
 	taken := s.heldPath(c.name, name)
-	if err := rename(path, taken); err != nil {
-		if errors.Is(err, errGone) { // another was faster
-			return nil
-		}
+	if err := rename(path, taken); errors.Is(err, errGone) {
+		return nil // another was faster
+	} else if err != nil {
 		return err
 	}
+	letter, reason := unreadableName(name, bad.text), shorten(bad.Error())
 	document, err := readFile(taken, api.MaxTaskBytes)
-	if err != nil || !bytes.Equal(document, bad.text) {
-		return errors.Join(err, rename(taken, path))
+	if err == nil && bytes.Equal(document, bad.text) {
+		err = s.writeLetter(letter, api.DeadLetter{Document: string(document[:min(len(document), api.MaxTaskBytes)]), Reason: reason})
+		if err == nil {
+			s.log.Warn("buried a file that is no task", "file", api.Excerpt(name), "letter", letter, "reason", reason)
+			return remove(taken)
+		}
 	}
-	letter, reason := unreadableName(name, document), shorten(bad.Error())
-	err = s.writeLetter(letter, api.DeadLetter{Document: string(document[:min(len(document), api.MaxTaskBytes)]), Reason: reason})
-	if err != nil {
-		return errors.Join(err, rename(taken, path))
+	return errors.Join(err, rename(taken, path))
+}
+
+// shorten keeps what came from a document in the hundreds of bytes. The texts
+// are those of errors, in which values are escaped already.
+func shorten(text string) string {
+	const limit = 600
+	if len(text) <= limit {
+		return text
 	}
-	s.log.Warn("buried a file that is no task", "file", api.Excerpt(name), "letter", letter, "reason", reason)
-	return remove(taken)
+	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(text[:limit], ""), len(text))
 }
 
 var unsafeInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -190,7 +191,7 @@ func (d *delivery) retry(r api.Result) (api.TaskState, error) {
 		return api.TaskDead, d.bury(fmt.Sprintf("attempt %d: %s", r.Attempt, r.Why()), next.spent)
 	}
 	now := time.Now()
-	next.key, next.pause = now.UnixMicro(), true
+	next.key, next.pauses = now.UnixMicro(), 1
 	next.from = now.Add(queue.Pause(next.spent)).Truncate(time.Second).Add(time.Second).UnixMicro()
 	return api.TaskWaiting, d.giveBack(next)
 }
@@ -198,8 +199,8 @@ func (d *delivery) retry(r api.Result) (api.TaskState, error) {
 // giveBack moves the file into the bucket that the entry says, under its name.
 func (d *delivery) giveBack(e entry) error {
 	defer d.spool.ring()
-	err := d.spool.enter(e.bucket, func() error {
-		return d.unlessGone(rename(d.path(), d.spool.path(readyDir, e.bucket.name(), e.name())))
+	err := d.spool.enter(e.bucket, func(dir string) error {
+		return d.unlessGone(rename(d.path(), filepath.Join(dir, e.name())))
 	})
 	if err != nil {
 		return err

@@ -5,19 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+
+	kjson "sigs.k8s.io/json"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
-// documentFile is in the directory of a task's results, from its submit until purge:
-// its id is in use for so long.
-const documentFile = "task.json"
-
-func (s *Spool) document(id string) string { return s.path(resultsDir, id, documentFile) }
+// document is where that of a task is from its submit until purge: its id is in use
+// for so long.
+func (s *Spool) document(id string) string { return s.path(resultsDir, id, "task.json") }
 
 // parse reads the document of a task. It is stricter than api.ParseTask, which
 // is for what people write: only JSON, because YAML forbids some characters
@@ -27,25 +26,18 @@ func parse(id string, document []byte) (*api.Task, error) {
 	if len(document) > api.MaxTaskBytes {
 		return nil, fmt.Errorf("task document has more than the %d bytes that are allowed", api.MaxTaskBytes)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(document))
-	decoder.DisallowUnknownFields()
-	var task *api.Task
-	if err := decoder.Decode(&task); err != nil {
-		return nil, fmt.Errorf("task document is no valid JSON: %w", err)
+	var task api.Task
+	strict, err := kjson.UnmarshalStrict(document, &task)
+	if err == nil {
+		err = append(strict, task.Validate())[0]
 	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("task document is followed by other text")
+	if err == nil && task.ID != id {
+		err = fmt.Errorf("id: is %s; must be %s as in its file's name", api.Excerpt(task.ID), api.Excerpt(id))
 	}
-	if task == nil {
-		return nil, errors.New("task document is null")
-	}
-	if err := task.Validate(); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("task document: %w", err)
 	}
-	if task.ID != id {
-		return nil, fmt.Errorf("task document: id: is %s; must be %s as in its file's name", api.Excerpt(task.ID), api.Excerpt(id))
-	}
-	return task, nil
+	return &task, nil
 }
 
 // format writes the document of a task, in the form that parse reads.
@@ -53,10 +45,8 @@ func format(task *api.Task) ([]byte, error) {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false) // for people who look into the directory
-	if err := encoder.Encode(task); err != nil {
-		return nil, err
-	}
-	return text.Bytes(), nil
+	err := encoder.Encode(task)
+	return text.Bytes(), err
 }
 
 // badDocument is the error for a file that is no task to this version.
@@ -67,11 +57,10 @@ type badDocument struct {
 
 func (b *badDocument) Error() string { return b.problem.Error() }
 
-// newer says whether it may be a task to a newer version.
-func (b *badDocument) newer(name string) bool {
-	e, err := parseName(name)
+// newer says whether the file may be a task to a newer version.
+func (b *badDocument) newer(e entry) bool {
 	var fields struct{ ID string }
-	return err == nil && json.Unmarshal(b.text, &fields) == nil && fields.ID == e.id
+	return e.id != "" && json.Unmarshal(b.text, &fields) == nil && fields.ID == e.id
 }
 
 // readDocument returns the document of an id that is in use, and nothing for one
@@ -96,6 +85,13 @@ func (s *Spool) readDocument(id string) ([]byte, error) {
 	return nil, nil
 }
 
+// task reads the document of a task, nil if it is not known.
+func (s *Spool) task(id string) *api.Task {
+	document, _ := readFile(s.document(id), api.MaxTaskBytes)
+	task, _ := parse(id, document)
+	return task
+}
+
 func (s *Spool) writeDocument(id string, document []byte, durable bool) error {
 	path := s.document(id)
 	if err := makeDir(filepath.Dir(path)); err != nil {
@@ -109,9 +105,9 @@ func (s *Spool) writeDocument(id string, document []byte, durable bool) error {
 }
 
 // link makes the document of a task appear under a name in the queue, in one step.
-func (s *Spool) link(t *api.Task, name string) error {
-	err := os.Link(s.document(t.ID), name)
-	if err == nil || errors.Is(err, os.ErrExist) || !isThere(filepath.Dir(name)) {
+func (s *Spool) link(t *api.Task, path string) error {
+	err := os.Link(s.document(t.ID), path)
+	if err == nil || errors.Is(err, os.ErrExist) || !isThere(filepath.Dir(path)) {
 		return err
 	}
 	// There are file systems that have no links, and people who remove results.
@@ -119,18 +115,17 @@ func (s *Spool) link(t *api.Task, name string) error {
 	if err != nil {
 		return err
 	}
-	return s.put("link-", document, name)
+	return s.put(document, path)
 }
 
 // put makes a file appear with its contents, durably but for its name.
-func (s *Spool) put(kind string, data []byte, path string) error {
-	made := s.path(tmpDir, kind+token())
+func (s *Spool) put(data []byte, path string) error {
+	made := s.path(tmpDir, "made-"+token())
 	err := writeFile(made, data, true)
-	if err != nil {
-		return err
-	}
-	if err = rename(made, path); err != nil {
-		os.Remove(made)
+	if err == nil {
+		if err = rename(made, path); err != nil {
+			os.Remove(made)
+		}
 	}
 	return err
 }

@@ -121,7 +121,7 @@ func (s *Spool) Older(by time.Duration) {
 // Parse makes the parser of the queue's files accessible to fuzzing.
 var Parse = func(name string, document []byte) (canonical string, valid bool) {
 	e, err := parseName(name)
-	if err != nil {
+	if err != nil || e.from == 0 {
 		return "", false
 	}
 	task, err := parse(e.id, document)

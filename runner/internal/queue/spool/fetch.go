@@ -111,15 +111,14 @@ func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*del
 
 // try claims a task. Nothing and no error means that it must not run, or that
 // another runner was faster.
-func (s *Spool) try(f file) (*delivery, error) {
-	path := s.path(readyDir, f.bucket, f.name)
-	e, task, err := readEntry(path, f.name)
+func (s *Spool) try(path string) (*delivery, error) {
+	e, task, err := readEntry(path)
 	var bad *badDocument
 	switch {
 	case missing(err):
 		return nil, nil
-	case errors.As(err, &bad) && bad.newer(f.name):
-		s.sayOnce("left a task to a newer runner", f.name, bad)
+	case errors.As(err, &bad) && bad.newer(e):
+		s.sayOnce("left a task to a newer runner", e.id, bad)
 		return nil, nil
 	case errors.As(err, &bad): // somebody has changed it by hand, or the disk
 		return nil, s.buryFile(path, bad)
@@ -131,6 +130,7 @@ func (s *Spool) try(f file) (*delivery, error) {
 		return nil, err
 	}
 	d := &delivery{spool: s, claim: c, task: task, entry: e}
+	d.ctx, d.stop = context.WithCancelCause(context.Background())
 	switch err := rename(path, d.path()); {
 	case errors.Is(err, errGone):
 		s.dropClaim(c)
@@ -139,7 +139,6 @@ func (s *Spool) try(f file) (*delivery, error) {
 		c.lock.Close() // what may be in it comes back like that of a dead runner
 		return nil, err
 	}
-	d.ctx, d.stop = context.WithCancelCause(context.Background())
 	removed, err := s.examine(d)
 	switch {
 	case err != nil:

@@ -21,10 +21,6 @@ const (
 // it was to go: it is no queue that is out of reach.
 var errGone = errors.New("file is gone")
 
-func openDir(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
-}
-
 // rename is atomic, and durable once syncDirs was called for both directories.
 func rename(from, to string) error {
 	err := unix.Rename(from, to)
@@ -39,14 +35,11 @@ func rename(from, to string) error {
 
 // unlink deletes a file.
 func unlink(path string) error {
-	err := unix.Unlink(path)
-	switch {
-	case err == nil:
-		return nil
-	case missing(err) && isThere(filepath.Dir(path)):
+	err := os.Remove(path)
+	if missing(err) && isThere(filepath.Dir(path)) {
 		return errGone
 	}
-	return &os.PathError{Op: "unlink", Path: path, Err: err}
+	return err
 }
 
 // remove deletes a file, durably. One that is gone already is no error.
@@ -60,13 +53,11 @@ func remove(path string) error {
 // syncDirs makes the names in the directories durable.
 func syncDirs(dirs ...string) error {
 	for _, dir := range dirs {
-		d, err := openDir(dir)
+		d, err := os.Open(dir)
 		if err != nil {
 			return err
 		}
-		err = d.Sync()
-		d.Close()
-		if err != nil {
+		if err := errors.Join(d.Sync(), d.Close()); err != nil {
 			return err
 		}
 	}
@@ -75,7 +66,7 @@ func syncDirs(dirs ...string) error {
 
 // syncAll makes all of a file system durable, which is faster than many files.
 func syncAll(dir string) error {
-	d, err := openDir(dir)
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -111,10 +102,8 @@ func readFile(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return nil, err
-	} else if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read %s: not a regular file", path)
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, fmt.Errorf("read %s: not a regular file", path))
 	}
 	return io.ReadAll(io.LimitReader(f, limit+1))
 }
@@ -126,11 +115,8 @@ func makeDir(path string) error {
 	if errors.Is(err, os.ErrExist) {
 		return nil
 	}
-	if err != nil || os.Geteuid() != 0 {
-		return err
-	}
 	var around unix.Stat_t
-	if err := unix.Stat(filepath.Dir(path), &around); err != nil {
+	if err != nil || os.Geteuid() != 0 || unix.Stat(filepath.Dir(path), &around) != nil {
 		return err
 	}
 	return os.Lchown(path, int(around.Uid), int(around.Gid))
@@ -155,8 +141,25 @@ func names(dir string, count func(fs.DirEntry) bool) (all []string, err error) {
 	return all, err
 }
 
-// tryLock takes the lock of an open file and says whether it could. Files are
-// opened close-on-exec, so no child process inherits the lock.
+// ifFree does something with a lock file if no process has it locked. It does nothing
+// if somebody else has just done it, and removed the file. Files are opened
+// close-on-exec, so no child process inherits a lock.
+func ifFree(path string, do func(lock *os.File) error) (free bool, err error) {
+	lock, err := os.OpenFile(path, os.O_RDWR, 0) // as network file systems want it
+	if errors.Is(err, os.ErrPermission) {
+		lock, err = os.Open(path)
+	}
+	if err != nil {
+		return false, err
+	}
+	defer lock.Close()
+	if free, err = tryLock(lock); err == nil && free && isAt(lock, path) {
+		err = do(lock)
+	}
+	return free, err
+}
+
+// tryLock takes the lock of an open file and says whether it could.
 func tryLock(f *os.File) (bool, error) {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	switch err {
@@ -170,12 +173,9 @@ func tryLock(f *os.File) (bool, error) {
 
 // isAt says whether path still leads to the open file.
 func isAt(f *os.File, path string) bool {
-	opened, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	found, err := os.Stat(path)
-	return err == nil && os.SameFile(opened, found)
+	opened, err1 := f.Stat()
+	found, err2 := os.Stat(path)
+	return err1 == nil && err2 == nil && os.SameFile(opened, found)
 }
 
 // present says whether there is something at path.

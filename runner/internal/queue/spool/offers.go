@@ -65,20 +65,12 @@ func (s *Spool) Offers(context.Context) ([]api.Offer, error) {
 	}
 	offers := []api.Offer{}
 	for _, name := range names {
-		f, err := os.OpenFile(s.path(offersDir, name), os.O_RDWR, 0) // as network file systems want it for a lock
-		if errors.Is(err, os.ErrPermission) {
-			f, err = os.Open(s.path(offersDir, name))
-		}
-		if err != nil {
-			continue // it has just ended
-		}
+		path := s.path(offersDir, name)
+		free, err := ifFree(path, func(*os.File) error { return os.Remove(path) })
 		var o api.Offer
-		if free, err := tryLock(f); err == nil && free {
-			os.Remove(f.Name())
-		} else if json.NewDecoder(f).Decode(&o) == nil { // else it is being written
+		if text, _ := readFile(path, 1<<20); err == nil && !free && json.Unmarshal(text, &o) == nil { // else it is being written, or has just ended
 			offers = append(offers, o)
 		}
-		f.Close()
 	}
 	return offers, nil
 }

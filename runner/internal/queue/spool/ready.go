@@ -1,11 +1,11 @@
 package spool
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -34,7 +34,7 @@ type end struct {
 	count     int
 }
 
-func (s *Spool) readEnd(lock *os.File) (e end) {
+func readEnd(lock *os.File) (e end) {
 	text := make([]byte, 64)
 	n, _ := lock.ReadAt(text, 0)
 	fmt.Sscanf(string(text[:n]), "%d %d %d", &e.from, &e.key, &e.count)
@@ -66,49 +66,48 @@ type entering struct {
 // enqueue lets tasks in, at the end and in their order, and says in each that it did.
 // The caller has the lock.
 func (s *Spool) enqueue(lock *os.File, all []*entering) error {
-	at := s.readEnd(lock)
-	together := map[string][]*entering{}
+	at := readEnd(lock)
+	together := map[bucket][]*entering{}
 	for _, t := range all {
 		if t.put != nil {
 			t.entry = at.next(t.entry)
-			together[t.bucket.name()] = append(together[t.bucket.name()], t)
+			together[t.bucket] = append(together[t.bucket], t)
 		}
 	}
 	if len(together) == 0 {
 		return nil
 	}
 	defer s.ring()
-	problems := []error{at.write(lock)}
-	for _, some := range together {
-		err := errors.Join(problems...)
-		if err == nil {
-			err = s.enter(some[0].bucket, func() error {
-				for _, t := range some {
-					if err := t.put(s.path(readyDir, t.bucket.name(), t.name())); err != nil && !errors.Is(err, os.ErrExist) {
-						return err
-					}
-				}
-				return nil
-			})
-			problems = append(problems, err)
+	err := at.write(lock)
+	for b, some := range together {
+		if err != nil {
+			break
 		}
+		err = s.enter(b, func(dir string) error {
+			for _, t := range some {
+				if err := t.put(filepath.Join(dir, t.name())); err != nil && !errors.Is(err, os.ErrExist) {
+					return err
+				}
+			}
+			return nil
+		})
 		for _, t := range some {
 			t.in = err == nil
 		}
 	}
-	return errors.Join(problems...)
+	return err
 }
 
 // enter lets put make entries in a bucket, which it makes if need be, and makes all
 // of that durable, the bucket too, as others may just have made it. They also remove
 // buckets that are empty.
-func (s *Spool) enter(b bucket, put func() error) error {
+func (s *Spool) enter(b bucket, put func(dir string) error) error {
 	dir := s.path(readyDir, b.name())
 	for {
 		if err := makeDir(dir); err != nil {
 			return err
 		}
-		err := put()
+		err := put(dir)
 		if missing(err) && !isThere(dir) {
 			continue
 		}
@@ -125,55 +124,51 @@ func (s *Spool) ring() {
 	os.Chtimes(s.path(readyDir), now, now) // they look by themselves as well, only later
 }
 
-// file is one in ready/.
-type file struct{ bucket, name string }
-
 // front takes the first task that may start, of the classes that are served.
 func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool) (*delivery, error) {
 	all, err := s.buckets()
 	problems := []error{err}
-	newest := int64(0)
+	var newest int64
 	for _, b := range all {
-		if !b.pause {
-			newest = max(newest, b.from)
-		}
+		newest = max(newest, b.from*int64(1-b.pauses))
 	}
-	now, asked := time.Now(), map[api.Resources]bool{}
-	all = slices.DeleteFunc(all, func(b bucket) bool { return !b.due(now) })
+	now, refused := time.Now(), map[api.Resources]bool{}
+	asked := map[api.Resources]bool{}
 	for len(all) > 0 {
-		var files []file
+		var names []string // of all classes that have the same priority, and came at the same time
+		dirs := map[string]string{}
 		for order := all[0].order(); len(all) > 0 && all[0].order() == order; all = all[1:] {
 			b := all[0]
-			wanted, known := asked[b.class]
-			if known && !wanted {
+			if refused[b.class] || !b.due(now) {
 				continue
 			}
-			names, err := fileNames(s.path(readyDir, b.name()))
+			dir := s.path(readyDir, b.name())
+			found, err := fileNames(dir)
 			if !missing(err) {
 				problems = append(problems, err)
 			}
-			if len(names) == 0 && (b.pause || b.from < newest) { // the newest one is for what comes next
-				os.Remove(s.path(readyDir, b.name())) // if it is still empty
-			}
-			if len(names) == 0 {
+			if len(found) == 0 {
+				if b.pauses == 1 || b.from < newest { // the newest one is for what comes next
+					os.Remove(dir) // if it is still empty
+				}
 				continue
 			}
-			if !known {
-				wanted = serves(b.class)
-				asked[b.class] = wanted
+			if !asked[b.class] {
+				asked[b.class], refused[b.class] = true, !serves(b.class)
 			}
-			for _, name := range names {
-				if wanted {
-					files = append(files, file{b.name(), name})
+			for _, name := range found {
+				if !refused[b.class] {
+					dirs[name] = dir
+					names = append(names, name)
 				}
 			}
 		}
-		slices.SortStableFunc(files, func(a, b file) int { return cmp.Compare(a.name, b.name) })
-		for _, f := range files {
+		slices.Sort(names)
+		for _, name := range names {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			d, err := s.try(f)
+			d, err := s.try(filepath.Join(dirs[name], name))
 			if d != nil {
 				return d, nil
 			}
@@ -186,14 +181,14 @@ func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool) (*de
 // buryExpired buries what nobody here may ever look at otherwise: tasks of classes that
 // no runner has.
 func (s *Spool) buryExpired(ctx context.Context) error {
-	now := time.Now()
 	all, err := s.buckets()
 	problems := []error{err}
 	for _, b := range all {
-		names, _ := fileNames(s.path(readyDir, b.name()))
+		dir := s.path(readyDir, b.name())
+		names, _ := fileNames(dir)
 		for _, name := range names {
-			if e, err := parseName(name); err == nil && e.expired(now) != "" && ctx.Err() == nil {
-				d, err := s.try(file{b.name(), name})
+			if e, err := parseName(name); err == nil && e.expired(time.Now()) != "" && ctx.Err() == nil {
+				d, err := s.try(filepath.Join(dir, name))
 				if d != nil { // the clock was set back
 					err = d.Release()
 				}
@@ -213,19 +208,18 @@ func (s *Spool) lockSubmit(ctx context.Context) (lock *os.File, err error) {
 		return nil, err
 	}
 	const least, most, long = time.Millisecond, 16 * time.Millisecond, 10 * time.Second
-	begun, told := time.Now(), false
+	told := time.AfterFunc(long, func() {
+		s.log.Warn("others submit all the time, or one of them was stopped; waiting; find it with fuser", "lock", lock.Name())
+	})
+	defer told.Stop()
 	for pause := least; ; pause = min(2*pause, most) {
-		ok, err := tryLock(lock)
-		if ok {
+		free, err := tryLock(lock)
+		if free {
 			return lock, nil
 		}
 		if err == nil {
 			select {
 			case <-time.After(pause):
-				if !told && time.Since(begun) > long {
-					told = true
-					s.log.Warn("others submit all the time, or one of them was stopped; waiting; find it with fuser", "lock", lock.Name())
-				}
 				continue
 			case <-ctx.Done():
 				err = fmt.Errorf("waited for %s, which others that submit hold: %w", lock.Name(), ctx.Err())

@@ -26,22 +26,22 @@ func globs(t *testing.T, dir, pattern string) int {
 // However many wait, they are in directories of some hundred, in their order; those
 // that are empty go away, and the last one stays for what comes next.
 func TestBuckets(t *testing.T) {
-	const tasks, size = 1100, 512
+	const tasks, size = 560, 512
 	dir := t.TempDir()
 	s := open(t, dir, "r")
 	var many []*api.Task
 	for i := range tasks {
 		many = append(many, &api.Task{ID: fmt.Sprintf("t%04d", i), Command: "true"})
 	}
-	if _, err := s.Submit(t.Context(), many[:600]); err != nil {
+	if _, err := s.Submit(t.Context(), many[:300]); err != nil {
 		t.Fatal(err)
 	}
-	for _, task := range many[600:660] { // the end is found again
+	for _, task := range many[300:360] { // the end is found again
 		if _, err := s.SubmitOne(task); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Submit(t.Context(), many[660:]); err != nil {
+	if _, err := s.Submit(t.Context(), many[360:]); err != nil {
 		t.Fatal(err)
 	}
 	buckets, err := filepath.Glob(filepath.Join(dir, "ready/*"))
@@ -75,11 +75,11 @@ func TestBuckets(t *testing.T) {
 func TestForeignNamesInReady(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "r")
-	bucket := "ready/10-0000000000000001-0-0/"
+	bucket := "ready/10-0000000000000001-0-0-0/"
 	for _, path := range []string{
-		"ready/file", "ready/0-0/file", "ready/10-0000000000000001-00-0/file", "ready/10-0000000000000001x-0-0/file", "ready/10-1-0-0/file",
-		"ready/10-0000000000000001-0-0-99/file", bucket + ".hidden", bucket + "sub/file",
-		bucket + "10-0000000000000001-0000000000000001-0-0-0-0-0-0-a.json", bucket + "0 no task",
+		"ready/file", "ready/0-0/file", "ready/10-0000000000000001-0-00-0/file", "ready/10-0000000000000001x-0-0-0/file", "ready/10-1-0-0-0/file",
+		"ready/10-0000000000000001-0-0-0-99/file", bucket + ".hidden", bucket + "sub/file",
+		bucket + "10-0000000000000001-0-0000000000000001-0-0-0-0-0-0-a.json", bucket + "0 no task",
 	} {
 		path = filepath.Join(dir, path)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("{"), 0o644)); err != nil {

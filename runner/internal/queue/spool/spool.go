@@ -160,22 +160,17 @@ func (s *Spool) Close() error {
 // takes the task back.
 func (s *Spool) abandon(d *delivery) error {
 	d.claim.lock.Close()
-	lock, err := os.OpenFile(s.lockPath(d.claim.name), os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	if free, err := tryLock(lock); err != nil || !free {
-		if err == nil {
-			s.log.Warn("a task stays claimed, because its attempt has not ended", "task", d.task.ID)
+	free, err := ifFree(s.lockPath(d.claim.name), func(lock *os.File) error {
+		d.claim.lock = lock
+		if err := d.Release(); !errors.Is(err, errSettled) {
+			return err
 		}
-		return err
+		return nil
+	})
+	if err == nil && !free {
+		s.log.Warn("a task stays claimed, because its attempt has not ended", "task", d.task.ID)
 	}
-	d.claim.lock = lock
-	if err := d.Release(); !errors.Is(err, errSettled) {
-		return err
-	}
-	return nil
+	return err
 }
 
 func (s *Spool) path(elements ...string) string {

@@ -363,7 +363,7 @@ func TestUnreadableFileIsGivenTime(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	name := "10-0000000000000001-0000000000000002-0-0-2-0-1-0-a.json"
+	name := "10-0000000000000001-0-0000000000000002-0-0-2-0-1-0-a.json"
 	for _, document := range []string{
 		`{"id":"a","command":"true"}`,
 		`{"id":"a","command":"true","timeout":"1h","resources":{"gpus":1,"gpuMemory":"16Gi"},"env":{"A":"b"}}`,
@@ -372,7 +372,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(name, []byte(document))
 	}
 	f.Add("a.yaml", []byte("id: a\ncommand: true\n"))
-	f.Add("10-0000000000000001p-0000000000000002-0-0-1-0-2-0-a.json", []byte(`{"id":"a","command":"true"}`))
+	f.Add("10-0000000000000001-1-0000000000000002-0-0-1-0-2-0-a.json", []byte(`{"id":"a","command":"true"}`))
 	f.Fuzz(func(t *testing.T, name string, document []byte) {
 		if canonical, valid := spool.Parse(name, document); valid && canonical != name {
 			t.Errorf("name %q was read, but means %q", name, canonical)

@@ -83,16 +83,6 @@ func (v *view) state(id string) (api.TaskState, error) {
 	return e.State, nil
 }
 
-// task reads the document of a task, nil if it is not known.
-func (s *Spool) task(id string) *api.Task {
-	document, err := readFile(s.document(id), api.MaxTaskBytes)
-	if err != nil {
-		return nil
-	}
-	task, _ := parse(id, document)
-	return task
-}
-
 // waiting is what the name of a file in ready/ says.
 func waiting(e entry, file string) Entry {
 	at := Entry{File: file}
@@ -106,18 +96,6 @@ func waiting(e entry, file string) Entry {
 		at.State, at.Reason, at.Since = api.TaskDead, reason, time.Unix(e.expires, 0).UTC()
 	}
 	return at
-}
-
-// parseAny reads a name of today or of before; any other is the id.
-func parseAny(name string) entry {
-	e, err := parseName(name)
-	if err != nil {
-		e, err = parseOlder(name)
-	}
-	if err != nil {
-		return entry{id: name}
-	}
-	return e
 }
 
 // readAll reads the places in the order in which tasks pass them, so that one which
@@ -138,7 +116,7 @@ func (v *view) readAll() {
 		names, err := fileNames(v.spool.path(place))
 		v.note(err)
 		for _, name := range names {
-			all = append(all, waiting(parseAny(name), filepath.Join(place, name)))
+			all = append(all, waiting(entryOf(name), filepath.Join(place, name)))
 		}
 	}
 	// Within a priority, what pauses comes last.
@@ -171,16 +149,25 @@ func (v *view) note(err error) {
 	}
 }
 
-// readRunning reads what runners have claimed.
+// entryOf is what a name says; of one that is none of a task it is the id.
+func entryOf(name string) entry {
+	e, err := parseName(name)
+	if err != nil {
+		e.id = name
+	}
+	return e
+}
+
+// readRunning reads what runners have claimed, those of before as well.
 func (v *view) readRunning() {
-	v.entries = map[string]Entry{}
 	s := v.spool
+	v.entries = map[string]Entry{}
 	names, err := fileNames(s.path(heldDir))
 	v.note(err)
-	for _, name := range names {
-		if claim, name, ok := strings.Cut(name, "-"); ok {
+	for _, file := range names {
+		if claim, name, ok := strings.Cut(file, "-"); ok {
 			runner, gpus := s.said(claim)
-			v.running(heldDir, claim+"-"+name, parseAny(name), runner, gpus)
+			v.running(entryOf(name), filepath.Join(heldDir, file), runner, gpus)
 		}
 	}
 	claims, err := dirNames(s.path(claimsDir))
@@ -190,19 +177,19 @@ func (v *view) readRunning() {
 		v.note(err)
 		owner, _ := readFile(s.path(claimsDir, claim, "owner"), 1<<10)
 		for _, name := range names {
-			v.running(filepath.Join(claimsDir, claim, tasksDir), name, parseAny(name), strings.TrimSpace(string(owner)), nil)
+			v.running(entryOf(name), filepath.Join(claimsDir, claim, tasksDir, name), strings.TrimSpace(string(owner)), nil)
 		}
 	}
 }
 
-func (v *view) running(place, name string, e entry, runner string, gpus []string) {
-	at := Entry{File: filepath.Join(place, name)}
-	at.ID, at.State, at.Resources, at.Starts, at.Spent, at.Runner = e.id, api.TaskRunning, e.class, e.starts, e.spent, runner
+func (v *view) running(e entry, file, runner string, gpus []string) {
+	at := waiting(e, file)
+	at.State, at.Reason, at.NotBefore, at.Runner = api.TaskRunning, "", time.Time{}, runner
 	if e.deaths > 0 { // else they are those of the task before
 		at.GPUs = gpus
 	}
 	var stat unix.Stat_t
-	if unix.Lstat(v.spool.path(at.File), &stat) == nil { // it came, or was begun, then
+	if unix.Lstat(v.spool.path(file), &stat) == nil { // it came, or was begun, then
 		at.Since = time.Unix(stat.Ctim.Unix()).UTC()
 	}
 	v.entries[e.id] = at
