@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
@@ -38,33 +36,20 @@ func (s *Spool) heldPath(claim, name string) string { return s.path(heldDir, cla
 // workPath is where attempts are made. What they leave beside it goes with the claim.
 func (s *Spool) workPath(claim string) string { return s.path(workDir, claim, "attempt") }
 
-// newClaim makes a claim. Another runner may find it before it is locked, and remove
-// it: then it is not usable.
+// newClaim makes a claim.
 func (s *Spool) newClaim() (*claim, error) {
-	name := token()
-	f, err := os.OpenFile(s.lockPath(name), os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode) // as network file systems want it
-	if err != nil {
+	c := &claim{name: token()}
+	var err error
+	if c.lock, err = newLock(s.lockPath(c.name), []byte(s.runner+"\n")); err != nil {
 		return nil, err
 	}
-	c := &claim{name, f}
-	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); err == nil {
-		c.say(s.runner)
-		err = errors.Join(os.MkdirAll(s.workPath(name), dirMode), syncDirs(s.path(heldDir)))
-	}
-	if err != nil {
+	if err := errors.Join(os.MkdirAll(s.workPath(c.name), dirMode), syncDirs(s.path(heldDir))); err != nil {
 		return nil, errors.Join(err, s.closeClaim(c))
 	}
 	return c, nil
 }
 
-// say writes for people whose claim it is, and what the attempt runs on.
-func (c *claim) say(words ...string) {
-	text := strings.Join(words, "\n") + "\n"
-	c.lock.WriteAt([]byte(text), 0)
-	c.lock.Truncate(int64(len(text)))
-}
-
-// said returns what a claim says; nothing if it cannot be read.
+// said returns what the lock of a claim says; nothing if it cannot be read.
 func (s *Spool) said(claim string) (runner string, gpus []string) {
 	text, _ := readFile(s.lockPath(claim), 1<<16)
 	words := strings.Split(strings.TrimSpace(string(text)), "\n")
@@ -101,36 +86,28 @@ func (s *Spool) discardDir(path string) error {
 	return err
 }
 
+// mostIdle is above the number of tasks that a runner has at a time.
+const mostIdle = 10_000
+
 // takeClaim returns a claim that holds no task.
 func (s *Spool) takeClaim() (*claim, error) {
 	if s.runner == "" {
 		return nil, errors.New("spool was opened without the name of a runner")
 	}
 	for {
-		var c *claim
-		s.mu.Lock()
-		if last := len(s.idle) - 1; last >= 0 {
-			c, s.idle = s.idle[last], s.idle[:last]
-		}
-		s.mu.Unlock()
-		if c == nil {
+		select {
+		case c := <-s.idle:
+			if s.usable(c) {
+				return c, nil
+			}
+			if !isAt(c.lock, s.lockPath(c.name)) { // somebody removed it, or exchanged the whole spool
+				s.log.Warn("a claim is gone, made a new one", "old", c.lock.Name())
+			}
+			s.sayOnce("could not remove a claim", c.name, s.closeClaim(c))
+		default:
 			return s.newClaim()
 		}
-		if s.usable(c) {
-			return c, nil
-		}
-		if !isAt(c.lock, s.lockPath(c.name)) { // somebody removed it, or exchanged the whole spool
-			s.log.Warn("a claim is gone, made a new one", "old", c.lock.Name())
-		}
-		s.sayOnce("could not remove a claim", c.name, s.closeClaim(c))
 	}
-}
-
-// dropClaim keeps a claim without a task for the next one.
-func (s *Spool) dropClaim(c *claim) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.idle = append(s.idle, c)
 }
 
 // reclaim gives the tasks of dead runners back. What cannot be done now is

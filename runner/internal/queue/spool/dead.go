@@ -37,7 +37,7 @@ func (s *Spool) buryFile(path string, bad *badDocument) error {
 	if err != nil {
 		return err
 	}
-	defer s.dropClaim(c)
+	defer func() { s.idle <- c }()
 	name := filepath.Base(path)
 	taken := s.heldPath(c.name, name)
 	if err := rename(path, taken); errors.Is(err, errGone) {

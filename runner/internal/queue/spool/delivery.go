@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -54,7 +55,10 @@ func (d *delivery) Begin(gpus []string) (int, error) {
 	if err := d.begin(); err != nil {
 		return 0, fmt.Errorf("begin task %s: %w", d.task.ID, err)
 	}
-	d.claim.say(append([]string{d.spool.runner}, gpus...)...)
+	said := strings.Join(append([]string{d.spool.runner}, gpus...), "\n") + "\n"
+	if err := overwrite(d.claim.lock, []byte(said)); err != nil {
+		d.spool.log.Warn("could not write for people what an attempt runs on", "task", d.task.ID, "error", err)
+	}
 	return d.entry.starts, nil
 }
 
@@ -124,7 +128,7 @@ func (d *delivery) settle(verb string, end func() error) error {
 	closed := s.isClosed()
 	s.mu.Unlock()
 	if !closed {
-		s.dropClaim(d.claim)
+		s.idle <- d.claim
 	} else {
 		s.sayOnce("could not remove a claim", d.claim.name, s.closeClaim(d.claim))
 	}

@@ -77,7 +77,8 @@ func (s *Spool) readDocument(id string) ([]byte, error) {
 	}
 	// Runners of before kept none.
 	if letter := readLetter(s.letter(id)); letter.Task != nil {
-		return format(letter.Task)
+		document, err = format(letter.Task)
+		return document, errors.Join(err, s.writeDocument(id, document, true))
 	}
 	if s.lastAttempt(id) > 0 {
 		return nil, errors.New("id: is in use by a task that has results; choose another id, or leave it out to have one made")

@@ -58,8 +58,8 @@ func (s *Spool) Crash() {
 	if !s.isClosed() {
 		close(s.closed)
 	}
-	for _, c := range s.idle {
-		c.lock.Close()
+	for len(s.idle) > 0 {
+		(<-s.idle).lock.Close()
 	}
 	for d := range s.held {
 		d.claim.lock.Close()

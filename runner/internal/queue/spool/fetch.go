@@ -99,10 +99,14 @@ func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*del
 		s.sweep()
 	}
 	problem := s.adopt(ctx)
-	if s.due(&s.expired, 60*s.rescan) {
-		problem = errors.Join(problem, s.buryExpired(ctx))
+	if s.due(&s.expired, 60*s.rescan) { // of classes, too, that nobody serves
+		d, err := s.front(ctx, func(api.Resources) bool { return true }, func(name string) bool { return entryOf(name).expired(time.Now()) != "" })
+		if d != nil { // the clock was set back
+			err = d.Release()
+		}
+		problem = errors.Join(problem, err)
 	}
-	d, err := s.front(ctx, serves)
+	d, err := s.front(ctx, serves, func(string) bool { return true })
 	if d != nil {
 		return d, nil
 	}
@@ -133,7 +137,7 @@ func (s *Spool) try(path string) (*delivery, error) {
 	d.ctx, d.stop = context.WithCancelCause(context.Background())
 	switch err := rename(path, d.path()); {
 	case errors.Is(err, errGone):
-		s.dropClaim(c)
+		s.idle <- c
 		return nil, nil
 	case err != nil:
 		c.lock.Close() // what may be in it comes back like that of a dead runner
@@ -148,7 +152,7 @@ func (s *Spool) try(path string) (*delivery, error) {
 		}
 		fallthrough
 	case removed:
-		s.dropClaim(c)
+		s.idle <- c
 		return nil, err
 	}
 	s.mu.Lock()

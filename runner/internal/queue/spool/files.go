@@ -159,6 +159,24 @@ func ifFree(path string, do func(lock *os.File) error) (free bool, err error) {
 	return free, err
 }
 
+// newLock makes a file that this process has locked. Others may find it before that, and
+// remove it: then it is not at its path any more.
+func newLock(path string, text []byte) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_EX), overwrite(f, text)); err != nil {
+		return nil, errors.Join(err, os.Remove(path), f.Close())
+	}
+	return f, nil
+}
+
+func overwrite(f *os.File, text []byte) error {
+	_, err := f.WriteAt(text, 0)
+	return errors.Join(err, f.Truncate(int64(len(text))))
+}
+
 // tryLock takes the lock of an open file and says whether it could.
 func tryLock(f *os.File) (bool, error) {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)

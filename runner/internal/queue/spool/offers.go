@@ -3,10 +3,7 @@ package spool
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"os"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
@@ -31,21 +28,14 @@ func (s *Spool) Announce(_ context.Context, o api.Offer) error {
 	if s.offer != nil && !isAt(s.offer, s.offer.Name()) {
 		s.removeOffer() // somebody has removed it
 	}
-	if s.offer == nil {
-		if err := os.MkdirAll(s.path(offersDir), dirMode); err != nil {
-			return err
-		}
-		f, err := os.OpenFile(s.path(offersDir, "offer-"+token()), os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
-		if err != nil {
-			return err
-		}
-		s.offer = f
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil { // who looks just now may remove it; see above
-			return err
-		}
+	text = append(text, '\n')
+	if s.offer != nil {
+		return overwrite(s.offer, text)
 	}
-	_, err = s.offer.WriteAt(append(text, '\n'), 0)
-	return errors.Join(err, s.offer.Truncate(int64(len(text)+1)))
+	if err = os.MkdirAll(s.path(offersDir), dirMode); err == nil {
+		s.offer, err = newLock(s.path(offersDir, "offer-"+token()), text)
+	}
+	return err
 }
 
 // removeOffer must be called with the lock held.

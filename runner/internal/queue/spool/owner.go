@@ -117,10 +117,10 @@ func (s *Spool) Cancel(ctx context.Context, id string) error {
 		switch state, err := s.look().state(id); {
 		case err != nil:
 			return err
-		case state.Ended():
-			return fmt.Errorf("%w: it is %s", queue.ErrEnded, state)
 		case state == "" && !s.submitted(id):
 			return queue.ErrUnknown
+		case state != "" && state.Ended():
+			return fmt.Errorf("%w: it is %s", queue.ErrEnded, state)
 		}
 		return s.mark(id)
 	})
@@ -149,11 +149,6 @@ func (s *Spool) Again(ctx context.Context, id string) error {
 		task, err := parse(id, document)
 		if err != nil {
 			return err
-		}
-		if !isThere(s.document(id)) {
-			if err := s.writeDocument(id, document, true); err != nil {
-				return err
-			}
 		}
 		if mark := s.path(cancelledDir, id); isThere(mark) {
 			letter := api.DeadLetter{Task: task, Reason: "it was cancelled, and a retry was interrupted"}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -124,51 +125,45 @@ func (s *Spool) ring() {
 	os.Chtimes(s.path(readyDir), now, now) // they look by themselves as well, only later
 }
 
-// front takes the first task that may start, of the classes that are served.
-func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool) (*delivery, error) {
+// front takes the first task that may start, of the classes that are served and with a
+// name that suits.
+func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool, suits func(name string) bool) (*delivery, error) {
 	all, err := s.buckets()
 	problems := []error{err}
 	var newest int64
 	for _, b := range all {
 		newest = max(newest, b.from*int64(1-b.pauses))
 	}
-	now, refused := time.Now(), map[api.Resources]bool{}
-	asked := map[api.Resources]bool{}
+	now, asked, refused := time.Now(), map[api.Resources]bool{}, map[api.Resources]bool{}
 	for len(all) > 0 {
-		var names []string // of all classes that have the same priority, and came at the same time
-		dirs := map[string]string{}
+		var files []string // of all classes that have the same priority, and came at the same time
 		for order := all[0].order(); len(all) > 0 && all[0].order() == order; all = all[1:] {
-			b := all[0]
+			b, dir := all[0], s.path(readyDir, all[0].name())
 			if refused[b.class] || !b.due(now) {
 				continue
 			}
-			dir := s.path(readyDir, b.name())
-			found, err := fileNames(dir)
+			names, err := fileNames(dir)
 			if !missing(err) {
 				problems = append(problems, err)
 			}
-			if len(found) == 0 {
-				if b.pauses == 1 || b.from < newest { // the newest one is for what comes next
-					os.Remove(dir) // if it is still empty
-				}
-				continue
-			}
-			if !asked[b.class] {
+			if len(names) > 0 && !asked[b.class] {
 				asked[b.class], refused[b.class] = true, !serves(b.class)
 			}
-			for _, name := range found {
-				if !refused[b.class] {
-					dirs[name] = dir
-					names = append(names, name)
+			for _, name := range names {
+				if !refused[b.class] && suits(name) {
+					files = append(files, filepath.Join(dir, name))
 				}
 			}
-		}
-		slices.Sort(names)
-		for _, name := range names {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
+			if len(names) == 0 && (b.pauses == 1 || b.from < newest) { // the newest one is for what comes next
+				os.Remove(dir) // if it is still empty
 			}
-			d, err := s.try(filepath.Join(dirs[name], name))
+		}
+		slices.SortFunc(files, func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) })
+		for _, f := range files {
+			if ctx.Err() != nil {
+				break
+			}
+			d, err := s.try(f)
 			if d != nil {
 				return d, nil
 			}
@@ -176,27 +171,6 @@ func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool) (*de
 		}
 	}
 	return nil, errors.Join(append(problems, ctx.Err())...)
-}
-
-// buryExpired buries what nobody here may ever look at otherwise: tasks of classes that
-// no runner has.
-func (s *Spool) buryExpired(ctx context.Context) error {
-	all, err := s.buckets()
-	problems := []error{err}
-	for _, b := range all {
-		dir := s.path(readyDir, b.name())
-		names, _ := fileNames(dir)
-		for _, name := range names {
-			if e, err := parseName(name); err == nil && e.expired(time.Now()) != "" && ctx.Err() == nil {
-				d, err := s.try(filepath.Join(dir, name))
-				if d != nil { // the clock was set back
-					err = d.Release()
-				}
-				problems = append(problems, err)
-			}
-		}
-	}
-	return errors.Join(problems...)
 }
 
 // lockSubmit keeps other submitters out, those of before as well, so that of two

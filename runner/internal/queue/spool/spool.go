@@ -58,13 +58,13 @@ type Spool struct {
 	rescan time.Duration
 	log    *slog.Logger
 	closed chan struct{}
+	idle   chan *claim // those without a task
 
 	// fetches counts the calls of Fetch, and attend, for Close to wait for. It grows
 	// only while mu is held and closed is open.
 	fetches sync.WaitGroup
 
 	mu        sync.Mutex
-	idle      []*claim           // those without a task
 	held      map[*delivery]bool // not settled yet; each has a claim of its own
 	told      map[string]string  // problems that were logged, by what they are about
 	reclaimed time.Time
@@ -87,6 +87,7 @@ func Open(dir string, opts Options) (*Spool, error) {
 		rescan: cmp.Or(opts.Rescan, time.Second),
 		log:    cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
 		closed: make(chan struct{}),
+		idle:   make(chan *claim, mostIdle),
 		held:   map[*delivery]bool{},
 		told:   map[string]string{},
 		swept:  time.Now(),
@@ -120,7 +121,7 @@ func (s *Spool) open() error {
 	if err != nil {
 		return err
 	}
-	s.dropClaim(c)
+	s.idle <- c
 	s.reclaim()
 	s.fetches.Go(s.attend)
 	return nil
@@ -141,13 +142,12 @@ func (s *Spool) Close() error {
 
 	s.mu.Lock()
 	s.removeOffer()
-	idle, held := s.idle, slices.Collect(maps.Keys(s.held))
-	s.idle = nil
+	held := slices.Collect(maps.Keys(s.held))
 	s.mu.Unlock()
 
 	var problems []error
-	for _, c := range idle {
-		problems = append(problems, s.closeClaim(c))
+	for len(s.idle) > 0 {
+		problems = append(problems, s.closeClaim(<-s.idle))
 	}
 	for _, d := range held {
 		problems = append(problems, s.abandon(d))

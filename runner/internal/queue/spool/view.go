@@ -24,12 +24,10 @@ type Entry struct {
 // that run are few, those that wait may be many.
 type view struct {
 	spool   *Spool
-	entries map[string]Entry // by id: of those that run, or of all; nil before they are read
+	entries map[string]Entry // by id: of those that run, or of all
 	all     bool
 	err     error // in reading them
 }
-
-func (s *Spool) look() *view { return &view{spool: s} }
 
 // links counts the names of the document of a task: beside the one among the results
 // there is another for as long as it is in the queue, wherever that is. Where a file
@@ -46,18 +44,21 @@ func validID(id string) bool {
 	return id != "" && (&api.Task{ID: id, Command: "true"}).Validate() == nil
 }
 
+func (s *Spool) look() *view {
+	v := &view{spool: s}
+	v.readRunning()
+	return v
+}
+
 // state says what a task is; nothing of one that never came into the queue.
 func (v *view) state(id string) (api.TaskState, error) {
 	s := v.spool
-	if v.entries == nil {
-		v.readRunning()
-	}
 	if !validID(id) {
 		return v.entries[id].State, v.err // of what people have put there
 	}
+	open := s.links(id) > 1 // first: what ends a task is written before it leaves the queue
 	dead, err1 := present(s.letter(id))
 	cancelled, err2 := present(s.path(cancelledDir, id))
-	open := s.links(id) > 1
 	if !dead && !cancelled && !open && !v.all && v.entries[id].State == "" {
 		finished, err := s.succeeded(id, s.lastAttempt(id))
 		if finished || err != nil {
