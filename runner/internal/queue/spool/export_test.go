@@ -139,3 +139,10 @@ var Parse = func(name string, document []byte) (canonical string, valid bool) {
 func (s *Spool) Bury(name, document string) error {
 	return s.buryFile(s.path(tasksDir, name), &badDocument{errors.New("it was read before"), []byte(document)})
 }
+
+// Expire lets the next look for what has expired be now.
+func (s *Spool) Expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expired = time.Time{}
+}
