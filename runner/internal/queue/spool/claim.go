@@ -20,7 +20,8 @@ const gonePrefix = "gone-"
 // has its name: the lock, the task's file, and a directory for the attempt.
 type claim struct {
 	name string
-	lock *os.File // says for people whose it is, and on what GPUs the attempt runs
+	lock *os.File
+	said string // in the lock, for people: whose it is, and on what GPUs the attempt runs
 }
 
 // token makes a name that no other process makes.
@@ -40,13 +41,22 @@ func (s *Spool) workPath(claim string) string { return s.path(workDir, claim, "a
 func (s *Spool) newClaim() (*claim, error) {
 	c := &claim{name: token()}
 	var err error
-	if c.lock, err = newLock(s.lockPath(c.name), []byte(s.runner+"\n")); err != nil {
+	if c.lock, err = newLock(s.lockPath(c.name)); err != nil {
 		return nil, err
 	}
+	c.say(s.runner, nil)
 	if err := errors.Join(os.MkdirAll(s.workPath(c.name), dirMode), syncDirs(s.path(heldDir))); err != nil {
 		return nil, errors.Join(err, s.closeClaim(c))
 	}
 	return c, nil
+}
+
+// say writes for people. There may be no room for it, and that must keep nobody.
+func (c *claim) say(runner string, gpus []string) {
+	text := strings.Join(append([]string{runner}, gpus...), "\n") + "\n"
+	if text != c.said && overwrite(c.lock, []byte(text)) == nil {
+		c.said = text
+	}
 }
 
 // said returns what the lock of a claim says; nothing if it cannot be read.
@@ -145,7 +155,7 @@ func (s *Spool) reclaimOne(name string) error {
 				s.log.Info("took a task back from a dead runner", "file", entry, "runner", runner)
 			}
 		}
-		return s.closeClaim(&claim{name, lock})
+		return s.closeClaim(&claim{name: name, lock: lock})
 	})
 	if missing(err) {
 		return nil // another runner has just removed it

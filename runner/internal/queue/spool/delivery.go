@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -55,10 +54,7 @@ func (d *delivery) Begin(gpus []string) (int, error) {
 	if err := d.begin(); err != nil {
 		return 0, fmt.Errorf("begin task %s: %w", d.task.ID, err)
 	}
-	said := strings.Join(append([]string{d.spool.runner}, gpus...), "\n") + "\n"
-	if err := overwrite(d.claim.lock, []byte(said)); err != nil {
-		d.spool.log.Warn("could not write for people what an attempt runs on", "task", d.task.ID, "error", err)
-	}
+	d.claim.say(d.spool.runner, gpus)
 	return d.entry.starts, nil
 }
 

@@ -161,12 +161,12 @@ func ifFree(path string, do func(lock *os.File) error) (free bool, err error) {
 
 // newLock makes a file that this process has locked. Others may find it before that, and
 // remove it: then it is not at its path any more.
-func newLock(path string, text []byte) (*os.File, error) {
+func newLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_EX), overwrite(f, text)); err != nil {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		return nil, errors.Join(err, os.Remove(path), f.Close())
 	}
 	return f, nil

@@ -29,13 +29,15 @@ func (s *Spool) Announce(_ context.Context, o api.Offer) error {
 		s.removeOffer() // somebody has removed it
 	}
 	text = append(text, '\n')
-	if s.offer != nil {
-		return overwrite(s.offer, text)
+	if s.offer == nil {
+		if err := os.MkdirAll(s.path(offersDir), dirMode); err != nil {
+			return err
+		}
+		if s.offer, err = newLock(s.path(offersDir, "offer-"+token())); err != nil {
+			return err
+		}
 	}
-	if err = os.MkdirAll(s.path(offersDir), dirMode); err == nil {
-		s.offer, err = newLock(s.path(offersDir, "offer-"+token()), text)
-	}
-	return err
+	return overwrite(s.offer, text)
 }
 
 // removeOffer must be called with the lock held.
