@@ -73,20 +73,12 @@ func (t *Tasks) views(ctx context.Context, store queue.Store) ([]taskView, error
 	if unknown != nil && !errors.Is(unknown, queue.ErrUnknown) {
 		return nil, unknown
 	}
-	tasks = slices.DeleteFunc(tasks, func(s api.TaskStatus) bool { return !t.wants(s) })
-	if len(t.IDs) == 0 && len(tasks) > 0 && t.Output != "table" { // with their documents
-		var ids []string
-		for _, task := range tasks {
-			ids = append(ids, task.ID)
-		}
-		var err error
-		if tasks, err = store.List(ctx, ids...); err != nil && !errors.Is(err, queue.ErrUnknown) { // some may just have been purged
-			return nil, err
-		}
-	}
 	offers := offersOf(ctx, store)
 	views := []taskView{}
 	for _, task := range tasks {
+		if !t.wants(task) {
+			continue
+		}
 		v := taskView{TaskStatus: task, Why: why(task, offers)}
 		if len(t.IDs) > 0 {
 			results, err := store.Results(ctx, task.ID)
@@ -134,7 +126,7 @@ func (t *Tasks) print(out io.Writer, views []taskView, first bool) error {
 	}
 	fmt.Fprintf(w, "ID\tSTATE\tATTEMPT\tRUNNER\tSINCE\t%sWHY\n", wide("PRIORITY", "GPUS", "COMMAND"))
 	for _, v := range views {
-		priority, command := "-", "-" // of what is no task
+		priority, command := "-", "-" // a list of all knows no documents
 		if task := v.Task; task != nil {
 			priority, command = fmt.Sprint(task.Priority), strings.Join(append([]string{task.Command}, task.Args...), " ")
 		}

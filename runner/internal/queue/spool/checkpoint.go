@@ -19,6 +19,9 @@ func (s *Spool) checkpoint(id string, attempt int) string {
 
 // Checkpoint implements queue.Delivery.
 func (d *delivery) Checkpoint(dir string) error {
+	if d.entry.starts == 1 {
+		return nil // there was none before
+	}
 	for _, n := range slices.Backward(d.spool.results().Attempts(d.task.ID)) {
 		from, err := os.OpenRoot(d.spool.checkpoint(d.task.ID, n))
 		if missing(err) {

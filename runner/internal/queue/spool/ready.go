@@ -15,7 +15,7 @@ import (
 
 // bucketSize is how many entries a bucket of all classes and priorities together gets,
 // so that whoever looks for work reads few names however many wait.
-const bucketSize = 512
+const bucketSize = 256
 
 // buckets lists the directories of ready/ in their order. Others are left alone.
 func (s *Spool) buckets() (all []bucket, err error) {

@@ -26,22 +26,22 @@ func globs(t *testing.T, dir, pattern string) int {
 // However many wait, they are in directories of some hundred, in their order; those
 // that are empty go away, and the last one stays for what comes next.
 func TestBuckets(t *testing.T) {
-	const tasks, size = 560, 512
+	const tasks, size = 300, 256
 	dir := t.TempDir()
 	s := open(t, dir, "r")
 	var many []*api.Task
 	for i := range tasks {
 		many = append(many, &api.Task{ID: fmt.Sprintf("t%04d", i), Command: "true"})
 	}
-	if _, err := s.Submit(t.Context(), many[:300]); err != nil {
+	if _, err := s.Submit(t.Context(), many[:150]); err != nil {
 		t.Fatal(err)
 	}
-	for _, task := range many[300:360] { // the end is found again
+	for _, task := range many[150:170] { // the end is found again
 		if _, err := s.SubmitOne(task); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Submit(t.Context(), many[360:]); err != nil {
+	if _, err := s.Submit(t.Context(), many[170:]); err != nil {
 		t.Fatal(err)
 	}
 	buckets, err := filepath.Glob(filepath.Join(dir, "ready/*"))
