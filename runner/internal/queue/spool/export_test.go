@@ -111,13 +111,6 @@ func ReadContents(dir string) (Contents, error) {
 // ResultsDir is the directory of the spool dir for package result.
 func ResultsDir(dir string) string { return filepath.Join(dir, resultsDir) }
 
-// Older makes the last sweep older.
-func (s *Spool) Older(by time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.swept = s.swept.Add(-by)
-}
-
 // Parse makes the parser of the queue's files accessible to fuzzing.
 var Parse = func(name string, document []byte) (canonical string, valid bool) {
 	e, err := parseName(name)
@@ -140,9 +133,10 @@ func (s *Spool) Bury(name, document string) error {
 	return s.buryFile(s.path(tasksDir, name), &badDocument{errors.New("it was read before"), []byte(document)})
 }
 
-// Expire lets the next look for what has expired be now.
-func (s *Spool) Expire() {
+// Tidy lets the next look for what has expired, or is left over, be the first one after
+// so long.
+func (s *Spool) Tidy(ago time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.expired = time.Time{}
+	s.tidied = time.Now().Add(-ago)
 }

@@ -95,11 +95,10 @@ func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*del
 	if s.due(&s.reclaimed, s.rescan) {
 		s.reclaim()
 	}
-	if s.due(&s.swept, staleAfter/6) {
-		s.sweep()
-	}
 	problem := s.adopt(ctx)
-	if s.due(&s.expired, 60*s.rescan) { // of classes, too, that nobody serves
+	if s.due(&s.tidied, 60*s.rescan) {
+		s.sweep()
+		// What has expired, of classes, too, that nobody serves.
 		d, err := s.front(ctx, func(api.Resources) bool { return true }, func(name string) bool { return entryOf(name).expired(time.Now()) != "" })
 		if d != nil { // the clock was set back
 			err = d.Release()
@@ -180,11 +179,11 @@ func (s *Spool) examine(d *delivery) (removed bool, err error) {
 	}
 	why, bury := "", ""
 	switch {
+	case finished && cancelled: // too late
+		err = remove(mark)
+		fallthrough
 	case finished: // its runner could not say so any more
 		why = "it was finished before"
-		if cancelled { // too late
-			err = remove(mark)
-		}
 	case cancelled:
 		why = "it was cancelled"
 	case e.deaths > 0 && letter:

@@ -101,7 +101,7 @@ func TestWhatNobodyServesExpires(t *testing.T) {
 	if globs(t, dir, "dead/*") != 0 {
 		t.Error("who only lists has written a letter")
 	}
-	s.Expire()
+	s.Tidy(time.Hour)
 	submit(t, s, api.Task{ID: "other"})
 	d, err := s.Fetch(t.Context(), func(class api.Resources) bool { return class.GPUs == 0 })
 	if err != nil || d.Task().ID != "other" {

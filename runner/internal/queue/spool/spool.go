@@ -68,8 +68,7 @@ type Spool struct {
 	held      map[*delivery]bool // not settled yet; each has a claim of its own
 	told      map[string]string  // problems that were logged, by what they are about
 	reclaimed time.Time
-	expired   time.Time // when what has expired was looked for
-	swept     time.Time
+	tidied    time.Time
 	offer     *os.File // what the runner announces; nil for nothing
 }
 
@@ -90,7 +89,6 @@ func Open(dir string, opts Options) (*Spool, error) {
 		idle:   make(chan *claim, mostIdle),
 		held:   map[*delivery]bool{},
 		told:   map[string]string{},
-		swept:  time.Now(),
 	}
 	absolute, err := filepath.Abs(dir) // tasks run elsewhere
 	if err == nil {
