@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,8 +43,23 @@ func (b bucket) name() string {
 }
 
 func parseBucket(name string) (b bucket, ok bool) {
-	fmt.Sscanf(name, "%d-%d-%d-%d-%d", &b.rank, &b.from, &b.pauses, &b.class.GPUs, &b.class.GPUMemory)
+	f := strings.Split(name, "-")
+	if len(f) != 5 {
+		return bucket{}, false
+	}
+	b = newBucket(f[0], f[1], f[2], f[3], f[4])
 	return b, b.name() == name
+}
+
+func newBucket(rank, from, pauses, gpus, memory string) bucket {
+	return bucket{number[int](rank), number[int64](from), number[int](pauses),
+		api.Resources{GPUs: number[int](gpus), GPUMemory: number[api.Bytes](memory)}}
+}
+
+// number reads a part of a name; what is none does not give the name again.
+func number[T int | int64 | api.Bytes](text string) T {
+	n, _ := strconv.ParseInt(text, 10, 64)
+	return T(n)
 }
 
 // name is the inverse of parseName. Names sort in the order in which the tasks start.
@@ -55,8 +71,9 @@ func (e entry) name() string {
 // parseName reads a name of today, or one of before, which says nothing of a bucket.
 func parseName(name string) (e entry, err error) {
 	text, isJSON := strings.CutSuffix(name, ".json")
-	fmt.Sscanf(text, "%d-%d-%d-%d-%d-%d-%d-%d-%d-%d-%s", &e.rank, &e.from, &e.pauses, &e.key,
-		&e.class.GPUs, &e.class.GPUMemory, &e.starts, &e.deaths, &e.spent, &e.expires, &e.id)
+	if f := strings.SplitN(text, "-", 11); len(f) == 11 {
+		e = entry{newBucket(f[0], f[1], f[2], f[4], f[5]), number[int64](f[3]), number[int](f[6]), number[int](f[7]), number[int](f[8]), number[int64](f[9]), f[10]}
+	}
 	if e.name() != name {
 		e = parseOlder(text)
 	}

@@ -128,25 +128,28 @@ func (s *Spool) ring() {
 // front takes the first task that may start, of the classes that are served and with a
 // name that suits.
 func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool, suits func(name string) bool) (*delivery, error) {
-	all, err := s.buckets()
+	all, err := dirNames(s.path(readyDir))
 	problems := []error{err}
-	var newest int64
-	for _, b := range all {
-		newest = max(newest, b.from*int64(1-b.pauses))
-	}
 	now, asked, refused := time.Now(), map[api.Resources]bool{}, map[api.Resources]bool{}
 	for len(all) > 0 {
-		var files []string // of all classes that have the same priority, and came at the same time
-		for order := all[0].order(); len(all) > 0 && all[0].order() == order; all = all[1:] {
-			b, dir := all[0], s.path(readyDir, all[0].name())
-			if refused[b.class] || !b.due(now) {
+		var files, empty []string // of all classes that have the same priority, and came at the same time
+		first, _ := parseBucket(all[0])
+		for ; len(all) > 0; all = all[1:] {
+			b, ok := parseBucket(all[0])
+			if b.order() != first.order() {
+				break
+			}
+			if !ok || refused[b.class] || !b.due(now) {
 				continue
 			}
+			dir := s.path(readyDir, all[0])
 			names, err := fileNames(dir)
 			if !missing(err) {
 				problems = append(problems, err)
 			}
-			if len(names) > 0 && !asked[b.class] {
+			if len(names) == 0 {
+				empty = append(empty, dir)
+			} else if !asked[b.class] {
 				asked[b.class], refused[b.class] = true, !serves(b.class)
 			}
 			for _, name := range names {
@@ -154,7 +157,9 @@ func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool, suit
 					files = append(files, filepath.Join(dir, name))
 				}
 			}
-			if len(names) == 0 && (b.pauses == 1 || b.from < newest) { // the newest one is for what comes next
+		}
+		for _, dir := range empty {
+			if first.pauses == 1 || len(all) > 0 { // the last one may be for what comes next
 				os.Remove(dir) // if it is still empty
 			}
 		}
