@@ -401,6 +401,9 @@ func TestFullDisk(t *testing.T) {
 	if len(c.Dead) != 1 {
 		t.Errorf("dead letters are %+v, want bury", c.Dead)
 	}
+	if n := globs(t, dir, "results/*") - globs(t, dir, "results/*/task.json"); n != 0 {
+		t.Errorf("%d tasks are left of which there was no room for the document", n)
+	}
 	if left, err := os.ReadDir(filepath.Join(dir, "tmp")); len(left) > 0 || err != nil {
 		t.Errorf("left in tmp: %v, %v", left, err)
 	}

@@ -76,6 +76,9 @@ func TestAClaimThatComesBack(t *testing.T) {
 	if c := contents(t, dir); len(c.Ready) != 2 || len(c.Claimed) != 0 {
 		t.Errorf("ready %+v, claimed %+v, want both tasks ready", c.Ready, c.Claimed)
 	}
+	if left := globs(t, dir, "held/*") + globs(t, dir, "work/*"); left > 0 {
+		t.Errorf("%d files are left of claims", left)
+	}
 }
 
 // What cannot be taken back is told once, and again after it could; it does not

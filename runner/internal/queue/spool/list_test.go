@@ -123,3 +123,70 @@ func TestWhatNobodyServesExpires(t *testing.T) {
 		t.Error("it is still in the queue")
 	}
 }
+
+// What cannot be read is no reason to say that there are no such tasks.
+func TestAListSaysWhatItCannotRead(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	submit(t, s, api.Task{ID: "a"})
+	for _, sub := range []string{"ready", "held", "claims", "tasks", "results", "dead", "cancelled"} {
+		place := filepath.Join(dir, sub)
+		if err := errors.Join(os.Rename(place, place+".away"), os.WriteFile(place, nil, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		if all, err := spool.Look(dir).List(t.Context()); err == nil {
+			t.Errorf("list without %s: %+v", sub, all)
+		}
+		if err := errors.Join(os.Remove(place), os.Rename(place+".away", place)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Where there are no links, or somebody has removed files, a task is where its file is.
+func TestAListWithoutLinks(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	for _, id := range []string{"cancelled", "a"} {
+		submit(t, s, api.Task{ID: id})
+	}
+	document := filepath.Join(dir, "results/a/task.json")
+	text, err := os.ReadFile(document)
+	if err := errors.Join(err, os.Remove(document), os.WriteFile(document, text, 0o644), s.Cancel(t.Context(), "cancelled")); err != nil {
+		t.Fatal(err)
+	}
+	is := func(state api.TaskState) api.TaskStatus {
+		t.Helper()
+		all, err := s.List(t.Context(), "a")
+		if err != nil || all[0].State != state {
+			t.Fatalf("a is %+v, %v, want %s", all, err, state)
+		}
+		return all[0]
+	}
+	waits := is(api.TaskWaiting)
+	if waits.Position != 1 {
+		t.Errorf("its position is %d, though the other is cancelled", waits.Position)
+	}
+	waitFor(t, func() bool { return time.Since(waits.Since) > 20*time.Millisecond }) // by the clock of the file system, too
+	end(t, s, "a", api.Failed)
+	is(api.TaskWaiting)
+	d := fetch(t, s, "a")
+	if runs := is(api.TaskRunning); !runs.Since.After(waits.Since) {
+		t.Errorf("it runs since %s, and waited since %s", runs.Since, waits.Since)
+	}
+	if err := d.Release(); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range contents(t, dir).Ready {
+		if err := os.Remove(filepath.Join(dir, file.File)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// It goes on where it was, and does not count as finished.
+	if done, err := s.Submit(t.Context(), []*api.Task{{ID: "a", Command: "true"}}); err != nil || done[0].Before != "" {
+		t.Fatalf("submit gave %+v, %v", done, err)
+	}
+	if n, err := fetch(t, s, "a").Begin(nil); n != 2 || err != nil {
+		t.Errorf("attempt %d, %v, want 2", n, err)
+	}
+}

@@ -59,11 +59,13 @@ func (v *view) state(id string) (api.TaskState, error) {
 	open := s.links(id) > 1 // first: what ends a task is written before it leaves the queue
 	dead, err1 := present(s.letter(id))
 	cancelled, err2 := present(s.path(cancelledDir, id))
+	failed := false // as far as that is known
 	if !dead && !cancelled && !open && !v.all && v.entries[id].State == "" {
 		finished, err := s.succeeded(id, s.lastAttempt(id))
 		if finished || err != nil {
 			return api.TaskFinished, err
 		}
+		failed = true
 		v.readAll()
 	}
 	e := v.entries[id]
@@ -78,7 +80,7 @@ func (v *view) state(id string) (api.TaskState, error) {
 		return api.TaskCancelled, nil
 	case e.State == "" && open: // it may also be on its way
 		e = waiting(entry{}.of(cmp.Or(s.task(id), &api.Task{})), "")
-	case e.State == "" && s.lastAttempt(id) > 0:
+	case e.State == "" && !failed && s.lastAttempt(id) > 0:
 		return api.TaskFinished, nil
 	}
 	return e.State, nil
