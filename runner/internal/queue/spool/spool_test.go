@@ -291,6 +291,39 @@ func TestASubmitOfBeforeWakesFetch(t *testing.T) {
 	}
 }
 
+// Nor does what another runner gives back.
+func TestAReleaseWakesFetch(t *testing.T) {
+	dir := t.TempDir()
+	s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	other := open(t, dir, "other")
+	submit(t, s, api.Task{ID: "wanted"})
+	d := fetch(t, other, "wanted")
+	submit(t, s, api.Task{ID: "refused", Resources: api.Resources{GPUs: 1}})
+	fetched := make(chan error)
+	looked := make(chan struct{}, 10)
+	go func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		_, err := s.Fetch(ctx, func(class api.Resources) bool {
+			looked <- struct{}{}
+			return class.GPUs == 0
+		})
+		fetched <- err
+	}()
+	<-looked
+	<-looked
+	if err := d.Release(); err != nil {
+		t.Error(err)
+	}
+	if err := <-fetched; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestContents(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "gpu-1")
