@@ -1,0 +1,169 @@
+package spool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+)
+
+func TestSubmitMakesID(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "")
+	a, b := submit(t, s, api.Task{}), submit(t, s, api.Task{})
+	if a == "" || a == b {
+		t.Errorf("made IDs %q and %q, want two different ones", a, b)
+	}
+	var ids []string
+	for _, e := range contents(t, dir).Ready {
+		ids = append(ids, e.ID)
+	}
+	if diff := cmp.Diff([]string{a, b}, ids); diff != "" {
+		t.Errorf("ready tasks (-want +got):\n%s", diff)
+	}
+}
+
+func TestSubmitRefuses(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "gpu-1")
+	for _, id := range []string{"claimed", "buried", "ready", "other.ready"} {
+		submit(t, s, api.Task{ID: id})
+	}
+	fetch(t, s, "claimed")
+	if err := fetch(t, s, "buried").Bury("test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(spool.ResultsDir(dir), "finished", "1"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ name, id, command, want string }{
+		{"ready", "ready", "false", "in use by another task"},
+		{"claimed", "claimed", "false", "in use by another task"},
+		{"dead", "buried", "false", "in use by another task"},
+		{"of before, with results", "finished", "true", "has results"},
+		{"invalid", "new", " ", "command: is"},
+		{"bad ID", "../new", "true", "id: is"},
+		{"too large", "new", strings.Repeat("x", api.MaxTaskBytes), "allowed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := s.SubmitOne(&api.Task{ID: test.id, Command: test.command})
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("error is %v, want %q in it", err, test.want)
+			}
+			if len(err.Error()) > 400 {
+				t.Errorf("error has %d bytes", len(err.Error()))
+			}
+		})
+	}
+	if _, err := s.SubmitOne(&api.Task{ID: "ready-2", Command: "true"}); err != nil {
+		t.Errorf("an ID that only looks alike is refused: %v", err)
+	}
+}
+
+// catalogue: row 79
+func TestSubmitSameIDAtOnce(t *testing.T) {
+	const submitters, tasks = 4, 20
+	dir := t.TempDir()
+	var fresh atomic.Int64
+	var all sync.WaitGroup
+	for range submitters {
+		s := open(t, dir, "")
+		all.Go(func() {
+			for i := range tasks {
+				done, err := s.Submit(t.Context(), []*api.Task{{ID: fmt.Sprint("t", i), Command: "true"}})
+				if err != nil {
+					t.Error(err)
+				} else if done[0].Before == "" {
+					fresh.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if c := contents(t, dir); len(c.Ready) != tasks {
+		t.Errorf("%d tasks are in the queue, want one for each of %d IDs", len(c.Ready), tasks)
+	}
+	if got := fresh.Load(); got != tasks {
+		t.Errorf("%d submits were the first, want %d", got, tasks)
+	}
+}
+
+// As many as may be take their turns.
+func TestManySubmitAtOnce(t *testing.T) {
+	const submitters = 500
+	dir := t.TempDir()
+	var all sync.WaitGroup
+	for i := range submitters {
+		s := open(t, dir, "")
+		all.Go(func() {
+			if _, err := s.SubmitOne(&api.Task{ID: fmt.Sprint("t", i), Command: "true"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if c := contents(t, dir); len(c.Ready) != submitters {
+		t.Errorf("%d tasks are in the queue, want %d", len(c.Ready), submitters)
+	}
+}
+
+// Who waits for a turn can stop waiting, and is told for what it was.
+func TestASubmitThatWaitsEndsWithItsContext(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "")
+	submit(t, s, api.Task{ID: "a"})
+	lock, err := os.Open(filepath.Join(dir, "submit.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	count := fileCounter(t)
+	before := count()
+	for range 5 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if done, err := s.Submit(ctx, []*api.Task{{Command: "true"}}); len(done) > 0 || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "submit.lock") {
+			t.Errorf("submit gave %v, %v; want that it waited for the lock", done, err)
+		}
+	}
+	if after := count(); after > before+1 {
+		t.Errorf("%d files are open, %d were before", after, before)
+	}
+}
+
+// What root submits, runners of another user can have.
+func TestOwners(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make files of another user")
+	}
+	const user = 65534
+	dir := t.TempDir()
+	s := open(t, dir, "")
+	for _, sub := range []string{"ready", "results"} {
+		if err := os.Chown(filepath.Join(dir, sub), user, user); err != nil {
+			t.Fatal(err)
+		}
+	}
+	submit(t, s, api.Task{ID: "a"})
+	for _, made := range append(globbed(t, dir, "ready/*"), filepath.Join(dir, "results/a")) {
+		var stat unix.Stat_t
+		if err := unix.Stat(made, &stat); err != nil || stat.Uid != user || stat.Gid != user {
+			t.Errorf("%s belongs to %d:%d, %v", made, stat.Uid, stat.Gid, err)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package spool_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+)
+
+// What comes wakes a fetch that waits, without the next rescan.
+func TestWhatWakesFetch(t *testing.T) {
+	for name, come := range map[string]func(t *testing.T, dir string, s *spool.Spool) func(){
+		"a submit": func(t *testing.T, _ string, s *spool.Spool) func() {
+			return func() { submit(t, s, api.Task{ID: "wanted"}) }
+		},
+		"a submit of before": func(t *testing.T, dir string, _ *spool.Spool) func() {
+			return func() {
+				drop(t, dir, "00000000000000000001-0-0-wanted.json", []byte(`{"id":"wanted","command":"true"}`))
+			}
+		},
+		"a release": func(t *testing.T, dir string, s *spool.Spool) func() {
+			other := open(t, dir, "other")
+			submit(t, s, api.Task{ID: "wanted"})
+			d := fetch(t, other, "wanted")
+			return func() {
+				if err := d.Release(); err != nil {
+					t.Error(err)
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			comes := come(t, dir, s)
+			submit(t, s, api.Task{ID: "refused", Resources: api.Resources{GPUs: 1}})
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			fetched := make(chan error)
+			looked := make(chan struct{}, 10)
+			go func() {
+				_, err := s.Fetch(ctx, func(class api.Resources) bool {
+					looked <- struct{}{}
+					return class.GPUs == 0
+				})
+				fetched <- err
+			}()
+			<-looked // before it knows that it has to wait
+			<-looked // and again when it would be woken
+			comes()
+			if err := <-fetched; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
