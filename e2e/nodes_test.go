@@ -176,7 +176,7 @@ spec:
 		f.state(ctx, api.GlobalMapName, "Running")
 		Expect(f.kubectl.apply(ctx, "job", "images:\n"+image("studio-go-runner", config.image)+`patches:
 - target: {kind: PersistentVolumeClaim}
-  patch: "[{op: add, path: /spec/storageClassName, value: `+class+`}]"
+  patch: "- {op: add, path: /spec/storageClassName, value: `+class+`}"
 `)).To(Succeed())
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running", "Running"))
 		pods := f.runners(ctx)

@@ -298,11 +298,22 @@ func TestAHangIsNoticedAfterItsTime(t *testing.T) {
 		m.Pool.SetDevices([]Device{{UUID: "GPU-a"}})
 		m.lookBegins()
 		m.lookIsOver()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if len(m.Pool.healthy()) != 1 {
+			t.Error("a hang is noticed although the look is over")
+		}
 		m.wait(t.Context(), events(newMachine("GPU-a"), 0, nvml.ERROR_TIMEOUT, nvml.EventData{}), 0)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if len(m.Pool.healthy()) != 1 {
 			t.Error("a hang is noticed although nothing was asked")
+		}
+		m.lookBegins()
+		time.Sleep(hangLimit)
+		synctest.Wait()
+		if len(m.Pool.healthy()) != 0 {
+			t.Error("a hang of a later look is not noticed")
 		}
 	})
 }
