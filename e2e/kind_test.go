@@ -86,10 +86,7 @@ func (s *kindSetUp) create(ctx context.Context) (err error) {
 }
 
 func (s *kindSetUp) connect() (err error) {
-	config.kubeconfig, config.image = s.cluster.Kubeconfig, runnerImage
-	if _, err := os.Stat(filepath.Join(s.bin, postgresArchive)); err == nil {
-		config.postgres = postgresImage // else its own is pulled
-	}
+	useKind(s.cluster.Handle)
 	s.pods = pods.Config{Name: "kind", Kubeconfig: s.cluster.Kubeconfig, Image: runnerImage, Owned: true, Passing: !config.keep}
 	s.target, err = pods.Connect(s.pods)
 	return err
@@ -114,6 +111,14 @@ func (s *kindSetUp) fakeGPUs(ctx context.Context) error {
 	return installFakeGPUs(ctx, s.target.Admin, s.cluster)
 }
 
+// useKind has all that follows use the cluster, and the images that were made for it.
+func useKind(h kind.Handle) {
+	config.kubeconfig, config.image = h.Kubeconfig, runnerImage
+	if _, err := os.Stat(filepath.Join("..", "bin", postgresArchive)); err == nil {
+		config.postgres = postgresImage // else its own is pulled
+	}
+}
+
 func openKind(data []byte) (targets.Target, error) {
 	var handle kindHandle
 	if err := json.Unmarshal(data, &handle); err != nil {
@@ -123,7 +128,7 @@ func openKind(data []byte) (targets.Target, error) {
 	if nodes, err = kind.Connect(handle.Kind); err != nil {
 		return nil, err
 	}
-	config.kubeconfig, config.image = handle.Kind.Kubeconfig, runnerImage
+	useKind(handle.Kind)
 	return pods.Open(handle.Pods)
 }
 
