@@ -17,15 +17,15 @@ var planted = map[string]struct {
 	clause string
 }{
 	"R5: the gate does not close": {"runner/internal/gate/gate.go", []string{
-		"if g.cancel != nil {\n\t\t\tt := &Ticket{gate: g, period: g.period}", "if true {\n\t\t\tt := &Ticket{gate: g, period: context.Background()}",
+		"if g.open {\n\t\t\tt := &Ticket{gate: g, period: g.period}", "if true {\n\t\t\tt := &Ticket{gate: g, period: context.Background()}",
 	}, "state-global,state-node", LateStart},
 	"R6: a drain cannot be cancelled": {"runner/internal/lifecycle/machine.go", []string{
 		"	s.Memory = memory\n", "	s.Memory = memory\n	if s.Effective == api.DrainAndTerminate {\n		resolved.Effective = s.Effective\n	}\n",
-		"fresh.Effective == api.DrainAndTerminate {", "fresh.Effective != \"\" {",
+		"fresh.Effective == api.DrainAndTerminate\n", "fresh.Effective != \"\"\n",
 	}, "state", Unasked},
 	"R9: a drain after a signal exits 0": {"runner/api/state.go", []string{"ExitSignalled  = 143", "ExitSignalled  = 0"}, "term", ExitCode},
 	"R12: what was stopped is removed": {"runner/internal/queue/spool/delivery.go", []string{
-		"	err = d.settle(\"finish\", func() (err error) {\n", "	err = d.settle(\"finish\", func() (err error) {\n		if r.Outcome == api.Interrupted {\n			return d.remove()\n		}\n",
+		"	err = d.settle(\"finish\", func() error {\n", "	err = d.settle(\"finish\", func() error {\n		if r.Outcome == api.Interrupted {\n			return d.remove()\n		}\n",
 	}, "term,double", Lost},
 	"R13: nobody locks GPUs": {"runner/serve.go", []string{"s.GPULock != \"off\"", "s.GPULock == \"on\""}, "kill,state-blip", HeldTwice},
 }
