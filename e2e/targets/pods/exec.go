@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -71,7 +72,17 @@ func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(
 			return true, nil // and if there is one of its name, it has a log of its own
 		}
 		last := over(p, name) // nothing will be added to what is read now
-		err = e.readLog(ctx, pod, name, &reading)
+		// A connection to a node that lost its power may never end by itself.
+		until, stop := context.WithCancel(ctx)
+		var watching sync.WaitGroup
+		watching.Go(func() {
+			before := restarts(p, name)
+			_, _ = e.watch.await(until, pod.Name, func(p *corev1.Pod) bool { return same(p, pod) && restarts(p, name) != before })
+			stop()
+		})
+		err = e.readLog(until, pod, name, &reading)
+		stop()
+		watching.Wait()
 		if apierrors.IsNotFound(err) {
 			err = nil
 			return true, nil
