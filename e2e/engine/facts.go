@@ -93,8 +93,8 @@ var factTable = []fact{
 		func(v *view) (any, string) { return v.started, "" }).growing(),
 	known[int]("finished", "The attempts that came to their end, likewise.", anybody,
 		func(v *view) (any, string) { return v.finished, "" }).growing(),
-	known[int]("steps", "The steps that the tasks have saved in their checkpoints, each counted once.", scenario.OfTasks,
-		func(v *view) (any, string) { return v.facts.Steps(v.group), "" }).growing(),
+	known[int]("steps", "The steps that the tasks have saved in their checkpoints, each counted once, at least.", scenario.OfTasks,
+		func(v *view) (any, string) { return atLeast(v.facts.Steps(v.group)), "" }),
 
 	queued("left", "How many of the tasks are in the queue, claimed or not.", "ready", "claimed"),
 	queued("queued", "How many of the tasks no runner has claimed.", "ready"),
@@ -232,6 +232,9 @@ func texts[T any](of []T, said func(T) string) text {
 	}
 	return text(strings.Join(all, "; "))
 }
+
+// atLeast is a number that goes by while somebody looks: more is right as well.
+type atLeast int
 
 // logged is the log of a runner.
 type logged struct{ *history.Runner }

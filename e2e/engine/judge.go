@@ -143,6 +143,13 @@ func differ(f fact, v *view, have, want any) string {
 			return fmt.Sprintf("%s is %v, which is %v more than at %s, want at most %d", f.Name, have, more, want.Since, want.Most)
 		}
 		return ""
+	case int:
+		if least, ok := have.(atLeast); ok {
+			if int(least) < want {
+				return fmt.Sprintf("%s is %d, want at least %d", f.Name, least, want)
+			}
+			return ""
+		}
 	case string:
 		if whole, ok := have.(interface{ says(string) bool }); ok {
 			if !whole.says(want) {
