@@ -118,7 +118,9 @@ func documentSpecs() {
 		Expect(string(out)).To(And(
 			ContainSubstring("\nhello\n"), ContainSubstring("\ninside\n"),
 			MatchRegexp(`StateTransition +pod/studio-go-runner-0-fghij +Unknown to Running, source global`),
-			MatchRegexp(`(?m)^Phase: +Suspended`), ContainSubstring("attempt 1 of hello is in")))
+			MatchRegexp(`(?m)^Phase: +Suspended`), ContainSubstring("attempt 1 of hello is in"),
+			MatchRegexp(`pod/studio-go-runner-[01]-fghij still has work\n`), MatchRegexp(`(?m)^long +Finished +1 `),
+			Not(ContainSubstring("poddisruptionbudget.policy/studio-go-runner-canary"))))
 		Expect(os.ReadFile(filepath.Join(dir, "copy", "outputs", "answer"))).To(BeEquivalentTo("42\n"))
 	})
 }
