@@ -12,7 +12,7 @@
 //
 // Or with go test, once the binaries are built:
 //
-//	go test -timeout=45m ./e2e -args -e2e.target=embedded -ginkgo.v
+//	KUBEBUILDER_ASSETS=$(bin/airgap controlplane) go test -timeout=45m ./e2e -args -e2e.target=embedded -ginkgo.v
 //
 // Each -e2e flag has an environment variable as its default, see go test ./e2e
 // -args -h. E2E_TIME_FACTOR=3 gives everything three times the time, for slow

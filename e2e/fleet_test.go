@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -71,12 +72,16 @@ func newFleet(ctx SpecContext, needs ...scenario.Need) *fleet {
 	var following sync.WaitGroup
 	following.Go(func() { f.follow(recording) })
 	DeferCleanup(func(ctx SpecContext) {
-		if !ctx.SpecReport().Failed() {
+		passed := !ctx.SpecReport().Failed()
+		if passed {
 			Expect(f.Rules()).To(Succeed())
 		}
 		cancel()
 		following.Wait()
 		f.Close()
+		if passed && !config.keep {
+			Expect(os.RemoveAll(evidence)).To(Succeed())
+		}
 	})
 	return f
 }

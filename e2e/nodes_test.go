@@ -32,8 +32,7 @@ func clusterSpecs() {
 	It("hostNetwork: HOSTNAME is the node's name, and so is the node map's", rows(28), limit, func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.do(ctx, "label", "--overwrite", "namespace", f.Namespace(), "pod-security.kubernetes.io/enforce=privileged")
-		workers, err := nodes.Workers()
-		Expect(err).NotTo(HaveOccurred())
+		workers := nodes.Workers()
 		f.state(ctx, workers[0], "DrainAndSuspend")
 		f.apply(ctx, "deployment", `
 - {op: add, path: /spec/template/spec/hostNetwork, value: true}
@@ -117,8 +116,7 @@ func clusterSpecs() {
 		f := newFleet(ctx)
 		f.Repeats = "a node is lost"
 		f.state(ctx, api.GlobalMapName, "Running")
-		workers, err := nodes.Workers()
-		Expect(err).NotTo(HaveOccurred())
+		workers := nodes.Workers()
 		f.apply(ctx, "statefulset", apart)
 		f.submit(ctx, "held", 2) // one slot each
 		victim := workers[0]
@@ -159,13 +157,19 @@ func clusterSpecs() {
 	It("a queue in a directory: the shipped Job has it in a volume that its runners share", Labels{"area:workloads"}, limit, func(ctx SpecContext) {
 		const class, dir = "spool", "/var/lib/spool"
 		f := newFleet(ctx)
-		workers, err := nodes.Workers()
+		workers := nodes.Workers()
+		_, err := nodes.Run(ctx, workers[0], nil, "install", "--directory", "--mode=0777", dir)
 		Expect(err).NotTo(HaveOccurred())
-		_, err = nodes.Run(ctx, workers[0], nil, "install", "--directory", "--mode=0777", dir)
-		Expect(err).NotTo(HaveOccurred())
-		volume := fmt.Sprintf(`{apiVersion: v1, kind: PersistentVolume, metadata: {name: %s}, spec: {
-  accessModes: [ReadWriteMany], capacity: {storage: 10Gi}, storageClassName: %s, hostPath: {path: %s},
-  nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [%s]}]}]}}}}`, f.Namespace(), class, dir, workers[0])
+		volume := fmt.Sprintf(`apiVersion: v1
+kind: PersistentVolume
+metadata: {name: %s}
+spec:
+  accessModes: [ReadWriteMany]
+  capacity: {storage: 10Gi}
+  storageClassName: %s
+  hostPath: {path: %s}
+  nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [%s]}]}]}}
+`, f.Namespace(), class, dir, workers[0])
 		_, err = f.try(ctx, []byte(volume), "apply", "-f", "-")
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(func(ctx SpecContext) { f.do(ctx, "delete", "persistentvolume", f.Namespace(), "--wait=false") }, NodeTimeout(engine.Stretch(cleanupTime)))
@@ -313,9 +317,11 @@ func clusterSpecs() {
 	})
 
 	It("the tests as an image: a Job with a GPU plays scenarios on the cluster that it is in, and a pod of it gives a shell", Labels{"area:workloads", "document"}, SpecPriority(1), SpecTimeout(engine.Stretch(8*time.Minute)), func(ctx SpecContext) {
-		workers, err := nodes.Workers()
-		Expect(err).NotTo(HaveOccurred())
+		workers := nodes.Workers()
 		Expect(nodes.LoadArchive(ctx, filepath.Join("..", "bin", testsArchive), workers...)).To(Succeed())
+		if config.postgres != "" { // its server of the queues is on a worker
+			Expect(nodes.LoadArchive(ctx, filepath.Join("..", "bin", postgresArchive), workers...)).To(Succeed())
+		}
 		k, err := newKubectl("studio-go-runner-tests")
 		Expect(err).NotTo(HaveOccurred())
 		do := func(ctx context.Context, args ...string) string {
@@ -408,11 +414,7 @@ func startAPIServer(ctx context.Context) error {
 
 // onControlPlane runs a script with the two places of the manifest.
 func onControlPlane(ctx context.Context, script string) error {
-	node, err := nodes.ControlPlane()
-	if err != nil {
-		return err
-	}
 	// What docker runs in a node goes on when docker is stopped, so it ends by itself.
-	_, err = nodes.Run(ctx, node, nil, "timeout", "300", "sh", "-c", script, "sh", manifest, away)
+	_, err := nodes.Run(ctx, nodes.ControlPlane(), nil, "timeout", "300", "sh", "-c", script, "sh", manifest, away)
 	return err
 }

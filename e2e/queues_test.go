@@ -59,7 +59,8 @@ func setUpQueues(ctx SpecContext, t *pods.Target) (s pods.Server, err error) {
 		return s, err
 	}
 	if _, err := k.try(ctx, nil, "rollout", "status", timeout(), "statefulset/"+name); err != nil {
-		return s, err
+		pods, _ := k.try(ctx, nil, "get", "pods")
+		return s, fmt.Errorf("%w\n%s", err, pods)
 	}
 	service, err := t.Admin.CoreV1().Services(namespace.Name).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {

@@ -25,9 +25,11 @@ import (
 const (
 	// cleanupTime is for collecting evidence, and for taking a place down.
 	cleanupTime = 60 * time.Second
-	// placeTime is for making a place, which may include an API server of its
-	// own. It comes on top of a scenario's timeout, which the engine keeps.
-	placeTime = 120 * time.Second
+	// placeTime is for making a place, which may include an API server of its own: that
+	// takes 2 s of a processor, of which busy machines give it little. One that has
+	// ended is heard of before. It comes on top of a scenario's timeout, which the
+	// engine keeps.
+	placeTime = 5 * time.Minute
 )
 
 // specs makes one spec of each scenario that is meant for the target. Those that may

@@ -66,6 +66,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// On kind and existing all queues are in PostgreSQL, on embedded in a spool.
+//
+// catalogue: row 75
 func TestE2E(t *testing.T) {
 	if config.target == "" {
 		t.Skip("needs a cluster: neither -e2e.target nor E2E_TARGET is set; run it with: make e2e")

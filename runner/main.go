@@ -135,7 +135,7 @@ type Version struct{}
 // Run prints the version, that of the sources, and that of Go.
 func (Version) Run(io stdio) error {
 	info, _ := debug.ReadBuildInfo()
-	_, err := fmt.Fprintf(io.Out, "studio-go-runner %s (%s, %s)\n", version, info.Main.Version, info.GoVersion)
+	_, err := fmt.Fprintf(io.Out, "studio-go-runner %s, sources %s, %s\n", version, info.Main.Version, info.GoVersion)
 	return err
 }
 

@@ -20,6 +20,7 @@ var elsewhere = map[string]string{
 	"make image ":                     "the suite on kind plays its pods from that image",
 	"make e2e TARGET=embedded":        "it is the suite",
 	"kubectl create configmap studio": "scenarios/demo plays these lines against an API server",
+	"kubectl patch configmap studio":  "likewise",
 	"kubectl label node NODE":         "e2e/kind_test.go does, on kind",
 	"kubectl apply -k .":              "it needs a cluster with GPUs",
 	"kubectl run -n lab build":        "it needs a cluster with GPUs",

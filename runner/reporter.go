@@ -59,12 +59,10 @@ func mapStatus(v lifecycle.View, inForce api.State, problem *lifecycle.Problem) 
 // transition logs, counts and writes an Event for a change of what is reported.
 func (t *reporter) transition(from, to lifecycle.Report) {
 	fields := []any{"from", from.Phase, "to", to.Phase, "effective", to.Effective, "source", to.Source, "resource_version", to.ResourceVersion}
-	text := fmt.Sprintf("%s to %s", from.Phase, to.Phase)
+	text := fmt.Sprintf("%s to %s%s, source %s", from.Phase, to.Phase, after(", target ", string(to.Target)), to.Source)
 	if to.Target != api.Unset {
 		fields = append(fields, "target", to.Target)
-		text += fmt.Sprintf(", target %s", to.Target)
 	}
-	text += fmt.Sprintf(", source %s", to.Source)
 	if to.Shadowed != nil {
 		fields = append(fields, "shadowed", to.Shadowed.Value, "shadowed_source", to.Shadowed.Source)
 		text += fmt.Sprintf("; the %s map says %s", to.Shadowed.Source, to.Shadowed.Value)

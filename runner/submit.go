@@ -172,18 +172,17 @@ var (
 // readTasks reads the documents of one file; errors name the file and which
 // document of it.
 func readTasks(file string, stdin io.Reader) ([]*api.Task, error) {
-	in, name := stdin, "standard input"
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, fmt.Errorf("read task documents: %w", err)
-		}
-		defer f.Close()
-		in, name = f, file
+	var text []byte
+	var err error
+	name := file
+	if file == "-" {
+		name = "standard input"
+		text, err = io.ReadAll(stdin)
+	} else {
+		text, err = os.ReadFile(file)
 	}
-	text, err := io.ReadAll(in)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+		return nil, fmt.Errorf("read task documents: %w", err)
 	}
 	var tasks []*api.Task
 	var problems []error

@@ -42,7 +42,7 @@ func (a *Arena) settle(ctx context.Context, runners []*Runner) {
 
 // quiet says whether the queue is empty: no task waits, none is claimed.
 func (a *Arena) quiet() bool {
-	for _, pattern := range []string{"tasks/*", "ready/*/*/*/*", "held/*/tasks/*"} {
+	for _, pattern := range []string{"tasks/*", "ready/*/*", "held/*-*"} {
 		if found, err := filepath.Glob(a.path("disk/spool", pattern)); err != nil || len(found) > 0 {
 			return false
 		}
@@ -160,7 +160,7 @@ func (a *Arena) collect(ctx context.Context) error {
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		a.left("process %d outlived its runner: %s", pid, strings.ReplaceAll(string(line), "\x00", " "))
 	}
-	for _, pattern := range []string{"disk/spool/held/*", "disk/spool/tmp/*", "tmp/*/*"} {
+	for _, pattern := range []string{"disk/spool/held/*", "disk/spool/work/*", "disk/spool/tmp/*", "tmp/*/*"} {
 		found, err := filepath.Glob(a.path(pattern))
 		if err != nil {
 			return err

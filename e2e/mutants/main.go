@@ -9,8 +9,8 @@
 // statement without a result (a call, an assignment to a field, a defer) is left
 // out. The faults of a package are built into its tests at once, each behind a
 // switch, through an overlay: the checkout stays as it is. Each is then played by
-// itself against the unit tests of its package, and if it survives against those
-// of the packages that use it and, when asked, against scenarios.
+// itself against the unit tests of its package, those that are quick, and if it
+// survives against those of the packages that use it and, when asked, against scenarios.
 //
 // A fault that survives all of them fails the command, unless accepted.yaml has it
 // with a reason.

@@ -24,6 +24,7 @@ type Checker struct {
 	variables *variables
 	// places are what the file gives, by path, as steps[2].await.a.phase.
 	places map[string]*place
+	again  bool // the file has to be read again, since a text became typed
 
 	// File is as much of it as was read.
 	File *File

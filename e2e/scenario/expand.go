@@ -9,8 +9,6 @@ import (
 	"slices"
 
 	"github.com/goccy/go-yaml/ast"
-	"github.com/santhosh-tekuri/jsonschema/v6"
-	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 
 	"github.com/studioml/studio-go-runner/e2e/oracle"
 )
@@ -62,12 +60,10 @@ func (c *Checker) load(nodes map[string]ast.Node) {
 		return tree
 	}
 	tree := read()
-	c.validate(tree, func(at string, _ any, e *jsonschema.ValidationError) {
-		k, ok := e.ErrorKind.(*kind.Type)
-		c.at(at).typed = ok && c.at(at).varies && k.Got == "string"
-	})
-	tree = read()
-	c.validate(tree, c.explain)
+	if c.validate(tree); c.again {
+		tree = read()
+		c.validate(tree)
+	}
 	delete(tree, "predict")
 	c.decode(tree, reflect.ValueOf(c.File).Elem(), "")
 }
@@ -108,7 +104,7 @@ func (c *Checker) combinations(nodes map[string]ast.Node) (all []Scenario) {
 			tree[name] = c.read(node, name)
 		}
 	}
-	c.validate(tree, c.explain)
+	c.validate(tree)
 	for name, into := range map[string]any{"matrix": &file.Matrix, "exclude": &file.Exclude, "include": &file.Include} {
 		c.decode(tree[name], reflect.ValueOf(into).Elem(), name)
 	}

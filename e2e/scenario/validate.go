@@ -15,7 +15,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-const schemaName = "scenario.json"
+// schemaName is absolute: a relative one would be one of the working directory.
+const schemaName = "mem:///scenario.json"
 
 // compile returns the schema that files are held against, or a part of it. The format
 // is a part of the program, so an error is a mistake in that.
@@ -39,8 +40,8 @@ func (f *Format) compile(url string) *jsonschema.Schema {
 	return f.compiler.MustCompile(url)
 }
 
-// validate holds what was read against the schema.
-func (c *Checker) validate(tree any, tell func(at string, value any, e *jsonschema.ValidationError)) {
+// validate holds what was read against the schema, and reports what does not fit.
+func (c *Checker) validate(tree any) {
 	var all func(e *jsonschema.ValidationError)
 	all = func(e *jsonschema.ValidationError) {
 		at, value := "", tree
@@ -55,7 +56,7 @@ func (c *Checker) validate(tree any, tell func(at string, value any, e *jsonsche
 		}
 		switch _, isMapping := value.(map[string]any); {
 		case len(e.Causes) == 0:
-			tell(at, value, e)
+			c.explain(at, value, e)
 		case !is[*kind.AnyOf](e):
 			for _, cause := range e.Causes {
 				all(cause)
@@ -114,11 +115,15 @@ func (c *Checker) explain(at string, value any, e *jsonschema.ValidationError) {
 	}
 }
 
-// complaint is what is wrong with a value itself, in the words of operators; empty
-// where its type says it better.
+// complaint is what is wrong with a value itself, in the words of operators. It is empty
+// where its type says it better, and for a text that has to be read again.
 func (c *Checker) complaint(at string, value any, e *jsonschema.ValidationError, part *jsonschema.Schema) string {
 	switch k := e.ErrorKind.(type) {
 	case *kind.Type:
+		if here := c.at(at); here.varies && !here.typed {
+			here.typed, c.again = true, true
+			return ""
+		}
 		text := fmt.Sprintf("is %s; must be %s", c.kind(at, value), cmp.Or(part.Title, typeNames[k.Want[0]]))
 		if raw := c.at(at).raw; raw != "" && k.Want[0] == "string" && part.Pattern == nil {
 			text += fmt.Sprintf("; for text write %q", raw)

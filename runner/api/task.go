@@ -107,6 +107,10 @@ func ParseTask(document []byte) (*Task, error) {
 	if err != nil {
 		return nil, fmt.Errorf("task document: %w", err)
 	}
+	var newer struct{ Format int }
+	if json.Unmarshal(text, &newer) == nil && newer.Format > TaskFormat {
+		return nil, fmt.Errorf("task document: format %d %w; this one knows formats up to %d", newer.Format, ErrNewer, TaskFormat)
+	}
 	var value any
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
@@ -116,8 +120,6 @@ func ParseTask(document []byte) (*Task, error) {
 	var t Task
 	strict, err := kjson.UnmarshalStrict(text, &t)
 	switch {
-	case t.Format > TaskFormat:
-		return nil, fmt.Errorf("task document: format %d %w; this one knows formats up to %d", t.Format, ErrNewer, TaskFormat)
 	case err != nil:
 		return nil, fmt.Errorf("task document: %w", tidyYAMLError(err))
 	case len(strict) > 0:

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 
 	"github.com/onsi/ginkgo/v2/types"
-	"golang.org/x/term"
 
 	"github.com/studioml/studio-go-runner/e2e/report"
 )
@@ -49,11 +48,8 @@ type progressCommand struct {
 func (c progressCommand) Run(ctx context.Context, r streams) error {
 	signal.Ignore(os.Interrupt)
 	screen := report.Screen{Out: r.out}
-	if out, ok := r.out.(*os.File); ok && term.IsTerminal(int(out.Fd())) && os.Getenv("TERM") != "dumb" {
-		screen.Width = func() int {
-			width, _, _ := term.GetSize(int(out.Fd()))
-			return width
-		}
+	if width, _ := size(r.out); width > 0 {
+		screen.Width = func() int { width, _ := size(r.out); return width }
 	}
 	return report.Follow(context.WithoutCancel(ctx), os.Stdin, c.Artifacts, screen)
 }

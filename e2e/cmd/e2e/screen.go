@@ -74,10 +74,9 @@ func (s *screen) follow(ctx context.Context) error {
 	return nil
 }
 
-// size is that of the terminal, 0 if it is none that a table can be drawn on. People
-// change it.
-func (s *screen) size() (columns, rows int) {
-	file, ok := s.out.(*os.File)
+// size is that of a terminal, 0 if it is none that can be drawn on. People change it.
+func size(out io.Writer) (columns, rows int) {
+	file, ok := out.(*os.File)
 	if name := os.Getenv("TERM"); !ok || name == "" || name == "dumb" {
 		return 0, 0
 	}
@@ -87,7 +86,7 @@ func (s *screen) size() (columns, rows int) {
 
 // draw prints what is new in the record, and the table below it.
 func (s *screen) draw() error {
-	columns, rows := s.size()
+	columns, rows := size(s.out)
 	var text strings.Builder
 	if s.height > 0 {
 		fmt.Fprintf(&text, "\r\x1b[%dA\x1b[J", s.height)

@@ -36,8 +36,10 @@ func (p *program) hasEnded() bool {
 	}
 }
 
-// kill ends the program and waits for that.
+// kill ends the program, and what it has started in its process group, and waits for that.
 func (p *program) kill() {
-	_ = p.Process.Kill() // which it may have been before
+	if !p.hasEnded() { // else its number may be somebody else's by now
+		_ = syscall.Kill(-p.Process.Pid, syscall.SIGKILL)
+	}
 	<-p.ended
 }

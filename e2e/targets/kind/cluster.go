@@ -60,10 +60,10 @@ type Cluster struct {
 	client kubernetes.Interface
 
 	// What only the process has that made it.
-	dir     string
-	keep    bool
-	release func()
-	out     io.Writer
+	dir  string
+	held *os.File // the directory, locked; nil if the cluster is to be kept
+	keep bool
+	out  io.Writer
 }
 
 // Create makes a cluster and waits until its nodes are ready and CoreDNS
@@ -72,12 +72,13 @@ func Create(ctx context.Context, config Config) (_ *Cluster, err error) {
 	if _, err := os.Stat(config.Kind); err != nil {
 		return nil, fmt.Errorf("kind is not built; make bin/kind does it: %w", err)
 	}
-	sweep(ctx, config)
 	c := newCluster(Handle{Name: "studio-go-runner-" + strings.ToLower(rand.Text()[:6]), Kind: config.Kind})
 	c.keep, c.out = config.Keep, config.Progress
-	if err := c.makeDir(); err != nil {
+	left, err := c.makeDir()
+	if err != nil {
 		return nil, fmt.Errorf("make the cluster's directory: %w", err)
 	}
+	sweep(ctx, left)
 	c.Kubeconfig = filepath.Join(c.dir, "kubeconfig")
 	began := time.Now()
 	c.say("making the kind cluster %s, about 40 s", c.Name)
@@ -119,7 +120,7 @@ func Connect(h Handle) (*Cluster, error) {
 
 // newCluster is one that is nobody's to delete.
 func newCluster(h Handle) *Cluster {
-	return &Cluster{Handle: h, keep: true, release: func() {}, out: io.Discard}
+	return &Cluster{Handle: h, keep: true, out: io.Discard}
 }
 
 // create runs kind.
@@ -169,7 +170,7 @@ func (c *Cluster) connect(context.Context) error {
 
 // Close deletes the cluster, unless it is to be kept.
 func (c *Cluster) Close(ctx context.Context) error {
-	defer c.release()
+	defer c.held.Close() // which nil allows
 	if c.keep {
 		return nil
 	}

@@ -22,12 +22,19 @@ func TestSweepSparesTheLiving(t *testing.T) {
 				return
 			default:
 			}
-			for _, left := range abandoned() {
+			another := newCluster(Handle{Name: "studio-go-runner-another"})
+			another.keep = false
+			all, err := another.makeDir()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, left := range append(all, another) {
 				if _, lives := living.Load(left.Name); lives {
 					t.Errorf("%s is in use and was taken", left.Name)
 				}
 				_ = os.RemoveAll(left.dir)
-				left.release()
+				left.held.Close()
 			}
 		}
 	})
@@ -35,15 +42,12 @@ func TestSweepSparesTheLiving(t *testing.T) {
 		c := newCluster(Handle{Name: fmt.Sprint("studio-go-runner-", n)})
 		c.keep = false
 		living.Store(c.Name, true)
-		if err := c.makeDir(); err != nil {
+		if _, err := c.makeDir(); err != nil {
 			t.Fatal(err)
-		}
-		if other := newCluster(Handle{}); other.lock(c.dir) == nil {
-			t.Fatal("the directory of a living cluster can be locked")
 		}
 		living.Delete(c.Name)
 		_ = os.RemoveAll(c.dir)
-		c.release()
+		c.held.Close()
 		if t.Failed() {
 			break
 		}
@@ -53,13 +57,14 @@ func TestSweepSparesTheLiving(t *testing.T) {
 
 	c := newCluster(Handle{Name: "studio-go-runner-b"})
 	c.keep = false
-	if err := c.makeDir(); err != nil {
+	if _, err := c.makeDir(); err != nil {
 		t.Fatal(err)
 	}
-	c.release() // as the kernel does for a process that is killed
-	left := abandoned()
-	if len(left) != 1 || left[0].Name != c.Name || left[0].dir != c.dir || left[0].Kubeconfig != filepath.Join(c.dir, "kubeconfig") {
-		t.Fatalf("got %+v", left)
+	c.held.Close() // as the kernel does for a process that is killed
+	next := newCluster(Handle{Name: "studio-go-runner-c"})
+	next.keep = false
+	left, err := next.makeDir()
+	if err != nil || len(left) != 1 || left[0].Name != c.Name || left[0].dir != c.dir || left[0].Kubeconfig != filepath.Join(c.dir, "kubeconfig") {
+		t.Fatalf("got %+v, %v", left, err)
 	}
-	left[0].release()
 }

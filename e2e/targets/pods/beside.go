@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,8 +16,11 @@ import (
 // Beside a runner, in its pod, is a container that reads the journal and repeats
 // each note in its log, on stderr, so that no line of stdout is cut by one. What it
 // runs beside that, if anything, is what it ends with; else TERM is the end of the
-// container, which for a sidecar comes after the runner's.
+// container, which for a sidecar comes after the runner's. Its first line is like no
+// other's; see logReader.
 const besideScript = `
+read -r line </proc/sys/kernel/random/uuid
+echo "beside $line"
 [ -p "$journal" ] || mkfifo "$journal"
 exec 3<>"$journal" # for writing, too: so that nobody waits for the other
 if [ $# -gt 0 ]; then
@@ -36,7 +40,7 @@ func besideContainer(image string, security *corev1.SecurityContext, command ...
 	return corev1.Container{
 		Name: beside, Image: image, SecurityContext: security,
 		Command:      append([]string{"/bin/sh", "-c", besideScript, beside}, command...),
-		Env:          []corev1.EnvVar{{Name: api.EnvNVDevices, Value: "void"}, {Name: "journal", Value: journal}, {Name: "line"}},
+		Env:          []corev1.EnvVar{{Name: api.EnvNVDevices, Value: "void"}, {Name: "journal", Value: journal}},
 		VolumeMounts: []corev1.VolumeMount{{Name: volume, MountPath: mount}},
 	}
 }
@@ -55,7 +59,7 @@ func (e *env) followOthers(ctx context.Context) {
 		changed := e.watch.next()
 		for _, object := range e.watch.pods.List() {
 			pod := object.(*corev1.Pod)
-			if !followed[pod.UID] && slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == beside }) {
+			if !followed[pod.UID] && sidecar(pod) {
 				followed[pod.UID] = true
 				e.following.Go(func() { e.letGo(ctx, pod) })
 				e.following.Go(func() {
@@ -75,6 +79,9 @@ func (e *env) followOthers(ctx context.Context) {
 
 // note passes on a line for Notes.
 func (e *env) note(ctx context.Context, line string) {
+	if strings.HasPrefix(line, beside+" ") {
+		return
+	}
 	select {
 	case e.notes <- line:
 	case <-ctx.Done():
@@ -85,7 +92,7 @@ func (e *env) note(ctx context.Context, line string) {
 // pod has ended.
 func (e *env) letGo(ctx context.Context, pod *corev1.Pod) {
 	made := 0
-	gone := func(p *corev1.Pod) bool { return !same(p, pod) || endedOrNever(p, beside) && !sidecar(p) }
+	gone := func(p *corev1.Pod) bool { return !same(p, pod) || over(p, beside) }
 	for {
 		var files []string
 		p, err := e.watch.await(ctx, pod.Name, func(p *corev1.Pod) bool {
@@ -113,7 +120,13 @@ func (e *env) letGo(ctx context.Context, pod *corev1.Pod) {
 	}
 }
 
-// sidecar says whether the container beside the runner is started again when it ends.
+// over says whether a container of the pod will write nothing any more. A sidecar is
+// started again for as long as the pod goes on.
+func over(pod *corev1.Pod, name string) bool {
+	return finished(pod) || endedOrNever(pod, name) && !(name == beside && sidecar(pod))
+}
+
+// sidecar says whether the container beside the runner is one.
 func sidecar(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == beside })
 }

@@ -64,24 +64,19 @@ func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(
 	if err != nil || !same(p, pod) {
 		return nil
 	}
-	delivered, restarts := 0, int32(0)
+	reading := logReader{each: each}
 	_ = wait.PollUntilContextCancel(ctx, pause, true, func(ctx context.Context) (done bool, _ error) {
 		p := e.watch.get(pod.Name)
 		if !same(p, pod) {
 			return true, nil // and if there is one of its name, it has a log of its own
 		}
-		if r := restartsOf(p, name); r != restarts {
-			delivered, restarts = 0, r // its log begins anew
-		}
-		last := endedOrNever(p, name) // nothing will be added to what is read now
-		var n int
-		n, err = e.readLog(ctx, pod, name, delivered, each)
-		delivered += n
+		last := over(p, name) // nothing will be added to what is read now
+		err = e.readLog(ctx, pod, name, &reading)
 		if apierrors.IsNotFound(err) {
 			err = nil
 			return true, nil
 		}
-		return last && err == nil && !sidecar(p), nil
+		return last && err == nil, nil
 	})
 	if ctx.Err() != nil {
 		return nil
@@ -89,27 +84,35 @@ func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(
 	return err
 }
 
-// readLog reads a log to its end, without the lines before skip, and returns
-// how many lines it has passed on.
-func (e *env) readLog(ctx context.Context, pod *corev1.Pod, name string, skip int, each func(line string)) (int, error) {
+// logReader reads a log, from the beginning each time.
+type logReader struct {
+	each   func(line string)
+	first  string // line, by which a container is known from one that was started in its place
+	passed int    // lines
+}
+
+// readLog reads a log to its end, and passes on what was not before.
+func (e *env) readLog(ctx context.Context, pod *corev1.Pod, name string, r *logReader) error {
 	stream, err := e.Admin.CoreV1().Pods(e.Namespace()).GetLogs(pod.Name, &corev1.PodLogOptions{Container: name, Follow: true}).Stream(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer stream.Close()
 	reader := bufio.NewReader(stream)
-	passed := 0
 	for n := 0; ; n++ {
 		line, err := reader.ReadString('\n')
 		if err != nil { // the beginning of a line is read again, unless the container has ended
 			if errors.Is(err, io.EOF) {
 				err = nil
 			}
-			return passed, err
+			return err
 		}
-		if n >= skip {
-			each(strings.TrimSuffix(line, "\n"))
-			passed++
+		if n == 0 && line != r.first {
+			r.first, r.passed = line, 0
+		}
+		if n >= r.passed {
+			r.each(strings.TrimSuffix(line, "\n"))
+			r.passed++
 		}
 	}
 }

@@ -41,55 +41,52 @@ func hasGPUs(node corev1.Node) bool {
 	})
 }
 
-// awaitFreeGPUs returns the nodes on which so many GPUs are free for one pod. It
-// waits for what this run has used until a moment ago, not for what others use.
-func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (free []corev1.Node, err error) {
-	const interval, limit = 2 * time.Second, 90 * time.Second // less than the suite gives a place
+// awaitFreeGPUs waits for a node on which so many GPUs are free for one pod, and says
+// whether they are fake ones of runner/deploy/fake-gpu, which pods must be shown. What
+// this run has used until a moment ago is worth waiting for; what others use is not,
+// for long.
+func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (fake bool, err error) {
+	const interval = 2 * time.Second
+	limit := 30 * time.Second
+	if t.handle.Owned {
+		limit = 90 * time.Second // less than the suite gives a place
+	}
+	var node *corev1.Node
 	var have string
 	err = wait.PollUntilContextTimeout(ctx, interval, limit, true, func(ctx context.Context) (bool, error) {
-		client := t.Admin.CoreV1()
-		all, err := client.Nodes().List(ctx, metav1.ListOptions{})
+		nodes, err := t.Admin.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return false, fmt.Errorf("list the nodes: %w", err)
 		}
-		own, err := client.Namespaces().List(ctx, metav1.ListOptions{LabelSelector: runLabel + "=" + t.handle.Run})
-		if err != nil {
-			return false, fmt.Errorf("list the namespaces: %w", err)
-		}
 		// Somebody's cluster may have many; this asks the API server's cache.
-		pods, err := client.Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{ResourceVersion: "0"})
+		pods, err := t.Admin.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 		if err != nil {
 			return false, fmt.Errorf("list the pods: %w", err)
 		}
-		var soon bool
-		free, soon, have = freeGPUs(int64(gpus), all.Items, own.Items, pods.Items)
-		return len(free) > 0 || !soon && !t.handle.Owned, nil
+		node, have = freeGPUs(int64(gpus), nodes.Items, pods.Items)
+		return node != nil, nil
 	})
-	if len(free) == 0 && (err == nil || wait.Interrupted(err) && ctx.Err() == nil) {
-		none := fmt.Sprintf("no node has %d %s to spare%s", gpus, gpuResource, have)
-		if t.handle.Owned {
-			return nil, errors.New(none) // nobody else is the reason
-		}
-		return nil, targets.Cannot(none)
+	if node != nil {
+		return isFake(*node), nil
 	}
-	return free, err
+	if !wait.Interrupted(err) || ctx.Err() != nil {
+		return false, err
+	}
+	none := fmt.Sprintf("no node has %d %s to spare%s", gpus, gpuResource, have)
+	if t.handle.Owned {
+		return false, errors.New(none) // nobody else is the reason
+	}
+	return false, targets.Cannot(none)
 }
 
-// freeGPUs returns the nodes on which so many GPUs are free, all real ones or all
-// fake ones. Without one, soon says whether there will be one when pods have ended
-// that are in these namespaces, or that were deleted; have is what there is, for
-// people.
-func freeGPUs(gpus int64, nodes []corev1.Node, own []corev1.Namespace, pods []corev1.Pod) (free []corev1.Node, soon bool, have string) {
-	used, remain := map[string]int64{}, map[string]int64{} // by node
+// freeGPUs returns a node on which so many GPUs are free, if there is one, and for
+// people what there is.
+func freeGPUs(gpus int64, nodes []corev1.Node, pods []corev1.Pod) (free *corev1.Node, have string) {
+	used := map[string]int64{} // by node
 	for _, pod := range pods {
-		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
-			continue
-		}
-		requests := podresource.PodRequests(&pod, podresource.PodResourcesOptions{})[gpuResource]
-		used[pod.Spec.NodeName] += requests.Value()
-		ours := slices.ContainsFunc(own, func(n corev1.Namespace) bool { return n.Name == pod.Namespace })
-		if !ours && pod.DeletionTimestamp == nil {
-			remain[pod.Spec.NodeName] += requests.Value()
+		if !finished(&pod) {
+			requests := podresource.PodRequests(&pod, podresource.PodResourcesOptions{})[gpuResource]
+			used[pod.Spec.NodeName] += requests.Value()
 		}
 	}
 	for _, node := range nodes {
@@ -97,13 +94,12 @@ func freeGPUs(gpus int64, nodes []corev1.Node, own []corev1.Namespace, pods []co
 			continue
 		}
 		allocatable := node.Status.Allocatable[gpuResource]
-		if allocatable.Value()-used[node.Name] >= gpus {
-			free = append(free, node)
+		if free == nil && allocatable.Value()-used[node.Name] >= gpus {
+			free = &node
 		}
-		soon = soon || allocatable.Value()-remain[node.Name] >= gpus
 		have += fmt.Sprintf("; %s has %d, of which %d are in use", node.Name, allocatable.Value(), used[node.Name])
 	}
-	return slices.DeleteFunc(free, func(n corev1.Node) bool { return isFake(n) != isFake(free[0]) }), soon, have
+	return free, have
 }
 
 func isFake(node corev1.Node) bool {
@@ -121,9 +117,14 @@ func (e *env) gpus(pod *corev1.Pod, spec targets.RunnerSpec) (before string, err
 		if class := e.target.handle.RuntimeClass; class != "" {
 			pod.Spec.RuntimeClassName = &class
 		}
+		with := corev1.NodeSelectorOpDoesNotExist
 		if e.fakeNodes {
+			with = corev1.NodeSelectorOpExists
 			showFakeDriver(pod)
 		}
+		pod.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+			NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: fakeLabel, Operator: with}}}},
+		}}}
 		return "", nil
 	}
 	if spec.Machine != "" {

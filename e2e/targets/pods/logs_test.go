@@ -103,6 +103,30 @@ func TestLogsAreCompleteAfterABrokenConnection(t *testing.T) {
 	}
 }
 
+// A container that was started again has a log of its own, of which nothing is left
+// out, even if it is read before anybody says so.
+func TestLogsOfAContainerThatWasStartedAgain(t *testing.T) {
+	requests := 0
+	var e *env
+	var pod *corev1.Pod
+	e, pod = knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
+		if requests++; requests == 1 {
+			fmt.Fprint(w, "beside 1\none\n")
+			return
+		}
+		fmt.Fprint(w, "beside 2\ntwo\n")
+		e.state(t, pod, nowOver)
+	})
+	e.state(t, pod, nowRunning)
+	var lines []string
+	if err := e.logs(t.Context(), pod, runnerContainer, func(line string) { lines = append(lines, line) }); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"beside 1", "one", "beside 2", "two"}; !slices.Equal(lines, want) {
+		t.Errorf("lines are %q, want %q", lines, want)
+	}
+}
+
 // A pod that was deleted by force has no logs any more, and its successor's are
 // not its own.
 func TestLogsOfAPodThatIsGone(t *testing.T) {
@@ -206,7 +230,7 @@ func TestTheContainerBesideARunner(t *testing.T) {
 		fmt.Fprint(fifo, "start\t\\a  b\t1\n")
 		var out, notes bytes.Buffer
 		c := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", besideScript, beside}, test.command...)...)
-		c.Env, c.Stdout, c.Stderr = append(os.Environ(), "journal="+journal, "line="), &out, &notes
+		c.Env, c.Stdout, c.Stderr = append(os.Environ(), "journal="+journal), &out, &notes
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -218,9 +242,34 @@ func TestTheContainerBesideARunner(t *testing.T) {
 		if want := "start\t\\a  b\t1\nend\t\\a  b\t1\n"; notes.String() != want {
 			t.Errorf("%s: it repeats %q, want %q", test.name, notes.String(), want)
 		}
-		if want := strings.Repeat("{}\n", min(1, len(test.command))); out.String() != want {
-			t.Errorf("%s: it says %q, want %q", test.name, out.String(), want)
+		first, rest, _ := strings.Cut(out.String(), "\n")
+		if want := strings.Repeat("{}\n", min(1, len(test.command))); !strings.HasPrefix(first, "beside ") || rest != want {
+			t.Errorf("%s: it says %q, and %q, want %q", test.name, first, rest, want)
 		}
+	}
+}
+
+// A pod that cannot be reached holds up no release, and a failure says why tasks may be
+// held still; when the pod has ended, nobody tries any more.
+func TestAReleaseThatAPodDoesNotHearOf(t *testing.T) {
+	tried := make(chan bool, 100)
+	e, pod := knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
+		tried <- true
+		http.Error(w, "the kubelet is away", http.StatusBadGateway)
+	})
+	e.state(t, pod, nowRunning)
+	var trying sync.WaitGroup
+	trying.Go(func() { e.letGo(t.Context(), pod) })
+	if err := e.Release(t.Context(), "held"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		<-tried
+	}
+	e.state(t, pod, nowOver)
+	trying.Wait()
+	if e.unheard == nil || !strings.Contains(e.unheard.Error(), "tasks may be held still") {
+		t.Errorf("the evidence says %v", e.unheard)
 	}
 }
 

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
 	authzv1 "k8s.io/api/authorization/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -102,6 +104,25 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// What runs in a namespace of a cluster that passes is ended, and by whom it would be
+// started again; the rest stays.
+func TestEmpty(t *testing.T) {
+	here := metav1.ObjectMeta{Namespace: "here", Name: "a"}
+	client := fake.NewClientset(&batchv1.Job{ObjectMeta: here}, &appsv1.Deployment{ObjectMeta: here}, &appsv1.StatefulSet{ObjectMeta: here},
+		&corev1.Pod{ObjectMeta: here}, &corev1.ConfigMap{ObjectMeta: here}, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "here"}})
+	if err := empty(t.Context(), client, "here"); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"jobs", "deployments", "statefulsets", "pods"} {
+		if !slices.ContainsFunc(client.Actions(), func(a clienttesting.Action) bool { return a.Matches("delete-collection", kind) }) {
+			t.Errorf("no %s were deleted", kind)
+		}
+	}
+	if n := len(client.Actions()); n != 4 {
+		t.Errorf("there were %d requests: %v", n, client.Actions())
+	}
+}
+
 // Nodes with GPUs are often tainted, so that other pods stay away.
 func TestPodsForNodesWithGPUs(t *testing.T) {
 	for _, gpus := range []int{0, 2} {
@@ -164,12 +185,11 @@ func TestFreeGPUs(t *testing.T) {
 		}
 		return n
 	}
-	pod := func(namespace, node, gpus string, phase corev1.PodPhase) corev1.Pod {
+	pod := func(node, gpus string, phase corev1.PodPhase) corev1.Pod {
 		limits := corev1.ResourceList{gpuResource: resource.MustParse(gpus)}
 		return corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace},
-			Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Resources: corev1.ResourceRequirements{Limits: limits, Requests: limits}}}},
-			Status:     corev1.PodStatus{Phase: phase},
+			Spec:   corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Resources: corev1.ResourceRequirements{Limits: limits, Requests: limits}}}},
+			Status: corev1.PodStatus{Phase: phase},
 		}
 	}
 	tainted := func(name, taint string) corev1.Node {
@@ -177,38 +197,23 @@ func TestFreeGPUs(t *testing.T) {
 		n.Spec.Taints = []corev1.Taint{{Key: taint, Effect: corev1.TaintEffectNoSchedule}}
 		return n
 	}
-	fake := node("fake", "1")
-	fake.Labels[fakeLabel] = "T4"
 	one := node("one", "1")
 	one.Spec.Taints = []corev1.Taint{{Key: gpuResource, Effect: corev1.TaintEffectNoSchedule}, {Key: "old", Effect: corev1.TaintEffectPreferNoSchedule}}
-	deleted := pod("other", "eight", "2", corev1.PodRunning)
-	deleted.DeletionTimestamp = &metav1.Time{}
-	nodes := []corev1.Node{node("cpu", ""), one, node("eight", "8"), fake, tainted("closed", corev1.TaintNodeUnschedulable), tainted("not-ready", corev1.TaintNodeNotReady)}
-	own := []corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "own"}}}
+	nodes := []corev1.Node{node("cpu", ""), tainted("closed", corev1.TaintNodeUnschedulable), tainted("not-ready", corev1.TaintNodeNotReady), one, node("eight", "8")}
 	pods := []corev1.Pod{
-		pod("other", "one", "1", corev1.PodSucceeded), pod("other", "one", "1", corev1.PodFailed), // these hold nothing any more
-		pod("other", "eight", "2", corev1.PodRunning), pod("other", "eight", "1", corev1.PodPending), // these do
-		pod("own", "eight", "2", corev1.PodRunning), deleted, // these will not for long
-		pod("other", "", "4", corev1.PodPending), // not on a node yet
+		pod("one", "1", corev1.PodSucceeded), pod("one", "1", corev1.PodFailed), // these hold nothing any more
+		pod("eight", "4", corev1.PodRunning), pod("eight", "1", corev1.PodPending), // these do
+		pod("", "4", corev1.PodPending), // not on a node yet
 	}
-	const have = "; one has 1, of which 0 are in use; eight has 8, of which 7 are in use; fake has 1, of which 0 are in use"
-	for _, test := range []struct {
-		gpus int64
-		want []string
-		soon bool
-	}{
-		{1, []string{"one", "eight"}, true}, // and not the fake one beside them,
-		{2, nil, true},
-		{5, nil, true},
-		{6, nil, false},
-	} {
-		free, soon, said := freeGPUs(test.gpus, nodes, own, pods)
-		var got []string
-		for _, node := range free {
-			got = append(got, node.Name)
+	const have = "; one has 1, of which 0 are in use; eight has 8, of which 5 are in use"
+	for gpus, want := range map[int64]string{1: "one", 2: "eight", 3: "eight", 4: ""} {
+		free, said := freeGPUs(gpus, nodes, pods)
+		got := ""
+		if free != nil {
+			got = free.Name
 		}
-		if !slices.Equal(got, test.want) || soon != test.soon || said != have {
-			t.Errorf("%d GPUs: %v, %t, %q", test.gpus, got, soon, said)
+		if got != want || said != have {
+			t.Errorf("%d GPUs: %q, %q", gpus, got, said)
 		}
 	}
 }
@@ -216,7 +221,7 @@ func TestFreeGPUs(t *testing.T) {
 // A pod may be replaced, be gone, or never start; who waits must not wait for ever.
 func TestEndsOfPods(t *testing.T) {
 	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
-	over := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
+	ended := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
 	pod := func(phase corev1.PodPhase, state *corev1.ContainerState) *corev1.Pod {
 		p := &corev1.Pod{Status: corev1.PodStatus{Phase: phase}}
 		if state != nil {
@@ -232,8 +237,8 @@ func TestEndsOfPods(t *testing.T) {
 		{"not scheduled", pod(corev1.PodPending, nil), false, false},
 		{"pulling", pod(corev1.PodPending, &corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}), false, false},
 		{"running", pod(corev1.PodRunning, &running), true, false},
-		{"ended, its neighbour not", pod(corev1.PodRunning, &over), true, true},
-		{"ended", pod(corev1.PodSucceeded, &over), true, true},
+		{"ended, its neighbour not", pod(corev1.PodRunning, &ended), true, true},
+		{"ended", pod(corev1.PodSucceeded, &ended), true, true},
 		{"evicted before its start", pod(corev1.PodFailed, nil), true, true},
 	} {
 		if b, e := startedOrNever(test.pod, runnerContainer), endedOrNever(test.pod, runnerContainer); b != test.begun || e != test.ended {
@@ -242,6 +247,15 @@ func TestEndsOfPods(t *testing.T) {
 	}
 	if same(nil, pod(corev1.PodRunning, nil)) {
 		t.Error("no pod is a pod")
+	}
+	// A sidecar is started again, but not in a pod that has ended; its runner is not.
+	for phase, want := range map[corev1.PodPhase]bool{corev1.PodRunning: false, corev1.PodSucceeded: true} {
+		p := pod(phase, &ended)
+		p.Spec.InitContainers = []corev1.Container{{Name: beside}}
+		p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: beside, State: ended}}
+		if got := over(p, beside); got != want {
+			t.Errorf("in a pod that is %s the sidecar is over: %t", phase, got)
+		}
 	}
 }
 

@@ -143,11 +143,10 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 	}
 	e := newEnv(t, isolation)
 	if e.usesPlugin() {
-		nodes, err := t.awaitFreeGPUs(ctx, isolation.GPUs)
-		if err != nil {
+		var err error
+		if e.fakeNodes, err = t.awaitFreeGPUs(ctx, isolation.GPUs); err != nil {
 			return nil, fmt.Errorf("isolate scenario %q: %w", isolation.Name, err)
 		}
-		e.fakeNodes = isFake(nodes[0])
 	}
 	if err := e.make(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("isolate scenario %q: %w", isolation.Name, err), e.Collect(context.WithoutCancel(ctx)), e.Close(context.WithoutCancel(ctx)))

@@ -118,16 +118,6 @@ func container(pod *corev1.Pod, name string) *corev1.ContainerState {
 	return nil
 }
 
-// restartsOf is how often a container was started again.
-func restartsOf(pod *corev1.Pod, name string) int32 {
-	for _, s := range statuses(pod) {
-		if s.Name == name {
-			return s.RestartCount
-		}
-	}
-	return 0
-}
-
 // running says whether a container of the pod runs.
 func running(pod *corev1.Pod, name string) bool {
 	state := container(pod, name)

@@ -93,7 +93,8 @@ type Store interface {
 	Submit(ctx context.Context, tasks []*api.Task) ([]Submitted, error)
 	// List returns the tasks with these ids, or all: first those that wait, in the
 	// order in which they would start anywhere, then those that run, then the rest.
-	// ErrUnknown wraps the ids that are not known.
+	// ErrUnknown wraps the ids that are not known. Documents are there for tasks that
+	// are named, and for dead letters: who wants those of all asks again with their ids.
 	List(ctx context.Context, ids ...string) ([]api.TaskStatus, error)
 	// Cancel removes a task that waits, and stops one that runs. The error is
 	// ErrEnded if it has ended before.

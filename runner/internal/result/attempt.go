@@ -119,30 +119,41 @@ func (a *Attempt) untouched() string {
 	return filepath.Join(filepath.Dir(filepath.Dir(a.dir)), "untouched")
 }
 
-// touch is the last change of a directory: a file in it, a mode, an attribute. Clocks
-// of file systems may be coarse, so the number of files counts as well.
+// touch is the last change of a directory: a file in it, a mode, an attribute.
 type touch struct {
-	when  int64
-	mode  uint32
-	files int
+	when int64
+	mode uint32
 }
 
 // touched looks at dir and the room in it; nil is what cannot be looked at.
 func (a *Attempt) touched() (last []touch) {
 	for _, dir := range append(a.room(), a.dir) {
-		names, err := os.ReadDir(dir)
 		var s unix.Stat_t
-		if err != nil || unix.Lstat(dir, &s) != nil {
+		if unix.Lstat(dir, &s) != nil {
 			return nil
 		}
-		last = append(last, touch{s.Ctim.Nano(), s.Mode, len(names)})
+		last = append(last, touch{s.Ctim.Nano(), s.Mode})
 	}
 	return last
 }
 
-// clear removes what the task had, or keeps it for the next one.
+// clear removes what the task had, or keeps it for the next one. Clocks of file systems
+// may be coarse, so the number of files counts as well.
 func (a *Attempt) clear() error {
-	if now := a.touched(); now != nil && slices.Equal(now, a.clean) && os.Rename(a.dir, a.untouched()) == nil {
+	now := a.touched()
+	same := now != nil && slices.Equal(now, a.clean)
+	for _, dir := range append(a.room(), a.dir) {
+		if !same {
+			break
+		}
+		want := 0
+		if dir == a.dir {
+			want = len(a.room())
+		}
+		names, err := os.ReadDir(dir)
+		same = err == nil && len(names) == want
+	}
+	if same && os.Rename(a.dir, a.untouched()) == nil {
 		return nil
 	}
 	return tree.Remove(a.dir)

@@ -49,14 +49,25 @@ func (a *Attempt) keep(r *api.Result, limits Limits) {
 			r.Reason = strings.TrimPrefix(r.Reason+"; "+err.Error(), "; ")
 		}
 	}
-	size, err := a.check(outputsDir, limits.Outputs, "--output-limit")
-	if err != nil || size == 0 {
-		say(errors.Join(err, a.out.RemoveAll(outputsDir)))
+	if !a.removeEmpty(outputsDir) {
+		size, err := a.check(outputsDir, limits.Outputs, "--output-limit")
+		if err != nil || size == 0 {
+			say(errors.Join(err, a.out.RemoveAll(outputsDir)))
+		}
 	}
-	size, err = a.check(checkpointDir, limits.Checkpoint, "--checkpoint-limit")
-	if err != nil || size == 0 && !a.resumed || r.Outcome == api.Succeeded {
-		say(errors.Join(err, a.out.RemoveAll(checkpointDir)))
+	if a.resumed && r.Outcome != api.Succeeded || !a.removeEmpty(checkpointDir) {
+		size, err := a.check(checkpointDir, limits.Checkpoint, "--checkpoint-limit")
+		if err != nil || size == 0 && !a.resumed || r.Outcome == api.Succeeded {
+			say(errors.Join(err, a.out.RemoveAll(checkpointDir)))
+		}
 	}
+}
+
+// removeEmpty removes a directory if it is empty, as most are: looking through it and
+// making it durable would be an eighth of the cost of a short task.
+func (a *Attempt) removeEmpty(dir string) bool {
+	info, err := a.out.Lstat(dir)
+	return err == nil && info.IsDir() && a.out.Remove(dir) == nil
 }
 
 // check makes a directory of the task's durable and returns its size, of which each

@@ -55,17 +55,10 @@ func (s *Store) List(task string) ([]api.Result, error) {
 	if err := checkID(task); err != nil {
 		return nil, fmt.Errorf("list results: %w", err)
 	}
-	names, err := dirNames(filepath.Join(s.dir, task))
+	attempts, err := s.attempts(task)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list results: %w", err)
 	}
-	var attempts []int
-	for _, name := range names {
-		if n, err := strconv.Atoi(name); err == nil && n > 0 {
-			attempts = append(attempts, n)
-		}
-	}
-	slices.Sort(attempts)
 	var results []api.Result
 	var problems []error
 	for _, n := range attempts {
@@ -77,6 +70,23 @@ func (s *Store) List(task string) ([]api.Result, error) {
 		results = append(results, *r)
 	}
 	return results, errors.Join(problems...)
+}
+
+// Attempts lists the attempts of a task that have results, as far as they can be seen.
+func (s *Store) Attempts(task string) []int {
+	attempts, _ := s.attempts(task)
+	return attempts
+}
+
+func (s *Store) attempts(task string) (attempts []int, err error) {
+	entries, err := os.ReadDir(filepath.Join(s.dir, task))
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil && n > 0 && e.IsDir() {
+			attempts = append(attempts, n)
+		}
+	}
+	slices.Sort(attempts)
+	return attempts, err
 }
 
 // Read returns the result of one attempt. Its output is in Path.
@@ -105,18 +115,4 @@ func checkID(task string) error {
 		return errors.New("task has no id")
 	}
 	return nil
-}
-
-func dirNames(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, e := range entries {
-		if e.IsDir() {
-			names = append(names, e.Name())
-		}
-	}
-	return names, nil
 }

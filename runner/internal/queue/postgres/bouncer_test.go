@@ -37,8 +37,31 @@ func TestBouncer(t *testing.T) {
 	once(t, owner, c, tasks)
 
 	f := &fixture{owner: owner}
+	f.Submit(t, &api.Task{ID: "large", Command: "true", Resources: api.Resources{GPUs: 8}})
+	looked, fetched := make(chan bool, 1), make(chan queue.Delivery, 1)
+	go func() {
+		d, err := c.queues[0].Fetch(t.Context(), func(class api.Resources) bool {
+			select {
+			case looked <- true:
+			default:
+			}
+			return class.GPUs == 0
+		})
+		if err == nil {
+			fetched <- d
+		}
+	}()
+	<-looked // what comes now is found by the next look
 	f.Submit(t, &api.Task{ID: "late", Command: "true"})
-	d := fetch(t, c.queues[0])
+	var d queue.Delivery
+	await(t, "it is found", func() bool {
+		select {
+		case d = <-fetched:
+			return true
+		default:
+			return false
+		}
+	})
 	must(t, owner.Cancel(t.Context(), "late"))
 	await(t, "the cancel is heard", func() bool { return context.Cause(d.Context()) == queue.ErrCancelled })
 	if n := open(t, direct, "").Count(t, "select count(*) from pg_stat_activity where backend_type = 'client backend' and datname = current_database() and pid <> pg_backend_pid()"); n > few {

@@ -161,6 +161,13 @@ func TestTakenBack(t *testing.T) {
 				t.Errorf("finish: %v", err)
 			}
 		}
+		results, _ := d.Local()
+		made, err := results.Begin("a", number)
+		must(t, err)
+		if _, err := d.Finish(api.Result{Task: "a", Attempt: number, Outcome: api.Succeeded}, made); !errors.Is(err, queue.ErrLost) {
+			t.Errorf("finish with nothing to store: %v", err)
+		}
+		must(t, made.Discard())
 		if err := d.Release(); !errors.Is(err, queue.ErrLost) {
 			t.Errorf("release: %v", err)
 		}

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
-	"strconv"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
@@ -13,11 +13,16 @@ import (
 
 // A checkpoint is in the result of the attempt that left it, so that both come in
 // one step. That of the last attempt which has one counts.
-const checkpointDir = "checkpoint"
+func (s *Spool) checkpoint(id string, attempt int) string {
+	return filepath.Join(s.results().Path(id, attempt), "checkpoint")
+}
 
 // Checkpoint implements queue.Delivery.
 func (d *delivery) Checkpoint(dir string) error {
-	for _, n := range slices.Backward(d.spool.attempts(d.task.ID)) {
+	if d.entry.starts == 1 {
+		return nil // there was none before
+	}
+	for _, n := range slices.Backward(d.spool.results().Attempts(d.task.ID)) {
 		from, err := os.OpenRoot(d.spool.checkpoint(d.task.ID, n))
 		if missing(err) {
 			continue
@@ -34,37 +39,17 @@ func (d *delivery) Checkpoint(dir string) error {
 	return nil
 }
 
-// dropCheckpoints removes those that do not count any more.
-func (d *delivery) dropCheckpoints(r api.Result) error {
-	if r.Attempt == 1 {
-		return nil
-	}
-	if _, err := os.Lstat(d.spool.checkpoint(r.Task, r.Attempt)); err != nil && r.Outcome != api.Succeeded {
-		return nil
+// dropCheckpoints removes those that do not count any more. They cost room and no
+// more: the next attempt, or purge, removes what could not be.
+func (d *delivery) dropCheckpoints(r api.Result) {
+	if r.Attempt == 1 || r.Outcome != api.Succeeded && !isThere(d.spool.checkpoint(r.Task, r.Attempt)) {
+		return
 	}
 	var problems []error
-	for _, n := range d.spool.attempts(r.Task) {
+	for _, n := range d.spool.results().Attempts(r.Task) {
 		if n < r.Attempt {
 			problems = append(problems, tree.Remove(d.spool.checkpoint(r.Task, n)))
 		}
 	}
-	// They cost room and no more: the next attempt, or purge, removes what could not be.
 	d.spool.sayOnce("could not remove a checkpoint", r.Task, errors.Join(problems...))
-	return nil
-}
-
-func (s *Spool) checkpoint(id string, attempt int) string {
-	return s.path(resultsDir, id, strconv.Itoa(attempt), checkpointDir)
-}
-
-// attempts lists the numbers of the attempts that have results.
-func (s *Spool) attempts(id string) (numbers []int) {
-	names, _ := dirNames(s.path(resultsDir, id))
-	for _, name := range names {
-		if n, err := strconv.Atoi(name); err == nil && n > 0 {
-			numbers = append(numbers, n)
-		}
-	}
-	slices.Sort(numbers)
-	return numbers
 }

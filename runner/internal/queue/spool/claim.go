@@ -1,206 +1,177 @@
 package spool
 
 import (
-	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
-// What a claim directory holds beside its tasks.
-const (
-	lockFile  = "lock"
-	ownerFile = "owner"
-	workDir   = "work"
-	gpusFile  = "gpus" // what the attempt runs on, for people
-)
-
-// gonePrefix begins the names of claims in tmp/ that are being removed.
+// gonePrefix begins the names of what in tmp/ is being removed.
 const gonePrefix = "gone-"
 
-// claim is a directory in held/ that this process holds. It has at most one
-// task at a time, so that an attempt that cannot be ended keeps no other task from
-// other runners.
+// claim is a lock in held/ that this process holds, with at most one task, so that an
+// attempt that cannot be ended keeps no other task from other runners. What is of it
+// has its name: the lock, the task's file, and a directory for the attempt.
 type claim struct {
-	spool string // the spool directory
-	dir   string // the claim directory in it
-	locks []*os.File
+	name string
+	lock *os.File
+	said string // in the lock, for people: whose it is, and on what GPUs the attempt runs
 }
 
 // token makes a name that no other process makes.
 func token() string { return strings.ToLower(rand.Text())[:16] }
 
-// bothLocked ends the name of a claim whose owner holds a lock on the directory as
-// well. The lock of a file is what runners of before, and network file systems,
-// know; but the file can be removed, as by its task.
-const bothLocked = ".both"
+const lockSuffix = ".lock"
 
-// newClaim makes the directory elsewhere, locks it, and only then moves it to
-// where other runners look, so that they never see it without its lock.
-func newClaim(spool, runner string) (_ *claim, err error) {
-	name := token() + bothLocked
-	made := filepath.Join(spool, tmpDir, "claim-"+name)
-	if err := os.Mkdir(made, dirMode); err != nil {
+func (s *Spool) lockPath(claim string) string { return s.path(heldDir, claim+lockSuffix) }
+
+// heldPath is where a file is while it is claimed.
+func (s *Spool) heldPath(claim, name string) string { return s.path(heldDir, claim+"-"+name) }
+
+// workPath is where attempts are made. What they leave beside it goes with the claim.
+func (s *Spool) workPath(claim string) string { return s.path(workDir, claim, "attempt") }
+
+// newClaim makes a claim.
+func (s *Spool) newClaim() (*claim, error) {
+	c := &claim{name: token()}
+	var err error
+	if c.lock, err = newLock(s.lockPath(c.name)); err != nil {
 		return nil, err
 	}
-	c := &claim{spool: spool, dir: filepath.Join(spool, heldDir, name)}
-	defer func() {
-		if err != nil {
-			c.unlock()
-			os.RemoveAll(made)
-		}
-	}()
-	for _, sub := range []string{tasksDir, workDir} {
-		if err := os.Mkdir(filepath.Join(made, sub), dirMode); err != nil {
-			return nil, err
-		}
+	c.say(s.runner, nil)
+	if err := errors.Join(os.MkdirAll(s.workPath(c.name), dirMode), syncDirs(s.path(heldDir))); err != nil {
+		return nil, errors.Join(err, s.closeClaim(c))
 	}
-	for file, text := range map[string]string{ownerFile: runner + "\n", lockFile: ""} {
-		if err := writeFile(filepath.Join(made, file), []byte(text)); err != nil {
-			return nil, err
-		}
-	}
-	if ok, err := c.lock(made); err != nil {
-		return nil, err
-	} else if !ok {
-		return nil, fmt.Errorf("lock %s: held by another process", made)
-	}
-	// A claim that a power failure forgets must not take tasks along.
-	if err := syncDirs(made); err != nil {
-		return nil, err
-	}
-	if err := os.Rename(made, c.dir); err != nil {
-		return nil, err
-	}
-	return c, syncDirs(filepath.Dir(c.dir))
+	return c, nil
 }
 
-// lock takes the locks of a claim that is in dir now. It is not ok if a process
-// has one of them, or nobody can tell.
-func (c *claim) lock(dir string) (ok bool, err error) {
-	sure := false
-	for _, path := range []string{dir, filepath.Join(dir, lockFile)} {
-		mode := os.O_RDWR // as network file systems want it
-		if path == dir {
-			mode = os.O_RDONLY
-		}
-		f, err := os.OpenFile(path, mode, 0)
-		if path != dir && missing(err) {
-			break // removed by a task; then the other one tells
-		}
-		if err != nil {
-			return false, err
-		}
-		c.locks = append(c.locks, f)
-		ok, err := tryLock(f)
-		if err == nil && !ok {
-			return false, nil
-		}
-		if err != nil && path != dir {
-			return false, err
-		}
-		// There are file systems that lock no directories.
-		sure = sure || err == nil && (path != dir || strings.HasSuffix(dir, bothLocked))
+// say writes for people. There may be no room for it, and that must keep nobody.
+func (c *claim) say(runner string, gpus []string) {
+	text := strings.Join(append([]string{runner}, gpus...), "\n") + "\n"
+	if text != c.said && overwrite(c.lock, []byte(text)) == nil {
+		c.said = text
 	}
-	return sure, nil
 }
 
-// unlock drops the locks. A supervisor may have them still.
-func (c *claim) unlock() {
-	for _, f := range c.locks {
-		f.Close()
+// said returns what the lock of a claim says; nothing if it cannot be read.
+func (s *Spool) said(claim string) (runner string, gpus []string) {
+	text, _ := readFile(s.lockPath(claim), 1<<16)
+	words := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return words[0], words[1:]
+}
+
+// usable says whether others see that the claim is locked, and nothing is left of the
+// last attempt.
+func (s *Spool) usable(c *claim) bool {
+	left, err := os.ReadDir(s.workPath(c.name))
+	return err == nil && len(left) == 0 && isAt(c.lock, s.lockPath(c.name))
+}
+
+// closeClaim removes a claim that has no task. What is left if that fails, others will
+// try to remove.
+func (s *Spool) closeClaim(c *claim) error {
+	defer c.lock.Close()
+	if err := s.discardDir(s.path(workDir, c.name)); err != nil && !errors.Is(err, errGone) {
+		return err
 	}
-	c.locks = nil
-}
-
-func (c *claim) path(elements ...string) string {
-	return filepath.Join(append([]string{c.dir}, elements...)...)
-}
-
-// usable says whether the claim is where other runners look for it, with its lock,
-// and nothing is left of the last attempt.
-func (c *claim) usable() bool {
-	if len(c.locks) < 2 || !isAt(c.locks[0], c.dir) || !isAt(c.locks[1], c.path(lockFile)) {
-		return false
+	if isAt(c.lock, s.lockPath(c.name)) {
+		return os.Remove(s.lockPath(c.name))
 	}
-	left, err := os.ReadDir(c.path(workDir))
-	return err == nil && len(left) == 0
+	return nil
 }
 
-// destroyed says whether the claim has lost its place for tasks, wherever it is
-// now: its task can do that, and then the document is in memory only.
-func (c *claim) destroyed() bool {
-	if len(c.locks) == 0 {
-		return false
+// discardDir removes a directory in one step, and then all that can be of what is in it.
+func (s *Spool) discardDir(path string) error {
+	gone := s.path(tmpDir, gonePrefix+token())
+	err := rename(path, gone)
+	if err == nil {
+		s.sayOnce("could not remove what is left of an attempt", filepath.Base(gone), tree.Remove(gone))
 	}
-	var dir, tasks unix.Stat_t
-	at := int(c.locks[0].Fd())
-	return unix.Fstat(at, &dir) == nil && (dir.Nlink == 0 || unix.Fstatat(at, tasksDir, &tasks, 0) == unix.ENOENT)
-}
-
-// close removes the directory and drops the locks, the latter in any case.
-func (c *claim) close() error {
-	err := removeClaim(c.spool, c.dir)
-	c.unlock()
 	return err
 }
 
-// removeClaim removes a claim directory whose lock the caller holds. It does
-// not if there is a task left in it. The directory leaves claims/ in one step,
-// so that no half of it, without a lock, is ever seen there.
-func removeClaim(spool, dir string) error {
-	if err := os.Remove(filepath.Join(dir, tasksDir)); err != nil && !missing(err) {
-		return err
-	}
-	gone := filepath.Join(spool, tmpDir, gonePrefix+filepath.Base(dir))
-	if err := os.Rename(dir, gone); missing(err) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	return tree.Remove(gone)
-}
+// mostIdle is above the number of tasks that a runner has at a time.
+const mostIdle = 10_000
 
-// reclaimIfDue calls reclaim, and sweep, if the last time is long enough ago.
-func (s *Spool) reclaimIfDue() {
-	due := func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if time.Since(s.reclaimed) < s.rescan {
-			return false
-		}
-		s.reclaimed = time.Now()
-		return true
-	}()
-	if !due {
-		return
+// takeClaim returns a claim that holds no task.
+func (s *Spool) takeClaim() (*claim, error) {
+	if s.runner == "" {
+		return nil, errors.New("spool was opened without the name of a runner")
 	}
-	s.reclaim()
-	s.mu.Lock()
-	stale := time.Since(s.swept) > staleAfter/6
-	s.mu.Unlock()
-	if stale {
-		s.sweep()
+	for {
+		select {
+		case c := <-s.idle:
+			if s.usable(c) {
+				return c, nil
+			}
+			if !isAt(c.lock, s.lockPath(c.name)) { // somebody removed it, or exchanged the whole spool
+				s.log.Warn("a claim is gone, made a new one", "old", c.lock.Name())
+			}
+			s.sayOnce("could not remove a claim", c.name, s.closeClaim(c))
+		default:
+			return s.newClaim()
+		}
 	}
 }
 
 // reclaim gives the tasks of dead runners back. What cannot be done now is
 // logged and tried again: it must not keep this runner from its own work.
 func (s *Spool) reclaim() {
-	for _, place := range []string{heldDir, claimsDir} {
-		names, _ := dirNames(s.path(place)) // Fetch reports a spool that cannot be read
-		for _, name := range names {
-			s.sayOnce("could not take back a claim", name, s.reclaimOne(s.path(place, name), place == claimsDir))
+	names, _ := fileNames(s.path(heldDir)) // Fetch reports a spool that cannot be read
+	for _, name := range names {
+		if claim, isLock := strings.CutSuffix(name, lockSuffix); isLock {
+			s.sayOnce("could not take back a claim", claim, s.reclaimOne(claim))
+			continue
+		}
+		if claim, entry, _ := strings.Cut(name, "-"); !isThere(s.lockPath(claim)) && isThere(s.path(heldDir, name)) {
+			s.sayOnce("could not take back a task", name, fmt.Errorf("somebody has removed its lock, so nobody can tell whether a runner has it; "+
+				"if none has, move it to %s", s.path(tasksDir, entry)))
 		}
 	}
+	claims, _ := dirNames(s.path(claimsDir))
+	for _, claim := range claims {
+		s.sayOnce("could not take back a claim", claim, s.reclaimOlder(s.path(claimsDir, claim)))
+	}
+}
+
+func (s *Spool) reclaimOne(name string) error {
+	_, err := ifFree(s.lockPath(name), func(lock *os.File) error {
+		names, err := fileNames(s.path(heldDir))
+		if err != nil {
+			return err
+		}
+		runner, _ := s.said(name)
+		for _, file := range names {
+			if entry, ok := strings.CutPrefix(file, name+"-"); ok {
+				if err := s.takeBack(s.path(heldDir, file), entry); err != nil {
+					return err
+				}
+				s.log.Info("took a task back from a dead runner", "file", entry, "runner", runner)
+			}
+		}
+		return s.closeClaim(&claim{name: name, lock: lock})
+	})
+	if missing(err) {
+		return nil // another runner has just removed it
+	}
+	return err
+}
+
+// takeBack moves what a dead runner has left to where it came from. What is no entry
+// of today goes to where people put files, for adopt to judge.
+func (s *Spool) takeBack(path, name string) error {
+	defer s.ring()
+	e, err := parseName(name)
+	if err != nil || e.from == 0 {
+		return errors.Join(rename(path, s.path(tasksDir, name)), syncDirs(s.path(tasksDir)))
+	}
+	return s.enter(e.bucket, func(dir string) error { return rename(path, filepath.Join(dir, name)) })
 }
 
 // sayOnce logs a problem with something, and not again while it stays the same.
@@ -208,50 +179,23 @@ func (s *Spool) sayOnce(what, name string, problem error) {
 	text := fmt.Sprint(problem)
 	s.mu.Lock()
 	news := s.told[name] != text
-	if problem == nil {
+	if s.told[name] = text; problem == nil {
 		delete(s.told, name)
-	} else {
-		s.told[name] = text
 	}
 	s.mu.Unlock()
 	if problem != nil && news {
-		s.log.LogAttrs(context.Background(), slog.LevelWarn, what, slog.String("claim", name), slog.Any("error", problem))
+		s.log.Warn(what, "claim", name, "error", problem)
 	}
 }
 
-func (s *Spool) reclaimOne(dir string, older bool) error {
-	c := &claim{spool: s.dir, dir: dir}
-	defer c.unlock()
-	if ok, err := c.lock(dir); err != nil || !ok {
-		if missing(err) {
-			return nil // another runner has just removed it
-		}
-		return err // not ok: a process of it lives, or another runner is doing this
-	}
-	if !isAt(c.locks[0], dir) {
-		return nil // another runner was faster, and is done
-	}
-	names, err := fileNames(filepath.Join(dir, tasksDir))
-	if err != nil && !missing(err) {
-		return err
-	}
-	for _, name := range names {
-		if err := s.giveBack(filepath.Join(dir, tasksDir), name, older); err != nil {
-			return err
+// sweep removes what processes that died have left in tmp/, and what could not be
+// removed before.
+func (s *Spool) sweep() {
+	entries, _ := os.ReadDir(s.path(tmpDir)) // the next one tries again
+	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil && (time.Since(info.ModTime()) > staleAfter || strings.HasPrefix(e.Name(), gonePrefix)) {
+			s.sayOnce("could not remove what is left of an attempt", e.Name(), tree.Remove(s.path(tmpDir, e.Name())))
 		}
 	}
-	if len(names) > 0 {
-		s.ring()
-	}
-	return removeClaim(s.dir, dir)
-}
-
-// readOwner returns the name of the runner that a claim directory belongs to,
-// empty if it cannot be read.
-func readOwner(claim string) string {
-	text, err := os.ReadFile(filepath.Join(claim, ownerFile))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(text))
 }

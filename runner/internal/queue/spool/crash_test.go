@@ -98,7 +98,7 @@ func TestKilledRunner(t *testing.T) {
 	if err := errors.Join(a.Ack(), b.Ack()); err != nil {
 		t.Error(err)
 	}
-	owners, err := filepath.Glob(filepath.Join(dir, "held", "*", "owner"))
+	owners, err := filepath.Glob(filepath.Join(dir, "held", "*.lock"))
 	if err != nil || len(owners) == 0 {
 		t.Errorf("claims are %v (%v), want our own", owners, err)
 	}
@@ -125,16 +125,16 @@ func TestWorkIsRemoved(t *testing.T) {
 	}
 }
 
-// A task can remove files of the claim that it runs in. Whoever holds the claim is
+// A task can remove all that is of its attempt, and more. Whoever holds the claim is
 // known all the same.
-func TestTheLockIsRemoved(t *testing.T) {
+func TestAllOfTheAttemptIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	crashed, other := open(t, dir, "crashed"), open(t, dir, "other")
 	submit(t, other, api.Task{ID: "a"})
 	submit(t, other, api.Task{ID: "b"})
 	for _, id := range []string{"a", "b"} {
 		work, _ := fetch(t, crashed, id).Work()
-		if err := os.Remove(filepath.Join(work, "..", "lock")); err != nil {
+		if err := os.RemoveAll(filepath.Dir(work)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -400,6 +400,9 @@ func TestFullDisk(t *testing.T) {
 	}
 	if len(c.Dead) != 1 {
 		t.Errorf("dead letters are %+v, want bury", c.Dead)
+	}
+	if n := globs(t, dir, "results/*") - globs(t, dir, "results/*/task.json"); n != 0 {
+		t.Errorf("%d tasks are left of which there was no room for the document", n)
 	}
 	if left, err := os.ReadDir(filepath.Join(dir, "tmp")); len(left) > 0 || err != nil {
 		t.Errorf("left in tmp: %v, %v", left, err)

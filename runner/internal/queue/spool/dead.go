@@ -1,14 +1,15 @@
 package spool
 
 import (
-	"context"
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -18,38 +19,52 @@ func (s *Spool) letter(id string) string { return s.path(deadDir, id+".json") }
 
 // writeLetter makes a dead letter, durably. Whatever it is of is removed after that.
 func (s *Spool) writeLetter(id string, letter api.DeadLetter) error {
+	letter.Time = time.Now().UTC()
 	text, err := json.MarshalIndent(letter, "", "  ")
+	if err == nil {
+		err = s.put(append(text, '\n'), s.letter(id))
+	}
 	if err != nil {
-		return err
-	}
-	made, tmp := "letter-"+token(), s.path(tmpDir)
-	if err := writeFile(filepath.Join(tmp, made), append(text, '\n')); err != nil {
-		return err
-	}
-	if err := rename(tmp, made, s.path(deadDir), id+".json"); err != nil {
-		os.Remove(filepath.Join(tmp, made))
 		return err
 	}
 	return syncDirs(s.path(deadDir))
 }
 
-// buryUnreadable buries a file of the claim that must not run, because it is no
-// valid task or for another reason.
-func (s *Spool) buryUnreadable(c *claim, name string, bad error) error {
-	document, err := readDocument(c.path(tasksDir, name))
+// buryFile buries a file that is no task, or none that may run. It is claimed first,
+// and goes back if it was exchanged since it was read.
+func (s *Spool) buryFile(path string, bad *badDocument) error {
+	c, err := s.takeClaim()
 	if err != nil {
 		return err
 	}
-	letter := unreadableName(name, document)
-	reason := shorten(bad.Error())
-	if err := s.writeLetter(letter, api.DeadLetter{
-		Document: string(document[:min(len(document), api.MaxTaskBytes)]), Reason: reason, Time: time.Now().UTC(),
-	}); err != nil {
+	defer func() { s.idle <- c }()
+	name := filepath.Base(path)
+	taken := s.heldPath(c.name, name)
+	if err := rename(path, taken); errors.Is(err, errGone) {
+		return nil // another was faster
+	} else if err != nil {
 		return err
 	}
-	s.log.LogAttrs(context.Background(), slog.LevelWarn, "buried a file that is no task",
-		slog.String("file", api.Excerpt(name)), slog.String("letter", letter), slog.String("reason", reason))
-	return remove(c.path(tasksDir), name)
+	letter, reason := unreadableName(name, bad.text), shorten(bad.Error())
+	document, err := readFile(taken, api.MaxTaskBytes)
+	if err == nil && bytes.Equal(document, bad.text) {
+		err = s.writeLetter(letter, api.DeadLetter{Document: string(document[:min(len(document), api.MaxTaskBytes)]), Reason: reason})
+		if err == nil {
+			s.log.Warn("buried a file that is no task", "file", api.Excerpt(name), "letter", letter, "reason", reason)
+			return remove(taken)
+		}
+	}
+	return errors.Join(err, rename(taken, path))
+}
+
+// shorten keeps what came from a document in the hundreds of bytes. The texts
+// are those of errors, in which values are escaped already.
+func shorten(text string) string {
+	const limit = 600
+	if len(text) <= limit {
+		return text
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(text[:limit], ""), len(text))
 }
 
 var unsafeInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
@@ -65,9 +80,8 @@ func unreadableName(file string, document []byte) string {
 }
 
 // readLetter puts what is wrong with a letter in the place of its reason.
-func readLetter(path string) api.DeadLetter {
+func readLetter(path string) (letter api.DeadLetter) {
 	text, err := os.ReadFile(path)
-	var letter api.DeadLetter
 	if err == nil {
 		err = json.Unmarshal(text, &letter)
 	}

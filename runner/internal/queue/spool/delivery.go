@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -15,7 +15,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
-// delivery is one file in the tasks directory of a claim.
+// delivery is one file of a claim.
 //
 // Each call may fail between its rename and the sync that makes it durable,
 // and is then repeated by the caller. The repetition finds the file gone, or
@@ -32,27 +32,29 @@ type delivery struct {
 	entry   entry      // the file's present name
 	counted bool       // entry counts the attempt of this delivery
 	begun   bool       // and that is durable
-	stored  bool       // the result is
-	taken   error      // why it never can be
+	stored  *api.Result
 	settled bool
 }
 
 var _ queue.Delivery = (*delivery)(nil)
 
+// errSettled is what a delivery answers after the call that ended it.
+var errSettled = errors.New("it was settled before")
+
 func (d *delivery) Task() *api.Task { return d.task }
 
 func (d *delivery) Context() context.Context { return d.ctx }
 
+// path is where the file is.
+func (d *delivery) path() string { return d.spool.heldPath(d.claim.name, d.entry.name()) }
+
 func (d *delivery) Begin(gpus []string) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	err := d.begin()
-	if err != nil {
+	if err := d.begin(); err != nil {
 		return 0, fmt.Errorf("begin task %s: %w", d.task.ID, err)
 	}
-	if len(gpus) > 0 { // for people; it says nothing that must not be lost
-		os.WriteFile(d.claim.path(gpusFile), []byte(strings.Join(gpus, "\n")), fileMode)
-	}
+	d.claim.say(d.spool.runner, gpus)
 	return d.entry.starts, nil
 }
 
@@ -63,68 +65,81 @@ func (d *delivery) begin() error {
 	if d.begun {
 		return errors.New("its attempt has begun before")
 	}
-	dir := d.claim.path(tasksDir)
 	if !d.counted {
 		next := d.entry.begun()
-		if err := rename(dir, d.entry.name(), dir, next.name()); err != nil {
+		if err := rename(d.path(), d.spool.heldPath(d.claim.name, next.name())); err != nil {
 			return err // errGone as well: what is not in the claim must not start
 		}
 		d.entry, d.counted = next, true
 	}
-	if err := syncDirs(dir); err != nil {
-		return err
-	}
-	d.begun = true
-	return nil
+	err := syncDirs(d.spool.path(heldDir))
+	d.begun = err == nil
+	return err
 }
 
 // Local implements queue.Delivery.
 func (d *delivery) Local() (results *result.Store, held []*os.File) {
-	return result.New(d.spool.path(resultsDir), func() (string, error) { return d.claim.path(workDir), nil }), d.claim.locks
+	work := d.spool.workPath(d.claim.name)
+	return result.New(d.spool.path(resultsDir), func() (string, error) { return work, nil }), []*os.File{d.claim.lock}
 }
 
-// Finish implements queue.Delivery. The result is stored first, once.
+// Finish implements queue.Delivery. The result is stored first, once. If there is one
+// of that attempt already, it never can be.
 func (d *delivery) Finish(r api.Result, made *result.Attempt) (state api.TaskState, err error) {
-	err = d.settle("finish", func() (err error) {
-		if err := d.store(r, made); err != nil {
-			return err
+	err = d.settle("finish", func() error {
+		if d.stored == nil {
+			err := made.Commit(r)
+			if errors.Is(err, os.ErrExist) {
+				r.Outcome, r.Reason = api.Failed, err.Error()
+			} else if err != nil {
+				return err
+			}
+			d.stored = &r
+			d.dropCheckpoints(r)
 		}
-		if d.taken != nil {
-			r.Outcome, r.Reason = api.Failed, d.taken.Error()
-		}
-		state, err = d.end(r)
+		state, err = d.end(*d.stored)
 		return err
 	})
 	return state, err
 }
 
-// store stores the result, unless there is one of that attempt already: it always
-// will be.
-func (d *delivery) store(r api.Result, made *result.Attempt) error {
-	if d.stored || d.taken != nil {
-		return nil
-	}
-	err := made.Commit(r)
-	if errors.Is(err, os.ErrExist) {
-		d.taken, err = err, nil
+// Release implements queue.Delivery.
+func (d *delivery) Release() error { return d.settle("release", d.release) }
+
+// settle runs the call that ends the delivery.
+func (d *delivery) settle(verb string, end func() error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := errSettled
+	if !d.settled {
+		err = end()
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%s task %s: %w", verb, d.task.ID, err)
 	}
-	d.stored = true
-	return d.dropCheckpoints(r)
+	d.settled = true
+	s := d.spool
+	s.mu.Lock()
+	delete(s.held, d)
+	closed := s.isClosed()
+	s.mu.Unlock()
+	if !closed {
+		s.idle <- d.claim
+	} else {
+		s.sayOnce("could not remove a claim", d.claim.name, s.closeClaim(d.claim))
+	}
+	return nil
 }
 
 func (d *delivery) end(r api.Result) (api.TaskState, error) {
-	switch cancelled, err := present(d.spool.path(cancelledDir, d.task.ID)); {
+	mark := d.spool.path(cancelledDir, d.task.ID)
+	cancelled, err := present(mark)
+	switch {
 	case err != nil:
 		return "", err
+	case r.Outcome == api.Succeeded && cancelled: // too late
+		return api.TaskFinished, errors.Join(remove(mark), d.remove())
 	case r.Outcome == api.Succeeded:
-		if cancelled { // too late
-			if err := remove(d.spool.path(cancelledDir), d.task.ID); err != nil {
-				return "", err
-			}
-		}
 		return api.TaskFinished, d.remove()
 	case cancelled || r.Outcome == api.Cancelled:
 		if err := d.spool.mark(d.task.ID); err != nil {
@@ -139,16 +154,20 @@ func (d *delivery) end(r api.Result) (api.TaskState, error) {
 
 // remove takes the task out of the queue. That needs no sync: whoever finds it
 // again after a power failure finds why, too, which is on the disk.
-func (d *delivery) remove() error {
-	err := unlink(d.claim.path(tasksDir), d.entry.name())
-	if err != nil && d.claim.destroyed() {
+func (d *delivery) remove() error { return d.unlessGone(unlink(d.path())) }
+
+// unlessGone is no error where the file was moved by the call before, or by people. If
+// the whole queue was exchanged, it may come back.
+func (d *delivery) unlessGone(err error) error {
+	lock, deleted := d.claim.lock, false
+	if info, err := lock.Stat(); err == nil {
+		deleted = info.Sys().(*syscall.Stat_t).Nlink == 0
+	}
+	if errors.Is(err, errGone) && (deleted || isAt(lock, d.spool.lockPath(d.claim.name))) {
 		return nil
 	}
 	return err
 }
-
-// Release implements queue.Delivery.
-func (d *delivery) Release() error { return d.settle("release", d.release) }
 
 func (d *delivery) release() error {
 	if cancelled, err := present(d.spool.path(cancelledDir, d.task.ID)); err != nil {
@@ -156,15 +175,10 @@ func (d *delivery) release() error {
 	} else if cancelled {
 		return d.remove()
 	}
-	back := d.entry
 	if d.counted {
-		back = back.ended(false)
+		return d.giveBack(d.entry.ended(false))
 	}
-	b, err := laneOf(d.task).place(d.spool, back.key)
-	if err != nil {
-		return err
-	}
-	return d.giveBack(back, b)
+	return d.giveBack(d.entry)
 }
 
 func (d *delivery) retry(r api.Result) (api.TaskState, error) {
@@ -176,51 +190,26 @@ func (d *delivery) retry(r api.Result) (api.TaskState, error) {
 	if next.spent >= d.task.Attempts() {
 		return api.TaskDead, d.bury(fmt.Sprintf("attempt %d: %s", r.Attempt, r.Why()), next.spent)
 	}
-	// All of a second share a bucket, behind those that wait when it is due.
 	now := time.Now()
-	due := now.Add(queue.Pause(next.spent)).Truncate(time.Second).Add(time.Second).UnixNano()
-	next.key = due + int64(now.Nanosecond())
-	return api.TaskWaiting, d.giveBack(next, newBucket(due, true))
+	next.key, next.pauses = now.UnixMicro(), 1
+	next.from = now.Add(queue.Pause(next.spent)).Truncate(time.Second).Add(time.Second).UnixMicro()
+	return api.TaskWaiting, d.giveBack(next)
 }
 
-// settle runs the call that ends the delivery.
-func (d *delivery) settle(verb string, end func() error) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	err := errSettled
-	if !d.settled {
-		err = end()
-	}
-	if err != nil {
-		return fmt.Errorf("%s task %s: %w", verb, d.task.ID, err)
-	}
-	d.settled = true
-	d.spool.settled(d)
-	return nil
-}
-
-// giveBack moves the file into a bucket under the name of the entry.
-func (d *delivery) giveBack(e entry, b bucket) error {
-	from := d.claim.path(tasksDir)
-	err := d.spool.enter(laneOf(d.task), b, func(to string) error {
-		err := rename(from, d.entry.name(), to, e.name())
-		if err != nil && d.claim.destroyed() {
-			return d.spool.link(d.task, filepath.Join(to, e.name()))
-		}
-		if errors.Is(err, errGone) {
-			return nil // it was moved by the call before
-		}
-		return err
+// giveBack moves the file into the bucket that the entry says, under its name.
+func (d *delivery) giveBack(e entry) error {
+	defer d.spool.ring()
+	err := d.spool.enter(e.bucket, func(dir string) error {
+		return d.unlessGone(rename(d.path(), filepath.Join(dir, e.name())))
 	})
-	d.spool.ring()
-	if err != nil || d.claim.destroyed() {
+	if err != nil {
 		return err
 	}
-	return syncDirs(from) // after the new place: twice is better than nowhere
+	return syncDirs(d.spool.path(heldDir)) // after the new place: twice is better than nowhere
 }
 
 func (d *delivery) bury(reason string, attempts int) error {
-	letter := api.DeadLetter{Task: d.task, Reason: reason, Attempts: attempts, Time: time.Now().UTC()}
+	letter := api.DeadLetter{Task: d.task, Reason: reason, Attempts: attempts}
 	if err := d.spool.writeLetter(d.task.ID, letter); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 func TestWhatIsBuriedIsWhatWasRead(t *testing.T) {
 	const name = "00000000000000000001-0-0-a.json"
 	for document, dead := range map[string]int{`{"id":"a","command":"true"}`: 0, `{"id":"a"}`: 1} {
+		const read = `{"id":"a"}`
 		dir := t.TempDir()
 		s := open(t, dir, "r")
 		drop(t, dir, name, []byte(document))
@@ -19,7 +20,7 @@ func TestWhatIsBuriedIsWhatWasRead(t *testing.T) {
 		if err := os.Chtimes(filepath.Join(dir, "tasks", name), old, old); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Discard(name); err != nil {
+		if err := s.Bury(name, read); err != nil {
 			t.Fatal(err)
 		}
 		c := contents(t, dir)

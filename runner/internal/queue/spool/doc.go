@@ -1,46 +1,48 @@
 // Package spool is the queue in a directory, on a local disk or a shared one:
 //
-//	ready/<class>/<priority>/<bucket>/       what waits, by lanes: each bucket has
-//	    <key>-<starts>-<spent>-<id>.json     some hundred entries, oldest first
-//	held/<token>.both/                       held by flock while the runner, or a
-//	held/<token>.both/lock                   process of the attempt, lives: both
-//	held/<token>.both/owner, gpus            for people
-//	held/<token>.both/tasks/                 the one task that it has fetched so
-//	held/<token>.both/work/                  the attempt, and its unfinished result
-//	dead/<id>.json                           api.DeadLetter
-//	cancelled/<id>                           the mark of a cancelled task
-//	results/<id>/task.json                   the document: its id is in use
-//	results/<id>/<attempt>/                  see package result; checkpoint too
-//	tmp/                                     half-made files and claims
-//	submit.lock                              for submits, and what owners ask for
-//	tasks/, claims/                          of runners of before, see below
+//	ready/<bucket>/<entry>         what waits: each bucket has some hundred entries
+//	held/<claim>.lock              locked by flock while the runner, or a process of
+//	                               the attempt, lives; says for people whose it is
+//	held/<claim>-<entry>           the one task of the claim
+//	work/<claim>/attempt/          its attempt, and the unfinished result of that
+//	dead/<id>.json                 api.DeadLetter
+//	cancelled/<id>                 the mark of a cancelled task
+//	results/<id>/task.json         the document: its id is in use
+//	results/<id>/<attempt>/        see package result; checkpoint too
+//	runners/                       what runners offer, see offers.go
+//	tmp/                           half-made files, and what is being removed
+//	submit.lock                    for submits, and what owners ask for
+//	tasks/, claims/                of runners of before, see older.go
 //
-// A task is one file, and what changes about it is in the file's name: its
-// place in the lane (key, the nanosecond of its submit), how often it was
-// started, how many of its runners died meanwhile (a million more starts for
-// each), and how many attempts are held against it. The document itself is
-// never written again. So every step of a task is one rename or one link,
+// A task is one file, and all that the queue needs to know of it is in the file's
+// name: priority, class, its place among those of its priority, how often it was
+// started, how many of its runners died meanwhile, how many attempts are held against
+// it, and when it expires. Names sort in the order in which the tasks start. The
+// document itself is never written again. So every step of a task is one rename or
+// one link,
 //
 //	Submit   results/<id>/task.json -> a bucket, as one more link
-//	Fetch    a bucket -> held/<claim>/tasks/
-//	Begin    held/<claim>/tasks/ -> itself, starts and deaths one up
-//	Release  held/<claim>/tasks/ -> a bucket, deaths one down again
-//	Retry    held/<claim>/tasks/ -> a bucket that is not looked into before the
-//	         pause is over, so too, spent one up, with a new key
+//	Fetch    a bucket -> held/
+//	Begin    held/ -> itself, starts and deaths one up
+//	Release  held/ -> its bucket, deaths one down again
+//	Retry    held/ -> a bucket that is not looked into before the pause is over, so
+//	         too, spent one up
 //
 // which is atomic, has one winner, and works on a full disk. What ends a task is
 // written first: its result, its dead letter, or the mark that it was cancelled.
 // Then its file is removed, and whoever finds that file again knows by them what
-// became of it, and by its deaths that it is not a later run of the same task.
+// became of it, and by its deaths that it is not a later run of the same task. The
+// number of the document's links says whether it is in the queue.
 //
-// Nothing here depends on how many tasks wait: whoever fetches or submits reads the
-// names of the lanes, those of the buckets of one, and one bucket.
+// Nothing here depends on how many tasks wait: whoever fetches reads the names of the
+// buckets and of one of them, whoever submits neither. Only a list, or a retry of what
+// was cancelled, reads all that waits.
 //
 // What is synced, for a task that is submitted alone, runs once and succeeds:
 //
 //	Submit   the document, the bucket: it is not lost
 //	Fetch    nothing: after a power failure it is where it was
-//	Begin    tasks/ of the claim: the number is used, and the death counted
+//	Begin    held/: the number is used, and the death counted
 //	Finish   result.json, what output is not empty, both directories that they are
 //	         in: see package result. The end of the task's file needs no sync
 //
@@ -48,12 +50,14 @@
 // documents, and one for each bucket.
 //
 // The kernel drops the locks of a runner that dies in whatever way, once nothing of
-// its attempts is left. Any other runner that can take both moves the task back and
+// its attempts is left. Any other runner that can take one moves the task back and
 // removes the claim. A claim has one task at most, so that one which cannot be ended
 // keeps no other; a runner has as many claims as it ever had tasks at a time.
 //
-// Runners and submits of before know tasks/ for what waits, and claims/ without
-// lanes. What they leave there is taken over; they leave alone what they do not know.
-// Before they had .both, their directories are not locked, and the death of such a
-// runner counts as an attempt.
+// Versions share a spool during a rolling upgrade. Runners and submits of before know
+// tasks/ for what waits, and claims/. What they leave there is taken over. A document
+// in ready/ was good for the version that submitted it: who does not understand it, or
+// the name of its bucket, leaves it there for who does. Only what is no JSON, or not
+// the task that its name says, is buried. So a later version may add fields and values
+// to documents; what it changes about names, it puts under other names of buckets.
 package spool

@@ -1,28 +1,72 @@
 package spool
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	kjson "sigs.k8s.io/json"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
-// documentFile is in the directory of a task's results, from its submit until purge:
-// its id is in use for so long.
-const documentFile = "task.json"
+// document is where that of a task is from its submit until purge: its id is in use
+// for so long.
+func (s *Spool) document(id string) string { return s.path(resultsDir, id, "task.json") }
 
-func (s *Spool) document(id string) string { return s.path(resultsDir, id, documentFile) }
+// parse reads the document of a task. It is stricter than api.ParseTask, which
+// is for what people write: only JSON, because YAML forbids some characters
+// that a task's arguments may hold, and only under the task's own name, so
+// that a copy made by hand is not run as if it had been submitted.
+func parse(id string, document []byte) (*api.Task, error) {
+	if len(document) > api.MaxTaskBytes {
+		return nil, fmt.Errorf("task document has more than the %d bytes that are allowed", api.MaxTaskBytes)
+	}
+	var task api.Task
+	strict, err := kjson.UnmarshalStrict(document, &task)
+	if err == nil {
+		err = append(strict, task.Validate())[0]
+	}
+	if err == nil && task.ID != id {
+		err = fmt.Errorf("id: is %s; must be %s as in its file's name", api.Excerpt(task.ID), api.Excerpt(id))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("task document: %w", err)
+	}
+	return &task, nil
+}
+
+// format writes the document of a task, in the form that parse reads.
+func format(task *api.Task) ([]byte, error) {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false) // for people who look into the directory
+	err := encoder.Encode(task)
+	return text.Bytes(), err
+}
+
+// badDocument is the error for a file that is no task to this version.
+type badDocument struct {
+	problem error
+	text    []byte
+}
+
+func (b *badDocument) Error() string { return b.problem.Error() }
+
+// newer says whether the file may be a task to a newer version.
+func (b *badDocument) newer(e entry) bool {
+	var fields struct{ ID string }
+	return e.id != "" && json.Unmarshal(b.text, &fields) == nil && fields.ID == e.id
+}
 
 // readDocument returns the document of an id that is in use, and nothing for one
 // that is not. The caller holds the lock of the submits.
 func (s *Spool) readDocument(id string) ([]byte, error) {
-	document, err := readDocument(s.document(id))
+	document, err := readFile(s.document(id), api.MaxTaskBytes)
 	switch {
 	case err == nil && json.Valid(document):
 		return document, nil
@@ -32,26 +76,29 @@ func (s *Spool) readDocument(id string) ([]byte, error) {
 		return nil, err
 	}
 	// Runners of before kept none.
-	if letter, err := os.ReadFile(s.letter(id)); err == nil {
-		var l api.DeadLetter
-		if err := json.Unmarshal(letter, &l); err == nil && l.Task != nil {
-			return format(l.Task)
-		}
-	} else if !missing(err) {
-		return nil, err
+	if letter := readLetter(s.letter(id)); letter.Task != nil {
+		document, err = format(letter.Task)
+		return document, errors.Join(err, s.writeDocument(id, document, true))
 	}
-	if len(s.attempts(id)) > 0 {
+	if s.lastAttempt(id) > 0 {
 		return nil, errors.New("id: is in use by a task that has results; choose another id, or leave it out to have one made")
 	}
 	return nil, nil
 }
 
+// task reads the document of a task, nil if it is not known.
+func (s *Spool) task(id string) *api.Task {
+	document, _ := readFile(s.document(id), api.MaxTaskBytes)
+	task, _ := parse(id, document)
+	return task
+}
+
 func (s *Spool) writeDocument(id string, document []byte, durable bool) error {
 	path := s.document(id)
-	if err := makeDir(filepath.Dir(path)); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	err := createFile(path, document, durable)
+	err := writeFile(path, document, durable)
 	if err != nil {
 		os.Remove(filepath.Dir(path)) // if there is nothing else in it
 	}
@@ -59,12 +106,9 @@ func (s *Spool) writeDocument(id string, document []byte, durable bool) error {
 }
 
 // link makes the document of a task appear under a name in the queue, in one step.
-func (s *Spool) link(t *api.Task, name string) error {
-	err := os.Link(s.document(t.ID), name)
-	if err == nil || errors.Is(err, os.ErrExist) {
-		return err
-	}
-	if _, gone := os.Lstat(filepath.Dir(name)); gone != nil {
+func (s *Spool) link(t *api.Task, path string) error {
+	err := os.Link(s.document(t.ID), path)
+	if err == nil || errors.Is(err, os.ErrExist) || !isThere(filepath.Dir(path)) {
 		return err
 	}
 	// There are file systems that have no links, and people who remove results.
@@ -72,57 +116,36 @@ func (s *Spool) link(t *api.Task, name string) error {
 	if err != nil {
 		return err
 	}
-	made := s.path(tmpDir, "link-"+token())
-	if err := createFile(made, document, true); err != nil {
-		return err
-	}
-	if err := rename(filepath.Dir(made), filepath.Base(made), filepath.Dir(name), filepath.Base(name)); err != nil {
-		os.Remove(made)
-		return err
-	}
-	return nil
+	return s.put(document, path)
 }
+
+// put makes a file appear with its contents, durably but for its name.
+func (s *Spool) put(data []byte, path string) error {
+	made := s.path(tmpDir, "made-"+token())
+	err := writeFile(made, data, true)
+	if err == nil {
+		if err = rename(made, path); err != nil {
+			os.Remove(made)
+		}
+	}
+	return err
+}
+
+func (s *Spool) results() *result.Store { return result.New(s.path(resultsDir), nil) }
 
 // succeeded says whether an attempt has the result that ends its task.
 func (s *Spool) succeeded(id string, attempt int) (bool, error) {
-	r, err := result.New(s.path(resultsDir), nil).Read(id, attempt)
+	r, err := s.results().Read(id, attempt)
 	if missing(err) {
 		return false, nil
 	}
 	return err == nil && r.Outcome == api.Succeeded, err
 }
 
-func (s *Spool) lastAttempt(id string) int {
-	if all := s.attempts(id); len(all) > 0 {
-		return all[len(all)-1]
+// lastAttempt is the number of the last attempt that has a result, 0 if none has.
+func (s *Spool) lastAttempt(id string) (last int) {
+	for _, n := range s.results().Attempts(id) {
+		last = n
 	}
-	return 0
-}
-
-// ended says how a task ended that is not in the queue, and nothing of one that
-// never was.
-func (s *Spool) ended(id string) api.TaskState {
-	if there, _ := present(s.path(cancelledDir, id)); there {
-		return api.TaskCancelled
-	}
-	if there, _ := present(s.letter(id)); there {
-		return api.TaskDead
-	}
-	if there, _ := s.succeeded(id, s.lastAttempt(id)); there {
-		return api.TaskFinished
-	}
-	return ""
-}
-
-// syncAll makes all of a file system durable, which is faster than many files.
-func syncAll(dir string) error {
-	d, err := openDir(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return fmt.Errorf("sync the file system of %s: %w", dir, err)
-	}
-	return nil
+	return last
 }

@@ -121,6 +121,7 @@ func TestContentsOfASpoolInDisorder(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir, "") // makes the directories
 	name := func(key int, id string) string { return fmt.Sprintf("%020d-0-0-%s.json", key, id) }
+	now := func(id string) string { return "10-0000000000000001-0-0000000000000001-0-0-0-0-0-0-" + id + ".json" }
 	write := func(path, text string) {
 		t.Helper()
 		path = filepath.Join(dir, path)
@@ -130,15 +131,15 @@ func TestContentsOfASpoolInDisorder(t *testing.T) {
 	}
 	for _, id := range []string{"dead", "claimed", "ready", "cancelled"} {
 		write("tasks/"+name(1, id), "")
-		write("ready/0-0/10/00000000000000000001/"+name(1, id), "")
+		write("ready/10-0000000000000001-0-0-0/"+now(id), "")
 	}
 	write("cancelled/cancelled", "")
 	write("claims/x/owner", "somebody\n")
-	write("held/x/owner", "somebody\n")
+	write("held/x.lock", "somebody\n")
 	for _, id := range []string{"dead", "claimed"} {
-		write("held/x/tasks/"+name(1, id), "")
+		write("held/x-"+now(id), "")
 	}
-	for _, by := range []string{"tasks/hand-1", "tasks/hand-2", "held/x/tasks/hand-3", "claims/x/tasks/hand-4"} {
+	for _, by := range []string{"tasks/hand-1", "tasks/hand-2", "held/x-hand-3", "claims/x/tasks/hand-4"} {
 		write(by, "")
 	}
 	write("dead/dead.json", `{"reason": "why"}`)
@@ -248,20 +249,32 @@ func fileCounter(t *testing.T) func() int {
 func TestNoFileStaysOpen(t *testing.T) {
 	dir := t.TempDir()
 	s, count := open(t, dir, "r"), fileCounter(t)
-	round := func(id string) {
-		submit(t, s, api.Task{ID: id})
-		d := fetch(t, s, id)
-		if _, err := d.Begin(nil); err != nil {
+	round := func(ids ...string) {
+		var all []spool.Delivery
+		for _, id := range ids {
+			submit(t, s, api.Task{ID: id})
+			d := fetch(t, s, id)
+			if _, err := d.Begin(nil); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, d)
+		}
+		for _, d := range all[1:] { // which pause together
+			if _, err := d.Retry("again"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(all[0].Release(), fetch(t, s, ids[0]).Ack()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.Retry("again"); err != nil {
-			t.Fatal(err)
-		}
-		if err := fetch(t, s, id).Release(); err != nil {
-			t.Fatal(err)
-		}
-		if err := fetch(t, s, id).Ack(); err != nil {
-			t.Fatal(err)
+		for range ids[1:] {
+			d, err := s.Fetch(t.Context(), anyClass)
+			if err == nil {
+				err = d.(spool.Delivery).Ack()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 2*rescan) // and looks for dead runners
 		defer cancel()
@@ -270,10 +283,19 @@ func TestNoFileStaysOpen(t *testing.T) {
 		}
 	}
 	round("first")
-	before := count()
-	for i := range 5 {
-		round(fmt.Sprint("t-", i))
+	var claims []spool.Delivery // as many as are used below
+	for i := range 6 {
+		submit(t, s, api.Task{ID: fmt.Sprint("claim-", i)})
+		claims = append(claims, fetch(t, s, fmt.Sprint("claim-", i)))
 	}
+	for _, d := range claims {
+		if err := d.Ack(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := count()
+	round("t-0", "t-1", "t-2", "t-3", "t-4", "t-5")
+	round("u-0")
 	if after := count(); after > before+2 { // others may have opened one
 		t.Errorf("%d files are open, %d were before", after, before)
 	}
@@ -299,7 +321,7 @@ func TestTheDocumentIsKeptAsItIs(t *testing.T) {
 	if _, err := s.SubmitOne(&api.Task{ID: "b", Command: "true", Args: []string{"a<b && c>d"}}); err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "ready", "*", "*", "*", "*-b.json"))
+	files, err := filepath.Glob(filepath.Join(dir, "ready", "*", "*-b.json"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("files %q, %v", files, err)
 	}

@@ -1,41 +1,95 @@
 package spool
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// entry is what the name of a task's file says.
+// entry is what the name of a task's file says. Times are microseconds since 1970.
 type entry struct {
-	key    int64  // nanoseconds since 1970 at the submit; orders the queue
-	starts int    // how often the task was started; numbers the attempts
-	deaths int    // starts whose runner died, and one more while a runner has the task started
-	spent  int    // attempts held against the task; never more than starts
-	id     string // the task's ID
+	bucket
+	key     int64 // the time of its submit, or later if others came at the same; orders the bucket
+	starts  int   // how often the task was started; numbers the attempts
+	deaths  int   // starts whose runner died, and one more while a runner has the task started
+	spent   int   // attempts held against the task; never more than starts
+	expires int64 // the second since 1970 after which it must not start; 0 for none
+	id      string
 }
 
-var entryName = regexp.MustCompile(`^([0-9]{20})-([0-9]{1,9})-([0-9]{1,9})-(.+)\.json$`)
+// bucket is what the name of a directory of ready/ says: some hundred entries of one
+// class and priority that were submitted one after the other, or all whose pause ends
+// in the same second.
+type bucket struct {
+	rank   int   // from the highest priority, which is 0
+	from   int64 // when it was begun; orders those of a rank
+	pauses int   // 1 if nothing of it may start before. Else from is an order and no time: clocks may be set back
+	class  api.Resources
+}
 
-// deathUnit is what a death adds to the number of starts in a name. Runners of
-// before there was a limit of deaths keep it so, and only count on from there.
-const deathUnit = 1_000_000
+// due says whether what is in it may start.
+func (b bucket) due(now time.Time) bool { return b.pauses == 0 || b.from <= now.UnixMicro() }
 
-// name is the inverse of parseName. The key has a fixed width, so that names
-// sort like keys.
+// order is the part of the names by which they are sorted.
+func (b bucket) order() string { return fmt.Sprintf("%02d-%016d-%d", b.rank, b.from, b.pauses) }
+
+func (b bucket) name() string {
+	return fmt.Sprintf("%s-%d-%d", b.order(), b.class.GPUs, uint64(b.class.GPUMemory))
+}
+
+func parseBucket(name string) (b bucket, ok bool) {
+	f := strings.Split(name, "-")
+	if len(f) != 5 {
+		return bucket{}, false
+	}
+	b = newBucket(f[0], f[1], f[2], f[3], f[4])
+	return b, b.name() == name
+}
+
+func newBucket(rank, from, pauses, gpus, memory string) bucket {
+	return bucket{number[int](rank), number[int64](from), number[int](pauses),
+		api.Resources{GPUs: number[int](gpus), GPUMemory: number[api.Bytes](memory)}}
+}
+
+// number reads a part of a name; what is none does not give the name again.
+func number[T int | int64 | api.Bytes](text string) T {
+	n, _ := strconv.ParseInt(text, 10, 64)
+	return T(n)
+}
+
+// name is the inverse of parseName. Names sort in the order in which the tasks start.
 func (e entry) name() string {
-	return fmt.Sprintf("%020d-%d-%d-%s.json", e.key, e.deaths*deathUnit+e.starts, e.spent, e.id)
+	return fmt.Sprintf("%s-%016d-%d-%d-%d-%d-%d-%d-%s.json", e.order(), e.key,
+		e.class.GPUs, uint64(e.class.GPUMemory), e.starts, e.deaths, e.spent, e.expires, e.id)
+}
+
+// parseName reads a name of today, or one of before, which says nothing of a bucket.
+func parseName(name string) (e entry, err error) {
+	text, isJSON := strings.CutSuffix(name, ".json")
+	if f := strings.SplitN(text, "-", 11); len(f) == 11 {
+		e = entry{newBucket(f[0], f[1], f[2], f[4], f[5]), number[int64](f[3]), number[int](f[6]), number[int](f[7]), number[int](f[8]), number[int64](f[9]), f[10]}
+	}
+	if e.name() != name {
+		e = parseOlder(text)
+	}
+	if !isJSON || e.id == "" || e.spent > e.starts {
+		return entry{}, fmt.Errorf("file name %s is not one that submit gives; put tasks into the queue with the command submit", api.Excerpt(name))
+	}
+	return e, nil
+}
+
+// of is the entry with what the document of its task says.
+func (e entry) of(t *api.Task) entry {
+	e.rank, e.class, e.id, e.expires = api.MaxTaskPriority-t.Priority, t.Resources, t.ID, 0
+	if !t.Expires.IsZero() {
+		e.expires = t.Expires.Unix()
+	}
+	return e
 }
 
 // begun is the entry after one more start. Until the runner says how that ended,
@@ -55,111 +109,31 @@ func (e entry) ended(spent bool) entry {
 	return e
 }
 
-func parseName(name string) (entry, error) {
-	bad := fmt.Errorf("file name %s is not one that submit gives; put tasks into the queue with the command submit",
-		api.Excerpt(name))
-	m := entryName.FindStringSubmatch(name)
-	if m == nil {
-		return entry{}, bad
+// expired says why the task must not start any more, and nothing if it may.
+func (e entry) expired(now time.Time) string {
+	if end := time.Unix(e.expires, 0).UTC(); e.expires != 0 && now.After(end) {
+		return "it expired at " + end.Format(time.RFC3339)
 	}
-	e := entry{id: m[4]}
-	var err1, err2, err3 error
-	e.key, err1 = strconv.ParseInt(m[1], 10, 64)
-	e.starts, err2 = strconv.Atoi(m[2])
-	e.spent, err3 = strconv.Atoi(m[3])
-	e.deaths, e.starts = e.starts/deathUnit, e.starts%deathUnit
-	if errors.Join(err1, err2, err3) != nil || e.spent > e.starts || e.name() != name {
-		return entry{}, bad
-	}
-	return e, nil
+	return ""
 }
-
-// parse reads one file of the queue. It is stricter than api.ParseTask, which
-// is for what people write: only JSON, because YAML forbids some characters
-// that a task's arguments may hold, and only under the task's own name, so
-// that a copy made by hand is not run as if it had been submitted.
-func parse(name string, document []byte) (entry, *api.Task, error) {
-	e, err := parseName(name)
-	if err != nil {
-		return entry{}, nil, err
-	}
-	if len(document) > api.MaxTaskBytes {
-		return entry{}, nil, fmt.Errorf("task document has more than the %d bytes that are allowed", api.MaxTaskBytes)
-	}
-	decoder := json.NewDecoder(bytes.NewReader(document))
-	decoder.DisallowUnknownFields()
-	var task *api.Task
-	if err := decoder.Decode(&task); err != nil {
-		return entry{}, nil, fmt.Errorf("task document is no valid JSON: %w", err)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return entry{}, nil, errors.New("task document is followed by other text")
-	}
-	if task == nil {
-		return entry{}, nil, errors.New("task document is null")
-	}
-	if err := task.Validate(); err != nil {
-		return entry{}, nil, fmt.Errorf("task document: %w", err)
-	}
-	if task.ID != e.id {
-		return entry{}, nil, fmt.Errorf("task document: id: is %s; must be %s as in its file's name",
-			api.Excerpt(task.ID), api.Excerpt(e.id))
-	}
-	return e, task, nil
-}
-
-// badDocument is the error for a file that will never be a task.
-type badDocument struct{ problem error }
-
-func (b *badDocument) Error() string { return b.problem.Error() }
 
 // readEntry reads a file of the queue.
-func readEntry(dir, name string) (entry, *api.Task, error) {
-	document, err := readDocument(filepath.Join(dir, name))
+func readEntry(path string) (e entry, task *api.Task, err error) {
+	document, err := readFile(path, api.MaxTaskBytes)
 	if err != nil {
 		return entry{}, nil, err
 	}
-	e, task, err := parse(name, document)
+	if e, err = parseName(filepath.Base(path)); err == nil {
+		task, err = parse(e.id, document)
+	}
+	switch {
+	case err == nil && e.from == 0: // of before
+		e = e.of(task)
+	case err == nil && e.of(task) != e:
+		err = errors.New("file name says other than the task document")
+	}
 	if err != nil {
-		return entry{}, nil, &badDocument{err}
+		return e, nil, &badDocument{err, document}
 	}
 	return e, task, nil
-}
-
-// shorten keeps what came from a document in the hundreds of bytes. The texts
-// are those of errors, in which values are escaped already.
-func shorten(text string) string {
-	const limit = 600
-	if len(text) <= limit {
-		return text
-	}
-	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(text[:limit], ""), len(text))
-}
-
-// format writes the document of a task, in the form that parse reads.
-func format(task *api.Task) ([]byte, error) {
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false) // for people who look into the directory
-	if err := encoder.Encode(task); err != nil {
-		return nil, err
-	}
-	return text.Bytes(), nil
-}
-
-// readDocument reads no more than one byte above the limit, and nothing but
-// regular files: a named pipe or a link put there by hand must not hang or
-// mislead the runner.
-func readDocument(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return nil, err
-	} else if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read %s: not a regular file", path)
-	}
-	return io.ReadAll(io.LimitReader(f, api.MaxTaskBytes+1))
 }

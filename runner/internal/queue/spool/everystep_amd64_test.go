@@ -253,7 +253,7 @@ func judge(t *testing.T, dir, when, said string) {
 	if err := s.Close(); err != nil {
 		t.Errorf("%s: close: %v", when, err)
 	}
-	for _, pattern := range []string{"held/*", "ready/*/*/*/*", "results/*/*/checkpoint"} {
+	for _, pattern := range []string{"held/*", "ready/*/*", "results/*/*/checkpoint"} {
 		if left, err := filepath.Glob(filepath.Join(dir, pattern)); err != nil || len(left) > 0 && state["b"] == api.TaskFinished && state["c"] == api.TaskFinished {
 			t.Errorf("%s: left %v, %v", when, left, err)
 		}

@@ -1,6 +1,7 @@
 package spool_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -32,7 +33,7 @@ func TestAClaimThatIsGone(t *testing.T) {
 		}
 	}
 	gone("a")
-	wantLog(t, log, `level=WARN msg="claim directory is gone, made a new one" old=`)
+	wantLog(t, log, `level=WARN msg="a claim is gone, made a new one" old=`)
 	before := count()
 	for _, id := range []string{"b", "c", "d", "e"} {
 		gone(id)
@@ -61,17 +62,22 @@ func TestAClaimThatComesBack(t *testing.T) {
 	submit(t, s, api.Task{ID: "b"})
 	fetch(t, s, "b")
 	old, err := filepath.Glob(claims + ".away/*")
-	if err != nil || len(old) != 1 {
-		t.Fatalf("claims %q, %v", old, err)
+	if err != nil || len(old) != 2 {
+		t.Fatalf("a claim is %q, %v", old, err)
 	}
-	if err := os.Rename(old[0], filepath.Join(claims, filepath.Base(old[0]))); err != nil {
-		t.Fatal(err)
+	for _, file := range old {
+		if err := os.Rename(file, filepath.Join(claims, filepath.Base(file))); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 	if c := contents(t, dir); len(c.Ready) != 2 || len(c.Claimed) != 0 {
 		t.Errorf("ready %+v, claimed %+v, want both tasks ready", c.Ready, c.Claimed)
+	}
+	if left := globs(t, dir, "held/*") + globs(t, dir, "work/*"); left > 0 {
+		t.Errorf("%d files are left of claims", left)
 	}
 }
 
@@ -80,11 +86,11 @@ func TestAClaimThatComesBack(t *testing.T) {
 func TestClaimsInDisorder(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir, "")
-	odd, half := filepath.Join(dir, "claims", "odd"), filepath.Join(dir, "held", "half")
+	odd, half := filepath.Join(dir, "claims", "odd"), filepath.Join(dir, "held", "half.lock")
 	if err := errors.Join(os.MkdirAll(filepath.Join(odd, "lock"), 0o755), os.MkdirAll(filepath.Join(odd, "tasks"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Mkdir(half, 0o755), os.WriteFile(filepath.Join(half, "lock"), nil, 0o644)); err != nil {
+	if err := os.WriteFile(half, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	s, log := openLogged(t, dir, rescan)
@@ -142,21 +148,21 @@ func TestAClaimIsUsedAgain(t *testing.T) {
 	}
 	nothing := func(string) error { return nil }
 	use("first", false, nothing)
-	use("again", true, func(claim string) error { return os.WriteFile(filepath.Join(claim, "work", "left"), nil, 0o644) })
-	use("something-was-left", false, func(claim string) error { return os.Remove(filepath.Join(claim, "lock")) })
+	use("again", true, func(claim string) error { return os.WriteFile(filepath.Join(claim, "attempt", "left"), nil, 0o644) })
+	use("something-was-left", false, func(claim string) error { return os.Remove(filepath.Join(dir, "held", filepath.Base(claim)+".lock")) })
 	use("the-lock-was-removed", false, nothing)
 	use("last", true, nothing)
 }
 
-// Somebody has removed the directory of its tasks: there is nothing to give back.
-func TestAClaimWithoutTasksIsClosed(t *testing.T) {
+// Somebody has removed the directory of its attempts.
+func TestAClaimWithoutADirectoryIsClosed(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "r")
-	tasks, err := filepath.Glob(filepath.Join(dir, "held", "*", "tasks"))
+	tasks, err := filepath.Glob(filepath.Join(dir, "work", "*"))
 	if err != nil || len(tasks) != 1 {
 		t.Fatalf("directories %q, %v", tasks, err)
 	}
-	if err := os.Remove(tasks[0]); err != nil {
+	if err := os.RemoveAll(tasks[0]); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -164,23 +170,43 @@ func TestAClaimWithoutTasksIsClosed(t *testing.T) {
 	}
 }
 
-// Somebody has put a file to its task: the task is given back, and the rest is
-// left to people.
-func TestAClaimWithAnotherFileIsClosed(t *testing.T) {
+// Somebody has removed the lock of a claim: nobody takes the task from the runner that
+// has it; after that has died, people are told what to do, and it works.
+func TestTheLockIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	s, log := openLogged(t, dir, rescan)
+	crashed := open(t, dir, "crashed")
 	submit(t, s, api.Task{ID: "a"})
-	work, _ := fetch(t, s, "a").Work()
-	if err := os.WriteFile(filepath.Join(work, "..", "tasks", "other"), nil, 0o644); err != nil {
+	fetch(t, crashed, "a")
+	locks, err := filepath.Glob(filepath.Join(dir, "held", "*.lock"))
+	for _, lock := range locks {
+		err = errors.Join(err, os.Remove(lock))
+	}
+	if err != nil || len(locks) == 0 {
+		t.Fatalf("locks %q, %v", locks, err)
+	}
+	submit(t, s, api.Task{ID: "b"})
+	fetch(t, s, "b")
+	crashed.Crash()
+	waitFor(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), rescan)
+		defer cancel()
+		if d, err := s.Fetch(ctx, anyClass); d != nil || err == nil {
+			t.Fatalf("fetched %v, %v", d, err)
+		}
+		return strings.Contains(log.String(), "could not take back a task")
+	})
+	text := log.String()
+	to := text[strings.Index(text, dir+"/tasks/"):]
+	to = to[:strings.IndexAny(to, "\" \n")]
+	from, err := filepath.Glob(filepath.Join(dir, "held", "*-"+filepath.Base(to)))
+	if err != nil || len(from) != 1 {
+		t.Fatalf("files %q, %v", from, err)
+	}
+	if err := os.Rename(from[0], to); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	if c := contents(t, dir); len(c.Ready) != 1 {
-		t.Errorf("ready %+v, want the task", c.Ready)
-	}
-	wantLog(t, log, `level=WARN msg="could not remove a claim" claim=`)
+	fetch(t, s, "a")
 }
 
 // Tasks run elsewhere than the runner.

@@ -3,7 +3,6 @@ package spool
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -47,7 +46,9 @@ func (d *delivery) Bury(reason string) error {
 	return d.settle("bury", func() error { return d.bury(reason, d.entry.spent) })
 }
 
-func (d *delivery) Work() (dir string, held []*os.File) { return d.claim.path(workDir), d.claim.locks }
+func (d *delivery) Work() (dir string, held []*os.File) {
+	return d.spool.workPath(d.claim.name), []*os.File{d.claim.lock}
+}
 
 // Crash does to the spool what the death of its process does: the lock is
 // dropped, and nothing is given back.
@@ -57,11 +58,11 @@ func (s *Spool) Crash() {
 	if !s.isClosed() {
 		close(s.closed)
 	}
-	for _, c := range s.idle {
-		c.unlock()
+	for len(s.idle) > 0 {
+		(<-s.idle).lock.Close()
 	}
 	for d := range s.held {
-		d.claim.unlock()
+		d.claim.lock.Close()
 	}
 }
 
@@ -83,30 +84,40 @@ type Dead struct {
 // task that is on its way from one place to another may be listed at either,
 // never at both.
 func ReadContents(dir string) (Contents, error) {
-	l, err := list(dir)
-	if err != nil {
-		return Contents{}, fmt.Errorf("list spool %s: %w", dir, err)
+	s := Look(dir)
+	all, err := s.List(context.Background())
+	v := s.look()
+	v.readAll()
+	if err := errors.Join(err, v.err); err != nil {
+		return Contents{}, err
 	}
-	c := Contents{Ready: l.ready, Claimed: l.claimed, Dead: []Dead{}, Cancelled: l.cancelled}
-	for _, id := range l.dead {
-		c.Dead = append(c.Dead, Dead{ID: id, DeadLetter: readLetter(filepath.Join(dir, deadDir, id+".json"))})
+	c := Contents{Ready: []Entry{}, Claimed: []Entry{}, Dead: []Dead{}}
+	for _, t := range all {
+		e := Entry{TaskStatus: t, File: v.entries[t.ID].File}
+		switch t.State {
+		case api.TaskWaiting:
+			c.Ready = append(c.Ready, e)
+		case api.TaskRunning:
+			c.Claimed = append(c.Claimed, e)
+		case api.TaskDead:
+			c.Dead = append(c.Dead, Dead{ID: t.ID, DeadLetter: readLetter(s.letter(t.ID))})
+		case api.TaskCancelled:
+			c.Cancelled = append(c.Cancelled, t.ID)
+		}
 	}
 	return c, nil
 }
 
-// Sweep sweeps now.
-func (s *Spool) Sweep() { s.sweep() }
+// ResultsDir is the directory of the spool dir for package result.
+func ResultsDir(dir string) string { return filepath.Join(dir, resultsDir) }
 
-// Older makes the last sweep older.
-func (s *Spool) Older(by time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.swept = s.swept.Add(-by)
-}
-
-// Parse and Name make the parser of the queue's files accessible to fuzzing.
+// Parse makes the parser of the queue's files accessible to fuzzing.
 var Parse = func(name string, document []byte) (canonical string, valid bool) {
-	e, task, err := parse(name, document)
+	e, err := parseName(name)
+	if err != nil || e.from == 0 {
+		return "", false
+	}
+	task, err := parse(e.id, document)
 	if err != nil {
 		return "", false
 	}
@@ -116,7 +127,16 @@ var Parse = func(name string, document []byte) (canonical string, valid bool) {
 	return e.name(), true
 }
 
-// Discard does what Fetch does with a file that it could not read as a task.
-func (s *Spool) Discard(name string) error {
-	return s.discard(name, &badDocument{errors.New("it was read before")})
+// Bury does what Fetch does with a file of tasks/ that it has read as this, and could
+// not read as a task.
+func (s *Spool) Bury(name, document string) error {
+	return s.buryFile(s.path(tasksDir, name), &badDocument{errors.New("it was read before"), []byte(document)})
+}
+
+// Tidy lets the next look for what has expired, or is left over, be the first one after
+// so long.
+func (s *Spool) Tidy(ago time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tidied = time.Now().Add(-ago)
 }

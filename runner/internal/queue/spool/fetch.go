@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -16,8 +18,14 @@ import (
 // Fetch implements queue.Queue. It wakes up at once when a task is submitted
 // on the same machine, and looks again after Options.Rescan for all the rest.
 func (s *Spool) Fetch(ctx context.Context, serves func(class api.Resources) bool) (queue.Delivery, error) {
-	if err := s.enterFetch(); err != nil {
-		return nil, fmt.Errorf("fetch task: %w", err)
+	s.mu.Lock()
+	closed := s.isClosed()
+	if !closed {
+		s.fetches.Add(1)
+	}
+	s.mu.Unlock()
+	if closed {
+		return nil, fmt.Errorf("fetch task: %w", errClosed)
 	}
 	defer s.fetches.Done()
 
@@ -69,98 +77,87 @@ func (s *Spool) wait(ctx context.Context, serves func(api.Resources) bool) (*del
 	}
 }
 
-// scan goes once through the front of each lane that is served. A task that cannot
-// be dealt with now does not keep those behind it; its problem is returned only if
-// there is no other.
-func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*delivery, error) {
-	s.reclaimIfDue()
-	problems := []error{s.adopt(ctx)}
-	lanes, err := s.lanes()
-	if err != nil {
-		return nil, err
+// due says whether something is to be done again, and takes note that it is done.
+func (s *Spool) due(last *time.Time, pause time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(*last) < pause {
+		return false
 	}
-	asked := map[string]bool{}
-	wanted := func(class string) bool {
-		want, known := asked[class]
-		if !known {
-			if parsed, ok := parseClass(class); ok {
-				want = serves(parsed)
-			}
-			asked[class] = want
-		}
-		return want
-	}
-	for len(lanes) > 0 {
-		n := 1
-		for n < len(lanes) && lanes[n].priority == lanes[0].priority {
-			n++
-		}
-		d, err := s.first(ctx, lanes[:n], wanted)
-		if d != nil || ctx.Err() != nil {
-			return d, ctx.Err()
-		}
-		problems = append(problems, err)
-		lanes = lanes[n:]
-	}
-	return nil, errors.Join(problems...)
+	*last = time.Now()
+	return true
 }
 
-// first takes the first task that is wanted of lanes that have the same priority.
-func (s *Spool) first(ctx context.Context, lanes []lane, wanted func(class string) bool) (*delivery, error) {
-	var problems []error
-	var fronts []front
-	for _, l := range lanes {
-		due, err := l.dueBuckets(s)
-		f := front{lane: l, buckets: due}
-		name, err2 := f.head(s)
-		problems = append(problems, err, err2)
-		if name != "" && wanted(l.class) {
-			fronts = append(fronts, f)
-		}
+// scan takes the first task that may start and is served. One that cannot be dealt
+// with now does not keep those behind it; its problem is returned only if there is no
+// other.
+func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*delivery, error) {
+	if s.due(&s.reclaimed, s.rescan) {
+		s.reclaim()
 	}
-	for ctx.Err() == nil {
-		var next *front
-		least := ""
-		for i := range fronts {
-			name, err := fronts[i].head(s)
-			problems = append(problems, err)
-			if name != "" && (next == nil || name < least) {
-				next, least = &fronts[i], name
-			}
+	problem := s.adopt(ctx)
+	if s.due(&s.tidied, 60*s.rescan) {
+		s.sweep()
+		// What has expired, of classes, too, that nobody serves.
+		d, err := s.front(ctx, func(api.Resources) bool { return true }, func(name string) bool { return entryOf(name).expired(time.Now()) != "" })
+		if d != nil { // the clock was set back
+			err = d.Release()
 		}
-		if next == nil {
-			break
-		}
-		next.names = next.names[1:]
-		d, err := s.try(next.dir, least)
-		if d != nil {
-			return d, nil
-		}
-		problems = append(problems, err)
+		problem = errors.Join(problem, err)
 	}
-	return nil, errors.Join(problems...)
+	d, err := s.front(ctx, serves, func(string) bool { return true })
+	if d != nil {
+		return d, nil
+	}
+	return nil, errors.Join(problem, err)
 }
 
 // try claims a task. Nothing and no error means that it must not run, or that
 // another runner was faster.
-func (s *Spool) try(dir, name string) (d *delivery, err error) {
+func (s *Spool) try(path string) (*delivery, error) {
+	e, task, err := readEntry(path)
+	var bad *badDocument
+	switch {
+	case missing(err):
+		return nil, nil
+	case errors.As(err, &bad) && bad.newer(e):
+		s.sayOnce("left a task to a newer runner", e.id, bad)
+		return nil, nil
+	case errors.As(err, &bad): // somebody has changed it by hand, or the disk
+		return nil, s.buryFile(path, bad)
+	case err != nil:
+		return nil, err
+	}
 	c, err := s.takeClaim()
 	if err != nil {
 		return nil, err
 	}
-	err = rename(dir, name, c.path(tasksDir), name)
-	if err == nil {
-		d, err = s.examine(c, name)
+	d := &delivery{spool: s, claim: c, task: task, entry: e}
+	d.ctx, d.stop = context.WithCancelCause(context.Background())
+	switch err := rename(path, d.path()); {
+	case errors.Is(err, errGone):
+		s.idle <- c
+		return nil, nil
+	case err != nil:
+		c.lock.Close() // what may be in it comes back like that of a dead runner
+		return nil, err
 	}
+	removed, err := s.examine(d)
 	switch {
-	case d != nil:
-	case err == nil || errors.Is(err, errGone):
-		s.dropClaim(c)
-		err = nil
-	default:
-		c.unlock() // what may be in it comes back like that of a dead runner
+	case err != nil:
+		if fault := d.release(); fault != nil {
+			c.lock.Close() // as above
+			return nil, errors.Join(err, fault)
+		}
+		fallthrough
+	case removed:
+		s.idle <- c
+		return nil, err
 	}
-	return d, err
+	s.mu.Lock()
+	s.held[d] = true
+	s.mu.Unlock()
+	return d, nil
 }
 
 // deathLimit is how many runners may die while they run a task. A runner that is
@@ -168,82 +165,52 @@ func (s *Spool) try(dir, name string) (d *delivery, err error) {
 // what nodes that come and go do to one task.
 const deathLimit = 10
 
-// examine returns what is in the claim now, unless it must not run. Then it is dealt
-// with, or goes back where it was and comes again.
-func (s *Spool) examine(c *claim, name string) (*delivery, error) {
-	e, task, err := readEntry(c.path(tasksDir), name)
-	var bad *badDocument
-	switch {
-	case errors.As(err, &bad): // somebody has changed it by hand
-		return nil, s.buryUnreadable(c, name, bad)
-	case err != nil:
-		return nil, errors.Join(err, s.putBack(c, name))
-	}
-	d := &delivery{spool: s, claim: c, task: task, entry: e}
-	d.ctx, d.stop = context.WithCancelCause(context.Background())
-	cancelled, err1 := present(s.path(cancelledDir, e.id))
+// examine removes a task that must not run.
+func (s *Spool) examine(d *delivery) (removed bool, err error) {
+	e, mark := d.entry, s.path(cancelledDir, d.task.ID)
+	cancelled, err1 := present(mark)
 	letter, err2 := present(s.letter(e.id))
 	finished, err3 := false, error(nil)
 	if e.deaths > 0 {
 		finished, err3 = s.succeeded(e.id, e.starts)
 	}
 	if err := errors.Join(err1, err2, err3); err != nil {
-		return nil, errors.Join(err, d.release())
+		return false, err
 	}
-	end, level, why := d.remove, slog.LevelInfo, ""
-	bury := func(reason string) {
-		end, level, why = func() error { return d.bury(reason, e.spent) }, slog.LevelWarn, reason
-	}
+	why, bury := "", ""
 	switch {
-	case finished: // and its runner could not say so any more
+	case finished && cancelled: // too late
+		err = remove(mark)
+		fallthrough
+	case finished: // its runner could not say so any more
 		why = "it was finished before"
-		if cancelled {
-			end = func() error { return errors.Join(remove(s.path(cancelledDir), e.id), d.remove()) }
-		}
 	case cancelled:
 		why = "it was cancelled"
 	case e.deaths > 0 && letter:
 		why = "it was buried before"
-	case e.spent >= task.Attempts():
-		bury(fmt.Sprintf("attempt %d of %d began, and its runner died before it ended", e.spent, task.Attempts()))
+	case e.spent >= d.task.Attempts():
+		bury = fmt.Sprintf("attempt %d of %d began, and its runner died before it ended", e.spent, d.task.Attempts())
 	case e.deaths >= deathLimit:
-		bury(fmt.Sprintf("%d runners died while they ran it, and no more try it", e.deaths))
-	case !task.Expires.IsZero() && time.Now().After(task.Expires.Time):
-		bury("it expired at " + task.Expires.Format(time.RFC3339))
+		bury = fmt.Sprintf("%d runners died while they ran it, and no more try it", e.deaths)
 	default:
-		if letter { // it was brought back, and that was interrupted
-			if err := remove(s.path(deadDir), e.id+".json"); err != nil {
-				return nil, errors.Join(err, d.release())
-			}
-		}
-		s.hold(d)
-		return d, nil
+		bury = e.expired(time.Now())
 	}
-	if err := end(); err != nil {
-		return nil, errors.Join(err, d.release())
+	level := slog.LevelInfo
+	switch {
+	case err != nil:
+	case bury != "":
+		level, err = slog.LevelWarn, d.bury(bury, e.spent)
+	case why != "":
+		err = d.remove()
+	case letter: // it was brought back, and that was interrupted
+		return false, remove(s.letter(e.id))
+	default:
+		return false, nil
 	}
-	s.removed(level, task.ID, why)
-	return nil, nil
-}
-
-func (s *Spool) removed(level slog.Level, id, why string) {
-	s.log.LogAttrs(context.Background(), level, "removed a task from the queue", slog.String("task", id), slog.String("reason", why))
-}
-
-// putBack returns a file that cannot be dealt with now to the queue.
-func (s *Spool) putBack(c *claim, name string) error {
-	err := rename(c.path(tasksDir), name, s.path(tasksDir), name)
-	if errors.Is(err, errGone) {
-		return nil
+	if err == nil {
+		s.log.Log(context.Background(), level, "removed a task from the queue", "task", e.id, "reason", why+bury)
 	}
-	return err
-}
-
-// hold takes note of a delivery that is not settled.
-func (s *Spool) hold(d *delivery) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.held[d] = true
+	return true, err
 }
 
 // attend tells the deliveries that their tasks were cancelled, until the spool is closed.
@@ -257,13 +224,10 @@ func (s *Spool) attend() {
 		case <-tick.C:
 		}
 		s.mu.Lock()
-		held := make([]*delivery, 0, len(s.held))
-		for d := range s.held {
-			held = append(held, d)
-		}
+		held := slices.Collect(maps.Keys(s.held))
 		s.mu.Unlock()
 		for _, d := range held {
-			if there, _ := present(s.path(cancelledDir, d.task.ID)); there {
+			if isThere(s.path(cancelledDir, d.task.ID)) {
 				d.stop(queue.ErrCancelled)
 			}
 		}

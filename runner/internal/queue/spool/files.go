@@ -2,6 +2,8 @@ package spool
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,88 +17,69 @@ const (
 	fileMode = 0o644
 )
 
-// errGone means that a file is not there although its directory is. Opening
-// the directory first is what tells this from a queue that is unreachable.
+// errGone means that a file is not there although its directory is, and the one where
+// it was to go: it is no queue that is out of reach.
 var errGone = errors.New("file is gone")
 
-func openDir(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
-}
-
-// rename moves a file between two directories, which may be the same. It is
-// atomic, and durable once syncDirs was called for both.
-func rename(from, name, to, newName string) error {
-	if err := unix.Rename(filepath.Join(from, name), filepath.Join(to, newName)); err == nil {
+// rename is atomic, and durable once syncDirs was called for both directories.
+func rename(from, to string) error {
+	err := unix.Rename(from, to)
+	switch {
+	case err == nil:
 		return nil
-	}
-	source, err := openDir(from)
-	if err != nil {
-		return err
-	}
-	defer source.Close()
-	target, err := openDir(to)
-	if err != nil {
-		return err
-	}
-	defer target.Close()
-	err = unix.Renameat(int(source.Fd()), name, int(target.Fd()), newName)
-	if err == nil {
-		return nil
-	}
-	// ENOENT may mean the target as well, if it was removed just now.
-	var stat unix.Stat_t
-	if unix.Fstatat(int(source.Fd()), name, &stat, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT {
+	case missing(err) && isThere(filepath.Dir(from)) && isThere(filepath.Dir(to)) && !isThere(from):
 		return errGone
 	}
-	return &os.LinkError{Op: "rename", Old: filepath.Join(from, name), New: filepath.Join(to, newName), Err: err}
+	return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 }
 
-// unlink deletes a file. One that is gone already is no error.
-func unlink(dir, name string) error {
-	if err := unix.Unlink(filepath.Join(dir, name)); err == nil {
-		return nil
+// unlink deletes a file.
+func unlink(path string) error {
+	err := os.Remove(path)
+	if missing(err) && isThere(filepath.Dir(path)) {
+		return errGone
 	}
-	d, err := openDir(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := unix.Unlinkat(int(d.Fd()), name, 0); err != nil && err != unix.ENOENT {
-		return &os.PathError{Op: "unlink", Path: filepath.Join(dir, name), Err: err}
-	}
-	return nil
+	return err
 }
 
-// remove deletes a file and makes that durable.
-func remove(dir, name string) error {
-	if err := unlink(dir, name); err != nil {
+// remove deletes a file, durably. One that is gone already is no error.
+func remove(path string) error {
+	if err := unlink(path); err != nil && !errors.Is(err, errGone) {
 		return err
 	}
-	return syncDirs(dir)
+	return syncDirs(filepath.Dir(path))
 }
 
 // syncDirs makes the names in the directories durable.
 func syncDirs(dirs ...string) error {
 	for _, dir := range dirs {
-		d, err := openDir(dir)
+		d, err := os.Open(dir)
 		if err != nil {
 			return err
 		}
-		err = d.Sync()
-		d.Close()
-		if err != nil {
+		if err := errors.Join(d.Sync(), d.Close()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// writeFile creates a file with its contents on the disk. It never replaces
-// one. After an error nothing is left of it.
-func writeFile(path string, data []byte) error { return createFile(path, data, true) }
+// syncAll makes all of a file system durable, which is faster than many files.
+func syncAll(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("sync the file system of %s: %w", dir, err)
+	}
+	return nil
+}
 
-// createFile does so, and leaves it to others to make the file durable if need be.
-func createFile(path string, data []byte, durable bool) error {
+// writeFile creates a file, on the disk if it is to be durable. It never replaces
+// one. After an error nothing is left of it.
+func writeFile(path string, data []byte, durable bool) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return err
@@ -105,23 +88,35 @@ func createFile(path string, data []byte, durable bool) error {
 	if err == nil && durable {
 		err = f.Sync()
 	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		os.Remove(path)
 	}
 	return err
 }
 
-// makeDir makes a directory whose owner is that of the one around it: root may submit
-// what the runners of another user take.
+// readFile reads no more than one byte above a limit, and nothing but regular files:
+// a named pipe or a link put there by hand must not hang or mislead the runner.
+func readFile(path string, limit int64) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, fmt.Errorf("read %s: not a regular file", path))
+	}
+	return io.ReadAll(io.LimitReader(f, limit+1))
+}
+
+// makeDir makes a directory, unless it is there, whose owner is that of the one around
+// it: root may submit what the runners of another user take.
 func makeDir(path string) error {
-	if err := os.Mkdir(path, dirMode); err != nil || os.Geteuid() != 0 {
-		return err
+	err := os.Mkdir(path, dirMode)
+	if errors.Is(err, os.ErrExist) {
+		return nil
 	}
 	var around unix.Stat_t
-	if err := unix.Stat(filepath.Dir(path), &around); err != nil {
+	if err != nil || os.Geteuid() != 0 || unix.Stat(filepath.Dir(path), &around) != nil {
 		return err
 	}
 	return os.Lchown(path, int(around.Uid), int(around.Gid))
@@ -130,33 +125,59 @@ func makeDir(path string) error {
 // fileNames lists the regular files of a directory in order. Hidden files are
 // left alone: editors and network file systems make them.
 func fileNames(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, e := range entries {
-		if e.Type().IsRegular() && !strings.HasPrefix(e.Name(), ".") {
-			names = append(names, e.Name())
-		}
-	}
-	return names, nil // ReadDir sorts
+	return names(dir, func(e fs.DirEntry) bool { return e.Type().IsRegular() && !strings.HasPrefix(e.Name(), ".") })
 }
 
 // dirNames lists the directories in a directory, in order.
-func dirNames(dir string) ([]string, error) {
+func dirNames(dir string) ([]string, error) { return names(dir, fs.DirEntry.IsDir) }
+
+func names(dir string, count func(fs.DirEntry) bool) (all []string, err error) {
 	entries, err := os.ReadDir(dir)
-	var names []string
 	for _, e := range entries {
-		if e.IsDir() {
-			names = append(names, e.Name())
+		if count(e) {
+			all = append(all, e.Name())
 		}
 	}
-	return names, err
+	return all, err
 }
 
-// tryLock takes the lock of an open file and says whether it could. Files are
-// opened close-on-exec, so no child process inherits the lock.
+// ifFree does something with a lock file if no process has it locked. It does nothing
+// if somebody else has just done it, and removed the file. Files are opened
+// close-on-exec, so no child process inherits a lock.
+func ifFree(path string, do func(lock *os.File) error) (free bool, err error) {
+	lock, err := os.OpenFile(path, os.O_RDWR, 0) // as network file systems want it
+	if errors.Is(err, os.ErrPermission) {
+		lock, err = os.Open(path)
+	}
+	if err != nil {
+		return false, err
+	}
+	defer lock.Close()
+	if free, err = tryLock(lock); err == nil && free && isAt(lock, path) {
+		err = do(lock)
+	}
+	return free, err
+}
+
+// newLock makes a file that this process has locked. Others may find it before that, and
+// remove it: then it is not at its path any more.
+func newLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(err, os.Remove(path), f.Close())
+	}
+	return f, nil
+}
+
+func overwrite(f *os.File, text []byte) error {
+	_, err := f.WriteAt(text, 0)
+	return errors.Join(err, f.Truncate(int64(len(text))))
+}
+
+// tryLock takes the lock of an open file and says whether it could.
 func tryLock(f *os.File) (bool, error) {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	switch err {
@@ -170,12 +191,9 @@ func tryLock(f *os.File) (bool, error) {
 
 // isAt says whether path still leads to the open file.
 func isAt(f *os.File, path string) bool {
-	opened, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	found, err := os.Stat(path)
-	return err == nil && os.SameFile(opened, found)
+	opened, err1 := f.Stat()
+	found, err2 := os.Stat(path)
+	return err1 == nil && err2 == nil && os.SameFile(opened, found)
 }
 
 // present says whether there is something at path.
@@ -185,6 +203,11 @@ func present(path string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+func isThere(path string) bool {
+	there, _ := present(path)
+	return there
 }
 
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -3,9 +3,7 @@ package spool
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"os"
-	"path/filepath"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
@@ -27,44 +25,25 @@ func (s *Spool) Announce(_ context.Context, o api.Offer) error {
 	if s.isClosed() {
 		return errClosed
 	}
-	if s.offer != nil && !isAt(s.offer, s.path(offersDir, filepath.Base(s.offer.Name()))) {
+	if s.offer != nil && !isAt(s.offer, s.offer.Name()) {
 		s.removeOffer() // somebody has removed it
 	}
+	text = append(text, '\n')
 	if s.offer == nil {
-		if s.offer, err = s.newOffer(); err != nil {
+		if err := os.MkdirAll(s.path(offersDir), dirMode); err != nil {
+			return err
+		}
+		if s.offer, err = newLock(s.path(offersDir, "offer-"+token())); err != nil {
 			return err
 		}
 	}
-	_, err = s.offer.WriteAt(append(text, '\n'), 0)
-	return errors.Join(err, s.offer.Truncate(int64(len(text)+1)))
-}
-
-// newOffer makes the file elsewhere and locks it, so that nobody finds it unlocked.
-func (s *Spool) newOffer() (*os.File, error) {
-	name := "offer-" + token()
-	f, err := os.OpenFile(s.path(tmpDir, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
-	if err != nil {
-		return nil, err
-	}
-	_, err = tryLock(f)
-	if err == nil {
-		err = os.MkdirAll(s.path(offersDir), dirMode)
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), s.path(offersDir, name))
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	return overwrite(s.offer, text)
 }
 
 // removeOffer must be called with the lock held.
 func (s *Spool) removeOffer() {
 	if s.offer != nil {
-		os.Remove(s.path(offersDir, filepath.Base(s.offer.Name())))
+		os.Remove(s.offer.Name())
 		s.offer.Close()
 		s.offer = nil
 	}
@@ -78,20 +57,12 @@ func (s *Spool) Offers(context.Context) ([]api.Offer, error) {
 	}
 	offers := []api.Offer{}
 	for _, name := range names {
-		f, err := os.OpenFile(s.path(offersDir, name), os.O_RDWR, 0) // as network file systems want it for a lock
-		if errors.Is(err, os.ErrPermission) {
-			f, err = os.Open(s.path(offersDir, name))
-		}
-		if err != nil {
-			continue // it has just ended
-		}
+		path := s.path(offersDir, name)
+		free, err := ifFree(path, func(*os.File) error { return os.Remove(path) })
 		var o api.Offer
-		if free, err := tryLock(f); err == nil && free {
-			os.Remove(f.Name())
-		} else if json.NewDecoder(f).Decode(&o) == nil { // else it is being written
+		if text, _ := readFile(path, 1<<20); err == nil && !free && json.Unmarshal(text, &o) == nil { // else it is being written, or has just ended
 			offers = append(offers, o)
 		}
-		f.Close()
 	}
 	return offers, nil
 }

@@ -64,6 +64,9 @@ func TestOffers(t *testing.T) {
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if n := globs(t, dir, "runners/*"); n != 1 {
+		t.Errorf("%d offers are left, want that of the other", n)
+	}
 	want("b Unknown")
 	if err := a.Announce(t.Context(), api.Offer{}); err == nil {
 		t.Error("a closed queue takes an offer")

@@ -3,8 +3,10 @@ package spool
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"fmt"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
 	"time"
@@ -12,137 +14,121 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
+// parseOlder reads the name of a task's file before today's: nanoseconds, starts with
+// a million more for each death of a runner, attempts, id.
+func parseOlder(text string) (e entry) {
+	const death = 1_000_000
+	fmt.Sscanf(text, "%d-%d-%d-%s", &e.key, &e.starts, &e.spent, &e.id)
+	if text != fmt.Sprintf("%020d-%d-%d-%s", e.key, e.starts, e.spent, e.id) {
+		return entry{}
+	}
+	e.key, e.deaths, e.starts = e.key/1000, e.starts/death, e.starts%death
+	return e
+}
+
+// reclaimOlder moves what a dead runner of before has claimed to where it put tasks. A
+// file in such a claim is locked for as long as it lives.
+func (s *Spool) reclaimOlder(dir string) error {
+	free, err := ifFree(filepath.Join(dir, "lock"), func(*os.File) error {
+		names, err := fileNames(filepath.Join(dir, tasksDir))
+		for _, name := range names {
+			if err := s.takeBack(filepath.Join(dir, tasksDir, name), name); err != nil {
+				return err
+			}
+			s.log.Info("took a task back from a dead runner", "file", name, "runner", "one of before")
+		}
+		if err != nil && !missing(err) {
+			return err
+		}
+		return s.discardDir(dir)
+	})
+	if !free && missing(err) {
+		return nil // another runner has just removed it, or nobody can tell
+	}
+	return err
+}
+
 // adopt brings what runners and submits of before have put into tasks/, and what
-// people have, into the lanes.
+// people have, into ready/.
 func (s *Spool) adopt(ctx context.Context) error {
 	if names, err := fileNames(s.path(tasksDir)); err != nil || len(names) == 0 {
 		return err
 	}
-	unlock, err := s.lockSubmit(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	return s.adoptLocked()
+	return s.locked(ctx, "adopt", func(*os.File) error { return nil })
 }
 
-// adoptLocked does so for who has the lock of the submits.
-func (s *Spool) adoptLocked() error {
-	claims, err := dirNames(s.path(claimsDir))
-	problems := []error{err}
-	for _, claim := range claims { // their ids are in use
-		dir := s.path(claimsDir, claim, tasksDir)
-		names, err := fileNames(dir)
-		for _, name := range names {
-			if e, task, _ := readEntry(dir, name); task != nil {
-				problems = append(problems, s.keep(dir, name, e.id))
-			}
+// adoptLocked does so for who has the lock.
+func (s *Spool) adoptLocked(lock *os.File) error {
+	var problems []error
+	var all []*entering
+	claimed, _ := fs.Glob(os.DirFS(s.dir), path.Join(claimsDir, "*", tasksDir, "*"))
+	put, err := fileNames(s.path(tasksDir))
+	for i, name := range append(put, claimed...) {
+		if i < len(put) {
+			name = path.Join(tasksDir, name)
 		}
-		if !missing(err) {
+		t, err := s.keep(s.path(name))
+		if !missing(err) && !errors.Is(err, errGone) { // one of before was faster
 			problems = append(problems, err)
+		}
+		if t != nil && i < len(put) { // of those that are claimed, the ids are in use
+			all = append(all, t)
 		}
 	}
-	names, err := fileNames(s.path(tasksDir))
-	problems = append(problems, err)
-	for _, name := range names {
-		if err := s.adoptOne(name); !missing(err) && !errors.Is(err, errGone) { // one of before was faster
-			problems = append(problems, err)
-		}
+	problems = append(problems, err, s.enqueue(lock, all))
+	if len(all) > 0 {
+		problems = append(problems, syncDirs(s.path(tasksDir)))
 	}
 	return errors.Join(problems...)
 }
 
-func (s *Spool) adoptOne(name string) error {
-	e, task, err := readEntry(s.path(tasksDir), name)
+// keep makes a document of before known under its id. A start whose end nobody has
+// told counts as a death of its runner: then its result is looked for.
+func (s *Spool) keep(file string) (*entering, error) {
+	e, task, err := readEntry(file)
 	var bad *badDocument
-	if errors.As(err, &bad) {
-		return s.discard(name, bad)
+	switch {
+	case errors.As(err, &bad):
+		return nil, s.discard(file, bad)
+	case err != nil:
+		return nil, err
 	}
-	if err == nil {
-		err = s.keep(s.path(tasksDir), name, e.id)
+	if kept := s.document(e.id); !isThere(kept) {
+		if err := makeDir(filepath.Dir(kept)); err != nil {
+			return nil, err
+		}
+		if os.Link(file, kept) != nil {
+			document, err := format(task)
+			if err = errors.Join(err, s.writeDocument(e.id, document, true)); err != nil {
+				return nil, err
+			}
+		}
 	}
-	if err != nil {
-		return err
+	if !reflect.DeepEqual(s.task(e.id), task) {
+		document, _ := readFile(file, api.MaxTaskBytes)
+		return nil, s.discard(file, &badDocument{errors.New("id: is in use by another task; must be another one"), document})
 	}
-	if there, err := readDocument(s.document(e.id)); err != nil {
-		return err
-	} else if _, other, _ := parse(entry{id: e.id}.name(), there); !reflect.DeepEqual(other, task) {
-		return s.discard(name, errors.New("id: is in use by another task; must be another one"))
+	if e.starts > 0 {
+		e.deaths = max(e.deaths, 1)
 	}
-	if finished, err := s.succeeded(e.id, e.starts); err != nil {
-		return err
-	} else if finished { // and its runner could not say so any more
-		s.removed(slog.LevelInfo, e.id, "it was finished before")
-		return remove(s.path(tasksDir), name)
-	}
-	b, err := laneOf(task).place(s, e.key)
-	if err != nil {
-		return err
-	}
-	return errors.Join(s.enter(laneOf(task), b, func(dir string) error { return rename(s.path(tasksDir), name, dir, name) }),
-		syncDirs(s.path(tasksDir)))
-}
-
-// keep makes a document known under its id, unless one is.
-func (s *Spool) keep(dir, name, id string) error {
-	if _, err := os.Lstat(s.document(id)); err == nil {
+	return &entering{entry: e, put: func(path string) error {
+		if err := rename(file, path); !errors.Is(err, errGone) {
+			return err
+		}
 		return nil
-	}
-	document, err := readDocument(filepath.Join(dir, name))
-	if err != nil {
-		return err
-	}
-	return s.writeDocument(id, document, true)
+	}}, nil
 }
 
 // discard buries a file that is no task, or no other than one that is known, unless
 // it was written so recently that somebody may still be copying it.
-func (s *Spool) discard(name string, bad error) error {
-	info, err := os.Lstat(s.path(tasksDir, name))
+func (s *Spool) discard(file string, bad *badDocument) error {
+	info, err := os.Lstat(file)
 	if err != nil {
 		return err
 	}
-	if age := time.Since(info.ModTime()); age >= 0 && age < s.rescan {
-		return nil
-	}
-	if s.runner == "" {
+	age := time.Since(info.ModTime())
+	if s.runner == "" || age >= 0 && age < s.rescan || filepath.Dir(file) != s.path(tasksDir) {
 		return nil // a runner will
 	}
-	c, err := s.takeClaim()
-	if err != nil {
-		return err
-	}
-	defer s.dropClaim(c)
-	if err := rename(s.path(tasksDir), name, c.path(tasksDir), name); err != nil {
-		return err
-	}
-	// It may have been exchanged since it was read.
-	if _, _, now := readEntry(c.path(tasksDir), name); now == nil && errors.As(bad, new(*badDocument)) {
-		return s.putBack(c, name)
-	}
-	if err := s.buryUnreadable(c, name, bad); err != nil {
-		return errors.Join(err, s.putBack(c, name))
-	}
-	return nil
-}
-
-// giveBack moves what a dead runner has left in its claim to where it came from.
-func (s *Spool) giveBack(dir, name string, older bool) error {
-	e, task, err := readEntry(dir, name)
-	if older || errors.As(err, new(*badDocument)) {
-		err = rename(dir, name, s.path(tasksDir), name)
-		if err == nil {
-			err = syncDirs(s.path(tasksDir), dir)
-		}
-	} else if err == nil {
-		var b bucket
-		if b, err = laneOf(task).place(s, e.key); err == nil {
-			err = s.enter(laneOf(task), b, func(to string) error { return rename(dir, name, to, name) })
-		}
-	}
-	if err == nil {
-		s.log.LogAttrs(context.Background(), slog.LevelInfo, "took a task back from a dead runner",
-			slog.String("file", api.Excerpt(name)), slog.String("runner", readOwner(filepath.Dir(dir))))
-	}
-	return err
+	return s.buryFile(file, bad)
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
@@ -97,6 +98,9 @@ func older(t *testing.T, commit string) string {
 // rolling upgrade: nothing is lost, and only what a runner held that was killed runs
 // twice.
 func TestRunnersOfBefore(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds programs of before")
+	}
 	for _, commit := range []string{"8e6c9f9", "e9ef810"} {
 		t.Run(commit, func(t *testing.T) {
 			program := older(t, commit)
@@ -243,6 +247,38 @@ func waitFor(t *testing.T, so func() bool) {
 			t.Fatal("it never came to be so")
 		}
 	}
+}
+
+// A claim of before is left alone while its runner lives, and its ids are in use; then
+// all of it is taken back at once.
+func TestAClaimOfBefore(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	claim := filepath.Join(dir, "claims", "x")
+	err := errors.Join(os.MkdirAll(filepath.Join(claim, "tasks"), 0o755), os.WriteFile(filepath.Join(claim, "lock"), nil, 0o644))
+	for i, id := range []string{"a", "b"} {
+		name := fmt.Sprintf("%020d-0-0-%s.json", i+1, id)
+		err = errors.Join(err, os.WriteFile(filepath.Join(claim, "tasks", name), []byte(`{"id":"`+id+`","command":"true"}`+"\n"), 0o644))
+	}
+	lock, openErr := os.OpenFile(filepath.Join(claim, "lock"), os.O_RDWR, 0)
+	if err = errors.Join(err, openErr, unix.Flock(int(lock.Fd()), unix.LOCK_EX)); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"a", "b"} {
+		if done, err := s.Submit(t.Context(), []*api.Task{{ID: id, Command: "true"}}); err != nil || done[0].Before != api.TaskRunning {
+			t.Errorf("submit of %s gave %+v, %v", id, done, err)
+		}
+	}
+	if n := globs(t, dir, "claims/x/tasks/*"); n != 2 {
+		t.Errorf("%d tasks are left to the runner of before, want both", n)
+	}
+	lock.Close()
+	open(t, dir, "other")
+	if n := globs(t, dir, "claims/*"); n != 0 {
+		t.Errorf("%d claims of before are left", n)
+	}
+	fetch(t, s, "a")
+	fetch(t, s, "b")
 }
 
 // What runners of before have ended is known by its id, and can run again.

@@ -1,14 +1,15 @@
 package spool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +17,6 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
-	"github.com/studioml/studio-go-runner/runner/internal/result"
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
@@ -24,157 +24,103 @@ import (
 // and waits for nobody.
 func Look(dir string) *Spool { return &Spool{dir: dir} }
 
+// named lists the ids that files or directories in these directories are named by.
+func (s *Spool) named(v *view, dirs ...string) []string {
+	ids := map[string]bool{}
+	for _, dir := range dirs {
+		all, err := names(s.path(dir), func(e fs.DirEntry) bool { return e.IsDir() == (dir == resultsDir) })
+		v.note(err)
+		for _, name := range all {
+			ids[strings.TrimSuffix(name, ".json")] = true
+		}
+	}
+	return slices.Collect(maps.Keys(ids))
+}
+
 // List implements queue.Store.
 func (s *Spool) List(ctx context.Context, ids ...string) ([]api.TaskStatus, error) {
-	l, err := list(s.dir)
-	if err != nil {
-		return nil, fmt.Errorf("list spool %s: %w", s.dir, err)
+	v := s.look()
+	named := len(ids) > 0
+	if !named {
+		v.readAll()
+		ids = slices.Concat(s.named(v, resultsDir, deadDir, cancelledDir), slices.Collect(maps.Keys(v.entries)))
+		slices.Sort(ids)
+		ids = slices.Compact(ids)
 	}
-	all := l.queued(s)
-	inQueue := l.ids()
-	results, err := dirNames(s.path(resultsDir))
-	if err != nil {
-		return nil, fmt.Errorf("list spool %s: %w", s.dir, err)
-	}
-	rest := map[string]bool{}
-	for _, id := range slices.Concat(l.dead, l.cancelled, results) {
-		if inQueue[id] == "" && (len(ids) == 0 || slices.Contains(ids, id)) {
-			rest[id] = true
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(rest)) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if t := s.status(id); t.State != "" {
-			all = append(all, t)
-		}
-	}
-	if len(ids) == 0 {
-		return all, nil
-	}
-	all = slices.DeleteFunc(all, func(t api.TaskStatus) bool { return !slices.Contains(ids, t.ID) })
-	var unknown []error
+	all, unknown := []api.TaskStatus{}, []error{}
 	for _, id := range ids {
-		i := slices.IndexFunc(all, func(t api.TaskStatus) bool { return t.ID == id })
-		if i < 0 {
+		t, err := v.status(id)
+		if err = cmp.Or(err, v.err, ctx.Err()); err != nil {
+			return nil, fmt.Errorf("list spool %s: %w", s.dir, err)
+		}
+		if named {
+			t.Task = cmp.Or(t.Task, s.task(id))
+		}
+		if t.State != "" {
+			all = append(all, t)
+		} else if named {
 			unknown = append(unknown, fmt.Errorf("task %s: %w", api.Excerpt(id), queue.ErrUnknown))
-		} else if document, err := readDocument(s.document(id)); err == nil {
-			_, all[i].Task, _ = parse(entry{id: id}.name(), document)
 		}
 	}
+	order := []api.TaskState{api.TaskWaiting, api.TaskRunning}
+	slices.SortStableFunc(all, func(a, b api.TaskStatus) int {
+		i, j := slices.Index(order, a.State), slices.Index(order, b.State)
+		return cmp.Or(cmp.Compare(uint(i), uint(j)), cmp.Compare(a.Position, b.Position))
+	})
 	return all, errors.Join(unknown...)
 }
 
-// queued returns the status of what is in the queue.
-func (l *listing) queued(s *Spool) []api.TaskStatus {
-	all := make([]api.TaskStatus, 0, len(l.ready)+len(l.claimed))
-	for i, e := range l.ready {
-		e.Position = i + 1
-		all = append(all, e.TaskStatus)
+// status is what List says of a task.
+func (v *view) status(id string) (api.TaskStatus, error) {
+	s := v.spool
+	state, err := v.state(id)
+	if err == nil && state == api.TaskWaiting {
+		v.readAll()
 	}
-	for _, e := range l.claimed {
-		if info, err := os.Stat(s.path(e.Claim, tasksDir)); err == nil { // it came, or was begun, then
-			e.Since = info.ModTime().UTC()
+	if e, ok := v.entries[id]; ok && e.State == state {
+		if state == api.TaskDead {
+			e.Task = s.task(id)
 		}
-		if info, err := os.Stat(s.path(e.Claim, gpusFile)); err == nil && !info.ModTime().Before(e.Since) { // and not of the last one
-			gpus, _ := os.ReadFile(s.path(e.Claim, gpusFile))
-			e.GPUs = strings.Fields(string(gpus))
-		}
-		all = append(all, e.TaskStatus)
+		return e.TaskStatus, err
 	}
-	return all
-}
-
-// status is that of a task which is not in the queue; without a state if it never was.
-func (s *Spool) status(id string) api.TaskStatus {
-	t := api.TaskStatus{ID: id, State: s.ended(id), Starts: s.lastAttempt(id)}
-	at := map[api.TaskState]string{api.TaskDead: s.letter(id), api.TaskCancelled: s.path(cancelledDir, id), api.TaskFinished: s.path(resultsDir, id)}[t.State]
+	t := api.TaskStatus{ID: id, State: state, Starts: s.lastAttempt(id)}
+	at := map[api.TaskState]string{api.TaskDead: s.letter(id), api.TaskCancelled: s.path(cancelledDir, id), api.TaskFinished: s.path(resultsDir, id)}[state]
 	if info, err := os.Stat(at); err == nil {
 		t.Since = info.ModTime().UTC()
 	}
-	if t.State == api.TaskDead {
+	if state == api.TaskDead {
 		letter := readLetter(at)
 		t.Reason, t.Spent, t.Task = letter.Reason, letter.Attempts, letter.Task
 	}
-	return t
+	return t, err
 }
 
-// find says where a task is. The caller holds the lock of the submits.
-func (s *Spool) find(id string) (state api.TaskState, files []string, err error) {
-	if (&api.Task{ID: id, Command: "true"}).Validate() != nil || id == "" {
-		return "", nil, queue.ErrUnknown
-	}
-	l, err := listOnce(s.dir)
-	if err != nil {
-		return "", nil, err
-	}
-	for _, e := range l.ready {
-		if e.ID == id {
-			state, files = api.TaskWaiting, append(files, e.File)
-		}
-	}
-	for _, e := range l.claimed {
-		if e.ID == id {
-			return api.TaskRunning, nil, nil
-		}
-	}
-	if ended := s.ended(id); ended != "" && (state == "" || ended != api.TaskFinished) {
-		state = ended
-	}
-	if _, unknown := os.Lstat(s.document(id)); state == "" && unknown == nil {
-		state = api.TaskCancelled // its submit was interrupted
-	}
-	if state == "" {
-		err = queue.ErrUnknown
-	}
-	return state, files, err
-}
-
-// withdraw takes a task that has ended out of the queue, where nobody came upon it
-// yet. It is not in the queue any more if its state is an end.
-func (s *Spool) withdraw(id string) (api.TaskState, error) {
-	for {
-		state, files, err := s.find(id)
-		if err != nil || !state.Ended() || len(files) == 0 {
-			return state, err
-		}
-		for _, file := range files {
-			if err := remove(s.path(filepath.Dir(file)), filepath.Base(file)); err != nil {
-				return "", err
-			}
-		}
-	}
-}
-
-// locked runs what an owner asks for a task, among the submits.
-func (s *Spool) locked(ctx context.Context, what string, do func() error) error {
-	unlock, err := s.lockSubmit(ctx)
+// locked runs what an owner asks for, one at a time.
+func (s *Spool) locked(ctx context.Context, what string, do func(lock *os.File) error) error {
+	lock, err := s.lockSubmit(ctx)
 	if err == nil {
-		defer unlock()
-		if err = s.adoptLocked(); err == nil {
-			err = do()
+		defer lock.Close()
+		if err = s.adoptLocked(lock); err == nil {
+			err = do(lock)
 		}
 	}
-	if err != nil {
+	if err != nil && !strings.HasPrefix(err.Error(), what) {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	return nil
+	return err
 }
 
 // Cancel implements queue.Store. It leaves a mark: whoever has the task, or comes
 // upon it, removes it.
 func (s *Spool) Cancel(ctx context.Context, id string) error {
-	return s.locked(ctx, "cancel task "+api.Excerpt(id), func() error {
-		_, err := os.Lstat(s.document(id))
-		if ended := s.ended(id); ended != "" || err != nil {
-			state, _, err := s.find(id)
-			switch {
-			case err != nil:
-				return err
-			case state.Ended():
-				return fmt.Errorf("%w: it is %s", queue.ErrEnded, state)
-			}
+	return s.locked(ctx, "cancel task "+api.Excerpt(id), func(*os.File) error {
+		switch state, err := s.look().state(id); {
+		case err != nil:
+			return err
+		case state == "" && !s.submitted(id):
+			return queue.ErrUnknown
+		case state != "" && state.Ended():
+			return fmt.Errorf("%w: it is %s", queue.ErrEnded, state)
 		}
 		return s.mark(id)
 	})
@@ -182,74 +128,94 @@ func (s *Spool) Cancel(ctx context.Context, id string) error {
 
 // mark makes a task cancelled, durably.
 func (s *Spool) mark(id string) error {
-	if err := createFile(s.path(cancelledDir, id), nil, false); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := writeFile(s.path(cancelledDir, id), nil, false); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	return syncDirs(s.path(cancelledDir))
 }
 
-// Again implements queue.Store. What ended the task is removed after it has come
-// into the queue, but for the mark of a cancelled one, which would end it again.
+// Again implements queue.Store. It leaves a dead letter until the task is in the queue,
+// so that one whose submitter is killed meanwhile has an end. Whoever fetches one that
+// has a letter, and was not started since, removes that.
 func (s *Spool) Again(ctx context.Context, id string) error {
-	return s.locked(ctx, "retry task "+api.Excerpt(id), func() error {
-		state, err := s.withdraw(id)
-		switch {
-		case err != nil:
+	return s.locked(ctx, "retry task "+api.Excerpt(id), func(lock *os.File) error {
+		if err := s.withdraw(id); err != nil {
 			return err
-		case !state.Ended():
-			return fmt.Errorf("%w: it is %s", queue.ErrWaits, state)
 		}
 		document, err := s.readDocument(id)
 		if err != nil || document == nil {
 			return errors.Join(err, errors.New("its document is not known any more; submit it under another id"))
 		}
-		_, task, err := parse(entry{id: id}.name(), document)
+		task, err := parse(id, document)
 		if err != nil {
 			return err
 		}
-		if _, err := os.Lstat(s.document(id)); missing(err) {
-			if err := s.writeDocument(id, document, true); err != nil {
+		if mark := s.path(cancelledDir, id); isThere(mark) {
+			letter := api.DeadLetter{Task: task, Reason: "it was cancelled, and a retry was interrupted"}
+			if err := errors.Join(s.writeLetter(id, letter), remove(mark)); err != nil {
 				return err
 			}
 		}
-		if err := remove(s.path(cancelledDir), id); err != nil {
+		e := entry{starts: s.lastAttempt(id)}.of(task)
+		if err := s.enqueue(lock, []*entering{{entry: e, put: func(path string) error { return s.link(task, path) }}}); err != nil {
 			return err
 		}
-		b := &batch{spool: s, ends: map[lane]*laneEnd{}}
-		if err := b.enter([]*submitted{{Submitted: queue.Submitted{ID: id}, task: task, entry: entry{starts: s.lastAttempt(id)}}}); err != nil {
-			return err
-		}
-		s.ring()
-		return remove(s.path(deadDir), id+".json")
+		return remove(s.letter(id))
 	})
 }
 
+// withdraw takes a task that has ended out of the queue, where nobody came upon it
+// yet. It is an error if it has not ended.
+func (s *Spool) withdraw(id string) error {
+	for {
+		v := s.look()
+		state, err := v.state(id)
+		if err == nil && state != api.TaskFinished && (state == api.TaskCancelled || s.links(id) > 1) {
+			v.readAll()
+			err = v.err
+		}
+		e := v.entries[id]
+		switch {
+		case err != nil:
+			return err
+		case state == "" && !s.submitted(id):
+			return queue.ErrUnknown
+		case e.State == api.TaskRunning || state != "" && !state.Ended():
+			return fmt.Errorf("%w: it is %s", queue.ErrWaits, cmp.Or(e.State, state))
+		case e.File == "":
+			return nil
+		}
+		if err := remove(s.path(e.File)); err != nil {
+			return err
+		}
+	}
+}
+
+// submitted says whether the submit of a task has begun, and perhaps was interrupted.
+func (s *Spool) submitted(id string) bool { return validID(id) && isThere(s.document(id)) }
+
 // Purge implements queue.Store.
 func (s *Spool) Purge(ctx context.Context, before time.Time) (n int, err error) {
-	err = s.locked(ctx, "purge", func() error {
-		l, err := listOnce(s.dir)
-		if err != nil {
-			return err
-		}
-		inQueue := l.ids()
-		results, err := dirNames(s.path(resultsDir))
-		if err != nil {
-			return err
-		}
-		ids := slices.Concat(results, l.dead, l.cancelled)
-		slices.Sort(ids)
-		for _, id := range slices.Compact(ids) {
-			if inQueue[id] != "" && s.ended(id) == "" || !s.quietSince(id, before) {
+	err = s.locked(ctx, "purge", func(*os.File) error {
+		v := s.look()
+		v.readAll()
+		for _, id := range s.named(v, resultsDir, deadDir, cancelledDir) {
+			state, err := v.state(id)
+			if err = cmp.Or(err, v.err, ctx.Err()); err != nil {
+				return err
+			}
+			if state != "" && !state.Ended() || !s.quietSince(id, before) {
 				continue
 			}
-			if inQueue[id] != "" {
-				if state, err := s.withdraw(id); err != nil {
+			if e, waits := v.entries[id]; waits {
+				if err := remove(s.path(e.File)); err != nil {
 					return err
-				} else if !state.Ended() {
-					continue
 				}
 			}
-			if err := errors.Join(ctx.Err(), s.forget(id)); err != nil {
+			if s.links(id) > 1 { // somebody has just come upon it
+				continue
+			}
+			if err := s.forget(id); err != nil {
 				return err
 			}
 			n++
@@ -275,32 +241,29 @@ func (s *Spool) forget(id string) error {
 	if err := os.Rename(s.path(resultsDir, id), gone); err != nil && !missing(err) {
 		return err
 	}
-	return errors.Join(unlink(s.path(deadDir), id+".json"), unlink(s.path(cancelledDir), id), tree.Remove(gone))
+	return errors.Join(remove(s.letter(id)), remove(s.path(cancelledDir, id)), tree.Remove(gone))
 }
 
 // Results implements queue.Store.
 func (s *Spool) Results(_ context.Context, id string) ([]api.Result, error) {
-	return result.New(s.path(resultsDir), nil).List(id)
+	return s.results().List(id)
 }
 
 // files is a directory that is open.
 type files struct {
 	fs.FS
-	*os.Root
+	io.Closer
 }
-
-// Open is that of the file system.
-func (f files) Open(name string) (fs.File, error) { return f.FS.Open(name) }
 
 // Files implements queue.Store.
 func (s *Spool) Files(_ context.Context, id string, attempt int) (queue.Files, error) {
-	if err := (&api.Task{ID: id, Command: "true"}).Validate(); err != nil || id == "" {
+	if !validID(id) {
 		return nil, fmt.Errorf("files of task %s: %w", api.Excerpt(id), queue.ErrUnknown)
 	}
-	root, err := os.OpenRoot(result.New(s.path(resultsDir), nil).Path(id, attempt))
+	root, err := os.OpenRoot(s.results().Path(id, attempt))
 	if missing(err) { // not yet, but it may be in the making
 		number := strconv.Itoa(attempt)
-		making, _ := fs.Glob(os.DirFS(s.dir), path.Join(heldDir, "*", workDir, id+"."+number+".result", number))
+		making, _ := fs.Glob(os.DirFS(s.dir), path.Join(workDir, "*", "attempt", id+"."+number+".result", number))
 		if len(making) > 0 {
 			root, err = os.OpenRoot(s.path(making[0]))
 		}

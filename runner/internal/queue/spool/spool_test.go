@@ -199,10 +199,39 @@ func TestASubmitThatWaitsEndsWithItsContext(t *testing.T) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if done, err := s.Submit(ctx, []*api.Task{{Command: "true"}}); len(done) > 0 || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "submit.lock") {
-		t.Errorf("submit gave %v, %v; want that it waited for the lock", done, err)
+	count := fileCounter(t)
+	before := count()
+	for range 5 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if done, err := s.Submit(ctx, []*api.Task{{Command: "true"}}); len(done) > 0 || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "submit.lock") {
+			t.Errorf("submit gave %v, %v; want that it waited for the lock", done, err)
+		}
+	}
+	if after := count(); after > before+1 {
+		t.Errorf("%d files are open, %d were before", after, before)
+	}
+}
+
+// What root submits, runners of another user can have.
+func TestOwners(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make files of another user")
+	}
+	const user = 65534
+	dir := t.TempDir()
+	s := open(t, dir, "")
+	for _, sub := range []string{"ready", "results"} {
+		if err := os.Chown(filepath.Join(dir, sub), user, user); err != nil {
+			t.Fatal(err)
+		}
+	}
+	submit(t, s, api.Task{ID: "a"})
+	for _, made := range append(globbed(t, dir, "ready/*"), filepath.Join(dir, "results/a")) {
+		var stat unix.Stat_t
+		if err := unix.Stat(made, &stat); err != nil || stat.Uid != user || stat.Gid != user {
+			t.Errorf("%s belongs to %d:%d, %v", made, stat.Uid, stat.Gid, err)
+		}
 	}
 }
 
@@ -229,6 +258,34 @@ func TestSubmitWakesFetch(t *testing.T) {
 	<-looked // before it knows that it has to wait
 	<-looked // and again when it would be woken
 	submit(t, s, api.Task{ID: "wanted"})
+	if err := <-fetched; err != nil {
+		t.Error(err)
+	}
+}
+
+// Nor does what a runner of before has submitted wait for it.
+func TestASubmitOfBeforeWakesFetch(t *testing.T) {
+	dir := t.TempDir()
+	s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	submit(t, s, api.Task{ID: "refused", Resources: api.Resources{GPUs: 1}})
+	fetched := make(chan error)
+	looked := make(chan struct{}, 10)
+	go func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		_, err := s.Fetch(ctx, func(class api.Resources) bool {
+			looked <- struct{}{}
+			return class.GPUs == 0
+		})
+		fetched <- err
+	}()
+	<-looked
+	<-looked
+	drop(t, dir, "00000000000000000001-0-0-wanted.json", []byte(`{"id":"wanted","command":"true"}`))
 	if err := <-fetched; err != nil {
 		t.Error(err)
 	}
@@ -342,6 +399,9 @@ func TestUnreadableFiles(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "tasks", ".hidden")); err != nil {
 		t.Error("a hidden file was touched")
 	}
+	if n, err := s.Purge(t.Context(), time.Now().Add(time.Hour)); n != 5 || err != nil {
+		t.Errorf("purged %d, %v, want what was no task", n, err)
+	}
 }
 
 // A file that is being copied into tasks/ by hand is not judged half-written.
@@ -363,7 +423,7 @@ func TestUnreadableFileIsGivenTime(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	name := "00000000000000000001-2-1-a.json"
+	name := "10-0000000000000001-0-0000000000000002-0-0-2-0-1-0-a.json"
 	for _, document := range []string{
 		`{"id":"a","command":"true"}`,
 		`{"id":"a","command":"true","timeout":"1h","resources":{"gpus":1,"gpuMemory":"16Gi"},"env":{"A":"b"}}`,
@@ -372,7 +432,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(name, []byte(document))
 	}
 	f.Add("a.yaml", []byte("id: a\ncommand: true\n"))
-	f.Add("00000000000000000001-1-2-a.json", []byte(`{"id":"a","command":"true"}`))
+	f.Add("10-0000000000000001-1-0000000000000002-0-0-1-0-2-0-a.json", []byte(`{"id":"a","command":"true"}`))
 	f.Fuzz(func(t *testing.T, name string, document []byte) {
 		if canonical, valid := spool.Parse(name, document); valid && canonical != name {
 			t.Errorf("name %q was read, but means %q", name, canonical)

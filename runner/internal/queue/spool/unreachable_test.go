@@ -157,6 +157,11 @@ func TestTakenOutByHand(t *testing.T) {
 	if err := a.Release(); err != nil {
 		t.Error(err)
 	}
+	for _, lock := range globbed(t, dir, "held/*") { // even so
+		if err := os.Remove(lock); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := b.Ack(); err != nil {
 		t.Error(err)
 	}

@@ -13,80 +13,60 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// globs counts what a pattern finds in the spool.
-func globs(t *testing.T, dir, pattern string) int {
+// globbed is what a pattern finds in the spool, globs how much that is.
+func globbed(t *testing.T, dir, pattern string) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(dir, pattern))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(found)
+	return found
 }
+
+func globs(t *testing.T, dir, pattern string) int { return len(globbed(t, dir, pattern)) }
 
 // However many wait, they are in directories of some hundred, in their order; those
 // that are empty go away, and the last one stays for what comes next.
 func TestBuckets(t *testing.T) {
-	const tasks, size = 1000, 256
+	const tasks, size = 300, 256
 	dir := t.TempDir()
 	s := open(t, dir, "r")
 	var many []*api.Task
 	for i := range tasks {
-		many = append(many, &api.Task{ID: fmt.Sprintf("t%03d", i), Command: "true"})
+		many = append(many, &api.Task{ID: fmt.Sprintf("t%04d", i), Command: "true"})
 	}
-	if _, err := s.Submit(t.Context(), many[:300]); err != nil {
+	if _, err := s.Submit(t.Context(), many[:150]); err != nil {
 		t.Fatal(err)
 	}
-	for _, task := range many[300:520] { // the end is found again
+	for _, task := range many[150:170] { // the end is found again
 		if _, err := s.SubmitOne(task); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Submit(t.Context(), many[520:]); err != nil {
+	if _, err := s.Submit(t.Context(), many[170:]); err != nil {
 		t.Fatal(err)
 	}
-	buckets, err := filepath.Glob(filepath.Join(dir, "ready/0-0/10/*"))
+	buckets, err := filepath.Glob(filepath.Join(dir, "ready/*"))
 	if err != nil || len(buckets) != (tasks+size-1)/size {
 		t.Errorf("%d buckets, %v, want %d", len(buckets), err, (tasks+size-1)/size)
 	}
-	for _, b := range buckets {
-		if n := globs(t, b, "*"); n > size {
-			t.Errorf("%d entries in %s, want at most %d", n, b, size)
-		}
+	if n := globs(t, buckets[0], "*"); n != size {
+		t.Errorf("%d entries in the first bucket, want %d", n, size)
 	}
 	for i := range tasks {
-		d := fetch(t, s, fmt.Sprintf("t%03d", i))
+		d := fetch(t, s, fmt.Sprintf("t%04d", i))
 		if i%100 == 0 { // its place is not last
 			if err := d.Release(); err != nil {
 				t.Fatal(err)
 			}
-			d = fetch(t, s, fmt.Sprintf("t%03d", i))
+			d = fetch(t, s, fmt.Sprintf("t%04d", i))
 		}
 		if err := d.Ack(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := globs(t, dir, "ready/*/*/*"); n != 1 {
+	if n := globs(t, dir, "ready/*"); n != 1 {
 		t.Errorf("%d buckets are left, want the last one", n)
-	}
-}
-
-// Places that are empty are swept, and made again when something comes.
-func TestEmptyLanesAreSwept(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir, "r")
-	for _, id := range []string{"first", "second"} {
-		submit(t, s, api.Task{ID: id, Priority: 3, Resources: api.Resources{GPUs: 2}})
-		s.Sweep() // not what is in it
-		if err := fetch(t, s, id).Ack(); err != nil {
-			t.Fatal(err)
-		}
-		if n := globs(t, dir, "ready/2-0/07/*"); n != 1 {
-			t.Errorf("%d buckets, want one", n)
-		}
-		s.Sweep()
-		if n := globs(t, dir, "ready/*"); n != 0 {
-			t.Errorf("%d classes are left, want none", n)
-		}
 	}
 }
 
@@ -95,11 +75,11 @@ func TestEmptyLanesAreSwept(t *testing.T) {
 func TestForeignNamesInReady(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "r")
-	bucket := "ready/0-0/10/00000000000000000001/"
+	bucket := "ready/10-0000000000000001-0-0-0/"
 	for _, path := range []string{
-		"ready/file", "ready/0-0/file", "ready/0-0/10/file", "ready/x/10/1/file", "ready/00-0/10/00000000000000000001/file", "ready/0-0/high/1/file",
-		"ready/0-0/10/1/file", "ready/0-0/10/00000000000000000001-now/file", bucket + ".hidden", bucket + "sub/file",
-		bucket + "00000000000000000001-0-0-a.json", bucket + "0 no task",
+		"ready/file", "ready/0-0/file", "ready/10-0000000000000001-0-00-0/file", "ready/10-0000000000000001x-0-0-0/file", "ready/10-1-0-0-0/file",
+		"ready/10-0000000000000001-0-0-0-99/file", bucket + ".hidden", bucket + "sub/file",
+		bucket + "10-0000000000000001-0-0000000000000001-0-0-0-0-0-0-a.json", bucket + "0 no task",
 	} {
 		path = filepath.Join(dir, path)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("{"), 0o644)); err != nil {
@@ -115,8 +95,8 @@ func TestForeignNamesInReady(t *testing.T) {
 	if diff := cmp.Diff([]string{"{", "{"}, dead); diff != "" {
 		t.Errorf("documents of dead letters (-want +got):\n%s", diff)
 	}
-	if n := globs(t, dir, "ready/*/*/*/file") + globs(t, dir, "ready/file") + globs(t, dir, bucket+".hidden"); n != 7 {
-		t.Errorf("%d of the others are left, want all 7", n)
+	if n := globs(t, dir, "ready/*/*/file") + globs(t, dir, "ready/*/file") + globs(t, dir, "ready/file") + globs(t, dir, bucket+".hidden"); n != 8 {
+		t.Errorf("%d of the others are left, want all 8", n)
 	}
 }
 

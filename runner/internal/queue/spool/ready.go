@@ -1,0 +1,210 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// bucketSize is how many entries a bucket of all classes and priorities together gets,
+// so that whoever looks for work reads few names however many wait.
+const bucketSize = 256
+
+// buckets lists the directories of ready/ in their order. Others are left alone.
+func (s *Spool) buckets() (all []bucket, err error) {
+	names, err := dirNames(s.path(readyDir))
+	for _, name := range names {
+		if b, ok := parseBucket(name); ok {
+			all = append(all, b)
+		}
+	}
+	return all, err
+}
+
+// end is where the next task goes that is submitted. It is in the file that is locked
+// for it. If it is lost, clocks that were set back change the order.
+type end struct {
+	from, key int64
+	count     int
+}
+
+func readEnd(lock *os.File) (e end) {
+	text := make([]byte, 64)
+	n, _ := lock.ReadAt(text, 0)
+	fmt.Sscanf(string(text[:n]), "%d %d %d", &e.from, &e.key, &e.count)
+	return e
+}
+
+func (e *end) write(lock *os.File) error {
+	_, err := lock.WriteAt(fmt.Appendf(nil, "%016d %016d %03d\n", e.from, e.key, e.count), 0)
+	return err
+}
+
+// next gives the entry of a task its place.
+func (e *end) next(to entry) entry {
+	e.key = max(time.Now().UnixMicro(), e.key+1)
+	if e.count++; e.count > bucketSize || e.from == 0 {
+		e.from, e.count = e.key, 1
+	}
+	to.from, to.key = e.from, e.key
+	return to
+}
+
+// entering is a task on its way into the queue, or one that is known to be in.
+type entering struct {
+	entry
+	put func(path string) error // makes its file in ready/; nil for one that is in
+	in  bool
+}
+
+// enqueue lets tasks in, at the end and in their order, and says in each that it did.
+// The caller has the lock.
+func (s *Spool) enqueue(lock *os.File, all []*entering) error {
+	at := readEnd(lock)
+	together := map[bucket][]*entering{}
+	for _, t := range all {
+		if t.put != nil {
+			t.entry = at.next(t.entry)
+			together[t.bucket] = append(together[t.bucket], t)
+		}
+	}
+	if len(together) == 0 {
+		return nil
+	}
+	defer s.ring()
+	err := at.write(lock)
+	for b, some := range together {
+		if err != nil {
+			break
+		}
+		err = s.enter(b, func(dir string) error {
+			for _, t := range some {
+				if err := t.put(filepath.Join(dir, t.name())); err != nil && !errors.Is(err, os.ErrExist) {
+					return err
+				}
+			}
+			return nil
+		})
+		for _, t := range some {
+			t.in = err == nil
+		}
+	}
+	return err
+}
+
+// enter lets put make entries in a bucket, which it makes if need be, and makes all
+// of that durable, the bucket too, as others may just have made it. They also remove
+// buckets that are empty.
+func (s *Spool) enter(b bucket, put func(dir string) error) error {
+	dir := s.path(readyDir, b.name())
+	for {
+		if err := makeDir(dir); err != nil {
+			return err
+		}
+		err := put(dir)
+		if missing(err) && !isThere(dir) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return syncDirs(dir, s.path(readyDir))
+	}
+}
+
+// ring wakes those who wait for a task.
+func (s *Spool) ring() {
+	now := time.Now()
+	os.Chtimes(s.path(readyDir), now, now) // they look by themselves as well, only later
+}
+
+// front takes the first task that may start, of the classes that are served and with a
+// name that suits.
+func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool, suits func(name string) bool) (*delivery, error) {
+	all, err := dirNames(s.path(readyDir))
+	problems := []error{err}
+	now, asked, refused := time.Now(), map[api.Resources]bool{}, map[api.Resources]bool{}
+	for len(all) > 0 {
+		var files, empty []string // of all classes that have the same priority, and came at the same time
+		first, _ := parseBucket(all[0])
+		for ; len(all) > 0; all = all[1:] {
+			b, ok := parseBucket(all[0])
+			if b.order() != first.order() {
+				break
+			}
+			if !ok || refused[b.class] || !b.due(now) {
+				continue
+			}
+			dir := s.path(readyDir, all[0])
+			names, err := fileNames(dir)
+			if !missing(err) {
+				problems = append(problems, err)
+			}
+			if len(names) == 0 {
+				empty = append(empty, dir)
+			} else if !asked[b.class] {
+				asked[b.class], refused[b.class] = true, !serves(b.class)
+			}
+			for _, name := range names {
+				if !refused[b.class] && suits(name) {
+					files = append(files, filepath.Join(dir, name))
+				}
+			}
+		}
+		for _, dir := range empty {
+			if first.pauses == 1 || len(all) > 0 { // the last one may be for what comes next
+				os.Remove(dir) // if it is still empty
+			}
+		}
+		slices.SortFunc(files, func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) })
+		for _, f := range files {
+			if ctx.Err() != nil {
+				break
+			}
+			d, err := s.try(f)
+			if d != nil {
+				return d, nil
+			}
+			problems = append(problems, err)
+		}
+	}
+	return nil, errors.Join(append(problems, ctx.Err())...)
+}
+
+// lockSubmit keeps other submitters out, those of before as well, so that of two
+// with the same ID one comes first, and keys grow in the order of the submits. It
+// is held for milliseconds: hundreds of them take their turns.
+func (s *Spool) lockSubmit(ctx context.Context) (lock *os.File, err error) {
+	lock, err = os.OpenFile(s.path(submitLock), os.O_RDWR|os.O_CREATE, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	const least, most, long = time.Millisecond, 16 * time.Millisecond, 10 * time.Second
+	told := time.AfterFunc(long, func() {
+		s.log.Warn("others submit all the time, or one of them was stopped; waiting; find it with fuser", "lock", lock.Name())
+	})
+	defer told.Stop()
+	for pause := least; ; pause = min(2*pause, most) {
+		free, err := tryLock(lock)
+		if free {
+			return lock, nil
+		}
+		if err == nil {
+			select {
+			case <-time.After(pause):
+				continue
+			case <-ctx.Done():
+				err = fmt.Errorf("waited for %s, which others that submit hold: %w", lock.Name(), ctx.Err())
+			}
+		}
+		lock.Close()
+		return nil, err
+	}
+}

@@ -1,0 +1,199 @@
+package spool
+
+import (
+	"cmp"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// Entry is a file in the queue, and what its name and its place say of the task. The
+// name is the id where it is none of a task.
+type Entry struct {
+	api.TaskStatus
+	File string // its path from the spool
+}
+
+// view is what is seen of the queue. It reads no more than it is asked for: tasks
+// that run are few, those that wait may be many.
+type view struct {
+	spool   *Spool
+	entries map[string]Entry // by id: of those that run, or of all
+	all     bool
+	err     error // in reading them
+}
+
+// links counts the names of the document of a task: beside the one among the results
+// there is another for as long as it is in the queue, wherever that is. Where a file
+// system has no links there is never more than one.
+func (s *Spool) links(id string) uint64 {
+	var stat unix.Stat_t
+	if unix.Lstat(s.document(id), &stat) != nil {
+		return 0
+	}
+	return uint64(stat.Nlink)
+}
+
+func validID(id string) bool {
+	return id != "" && (&api.Task{ID: id, Command: "true"}).Validate() == nil
+}
+
+func (s *Spool) look() *view {
+	v := &view{spool: s}
+	v.readRunning()
+	return v
+}
+
+// state says what a task is; nothing of one that never came into the queue.
+func (v *view) state(id string) (api.TaskState, error) {
+	s := v.spool
+	if !validID(id) {
+		return v.entries[id].State, v.err // of what people have put there
+	}
+	open := s.links(id) > 1 // first: what ends a task is written before it leaves the queue
+	dead, err1 := present(s.letter(id))
+	cancelled, err2 := present(s.path(cancelledDir, id))
+	failed := false // as far as that is known
+	if !dead && !cancelled && !open && !v.all && v.entries[id].State == "" {
+		finished, err := s.succeeded(id, s.lastAttempt(id))
+		if finished || err != nil {
+			return api.TaskFinished, err
+		}
+		failed = true
+		v.readAll()
+	}
+	e := v.entries[id]
+	switch err := errors.Join(v.err, err1, err2); {
+	case err != nil:
+		return "", err
+	case dead:
+		return api.TaskDead, nil
+	case e.State == api.TaskRunning:
+		return api.TaskRunning, nil
+	case cancelled:
+		return api.TaskCancelled, nil
+	case e.State == "" && open: // it may also be on its way
+		e = waiting(entry{}.of(cmp.Or(s.task(id), &api.Task{})), "")
+	case e.State == "" && !failed && s.lastAttempt(id) > 0:
+		return api.TaskFinished, nil
+	}
+	return e.State, nil
+}
+
+// waiting is what the name of a file in ready/ says.
+func waiting(e entry, file string) Entry {
+	at := Entry{File: file}
+	at.ID, at.State, at.Resources, at.Starts, at.Spent = e.id, api.TaskWaiting, e.class, e.starts, e.spent
+	at.Since = time.UnixMicro(e.key).UTC()
+	now := time.Now()
+	if !e.due(now) {
+		at.NotBefore = time.UnixMicro(e.from).UTC()
+	}
+	if reason := e.expired(now); reason != "" { // though nobody came to bury it yet
+		at.State, at.Reason, at.Since = api.TaskDead, reason, time.Unix(e.expires, 0).UTC()
+	}
+	return at
+}
+
+// readAll reads the places in the order in which tasks pass them, so that one which
+// moves on is seen. One that moves back meanwhile may be missed; its links tell.
+func (v *view) readAll() {
+	if v.all {
+		return
+	}
+	v.all = true
+	var all []Entry
+	buckets, err := v.spool.buckets()
+	v.note(err)
+	places := []string{tasksDir}
+	for _, b := range buckets {
+		places = append(places, filepath.Join(readyDir, b.name()))
+	}
+	for _, place := range places {
+		names, err := fileNames(v.spool.path(place))
+		v.note(err)
+		for _, name := range names {
+			all = append(all, waiting(entryOf(name), filepath.Join(place, name)))
+		}
+	}
+	// Within a priority, what pauses comes last.
+	slices.SortStableFunc(all, func(a, b Entry) int {
+		x, y := filepath.Base(a.File), filepath.Base(b.File)
+		return cmp.Or(strings.Compare(x[:min(2, len(x))], y[:min(2, len(y))]), a.NotBefore.Compare(b.NotBefore), strings.Compare(x, y))
+	})
+	v.readRunning()
+	ended := map[string]bool{}
+	for _, id := range v.spool.named(v, deadDir, cancelledDir) {
+		ended[id] = true
+	}
+	position := 0
+	for _, e := range all {
+		if _, seen := v.entries[e.ID]; seen {
+			continue
+		}
+		if e.State == api.TaskWaiting && !ended[e.ID] {
+			position++
+			e.Position = position
+		}
+		v.entries[e.ID] = e
+	}
+}
+
+// note remembers what could not be read, but for what has just gone.
+func (v *view) note(err error) {
+	if !missing(err) || !isThere(v.spool.path(resultsDir)) {
+		v.err = errors.Join(v.err, err)
+	}
+}
+
+// entryOf is what a name says; of one that is none of a task it is the id.
+func entryOf(name string) entry {
+	e, err := parseName(name)
+	if err != nil {
+		e.id = name
+	}
+	return e
+}
+
+// readRunning reads what runners have claimed, those of before as well.
+func (v *view) readRunning() {
+	s := v.spool
+	v.entries = map[string]Entry{}
+	names, err := fileNames(s.path(heldDir))
+	v.note(err)
+	for _, file := range names {
+		if claim, name, ok := strings.Cut(file, "-"); ok {
+			runner, gpus := s.said(claim)
+			v.running(entryOf(name), filepath.Join(heldDir, file), runner, gpus)
+		}
+	}
+	claims, err := dirNames(s.path(claimsDir))
+	v.note(err)
+	for _, claim := range claims {
+		names, err := fileNames(s.path(claimsDir, claim, tasksDir))
+		v.note(err)
+		owner, _ := readFile(s.path(claimsDir, claim, "owner"), 1<<10)
+		for _, name := range names {
+			v.running(entryOf(name), filepath.Join(claimsDir, claim, tasksDir, name), strings.TrimSpace(string(owner)), nil)
+		}
+	}
+}
+
+func (v *view) running(e entry, file, runner string, gpus []string) {
+	at := waiting(e, file)
+	at.State, at.Reason, at.NotBefore, at.Runner = api.TaskRunning, "", time.Time{}, runner
+	if e.deaths > 0 { // else they are those of the task before
+		at.GPUs = gpus
+	}
+	var stat unix.Stat_t
+	if unix.Lstat(v.spool.path(file), &stat) == nil { // it came, or was begun, then
+		at.Since = time.Unix(stat.Ctim.Unix()).UTC()
+	}
+	v.entries[e.id] = at
+}
