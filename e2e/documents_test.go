@@ -67,6 +67,8 @@ func documentSpecs() {
 		namespace := env.Namespace() + "-typed"
 		lab, worker := regexp.MustCompile(`\blab\b`), regexp.MustCompile(`\bworker-1\b`)
 		dir := GinkgoT().TempDir()
+		here := strings.NewReplacer("postgres://fleet:secret@db.example/tasks", queue,
+			"-- sleep 10", "-- sh -c 'until [ -e "+filepath.Join(dir, "seen")+" ]; do sleep 0.1; done'")
 		script := []string{"set -e -o pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT", cluster}
 		skipped := map[string]bool{}
 	blocks:
@@ -81,8 +83,7 @@ func documentSpecs() {
 			switch language {
 			case "text": // nothing to type
 			case "sh":
-				block = worker.ReplaceAllString(block, namespace)
-				script = append(script, strings.ReplaceAll(block, "postgres://fleet:secret@db.example/tasks", queue))
+				script = append(script, here.Replace(worker.ReplaceAllString(block, namespace)))
 			case "yaml":
 				first, _, _ := strings.Cut(block, "\n")
 				file := filepath.Join(dir, strings.TrimPrefix(first, "# "))

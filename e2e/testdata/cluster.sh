@@ -50,13 +50,16 @@ EOF
 }
 
 # inside runs the words behind -- beside the runner of a pod, or that of the Job's first.
+# A long task waits until a drain was seen.
 inside() {
-  local i=0
+  local i=0 said
   while [ "$1" != -- ]; do
     case $1 in *studio-go-runner-1-*) i=1 ;; esac
     shift
   done
-  STUDIOML_ADDRESS=${addresses[i]} "${@:2}"
+  said=$(STUDIOML_ADDRESS=${addresses[i]} "${@:2}") || return
+  case $said in *Draining*) touch seen ;; esac
+  echo "$said"
 }
 
 # complete waits until each runner has ended with 0.
