@@ -95,6 +95,7 @@ func TestE2E(t *testing.T) {
 		workloads()
 	} else {
 		demoSpecs()
+		documentSpecs()
 	}
 	if config.target == "kind" {
 		clusterSpecs()
