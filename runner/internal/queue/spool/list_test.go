@@ -95,7 +95,7 @@ func TestWhatNobodyServesExpires(t *testing.T) {
 	if late.ID != "late" || late.Reason != reason+expires.Format(time.RFC3339) || late.Task == nil || !late.Since.Equal(expires.Time) {
 		t.Errorf("late is %+v", late)
 	}
-	if all, err := s.List(t.Context(), "late"); err != nil || all[0].State != api.TaskDead {
+	if all, err := s.List(t.Context(), "late"); err != nil || all[0].State != api.TaskDead || all[0].Reason != late.Reason {
 		t.Errorf("late alone is %+v, %v", all, err)
 	}
 	if globs(t, dir, "dead/*") != 0 {

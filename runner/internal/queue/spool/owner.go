@@ -74,8 +74,8 @@ func (s *Spool) List(ctx context.Context, ids ...string) ([]api.TaskStatus, erro
 func (v *view) status(id string) (api.TaskStatus, error) {
 	s := v.spool
 	state, err := v.state(id)
-	if err == nil && state == api.TaskWaiting {
-		v.readAll()
+	if err == nil && (state == api.TaskWaiting || state == api.TaskDead && !isThere(s.letter(id))) {
+		v.readAll() // what has expired may have no letter yet
 	}
 	if e, ok := v.entries[id]; ok && e.State == state {
 		if state == api.TaskDead {
