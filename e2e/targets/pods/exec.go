@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -57,6 +56,10 @@ func upgradeFailed(err error) bool {
 // pause is between two tries to read a log.
 const pause = 200 * time.Millisecond
 
+// follow is how long a connection is read: one to a node that lost its power may never
+// end by itself, nor the next one that the API server makes of it.
+const follow = 15 * time.Second
+
 // logs calls each for every line that a container writes, from its first line
 // until it has ended or is gone. After a broken connection it reads on: the
 // kubelet has the lines from the beginning.
@@ -72,17 +75,9 @@ func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(
 			return true, nil // and if there is one of its name, it has a log of its own
 		}
 		last := over(p, name) // nothing will be added to what is read now
-		// A connection to a node that lost its power may never end by itself.
-		until, stop := context.WithCancel(ctx)
-		var watching sync.WaitGroup
-		watching.Go(func() {
-			before := restarts(p, name)
-			_, _ = e.watch.await(until, pod.Name, func(p *corev1.Pod) bool { return same(p, pod) && restarts(p, name) != before })
-			stop()
-		})
+		until, stop := context.WithTimeout(ctx, follow)
+		defer stop()
 		err = e.readLog(until, pod, name, &reading)
-		stop()
-		watching.Wait()
 		if apierrors.IsNotFound(err) {
 			err = nil
 			return true, nil

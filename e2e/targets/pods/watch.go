@@ -118,16 +118,6 @@ func container(pod *corev1.Pod, name string) *corev1.ContainerState {
 	return nil
 }
 
-// restarts is how often a container of the pod was started again.
-func restarts(pod *corev1.Pod, name string) (n int32) {
-	for _, s := range statuses(pod) {
-		if s.Name == name {
-			n = s.RestartCount
-		}
-	}
-	return n
-}
-
 // running says whether a container of the pod runs.
 func running(pod *corev1.Pod, name string) bool {
 	state := container(pod, name)
