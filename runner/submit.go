@@ -85,7 +85,7 @@ func (s *Submit) Run(ctx context.Context, stdio stdio) error {
 		case !s.Wait:
 			return nil
 		}
-		return wait(whileRead(ctx, stdio.Out), store, stdio, done)
+		return wait(whileRead(ctx, stdio.Out), patient{store, stdio.Err}, stdio, done)
 	})
 }
 

@@ -39,7 +39,12 @@ func (t *Tasks) Run(ctx context.Context, stdio stdio) error {
 	if t.Watch {
 		ctx = whileRead(ctx, stdio.Out)
 	}
-	return t.open(toLook, func(store queue.Store) error { return t.show(stdio.Out, t.looks(ctx, store)) })
+	return t.open(toLook, func(store queue.Store) error {
+		if t.Watch {
+			store = patient{store, stdio.Err}
+		}
+		return t.show(stdio.Out, t.looks(ctx, store))
+	})
 }
 
 // looks looks again and again, until the tasks that are named have ended.
