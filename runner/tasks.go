@@ -95,6 +95,15 @@ func (t *Tasks) views(ctx context.Context, store queue.Store) (taskViews, error)
 	return views, unknown
 }
 
+// begin is as much of a command as a table shows: a script would make all its rows as long.
+func begin(command string) string {
+	const most = 80
+	if letters := []rune(command); len(letters) > most {
+		return string(letters[:most]) + "…"
+	}
+	return command
+}
+
 func (t *Tasks) wants(s api.TaskStatus) bool {
 	failed := !s.State.Ended() && s.Spent > 0
 	named := slices.Contains(t.State, strings.ToLower(string(s.State))) || failed && slices.Contains(t.State, "failed")
@@ -106,7 +115,7 @@ func (v taskViews) rows(t table) {
 	for _, v := range v.Tasks {
 		priority, command := "", ""
 		if task := v.Task; task != nil { // or it was no valid one
-			priority, command = fmt.Sprint(task.Priority), strings.Join(append([]string{task.Command}, task.Args...), " ")
+			priority, command = fmt.Sprint(task.Priority), begin(strings.Join(append([]string{task.Command}, task.Args...), " "))
 		}
 		t.row(v.ID, v.State, v.Starts, v.Runner, age(v.Since), t.wide(priority, strings.Join(v.GPUs, " "), command), v.Why)
 		for _, r := range v.Attempts {
