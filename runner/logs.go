@@ -29,7 +29,7 @@ type Logs struct {
 func (l *Logs) Run(ctx context.Context, stdio stdio) error {
 	return l.open(toLook, func(store queue.Store) error {
 		if l.Follow {
-			_, err := follow(whileRead(ctx, stdio.Out), store, stdio, l.ID, int(l.Attempt))
+			_, err := follow(whileRead(ctx, stdio.Out), patient{store, stdio.Err}, stdio, l.ID, int(l.Attempt))
 			return err
 		}
 		number, err := attemptOf(ctx, store, l.ID, l.Attempt)

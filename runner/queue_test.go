@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net/url"
@@ -76,6 +77,68 @@ func TestQueueInServer(t *testing.T) {
 	}
 	if !strings.Contains(env, "STUDIOML_TASK_ID=a") || strings.Contains(env, password) {
 		t.Errorf("the task's output is\n%s", env)
+	}
+}
+
+// Who waits for a task goes on to wait, and misses nothing, while the server is away.
+func TestWaitThroughOutage(t *testing.T) {
+	server, err := pgserver.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	place, err := server.Database(t.Context(), "tasks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("STUDIOML_QUEUE", place)
+	if out, err := exec.Command("runner", "queue", "init").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	startIn(t, t.TempDir(), "", "runner", "serve")
+	waits := []*exec.Cmd{
+		exec.CommandContext(t.Context(), "runner", "submit", "--wait", "--id", "long", "--", "sh", "-c", `echo begin; until [ -e "$0" ]; do sleep 0.1; done; echo end`, filepath.Join(t.TempDir(), "go")),
+		exec.CommandContext(t.Context(), "runner", "logs", "-f", "long"),
+		exec.CommandContext(t.Context(), "runner", "tasks", "--watch", "-o", "json", "long"),
+	}
+	begins, wants := []string{"long\nbegin\n", "begin\n", `"state":"Running"`}, []string{"long\nbegin\nend\n", "begin\nend\n", `"state":"Finished"`}
+	var outs, errs []*bufio.Reader
+	until := func(r *bufio.Reader, want string) (said string) {
+		for !strings.Contains(said, want) {
+			line, err := r.ReadString('\n')
+			if said += line; err != nil {
+				t.Fatalf("%v after %q, want %q", err, said, want)
+			}
+		}
+		return said
+	}
+	var said []string
+	for i, cmd := range waits {
+		out, _ := cmd.StdoutPipe()
+		errOut, _ := cmd.StderrPipe()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		outs, errs = append(outs, bufio.NewReader(out)), append(errs, bufio.NewReader(errOut))
+		said = append(said, until(outs[i], begins[i]))
+	}
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range errs {
+		until(r, "asking again until it answers")
+	}
+	if err := os.WriteFile(waits[0].Args[len(waits[0].Args)-1], nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for i, cmd := range waits {
+		rest, _ := io.ReadAll(outs[i])
+		if err := cmd.Wait(); err != nil || !strings.HasSuffix(said[i]+string(rest), wants[i]) && !strings.Contains(string(rest), wants[i]) {
+			t.Errorf("%s: %v, and has said %q; want the end %q", cmd.Args, err, said[i]+string(rest), wants[i])
+		}
 	}
 }
 

@@ -115,7 +115,13 @@ func (g *Get) Run(ctx context.Context, stdio stdio) error {
 			return err
 		}
 		defer files.Close()
-		if err := os.CopyFS(g.Dir, files); err != nil {
+		there, err := os.ReadDir(g.Dir)
+		if len(there) > 0 {
+			err = fmt.Errorf("%s has other files, as %s", g.Dir, there[0].Name())
+		} else if err == nil || errors.Is(err, fs.ErrNotExist) {
+			err = os.CopyFS(g.Dir, files)
+		}
+		if err != nil {
 			return fmt.Errorf("copy attempt %d: %w; name a directory that does not exist yet, or is empty", number, err)
 		}
 		if err := g.keepResult(ctx, store, number); err != nil {

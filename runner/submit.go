@@ -85,7 +85,7 @@ func (s *Submit) Run(ctx context.Context, stdio stdio) error {
 		case !s.Wait:
 			return nil
 		}
-		return wait(whileRead(ctx, stdio.Out), store, stdio, done)
+		return wait(whileRead(ctx, stdio.Out), patient{store, stdio.Err}, stdio, done)
 	})
 }
 
@@ -152,7 +152,9 @@ func (s *Submit) task(now time.Time) (*api.Task, error) {
 		var fromNow span
 		err := fromNow.UnmarshalText([]byte(s.Expires))
 		if t.Expires.Time = now.Add(time.Duration(fromNow)).UTC().Truncate(time.Second); err != nil {
-			err = t.Expires.UnmarshalJSON([]byte(strconv.Quote(s.Expires)))
+			if err = t.Expires.UnmarshalJSON([]byte(strconv.Quote(s.Expires))); err != nil {
+				err = fmt.Errorf("%w, or a duration from now, as 12h", err)
+			}
 		}
 		if err == nil && t.Expires.Before(now.Truncate(time.Second)) {
 			err = fmt.Errorf("expires: is %s, which is over; must be a time to come, or a duration from now, as 12h", api.Excerpt(s.Expires))

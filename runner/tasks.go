@@ -39,7 +39,12 @@ func (t *Tasks) Run(ctx context.Context, stdio stdio) error {
 	if t.Watch {
 		ctx = whileRead(ctx, stdio.Out)
 	}
-	return t.open(toLook, func(store queue.Store) error { return t.show(stdio.Out, t.looks(ctx, store)) })
+	return t.open(toLook, func(store queue.Store) error {
+		if t.Watch {
+			store = patient{store, stdio.Err}
+		}
+		return t.show(stdio.Out, t.looks(ctx, store))
+	})
 }
 
 // looks looks again and again, until the tasks that are named have ended.
@@ -90,6 +95,15 @@ func (t *Tasks) views(ctx context.Context, store queue.Store) (taskViews, error)
 	return views, unknown
 }
 
+// begin is as much of a command as a table shows: a script would make all its rows as long.
+func begin(command string) string {
+	const most = 80
+	if letters := []rune(command); len(letters) > most {
+		return string(letters[:most]) + "…"
+	}
+	return command
+}
+
 func (t *Tasks) wants(s api.TaskStatus) bool {
 	failed := !s.State.Ended() && s.Spent > 0
 	named := slices.Contains(t.State, strings.ToLower(string(s.State))) || failed && slices.Contains(t.State, "failed")
@@ -101,7 +115,7 @@ func (v taskViews) rows(t table) {
 	for _, v := range v.Tasks {
 		priority, command := "", ""
 		if task := v.Task; task != nil { // or it was no valid one
-			priority, command = fmt.Sprint(task.Priority), strings.Join(append([]string{task.Command}, task.Args...), " ")
+			priority, command = fmt.Sprint(task.Priority), begin(strings.Join(append([]string{task.Command}, task.Args...), " "))
 		}
 		t.row(v.ID, v.State, v.Starts, v.Runner, age(v.Since), t.wide(priority, strings.Join(v.GPUs, " "), command), v.Why)
 		for _, r := range v.Attempts {

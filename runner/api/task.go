@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	goyaml "go.yaml.in/yaml/v3"
 	kjson "sigs.k8s.io/json"
@@ -200,12 +201,12 @@ func (t *Task) Validate() error {
 	if t.ID != "" && !taskID.MatchString(t.ID) {
 		bad("id", t.ID, "1 to 128 letters, digits, '.', '_' and '-', letter or digit at both ends")
 	}
-	if strings.TrimSpace(t.Command) == "" || strings.ContainsRune(t.Command, 0) {
+	if strings.TrimSpace(t.Command) == "" || !isText(t.Command) {
 		bad("command", t.Command, "the name or path of a program")
 	}
 	for i, a := range t.Args {
-		if strings.ContainsRune(a, 0) {
-			bad(fmt.Sprintf("args[%d]", i), a, "text without NUL bytes")
+		if !isText(a) {
+			bad(fmt.Sprintf("args[%d]", i), a, "UTF-8 text without NUL bytes")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.Env)) {
@@ -215,8 +216,8 @@ func (t *Task) Validate() error {
 			bad("env", name, "a name of letters, digits and '_'")
 		case strings.HasPrefix(name, reservedEnvStart) || name == EnvCUDADevices || name == EnvNVDevices:
 			bad("env", name, "any name but those that the runner sets: "+reservedEnvStart+"*, "+EnvCUDADevices+", "+EnvNVDevices)
-		case strings.ContainsRune(value, 0):
-			bad("env."+name, value, "text without NUL bytes")
+		case !isText(value):
+			bad("env."+name, value, "UTF-8 text without NUL bytes")
 		}
 	}
 	if g := t.Resources.GPUs; g < 0 || g > MaxTaskGPUs {
@@ -234,11 +235,15 @@ func (t *Task) Validate() error {
 	if t.Priority < -MaxTaskPriority || t.Priority > MaxTaskPriority {
 		bad("priority", fmt.Sprint(t.Priority), fmt.Sprintf("%d to %d", -MaxTaskPriority, MaxTaskPriority))
 	}
-	if t.Workdir != "" && (!filepath.IsAbs(t.Workdir) || strings.ContainsRune(t.Workdir, 0)) {
+	if t.Workdir != "" && (!filepath.IsAbs(t.Workdir) || !isText(t.Workdir)) {
 		bad("workdir", t.Workdir, "the absolute path of a directory")
 	}
 	return errors.Join(problems...)
 }
+
+// isText says whether a document keeps a text as it is: JSON makes another of bytes that
+// are not UTF-8.
+func isText(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
 
 // tidyYAMLError drops the decoder's internals from its message; what is left
 // names the field.

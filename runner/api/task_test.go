@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -59,7 +60,7 @@ var badTasks = map[string]string{
 	`{command: x, id: 7}`:                                   `id: is 7; must be text; put it into quotes`,
 	`{command: x, args: [yes]}`:                             `args[0]: is true; must be text; put it into quotes`,
 	`{command: x, args: [0.10]}`:                            `args[0]: is 0.1; must be text`,
-	`{command: x, args: ["a\0"]}`:                           `args[0]: is "a\x00"; must be text without NUL bytes`,
+	`{command: x, args: ["a\0"]}`:                           `args[0]: is "a\x00"; must be UTF-8 text without NUL bytes`,
 	`{command: x, env: {A: 1}}`:                             `env.A: is 1; must be text; put it into quotes`,
 	`{command: x, env: {1A: "1"}}`:                          `env: is "1A"; must be a name of letters`,
 	`{command: x, env: {A=B: "1"}}`:                         `env: is "A=B"`,
@@ -119,6 +120,11 @@ func TestBadTasks(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want one with %q", document, err, want)
 		}
+	}
+	// A command line can have them, and JSON would make other bytes of them.
+	bad := api.Task{Command: "\xff", Args: []string{"\xff"}, Env: map[string]string{"A": "\xff"}, Workdir: "/\xff"}
+	if got := strings.Count(fmt.Sprint(bad.Validate()), `\xff`); got != 4 {
+		t.Errorf("of 4 fields that are not UTF-8, %d are refused: %v", got, bad.Validate())
 	}
 	for document := range badTasks {
 		_, err := api.ParseTask([]byte(document))

@@ -130,6 +130,8 @@ var (
 	ErrEnded   = errors.New("it has ended")
 	// ErrWaits says that a task cannot run again, because it has not ended.
 	ErrWaits = errors.New("it has not ended")
+	// ErrAway says that the place did not answer, or refused, and may do otherwise later.
+	ErrAway = errors.New("the queue does not answer")
 )
 
 // Check says what is wrong with tasks that are to be submitted together.

@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
 //go:embed statements.sql
@@ -47,6 +49,11 @@ type plain struct{ error }
 
 func (p plain) Error() string { return strings.Join(strings.Fields(p.error.Error()), " ") }
 func (p plain) Unwrap() error { return p.error }
+
+// away is an error of a server, which may be another one's turn soon, or well again.
+type away struct{ plain }
+
+func (away) Is(target error) bool { return target == queue.ErrAway }
 
 // database is a connection, or a pool of them.
 type database interface {
@@ -95,7 +102,7 @@ func (q *Queue) note(err error) error {
 		if untrusted(err) {
 			err = fmt.Errorf("%w; sslrootcert, or PGSSLROOTCERT, must name the certificate of who has signed the server's, and the URL the server as that does", err)
 		}
-		err = plain{err}
+		err = away{plain{err}}
 		q.Failures.Add(1)
 		q.steady = time.Time{}
 		if !was.IsZero() && q.life.Err() == nil {
