@@ -174,14 +174,19 @@ var (
 // readTasks reads the documents of one file; errors name the file and which
 // document of it.
 func readTasks(file string, stdin io.Reader) ([]*api.Task, error) {
-	var text []byte
-	var err error
-	name := file
-	if file == "-" {
-		name = "standard input"
-		text, err = io.ReadAll(stdin)
-	} else {
-		text, err = os.ReadFile(file)
+	const most = 256 << 20 // so that an endless file ends
+	name, from := "standard input", stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("read task documents: %w", err)
+		}
+		defer f.Close()
+		name, from = file, f
+	}
+	text, err := io.ReadAll(io.LimitReader(from, most+1))
+	if err == nil && len(text) > most {
+		err = fmt.Errorf("%s has more than %s; submit it in parts", name, api.Amount(most))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read task documents: %w", err)
