@@ -78,9 +78,9 @@ func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(
 		until, stop := context.WithTimeout(ctx, follow)
 		defer stop()
 		err = e.readLog(until, pod, name, &reading)
-		if apierrors.IsNotFound(err) {
+		if apierrors.IsNotFound(err) { // it is gone, or a kubelet that was started again does not know it yet
 			err = nil
-			return true, nil
+			return last, nil
 		}
 		return last && err == nil, nil
 	})

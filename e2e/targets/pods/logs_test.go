@@ -86,7 +86,9 @@ func TestLogsAreCompleteAfterABrokenConnection(t *testing.T) {
 			fmt.Fprint(w, "one\ntwo\nthr")
 		case 2:
 			http.Error(w, "the kubelet is away", http.StatusBadGateway)
-		case 3:
+		case 3: // a kubelet that was started again, with its node
+			http.NotFound(w, nil)
+		case 4:
 			fmt.Fprint(w, "one\ntwo\nthree\n")
 			e.state(t, pod, nowOver)
 		default:
