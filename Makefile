@@ -177,7 +177,7 @@ SMALL_RUNNER = e2e/conformance/small/runner.py
 VARIANTS ?= all
 .PHONY: conformance conformance-variants
 conformance: tools bin/e2e bin/runner bin/libnvidia-ml.so.1 ## Play the contract against any runner, as a black box
-	@$(ASSETS) PATH=$(CURDIR)/bin:$$PATH bin/e2e conformance play --runner=$(RUNNER) --level=$(LEVEL) \
+	@$(ASSETS) $(if $(NAMED_IMAGE),export E2E_TIME_FACTOR=$${E2E_TIME_FACTOR:-3};) PATH=$(CURDIR)/bin:$$PATH bin/e2e conformance play --runner=$(RUNNER) --level=$(LEVEL) \
 	  --artifacts=$(ARTIFACTS)/conformance/$(basename $(notdir $(RUNNER))) $(if $(REPORT),--report=$(REPORT)) \
 	  $(if $(NAMED_IMAGE),--image=$(NAMED_IMAGE) $(if $(STORAGE),--storage=$(STORAGE)))
 # Some of the runners that break a rule each, drawn by a text, or all of them.
