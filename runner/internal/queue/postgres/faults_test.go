@@ -83,6 +83,44 @@ func TestFailover(t *testing.T) {
 	once(t, owner, c, tasks)
 }
 
+// What a server had committed, but not passed on, when it was killed can be seen
+// afterwards. Nobody takes it for done before the standby has it, too: the standby may
+// take over.
+func TestDoneIsDoneOnTheStandby(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "pgserver-")
+	must(t, err)
+	p, url := newPair(t, dir)
+	owner, q := openWith(t, url, "", long, time.Second), openWith(t, url, "r", long, time.Second)
+	_, err = owner.Submit(t.Context(), numbered(1))
+	must(t, err)
+	d := fetch(t, q)
+	number, err := d.Begin(nil)
+	must(t, err)
+	results, _ := d.Local()
+	made, err := results.Begin(d.Task().ID, number)
+	must(t, err)
+	finish := func() error {
+		_, err := d.Finish(api.Result{Task: d.Task().ID, Attempt: number, Outcome: api.Succeeded}, made)
+		return err
+	}
+	submit := func() error { _, err := owner.Submit(t.Context(), numbered(2)); return err }
+	must(t, p.standby.Kill())
+	for _, when := range []string{"while it waits for the standby", "after the server was killed"} {
+		for name, do := range map[string]func() error{"finish": finish, "submit": submit} {
+			if do() == nil {
+				t.Errorf("%s is said to be done %s", name, when)
+			}
+		}
+		must(t, p.primary.Kill())
+		must(t, p.primary.Start())
+	}
+	must(t, p.standby.Start())
+	if !insist(t.Context(), finish) || !insist(t.Context(), submit) {
+		t.Error("what was not done before cannot be done with the standby")
+	}
+}
+
 // One fault after the other while tasks are submitted, fetched and ended: none is
 // lost, and each has one result that was accepted. FAULTS says for how long, as 1m;
 // then there is one every 5 s.

@@ -86,7 +86,8 @@ func untrusted(err error) bool {
 }
 
 // connected is called for each new connection. It says whether the tables are there,
-// suit this runner and may be used, and has a runner listen.
+// suit this runner and may be used, has a runner listen, and waits until what the
+// runner will find done is so for good.
 func (q *Queue) connected(_ context.Context, conn *pgx.Conn) error {
 	type state struct {
 		Version, Oldest int
@@ -108,7 +109,9 @@ func (q *Queue) connected(_ context.Context, conn *pgx.Conn) error {
 		user := quote(conn.Config().User)
 		return fmt.Errorf("%w: user %s lacks %s; let the owner of the tables say: %s", errSchema, user, found[0].Lacks, needed(user))
 	case q.Runner != "":
-		_, err = ask(q, conn, pgx.RowTo[string], "listen")
+		if _, err = ask(q, conn, pgx.RowTo[string], "settle"); err == nil {
+			_, err = ask(q, conn, pgx.RowTo[string], "listen")
+		}
 	}
 	return err
 }

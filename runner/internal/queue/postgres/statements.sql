@@ -243,3 +243,9 @@ select coalesce(max(version), 0) from studioml.schema
 -- name: listen
 -- listen lets the connection hear of what is told.
 listen studioml_wake
+
+-- name: settle
+-- settle ends when a synchronous standby, where there is one, has all that was seen
+-- before. What waited for that when a server was killed can be seen afterwards, and
+-- yet be lost when the standby takes over.
+select pg_logical_emit_message(true, 'studioml', '')::text
