@@ -29,5 +29,6 @@
 //
 // With several hosts in the URL the one that can be written to is used, whatever
 // target_session_attrs says or not; synchronous replication makes sure that a standby
-// which takes over knows of all that was answered.
+// which takes over knows of all that was answered. A server that was killed shows also
+// what it had not passed on; so a runner's connection begins by waiting for the standby.
 package postgres
