@@ -136,6 +136,9 @@ func eachDocument(yield func(string) bool) {
 
 // What the documents name is there: metrics, variables, files, and headings.
 func TestDocumentsNameWhatThereIs(t *testing.T) {
+	if config.target != "" {
+		t.Skip("it is about the repository, which the image of the suite has not; make test runs it")
+	}
 	var sources strings.Builder
 	for _, pattern := range []string{"../runner/*.go", "../runner/api/*.go", "../runner/internal/observe/*.go"} {
 		files, err := filepath.Glob(pattern)

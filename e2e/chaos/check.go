@@ -277,10 +277,11 @@ func (c *check) exit(l *Life) {
 		if unfinished {
 			bad("a task of it had not ended")
 		}
-		if len(l.ends(l.End.Plus(-slack))) > 0 {
+		asked := c.asked(l)
+		if len(l.ends(l.End.Plus(-slack))) > 0 || signals > 0 && !asked {
 			bad("not STATE alone ended it")
 		}
-		if !c.asked(l) {
+		if !asked {
 			c.bad(Unasked, "%s exited though the maps asked for %s", l.Name, effective(c.Writes, l.Runner, l.End))
 		}
 	case l.Code == api.ExitSignalled && (signals == 0 || unfinished):
