@@ -15,7 +15,6 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
 )
 
@@ -45,15 +44,7 @@ func alone(e *testscript.Env) error {
 //
 // catalogue: row 79, 80
 func TestOwners(t *testing.T) {
-	server, err := pgserver.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	server := queueServer(t)
 	var stories atomic.Int32
 	for name, queue := range map[string]func(e *testscript.Env) error{
 		"spool": func(e *testscript.Env) error {

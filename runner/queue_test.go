@@ -16,9 +16,9 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
 )
 
-// A runner with its queue in a server runs what is submitted there, gives back what
-// it has when it has to end, and shows its password nowhere.
-func TestQueueInServer(t *testing.T) {
+// queueServer is a server for queues, until the test has ended.
+func queueServer(t *testing.T) *pgserver.Server {
+	t.Helper()
 	server, err := pgserver.Start()
 	if err != nil {
 		t.Fatal(err)
@@ -28,6 +28,13 @@ func TestQueueInServer(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return server
+}
+
+// A runner with its queue in a server runs what is submitted there, gives back what
+// it has when it has to end, and shows its password nowhere.
+func TestQueueInServer(t *testing.T) {
+	server := queueServer(t)
 	place, err := server.Database(t.Context(), "tasks")
 	if err != nil {
 		t.Fatal(err)
@@ -82,11 +89,7 @@ func TestQueueInServer(t *testing.T) {
 
 // Who waits for a task goes on to wait, and misses nothing, while the server is away.
 func TestWaitThroughOutage(t *testing.T) {
-	server, err := pgserver.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
+	server := queueServer(t)
 	place, err := server.Database(t.Context(), "tasks")
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -40,15 +39,7 @@ func TestReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := pgserver.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	server := queueServer(t)
 	place, err := server.Database(t.Context(), "readme")
 	if err != nil {
 		t.Fatal(err)
