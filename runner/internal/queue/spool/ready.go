@@ -84,8 +84,10 @@ func (s *Spool) enqueue(lock *os.File, all []*entering) error {
 		if err != nil {
 			break
 		}
+		done := 0 // what was put once may have been taken, and must not be put again
 		err = s.enter(b, func(dir string) error {
-			for _, t := range some {
+			for ; done < len(some); done++ {
+				t := some[done]
 				if err := t.put(filepath.Join(dir, t.name())); err != nil && !errors.Is(err, os.ErrExist) {
 					return err
 				}
@@ -105,17 +107,20 @@ func (s *Spool) enqueue(lock *os.File, all []*entering) error {
 func (s *Spool) enter(b bucket, put func(dir string) error) error {
 	dir := s.path(readyDir, b.name())
 	for {
-		if err := makeDir(dir); err != nil {
-			return err
+		err := makeDir(dir)
+		if err == nil {
+			err = put(dir)
 		}
-		err := put(dir)
-		if missing(err) && !isThere(dir) {
+		if missing(err) && !isThere(dir) && isThere(s.path(readyDir)) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		return syncDirs(dir, s.path(readyDir))
+		if err = syncDirs(dir); missing(err) && !isThere(dir) { // what was put there was taken at once
+			err = syncDirs(s.path(heldDir))
+		}
+		return errors.Join(err, syncDirs(s.path(readyDir)))
 	}
 }
 

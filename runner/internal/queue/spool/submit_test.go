@@ -167,3 +167,48 @@ func TestOwners(t *testing.T) {
 		}
 	}
 }
+
+// Runners remove buckets that are empty, and take what comes at once. Who submits
+// meanwhile is not disturbed by that.
+func TestSubmitWhileBucketsGo(t *testing.T) {
+	dir := t.TempDir()
+	s, owner := open(t, dir, "r"), open(t, dir, "")
+	ctx, enough := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer enough()
+	others.Go(func() { // buckets that are not empty stay
+		for ctx.Err() == nil {
+			buckets, _ := filepath.Glob(filepath.Join(dir, "ready", "*"))
+			for _, b := range buckets {
+				os.Remove(b)
+			}
+		}
+	})
+	var taken atomic.Int32
+	others.Go(func() {
+		once := map[string]bool{}
+		for ctx.Err() == nil {
+			if d, err := s.Fetch(ctx, func(api.Resources) bool { return true }); err == nil {
+				if taken.Add(1); once[d.Task().ID] {
+					t.Errorf("%s is there twice", d.Task().ID)
+				}
+				once[d.Task().ID] = true
+				if err := d.(interface{ Ack() error }).Ack(); err != nil {
+					t.Errorf("ack: %v", err)
+				}
+			}
+		}
+	})
+	const tasks, together = 300, 3
+	for i := 0; i < tasks; i += together {
+		var some []*api.Task
+		for n := range together {
+			some = append(some, &api.Task{ID: fmt.Sprint("t", i+n), Command: "true"})
+		}
+		if _, err := owner.Submit(ctx, some); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, func() bool { return taken.Load() == tasks })
+}
