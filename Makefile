@@ -57,7 +57,7 @@ help: ## List the targets and their variables
 	@printf '  TARGET=existing    the cluster of KUBECONFIG, runners are pods of IMAGE;\n'
 	@printf '                     POSTGRES=image for the server of the queues, if not the published one;\n'
 	@printf '                     RUNTIME_CLASS=name for those with GPUs, where the default runtime shows them none\n'
-	@printf '  FOCUS=text         only scenarios whose name or file contains it (a regular expression)\n'
+	@printf '  FOCUS=text         only scenarios whose name contains it (a regular expression)\n'
 	@printf '  LABELS=query       only these labels, as LABELS="row: containsAny {16, 17}" or "area: isSubsetOf {drain}"\n'
 	@printf '  REPEAT=10          run that many times in a row, until one run fails\n'
 	@printf '  PROCS=n            scenarios at the same time: 4 by default, 6 on kind\n'
