@@ -16,6 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/observe"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
@@ -62,6 +63,8 @@ type runnersQueue interface {
 	queue.Queue
 	queue.Offers
 	io.Closer
+	// Count says how many tasks wait, and how many are dead letters.
+	Count(context.Context) (map[api.TaskState]int, error)
 }
 
 // What a command does with a queue.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,19 +26,26 @@ import (
 	psa "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 )
 
-// build does what kubectl kustomize does, and reads the result strictly.
-func build(t *testing.T, fs filesys.FileSystem, dir string) []runtime.Object {
+// kustomize does what kubectl kustomize does.
+func kustomize(t *testing.T, fs filesys.FileSystem, dir string) resmap.ResMap {
 	t.Helper()
 	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(fs, dir)
 	if err != nil {
 		t.Fatalf("kustomize %s: %v", dir, err)
 	}
-	text, err := resources.AsYaml()
+	return resources
+}
+
+// build does so, and reads the result strictly.
+func build(t *testing.T, fs filesys.FileSystem, dir string) []runtime.Object {
+	t.Helper()
+	text, err := kustomize(t, fs, dir).AsYaml()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,6 +71,12 @@ func build(t *testing.T, fs filesys.FileSystem, dir string) []runtime.Object {
 // overlay builds the kustomization of a user, in which DEPLOY is this directory.
 func overlay(t *testing.T, kustomization string) []runtime.Object {
 	t.Helper()
+	return build(t, filesys.MakeFsOnDisk(), overlaid(t, kustomization))
+}
+
+// overlaid is the directory of such a kustomization.
+func overlaid(t *testing.T, kustomization string) string {
+	t.Helper()
 	here, err := filepath.Abs(".")
 	if err != nil {
 		t.Fatal(err)
@@ -72,11 +86,10 @@ func overlay(t *testing.T, kustomization string) []runtime.Object {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fs := filesys.MakeFsOnDisk()
-	if err := fs.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(strings.ReplaceAll(kustomization, "DEPLOY", relative))); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(strings.ReplaceAll(kustomization, "DEPLOY", relative)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return build(t, fs, dir)
+	return dir
 }
 
 // template finds the pods that a workload makes.
@@ -147,6 +160,10 @@ func TestWorkloads(t *testing.T) {
 			if parks := slices.Contains(runner.Args, "--on-terminate=park"); parks != (name != "job") {
 				t.Errorf("arguments are %q: only what is always started again must park", runner.Args)
 			}
+			// What restarts a runner depends on nothing but itself (R8), and a start is no Warning.
+			if p := runner.StartupProbe; p == nil || p.HTTPGet.Path != "/livez" || p.InitialDelaySeconds < 1 {
+				t.Errorf("the startup probe is %v", p)
+			}
 			// Whoever selects the runners must find them.
 			selected := 0
 			for _, object := range objects {
@@ -156,7 +173,7 @@ func TestWorkloads(t *testing.T) {
 				}
 				selected++
 				for key, value := range labels {
-					if pod.Labels[key] != value {
+					if key != "studioml.io/busy" && pod.Labels[key] != value { // that one a runner gives itself
 						t.Errorf("%T selects %s=%s, which the pods do not have", object, key, value)
 					}
 				}
@@ -193,6 +210,21 @@ func TestWorkloads(t *testing.T) {
 				t.Errorf("with the component gpu: %s GPUs, image %s", gpus.String(), runner.Image)
 			}
 		})
+	}
+}
+
+// Those exit codes are started again in place by which a runner ends with work left, or
+// by a signal, which the Job would have to ignore otherwise.
+//
+// catalogue: row 85
+func TestRestartInPlace(t *testing.T) {
+	objects := overlay(t, "resources: [DEPLOY/job]\ncomponents: [DEPLOY/job/restart]\n")
+	runner := template(t, objects).Spec.Containers[0]
+	if len(runner.RestartPolicyRules) != 1 || runner.RestartPolicy == nil || *runner.RestartPolicy != corev1.ContainerRestartPolicyNever {
+		t.Fatalf("the runner's restart policy is %v, with %v", runner.RestartPolicy, runner.RestartPolicyRules)
+	}
+	if codes := runner.RestartPolicyRules[0].ExitCodes.Values; !slices.Equal(codes, []int32{10, 11, 143}) {
+		t.Errorf("%v start it again", codes)
 	}
 }
 

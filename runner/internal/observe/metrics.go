@@ -1,10 +1,12 @@
 package observe
 
 import (
+	"context"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -56,6 +58,47 @@ func (m *Metrics) Queue(failures, lost, late *atomic.Int64) {
 	}})
 }
 
+// Queued shows how many tasks the queue has in some states. What it returns counts them,
+// until ctx ends: not while somebody scrapes, who must not wait for a server, but right
+// after, for the next time.
+func (m *Metrics) Queued(count func(context.Context) (map[api.TaskState]int, error)) func(context.Context) error {
+	// All runners of a fleet ask, so that each has a thousandth of a processor for it.
+	const often, seldom, part = 10 * time.Second, 5 * time.Minute, 1000
+	var newest atomic.Pointer[map[api.TaskState]int] // nothing while it is not known
+	scraped := make(chan struct{}, 1)
+	m.Registry.MustRegister(collector{prefix, func(send send) {
+		select {
+		case scraped <- struct{}{}:
+		default: // it is known already
+		}
+		if tasks := newest.Load(); tasks != nil {
+			for state, n := range *tasks {
+				send("queue_tasks", "Tasks of the queue, those of other runners as well.", float64(n), "state", string(state))
+			}
+		}
+	}})
+	return func(ctx context.Context) error {
+		for {
+			select {
+			case <-scraped:
+			case <-ctx.Done():
+				return nil
+			}
+			began := time.Now()
+			tasks, err := count(ctx)
+			if err != nil {
+				tasks = nil
+			}
+			newest.Store(&tasks)
+			select {
+			case <-time.After(min(max(often, part*time.Since(began)), seldom)):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
 // Transition counts a change of the phase.
 func (m *Metrics) Transition(from, to api.Phase) {
 	if from != to {
@@ -84,12 +127,13 @@ func status(board *Board) prometheus.Collector {
 				continue
 			}
 			send("map_readable", "Whether a ConfigMap can be read.", truth(m.Readable), "map", label)
+			send("map_problem", "Whether something is wrong with a ConfigMap.", truth(m.Problem != ""), "map", label)
 			if v, err := strconv.ParseFloat(m.ResourceVersion, 64); err == nil {
 				send("map_resource_version", "The newest resourceVersion seen of a ConfigMap.", v, "map", label)
 			}
 		}
 		for stage, n := range map[string]int{"running": s.Tasks.Running, "waiting": s.Tasks.Waiting} {
-			send("tasks", "Tasks that this runner holds.", float64(n), "stage", stage)
+			send("tasks_held", "Tasks that this runner holds.", float64(n), "stage", stage)
 		}
 		send("attempts_started_total", "Attempts begun.", float64(s.Tasks.Started))
 		for ending, n := range map[string]int{

@@ -164,6 +164,11 @@ func list(t *testing.T, f fixture) {
 	}
 	wantStates(t, s, map[string]string{"high": "Waiting 1", "running": "Running", "finished": "Finished", "dead": "Dead", "first": "Cancelled", "second": "Cancelled"})
 
+	counts, err := q.Count(t.Context())
+	ok(t, "count", err)
+	if diff := cmp.Diff(map[api.TaskState]int{api.TaskWaiting: 1, api.TaskDead: 1}, counts); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
+	}
 	all, err := s.List(t.Context(), "running", "dead", "high")
 	ok(t, "list", err)
 	if len(all) != 3 || all[0].ID != "high" || all[1].ID != "running" || all[2].ID != "dead" {

@@ -17,9 +17,10 @@ import (
 // starts a runner must not hand it the configuration of this one.
 const ownPrefix = "STUDIOML_"
 
-// credentials are variables by which the runner itself may get at the cluster and
-// at a queue server. A task that needs its own has them in its document.
-var credentials = []string{"KUBECONFIG", "PGPASSWORD", "PGPASSFILE", "PGSERVICEFILE", "PGSSLKEY", "PGSSLPASSWORD"}
+// private are variables by which the runner itself may get at the cluster and at a
+// queue server, and those of the trace in which it was started. A task that needs its
+// own has them in its document.
+var private = []string{"KUBECONFIG", "PGPASSWORD", "PGPASSFILE", "PGSERVICEFILE", "PGSSLKEY", "PGSSLPASSWORD", "TRACEPARENT", "TRACESTATE"}
 
 // noDevices keeps the container tools that read NVIDIA_VISIBLE_DEVICES away
 // from all GPUs; for them, an empty value means the same as none.
@@ -32,7 +33,7 @@ func environ(spec Spec) []string {
 	var env []string
 	for _, v := range spec.Environ {
 		name, _, _ := strings.Cut(v, "=")
-		if !strings.HasPrefix(name, ownPrefix) && !slices.Contains(credentials, name) {
+		if !strings.HasPrefix(name, ownPrefix) && !slices.Contains(private, name) {
 			env = append(env, v)
 		}
 	}

@@ -126,17 +126,18 @@ func TestEnvironment(t *testing.T) {
 			[]string{"CUDA_VISIBLE_DEVICES=GPU-2,GPU-1", "NVIDIA_VISIBLE_DEVICES=GPU-2,GPU-1"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			of := &api.Task{ID: "a", Command: "env", Env: map[string]string{"OVERRIDDEN": "by the task", "ADDED": "x\ny"}}
+			of := &api.Task{ID: "a", Command: "env", Env: map[string]string{"OVERRIDDEN": "by the task", "ADDED": "x\ny", "TRACEPARENT": "of the task"}}
 			spec := newSpec(t, of)
 			spec.GPUs, spec.Attempt = test.gpus, 3
 			spec.Environ = append(spec.Environ, "KEPT=1", "OVERRIDDEN=0", "STUDIOML_SPOOL=/spool", "STUDIOML_RUNNER=other",
-				"CUDA_VISIBLE_DEVICES=all", "NVIDIA_VISIBLE_DEVICES=all", "PWD=/", "KUBECONFIG=/x", "PGPASSWORD=x")
+				"CUDA_VISIBLE_DEVICES=all", "NVIDIA_VISIBLE_DEVICES=all", "PWD=/", "KUBECONFIG=/x", "PGPASSWORD=x",
+				"TRACEPARENT=of the runner", "TRACESTATE=of the runner")
 			if got := run(t, spec); got.Outcome != api.Succeeded {
 				t.Fatal(got.Reason)
 			}
 			got := strings.Split(strings.TrimSpace(strings.ReplaceAll(read(t, spec.Stdout), "x\ny", "x y")), "\n")
 			want := append([]string{
-				spec.Environ[0], "KEPT=1", "OVERRIDDEN=by the task", "ADDED=x y", "PWD=" + spec.Dir,
+				spec.Environ[0], "KEPT=1", "OVERRIDDEN=by the task", "ADDED=x y", "TRACEPARENT=of the task", "PWD=" + spec.Dir,
 				"STUDIOML_TASK_ID=a", "STUDIOML_TASK_ATTEMPT=3", "STUDIOML_RUNNER=r", "STUDIOML_DRAIN_FILE=" + spec.DrainFile,
 				"STUDIOML_OUTPUT_DIR=" + spec.Outputs, "STUDIOML_CHECKPOINT_DIR=" + spec.Checkpoint,
 			}, test.want...)

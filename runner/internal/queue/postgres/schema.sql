@@ -44,6 +44,7 @@ alter table studioml.task add column if not exists format smallint not null defa
 create index if not exists task_ready on studioml.task (gpus, gpu_memory, rank, place, seq) where state = 'Waiting';
 create index if not exists task_claim on studioml.task (claim) where claim is not null;
 create index if not exists task_ended on studioml.task (changed) where state in ('Finished', 'Dead', 'Cancelled');
+create index if not exists task_dead on studioml.task (changed) where state = 'Dead';
 create index if not exists task_expires on studioml.task (expires) where state = 'Waiting' and expires is not null;
 
 -- What an attempt ended with: api.Result.

@@ -173,6 +173,11 @@ select * from (
   order by state <> 'Waiting', state <> 'Running', rank, place, seq) as everything
 where $1::text[] is null or id = any ($1)
 
+-- name: count
+-- count counts what waits and what is dead, each in an index that has no more than that.
+select 'Waiting', count(*) from studioml.task where state = 'Waiting'
+union all select 'Dead', count(*) from studioml.task where state = 'Dead'
+
 -- name: cancel
 -- cancel ends a task that waits, and asks the runner of one that runs to stop
 -- it. It returns what the task was.

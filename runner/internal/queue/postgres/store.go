@@ -142,3 +142,17 @@ func (q *Queue) Announce(_ context.Context, o api.Offer) error {
 func (q *Queue) Offers(context.Context) ([]api.Offer, error) {
 	return ask(q, q.pool, pgx.RowTo[api.Offer], "offers")
 }
+
+// Count says how many tasks wait, and how many are dead letters.
+func (q *Queue) Count(context.Context) (map[api.TaskState]int, error) {
+	type count struct {
+		State api.TaskState
+		Tasks int
+	}
+	tasks := make(map[api.TaskState]int)
+	counts, err := ask(q, q.pool, pgx.RowToStructByPos[count], "count")
+	for _, c := range counts {
+		tasks[c.State] = c.Tasks
+	}
+	return tasks, err
+}

@@ -37,6 +37,24 @@ func (s *Spool) named(v *view, dirs ...string) []string {
 	return slices.Collect(maps.Keys(ids))
 }
 
+// Count says how many tasks wait, and how many are dead letters, by the names alone.
+func (s *Spool) Count(context.Context) (map[api.TaskState]int, error) {
+	buckets, err := s.buckets()
+	places := map[string]api.TaskState{deadDir: api.TaskDead, tasksDir: api.TaskWaiting}
+	for _, b := range buckets {
+		places[path.Join(readyDir, b.name())] = api.TaskWaiting
+	}
+	tasks := make(map[api.TaskState]int)
+	for place, state := range places {
+		names, problem := fileNames(s.path(place))
+		if !missing(problem) { // else a bucket that has just gone
+			err = errors.Join(err, problem)
+		}
+		tasks[state] += len(names)
+	}
+	return tasks, err
+}
+
 // List implements queue.Store.
 func (s *Spool) List(ctx context.Context, ids ...string) ([]api.TaskStatus, error) {
 	v := s.look()
