@@ -99,6 +99,7 @@ func TestE2E(t *testing.T) {
 	}
 	if config.target == "kind" {
 		clusterSpecs()
+		evictionSpecs()
 		memorySpecs()
 	}
 	RegisterFailHandler(Fail)

@@ -82,7 +82,7 @@ func (e *env) Run(ctx context.Context, stdin io.Reader, stdout io.Writer, comman
 	pod.Labels = nil // no runner: the shipped budget and network policy do not mean it
 	pod.Spec.AutomountServiceAccountToken = new(false)
 	c := &pod.Spec.Containers[0]
-	c.Args, c.Ports, c.LivenessProbe, c.ReadinessProbe = nil, nil, nil, nil
+	c.Args, c.Ports, c.StartupProbe, c.LivenessProbe, c.ReadinessProbe = nil, nil, nil, nil, nil
 	c.TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError
 	c.Command = append([]string{"/bin/sh", "-c", `printf %s "$E2E_INPUT" | "$@"`, "sh"}, command...)
 	if stdin != nil {
