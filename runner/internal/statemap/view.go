@@ -46,6 +46,7 @@ func fill(v *lifecycle.View, m *ConfigMap) {
 	if _, ok := m.Data[api.StateKey]; !ok && !v.InBinaryData {
 		v.Instead = meant(m)
 	}
+	v.Why, v.Deadline = m.Metadata.Annotations[api.AnnotationReason], m.Metadata.Annotations[api.AnnotationDeadline]
 	v.ResourceVersion = m.Metadata.ResourceVersion
 }
 
@@ -57,7 +58,7 @@ func gone(v *lifecycle.View, version string) {
 	if order, err := resourceversion.CompareResourceVersion(version, v.ResourceVersion); err != nil || order > 0 {
 		v.ResourceVersion = version
 	}
-	v.Known, v.Present, v.Value, v.InBinaryData, v.Instead = true, false, "", false, ""
+	v.Known, v.Present, v.Value, v.InBinaryData, v.Instead, v.Why, v.Deadline = true, false, "", false, "", "", ""
 }
 
 // stateLine is how a manifest or an env file that was put into a map as a whole
