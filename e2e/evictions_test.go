@@ -168,7 +168,9 @@ func evictionSpecs() {
 			Expect(err).NotTo(HaveOccurred())
 			return out
 		}
-		phases := func(ctx context.Context) string { return do(ctx, "get", "pods", "--output=jsonpath={.items[*].status.phase}") }
+		phases := func(ctx context.Context) string {
+			return do(ctx, "get", "pods", "--output=jsonpath={.items[*].status.phase}")
+		}
 		do(ctx, "create", "namespace", k.namespace)
 		DeferCleanup(func(ctx SpecContext) { // where it failed
 			_, _ = k.try(ctx, nil, "delete", "job", "--all")
