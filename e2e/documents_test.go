@@ -121,7 +121,8 @@ func documentSpecs() {
 			MatchRegexp(`StateTransition +pod/studio-go-runner-0-fghij +Unknown to Running, source global`),
 			MatchRegexp(`(?m)^Phase: +Suspended`), ContainSubstring("attempt 1 of hello is in"),
 			MatchRegexp(`pod/studio-go-runner-[01]-fghij still has work\n`), MatchRegexp(`(?m)^long +Finished +1 `),
-			Not(ContainSubstring("poddisruptionbudget.policy/studio-go-runner-canary"))))
+			Not(ContainSubstring("poddisruptionbudget.policy/studio-go-runner-canary")),
+			MatchRegexp(`(?s)configmap/studio-go-runner-1 labeled\n.*uncordoned\n.*configmap "studio-go-runner-1" deleted`)))
 		Expect(os.ReadFile(filepath.Join(dir, "copy", "outputs", "answer"))).To(BeEquivalentTo("42\n"))
 	})
 }
