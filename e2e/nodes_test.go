@@ -290,7 +290,7 @@ spec:
 
 		allocatable := func(ctx context.Context) int { return f.allocatableGPUs(ctx, pod.Spec.NodeName) }
 		all := allocatable(ctx)
-		plugin := kubectl{f.program, fakeNamespace}
+		plugin := kubectl{f.program, fakeNamespace, f.kubeconfig}
 		daemon, err := plugin.try(ctx, nil, "get", "pods", "--field-selector=spec.nodeName="+pod.Spec.NodeName, "--output=jsonpath={.items[0].metadata.name}")
 		Expect(err).NotTo(HaveOccurred())
 		fakegpu := func(ctx context.Context, words ...string) {
