@@ -63,8 +63,8 @@ type runnersQueue interface {
 	queue.Queue
 	queue.Offers
 	io.Closer
-	// Count says how many tasks wait, and how many are dead letters.
-	Count(context.Context) (map[api.TaskState]int, error)
+	// Length says how many tasks wait, and how many are dead letters.
+	Length(context.Context) (map[api.TaskState]int, error)
 }
 
 // What a command does with a queue.

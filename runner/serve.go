@@ -138,7 +138,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	server := observe.NewServer(observe.Handler(board, metrics.Registry), log)
 
 	log.Info("serving", "address", listener.Addr().String(), "version", version, "namespace", maps.namespace, "spool", s.Spool)
-	exit, err := together(ctx, life, maps.run, monitor.Run, supervise.Reap, metrics.Queued(queue.Count),
+	exit, err := together(ctx, life, maps.run, monitor.Run, supervise.Reap, metrics.Queued(queue.Length),
 		func(ctx context.Context) error { return maps.pod.Run(ctx, board) },
 		func(ctx context.Context) error { return announce(ctx, board, slots, queue) },
 		func(ctx context.Context) error {

@@ -77,7 +77,7 @@ func doomed(where string) error {
 type connection interface {
 	queue.Queue
 	queue.Store
-	Count(context.Context) (map[api.TaskState]int, error)
+	Length(context.Context) (map[api.TaskState]int, error)
 	// Close ends it in good order.
 	Close() error
 }

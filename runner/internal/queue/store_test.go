@@ -164,7 +164,7 @@ func list(t *testing.T, f fixture) {
 	}
 	wantStates(t, s, map[string]string{"high": "Waiting 1", "running": "Running", "finished": "Finished", "dead": "Dead", "first": "Cancelled", "second": "Cancelled"})
 
-	counts, err := q.Count(t.Context())
+	counts, err := q.Length(t.Context())
 	ok(t, "count", err)
 	if diff := cmp.Diff(map[api.TaskState]int{api.TaskWaiting: 1, api.TaskDead: 1}, counts); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)

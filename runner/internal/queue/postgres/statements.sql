@@ -173,8 +173,8 @@ select * from (
   order by state <> 'Waiting', state <> 'Running', rank, place, seq) as everything
 where $1::text[] is null or id = any ($1)
 
--- name: count
--- count counts what waits and what is dead, each in an index that has no more than that.
+-- name: length
+-- length counts what waits and what is dead, each in an index that has no more than that.
 select 'Waiting', count(*) from studioml.task where state = 'Waiting'
 union all select 'Dead', count(*) from studioml.task where state = 'Dead'
 

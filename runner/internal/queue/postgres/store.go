@@ -143,14 +143,14 @@ func (q *Queue) Offers(context.Context) ([]api.Offer, error) {
 	return ask(q, q.pool, pgx.RowTo[api.Offer], "offers")
 }
 
-// Count says how many tasks wait, and how many are dead letters.
-func (q *Queue) Count(context.Context) (map[api.TaskState]int, error) {
+// Length says how many tasks wait, and how many are dead letters.
+func (q *Queue) Length(context.Context) (map[api.TaskState]int, error) {
 	type count struct {
 		State api.TaskState
 		Tasks int
 	}
 	tasks := make(map[api.TaskState]int)
-	counts, err := ask(q, q.pool, pgx.RowToStructByPos[count], "count")
+	counts, err := ask(q, q.pool, pgx.RowToStructByPos[count], "length")
 	for _, c := range counts {
 		tasks[c.State] = c.Tasks
 	}

@@ -37,8 +37,8 @@ func (s *Spool) named(v *view, dirs ...string) []string {
 	return slices.Collect(maps.Keys(ids))
 }
 
-// Count says how many tasks wait, and how many are dead letters, by the names alone.
-func (s *Spool) Count(context.Context) (map[api.TaskState]int, error) {
+// Length says how many tasks wait, and how many are dead letters, by the names alone.
+func (s *Spool) Length(context.Context) (map[api.TaskState]int, error) {
 	buckets, err := s.buckets()
 	places := map[string]api.TaskState{deadDir: api.TaskDead, tasksDir: api.TaskWaiting}
 	for _, b := range buckets {
