@@ -302,7 +302,7 @@ func tryForbidden(ctx context.Context, admin kubernetes.Interface, config *rest.
 	for what, patched := range map[string]string{
 		"whether it is ready": `{"status":{"conditions":[{"type":"Ready","status":"Unknown"}]}}`,
 		"no longer":           `{"status":{"conditions":[{"$patch":"delete","type":"Ready"}]}}`,
-		"a condition":         `{"status":{"conditions":[{"type":"example.com/studioml.io/x","status":"True"}]}}`,
+		"a condition":         `{"status":{"conditions":[{"type":"example.com/studioml.io","status":"True"}]}}`,
 		"where it is":         `{"status":{"podIP":"10.9.9.9","podIPs":[{"ip":"10.9.9.9"}]}}`,
 		"that it has ended":   `{"status":{"phase":"Failed"}}`,
 		"and why":             `{"status":{"reason":"Evicted","message":"x"}}`,

@@ -112,7 +112,7 @@ func (p *Pod) look(s api.Status, now time.Time) (m mark, wake time.Time) {
 		m.busy, wake = true, idle
 	}
 	if !m.busy {
-		p.marked = false // from now on a task that starts waits for the write after the next
+		p.marked = false // a task that starts from now on waits until that is written
 	}
 	n := &m.news
 	n.Sequence, n.Time, n.Heard, n.InFlight = 0, time.Time{}, time.Time{}, nil
@@ -157,16 +157,7 @@ func (p *Pod) Run(ctx context.Context, board *Board) error {
 			}
 		}
 		if due.IsZero() || now.Before(wake) {
-			var timer <-chan time.Time
-			if !wake.IsZero() {
-				timer = time.After(time.Until(wake))
-			}
-			select {
-			case <-page.turned:
-			case <-p.wanted:
-			case <-timer:
-			case <-ctx.Done():
-			}
+			p.wait(ctx, page, wake)
 			continue
 		}
 		if err := p.put(ctx, page.status, want, since); err != nil {
@@ -184,6 +175,20 @@ func (p *Pod) Run(ctx context.Context, board *Board) error {
 		_ = p.put(ctx, last, want, since) // nobody is left to tell
 	}
 	return nil
+}
+
+// wait waits for the next page, a task, ctx, or the time that there is to wake, if any.
+func (p *Pod) wait(ctx context.Context, now *page, wake time.Time) {
+	var timer <-chan time.Time
+	if !wake.IsZero() {
+		timer = time.After(time.Until(wake))
+	}
+	select {
+	case <-now.turned:
+	case <-p.wanted:
+	case <-timer:
+	case <-ctx.Done():
+	}
 }
 
 // spread is over how long runners with the same news share it out: those of a change of
