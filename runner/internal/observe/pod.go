@@ -149,7 +149,8 @@ func (p *Pod) Run(ctx context.Context, board *Board) error {
 			due = now // a task waits for it
 		case due.IsZero():
 			due = now
-			if !reflect.DeepEqual(want.news.Maps.Global, written.news.Maps.Global) { // as all of a fleet see
+			// All of a fleet see that, and who starts will soon know more.
+			if written.news.PID == 0 || !reflect.DeepEqual(want.news.Maps.Global, written.news.Maps.Global) {
 				due = now.Add(rand.N(podSpread))
 			}
 		}
