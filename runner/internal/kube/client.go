@@ -62,32 +62,45 @@ func (c *Client) Heard() time.Time {
 
 // Get reads an object or a list.
 func (c *Client) Get(ctx context.Context, path string, query url.Values, into any) error {
-	body, err := c.send(ctx, http.MethodGet, path, query, nil)
+	return c.exchange(ctx, http.MethodGet, path, query, "", nil, into)
+}
+
+// Create makes an object.
+func (c *Client) Create(ctx context.Context, path string, object any) error {
+	return c.exchange(ctx, http.MethodPost, path, nil, "application/json", object, nil)
+}
+
+// Patch changes an object; into, which may be nil, gets what it is then.
+func (c *Client) Patch(ctx context.Context, path string, query url.Values, contentType string, object, into any) error {
+	return c.exchange(ctx, http.MethodPatch, path, query, contentType, object, into)
+}
+
+// exchange sends an object, unless it is nil, and reads the answer into another one,
+// unless that is nil.
+func (c *Client) exchange(ctx context.Context, method, path string, query url.Values, contentType string, object, into any) error {
+	var content []byte
+	if object != nil {
+		var err error
+		if content, err = json.Marshal(object); err != nil {
+			return err
+		}
+	}
+	body, err := c.send(ctx, method, path, query, contentType, content)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
+	if into == nil {
+		return nil
+	}
 	if err := json.NewDecoder(io.LimitReader(body, answerLimit)).Decode(into); err != nil {
 		return fmt.Errorf("read the API server's answer: %w", err)
 	}
 	return nil
 }
 
-// Create makes an object.
-func (c *Client) Create(ctx context.Context, path string, object any) error {
-	content, err := json.Marshal(object)
-	if err != nil {
-		return err
-	}
-	body, err := c.send(ctx, http.MethodPost, path, nil, content)
-	if err != nil {
-		return err
-	}
-	return body.Close()
-}
-
 // send returns the body of an answer that is no refusal.
-func (c *Client) send(ctx context.Context, method, path string, query url.Values, content []byte) (io.ReadCloser, error) {
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, contentType string, content []byte) (io.ReadCloser, error) {
 	address := c.base.JoinPath(path)
 	address.RawQuery = query.Encode()
 	request, err := http.NewRequestWithContext(ctx, method, address.String(), bytes.NewReader(content))
@@ -97,7 +110,7 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "studio-go-runner")
 	if content != nil {
-		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("Content-Type", contentType)
 	}
 	response, err := c.http.Do(request)
 	if err != nil {

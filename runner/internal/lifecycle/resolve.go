@@ -21,6 +21,8 @@ type View struct {
 	InBinaryData bool
 	// Instead is the key that was probably meant to be STATE, where that is missing.
 	Instead string
+	// Why and Deadline are the annotations of R15, as they were written.
+	Why, Deadline string
 	// Gone is when the map was seen to be deleted; zero if it never was there.
 	Gone time.Time
 	// ResourceVersion is the newest one seen for this map.

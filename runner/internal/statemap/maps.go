@@ -121,7 +121,7 @@ func (m *Maps) readOnce(ctx context.Context) (fresh lifecycle.Snapshot, err erro
 }
 
 func (m *Maps) get(ctx context.Context, v *lifecycle.View) error {
-	var object configMap
+	var object ConfigMap
 	switch err := m.client.Get(ctx, m.path()+"/"+v.Name, nil, &object); {
 	case kube.Code(err) == http.StatusNotFound:
 		v.Known = true

@@ -14,20 +14,28 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 )
 
-// configMap is what counts of a ConfigMap.
-type configMap struct {
+// ConfigMap is what counts of a ConfigMap.
+type ConfigMap struct {
 	Metadata   metadata                   `json:"metadata"`
 	Data       map[string]string          `json:"data"`
 	BinaryData map[string]json.RawMessage `json:"binaryData"`
 }
 
 type metadata struct {
-	Name            string `json:"name"`
-	ResourceVersion string `json:"resourceVersion"`
+	Name            string            `json:"name"`
+	ResourceVersion string            `json:"resourceVersion"`
+	Annotations     map[string]string `json:"annotations"`
+}
+
+// View is what a map says that has just been read.
+func (m *ConfigMap) View() lifecycle.View {
+	v := lifecycle.View{Name: m.Metadata.Name}
+	fill(&v, m)
+	return v
 }
 
 // fill copies what counts of a map into its view.
-func fill(v *lifecycle.View, m *configMap) {
+func fill(v *lifecycle.View, m *ConfigMap) {
 	v.Known, v.Present, v.Gone = true, true, time.Time{}
 	v.Value = m.Data[api.StateKey]
 	_, v.InBinaryData = m.BinaryData[api.StateKey]
@@ -35,6 +43,7 @@ func fill(v *lifecycle.View, m *configMap) {
 	if _, ok := m.Data[api.StateKey]; !ok && !v.InBinaryData {
 		v.Instead = meant(m)
 	}
+	v.Why, v.Deadline = m.Metadata.Annotations[api.AnnotationReason], m.Metadata.Annotations[api.AnnotationDeadline]
 	v.ResourceVersion = m.Metadata.ResourceVersion
 }
 
@@ -47,6 +56,7 @@ func gone(v *lifecycle.View, version string) {
 		v.ResourceVersion = version
 	}
 	v.Known, v.Present, v.Value, v.InBinaryData, v.Instead = true, false, "", false, ""
+	v.Why, v.Deadline = "", ""
 }
 
 // stateLine is how a manifest or an env file that was put into a map as a whole
@@ -55,7 +65,7 @@ var stateLine = regexp.MustCompile(`(?m)^\s*"?STATE"?\s*[:=]`)
 
 // meant finds the key that was probably meant to be STATE: one that is spelled
 // alike, whatever its case, one with a file's suffix, or one that holds a file.
-func meant(m *configMap) string {
+func meant(m *ConfigMap) string {
 	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
 		word, _, _ := strings.Cut(key, ".")
 		word = strings.Trim(strings.ToUpper(word), "-_")
