@@ -241,9 +241,18 @@ func (s *Serve) findMaps(log *slog.Logger, name string) (*steering, error) {
 	if err != nil {
 		return nil, err
 	}
-	node, err := statemap.NodeMapName(os.Getenv("HOSTNAME"))
+	from, host := "HOSTNAME", os.Getenv("HOSTNAME")
+	if host == "" {
+		from, host = "the machine's name", name
+		if s.Name != "" {
+			from = "--name"
+		}
+	}
+	node, err := statemap.NodeMapName(from, host)
 	if err != nil {
 		log.Warn("no node map", "reason", err.Error())
+	} else {
+		log.Info("node map", "name", node, "from", from)
 	}
 	maps := statemap.New(client, cluster.Namespace, node, log)
 	return &steering{

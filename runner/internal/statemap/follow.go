@@ -130,7 +130,7 @@ func (f *follower) list(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, listLimit)
 	defer cancel()
 	var list struct {
-		Metadata metadata    `json:"metadata"`
+		Metadata Metadata    `json:"metadata"`
 		Items    []ConfigMap `json:"items"`
 	}
 	if err := f.client.Get(ctx, f.path(), only(f.seen.Name), &list); err != nil {

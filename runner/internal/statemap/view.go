@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -16,15 +17,17 @@ import (
 
 // ConfigMap is what counts of a ConfigMap.
 type ConfigMap struct {
-	Metadata   metadata                   `json:"metadata"`
+	Metadata   Metadata                   `json:"metadata"`
 	Data       map[string]string          `json:"data"`
 	BinaryData map[string]json.RawMessage `json:"binaryData"`
 }
 
-type metadata struct {
-	Name            string            `json:"name"`
-	ResourceVersion string            `json:"resourceVersion"`
-	Annotations     map[string]string `json:"annotations"`
+// Metadata is what counts of an object's.
+type Metadata struct {
+	Name            string                      `json:"name"`
+	ResourceVersion string                      `json:"resourceVersion"`
+	Annotations     map[string]string           `json:"annotations"`
+	ManagedFields   []metav1.ManagedFieldsEntry `json:"managedFields"`
 }
 
 // View is what a map says that has just been read.
