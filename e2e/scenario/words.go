@@ -182,14 +182,14 @@ func (m MapName) Check(c *Checker, at string) {
 // Check wants a group that was submitted.
 func (g Group) Check(c *Checker, at string) {
 	if c.Groups[g] == nil {
-		c.Bad(at, "no earlier step submits group %s%s", quote(string(g)), hint(string(g), Words(slices.Sorted(maps.Keys(c.Groups))...)))
+		c.Bad(at, "no earlier step submits group %s%s", quote(string(g)), api.DidYouMean(string(g), Words(slices.Sorted(maps.Keys(c.Groups))...)))
 	}
 }
 
 // Check wants a mark that was set.
 func (m Mark) Check(c *Checker, at string) {
 	if !slices.Contains(c.marks, m) {
-		c.Bad(at, "no earlier step marks %s%s", quote(string(m)), hint(string(m), Words(c.marks...)))
+		c.Bad(at, "no earlier step marks %s%s", quote(string(m)), api.DidYouMean(string(m), Words(c.marks...)))
 	}
 }
 

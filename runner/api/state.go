@@ -48,15 +48,15 @@ func ParseState(value string) (State, error) {
 	for _, s := range States {
 		names = append(names, string(s))
 	}
-	hint := didYouMean(trimmed, names)
+	hint := DidYouMean(trimmed, names)
 	return Unset, fmt.Errorf("%s is %s, allowed are Running, DrainAndTerminate and DrainAndSuspend%s",
 		StateKey, Excerpt(trimmed), hint)
 }
 
-// didYouMean names what value was probably meant to be: the same letters in
+// DidYouMean names what value was probably meant to be: the same letters in
 // another case or with other separators, or at most two edits away. It is empty
 // where nothing is near.
-func didYouMean(value string, names []string) string {
+func DidYouMean(value string, names []string) string {
 	const maxEdits, maxLen = 2, 64 // a longer value is no slip of the pen
 	if len(value) > maxLen {
 		return ""
