@@ -26,10 +26,10 @@ type Serve struct {
 	Name  string `env:"STUDIOML_RUNNER_NAME" help:"What the runner calls itself in results and logs. Default: $${HOSTNAME}, or the machine's name."`
 	Slots int    `env:"STUDIOML_SLOTS" default:"0" help:"How many tasks run at the same time; 0 means one per GPU, and one without GPUs."`
 
-	Kubeconfig string `env:"STUDIOML_KUBECONFIG" placeholder:"FILE" help:"How to reach the cluster. Default: KUBECONFIG, ~/.kube/config, or the pod's service account. Without any of them the runner runs unsteered."`
-	Namespace  string `env:"POD_NAMESPACE" help:"Namespace of the ConfigMaps. Default: that of the service account, or of the kubeconfig."`
-	PodName    string `env:"POD_NAME" help:"Pod that Events are about (downward API)."`
-	PodUID     string `env:"POD_UID" help:"UID of that pod (downward API)."`
+	Cluster `embed:""`
+
+	PodName string `env:"POD_NAME" help:"Pod that Events are about (downward API)."`
+	PodUID  string `env:"POD_UID" help:"UID of that pod (downward API)."`
 
 	Settle        time.Duration `env:"STUDIOML_SETTLE" default:"2s" help:"How long DrainAndTerminate must stand before the runner exits, and how long a deleted map keeps its effect."`
 	DrainDeadline time.Duration `env:"STUDIOML_DRAIN_DEADLINE" default:"0s" help:"How long running tasks may go on in a drain; then they are stopped and requeued. 0 means for ever."`

@@ -22,7 +22,7 @@ import (
 
 // Printing is how a command prints what it finds. Commands embed it.
 type Printing struct {
-	Output string `short:"o" enum:"table,wide,json,yaml" default:"table" help:"How to print: ${enum}."`
+	Output string `short:"o" enum:"${formats}" default:"table" help:"How to print: ${enum}."`
 	Watch  bool   `short:"w" help:"${watch}; as JSON it is one line each."`
 }
 
@@ -61,6 +61,12 @@ func (p *Printing) print(out io.Writer, v view) error {
 			_, err = out.Write(text)
 		}
 		return err
+	}
+	if list, ok := v.(interface{ names() []string }); ok && p.Output == "name" {
+		for _, name := range list.names() {
+			fmt.Fprintln(out, name)
+		}
+		return nil
 	}
 	t := table{tabwriter.NewWriter(out, 0, 8, 2, ' ', 0), p.Output == "wide"}
 	v.rows(t)

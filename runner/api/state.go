@@ -130,6 +130,8 @@ const (
 	ExitDrained    = 0   // STATE or the runner's own limit said so and everything was finished
 	ExitError      = 1   // configuration or start-up error
 	ExitUnfinished = 10  // drain deadline or grace period hit; unfinished work requeued
+	ExitTimedOut   = 3   // of a command that waits: it was not so in time
+	ExitNever      = 4   // likewise: it cannot come true
 	ExitForced     = 11  // a second signal; unfinished work requeued
 	ExitSignalled  = 143 // drained in time after SIGTERM
 )
