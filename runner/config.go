@@ -28,7 +28,7 @@ type Serve struct {
 
 	Cluster `embed:""`
 
-	PodName string `env:"POD_NAME" help:"Pod that Events are about (downward API)."`
+	PodName string `env:"POD_NAME" help:"Pod that Events are about and that shows the state, where runner/deploy/conditions allows it (downward API)."`
 	PodUID  string `env:"POD_UID" help:"UID of that pod (downward API)."`
 
 	Settle        time.Duration `env:"STUDIOML_SETTLE" default:"2s" help:"How long DrainAndTerminate must stand before the runner exits, and how long a deleted map keeps its effect."`

@@ -157,7 +157,7 @@ func (s *Steering) apply(ctx context.Context, r fleet.Runner, object map[string]
 	if dry {
 		query.Set("dryRun", "All")
 	}
-	err := s.client.Patch(ctx, "/api/v1/namespaces/"+s.Namespace+"/configmaps/"+r.Name, query, "application/apply-patch+yaml", object, nil)
+	err := s.client.Patch(ctx, "/api/v1/namespaces/"+s.Namespace+"/configmaps/"+r.Name, query, kube.Apply, object)
 	if kube.Code(err) == http.StatusConflict {
 		owner := ""
 		if r.SetBy != "" && r.SetBy != s.FieldManager {

@@ -62,41 +62,40 @@ func (c *Client) Heard() time.Time {
 
 // Get reads an object or a list.
 func (c *Client) Get(ctx context.Context, path string, query url.Values, into any) error {
-	return c.exchange(ctx, http.MethodGet, path, query, "", nil, into)
+	body, err := c.send(ctx, http.MethodGet, path, query, "", nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(io.LimitReader(body, answerLimit)).Decode(into); err != nil {
+		return fmt.Errorf("read the API server's answer: %w", err)
+	}
+	return nil
 }
 
 // Create makes an object.
 func (c *Client) Create(ctx context.Context, path string, object any) error {
-	return c.exchange(ctx, http.MethodPost, path, nil, "application/json", object, nil)
+	return c.write(ctx, http.MethodPost, path, nil, "application/json", object)
 }
 
-// Patch changes an object; into, which may be nil, gets what it is then.
-func (c *Client) Patch(ctx context.Context, path string, query url.Values, contentType string, object, into any) error {
-	return c.exchange(ctx, http.MethodPatch, path, query, contentType, object, into)
+// Apply is how a Patch leaves to others what it does not name.
+const Apply = "application/apply-patch+yaml"
+
+// Patch changes an object, or makes one, in the way that the type of the patch stands for.
+func (c *Client) Patch(ctx context.Context, path string, query url.Values, patchType string, patch any) error {
+	return c.write(ctx, http.MethodPatch, path, query, patchType, patch)
 }
 
-// exchange sends an object, unless it is nil, and reads the answer into another one,
-// unless that is nil.
-func (c *Client) exchange(ctx context.Context, method, path string, query url.Values, contentType string, object, into any) error {
-	var content []byte
-	if object != nil {
-		var err error
-		if content, err = json.Marshal(object); err != nil {
-			return err
-		}
+func (c *Client) write(ctx context.Context, method, path string, query url.Values, contentType string, object any) error {
+	content, err := json.Marshal(object)
+	if err != nil {
+		return err
 	}
 	body, err := c.send(ctx, method, path, query, contentType, content)
 	if err != nil {
 		return err
 	}
-	defer body.Close()
-	if into == nil {
-		return nil
-	}
-	if err := json.NewDecoder(io.LimitReader(body, answerLimit)).Decode(into); err != nil {
-		return fmt.Errorf("read the API server's answer: %w", err)
-	}
-	return nil
+	return body.Close()
 }
 
 // send returns the body of an answer that is no refusal.

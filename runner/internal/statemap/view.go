@@ -30,7 +30,7 @@ type Metadata struct {
 	ManagedFields   []metav1.ManagedFieldsEntry `json:"managedFields"`
 }
 
-// View is what a map says that has just been read.
+// View is what is known to who has just read the map.
 func (m *ConfigMap) View() lifecycle.View {
 	v := lifecycle.View{Name: m.Metadata.Name}
 	fill(&v, m)
@@ -58,8 +58,7 @@ func gone(v *lifecycle.View, version string) {
 	if order, err := resourceversion.CompareResourceVersion(version, v.ResourceVersion); err != nil || order > 0 {
 		v.ResourceVersion = version
 	}
-	v.Known, v.Present, v.Value, v.InBinaryData, v.Instead = true, false, "", false, ""
-	v.Why, v.Deadline = "", ""
+	v.Known, v.Present, v.Value, v.InBinaryData, v.Instead, v.Why, v.Deadline = true, false, "", false, "", "", ""
 }
 
 // stateLine is how a manifest or an env file that was put into a map as a whole
