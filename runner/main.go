@@ -22,7 +22,6 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/fleet"
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 )
@@ -45,9 +44,9 @@ type cli struct {
 	Cancel     Cancel     `cmd:"" help:"Take tasks out of the queue, and stop them where they run."`
 	Retry      Retry      `cmd:"" help:"Let tasks that have ended run once more."`
 	Purge      Purge      `cmd:"" help:"Remove tasks that ended long ago, with their results."`
+	Queue      Queue      `cmd:"" help:"Prepare a queue in a PostgreSQL server."`
 	Status     Status     `cmd:"" help:"Show what a runner does, or what is in a queue."`
 	State      State      `cmd:"" help:"Show the runners of a namespace: what they are asked for, by whom and why, and what they do."`
-	Queue      Queue      `cmd:"" help:"Prepare a queue in a PostgreSQL server."`
 	Drain      Drain      `cmd:"" help:"Have runners take no more tasks, and wait until theirs have ended."`
 	Resume     Resume     `cmd:"" help:"Let runners take tasks again."`
 	Wait       Wait       `cmd:"" help:"Wait until runners are what their maps ask for: running, suspended or terminated."`
@@ -73,7 +72,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		kong.Vars{
 			"harmless_xids": strings.Join(strings.Fields(strings.Trim(fmt.Sprint(gpu.ApplicationXids), "[]")), ","),
 			"grace":         lifecycle.DefaultGrace.String(), "kill_delay": lifecycle.DefaultKillDelay.String(),
-			"formats": "table,wide,json,yaml", "selector": fleet.Selector,
+			"formats": "table,wide,json,yaml", "manager": strings.TrimSuffix("runner:"+os.Getenv("USER"), ":"),
 			"exit_rest":   lifecycle.ExitBudget(0, 0).String(),
 			"exit_budget": lifecycle.ExitBudget(lifecycle.DefaultGrace, lifecycle.DefaultKillDelay).String(),
 		},
@@ -87,6 +86,13 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	}
 	if i := slices.Index(args, "--"); i > 0 && args[0] == "submit" {
 		c.Submit.command, args = args[i+1:], args[:i]
+	}
+	switch {
+	case len(args) == 0:
+	case args[0] == "help":
+		args = append(slices.Clone(args[1:]), "--help")
+	case args[0] == "--version":
+		args = []string{"version"}
 	}
 	command, err := parser.Parse(joined(args))
 	if helped {

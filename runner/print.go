@@ -62,13 +62,7 @@ func (p *Printing) print(out io.Writer, v view) error {
 		}
 		return err
 	}
-	if list, ok := v.(interface{ names() []string }); ok && p.Output == "name" {
-		for _, name := range list.names() {
-			fmt.Fprintln(out, name)
-		}
-		return nil
-	}
-	t := table{tabwriter.NewWriter(out, 0, 8, 2, ' ', 0), p.Output == "wide"}
+	t := table{tabwriter.NewWriter(out, 0, 8, 2, ' ', 0), p.Output}
 	v.rows(t)
 	if p.Watch {
 		fmt.Fprintln(t)
@@ -79,7 +73,7 @@ func (p *Printing) print(out io.Writer, v view) error {
 // table is for people, and for awk: no cell is empty.
 type table struct {
 	*tabwriter.Writer
-	isWide bool
+	format string
 }
 
 // row prints cells. What came from outside stays on one line of a terminal.
@@ -112,7 +106,7 @@ func (t table) field(title, text string) {
 
 // wide are cells of a wide table.
 func (t table) wide(cells ...string) []string {
-	if !t.isWide {
+	if t.format != "wide" {
 		return nil
 	}
 	return cells

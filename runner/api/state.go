@@ -49,7 +49,7 @@ func ParseState(value string) (State, error) {
 		names = append(names, string(s))
 	}
 	hint := DidYouMean(trimmed, names)
-	return Unset, fmt.Errorf("%s is %s, allowed are Running, DrainAndTerminate and DrainAndSuspend%s",
+	return Unset, fmt.Errorf("%s is %s; must be Running, DrainAndTerminate or DrainAndSuspend%s",
 		StateKey, Excerpt(trimmed), hint)
 }
 

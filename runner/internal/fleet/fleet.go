@@ -1,3 +1,5 @@
+// Package fleet says what the runners of a namespace are asked for and what they do,
+// from their pods and maps alone. It asks no runner, and changes nothing.
 package fleet
 
 import (
@@ -8,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -21,157 +24,94 @@ type Runner struct {
 	Pod  string `json:"pod,omitempty"`
 	Node string `json:"node,omitempty"` // of Kubernetes
 
-	// What the maps ask for, by which of them, who said so and when, and why.
+	// What the maps ask for, which of them does, who has set it when, and why.
 	Effective api.State     `json:"effective,omitempty"`
 	Source    api.Source    `json:"source,omitempty"`
 	Shadowed  *api.Shadowed `json:"shadowed,omitempty"`
 	SetBy     string        `json:"setBy,omitempty"`
 	SetAt     time.Time     `json:"setAt,omitzero"`
 	Reason    string        `json:"reason,omitempty"`
-	Deadline  string        `json:"deadline,omitempty"`
 
-	// Phase is what is so; Unknown where nothing is reported. Tasks and GPUs are those
-	// of the report.
-	Phase  api.Phase `json:"phase"`
-	Since  time.Time `json:"since,omitzero"`
-	Tasks  int       `json:"tasks"` // it runs, or has fetched
-	Oldest time.Time `json:"oldest,omitzero"`
-	GPUs   GPUs      `json:"gpus"`
-
-	// Seen is whether it has acted on the newest version of both maps.
-	Seen bool `json:"seen"`
-	// Problem is what may keep it from that.
-	Problem string `json:"problem,omitempty"`
-	// Stray is a map that is no runner's; then there is no more than the map.
+	// Phase is what is so, Seen whether both maps were seen as they are, and Problem what
+	// may keep the runner from acting on them.
+	Phase   api.Phase `json:"phase"`
+	Seen    bool      `json:"seen"`
+	Problem string    `json:"problem,omitempty"`
+	// Stray is a map that is no runner's, Ended a runner that does not come back.
 	Stray bool `json:"stray,omitempty"`
-	// Ended is a runner that will not come back.
 	Ended bool `json:"ended,omitempty"`
+	// Report is what the runner said last of itself.
+	Report *api.Status `json:"report,omitempty"`
 
-	alive    bool      // its container runs, as far as is known
-	obeys    api.State // what it acts on
-	reported bool
+	alive bool // its container runs, as far as is known
 }
 
-// GPUs counts them.
-type GPUs struct {
-	Used    int `json:"used"`
-	Healthy int `json:"healthy"`
-	All     int `json:"all"`
-}
-
-// Runners says what the pods and the maps of a namespace mean, sorted by names. The
-// maps must not be older than the pods, or it would be seen what nobody has asked for.
+// Runners says what the pods and the maps of a namespace mean. The maps must not be
+// older than the pods, or something would be so that nobody has asked for.
 func Runners(pods []Pod, all []statemap.ConfigMap) (runners []Runner) {
 	byName := map[string]*statemap.ConfigMap{}
 	for i := range all {
 		byName[all[i].Metadata.Name] = &all[i]
 	}
 	names := map[string]bool{api.GlobalMapName: true}
-	for _, p := range current(pods) {
-		r := runner(&p, byName)
-		names[r.Name] = true
-		runners = append(runners, r)
+	slices.SortFunc(pods, func(a, b Pod) int { return b.Metadata.CreationTimestamp.Compare(a.Metadata.CreationTimestamp) })
+	for _, p := range pods {
+		if r := newRunner(&p, byName); !p.ended() || !names[r.Name] { // else it has a successor
+			names[r.Name] = true
+			runners = append(runners, r)
+		}
 	}
 	for _, m := range all {
-		if v := m.View(); !names[v.Name] && steers(&m) {
+		if v := m.View(); !names[v.Name] && (v.Value != "" || v.InBinaryData || strings.EqualFold(v.Instead, api.StateKey)) {
 			near := api.DidYouMean(v.Name, slices.Sorted(maps.Keys(names)))
-			r := Runner{Name: v.Name, Phase: api.PhaseUnknown, Stray: true, Problem: "no runner here has this map" + near}
-			r.Effective, r.Source = api.State(strings.TrimSpace(v.Value)), api.SourceNode
+			r := Runner{Name: v.Name, Stray: true, Phase: api.PhaseUnknown, Problem: "no runner here has this map" + near}
+			r.Effective, _ = api.ParseState(v.Value)
 			r.setBy(&m)
 			runners = append(runners, r)
 		}
 	}
-	slices.SortStableFunc(runners, func(a, b Runner) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Pod, b.Pod))
-	})
+	slices.SortStableFunc(runners, func(a, b Runner) int { return strings.Compare(a.Name, b.Name) })
 	return runners
 }
 
-// current leaves out the pods that have ended and have a successor of the same name.
-func current(pods []Pod) []Pod {
-	newest := map[string]time.Time{}
-	for _, p := range pods {
-		if name := p.nodeMap(); p.Metadata.Created.After(newest[name]) {
-			newest[name] = p.Metadata.Created
-		}
+func newRunner(p *Pod, all map[string]*statemap.ConfigMap) Runner {
+	c := p.container()
+	r := Runner{
+		Name: p.nodeMap(), Pod: p.Metadata.Name, Node: p.Spec.NodeName, Phase: api.PhaseUnknown, Problem: p.trouble(), Report: p.report(),
+		Ended: p.Status.Phase == "Succeeded", alive: c.State.Running != nil || c.State.Waiting == nil && !p.ended(),
 	}
-	return slices.DeleteFunc(slices.Clone(pods), func(p Pod) bool {
-		return p.ended() && p.Metadata.Created.Before(newest[p.nodeMap()])
-	})
-}
-
-// steers says whether somebody wanted to steer a runner with a map.
-func steers(m *statemap.ConfigMap) bool {
-	state := func(key string) bool { return strings.EqualFold(key, api.StateKey) }
-	return slices.ContainsFunc(slices.Collect(maps.Keys(m.Data)), state) || slices.ContainsFunc(slices.Collect(maps.Keys(m.BinaryData)), state)
-}
-
-// runner says what a pod and the maps mean. What a map that says nothing valid meant
-// before (R3) is what its runner has reported.
-func runner(p *Pod, all map[string]*statemap.ConfigMap) Runner {
-	r := Runner{Name: p.nodeMap(), Pod: p.Metadata.Name, Node: p.Spec.NodeName, Phase: api.PhaseUnknown, Problem: p.trouble()}
-	r.alive, r.Ended = p.running(), p.Status.Phase == "Succeeded"
-	report := cmp.Or(p.report(), new(api.Status))
-	node := report.Maps.Node
-	if node != nil {
-		r.Name = node.Name
+	known := api.Maps{Global: &api.MapStatus{}, Node: &api.MapStatus{Name: r.Name}}
+	if r.Report != nil && r.Report.Maps.Global != nil {
+		known, r.Phase = r.Report.Maps, r.Report.Phase
+	} else if r.Problem == "" {
+		r.Problem = "says nothing of itself; may it write to its pod? See runner/deploy/conditions"
 	}
-	snapshot, memory := lifecycle.Snapshot{Global: view(api.GlobalMapName, all)}, lifecycle.Memory{}
-	if report.Maps.Global == nil || node != nil {
+	// What a map meant before it said nothing valid (R3) is what the runner reports.
+	snapshot, memory := lifecycle.Snapshot{Global: view(api.GlobalMapName, all)}, lifecycle.Memory{Global: known.Global.Value}
+	r.Seen = saw(snapshot.Global, known.Global)
+	if known.Node != nil {
+		r.Name, memory.Node = known.Node.Name, known.Node.Value
 		snapshot.Node = view(r.Name, all)
-	}
-	if global := report.Maps.Global; global != nil {
-		r.reported = true
-		memory.Global = global.Value
-		r.Seen = saw(snapshot.Global, global) && (node == nil || saw(snapshot.Node, node))
-	}
-	if node != nil {
-		memory.Node = node.Value
+		r.Seen = r.Seen && saw(snapshot.Node, known.Node)
 	}
 	_, resolved := lifecycle.Resolve(memory, snapshot, time.Time{}, 0)
 	r.Effective, r.Source, r.Shadowed = resolved.Effective, resolved.Source, resolved.Shadowed
-	switch r.Source {
-	case api.SourceGlobal:
-		r.setBy(all[api.GlobalMapName])
-	case api.SourceNode:
-		r.setBy(all[r.Name])
-	}
+	r.setBy(all[map[api.Source]string{api.SourceGlobal: api.GlobalMapName, api.SourceNode: r.Name}[r.Source]])
 	for _, problem := range []*lifecycle.Problem{resolved.GlobalProblem, resolved.NodeProblem} {
 		if problem != nil {
 			r.Problem = strings.TrimPrefix(r.Problem+"; "+problem.Text, "; ")
 		}
 	}
-	r.report(report)
-	if p.ended() {
-		r.Phase = api.PhaseTerminated
-	} else if !r.reported && r.Problem == "" {
-		r.Problem = "does not say what it does: it may not write to its pod (see the component runner/deploy/conditions), or has not yet"
+	if s := r.Report; s != nil && (s.Source == api.SourceSignal || s.Source == api.SourceLimit) {
+		r.Source, r.Shadowed = s.Source, s.Shadowed
+	}
+	if r.Source == api.SourceLimit {
+		r.Effective = api.DrainAndTerminate
+	}
+	if p.ended() { // and there is nothing more for it to see
+		r.Phase, r.Seen = api.PhaseTerminated, true
 	}
 	return r
-}
-
-// report copies what a runner says of itself.
-func (r *Runner) report(s *api.Status) {
-	if !r.reported {
-		return
-	}
-	r.Phase, r.Since, r.obeys = s.Phase, s.Since, s.Effective
-	if s.Source == api.SourceSignal || s.Source == api.SourceLimit {
-		r.Source, r.Shadowed, r.obeys = s.Source, s.Shadowed, api.DrainAndTerminate
-	}
-	r.Tasks = s.Tasks.Running + s.Tasks.Waiting
-	if len(s.InFlight) > 0 {
-		r.Oldest = s.InFlight[0].Started
-	}
-	for _, g := range s.GPUs {
-		r.GPUs.All++
-		if g.Health == api.Healthy {
-			r.GPUs.Healthy++
-		}
-		if g.Task != "" {
-			r.GPUs.Used++
-		}
-	}
 }
 
 // view is what a map says, which may not be there.
@@ -184,8 +124,8 @@ func view(name string, all map[string]*statemap.ConfigMap) lifecycle.View {
 
 // saw says whether a runner has seen a map as it is, or a later version.
 func saw(v lifecycle.View, s *api.MapStatus) bool {
-	if !v.Present || !s.Present {
-		return v.Present == s.Present
+	if s.ResourceVersion == "" || !v.Present || !s.Present {
+		return s.ResourceVersion != "" && v.Present == s.Present
 	}
 	order, err := resourceversion.CompareResourceVersion(s.ResourceVersion, v.ResourceVersion)
 	return err == nil && order >= 0
@@ -193,9 +133,10 @@ func saw(v lifecycle.View, s *api.MapStatus) bool {
 
 // setBy notes who has set the STATE of a map last, and why.
 func (r *Runner) setBy(m *statemap.ConfigMap) {
-	v := m.View()
-	r.Reason, _ = api.ParseReason(v.Why)
-	r.Deadline, _ = api.ParseDeadline(v.Deadline)
+	if m == nil {
+		return
+	}
+	r.Reason, _ = api.ParseReason(m.View().Why)
 	for _, entry := range m.Metadata.ManagedFields {
 		var fields struct {
 			Data map[string]json.RawMessage `json:"f:data"`
@@ -203,12 +144,33 @@ func (r *Runner) setBy(m *statemap.ConfigMap) {
 		if entry.FieldsV1 == nil || json.Unmarshal(entry.FieldsV1.Raw, &fields) != nil || fields.Data["f:"+api.StateKey] == nil {
 			continue
 		}
-		at := time.Time{}
-		if entry.Time != nil {
-			at = entry.Time.Time
-		}
-		if r.SetBy == "" || at.After(r.SetAt) {
+		if at := cmp.Or(entry.Time, &metav1.Time{}).Time; r.SetBy == "" || at.After(r.SetAt) {
 			r.SetBy, r.SetAt = entry.Manager, at
 		}
 	}
+}
+
+// Asked is the state that asks for what is to be so.
+var Asked = map[api.Phase]api.State{
+	api.PhaseRunning: api.Running, api.PhaseSuspended: api.DrainAndSuspend, api.PhaseTerminated: api.DrainAndTerminate,
+}
+
+// Missing says what keeps the runner from a phase, as the newest version of both maps
+// asks for it; nothing once it is so. Never means that it cannot come true.
+func (r *Runner) Missing(phase api.Phase) (missing string, never bool) {
+	asked, terminated := Asked[phase], phase == api.PhaseTerminated
+	switch {
+	case r.Ended:
+		return map[bool]string{false: r.Problem}[terminated], !terminated
+	case r.Effective != asked:
+		words := []string{"is asked for " + string(r.Effective) + ", source " + string(r.Source), "set by " + r.SetBy, r.Reason, r.Problem}
+		return strings.Join(slices.DeleteFunc(words, func(s string) bool { return s == "" || s == "set by " }), "; "), true
+	case r.Seen && r.Phase == phase && (terminated || r.alive && r.Report.Effective == asked):
+		return "", false
+	case r.Problem != "":
+		return r.Problem, false
+	case !r.Seen:
+		return "has not seen the newest version of both maps", false
+	}
+	return "is " + string(r.Phase) + map[bool]string{true: ": " + r.Report.Reason}[r.Report.Reason != ""], false
 }
