@@ -19,6 +19,7 @@ import (
 // kubectl is the program, used in one namespace.
 type kubectl struct {
 	program, namespace string
+	kubeconfig         string // if not the usual one
 }
 
 // newKubectl finds the program: that of PATH, or the one beside the control plane.
@@ -30,7 +31,7 @@ func newKubectl(namespace string) (kubectl, error) {
 	if err != nil {
 		return kubectl{}, fmt.Errorf("find kubectl: it is neither in PATH nor in %s; install it, or run this with make", embedded.EnvAssets)
 	}
-	return kubectl{program, namespace}, nil
+	return kubectl{program, namespace, config.kubeconfig}, nil
 }
 
 // try runs kubectl and returns what it prints.
@@ -38,8 +39,8 @@ func (k kubectl) try(ctx context.Context, stdin []byte, args ...string) (string,
 	var out, problems bytes.Buffer
 	cmd := exec.CommandContext(ctx, k.program, append([]string{"--namespace=" + k.namespace}, args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &problems
-	if config.kubeconfig != "" {
-		cmd.Env = append(os.Environ(), "KUBECONFIG="+config.kubeconfig)
+	if k.kubeconfig != "" {
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+k.kubeconfig)
 	}
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, problems.String())

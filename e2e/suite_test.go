@@ -96,6 +96,7 @@ func TestE2E(t *testing.T) {
 	} else {
 		demoSpecs()
 		documentSpecs()
+		conditionSpecs()
 	}
 	if config.target == "kind" {
 		clusterSpecs()

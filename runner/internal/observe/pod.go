@@ -25,8 +25,9 @@ const (
 	podWait = podPace + time.Second
 	// podEnd is how long the last write may take. It is a part of lifecycle.EndAfter.
 	podEnd = time.Second
-	// Who lacks the right is given it some day; an API server that is away comes back.
-	podDenied, podLongest = time.Minute, 30 * time.Second
+	// podLongest is the longest pause after a write that failed: an API server comes
+	// back, and who lacks the right is given it some day.
+	podLongest = time.Minute
 
 	// deletionCost tells a ReplicaSet that is scaled down which pods to spare.
 	deletionCost = "controller.kubernetes.io/pod-deletion-cost"
