@@ -68,11 +68,16 @@ type Steering struct {
 	FieldManager   string `env:"STUDIOML_FIELD_MANAGER" default:"${manager}" placeholder:"NAME" help:"Who sets it, as others see it (default ${default})."`
 }
 
+// change is a map that is to be set, and whose it is now.
+type change struct {
+	fleet.Runner
+	object map[string]any
+}
+
 // steer sets the STATE that asks for a phase in the maps of those who are meant, in all
 // or, where one of them may not be changed, in none.
 func (s *Steering) steer(ctx context.Context, stdio stdio, phase api.Phase, annotations map[string]string) error {
-	_, err := api.ParseReason(annotations[api.AnnotationReason])
-	if err != nil {
+	if _, err := api.ParseReason(annotations[api.AnnotationReason]); err != nil {
 		return err
 	}
 	runners, err := s.read(ctx)
@@ -80,47 +85,27 @@ func (s *Steering) steer(ctx context.Context, stdio stdio, phase api.Phase, anno
 		return err
 	}
 	meant, err := s.meant(runners)
-	if err == nil && len(meant) == 0 && !s.All {
-		err = fmt.Errorf("no runner of namespace %s is on a node %s", s.Namespace, s.Node)
-	}
 	if err != nil {
 		return err
 	}
-	if s.ForceConflicts { // what is left of the one before would explain this one
-		for _, key := range []string{api.AnnotationReason, api.AnnotationDeadline} {
-			annotations[key] += ""
-		}
-	}
-	targets := meant
-	if s.All {
-		targets = []fleet.Runner{{}}
-		if i := slices.IndexFunc(runners, func(r fleet.Runner) bool { return r.Source == api.SourceGlobal }); i >= 0 {
-			targets[0] = runners[i] // which knows who has set it
-		}
-		targets[0].Name = api.GlobalMapName
-	}
-	object := func(r fleet.Runner) any {
-		return map[string]any{
-			"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": r.Name, "annotations": annotations},
-			"data": map[string]any{api.StateKey: fleet.Asked[phase]},
-		}
-	}
-	if s.Print {
-		return s.kubectl(stdio.Out, targets, object, meant, phase)
+	changes, err := s.changes(runners, meant, phase, annotations)
+	if err == nil && s.Print {
+		return s.kubectl(stdio.Out, changes, meant, phase)
 	}
 	for _, dry := range []bool{true, false} {
-		for _, r := range targets {
-			err = errors.Join(err, s.apply(ctx, r, object(r), dry))
+		for _, c := range changes {
+			err = errors.Join(err, s.apply(ctx, c, dry))
 		}
 		if err != nil {
 			return err
 		}
-		for _, r := range targets {
-			if dry == (s.DryRun == "server") {
-				fmt.Fprintf(stdio.Out, "%s: STATE %s %s\n", r.Name, map[bool]string{true: "would be", false: "is now"}[dry], fleet.Asked[phase])
+		tried := s.DryRun == "server"
+		for _, c := range changes {
+			if dry == tried {
+				fmt.Fprintf(stdio.Out, "%s: STATE %s %s\n", c.Name, map[bool]string{true: "would be", false: "is now"}[tried], fleet.Asked[phase])
 			}
 		}
-		if s.DryRun == "server" {
+		if tried {
 			return nil
 		}
 	}
@@ -135,33 +120,63 @@ func (s *Steering) steer(ctx context.Context, stdio stdio, phase api.Phase, anno
 	return nil
 }
 
-// apply changes the map of a runner, or has the API server check that it could.
-func (s *Steering) apply(ctx context.Context, r fleet.Runner, object any, dry bool) error {
+// changes are the node maps of those who are meant or, for all, the global map.
+func (s *Steering) changes(runners, meant []fleet.Runner, phase api.Phase, annotations map[string]string) (changes []change, err error) {
+	targets := meant
+	switch {
+	case s.All:
+		targets = []fleet.Runner{{}}
+		if i := slices.IndexFunc(runners, func(r fleet.Runner) bool { return r.Source == api.SourceGlobal }); i >= 0 {
+			targets[0] = runners[i] // which knows who has set it
+		}
+		targets[0].Name = api.GlobalMapName
+	case len(meant) == 0:
+		err = s.nobody()
+	}
+	if s.ForceConflicts { // what is left of the one before would explain this one
+		for _, key := range []string{api.AnnotationReason, api.AnnotationDeadline} {
+			annotations[key] += ""
+		}
+	}
+	for _, r := range targets {
+		if s := r.Report; s != nil && s.Maps.Node == nil && r.Name != api.GlobalMapName {
+			err = errors.Join(err, fmt.Errorf("%s has no node map, since that cannot have the name of its host; steer it with all others, by --all", r.Name))
+		}
+		changes = append(changes, change{r, map[string]any{
+			"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": r.Name, "annotations": annotations},
+			"data": map[string]any{api.StateKey: fleet.Asked[phase]},
+		}})
+	}
+	return changes, err
+}
+
+// apply sets a map, or has the API server check that it could be.
+func (s *Steering) apply(ctx context.Context, c change, dry bool) error {
 	query := url.Values{"fieldManager": {s.FieldManager}, "force": {strconv.FormatBool(s.ForceConflicts)}}
 	if dry {
 		query.Set("dryRun", "All")
 	}
-	err := s.client.Patch(ctx, s.path("configmaps/"+r.Name), query, kube.Apply, object)
+	err := s.client.Patch(ctx, s.path("configmaps/"+c.Name), query, kube.Apply, c.object)
 	switch {
 	case err == nil:
 		return nil
 	case kube.Code(err) != http.StatusConflict:
-		return fmt.Errorf("%s: %w", r.Name, err)
-	case r.SetBy != "" && r.SetBy != s.FieldManager:
-		err = fmt.Errorf("STATE is %s's, who set it %s ago%s", r.SetBy, age(r.SetAt), after(", because: ", r.Reason))
+		return fmt.Errorf("%s: %w", c.Name, err)
+	case c.SetBy != "" && c.SetBy != s.FieldManager:
+		err = fmt.Errorf("STATE is %s's, who set it %s ago%s", c.SetBy, age(c.SetAt), after(", because: ", c.Reason))
 	}
-	return fmt.Errorf("%s: %w; ask there, or take it over with --force-conflicts", r.Name, err)
+	return fmt.Errorf("%s: %w; ask there, or take it over with --force-conflicts", c.Name, err)
 }
 
 // kubectl prints the lines that do the same.
-func (s *Steering) kubectl(out io.Writer, targets []fleet.Runner, object func(fleet.Runner) any, meant []fleet.Runner, phase api.Phase) error {
+func (s *Steering) kubectl(out io.Writer, changes []change, meant []fleet.Runner, phase api.Phase) error {
 	flags := " --namespace=" + s.Namespace
 	if s.Kubeconfig != "" {
 		flags += " --kubeconfig=" + quoted(s.Kubeconfig)
 	}
 	fmt.Fprintf(out, "kubectl apply --server-side%s --field-manager=%s --force-conflicts=%t --filename=- <<'END'\n", flags, quoted(s.FieldManager), s.ForceConflicts)
-	for _, r := range targets {
-		text, err := yaml.Marshal(object(r))
+	for _, c := range changes {
+		text, err := yaml.Marshal(c.object)
 		if err != nil {
 			return err
 		}

@@ -43,6 +43,10 @@ func (s *Selection) meant(runners []fleet.Runner) ([]fleet.Runner, error) {
 	}))
 }
 
+func (s *Selection) nobody() error {
+	return fmt.Errorf("no runner in namespace %s%s", s.Namespace, after(" is on a node ", s.Node))
+}
+
 // Run waits until it is so.
 func (w *Wait) Run(ctx context.Context, stdio stdio) error { return w.await(ctx, stdio, w.For) }
 
@@ -62,15 +66,24 @@ func (s *Selection) await(ctx context.Context, stdio stdio, phase api.Phase) err
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(s.Timeout))
 		defer cancel()
 	}
-	last := map[string]string{}
+	var last map[string]string
 	var late []string
 	for runners, err := range s.looks(ctx, stdio.Err) {
 		if ctx.Err() != nil {
-			return ending{fmt.Errorf("timed out after %s: %s", time.Duration(s.Timeout), strings.Join(late, "; ")), api.ExitTimedOut}
+			return ending{fmt.Errorf("timed out after %s: %s", time.Duration(s.Timeout), cmp.Or(strings.Join(late, "; "), "nothing was heard from the API server")), api.ExitTimedOut}
 		} else if err != nil {
 			return err
 		}
 		meant, absent := s.meant(runners)
+		if last == nil { // later a runner may be away for a moment
+			if absent == nil && len(meant) == 0 {
+				absent = s.nobody()
+			}
+			if absent != nil {
+				return absent
+			}
+			last = map[string]string{}
+		}
 		late = nil
 		if absent != nil && phase != api.PhaseTerminated {
 			late = append(late, absent.Error())
