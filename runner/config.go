@@ -23,7 +23,7 @@ const defaultTerminationLog = "/dev/termination-log"
 type Serve struct {
 	Place `embed:""`
 
-	Name  string `env:"STUDIOML_RUNNER_NAME" help:"What the runner calls itself in results and logs. Default: $${HOSTNAME}, or the machine's name."`
+	Name  string `env:"STUDIOML_RUNNER_NAME" help:"What the runner calls itself in results and logs, and without HOSTNAME what its node map is called. Default: $${HOSTNAME}, or the machine's name."`
 	Slots int    `env:"STUDIOML_SLOTS" default:"0" help:"How many tasks run at the same time; 0 means one per GPU, and one without GPUs."`
 
 	Cluster `embed:""`

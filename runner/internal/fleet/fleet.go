@@ -124,8 +124,8 @@ func view(name string, all map[string]*statemap.ConfigMap) lifecycle.View {
 
 // saw says whether a runner has seen a map as it is, or a later version.
 func saw(v lifecycle.View, s *api.MapStatus) bool {
-	if s.ResourceVersion == "" || !v.Present || !s.Present {
-		return s.ResourceVersion != "" && v.Present == s.Present
+	if !v.Present {
+		return s.ResourceVersion != "" && !s.Present
 	}
 	order, err := resourceversion.CompareResourceVersion(s.ResourceVersion, v.ResourceVersion)
 	return err == nil && order >= 0
