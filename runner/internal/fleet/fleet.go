@@ -167,10 +167,12 @@ func (r *Runner) Missing(phase api.Phase) (missing string, never bool) {
 		return strings.Join(slices.DeleteFunc(words, func(s string) bool { return s == "" || s == "set by " }), "; "), true
 	case r.Seen && r.Phase == phase && (terminated || r.alive && r.Report.Effective == asked):
 		return "", false
-	case r.Problem != "":
+	case r.Report == nil || !r.alive:
 		return r.Problem, false
-	case !r.Seen:
-		return "has not seen the newest version of both maps", false
 	}
-	return "is " + string(r.Phase) + map[bool]string{true: ": " + r.Report.Reason}[r.Report.Reason != ""], false
+	missing = "has not seen the newest version of both maps"
+	if r.Seen {
+		missing = strings.TrimSuffix("is "+string(r.Phase)+": "+r.Report.Reason, ": ")
+	}
+	return strings.TrimSuffix(missing+"; "+r.Problem, "; "), false
 }
