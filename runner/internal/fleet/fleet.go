@@ -78,7 +78,7 @@ func newRunner(p *Pod, all map[string]*statemap.ConfigMap) Runner {
 	c := p.container()
 	r := Runner{
 		Name: p.nodeMap(), Pod: p.Metadata.Name, Node: p.Spec.NodeName, Phase: api.PhaseUnknown, Problem: p.trouble(), Report: p.report(),
-		Ended: p.Status.Phase == "Succeeded", alive: c.State.Running != nil || c.State.Waiting == nil && !p.ended(),
+		Ended: p.Status.Phase == "Succeeded", alive: c.State.Waiting == nil && c.State.Terminated == nil && !p.ended(),
 	}
 	known := api.Maps{Global: &api.MapStatus{}, Node: &api.MapStatus{Name: r.Name}}
 	if r.Report != nil && r.Report.Maps.Global != nil {

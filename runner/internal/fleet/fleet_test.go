@@ -76,6 +76,7 @@ func TestMissing(t *testing.T) {
 		{"it may not write to its pod", pod("w", ""), global, "Suspended", "says nothing of itself; may it write to its pod? See runner/deploy/conditions", false},
 		{"it is stopped, and says what was so", pod("w", says("Running", "Running", "6", "5"), running, "conditions: [{type: Ready, status: 'False', lastTransitionTime: '2026-11-27T10:30:00Z'}]"), global, "Suspended", "has not seen the newest version of both maps; Running, not Ready since ", false},
 		{"it waits for a node", pod("w", "", "conditions: [{type: PodScheduled, status: 'False', message: no GPU}]"), global, "Suspended", ": no GPU", false},
+		{"it is about to start again", pod("w", suspended, ended), global, "Suspended", "has ended with 0: drained because", false},
 		{"it has ended", pod("w", suspended, "phase: Succeeded", ended), global, "Suspended", "has ended with 0: drained because", true},
 		{"it has ended, as was asked", pod("w", "", "phase: Succeeded", ended), stateMap("w", "8", "DrainAndTerminate"), "Terminated", "", false},
 		{"it was ended, and another comes", pod("w", "", "phase: Failed", "reason: Evicted"), global, "Suspended", "has ended: Evicted", false},
