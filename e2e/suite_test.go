@@ -97,6 +97,7 @@ func TestE2E(t *testing.T) {
 		demoSpecs()
 		documentSpecs()
 		conditionSpecs()
+		operatorSpecs()
 	}
 	if config.target == "kind" {
 		clusterSpecs()

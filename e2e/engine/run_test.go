@@ -433,7 +433,7 @@ func TestInterrupted(t *testing.T) {
 
 func TestNodeMaps(t *testing.T) {
 	s := parse(t, "name: x\nrows: [1]\ntargets: [embedded]\nrunners: {a: {}, b: {hostname: host}, c: {hostname: unset}}\nsteps: [{expect: {a: {processes: 1}}}]\n")
-	if diff := cmp.Diff([]string{"a", "host"}, engine.NodeMaps(s)); diff != "" {
+	if diff := cmp.Diff([]string{"a", "host", "c"}, engine.NodeMaps(s)); diff != "" {
 		t.Error(diff)
 	}
 }
