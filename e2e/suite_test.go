@@ -99,6 +99,7 @@ func TestE2E(t *testing.T) {
 		specs(scenarios)
 		demoSpecs()
 		documentSpecs()
+		sentenceSpecs()
 	default:
 		specs(scenarios)
 		workloads()
