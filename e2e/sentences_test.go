@@ -33,10 +33,10 @@ func sentenceSpecs() {
 		Expect(err).NotTo(HaveOccurred())
 		var problems []error
 		kinds, done := map[string]int{}, map[string]bool{}
-		for _, name := range texts() {
-			text, err := os.ReadFile(name)
-			Expect(err).NotTo(HaveOccurred())
-			for _, words := range known.named(string(text)) {
+		all, err := texts()
+		Expect(err).NotTo(HaveOccurred())
+		for name, text := range all {
+			for _, words := range known.named(text) {
 				line := strings.Join(words, " ")
 				if kinds[kindOf(words)]++; done[line] {
 					continue
@@ -55,16 +55,6 @@ func sentenceSpecs() {
 			Expect(kinds).To(HaveKey(kind))
 		}
 	})
-}
-
-// texts are all documents for people, but what is made from others.
-func texts() (names []string) {
-	for _, pattern := range []string{"*.md", "*/*.md", "*/*/*.md"} {
-		found, err := filepath.Glob(filepath.Join("..", pattern))
-		Expect(err).NotTo(HaveOccurred())
-		names = append(names, found...)
-	}
-	return slices.DeleteFunc(names, func(name string) bool { return filepath.Base(name) == "MATRIX.md" })
 }
 
 // programs are those that documents name, and what the help of all of them has.
