@@ -225,6 +225,7 @@ faults: ## A minute of faults of the queue's server, one every 5 s, while 1,000 
 .PHONY: full
 full: clients-full mutants chaos-planted faults fuzz ## What is too long for each change: more programs on the fake NVML, all mutants, planted faults, faults of the queue's server, random input, all of conformance
 	@$(MAKE) --no-print-directory conformance LEVEL=extended
+	@$(MAKE) --no-print-directory conformance LEVEL=extended TARGET=kind
 	@$(MAKE) --no-print-directory conformance RUNNER=$(SMALL_RUNNER)
 	@$(MAKE) --no-print-directory conformance-variants
 

@@ -50,6 +50,7 @@ func document(name string) string {
 // documentSpecs type what the documents have, from the first block to the last. A
 // block of YAML is the file that its first line names.
 func documentSpecs() {
+	sentenceSpecs()
 	It("the lines of the documents for operators work as typed", Label("area:documents"), SpecTimeout(engine.Stretch(4*time.Minute)), func(ctx SpecContext) {
 		name := CurrentSpecReport().LeafNodeText
 		evidence := report.Evidence(config.artifacts, "documents", name)

@@ -92,21 +92,22 @@ func TestE2E(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the scenarios have errors; see make scenarios:\n%v", err)
 	}
-	switch {
-	case config.contract != "":
+	if config.contract != "" {
+		RegisterFailHandler(Fail)
 		contractSpec()
-	case config.target == "embedded":
-		specs(scenarios)
+		RunSpecs(t, "the contract on kind")
+		return
+	}
+	specs(scenarios)
+	if config.target != "embedded" {
+		workloads()
+	} else {
 		demoSpecs()
 		documentSpecs()
-		sentenceSpecs()
-	default:
-		specs(scenarios)
-		workloads()
-		if config.target == "kind" {
-			clusterSpecs()
-			memorySpecs()
-		}
+	}
+	if config.target == "kind" {
+		clusterSpecs()
+		memorySpecs()
 	}
 	RegisterFailHandler(Fail)
 	RunSpecs(t, "studio-go-runner on "+config.target, Label("target:"+config.target))
