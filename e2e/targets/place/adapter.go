@@ -31,16 +31,10 @@ var variables = map[string]string{
 	"spool": "CONFORMANCE_QUEUE", "namespace": "CONFORMANCE_NAMESPACE", "termination-log": "CONFORMANCE_TERMINATION_LOG", "kubeconfig": "KUBECONFIG",
 }
 
-// adapterSettle is long enough for a scenario to do something within it.
-const adapterSettle = "3"
-
 // Run is the command line of a runner, and what its environment has more; what the
 // target adds is called as the flags of runner serve.
 func (a Adapter) Run(spec targets.RunnerSpec, added map[string]string) (command []string, env map[string]string) {
-	env = map[string]string{
-		variables["name"]: spec.Name, variables["slots"]: strconv.Itoa(spec.Slots),
-		variables["settle"]: adapterSettle,
-	}
+	env = map[string]string{variables["name"]: spec.Name, variables["slots"]: strconv.Itoa(spec.Slots)}
 	for _, name := range AdapterFlags {
 		if d, err := time.ParseDuration(spec.Flags[scenario.Flag(name)]); err == nil {
 			env[variables[name]] = fmt.Sprint(d.Seconds())
