@@ -61,19 +61,22 @@ func sentenceSpecs() {
 type programs struct {
 	paths    map[string]string
 	makefile string // its targets and its help
-	flags    string // and variables
+	flags    string // of all commands, and their variables
 }
 
 var command = regexp.MustCompile(`(?m)^  ([a-z]+(?: [a-z-]+)?)(?: [<\[]|  |$)`) // of a program's help
 
 func newPrograms(ctx context.Context, paths map[string]string) (p programs, err error) {
 	p.paths = paths
-	for _, program := range []string{"runner", "fakegpu"} {
+	for _, program := range []string{"runner", "fakegpu", "kubectl"} {
 		list, err := exec.CommandContext(ctx, paths[program], "--help").Output()
 		if err != nil {
 			return p, fmt.Errorf("ask %s for its help: %w", program, err)
 		}
 		for _, found := range command.FindAllStringSubmatch(string(list), -1) {
+			if found[1] == program {
+				continue // how it is used at all
+			}
 			text, err := exec.CommandContext(ctx, paths[program], append(strings.Fields(found[1]), "--help")...).Output()
 			if err != nil {
 				return p, fmt.Errorf("ask %s %s for its help: %w", program, found[1], err)
@@ -170,13 +173,14 @@ func kindOf(words []string) string {
 var gone = []string{"--export", "--limits"}
 
 // check says what is wrong with a line. Of a program's flags the program itself knows
-// best: with those of the line it is asked for its help.
+// best: with those of the line it is asked for its help, twice, for a sentence may leave
+// out what the last flag is given.
 func (p programs) check(ctx context.Context, words []string) error {
 	name, _, _ := strings.Cut(words[0], "=")
 	switch kindOf(words) {
 	case "flag":
 		if !regexp.MustCompile(name+`\b[^-]`).MatchString(p.flags) && !slices.Contains(gone, name) {
-			return errors.New("no command of runner and fakegpu has that flag")
+			return errors.New("no command of runner, fakegpu and kubectl has that flag")
 		}
 	case "variable":
 		if !regexp.MustCompile(`\b` + name + `\b`).MatchString(p.flags) {
@@ -189,7 +193,7 @@ func (p programs) check(ctx context.Context, words []string) error {
 		return p.makes(words[1:])
 	default:
 		args := slices.DeleteFunc(slices.Clone(words[1:]), func(word string) bool { return slices.Contains(gone, word) })
-		if out, err := exec.CommandContext(ctx, p.paths[words[0]], append(args, "--help")...).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(ctx, p.paths[words[0]], append(args, "--help", "--help")...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
 	}
