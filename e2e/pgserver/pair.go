@@ -28,11 +28,7 @@ func StartPair(disk string) (p *Pair, err error) {
 	if err != nil {
 		return p, err
 	}
-	if p.Primary, err = StartIn(dir); err != nil {
-		return p, err
-	}
-	p.Primary.Settings = []string{"max_wal_size=32MB", "wal_retrieve_retry_interval=100ms"}
-	if err = errors.Join(p.Primary.Stop(), p.Primary.Start()); err != nil {
+	if p.Primary, err = StartIn(dir, "max_wal_size=32MB", "wal_retrieve_retry_interval=100ms"); err != nil {
 		return p, err
 	}
 	if p.Standby, err = p.Primary.Standby(); err != nil {
@@ -46,7 +42,7 @@ func StartPair(disk string) (p *Pair, err error) {
 
 // URL names a database by way of both: of that which may be written to.
 func (p *Pair) URL(database string) string {
-	u := url.URL{Scheme: "postgres", User: url.User(p.Primary.user), Host: p.way.Address() + "," + p.other.Address(), Path: "/" + database,
+	u := url.URL{Scheme: "postgres", User: url.User(p.Primary.User), Host: p.way.Address() + "," + p.other.Address(), Path: "/" + database,
 		RawQuery: "target_session_attrs=read-write"}
 	return u.String()
 }

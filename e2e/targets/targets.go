@@ -33,6 +33,8 @@ type Isolation struct {
 	NodeMaps []string
 	// GPUs is the most that one of its runners has.
 	GPUs int
+	// Server has the queue be in a PostgreSQL server where it could be in a directory.
+	Server bool
 	// Artifacts is a directory for what a person needs after a failure.
 	Artifacts string
 }
@@ -185,7 +187,8 @@ type KubectlControl interface {
 	Shell() (variables []string, err error)
 }
 
-// QueueControl is what an Env has where scenarios need queue-outage.
+// QueueControl is what an Env has where scenarios need queue-outage. That is the
+// runners': submits go on.
 type QueueControl interface {
 	HideQueue() error
 	RestoreQueue() error

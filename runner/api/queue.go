@@ -55,5 +55,5 @@ type TaskStatus struct {
 	Spent  int       `json:"spent"`            // attempts that count against it
 	Runner string    `json:"runner,omitempty"` // who has claimed it
 	GPUs   []string  `json:"gpus,omitempty"`   // that it runs on
-	Reason string    `json:"reason,omitempty"` // why it is dead
+	Reason string    `json:"reason,omitempty"` // why it is dead, or waits again
 }

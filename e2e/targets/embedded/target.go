@@ -68,8 +68,14 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 			return nil, targets.Cannot(fmt.Sprintf("needs %s: %v", need, err))
 		}
 	}
+	if isolation.Server && t.config.Handle.Queues == nil {
+		return nil, targets.Cannot("needs PostgreSQL: it is not installed; on Debian: apt-get install postgresql")
+	}
 	e := &env{target: t, handle: t.config.Handle, Place: place.Place{Access: t.Access, Isolation: isolation}}
 	err := e.layout()
+	if err == nil {
+		err = e.createQueue(ctx)
+	}
 	if err == nil {
 		err = e.connect(ctx)
 	}

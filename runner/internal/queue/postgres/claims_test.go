@@ -79,7 +79,8 @@ func TestCutOffAlone(t *testing.T) {
 }
 
 // A statement that was sent before an outage of the network arrives after it, when
-// no runner could renew its claims; it takes none of them back.
+// no runner could renew its claims; it takes none of them back. To who looks the task
+// waits all the same.
 func TestLateTakeBack(t *testing.T) {
 	t.Parallel()
 	f := &fixture{url: newQueue(t, server)}
@@ -92,6 +93,12 @@ func TestLateTakeBack(t *testing.T) {
 	await(t, "the claim has run out", func() bool { return f.owner.Now(t).Sub(said) > lease })
 	if n := f.owner.TakeBack(t, said); n != 0 {
 		t.Errorf("a late statement took back %d tasks", n)
+	}
+	f.Submit(t, &api.Task{ID: "b", Command: "true"})
+	list, err := f.owner.List(t.Context())
+	must(t, err)
+	if a := list[0]; a.ID != "a" || a.State != api.TaskWaiting || a.Position != 1 || list[1].Position != 2 || !strings.HasPrefix(a.Reason, "runner runner gave no sign of life since 2") || a.Runner != "" {
+		t.Errorf("listed are %+v, want that a waits before b", list)
 	}
 	await(t, "it is taken back", func() bool { return f.owner.TakeBack(t, f.owner.Now(t)) == 1 })
 }
