@@ -5,6 +5,7 @@ package targets
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"time"
 
@@ -82,7 +83,7 @@ type Queue interface {
 	// Submit puts task documents into the queue, all with one call.
 	Submit(ctx context.Context, tasks []api.Task) error
 	// Queue lists what is in the queue now.
-	Queue(ctx context.Context) (api.QueueContents, error)
+	Queue(ctx context.Context) (Contents, error)
 	// Owner runs a command of the runner on the queue, as the owner of tasks does.
 	Owner(ctx context.Context, command ...string) error
 	// TaskCommand is the command line of a task that notes its start, waits
@@ -93,6 +94,25 @@ type Queue interface {
 	Release(ctx context.Context, group string) error
 	// Journal calls each for every note of a task, in order, until ctx ends.
 	Journal(ctx context.Context, each func(TaskNote)) error
+}
+
+// Contents are the tasks that a queue knows at one moment.
+type Contents []api.TaskStatus
+
+// In returns the ids of those in a state. A letter that was no task is none's.
+func (c Contents) In(state api.TaskState) (ids []string) {
+	for _, t := range c {
+		if t.State == state && (t.State != api.TaskDead || t.Task != nil) {
+			ids = append(ids, t.ID)
+		}
+	}
+	return ids
+}
+
+// String counts them, for people.
+func (c Contents) String() string {
+	count := func(state api.TaskState) int { return len(c.In(state)) }
+	return fmt.Sprintf("%d waiting, %d running, %d finished, %d dead", count(api.TaskWaiting), count(api.TaskRunning), count(api.TaskFinished), count(api.TaskDead))
 }
 
 // TaskSpec says how a task behaves.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -38,18 +39,18 @@ func (p *Place) Owner(ctx context.Context, command ...string) error {
 }
 
 // Queue lists what is in the queue now.
-func (p *Place) Queue(ctx context.Context) (api.QueueContents, error) {
+func (p *Place) Queue(ctx context.Context) (targets.Contents, error) {
 	var out bytes.Buffer
 	if err := p.client(ctx, nil, &out, "status", "--output=json"); err != nil {
-		return api.QueueContents{}, err
+		return nil, err
 	}
 	var answer struct {
-		Queue *api.QueueContents `json:"queue"`
+		Queue *struct{ Tasks targets.Contents } `json:"queue"`
 	}
 	if err := json.Unmarshal(out.Bytes(), &answer); err != nil || answer.Queue == nil {
-		return api.QueueContents{}, fmt.Errorf("runner status does not say what is in the queue (%v): %s", err, out.Bytes())
+		return nil, fmt.Errorf("runner status does not say what is in the queue (%v): %s", err, out.Bytes())
 	}
-	return *answer.Queue, nil
+	return answer.Queue.Tasks, nil
 }
 
 // client runs a command of the runner on the queue.
