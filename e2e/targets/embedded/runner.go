@@ -77,7 +77,11 @@ func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 	}
 	name, value := e.queueFlag()
 	added[name] = value
-	command := append([]string{e.target.config.RunnerBinary}, place.ServeArgs(spec, added)...)
+	program := e.target.config.RunnerBinary
+	if spec.Older {
+		program = e.Layout.Submits
+	}
+	command := append([]string{program}, place.ServeArgs(spec, added)...)
 	if adapter := e.target.config.Adapter; adapter != nil {
 		var more map[string]string
 		command, more = adapter.Run(spec, added)

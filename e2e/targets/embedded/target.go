@@ -73,6 +73,9 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 	}
 	e := &env{target: t, handle: t.config.Handle, Place: place.Place{Access: t.Access, Isolation: isolation}}
 	err := e.layout()
+	if err == nil && e.Needs(scenario.NeedOlder) {
+		e.Layout.Submits, err = older(ctx, isolation.Server)
+	}
 	if err == nil {
 		err = e.createQueue(ctx)
 	}
@@ -80,7 +83,9 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 		err = e.connect(ctx)
 	}
 	if err != nil {
-		err = errors.Join(err, e.Close(context.WithoutCancel(ctx)))
+		if err = errors.Join(err, e.Close(context.WithoutCancel(ctx))); errors.As(err, new(targets.Cannot)) {
+			return nil, err
+		}
 		return nil, fmt.Errorf("isolate scenario %q: %w", isolation.Name, err)
 	}
 	return e, nil
