@@ -199,8 +199,9 @@ func (a *Arena) submit(ctx context.Context, tasks []Task) error {
 			return err
 		}
 	}
-	for patient, enough := context.WithTimeout(ctx, time.Minute); ; wait(patient, restartWait) {
-		defer enough()
+	patient, enough := context.WithTimeout(ctx, time.Minute)
+	defer enough()
+	for ; ; wait(patient, restartWait) {
 		cmd := a.asRunner(exec.CommandContext(ctx, a.Runner, "submit", "-"))
 		cmd.Stdin = bytes.NewReader(documents.Bytes())
 		cmd.Env = []string{"HOME=" + a.path("home"), a.queue.variable()}

@@ -71,8 +71,8 @@ func (d *database) read(ctx context.Context) error {
 			select distinct 'files of claim ' || claim || ', which nobody finds,' from studioml.file f
 			where not exists (select from studioml.result r where r.claim = f.claim) and not exists (select from studioml.task t where t.checkpoint = f.claim)
 		) as found`, &left))
-	for _, d2 := range dead {
-		d.record.Dead[d2.ID] = api.DeadLetter{Reason: d2.Reason}
+	for _, letter := range dead {
+		d.record.Dead[letter.ID] = api.DeadLetter{Reason: letter.Reason}
 	}
 	for _, what := range left {
 		d.left("%s is left", what)
