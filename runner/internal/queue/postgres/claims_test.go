@@ -79,14 +79,16 @@ func TestCutOffAlone(t *testing.T) {
 }
 
 // A statement that was sent before an outage of the network arrives after it, when
-// no runner could renew its claims; it takes none of them back. To who looks the task
-// waits all the same.
+// no runner could renew its claims; it takes none of them back. To who looks, and to who
+// cancels it, the task waits all the same.
 func TestLateTakeBack(t *testing.T) {
 	t.Parallel()
 	f := &fixture{url: newQueue(t, server)}
 	f.owner = open(t, f.url, "")
 	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	f.Submit(t, &api.Task{ID: "unwanted", Command: "true"})
 	q := open(t, f.url, "runner")
+	fetch(t, q)
 	fetch(t, q)
 	q.Crash()
 	said := f.owner.Now(t)
@@ -97,8 +99,12 @@ func TestLateTakeBack(t *testing.T) {
 	f.Submit(t, &api.Task{ID: "b", Command: "true"})
 	list, err := f.owner.List(t.Context())
 	must(t, err)
-	if a := list[0]; a.ID != "a" || a.State != api.TaskWaiting || a.Position != 1 || list[1].Position != 2 || !strings.HasPrefix(a.Reason, "runner runner gave no sign of life since 2") || a.Runner != "" {
-		t.Errorf("listed are %+v, want that a waits before b", list)
+	if a := list[0]; a.ID != "a" || a.State != api.TaskWaiting || a.Position != 1 || list[1].Position != 2 || !strings.HasPrefix(a.Reason, "runner runner has given no sign of life since 2") || a.Runner != "" {
+		t.Errorf("listed are %+v, want that a waits before all", list)
+	}
+	must(t, f.owner.Cancel(t.Context(), "unwanted"))
+	if list, err = f.owner.List(t.Context(), "unwanted"); err != nil || list[0].State != api.TaskCancelled {
+		t.Errorf("cancelled is %+v (%v)", list, err)
 	}
 	await(t, "it is taken back", func() bool { return f.owner.TakeBack(t, f.owner.Now(t)) == 1 })
 }

@@ -172,7 +172,7 @@ select * from (
     case when seen = state then changed else beat end, starts, spent, case when seen = 'Running' then runner else '' end as runner,
     case when seen = 'Running' then gpus_held end,
     case when seen = state then coalesce(reason, '')
-      else 'runner ' || runner || ' gave no sign of life since ' || to_char(beat at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') end,
+      else 'runner ' || runner || ' has given no sign of life since ' || to_char(beat at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') end,
     gpus, gpu_memory
   from studioml.task, lateral (
     select case when state = 'Running' and greatest(beat, pg_postmaster_start_time()) + lease < now() then 'Waiting' else state end as seen) as look
@@ -181,8 +181,12 @@ where $1::text[] is null or id = any ($1)
 
 -- name: cancel
 -- cancel ends a task that waits, and asks the runner of one that runs to stop
--- it. It returns what the task was.
-with old as (select id, state, claim from studioml.task where id = $1 for update), cancelled as (
+-- it. It returns what the task was. One whose lease is over waits: nobody may be there
+-- to take it back, and its claim changes nothing any more.
+with old as (
+  select id, claim, case when state = 'Running' and greatest(beat, pg_postmaster_start_time()) + lease < now() then 'Waiting' else state end as state
+  from studioml.task where id = $1 for update
+), cancelled as (
   update studioml.task t set cancel = old.state = 'Running', state = case when old.state = 'Waiting' then 'Cancelled' else old.state end,
     changed = case when old.state = 'Waiting' then now() else changed end
   from old where t.id = old.id and old.state in ('Waiting', 'Running')
