@@ -47,7 +47,7 @@ func TestFailover(t *testing.T) {
 func TestDoneIsDoneOnTheStandby(t *testing.T) {
 	t.Parallel()
 	p, url := newPair(t, os.TempDir())
-	owner, q := openWith(t, url, "", long, time.Second), openWith(t, url, "r", long, time.Second)
+	owner, q := openWith(t, url, "", long, 3*time.Second), openWith(t, url, "r", long, 3*time.Second)
 	_, err := owner.Submit(t.Context(), numbered(1))
 	must(t, err)
 	d := fetch(t, q)

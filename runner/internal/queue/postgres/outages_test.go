@@ -41,7 +41,7 @@ func newCrowd(t *testing.T, url string, size int) *crowd {
 		workers.Wait()
 	}
 	for i := range 3 {
-		q := openWith(t, url, fmt.Sprintf("runner-%d", i), long, long/6)
+		q := openWith(t, url, fmt.Sprintf("runner-%d", i), long, long/2)
 		c.queues = append(c.queues, q)
 		for range 2 {
 			workers.Go(func() { c.work(ctx, t, q) })
@@ -122,9 +122,9 @@ func (c *crowd) ended() int {
 // await waits for what must come.
 func await(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(4 * time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within two minutes: %s", what)
+			t.Fatalf("not within four minutes: %s", what)
 		}
 	}
 }
