@@ -20,6 +20,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/report"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -229,22 +230,23 @@ spec:
 			GinkgoHelper()
 			return f.do(ctx, append([]string{"exec", pods[pod].Name, "--", "runner", words[0], "--spool=/spool"}, words[1:]...)...)
 		}
-		contents := func(ctx context.Context) (queue api.QueueContents) {
+		finished := func(ctx context.Context) []string {
 			GinkgoHelper()
-			var said struct{ Queue *api.QueueContents }
-			said.Queue = &queue
+			var said struct {
+				Queue struct{ Tasks targets.Contents }
+			}
 			Expect(json.Unmarshal([]byte(on(ctx, 1, "status", "--output=json")), &said)).To(Succeed())
-			return queue
+			return said.Queue.Tasks.In(api.TaskFinished)
 		}
 		for n := range 4 {
 			on(ctx, 0, "submit", fmt.Sprintf("--id=first-%d", n), "--", "true")
 		}
-		eventually(ctx, contents).WithArguments(ctx).Should(HaveField("Finished", HaveLen(4)))
+		eventually(ctx, finished).WithArguments(ctx).Should(HaveLen(4))
 		f.state(ctx, api.GlobalMapName, "DrainAndSuspend")
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Suspended", "Suspended"))
 		on(ctx, 0, "submit", "--id=second", "--", "true")
 		f.state(ctx, pods[1].Spec.Hostname, "Running")
-		eventually(ctx, contents).WithArguments(ctx).Should(HaveField("Finished", HaveLen(5)))
+		eventually(ctx, finished).WithArguments(ctx).Should(HaveLen(5))
 		result := on(ctx, 0, "tasks", "second", "--output=json")
 		Expect(result).To(ContainSubstring(pods[1].Spec.Hostname), "the other one is suspended")
 	})
@@ -266,7 +268,7 @@ spec:
 		Expect(f.Env.Submit(ctx, all)).To(Succeed())
 		finished := func(ctx context.Context) (int, error) {
 			contents, err := f.Queue(ctx)
-			return len(contents.Finished), err
+			return len(contents.In(api.TaskFinished)), err
 		}
 		eventually(ctx, finished).WithArguments(ctx).Should(BeNumerically(">", 0))
 		done, err := finished(ctx)
@@ -298,7 +300,7 @@ spec:
 		Expect(restarts(after)).To(BeZero())
 		contents, err := f.Queue(ctx)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(len(contents.Finished) + len(contents.Ready)).To(Equal(count))
+		Expect(append(contents.In(api.TaskFinished), contents.In(api.TaskWaiting)...)).To(HaveLen(count))
 	})
 
 	It("GPUs of NVIDIA's device plugin: a runner has those that the kubelet allocated", rows(58), limit, func(ctx SpecContext) {

@@ -68,7 +68,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// On kind and existing all queues are in PostgreSQL, on embedded in a spool.
+// On kind and existing all queues are in PostgreSQL; on embedded they are in a spool, and
+// those of the rows that 75 names in PostgreSQL as well.
 //
 // catalogue: row 75
 func TestE2E(t *testing.T) {

@@ -82,15 +82,15 @@ func (e *env) Journal(ctx context.Context, each func(targets.TaskNote)) error {
 }
 
 // Queue is what can be known of it: what was submitted and has not come to its end.
-func (e *env) Queue(context.Context) (q api.QueueContents, err error) {
+func (e *env) Queue(context.Context) (q targets.Contents, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, id := range slices.Compact(slices.Sorted(slices.Values(e.submitted))) {
+		t := api.TaskStatus{ID: id, State: api.TaskWaiting}
 		if e.ended[id] {
-			q.Finished = append(q.Finished, id)
-		} else {
-			q.Ready = append(q.Ready, api.QueuedTask{ID: id})
+			t.State = api.TaskFinished
 		}
+		q = append(q, t)
 	}
 	return q, nil
 }

@@ -32,8 +32,10 @@ const (
 	// silenceBudget is for a runner to say that it hears nothing from the API
 	// server, which takes a minute at most (R4).
 	silenceBudget = 75 * time.Second
-	// taskBudget is for tasks to be started, to end, and to leave the queue.
-	taskBudget = 30 * time.Second
+	// taskBudget is for tasks to be started, to end, and to leave the queue. Those of a
+	// runner that was killed may have to wait for the end of its lease, of 30 s, and for
+	// the next look of another, up to 30 s later.
+	taskBudget = 90 * time.Second
 	// exitBudget is for a runner to end. One that cannot read the maps before
 	// its exit gives up after 30 s (R6), which must fit; so must the grace
 	// period of 25 s and what follows it.

@@ -6,7 +6,6 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // Rules are the invariants that the record alone can show to be broken.
@@ -19,7 +18,7 @@ var Conserved = conserved
 // it is hopeless. Bodies are what the runners' paths answer, by runner and path; at
 // the mark "then" they answered what before says.
 func Judge(env targets.Env, record *history.History, that scenario.Conditions,
-	queue *api.QueueContents, bodies, before map[string]string) (wrong []string, hopeless string) {
+	queue *targets.Contents, bodies, before map[string]string) (wrong []string, hopeless string) {
 	answer := func(bodies map[string]string) {
 		for path, body := range bodies {
 			name, path, _ := strings.Cut(path, "/")

@@ -374,12 +374,12 @@ type secondLookHangs struct {
 	looks int
 }
 
-func (e *secondLookHangs) Queue(ctx context.Context) (api.QueueContents, error) {
+func (e *secondLookHangs) Queue(ctx context.Context) (targets.Contents, error) {
 	if e.looks++; e.looks == 1 {
 		return e.fakeEnv.Queue(ctx)
 	}
 	<-ctx.Done()
-	return api.QueueContents{}, ctx.Err()
+	return nil, ctx.Err()
 }
 
 // A mark and never look at the past; nothing is waited for.

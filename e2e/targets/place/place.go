@@ -38,6 +38,7 @@ type Ground interface {
 // run beside the tests; all else is on the ground.
 type Layout struct {
 	Runner   string // the program for submits and looks into the queue
+	Submits  string // that for submits, if it is another
 	Queue    string // the flag that names the queue to it
 	Password string // of the queue, if it needs one
 	Library  string // the fake NVML, with the program fakegpu beside it, or empty

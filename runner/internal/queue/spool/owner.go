@@ -47,6 +47,9 @@ func (s *Spool) List(ctx context.Context, ids ...string) ([]api.TaskStatus, erro
 		slices.Sort(ids)
 		ids = slices.Compact(ids)
 	}
+	if v.err != nil {
+		return nil, fmt.Errorf("list spool %s: %w", s.dir, v.err)
+	}
 	all, unknown := []api.TaskStatus{}, []error{}
 	for _, id := range ids {
 		t, err := v.status(id)

@@ -188,6 +188,9 @@ func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool, suit
 // is held for milliseconds: hundreds of them take their turns.
 func (s *Spool) lockSubmit(ctx context.Context) (lock *os.File, err error) {
 	lock, err = os.OpenFile(s.path(submitLock), os.O_RDWR|os.O_CREATE, fileMode)
+	if err == nil {
+		err = own(lock.Name(), lock.Chown)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -103,8 +103,11 @@ func Open(dir string, opts Options) (*Spool, error) {
 }
 
 func (s *Spool) open() error {
+	if err := os.MkdirAll(s.dir, dirMode); err != nil {
+		return err
+	}
 	for _, sub := range []string{readyDir, heldDir, workDir, deadDir, cancelledDir, resultsDir, tmpDir, tasksDir, claimsDir} {
-		if err := os.MkdirAll(s.path(sub), dirMode); err != nil {
+		if err := makeDir(s.path(sub)); err != nil {
 			return err
 		}
 	}
