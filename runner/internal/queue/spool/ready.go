@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // bucketSize is how many entries a bucket of all classes and priorities together gets,
@@ -117,10 +118,10 @@ func (s *Spool) enter(b bucket, put func(dir string) error) error {
 		if err != nil {
 			return err
 		}
-		if err = syncDirs(dir); missing(err) && !isThere(dir) { // what was put there was taken at once
-			err = syncDirs(s.path(heldDir))
+		if err = tree.Sync(dir); missing(err) && !isThere(dir) { // what was put there was taken at once
+			err = tree.Sync(s.path(heldDir))
 		}
-		return errors.Join(err, syncDirs(s.path(readyDir)))
+		return errors.Join(err, tree.Sync(s.path(readyDir)))
 	}
 }
 

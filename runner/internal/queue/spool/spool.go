@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // The directories of a spool. Two are those of runners of before.
@@ -108,7 +109,7 @@ func (s *Spool) open() error {
 			return err
 		}
 	}
-	if err := syncDirs(s.dir); err != nil {
+	if err := tree.Sync(s.dir); err != nil {
 		return err
 	}
 	s.sweep()
