@@ -17,7 +17,7 @@ import (
 )
 
 // reserve is the room that is kept for result.json from the begin of an attempt.
-const reserve = 16 << 10
+const reserve = 4 << 10
 
 // Attempt is an attempt whose result is not stored yet. Exactly one of Commit
 // and Discard ends it.

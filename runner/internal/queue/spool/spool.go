@@ -68,6 +68,7 @@ type Spool struct {
 	mu        sync.Mutex
 	held      map[*delivery]bool // not settled yet; each has a claim of its own
 	told      map[string]string  // problems that were logged, by what they are about
+	lists     map[string]list    // what was seen in ready/ and its buckets, by path
 	reclaimed time.Time
 	tidied    time.Time
 	offer     *os.File // what the runner announces; nil for nothing
@@ -90,6 +91,7 @@ func Open(dir string, opts Options) (*Spool, error) {
 		idle:   make(chan *claim, mostIdle),
 		held:   map[*delivery]bool{},
 		told:   map[string]string{},
+		lists:  map[string]list{},
 	}
 	absolute, err := filepath.Abs(dir) // tasks run elsewhere
 	if err == nil {
