@@ -136,7 +136,7 @@ func TestNamesThatAreRemembered(t *testing.T) {
 		submit(t, runners[0], api.Task{ID: id})
 	}
 	a := fetch(t, runners[0], "a")
-	fetch(t, runners[1], "b")         // now both know the rest
+	fetch(t, runners[1], "b")  // now both know the rest
 	step := func() time.Time { // of the clock of files
 		if err := os.WriteFile(filepath.Join(dir, "clock"), nil, 0o600); err != nil {
 			t.Fatal(err)
