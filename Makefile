@@ -97,7 +97,7 @@ build: tools bin/runner bin/fakegpu bin/libnvidia-ml.so.1 ## Build the runner an
 # Go decides what is up to date.
 .PHONY: bin/runner bin/runner-race bin/kind bin/e2e bin/e2e.test
 bin/runner: $(SUPERVISOR)
-	@go build -ldflags '$(LDFLAGS)' -o $@ ./runner
+	@$(GO_SMALL) -o $@ ./runner
 bin/runner-race: $(SUPERVISOR)
 	@go build -race -ldflags '$(LDFLAGS)' -o $@ ./runner
 
