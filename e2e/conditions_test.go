@@ -98,8 +98,9 @@ func conditionSpecs() {
 type writer struct {
 	targets.Env
 	kubectl
-	client kubernetes.Interface
-	tasks  int
+	client  kubernetes.Interface
+	tasks   int
+	runners map[string]targets.Runner
 }
 
 func newWriter(ctx SpecContext) *writer {
@@ -112,7 +113,7 @@ func newWriter(ctx SpecContext) *writer {
 			AddReportEntry("evidence incomplete", err.Error())
 		}
 	}, NodeTimeout(engine.Stretch(cleanupTime)))
-	w := &writer{Env: env}
+	w := &writer{Env: env, runners: map[string]targets.Runner{}}
 	var err error
 	w.kubectl, err = newKubectl(env.Namespace())
 	Expect(err).NotTo(HaveOccurred())
@@ -145,18 +146,24 @@ func (w *writer) start(ctx context.Context, name string) *listener {
 	GinkgoHelper()
 	pod := w.makePod(ctx, name)
 	file := filepath.Join(GinkgoT().TempDir(), "kubeconfig")
-	admin, err := clientcmd.LoadFromFile(w.kubectl.kubeconfig)
-	Expect(err).NotTo(HaveOccurred())
-	for _, user := range admin.AuthInfos {
-		user.Token = podToken(ctx, w.client, pod)
-	}
-	Expect(clientcmd.WriteToFile(*admin, file)).To(Succeed())
+	w.writeKubeconfig(file, podToken(ctx, w.client, pod))
 	l := &listener{ended: make(chan targets.Exit, 1)}
-	_, err = w.StartRunner(ctx, targets.RunnerSpec{Name: name, Runner: scenario.Runner{Slots: 8, Flags: map[scenario.Flag]string{
+	var err error
+	w.runners[name], err = w.StartRunner(ctx, targets.RunnerSpec{Name: name, Runner: scenario.Runner{Slots: 8, Flags: map[scenario.Flag]string{
 		"kubeconfig": file, "pod-name": name, "pod-uid": string(pod.UID), "log-level": "info",
 	}}}, l)
 	Expect(err).NotTo(HaveOccurred())
 	return l
+}
+
+func (w *writer) writeKubeconfig(file, token string) {
+	GinkgoHelper()
+	admin, err := clientcmd.LoadFromFile(w.kubectl.kubeconfig)
+	Expect(err).NotTo(HaveOccurred())
+	for _, user := range admin.AuthInfos {
+		user.Token = token
+	}
+	Expect(clientcmd.WriteToFile(*admin, file)).To(Succeed())
 }
 
 // podToken is what the kubelet would give to a pod.
