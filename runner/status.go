@@ -126,6 +126,8 @@ func statusRows(t table, s *api.Status) {
 	}
 	t.field("Phase", phase)
 	t.field("Reason", s.Reason)
+	t.field("Why", s.Why)
+	t.field("Deadline", s.DrainDeadline)
 	t.field("Source", string(s.Source)+after(", resourceVersion ", s.ResourceVersion))
 	if s.Shadowed != nil {
 		t.field("Shadowed", fmt.Sprintf("%s map says %s", s.Shadowed.Source, s.Shadowed.Value))

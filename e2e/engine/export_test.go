@@ -50,10 +50,3 @@ func Facts() (names []string) {
 	}
 	return names
 }
-
-// SetTimeFactor changes the time factor and returns the one before.
-func SetTimeFactor(f float64) float64 {
-	before := timeFactor
-	timeFactor = f
-	return before
-}

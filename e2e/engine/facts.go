@@ -56,6 +56,8 @@ var factTable = []fact{
 		return word(cmp.Or(s.Shadowed, &api.Shadowed{}).Value)
 	}).ruled(effectives),
 	says[string]("reason", "A part of the sentence that says what a runner waits for.", func(s *api.Status) any { return text(s.Reason) }),
+	says[string]("why", "A part of the reason that the map in force gives.", func(s *api.Status) any { return text(s.Why) }),
+	says[string]("drainDeadline", "The deadline of a drain that it gives.", func(s *api.Status) any { return text(s.DrainDeadline) }),
 	says[string]("problem", "A part of the sentence about one of a runner's maps.", func(s *api.Status) any {
 		return texts(mapsOf(s), func(m *api.MapStatus) string { return m.Problem })
 	}),

@@ -45,7 +45,7 @@ type Layout struct {
 	Journal  string // a named pipe
 	Machines string // directory of the fake GPUs
 	Adapter  Adapter
-	Spool    string // the queue of runners of another make
+	Spool    string // the queue of runners of another make: a directory, or a database's URL
 }
 
 // Access is how the tests use an API server, with all rights.

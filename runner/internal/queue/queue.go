@@ -108,8 +108,8 @@ type Store interface {
 	Purge(ctx context.Context, before time.Time) (int, error)
 	// Results returns the results of a task, first attempt first.
 	Results(ctx context.Context, id string) ([]api.Result, error)
-	// Files opens what an attempt left, or has made so far: stdout, stderr,
-	// outputs, checkpoint. The caller closes it.
+	// Files opens what an attempt left: stdout, stderr, outputs, checkpoint. Of one
+	// that runs there is what it has printed so far. The caller closes it.
 	Files(ctx context.Context, id string, attempt int) (Files, error)
 }
 

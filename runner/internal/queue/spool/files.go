@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 const (
@@ -21,7 +23,7 @@ const (
 // it was to go: it is no queue that is out of reach.
 var errGone = errors.New("file is gone")
 
-// rename is atomic, and durable once syncDirs was called for both directories.
+// rename is atomic, and durable once tree.Sync was called for both directories.
 func rename(from, to string) error {
 	err := unix.Rename(from, to)
 	switch {
@@ -47,21 +49,7 @@ func remove(path string) error {
 	if err := unlink(path); err != nil && !errors.Is(err, errGone) {
 		return err
 	}
-	return syncDirs(filepath.Dir(path))
-}
-
-// syncDirs makes the names in the directories durable.
-func syncDirs(dirs ...string) error {
-	for _, dir := range dirs {
-		d, err := os.Open(dir)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(d.Sync(), d.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return tree.Sync(filepath.Dir(path))
 }
 
 // syncAll makes all of a file system durable, which is faster than many files.
