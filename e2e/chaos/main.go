@@ -64,7 +64,6 @@ func run(ctx context.Context, o options) (err error) {
 	if o.Short {
 		size, limit = short, shortTime
 	}
-	size.Tasks, size.Strikes = cmp.Or(o.Tasks, size.Tasks), cmp.Or(o.Strikes, size.Strikes)
 	for o.Seed == 0 {
 		o.Seed = rand.Uint64N(1_000_000)
 	}
@@ -76,7 +75,11 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	if o.Queue == inServer {
 		limit, rest = limit-leaseTime, rest+2*leaseTime
+		if !o.Short {
+			size.Strikes += size.Strikes / 2 // fewer tasks run when one strikes
+		}
 	}
+	size.Tasks, size.Strikes = cmp.Or(o.Tasks, size.Tasks), cmp.Or(o.Strikes, size.Strikes)
 	list, skipped := chosen(o.Queue, o.Kinds, os.Getuid() == 0)
 	if len(list) == 0 {
 		return fmt.Errorf("no fault has a name that begins with %q", o.Kinds)
