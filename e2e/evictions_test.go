@@ -32,6 +32,7 @@ func evictionSpecs() {
 		f.applyWith(ctx, "job", withConditions, apart)
 		f.submit(ctx, "held", 1)
 		busy, idle := f.oneBusy(ctx, 2)
+		f.do(ctx, "wait", "--for=condition=ready", timeout(), "pod/"+busy.Name) // before that, as when it has died, it may go
 		Expect(f.evict(ctx, busy.Name)).To(MatchError(ContainSubstring("violate the pod's disruption budget")))
 		Expect(f.evict(ctx, idle[0].Name)).To(Succeed())
 
