@@ -310,7 +310,7 @@ func tryForbidden(ctx context.Context, admin kubernetes.Interface, config *rest.
 		"whether it is ready": `{"status":{"conditions":[{"type":"Ready","status":"Unknown"}]}}`,
 		"no longer":           `{"status":{"conditions":[{"$patch":"delete","type":"Ready"}]}}`,
 		"a condition":         `{"status":{"conditions":[{"type":"example.com/studioml.io","status":"True"}]}}`,
-		"where it is":         `{"status":{"podIP":"10.9.9.9","podIPs":[{"ip":"10.9.9.9"}]}}`,
+		"where it is":         `{"status":{"podIP":"10.9.9.9","podIPs":[{"$patch":"replace"},{"ip":"10.9.9.9"}]}}`,
 		"that it has ended":   `{"status":{"phase":"Failed"}}`,
 		"and why":             `{"status":{"reason":"Evicted","message":"x"}}`,
 		"since when":          `{"status":{"startTime":"2020-01-01T00:00:00Z"}}`,
