@@ -101,6 +101,7 @@ func TestE2E(t *testing.T) {
 	}
 	if config.target == "kind" {
 		clusterSpecs()
+		operatorsOnKind()
 		memorySpecs()
 	}
 	RegisterFailHandler(Fail)
