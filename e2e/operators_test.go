@@ -71,7 +71,7 @@ func operatorSpecs() {
 			shell.Env = append(os.Environ(), "KUBECONFIG="+k.kubeconfig, "PATH="+filepath.Dir(o.program)+":"+os.Getenv("PATH"))
 			out, err := shell.CombinedOutput()
 			Expect(err).NotTo(HaveOccurred(), "%s\n%s", lines, out)
-			Expect(run(ctx, k, 0, "state", "worker-1")).To(MatchRegexp(`(?m)^worker-1 +Running +node +Running .* yes +global=DrainAndSuspend +runner\S* +\S+ +\S*$`))
+			Expect(run(ctx, k, 0, "state", "worker-1")).To(MatchRegexp(`(?m)^worker-1 +Running +node +Running .* yes +global=DrainAndSuspend +runner\S* +\S+ +Running, not Ready since [^;]*$`), "no reason is left")
 
 			By("waiting for a runner that is stopped")
 			run(ctx, k, 0, "resume", "--all", "--wait")
