@@ -20,6 +20,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/report"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -229,22 +230,23 @@ spec:
 			GinkgoHelper()
 			return f.do(ctx, append([]string{"exec", pods[pod].Name, "--", "runner", words[0], "--spool=/spool"}, words[1:]...)...)
 		}
-		contents := func(ctx context.Context) (queue api.QueueContents) {
+		finished := func(ctx context.Context) []string {
 			GinkgoHelper()
-			var said struct{ Queue *api.QueueContents }
-			said.Queue = &queue
+			var said struct {
+				Queue struct{ Tasks targets.Contents }
+			}
 			Expect(json.Unmarshal([]byte(on(ctx, 1, "status", "--output=json")), &said)).To(Succeed())
-			return queue
+			return said.Queue.Tasks.In(api.TaskFinished)
 		}
 		for n := range 4 {
 			on(ctx, 0, "submit", fmt.Sprintf("--id=first-%d", n), "--", "true")
 		}
-		eventually(ctx, contents).WithArguments(ctx).Should(HaveField("Finished", HaveLen(4)))
+		eventually(ctx, finished).WithArguments(ctx).Should(HaveLen(4))
 		f.state(ctx, api.GlobalMapName, "DrainAndSuspend")
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Suspended", "Suspended"))
 		on(ctx, 0, "submit", "--id=second", "--", "true")
 		f.state(ctx, pods[1].Spec.Hostname, "Running")
-		eventually(ctx, contents).WithArguments(ctx).Should(HaveField("Finished", HaveLen(5)))
+		eventually(ctx, finished).WithArguments(ctx).Should(HaveLen(5))
 		result := on(ctx, 0, "tasks", "second", "--output=json")
 		Expect(result).To(ContainSubstring(pods[1].Spec.Hostname), "the other one is suspended")
 	})
@@ -266,7 +268,7 @@ spec:
 		Expect(f.Env.Submit(ctx, all)).To(Succeed())
 		finished := func(ctx context.Context) (int, error) {
 			contents, err := f.Queue(ctx)
-			return len(contents.Finished), err
+			return len(contents.In(api.TaskFinished)), err
 		}
 		eventually(ctx, finished).WithArguments(ctx).Should(BeNumerically(">", 0))
 		done, err := finished(ctx)
@@ -298,7 +300,7 @@ spec:
 		Expect(restarts(after)).To(BeZero())
 		contents, err := f.Queue(ctx)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(len(contents.Finished) + len(contents.Ready)).To(Equal(count))
+		Expect(append(contents.In(api.TaskFinished), contents.In(api.TaskWaiting)...)).To(HaveLen(count))
 	})
 
 	It("GPUs of NVIDIA's device plugin: a runner has those that the kubelet allocated", rows(58), limit, func(ctx SpecContext) {
@@ -378,11 +380,18 @@ spec:
 		do(ctx, "create", "namespace", k.namespace)
 		DeferCleanup(func(ctx SpecContext) {
 			do(ctx, "delete", "namespace", "--wait=false", k.namespace)
-			do(ctx, "delete", "clusterrole,clusterrolebinding", "studio-go-runner-tests")
+			do(ctx, "delete", "--ignore-not-found", "clusterrole,clusterrolebinding", "studio-go-runner-tests")
 		}, NodeTimeout(engine.Stretch(cleanupTime)))
 		// Few scenarios, for it is the image that is tried: some of any kind, and one
 		// whose runner asks for a GPU of the device plugin, as the tests' pod does.
-		Expect(k.apply(ctx, "tests", `
+		dir := GinkgoT().TempDir()
+		typed := func(begin string, here ...string) string {
+			GinkgoHelper()
+			out, err := k.typed(ctx, dir, begin, here...)
+			Expect(err).NotTo(HaveOccurred())
+			return out
+		}
+		Expect(k.kustomize(dir, "tests", `
 images: [{name: studio-go-runner-tests, newTag: e2e}]
 patches:
 - target: {kind: Job}
@@ -402,26 +411,17 @@ patches:
 				AddReportEntry("evidence incomplete", err.Error())
 			}
 		}, NodeTimeout(engine.Stretch(cleanupTime)))
-		eventually(ctx, func(ctx context.Context) string {
-			is := do(ctx, "get", "job/studio-go-runner-tests", `--output=jsonpath={.status.conditions[?(@.status=="True")].type}`)
-			if strings.Contains(is, "Failed") {
-				StopTrying("the Job has failed").Now()
-			}
-			return is
-		}).WithArguments(ctx).WithTimeout(engine.Stretch(6 * time.Minute)).Should(ContainSubstring("Complete"))
-		log := do(ctx, "logs", "job/studio-go-runner-tests")
+		log := typed("kubectl apply -k .                                # with resources")
 		Expect(log).To(MatchRegexp(`(?m)^existing: ([3-9]|[1-9]\d+) passed, 0 failed`))
 		AddReportEntry("counts in the cluster", regexp.MustCompile(`(?m)^existing: .*$`).FindString(log))
+		do(ctx, "wait", "--for=condition=complete", timeout(), "job/studio-go-runner-tests")
 
 		By("leaving the image asleep, for a shell")
-		do(ctx, "run", "build", "--image=studio-go-runner-tests:e2e", "--override-type=strategic",
-			`--overrides={"spec": {"serviceAccountName": "studio-go-runner-tests", "containers": [{"name": "build", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}}`,
-			"--command", "--", "sleep", "100m")
-		do(ctx, "wait", "--for=condition=ready", timeout(), "pod/build")
-		Expect(do(ctx, "exec", "build", "--", "sh", "-c", "echo $NVIDIA_VISIBLE_DEVICES")).To(HavePrefix("GPU-"))
-		Expect(do(ctx, "exec", "build", "--", "env", "E2E_POSTGRES="+config.postgres, "E2E_TIME_FACTOR=3", "run-tests", "--focus=suspended at start")).
-			To(ContainSubstring("existing: 1 passed, 0 failed"))
-		do(ctx, "delete", "pod", "build", "--grace-period=1")
+		out := typed("kubectl run -n lab build", "example/tests:v1", "studio-go-runner-tests:e2e", "-it build -- run-tests --focus='two flips'",
+			"build -- sh -c 'echo $NVIDIA_VISIBLE_DEVICES; E2E_POSTGRES="+config.postgres+" E2E_TIME_FACTOR=3 run-tests --focus=\"suspended at start\"'")
+		Expect(out).To(And(MatchRegexp(`(?m)^GPU-`), ContainSubstring("existing: 1 passed, 0 failed")))
+		typed("kubectl delete -k .")
+		do(ctx, "get", "namespace", k.namespace) // which is not the tests' own
 	})
 }
 

@@ -94,7 +94,7 @@ func workloads() {
 		// Two lives are over, and the queue itself says that nobody began a task.
 		contents, err := f.Queue(ctx)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(contents.Ready).To(And(HaveLen(2), HaveEach(HaveField("Starts", 0))))
+		Expect(contents).To(And(HaveLen(2), HaveEach(And(HaveField("State", api.TaskWaiting), HaveField("Starts", 0)))))
 		last := f.runners(ctx)[0].Status.ContainerStatuses[0]
 		Expect(last.LastTerminationState.Terminated).To(HaveField("ExitCode", int32(0)))
 		f.state(ctx, api.GlobalMapName, "Running")

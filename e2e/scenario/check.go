@@ -167,6 +167,9 @@ func (r Runner) Check(c *Checker, at string) {
 	if r.Machine != "" {
 		c.Need(at+".machine", NeedFakeGPUs)
 	}
+	if r.Older {
+		c.Need(at+".older", NeedOlder)
+	}
 }
 
 // Check wants a map that the API server can have.

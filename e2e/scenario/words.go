@@ -62,6 +62,9 @@ const (
 	NeedToken Need = "token"
 	// NeedQueueOutage: the queue can be made unreachable.
 	NeedQueueOutage Need = "queue-outage"
+	// NeedOlder: there is the program of a release of before, by which all tasks of the
+	// scenario are submitted.
+	NeedOlder Need = "older-release"
 	// NeedSignals: a runner can be sent any signal, any number of times.
 	NeedSignals Need = "signals"
 	// NeedGPUs: runners can have GPUs, real or fake.
@@ -77,7 +80,7 @@ const (
 
 // Words are those that files can have.
 func (Need) Words() []string {
-	return Words(NeedAPIServer, NeedNetwork, NeedToken, NeedQueueOutage, NeedSignals, NeedGPUs, NeedFakeGPUs, NeedKubectl, NeedAdmission)
+	return Words(NeedAPIServer, NeedNetwork, NeedToken, NeedQueueOutage, NeedOlder, NeedSignals, NeedGPUs, NeedFakeGPUs, NeedKubectl, NeedAdmission)
 }
 
 // UsesGPUsOfTarget says whether needs ask for GPUs as the target has them. Those

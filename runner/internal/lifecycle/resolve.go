@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -208,17 +209,17 @@ func (n *Notes) read(v View, inForce api.State, problem **Problem) {
 	if inForce == api.Unset {
 		*n = Notes{}
 	} else if v.Known && v.Present {
-		n.take(&n.Why, v, v.Why, api.ParseReason, problem)
-		n.take(&n.Deadline, v, v.Deadline, api.ParseDeadline, problem)
-	}
-}
-
-func (*Notes) take(note *string, v View, text string, parse func(string) (string, error), problem **Problem) {
-	valid, err := parse(text)
-	if err == nil {
-		*note = valid
-	} else if *problem == nil {
-		*problem = &Problem{ProblemAnnotation, fmt.Sprintf("ConfigMap %q: %v; the annotation before it stays in force, if there was one", v.Name, err)}
+		why, badWhy := api.ParseReason(v.Why)
+		if badWhy == nil {
+			n.Why = why
+		}
+		deadline, badDeadline := api.ParseDeadline(v.Deadline)
+		if badDeadline == nil {
+			n.Deadline = deadline
+		}
+		if err := cmp.Or(badWhy, badDeadline); err != nil && *problem == nil {
+			*problem = &Problem{ProblemAnnotation, fmt.Sprintf("ConfigMap %q: %v; the one before stays in force, if there was any", v.Name, err)}
+		}
 	}
 }
 

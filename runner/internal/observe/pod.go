@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -97,7 +99,7 @@ type mark struct {
 	news api.Status
 }
 
-// look says what the pod shall say now, and when time alone will change that.
+// look says what the pod shall say now, and when to look again at the latest.
 func (p *Pod) look(s api.Status, now time.Time) (m mark, wake time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,13 +108,12 @@ func (p *Pod) look(s api.Status, now time.Time) (m mark, wake time.Time) {
 		p.task = now
 	}
 	p.had = tasks
-	m = mark{news: s}
-	m.busy = tasks
+	m, wake = mark{tasks, s}, now.Add(time.Hour)
 	if idle := p.task.Add(podIdle); !tasks && now.Before(idle) && !isDrained(s.Phase) {
 		m.busy, wake = true, idle
 	}
 	if !m.busy {
-		p.marked = false // from now on a task that starts waits for the write after the next
+		p.marked = false // a task that starts from now on waits until that is written
 	}
 	n := &m.news
 	n.Sequence, n.Time, n.Heard, n.InFlight = 0, time.Time{}, time.Time{}, nil
@@ -120,10 +121,9 @@ func (p *Pod) look(s api.Status, now time.Time) (m mark, wake time.Time) {
 	if s.Phase != api.PhaseDraining {
 		n.Tasks, n.Reason = api.TaskCounts{}, ""
 	}
-	n.GPUs = nil
-	for _, g := range s.GPUs {
-		g.Task = ""
-		n.GPUs = append(n.GPUs, g)
+	n.GPUs = slices.Clone(s.GPUs)
+	for i := range n.GPUs {
+		n.GPUs[i].Task = ""
 	}
 	return m, wake
 }
@@ -148,7 +148,11 @@ func (p *Pod) Run(ctx context.Context, board *Board) error {
 		case want.busy && !written.busy:
 			due = now // a task waits for it
 		case due.IsZero():
-			due = now.Add(rand.N(spread(want.news, written.news)))
+			due = now
+			// All of a fleet see that, and who starts will soon know more.
+			if written.news.PID == 0 || !reflect.DeepEqual(want.news.Maps.Global, written.news.Maps.Global) {
+				due = now.Add(rand.N(podSpread))
+			}
 		}
 		if !due.IsZero() {
 			wake = due
@@ -157,14 +161,10 @@ func (p *Pod) Run(ctx context.Context, board *Board) error {
 			}
 		}
 		if due.IsZero() || now.Before(wake) {
-			var timer <-chan time.Time
-			if !wake.IsZero() {
-				timer = time.After(time.Until(wake))
-			}
 			select {
 			case <-page.turned:
 			case <-p.wanted:
-			case <-timer:
+			case <-time.After(wake.Sub(now)):
 			case <-ctx.Done():
 			}
 			continue
@@ -184,18 +184,6 @@ func (p *Pod) Run(ctx context.Context, board *Board) error {
 		_ = p.put(ctx, last, want, since) // nobody is left to tell
 	}
 	return nil
-}
-
-// spread is over how long runners with the same news share it out: those of a change of
-// the global map, and those that start, which by then know more than that.
-func spread(now, before api.Status) time.Duration {
-	switch {
-	case before.PID == 0:
-		return podPace
-	case !reflect.DeepEqual(now.Maps.Global, before.Maps.Global):
-		return podSpread
-	}
-	return 1
 }
 
 // put writes, and notes what came of it.
@@ -224,18 +212,7 @@ type condition struct {
 }
 
 func (p *Pod) patch(s api.Status, busy bool, since map[string]condition) object {
-	reason, cost := string(s.Effective), "0"
-	switch {
-	case s.Source == api.SourceSignal:
-		reason = "Signal"
-	case s.Source == api.SourceLimit:
-		reason = "Limit"
-	case s.Phase == api.PhaseUnknown:
-		reason = "MapsNotRead"
-	}
-	if busy {
-		cost = "1"
-	}
+	reason := cmp.Or(map[api.Source]string{api.SourceSignal: "Signal", api.SourceLimit: "Limit"}[s.Source], string(s.Effective), "MapsNotRead")
 	var conditions []condition
 	for kind, is := range map[string]bool{api.ConditionDraining: s.Phase == api.PhaseDraining, api.ConditionDrained: isDrained(s.Phase)} {
 		c := condition{kind, "False", reason, because(s), s.Since.Truncate(time.Second)}
@@ -257,7 +234,7 @@ func (p *Pod) patch(s api.Status, busy bool, since map[string]condition) object 
 	}
 	about := object{
 		"labels":      object{api.LabelPhase: s.Phase, api.LabelBusy: strconv.FormatBool(busy)},
-		"annotations": object{api.AnnotationStatus: string(text), deletionCost: cost},
+		"annotations": object{api.AnnotationStatus: string(text), deletionCost: map[bool]string{true: "1", false: "0"}[busy]},
 	}
 	if p.uid != "" {
 		about["uid"] = p.uid // and no other pod of that name
@@ -271,14 +248,9 @@ func isDrained(phase api.Phase) bool {
 
 // because says in a sentence why a runner is in its phase.
 func because(s api.Status) string {
-	var parts []string
+	says := ""
 	if s.Source == api.SourceGlobal || s.Source == api.SourceNode {
-		parts = append(parts, fmt.Sprintf("the %s map says %s", s.Source, s.Effective))
+		says = fmt.Sprintf("the %s map says %s", s.Source, s.Effective)
 	}
-	for _, part := range []string{s.Why, s.Reason} {
-		if part != "" {
-			parts = append(parts, part)
-		}
-	}
-	return strings.Join(parts, "; ")
+	return strings.Join(slices.DeleteFunc([]string{says, s.Why, s.Reason}, func(part string) bool { return part == "" }), "; ")
 }

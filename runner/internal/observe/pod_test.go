@@ -88,7 +88,7 @@ func podOf(t *testing.T, refuse func() error, test func(t *testing.T, p *Pod, b 
 			<-ended
 		}
 		test(t, p, b, func() []wrote {
-			synctest.Wait()
+			time.Sleep(20 * time.Millisecond) // for an answer
 			mu.Lock()
 			defer mu.Unlock()
 			return slices.Clone(all)
@@ -143,7 +143,39 @@ func TestThePodOfAThousandTasks(t *testing.T) {
 		if idle := last.at.Sub(ended); last.Metadata.Labels[api.LabelBusy] != "false" || idle != podIdle {
 			t.Errorf("%s after the last task the pod has %+v", idle, last)
 		}
+		p.Busy(t.Context())
+		if got := all(); got[len(got)-1].Metadata.Labels[api.LabelBusy] != "true" {
+			t.Error("a task starts after a pause, and the pod is not busy")
+		}
 	})
+}
+
+// What a fleet sees at the same time, it does not write at the same time; what concerns
+// one runner is written at once.
+func TestThePodsOfAFleet(t *testing.T) {
+	var first, last time.Duration = podSpread, 0
+	for range 30 {
+		podOf(t, nil, func(t *testing.T, _ *Pod, b *Board, all func() []wrote, _ func()) {
+			b.Publish(in(api.PhaseRunning, "1"))
+			time.Sleep(time.Minute)
+			begin := time.Now()
+			b.Publish(in(api.PhaseSuspended, "2"))
+			time.Sleep(time.Minute)
+			got := all()
+			after := got[len(got)-1].at.Sub(begin)
+			first, last = min(first, after), max(last, after)
+			own := in(api.PhaseRunning, "2")
+			own.Maps.Node = &api.MapStatus{Name: "a", ResourceVersion: "3"}
+			begin = time.Now()
+			b.Publish(own)
+			if got := all(); !got[len(got)-1].at.Equal(begin) {
+				t.Error("what concerns one runner has waited")
+			}
+		})
+	}
+	if first > 2*time.Second || last < 3*time.Second || last > podSpread {
+		t.Errorf("a fleet writes from %s to %s", first, last)
+	}
 }
 
 // What a drain does is shown, with its reason; the last word is written at the end, and
