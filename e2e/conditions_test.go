@@ -99,7 +99,6 @@ type writer struct {
 	targets.Env
 	kubectl
 	client  kubernetes.Interface
-	tasks   int
 	runners map[string]targets.Runner
 }
 

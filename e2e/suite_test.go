@@ -111,6 +111,7 @@ func TestE2E(t *testing.T) {
 	if config.target == "kind" {
 		clusterSpecs()
 		evictionSpecs()
+		operatorsOnKind()
 		memorySpecs()
 	}
 	RegisterFailHandler(Fail)

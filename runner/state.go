@@ -12,8 +12,10 @@ import (
 
 // State is the state command.
 type State struct {
-	Fleet    `embed:""`
-	Printing `embed:"" set:"watch=Print anew at each change" set:"formats=table,wide,json,yaml,name"`
+	Fleet `embed:""`
+	Shown struct {
+		Printing `embed:"" set:"watch=Print anew at each change"`
+	} `embed:"" set:"formats=table,wide,json,yaml,name"`
 
 	Phase []string `enum:"unknown,running,draining,suspended,terminated" placeholder:"PHASE" help:"Show only those: ${enum}."`
 }
@@ -31,10 +33,10 @@ type runnerViews struct {
 
 // Run shows runners, and maps that are no runner's.
 func (s *State) Run(ctx context.Context, stdio stdio) error {
-	if s.Watch {
+	if s.Shown.Watch {
 		ctx = whileRead(ctx, stdio.Out)
 	}
-	return s.show(stdio.Out, func(yield func(view, error) bool) {
+	return s.Shown.show(stdio.Out, func(yield func(view, error) bool) {
 		for runners, err := range s.looks(ctx, stdio.Err) {
 			if err != nil {
 				yield(nil, err)

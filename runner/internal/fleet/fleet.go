@@ -141,7 +141,7 @@ func (r *Runner) setBy(m *statemap.ConfigMap) {
 		var fields struct {
 			Data map[string]json.RawMessage `json:"f:data"`
 		}
-		if entry.FieldsV1 == nil || json.Unmarshal(entry.FieldsV1.Raw, &fields) != nil || fields.Data["f:"+api.StateKey] == nil {
+		if entry.FieldsV1 == nil || json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields) != nil || fields.Data["f:"+api.StateKey] == nil {
 			continue
 		}
 		if at := cmp.Or(entry.Time, &metav1.Time{}).Time; r.SetBy == "" || at.After(r.SetAt) {
