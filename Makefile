@@ -224,9 +224,10 @@ full: clients-full mutants chaos-planted faults fuzz ## What is too long for eac
 	@$(MAKE) --no-print-directory conformance RUNNER=$(SMALL_RUNNER)
 	@$(MAKE) --no-print-directory conformance-variants
 
+# All of it takes a quarter of an hour on a quiet machine, and writes the page; the short form a minute.
 .PHONY: bench
-bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, the queue in a server, a task that does nothing, and a change of STATE
-	@$(ASSETS) go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner ./runner/internal/gpu ./runner/internal/queue/postgres ./e2e
+bench: tools bin/image/runner bin/libnvidia-ml.so.1 ## Measure the runner beside what one would pick instead, into e2e/bench/README.md: BENCH=name, SHORT=1
+	@$(ASSETS) go run ./e2e/bench $(if $(SHORT),--short) $(if $(BENCH),--bench='$(BENCH)')
 
 .PHONY: scenarios
 scenarios: bin/e2e ## List and validate the scenarios, without a cluster

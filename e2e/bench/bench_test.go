@@ -115,6 +115,10 @@ func TestPeersThatAreMissing(t *testing.T) {
 	if got := plan.benchmarks(missing); !slices.Equal(got, []string{"Ours"}) {
 		t.Errorf("without the peer %v are measured", got)
 	}
+	alone := &Plan{Rows: []Row{{Name: "r", Ours: "Ours n", Needs: Program{"strace", "strace"}}}}
+	if got := alone.benchmarks(alone.missing(func(string) bool { return false })); len(got) > 0 {
+		t.Errorf("without what it needs, %v is measured", got)
+	}
 	if got := plan.benchmarks(nil); !slices.Equal(got, []string{"Ours", "Theirs"}) {
 		t.Errorf("with the peer %v are measured", got)
 	}

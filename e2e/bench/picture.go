@@ -16,8 +16,8 @@ import (
 type Picture struct {
 	File   string   `json:"file"`
 	Title  string   `json:"title"`
-	X      string   `json:"x"` // what the axes mean
-	Y      string   `json:"y"`
+	X      string   `json:"across"` // what the axes mean
+	Y      string   `json:"up"`
 	Series []Series `json:"series"`
 }
 

@@ -26,7 +26,7 @@ type Row struct {
 	Ours   Metric  `json:"ours"`
 	Peer   string  `json:"peer"` // what a user would pick instead
 	Theirs Metric  `json:"theirs"`
-	Needs  Program `json:"needs"` // of the peer
+	Needs  Program `json:"needs"` // of the peer, or where there is none of the row itself
 	Goal   Goal    `json:"goal"`
 	// Limit is what a program costs that does only what cannot be avoided.
 	Limit Metric `json:"limit"`
@@ -85,12 +85,15 @@ func (p *Plan) missing(there func(program string) bool) map[string]string {
 	return missing
 }
 
-// benchmarks are those that the rows need, without those of peers that are missing.
+// benchmarks are those that the rows need, without what lacks a program.
 func (p *Plan) benchmarks(missing map[string]string) (names []string) {
 	for _, r := range p.Rows {
-		metrics := []Metric{r.Ours, r.Limit}
-		if _, lacks := missing[r.Needs.Program]; !lacks {
-			metrics = append(metrics, r.Theirs)
+		metrics := []Metric{r.Ours, r.Limit, r.Theirs}
+		switch _, lacks := missing[r.Needs.Program]; {
+		case lacks && r.Peer == "":
+			continue
+		case lacks:
+			metrics = metrics[:2]
 		}
 		for _, m := range metrics {
 			if m != "" && !slices.Contains(names, m.benchmark()) {
@@ -123,7 +126,7 @@ func (p *Plan) lines(results Results, missing map[string]string) (lines []Line) 
 			l.Ratio = new(*l.Ours / *l.Theirs)
 		}
 		if pack, lacks := missing[r.Needs.Program]; lacks {
-			l.Peer += " (not installed: apt-get install " + pack + ")"
+			l.Peer = strings.TrimSpace(l.Peer + " (not installed: apt-get install " + pack + ")")
 		}
 		l.judge(results[r.Limit])
 		lines = append(lines, l)
@@ -167,6 +170,12 @@ func figure(v *float64) string {
 	return strconv.FormatFloat(*v, 'f', min(digits, 4), 64)
 }
 
-// Unit is that of our figure, and Anchor names the line in the page.
-func (l Line) Unit() string   { return l.Row.Ours.unit() }
+// Unit is that of both figures, as people write it: what stands before it in the metric
+// is in the row's name.
+func (l Line) Unit() string {
+	unit := l.Row.Ours.unit()
+	return unit[strings.LastIndex(unit, "-")+1:]
+}
+
+// Anchor names the line in the page.
 func (l Line) Anchor() string { return strings.NewReplacer(" ", "-", ",", "", ":", "").Replace(l.Name) }

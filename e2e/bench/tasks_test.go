@@ -25,20 +25,17 @@ func BenchmarkTasks(b *testing.B) {
 	for _, waiting := range []int{1_000, 20_000, 100_000} {
 		b.Run(fmt.Sprintf("spool/waiting=%d", waiting), func(b *testing.B) { runTasks(b, "--spool="+b.TempDir(), 4, few(waiting)) })
 	}
+	server, err := pgserver.Start()
+	check(b, err)
+	defer server.Close()
 	for _, fsync := range []string{"on", "off"} {
+		check(b, server.Exec(b.Context(), "postgres", "alter system set fsync = "+fsync))
+		check(b, server.Exec(b.Context(), "postgres", "select pg_reload_conf()"))
 		for _, waiting := range []int{0, 100_000} {
 			b.Run(fmt.Sprintf("postgres/fsync=%s/waiting=%d", fsync, waiting), func(b *testing.B) {
-				server, err := pgserver.Start()
+				url, err := server.Database(b.Context(), fmt.Sprint("tasks", time.Now().UnixNano()))
 				check(b, err)
-				defer server.Close()
-				check(b, server.Stop())
-				server.Settings = []string{"fsync=" + fsync}
-				check(b, server.Start())
-				url, err := server.Database(b.Context(), "tasks")
-				check(b, err)
-				if out, err := exec.Command(program, "queue", "init", "--queue="+url).CombinedOutput(); err != nil {
-					b.Fatalf("%v: %s", err, out)
-				}
+				run(b, nil, "", program, "queue", "init", "--queue="+url)
 				runTasks(b, "--queue="+url, 4, few(waiting))
 			})
 		}
