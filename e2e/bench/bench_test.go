@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -152,17 +154,28 @@ func TestPage(t *testing.T) {
 		results[r.Ours] = new(float64(i + 1))
 	}
 	lines := plan.lines(results, nil)
-	var text bytes.Buffer
-	if err := plan.page(&text, []Fact{{"processor", "2 × something"}}, lines, []Module{{Path: "example.org/m", For: "a test", Bytes: 4096}}); err != nil {
+	page := &Page{Plan: plan, Machine: []Fact{{"processor", "2 × something"}}, Modules: []Module{{Path: "example.org/m", For: "a test", Bytes: 4096}}, Lines: lines}
+	dir := t.TempDir()
+	if err := page.write(dir, results); err != nil {
 		t.Fatal(err)
 	}
+	data, err := os.ReadFile(filepath.Join(dir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(data)
 	for _, want := range []string{"| processor | 2 × something |", "| example.org/m | 4 |", plan.Rows[0].Name, plan.Rows[1].Says} {
-		if !strings.Contains(text.String(), want) {
+		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
+	for _, p := range plan.Pictures {
+		if _, err := os.Stat(filepath.Join(dir, p.File)); err != nil || !strings.Contains(text, "("+p.File+")") {
+			t.Errorf("the page does not show %s: %v", p.File, err)
+		}
+	}
 	for _, l := range lines {
-		if !strings.Contains(text.String(), "(#"+l.Anchor()+")") || strings.Count(text.String(), `<a id="`+l.Anchor()+`">`) != 1 {
+		if !strings.Contains(text, "(#"+l.Anchor()+")") || strings.Count(text, `<a id="`+l.Anchor()+`">`) != 1 {
 			t.Errorf("row %q has no anchor of its own", l.Name)
 		}
 	}

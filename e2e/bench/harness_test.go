@@ -16,16 +16,14 @@ func BenchmarkHarness(b *testing.B) {
 	if testing.Short() {
 		labels = "area: containsAny {start}"
 	}
-	for b.Loop() {
-		artifacts := b.TempDir()
-		run(b, []string{"MAKEFLAGS=", "MAKELEVEL="}, "", "make", "-s", "-C", "../..", "e2e", "TARGET=embedded", "LABELS="+labels, "ARTIFACTS="+artifacts)
-		text, err := os.ReadFile(filepath.Join(artifacts, "embedded", "report.json"))
-		check(b, err)
-		var reports []types.Report
-		check(b, json.Unmarshal(text, &reports))
-		played := reports[0].SpecReports.WithLeafNodeType(types.NodeTypeIt).WithState(types.SpecStatePassed)
-		first := slices.MinFunc(played, func(a, b types.SpecReport) int { return a.StartTime.Compare(b.StartTime) })
-		b.ReportMetric(first.StartTime.Sub(reports[0].StartTime).Seconds(), "first-s")
-		b.ReportMetric(float64(len(played))/reports[0].RunTime.Seconds(), "specs/s")
-	}
+	artifacts := b.TempDir()
+	run(b, []string{"MAKEFLAGS=", "MAKELEVEL="}, "", "make", "-s", "-C", "../..", "e2e", "TARGET=embedded", "LABELS="+labels, "ARTIFACTS="+artifacts)
+	text, err := os.ReadFile(filepath.Join(artifacts, "embedded", "report.json"))
+	check(b, err)
+	var reports []types.Report
+	check(b, json.Unmarshal(text, &reports))
+	played := reports[0].SpecReports.WithLeafNodeType(types.NodeTypeIt).WithState(types.SpecStatePassed)
+	first := slices.MinFunc(played, func(a, b types.SpecReport) int { return a.StartTime.Compare(b.StartTime) })
+	b.ReportMetric(first.StartTime.Sub(reports[0].StartTime).Seconds(), "first-s")
+	b.ReportMetric(float64(len(played))/reports[0].RunTime.Seconds(), "specs/s")
 }

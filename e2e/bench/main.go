@@ -60,6 +60,12 @@ func (o *options) run(ctx context.Context) error {
 	for _, program := range slices.Sorted(maps.Keys(missing)) {
 		fmt.Fprintf(os.Stderr, "%s is not installed, so there are rows without a peer, or without a figure; install it: apt-get install %s\n", program, missing[program])
 	}
+	var page *Page
+	if len(plan.Rows) == whole && !o.Short {
+		if page, err = newPage(ctx, plan); err != nil {
+			return err
+		}
+	}
 	results, failed := measure(ctx, plan.benchmarks(missing), o.Short)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -73,8 +79,9 @@ func (o *options) run(ctx context.Context) error {
 			failed = errors.Join(failed, fmt.Errorf("row %q: there is no metric %q", l.Name, l.Row.Ours))
 		}
 	}
-	if failed != nil || o.Short || len(plan.Rows) < whole {
+	if failed != nil || page == nil {
 		return failed
 	}
-	return plan.writePage(ctx, o.Page, lines, results)
+	page.Lines = lines
+	return page.write(o.Page, results)
 }

@@ -36,10 +36,17 @@ func measure(ctx context.Context, names []string, short bool) (Results, error) {
 	return results, errors.Join(failed...)
 }
 
+// whole are the packages whose benchmarks measure something large, and know by
+// themselves how often.
+var whole = []string{"e2e/bench", "runner"}
+
 func (r Results) fromPackage(ctx context.Context, dir, pattern string, short bool) error {
 	args := []string{"test", "-vet=off", "-ldflags=-extldflags=-Wl,-z,lazy", "-run=^$", "-timeout=30m", "-bench=" + pattern}
 	if short {
-		args = append(args, "-short", "-benchtime=1x")
+		args = append(args, "-short")
+	}
+	if short || slices.Contains(whole, dir) {
+		args = append(args, "-benchtime=1x")
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, "./"+dir)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }

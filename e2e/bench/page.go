@@ -36,28 +36,30 @@ var (
 	form     = template.Must(template.New("page").Funcs(template.FuncMap{"figure": figure}).Parse(pageText))
 )
 
-// writePage writes the page and its pictures into a directory.
-func (p *Plan) writePage(ctx context.Context, dir string, lines []Line, results Results) error {
-	machine, err := describeMachine(ctx)
-	if err != nil {
-		return err
+// Page is what README.md says beside the table.
+type Page struct {
+	*Plan
+	Date    string
+	Machine []Fact
+	Modules []Module
+	Lines   []Line
+}
+
+// newPage finds out what can be known before anything is measured.
+func newPage(ctx context.Context, plan *Plan) (p *Page, err error) {
+	p = &Page{Plan: plan, Date: time.Now().UTC().Format(time.DateOnly)}
+	if p.Machine, err = describeMachine(ctx); err == nil {
+		p.Modules, err = plan.dependencies(ctx)
 	}
-	modules, err := p.dependencies(ctx)
-	if err != nil {
-		return err
-	}
+	return p, err
+}
+
+// write writes the page and its pictures into a directory.
+func (p *Page) write(dir string, results Results) (err error) {
 	for _, picture := range p.Pictures {
 		err = errors.Join(err, create(filepath.Join(dir, picture.File), func(w io.Writer) error { return picture.draw(w, results) }))
 	}
-	return errors.Join(err, create(filepath.Join(dir, "README.md"), func(w io.Writer) error {
-		return p.page(w, machine, lines, modules)
-	}))
-}
-
-func (p *Plan) page(w io.Writer, machine []Fact, lines []Line, modules []Module) error {
-	return form.Execute(w, map[string]any{
-		"Date": time.Now().UTC().Format(time.DateOnly), "Machine": machine, "Lines": lines, "Pictures": p.Pictures, "Modules": modules,
-	})
+	return errors.Join(err, create(filepath.Join(dir, "README.md"), func(w io.Writer) error { return form.Execute(w, p) }))
 }
 
 func create(path string, write func(io.Writer) error) error {

@@ -3,6 +3,8 @@ package main_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,43 +25,53 @@ import (
 // every 5 ms.
 func BenchmarkChangeOfState(b *testing.B) {
 	for _, others := range []int{0, 10_000} {
-		for name, follow := range map[string]func(b *testing.B, env targets.Env, seen chan<- string) (stop func()){
-			"runner": followRunner, "watch": followWatch("metadata.name=" + api.GlobalMapName), "namespace": followWatch(""), "poll": followPolling,
-		} {
-			b.Run(fmt.Sprintf("others=%d/%s", others, name), func(b *testing.B) { changeState(b, few(others), follow) })
-		}
+		b.Run(fmt.Sprintf("others=%d", others), func(b *testing.B) {
+			env := isolate(b)
+			global := globalMap(b, env)
+			if others > 0 {
+				defer changing(b, env, few(others))()
+			}
+			for name, follow := range map[string]func(b *testing.B, env targets.Env, seen chan<- string) (stop func()){
+				"runner": followRunner, "watch": followWatch("metadata.name=" + api.GlobalMapName), "namespace": followWatch(""),
+			} {
+				b.Run(name, func(b *testing.B) { changeState(b, env, global, few(1000), 0, follow) })
+			}
+			// Changes come at any time, and not just after a look.
+			b.Run("poll", func(b *testing.B) { changeState(b, env, global, few(20), time.Second, followPolling) })
+		})
 	}
 }
 
-func changeState(b *testing.B, others int, follow func(*testing.B, targets.Env, chan<- string) (stop func())) {
-	env := isolate(b)
-	global := globalMap(b, env)
+// changing makes maps and changes them.
+func changing(b *testing.B, env targets.Env, maps int) (stop func()) {
 	ctx, cancel := context.WithCancel(b.Context())
-	defer cancel()
-	if others > 0 {
-		all, err := crowd.Make(ctx, env.Client(), env.Namespace(), others)
-		check(b, err)
-		changed := make(chan error, 1)
-		go func() { changed <- all.Change(ctx, 5*time.Millisecond) }()
-		defer func() {
-			cancel()
-			check(b, <-changed)
-		}()
+	all, err := crowd.Make(ctx, env.Client(), env.Namespace(), maps)
+	check(b, err)
+	changed := make(chan error, 1)
+	go func() { changed <- all.Change(ctx, 5*time.Millisecond) }()
+	return func() {
+		cancel()
+		check(b, <-changed)
 	}
+}
+
+// changeState makes changes, each after a pause of any length up to one.
+func changeState(b *testing.B, env targets.Env, global *state, changes int, pause time.Duration, follow func(*testing.B, targets.Env, chan<- string) (stop func())) {
 	seen := make(chan string, 1000)
-	stop := follow(b, env, seen)
-	defer stop()
+	defer follow(b, env, seen)()
 	await := func() {
-		for version := range seen {
-			if version == global.object.ResourceVersion {
-				return
+		for version := ""; version != global.object.ResourceVersion; {
+			select {
+			case version = <-seen:
+			case <-time.After(time.Minute):
+				b.Fatalf("version %s of the global map is not seen", global.object.ResourceVersion)
 			}
 		}
-		b.Fatal("it ended")
 	}
 	await()
 	var took []time.Duration
-	for b.Loop() {
+	for range changes {
+		time.Sleep(rand.N(pause + 1))
 		begin := time.Now()
 		global.flip(b)
 		await()
@@ -71,12 +83,15 @@ func changeState(b *testing.B, others int, follow func(*testing.B, targets.Env, 
 // followRunner tells which version of the global map the runner reports.
 func followRunner(b *testing.B, env targets.Env, seen chan<- string) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	startRunner(b, env, nil, sink{ctx: ctx, status: func(s api.Status) {
+	runner := startRunner(b, env, nil, sink{ctx: ctx, status: func(s api.Status) {
 		if m := s.Maps.Global; m != nil {
 			seen <- m.ResourceVersion
 		}
 	}})
-	return cancel
+	return func() {
+		cancel()
+		check(b, runner.Signal(b.Context(), syscall.SIGKILL))
+	}
 }
 
 // followWatch is a watch by client-go, of what a field selector selects.
@@ -172,8 +187,9 @@ func (s sink) Exit(exit targets.Exit) {
 	}
 }
 
-func startRunner(b *testing.B, env targets.Env, flags map[scenario.Flag]string, tells targets.Sink) {
+func startRunner(b *testing.B, env targets.Env, flags map[scenario.Flag]string, tells targets.Sink) targets.Runner {
 	b.Helper()
-	_, err := env.StartRunner(b.Context(), targets.RunnerSpec{Name: "a", Runner: scenario.Runner{Slots: 1, Flags: flags}}, tells)
+	runner, err := env.StartRunner(b.Context(), targets.RunnerSpec{Name: "a", Runner: scenario.Runner{Slots: 1, Flags: flags}}, tells)
 	check(b, err)
+	return runner
 }
