@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"debug/elf"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -51,7 +52,7 @@ func TestDependenciesAreJustified(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if _, err := plan.addUp(string(out), "", ""); err != nil {
+	if _, err := plan.addUp(string(out), nil, 0, ""); err != nil {
 		t.Error(err)
 	}
 	for path := range plan.Dependencies {
@@ -214,7 +215,10 @@ func TestPictures(t *testing.T) {
 func TestCostsAreAddedUp(t *testing.T) {
 	plan := &Plan{Dependencies: map[string]string{"example.org/a": "this", "example.org/a/v2": "that"}}
 	table, err := plan.addUp("example.org/a false\nexample.org/a/v2 false\nexample.org/c true\nexample.org/a false\n",
-		"401000 100 T example.org/a/p.(*T).Do\n402000 200 T example.org/a/v2/p.Do\n 403000 30 D example.org/c.Var\n404000 7 T main.main\n405000 5 B example.org/c.Zero\n406000 11 R type:*example.org/x.T\n40a000 3 T runtime.main\n U open\n",
+		[]elf.Symbol{
+			{Name: "example.org/a/p.(*T).Do", Size: 100}, {Name: "example.org/a/v2/p.Do", Size: 200}, {Name: "example.org/c.Var", Size: 30},
+			{Name: "main.main", Size: 7}, {Name: "type:*example.org/x.T", Size: 11}, {Name: "runtime.main", Size: 3},
+		}, 1000,
 		"init example.org/a/p @0.5 ms, 0.25 ms clock, 2048 bytes, 3 allocs\ninit runtime @0 ms, 0.5 ms clock, 10 bytes, 1 allocs\nsomething else\n")
 	if err != nil {
 		t.Fatal(err)
@@ -228,13 +232,13 @@ func TestCostsAreAddedUp(t *testing.T) {
 		{Path: "example.org/a/v2", For: "that", Bytes: 200},
 		{Path: "example.org/c", For: "needed by others of these", Bytes: 30},
 		{Path: standard, Bytes: 3, Microseconds: 500, Heap: 10},
-		{Path: shared, For: "types, strings, tables of functions", Bytes: 11},
+		{Path: shared, For: "types, strings, tables of functions and lines", Bytes: 11 + 1000 - 351},
 	} {
 		if diff := cmp.Diff(want, got[want.Path]); diff != "" {
 			t.Errorf("%s: %s", want.Path, diff)
 		}
 	}
-	if _, err := plan.addUp("example.org/new false\n", "", ""); err == nil || !strings.Contains(err.Error(), "example.org/new") {
+	if _, err := plan.addUp("example.org/new false\n", nil, 0, ""); err == nil || !strings.Contains(err.Error(), "example.org/new") {
 		t.Errorf("a module that nobody justifies: %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"debug/elf"
 	"fmt"
 	"maps"
 	"os"
@@ -45,14 +46,13 @@ func (p *Plan) dependencies(ctx context.Context) ([]Module, error) {
 	}
 	defer os.RemoveAll(dir)
 	program := filepath.Join(dir, "runner")
-	var linked, symbols, inits string
+	var linked, inits string
 	for _, step := range []struct {
 		out     *string
 		command []string
 	}{
 		{&linked, []string{"go", "list", "-deps", "-f", linkedForm, "./runner"}},
 		{new(string), []string{"go", "build", "-trimpath", "-ldflags=-extldflags=-Wl,-z,lazy", "-o", program, "./runner"}},
-		{&symbols, []string{"go", "tool", "nm", "-size", program}},
 		{&inits, []string{"env", "GODEBUG=inittrace=1", program, "version"}},
 	} {
 		out, err := exec.CommandContext(ctx, step.command[0], step.command[1:]...).CombinedOutput()
@@ -61,14 +61,41 @@ func (p *Plan) dependencies(ctx context.Context) ([]Module, error) {
 		}
 		*step.out = string(out)
 	}
-	return p.addUp(linked, symbols, inits)
+	symbols, loaded, err := symbolsOf(program)
+	if err != nil {
+		return nil, err
+	}
+	return p.addUp(linked, symbols, loaded, inits)
 }
 
-// addUp puts the table together from what the commands print. The modules that
+// symbolsOf are those of a program that take room in its file, and loaded is how much of
+// that there is to load.
+func symbolsOf(program string) (symbols []elf.Symbol, loaded int, err error) {
+	file, err := elf.Open(program)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer file.Close()
+	inFile := func(s *elf.Section) bool { return s.Flags&elf.SHF_ALLOC != 0 && s.Type != elf.SHT_NOBITS }
+	for _, s := range file.Sections {
+		if inFile(s) {
+			loaded += int(s.Size)
+		}
+	}
+	all, err := file.Symbols()
+	for _, s := range all {
+		if at := int(s.Section); at < len(file.Sections) && inFile(file.Sections[at]) {
+			symbols = append(symbols, s)
+		}
+	}
+	return symbols, loaded, err
+}
+
+// addUp puts the table together from what the commands print and the program has. The modules that
 // another one brings come without a purpose of their own.
-func (p *Plan) addUp(linked, symbols, inits string) ([]Module, error) {
+func (p *Plan) addUp(linked string, symbols []elf.Symbol, loaded int, inits string) ([]Module, error) {
 	const ours = "github.com/studioml/studio-go-runner"
-	modules := map[string]*Module{ours: {Path: ours, For: "the runner itself"}, standard: {Path: standard}, shared: {Path: shared, For: "types, strings, tables of functions"}}
+	modules := map[string]*Module{ours: {Path: ours, For: "the runner itself"}, standard: {Path: standard}, shared: {Path: shared, For: "types, strings, tables of functions and lines"}}
 	for line := range strings.Lines(linked) {
 		var path, indirect string
 		fmt.Sscan(line, &path, &indirect)
@@ -92,21 +119,18 @@ func (p *Plan) addUp(linked, symbols, inits string) ([]Module, error) {
 		}
 		return modules[otherwise]
 	}
-	for line := range strings.Lines(symbols) {
-		var address, kind, name string
-		var size int
-		if n, _ := fmt.Sscan(line, &address, &size, &kind, &name); n < 4 || strings.EqualFold(kind, "b") { // which is in no file
-			continue
-		}
-		otherwise := standard
+	for _, s := range symbols {
+		name, otherwise := s.Name, standard
 		if strings.HasPrefix(name, "main.") {
 			name = ours
 		}
-		if strings.HasPrefix(name, "type:") || strings.HasPrefix(name, "go:") || strings.HasPrefix(name, "runtime.") && strings.EqualFold(kind, "r") {
+		if strings.HasPrefix(name, "type:") || strings.HasPrefix(name, "go:") {
 			otherwise = shared
 		}
-		of(name, otherwise).Bytes += size
+		of(name, otherwise).Bytes += int(s.Size)
+		loaded -= int(s.Size)
 	}
+	modules[shared].Bytes += loaded
 	for line := range strings.Lines(inits) {
 		var pkg string
 		var at, clock float64

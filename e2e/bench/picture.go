@@ -44,9 +44,9 @@ func (s Series) points(results Results) (points []point) {
 	return points
 }
 
-// The frame of a plot, in pixels.
+// The frame of a plot, in pixels. There is room above it for the names of four lines.
 const (
-	left, right, top, bottom = 70.0, 560.0, 40.0, 300.0
+	left, right, top, bottom = 70.0, 560.0, 112.0, 352.0
 )
 
 // mark is a tick of an axis, or a name at the end of a line.
@@ -101,7 +101,7 @@ func (p Picture) draw(w io.Writer, results Results) error {
 		for _, at := range points {
 			c.Points = append(c.Points, mark{At: toX(at.x), Y: toY(at.y)})
 		}
-		c.mark = mark{At: left + 12, Y: top + 14 + 16*float64(i), Text: p.Series[i].Name}
+		c.mark = mark{At: left, Y: 42 + 16*float64(i), Text: p.Series[i].Name}
 		curves = append(curves, c)
 	}
 	return drawing.Execute(w, map[string]any{"Title": p.Title, "X": p.X, "Y": p.Y, "TicksX": ticksX, "TicksY": ticksY, "Curves": curves})
