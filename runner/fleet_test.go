@@ -108,6 +108,13 @@ func newFleet(b *testing.B) *fleet {
 	return f
 }
 
+func check(b *testing.B, err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
 func (f *fleet) config() *rest.Config {
 	h := f.plane.Handle()
 	return &rest.Config{Host: h.Server, BearerToken: h.Token, TLSClientConfig: rest.TLSClientConfig{CAData: h.CA}, QPS: -1}
