@@ -160,7 +160,7 @@ func (f *fleet) await(begin time.Time) []time.Duration {
 	f.Helper()
 	took := make([]time.Duration, len(f.seen))
 	var all sync.WaitGroup
-	late := time.After(2 * time.Minute)
+	late := time.After(10 * time.Minute)
 	done := make(chan struct{})
 	for i, seen := range f.seen {
 		all.Go(func() {

@@ -19,6 +19,9 @@ func printTable(w io.Writer, lines []Line, short bool) error {
 	fmt.Fprint(table, "row\tours\tpeer\tratio\tgoal\t\t\n")
 	for _, l := range lines {
 		theirs := l.Peer
+		if short {
+			l.Verdict = ""
+		}
 		if l.Theirs != nil {
 			theirs = figure(l.Theirs) + " " + theirs
 		}
