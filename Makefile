@@ -17,7 +17,6 @@ export SOURCE_DATE_EPOCH
 
 # What `make e2e` runs; see the help below.
 TARGET    ?=
-STORAGE   ?=
 POSTGRES  ?=
 RUNTIME_CLASS ?=
 FOCUS     ?=
@@ -67,6 +66,7 @@ help: ## List the targets and their variables
 	@printf '  KIND_NODE_IMAGE=image   what the nodes of kind are made of; else it is chosen, pulled or made, and Docker started\n'
 	@printf 'Variables of make chaos:\n'
 	@printf '  SHORT=1            at most 3 minutes; else 10,000 tasks and 500 faults\n'
+	@printf '  QUEUE=postgres     the queue is in a server; QUEUE=spool in a directory. Without, the seed of a short form draws one\n'
 	@printf '  SEED=n             the plan of that seed\n'
 	@printf '  KINDS=kill,api     only faults whose name begins so\n'
 	@printf 'Variables of make bench:\n'
@@ -78,8 +78,8 @@ help: ## List the targets and their variables
 	@printf '  SCENARIOS=1        what survives the tests is played against scenarios, too\n'
 	@printf 'Variables of make conformance:\n'
 	@printf '  RUNNER=program     the adapter of the runner; without it, ours. See e2e/conformance/README.md\n'
-	@printf '  IMAGE=name         play pods of that image, on the cluster of KUBECONFIG; STORAGE=class is that of volumes\n'
-	@printf '                     that several nodes can mount, for the queues\n'
+	@printf '  IMAGE=name         play pods of that image, on the cluster of KUBECONFIG; POSTGRES as with make e2e\n'
+	@printf '  TARGET=kind        play pods of ours, on a kind cluster\n'
 	@printf '  LEVEL=extended     all of it, and not core alone\n'
 	@printf '  REPORT=file        where the report goes, if not beside the page\n'
 	@printf 'Variables of make image:\n'
@@ -100,7 +100,7 @@ build: tools bin/runner bin/fakegpu bin/libnvidia-ml.so.1 ## Build the runner an
 # Go decides what is up to date.
 .PHONY: bin/runner bin/runner-race bin/kind bin/e2e bin/e2e.test
 bin/runner: $(SUPERVISOR)
-	@go build -ldflags '$(LDFLAGS)' -o $@ ./runner
+	@$(GO_SMALL) -o $@ ./runner
 bin/runner-race: $(SUPERVISOR)
 	@go build -race -ldflags '$(LDFLAGS)' -o $@ ./runner
 
@@ -179,16 +179,21 @@ LEVEL  ?= core
 SMALL_RUNNER = e2e/conformance/small/runner.py
 VARIANTS ?= all
 .PHONY: conformance conformance-variants
+CONTRACT = --runner=$(RUNNER) --level=$(LEVEL) --artifacts=$(ARTIFACTS)/conformance/$(basename $(notdir $(RUNNER))) $(if $(REPORT),--report=$(REPORT))
+ifeq ($(TARGET),kind)
+conformance: tools
+	@E2E_CONTRACT='$(CONTRACT)' $(MAKE) --no-print-directory e2e PROCS=1
+else
 conformance: tools bin/e2e bin/runner bin/libnvidia-ml.so.1 ## Play the contract against any runner, as a black box
-	@$(ASSETS) $(if $(NAMED_IMAGE),export E2E_TIME_FACTOR=$${E2E_TIME_FACTOR:-3};) PATH=$(CURDIR)/bin:$$PATH bin/e2e conformance play --runner=$(RUNNER) --level=$(LEVEL) \
-	  --artifacts=$(ARTIFACTS)/conformance/$(basename $(notdir $(RUNNER))) $(if $(REPORT),--report=$(REPORT)) \
-	  $(if $(NAMED_IMAGE),--image=$(NAMED_IMAGE) $(if $(STORAGE),--storage=$(STORAGE)))
+	@$(ASSETS) $(if $(NAMED_IMAGE),export E2E_TIME_FACTOR=$${E2E_TIME_FACTOR:-3};) PATH=$(CURDIR)/bin:$$PATH bin/e2e conformance play $(CONTRACT) \
+	  $(if $(NAMED_IMAGE),--image=$(NAMED_IMAGE) $(if $(POSTGRES),--postgres=$(POSTGRES)))
+endif
 # Some of the runners that break a rule each, drawn by a text, or all of them.
 conformance-variants: tools
 	@$(ASSETS) CONFORMANCE_VARIANTS=$(VARIANTS) CONFORMANCE_SEED=$(SEED) \
 	  go test -count=1 -timeout=30m -v -run TestVariants$$ ./e2e/conformance
 
-# The long form takes 20 minutes on an idle machine, the short one 90 s, and 3 minutes at most. SEED and KUBEBUILDER_ASSETS
+# The long form takes 20 minutes on an idle machine, the short one 90 s, and 3 minutes at most. SEED, QUEUE and KUBEBUILDER_ASSETS
 # go through the environment.
 .PHONY: chaos chaos-planted
 chaos: tools bin/chaos bin/chaos-task bin/runner bin/libnvidia-ml.so.1 ## Random faults on random tasks, and proof that nothing was lost
@@ -224,6 +229,7 @@ faults: ## A minute of faults of the queue's server, one every 5 s, while 1,000 
 .PHONY: full
 full: clients-full mutants chaos-planted faults fuzz ## What is too long for each change: more programs on the fake NVML, all mutants, planted faults, faults of the queue's server, random input, all of conformance
 	@$(MAKE) --no-print-directory conformance LEVEL=extended
+	@$(MAKE) --no-print-directory conformance LEVEL=extended TARGET=kind
 	@$(MAKE) --no-print-directory conformance RUNNER=$(SMALL_RUNNER)
 	@$(MAKE) --no-print-directory conformance-variants
 

@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/kind"
 	"github.com/studioml/studio-go-runner/e2e/targets/pods"
@@ -130,6 +134,18 @@ func openKind(data []byte) (targets.Target, error) {
 	}
 	useKind(handle.Kind)
 	return pods.Open(handle.Pods)
+}
+
+// contractSpec plays the contract on the cluster as on anybody's.
+func contractSpec() {
+	It("the contract, as a black box", Label("area:conformance"), SpecTimeout(engine.Stretch(10*time.Minute)), func(ctx SpecContext) {
+		play := exec.CommandContext(ctx, filepath.Join("bin", "e2e"), append([]string{"conformance", "play",
+			"--target=kind", "--image=" + config.image, "--postgres=" + config.postgres}, strings.Fields(config.contract)...)...)
+		play.Dir, play.Env = "..", append(os.Environ(), "KUBECONFIG="+config.kubeconfig)
+		play.Stdout, play.Stderr = os.Stdout, os.Stdout // each scenario as it ends
+		play.Cancel = func() error { return play.Process.Signal(os.Interrupt) }
+		Expect(play.Run()).To(Succeed())
+	})
 }
 
 // fakeNamespace is that of the DaemonSets of runner/deploy/fake-gpu.

@@ -19,6 +19,7 @@ import (
 // kubectl is the program, used in one namespace.
 type kubectl struct {
 	program, namespace string
+	kubeconfig         string // if not the usual one
 }
 
 // newKubectl finds the program: that of PATH, or the one beside the control plane.
@@ -30,7 +31,7 @@ func newKubectl(namespace string) (kubectl, error) {
 	if err != nil {
 		return kubectl{}, fmt.Errorf("find kubectl: it is neither in PATH nor in %s; install it, or run this with make", embedded.EnvAssets)
 	}
-	return kubectl{program, namespace}, nil
+	return kubectl{program, namespace, config.kubeconfig}, nil
 }
 
 // try runs kubectl and returns what it prints.
@@ -38,8 +39,8 @@ func (k kubectl) try(ctx context.Context, stdin []byte, args ...string) (string,
 	var out, problems bytes.Buffer
 	cmd := exec.CommandContext(ctx, k.program, append([]string{"--namespace=" + k.namespace}, args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &problems
-	if config.kubeconfig != "" {
-		cmd.Env = append(os.Environ(), "KUBECONFIG="+config.kubeconfig)
+	if k.kubeconfig != "" {
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+k.kubeconfig)
 	}
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, problems.String())
@@ -56,6 +57,15 @@ func (k kubectl) apply(ctx context.Context, directory, fields string) error {
 		return err
 	}
 	defer os.RemoveAll(overlay)
+	if err := k.kustomize(overlay, directory, fields); err != nil {
+		return err
+	}
+	_, err = k.try(ctx, nil, "apply", "-k", overlay)
+	return err
+}
+
+// kustomize writes such a kustomization into a directory.
+func (k kubectl) kustomize(overlay, directory, fields string) error {
 	deploy, err := filepath.Abs(filepath.Join("..", "runner", "deploy"))
 	if err != nil {
 		return err
@@ -65,11 +75,31 @@ func (k kubectl) apply(ctx context.Context, directory, fields string) error {
 	}
 	text := fmt.Sprintf("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: %s\nresources: [$DEPLOY/%s]\n%s", k.namespace, directory, fields)
 	text = strings.ReplaceAll(text, "$DEPLOY", deploy)
-	if err := os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), []byte(text), 0o600); err != nil {
-		return err
+	return os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), []byte(text), 0o600)
+}
+
+// typed types the block of the README that begins so, in a directory and with other
+// words in place of some of its own, and returns what is printed.
+func (k kubectl) typed(ctx context.Context, dir, begin string, here ...string) (string, error) {
+	text, err := os.ReadFile(filepath.Join("..", "README.md"))
+	if err != nil {
+		return "", err
 	}
-	_, err = k.try(ctx, nil, "apply", "-k", overlay)
-	return err
+	for _, found := range fence.FindAllStringSubmatch(string(text), -1) {
+		if !strings.HasPrefix(found[2], begin) {
+			continue
+		}
+		script := strings.NewReplacer(append(here, "-n lab", "-n "+k.namespace)...).Replace(found[2])
+		cmd := exec.CommandContext(ctx, "bash", "-ec", script)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+config.kubeconfig, "PATH="+filepath.Dir(k.program)+":"+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w\n%s%s", err, script, out)
+		}
+		return string(out), err
+	}
+	return "", fmt.Errorf("README.md has no block that begins with %q", begin)
 }
 
 // image is an item of a kustomization's images, by which workloads use an image that

@@ -36,8 +36,10 @@ func memorySpecs() {
 			})).To(Succeed())
 			reasons := func(ctx context.Context) (all []string, err error) {
 				contents, err := f.Queue(ctx)
-				for _, letter := range contents.Dead {
-					all = append(all, letter.Reason)
+				for _, task := range contents {
+					if task.State == api.TaskDead {
+						all = append(all, task.Reason)
+					}
 				}
 				return all, err
 			}

@@ -15,10 +15,12 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/report"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -57,6 +59,50 @@ func clusterSpecs() {
 		f.submit(ctx, "queued", 1)
 		f.state(ctx, api.GlobalMapName, "Running")
 		f.settled(ctx)
+	})
+
+	It("runners show on their pods what they do, kubectl waits for it, and no pod may say more", rows(81, 82), limit, func(ctx SpecContext) {
+		f := newFleet(ctx)
+		f.state(ctx, api.GlobalMapName, "Running")
+		f.applyWith(ctx, "job", "- $DEPLOY/conditions\n")
+		eventually(ctx, func(ctx context.Context) int { return len(f.runners(ctx)) }).WithArguments(ctx).Should(Equal(2))
+		pods := f.runners(ctx)
+		for _, pod := range pods {
+			f.do(ctx, "wait", "--for=condition="+api.ConditionDrained+"=false", timeout(), "pod/"+pod.Name)
+		}
+		f.submit(ctx, "held", 2)
+		for _, pod := range pods {
+			f.do(ctx, "wait", `--for=jsonpath={.metadata.labels.studioml\.io/busy}=true`, timeout(), "pod/"+pod.Name)
+		}
+
+		By("draining the first one")
+		f.do(ctx, "create", "configmap", "studio-go-runner-0", "--from-literal=STATE=DrainAndTerminate")
+		f.do(ctx, "annotate", "configmap", "studio-go-runner-0", api.AnnotationReason+"=kernel upgrade")
+		f.do(ctx, "wait", "--for=condition="+api.ConditionDraining, timeout(), "pod/"+pods[0].Name)
+		eventually(ctx, func(ctx context.Context) string {
+			return f.do(ctx, "get", "pods", "--selector="+api.LabelPhase+"=Draining,"+api.LabelBusy+"=true", "--output=name")
+		}).WithArguments(ctx).Should(Equal("pod/" + pods[0].Name + "\n"))
+		Expect(f.Release(ctx, "held")).To(Succeed())
+		f.do(ctx, "wait", "--for=condition="+api.ConditionDrained, timeout(), "pod/"+pods[0].Name)
+		f.do(ctx, "wait", "--for=jsonpath={.status.phase}=Succeeded", timeout(), "pod/"+pods[0].Name)
+		ended, err := f.client.CoreV1().Pods(f.Namespace()).Get(ctx, pods[0].Name, metav1.GetOptions{})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(condition(ended, api.ConditionDrained)).To(And(HaveField("Status", corev1.ConditionTrue), HaveField("Reason", "DrainAndTerminate"),
+			HaveField("Message", ContainSubstring("kernel upgrade"))), "what the kubelet writes leaves it alone")
+		Expect(ended.Status.ContainerStatuses).To(ContainElement(HaveField("State.Terminated.Message", ContainSubstring("the node map says DrainAndTerminate: kernel upgrade"))))
+
+		By("ending the other one, whose pod is on its way out")
+		f.do(ctx, "delete", "pod", "--wait=false", pods[1].Name)
+		f.settled(ctx)
+
+		By("trying what is forbidden")
+		eventually(ctx, f.phases).WithArguments(ctx).Should(ContainElement("Running"))
+		for _, pod := range f.runners(ctx) {
+			if pod.Status.Phase == corev1.PodRunning {
+				f.do(ctx, "wait", "--for=condition="+api.ConditionDrained+"=false", timeout(), "pod/"+pod.Name)
+				tryForbidden(ctx, f.client, f.Client().RESTConfig(), f.Namespace(), pod.Name, ended.Name)
+			}
+		}
 	})
 
 	It("kubectl drain of a node: runners end their tasks or give them back, and go on elsewhere", rows(52, 55), limit, Serial, func(ctx SpecContext) {
@@ -184,22 +230,23 @@ spec:
 			GinkgoHelper()
 			return f.do(ctx, append([]string{"exec", pods[pod].Name, "--", "runner", words[0], "--spool=/spool"}, words[1:]...)...)
 		}
-		contents := func(ctx context.Context) (queue api.QueueContents) {
+		finished := func(ctx context.Context) []string {
 			GinkgoHelper()
-			var said struct{ Queue *api.QueueContents }
-			said.Queue = &queue
+			var said struct {
+				Queue struct{ Tasks targets.Contents }
+			}
 			Expect(json.Unmarshal([]byte(on(ctx, 1, "status", "--output=json")), &said)).To(Succeed())
-			return queue
+			return said.Queue.Tasks.In(api.TaskFinished)
 		}
 		for n := range 4 {
 			on(ctx, 0, "submit", fmt.Sprintf("--id=first-%d", n), "--", "true")
 		}
-		eventually(ctx, contents).WithArguments(ctx).Should(HaveField("Finished", HaveLen(4)))
+		eventually(ctx, finished).WithArguments(ctx).Should(HaveLen(4))
 		f.state(ctx, api.GlobalMapName, "DrainAndSuspend")
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Suspended", "Suspended"))
 		on(ctx, 0, "submit", "--id=second", "--", "true")
 		f.state(ctx, pods[1].Spec.Hostname, "Running")
-		eventually(ctx, contents).WithArguments(ctx).Should(HaveField("Finished", HaveLen(5)))
+		eventually(ctx, finished).WithArguments(ctx).Should(HaveLen(5))
 		result := on(ctx, 0, "tasks", "second", "--output=json")
 		Expect(result).To(ContainSubstring(pods[1].Spec.Hostname), "the other one is suspended")
 	})
@@ -221,7 +268,7 @@ spec:
 		Expect(f.Env.Submit(ctx, all)).To(Succeed())
 		finished := func(ctx context.Context) (int, error) {
 			contents, err := f.Queue(ctx)
-			return len(contents.Finished), err
+			return len(contents.In(api.TaskFinished)), err
 		}
 		eventually(ctx, finished).WithArguments(ctx).Should(BeNumerically(">", 0))
 		done, err := finished(ctx)
@@ -253,7 +300,7 @@ spec:
 		Expect(restarts(after)).To(BeZero())
 		contents, err := f.Queue(ctx)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(len(contents.Finished) + len(contents.Ready)).To(Equal(count))
+		Expect(append(contents.In(api.TaskFinished), contents.In(api.TaskWaiting)...)).To(HaveLen(count))
 	})
 
 	It("GPUs of NVIDIA's device plugin: a runner has those that the kubelet allocated", rows(58), limit, func(ctx SpecContext) {
@@ -290,7 +337,7 @@ spec:
 
 		allocatable := func(ctx context.Context) int { return f.allocatableGPUs(ctx, pod.Spec.NodeName) }
 		all := allocatable(ctx)
-		plugin := kubectl{f.program, fakeNamespace}
+		plugin := kubectl{f.program, fakeNamespace, f.kubeconfig}
 		daemon, err := plugin.try(ctx, nil, "get", "pods", "--field-selector=spec.nodeName="+pod.Spec.NodeName, "--output=jsonpath={.items[0].metadata.name}")
 		Expect(err).NotTo(HaveOccurred())
 		fakegpu := func(ctx context.Context, words ...string) {
@@ -333,11 +380,18 @@ spec:
 		do(ctx, "create", "namespace", k.namespace)
 		DeferCleanup(func(ctx SpecContext) {
 			do(ctx, "delete", "namespace", "--wait=false", k.namespace)
-			do(ctx, "delete", "clusterrole,clusterrolebinding", "studio-go-runner-tests")
+			do(ctx, "delete", "--ignore-not-found", "clusterrole,clusterrolebinding", "studio-go-runner-tests")
 		}, NodeTimeout(engine.Stretch(cleanupTime)))
 		// Few scenarios, for it is the image that is tried: some of any kind, and one
 		// whose runner asks for a GPU of the device plugin, as the tests' pod does.
-		Expect(k.apply(ctx, "tests", `
+		dir := GinkgoT().TempDir()
+		typed := func(begin string, here ...string) string {
+			GinkgoHelper()
+			out, err := k.typed(ctx, dir, begin, here...)
+			Expect(err).NotTo(HaveOccurred())
+			return out
+		}
+		Expect(k.kustomize(dir, "tests", `
 images: [{name: studio-go-runner-tests, newTag: e2e}]
 patches:
 - target: {kind: Job}
@@ -357,26 +411,17 @@ patches:
 				AddReportEntry("evidence incomplete", err.Error())
 			}
 		}, NodeTimeout(engine.Stretch(cleanupTime)))
-		eventually(ctx, func(ctx context.Context) string {
-			is := do(ctx, "get", "job/studio-go-runner-tests", `--output=jsonpath={.status.conditions[?(@.status=="True")].type}`)
-			if strings.Contains(is, "Failed") {
-				StopTrying("the Job has failed").Now()
-			}
-			return is
-		}).WithArguments(ctx).WithTimeout(engine.Stretch(6 * time.Minute)).Should(ContainSubstring("Complete"))
-		log := do(ctx, "logs", "job/studio-go-runner-tests")
+		log := typed("kubectl apply -k .                                # with resources")
 		Expect(log).To(MatchRegexp(`(?m)^existing: ([3-9]|[1-9]\d+) passed, 0 failed`))
 		AddReportEntry("counts in the cluster", regexp.MustCompile(`(?m)^existing: .*$`).FindString(log))
+		do(ctx, "wait", "--for=condition=complete", timeout(), "job/studio-go-runner-tests")
 
 		By("leaving the image asleep, for a shell")
-		do(ctx, "run", "build", "--image=studio-go-runner-tests:e2e", "--override-type=strategic",
-			`--overrides={"spec": {"serviceAccountName": "studio-go-runner-tests", "containers": [{"name": "build", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}}`,
-			"--command", "--", "sleep", "100m")
-		do(ctx, "wait", "--for=condition=ready", timeout(), "pod/build")
-		Expect(do(ctx, "exec", "build", "--", "sh", "-c", "echo $NVIDIA_VISIBLE_DEVICES")).To(HavePrefix("GPU-"))
-		Expect(do(ctx, "exec", "build", "--", "env", "E2E_POSTGRES="+config.postgres, "E2E_TIME_FACTOR=3", "run-tests", "--focus=suspended at start")).
-			To(ContainSubstring("existing: 1 passed, 0 failed"))
-		do(ctx, "delete", "pod", "build", "--grace-period=1")
+		out := typed("kubectl run -n lab build", "example/tests:v1", "studio-go-runner-tests:e2e", "-it build -- run-tests --focus='two flips'",
+			"build -- sh -c 'echo $NVIDIA_VISIBLE_DEVICES; E2E_POSTGRES="+config.postgres+" E2E_TIME_FACTOR=3 run-tests --focus=\"suspended at start\"'")
+		Expect(out).To(And(MatchRegexp(`(?m)^GPU-`), ContainSubstring("existing: 1 passed, 0 failed")))
+		typed("kubectl delete -k .")
+		do(ctx, "get", "namespace", k.namespace) // which is not the tests' own
 	})
 }
 

@@ -43,7 +43,7 @@ func specs(scenarios []scenario.Scenario) {
 		}
 		return SpecPriority(longest / time.Second)
 	}
-	for _, s := range scenarios {
+	play := func(s scenario.Scenario, inServer bool) {
 		if slices.Contains(s.Targets, scenario.Target(config.target)) {
 			order, labels := []any{priority(s)}, Labels{"area:" + s.Area}
 			for _, row := range s.Rows {
@@ -54,9 +54,22 @@ func specs(scenarios []scenario.Scenario) {
 				order = append(order, Serial)
 			}
 			It(s.Name, labels, order, SpecTimeout(engine.Stretch(placeTime+time.Duration(s.Timeout))), GracePeriod(5*time.Second),
-				types.CodeLocation{FileName: s.Path, LineNumber: s.Line}, func(ctx SpecContext) { playOne(ctx, s) })
+				types.CodeLocation{FileName: s.Path, LineNumber: s.Line}, func(ctx SpecContext) { playOne(ctx, s, inServer) })
 		}
 	}
+	for _, s := range scenarios {
+		play(s, false)
+		if config.target == "embedded" && withBothQueues(s) {
+			s.Name, s.Rows = s.Name+", queue in a server", []scenario.Row{75}
+			s.Timeout += scenario.Duration(time.Minute) // for what begins when the lease of a dead runner is over
+			play(s, true)
+		}
+	}
+}
+
+// withBothQueues says whether row 75 asks for a scenario with a server, too.
+func withBothQueues(s scenario.Scenario) bool {
+	return len(s.Rows) > 0 && !slices.ContainsFunc(s.Rows, func(row scenario.Row) bool { return row > 13 && row < 45 || row > 51 && row < 77 || row > 80 })
 }
 
 // isolate makes a place, or skips the spec if the target cannot.
@@ -81,11 +94,11 @@ func isolate(ctx SpecContext, isolation targets.Isolation) targets.Env {
 }
 
 // playOne has the engine play one scenario in a place of its own.
-func playOne(ctx SpecContext, s scenario.Scenario) {
+func playOne(ctx SpecContext, s scenario.Scenario, inServer bool) {
 	evidence := report.Evidence(config.artifacts, s.Area, s.Name)
 	env := isolate(ctx, targets.Isolation{
 		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), GPUs: gpus(s), Artifacts: evidence,
-		APIServerFlags: apiServerFlags(s),
+		APIServerFlags: apiServerFlags(s), Server: inServer,
 	})
 	DeferCleanup(func(ctx SpecContext) {
 		Expect(env.Close(ctx)).To(Succeed())

@@ -37,6 +37,7 @@ var config struct {
 	postgres   string
 	runtime    string
 	artifacts  string
+	contract   string
 	keep       bool
 }
 
@@ -55,6 +56,7 @@ func init() {
 	text(&config.postgres, "postgres", "E2E_POSTGRES", "", "existing: the `image` of the queues' PostgreSQL server, if not the published one")
 	text(&config.runtime, "runtime-class", "E2E_RUNTIME_CLASS", "", "existing: the RuntimeClass `name` of runners with the cluster's GPUs; by default the nodes' own runtime")
 	text(&config.artifacts, "artifacts", "E2E_ARTIFACTS", filepath.Join("..", "artifacts"), "the `directory` where failed scenarios leave their evidence")
+	text(&config.contract, "contract", "E2E_CONTRACT", "", "kind: only the contract is played, as a black box, with these `arguments` of bin/e2e conformance play")
 	flag.BoolVar(&config.keep, "e2e.keep", os.Getenv("E2E_KEEP") != "", "keep the evidence of all scenarios, and the kind cluster (E2E_KEEP)")
 }
 
@@ -66,7 +68,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// On kind and existing all queues are in PostgreSQL, on embedded in a spool.
+// On kind and existing all queues are in PostgreSQL; on embedded they are in a spool, and
+// those of the rows that 75 names in PostgreSQL as well.
 //
 // catalogue: row 75
 func TestE2E(t *testing.T) {
@@ -90,12 +93,20 @@ func TestE2E(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the scenarios have errors; see make scenarios:\n%v", err)
 	}
+	if config.contract != "" {
+		RegisterFailHandler(Fail)
+		contractSpec()
+		RunSpecs(t, "the contract on kind")
+		return
+	}
 	specs(scenarios)
 	if config.target != "embedded" {
 		workloads()
 	} else {
 		demoSpecs()
 		documentSpecs()
+		conditionSpecs()
+		operatorSpecs()
 	}
 	if config.target == "kind" {
 		clusterSpecs()

@@ -1,8 +1,10 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
+	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
 	"github.com/studioml/studio-go-runner/e2e/targets/pods"
@@ -44,7 +47,15 @@ func setUpEmbedded(ctx SpecContext) (any, error) {
 		return nil, err
 	}
 	DeferCleanup(plane.Close)
-	return plane.Handle(), nil
+	handle := plane.Handle()
+	handle.Queues, err = embedded.StartQueues(starting, cmp.Or(config.client, config.runner))
+	if errors.Is(err, pgserver.ErrMissing) {
+		return handle, nil // who needs it says so
+	} else if err != nil {
+		return nil, err
+	}
+	DeferCleanup(handle.Queues.Close)
+	return handle, nil
 }
 
 func openEmbedded(data []byte) (targets.Target, error) {

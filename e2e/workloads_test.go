@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -93,7 +94,7 @@ func workloads() {
 		// Two lives are over, and the queue itself says that nobody began a task.
 		contents, err := f.Queue(ctx)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(contents.Ready).To(And(HaveLen(2), HaveEach(HaveField("Starts", 0))))
+		Expect(contents).To(And(HaveLen(2), HaveEach(And(HaveField("State", api.TaskWaiting), HaveField("Starts", 0)))))
 		last := f.runners(ctx)[0].Status.ContainerStatuses[0]
 		Expect(last.LastTerminationState.Terminated).To(HaveField("ExitCode", int32(0)))
 		f.state(ctx, api.GlobalMapName, "Running")
@@ -163,7 +164,7 @@ func workloads() {
 		eventually(ctx, f.events).WithArguments(ctx, pod).Should(ConsistOf(f.changes(ctx, pod)))
 
 		By("taking the right away")
-		f.do(ctx, "patch", "role", "studio-go-runner", "--type=json", `--patch=[{"op":"remove","path":"/rules/1"}]`)
+		f.do(ctx, "patch", "role", "studio-go-runner", "--type=json", `--patch=[{"op":"remove","path":"/rules/2"}]`)
 		f.state(ctx, api.GlobalMapName, "DrainAndSuspend")
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Suspended"))
 		f.submit(ctx, "queued", 1)
@@ -207,12 +208,12 @@ func (f *fleet) changes(ctx context.Context, pod string) (all []string) {
 // Event that stands for several is listed as often.
 func (f *fleet) events(ctx context.Context, pod string) (all []string) {
 	GinkgoHelper()
-	out := f.do(ctx, "get", "events", "--field-selector=reason=StateTransition,involvedObject.name="+pod,
-		"--output=jsonpath={range .items[*]}{.count} {.message}{\"\\n\"}{end}")
+	out := f.do(ctx, "get", "events.events.k8s.io", "--field-selector=reason=StateTransition,regarding.name="+pod,
+		"--output=jsonpath={range .items[*]}{.series.count} {.note}{\"\\n\"}{end}")
 	for line := range strings.Lines(out) {
-		count, message, _ := strings.Cut(line, " ")
-		change, _, _ := strings.Cut(message, ",")
-		n, err := strconv.Atoi(count)
+		count, note, _ := strings.Cut(line, " ")
+		change, _, _ := strings.Cut(note, ",")
+		n, err := strconv.Atoi(cmp.Or(count, "1"))
 		Expect(err).NotTo(HaveOccurred(), line)
 		all = append(all, slices.Repeat([]string{change}, n)...)
 	}

@@ -23,13 +23,13 @@ const defaultTerminationLog = "/dev/termination-log"
 type Serve struct {
 	Place `embed:""`
 
-	Name  string `env:"STUDIOML_RUNNER_NAME" help:"What the runner calls itself in results and logs. Default: $${HOSTNAME}, or the machine's name."`
+	Name  string `env:"STUDIOML_RUNNER_NAME" help:"What the runner calls itself in results and logs, and without HOSTNAME what its node map is called. Default: $${HOSTNAME}, or the machine's name."`
 	Slots int    `env:"STUDIOML_SLOTS" default:"0" help:"How many tasks run at the same time; 0 means one per GPU, and one without GPUs."`
 
-	Kubeconfig string `env:"STUDIOML_KUBECONFIG" placeholder:"FILE" help:"How to reach the cluster. Default: KUBECONFIG, ~/.kube/config, or the pod's service account. Without any of them the runner runs unsteered."`
-	Namespace  string `env:"POD_NAMESPACE" help:"Namespace of the ConfigMaps. Default: that of the service account, or of the kubeconfig."`
-	PodName    string `env:"POD_NAME" help:"Pod that Events are about (downward API)."`
-	PodUID     string `env:"POD_UID" help:"UID of that pod (downward API)."`
+	Cluster `embed:""`
+
+	PodName string `env:"POD_NAME" help:"Pod that Events are about and that shows the state, where runner/deploy/conditions allows it (downward API)."`
+	PodUID  string `env:"POD_UID" help:"UID of that pod (downward API)."`
 
 	Settle        time.Duration `env:"STUDIOML_SETTLE" default:"2s" help:"How long DrainAndTerminate must stand before the runner exits, and how long a deleted map keeps its effect."`
 	DrainDeadline time.Duration `env:"STUDIOML_DRAIN_DEADLINE" default:"0s" help:"How long running tasks may go on in a drain; then they are stopped and requeued. 0 means for ever."`

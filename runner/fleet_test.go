@@ -83,8 +83,8 @@ func asWatch(ctx context.Context, config *rest.Config, node string, seen chan<- 
 	return nil
 }
 
-// fleet is many followers, and the API server that they ask.
-type fleet struct {
+// steeredFleet is many followers, and the API server that they ask.
+type steeredFleet struct {
 	*testing.B
 	plane  *embedded.ControlPlane
 	admin  *kubernetes.Clientset
@@ -92,14 +92,14 @@ type fleet struct {
 	seen   []chan string // by follower
 }
 
-func newFleet(b *testing.B) *fleet {
+func newFleet(b *testing.B) *steeredFleet {
 	b.Helper()
 	plane, err := embedded.StartControlPlane(b.Context(), b.TempDir(), nil)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { plane.Close() })
-	f := &fleet{B: b, plane: plane}
+	f := &steeredFleet{B: b, plane: plane}
 	f.admin, err = kubernetes.NewForConfig(f.config())
 	check(b, err)
 	f.global = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: api.GlobalMapName}, Data: map[string]string{api.StateKey: string(api.Running)}}
@@ -115,13 +115,13 @@ func check(b *testing.B, err error) {
 	}
 }
 
-func (f *fleet) config() *rest.Config {
+func (f *steeredFleet) config() *rest.Config {
 	h := f.plane.Handle()
 	return &rest.Config{Host: h.Server, BearerToken: h.Token, TLSClientConfig: rest.TLSClientConfig{CAData: h.CA}, QPS: -1}
 }
 
 // start starts followers, and waits until all know the global map.
-func (f *fleet) start(n int, follow kindOfFollower) (stop func()) {
+func (f *steeredFleet) start(n int, follow kindOfFollower) (stop func()) {
 	ctx, cancel := context.WithCancel(f.Context())
 	var all sync.WaitGroup
 	f.seen = nil
@@ -145,7 +145,7 @@ func (f *fleet) start(n int, follow kindOfFollower) (stop func()) {
 }
 
 // flip changes the global map and says when each follower has known it.
-func (f *fleet) flip() []time.Duration {
+func (f *steeredFleet) flip() []time.Duration {
 	f.Helper()
 	states := map[string]string{string(api.Running): string(api.DrainAndSuspend), string(api.DrainAndSuspend): string(api.Running)}
 	f.global.Data[api.StateKey] = states[f.global.Data[api.StateKey]]
@@ -156,7 +156,7 @@ func (f *fleet) flip() []time.Duration {
 	return f.await(begin)
 }
 
-func (f *fleet) await(begin time.Time) []time.Duration {
+func (f *steeredFleet) await(begin time.Time) []time.Duration {
 	f.Helper()
 	took := make([]time.Duration, len(f.seen))
 	var all sync.WaitGroup
@@ -209,7 +209,7 @@ func BenchmarkFleet(b *testing.B) {
 	}
 }
 
-func (f *fleet) measure(flips int) {
+func (f *steeredFleet) measure(flips int) {
 	if testing.Short() {
 		flips = 3
 	}
@@ -230,7 +230,7 @@ var cpuSeconds = regexp.MustCompile(`(?m)^process_cpu_seconds_total (\S+)`)
 
 // storm measures how long after the API server is ready again the last follower knows of
 // a change, and the processor time that the server has used since it was started.
-func (f *fleet) storm() {
+func (f *steeredFleet) storm() {
 	check(f.B, f.plane.StopAPIServer(f.Context()))
 	check(f.B, f.plane.StartAPIServer(f.Context()))
 	took := f.flip()

@@ -36,17 +36,23 @@ func main() {
 // cli is the command line. Every flag can be set by the environment variable
 // that --help names with it, which is what a Deployment's envFrom does.
 type cli struct {
-	Serve   Serve   `cmd:"" help:"Take tasks from the queue and run them, as the two ConfigMaps say. See 'runner serve --help'."`
-	Submit  Submit  `cmd:"" help:"Put tasks into the queue: documents, or a command, as in 'runner submit --gpus=1 -- python3 train.py'."`
-	Tasks   Tasks   `cmd:"" help:"Show tasks: why they wait, where they run, how they ended."`
-	Logs    Logs    `cmd:"" help:"Print what a task prints, also while it runs."`
-	Get     Get     `cmd:"" help:"Copy the files that a task has left."`
-	Cancel  Cancel  `cmd:"" help:"Take tasks out of the queue, and stop them where they run."`
-	Retry   Retry   `cmd:"" help:"Let tasks that have ended run once more."`
-	Purge   Purge   `cmd:"" help:"Remove tasks that ended long ago, with their results."`
-	Status  Status  `cmd:"" help:"Show what a runner does, or what is in a queue."`
-	Queue   Queue   `cmd:"" help:"Prepare a queue in a PostgreSQL server."`
-	Version Version `cmd:"" help:"Print the version."`
+	Serve      Serve      `cmd:"" help:"Take tasks from the queue and run them, as the two ConfigMaps say. See 'runner serve --help'."`
+	Submit     Submit     `cmd:"" help:"Put tasks into the queue: documents, or a command, as in 'runner submit --gpus=1 -- python3 train.py'."`
+	Tasks      Tasks      `cmd:"" help:"Show tasks: why they wait, where they run, how they ended."`
+	Logs       Logs       `cmd:"" help:"Print what a task prints, also while it runs."`
+	Get        Get        `cmd:"" help:"Copy the files that a task has left."`
+	Cancel     Cancel     `cmd:"" help:"Take tasks out of the queue, and stop them where they run."`
+	Retry      Retry      `cmd:"" help:"Let tasks that have ended run once more."`
+	Purge      Purge      `cmd:"" help:"Remove tasks that ended long ago, with their results."`
+	Queue      Queue      `cmd:"" help:"Prepare a queue in a PostgreSQL server."`
+	Status     Status     `cmd:"" help:"Show what a runner does, or what is in a queue."`
+	State      State      `cmd:"" help:"Show the runners of a namespace: what they are asked for, by whom and why, and what they do."`
+	Drain      Drain      `cmd:"" help:"Have runners take no more tasks, and wait until theirs have ended."`
+	Resume     Resume     `cmd:"" help:"Let runners take tasks again."`
+	Wait       Wait       `cmd:"" help:"Wait until runners are what their maps ask for: running, suspended or terminated."`
+	Completion Completion `cmd:"" help:"Print what makes a shell complete the words of this program."`
+	Complete   Complete   `cmd:"" hidden:""`
+	Version    Version    `cmd:"" help:"Print the version."`
 }
 
 // stdio is what a command reads and writes.
@@ -66,6 +72,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		kong.Vars{
 			"harmless_xids": strings.Join(strings.Fields(strings.Trim(fmt.Sprint(gpu.ApplicationXids), "[]")), ","),
 			"grace":         lifecycle.DefaultGrace.String(), "kill_delay": lifecycle.DefaultKillDelay.String(),
+			"formats": "table,wide,json,yaml", "manager": strings.TrimSuffix("runner:"+os.Getenv("USER"), ":"),
 			"exit_rest":   lifecycle.ExitBudget(0, 0).String(),
 			"exit_budget": lifecycle.ExitBudget(lifecycle.DefaultGrace, lifecycle.DefaultKillDelay).String(),
 		},
@@ -79,6 +86,13 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	}
 	if i := slices.Index(args, "--"); i > 0 && args[0] == "submit" {
 		c.Submit.command, args = args[i+1:], args[:i]
+	}
+	switch {
+	case len(args) == 0:
+	case args[0] == "help":
+		args = append(slices.Clone(args[1:]), "--help")
+	case args[0] == "--version":
+		args = []string{"version"}
 	}
 	command, err := parser.Parse(joined(args))
 	if helped {

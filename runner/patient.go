@@ -20,17 +20,17 @@ type patient struct {
 
 // List implements queue.Store.
 func (p patient) List(ctx context.Context, ids ...string) ([]api.TaskStatus, error) {
-	return again(ctx, p.errOut, func() ([]api.TaskStatus, error) { return p.Store.List(ctx, ids...) })
+	return again(ctx, p.errOut, away, func() ([]api.TaskStatus, error) { return p.Store.List(ctx, ids...) })
 }
 
 // Results implements queue.Store.
 func (p patient) Results(ctx context.Context, id string) ([]api.Result, error) {
-	return again(ctx, p.errOut, func() ([]api.Result, error) { return p.Store.Results(ctx, id) })
+	return again(ctx, p.errOut, away, func() ([]api.Result, error) { return p.Store.Results(ctx, id) })
 }
 
 // Files implements queue.Store.
 func (p patient) Files(ctx context.Context, id string, attempt int) (queue.Files, error) {
-	return again(ctx, p.errOut, func() (queue.Files, error) { return p.Store.Files(ctx, id, attempt) })
+	return again(ctx, p.errOut, away, func() (queue.Files, error) { return p.Store.Files(ctx, id, attempt) })
 }
 
 // Offers implements queue.Offers as far as who waits needs it.
@@ -41,11 +41,13 @@ func (p patient) Offers(ctx context.Context) ([]api.Offer, error) {
 	return nil, errors.ErrUnsupported
 }
 
+func away(err error) bool { return errors.Is(err, queue.ErrAway) }
+
 // again asks until there is an answer, and says once why there is none.
-func again[T any](ctx context.Context, errOut io.Writer, ask func() (T, error)) (T, error) {
+func again[T any](ctx context.Context, errOut io.Writer, away func(error) bool, ask func() (T, error)) (T, error) {
 	for said := false; ; said = true {
 		answer, err := ask()
-		if !errors.Is(err, queue.ErrAway) {
+		if !away(err) {
 			return answer, err
 		}
 		if !said {

@@ -22,7 +22,7 @@ import (
 
 // Printing is how a command prints what it finds. Commands embed it.
 type Printing struct {
-	Output string `short:"o" enum:"table,wide,json,yaml" default:"table" help:"How to print: ${enum}."`
+	Output string `short:"o" enum:"${formats}" default:"table" help:"How to print: ${enum}."`
 	Watch  bool   `short:"w" help:"${watch}; as JSON it is one line each."`
 }
 
@@ -62,7 +62,7 @@ func (p *Printing) print(out io.Writer, v view) error {
 		}
 		return err
 	}
-	t := table{tabwriter.NewWriter(out, 0, 8, 2, ' ', 0), p.Output == "wide"}
+	t := table{tabwriter.NewWriter(out, 0, 8, 2, ' ', 0), p.Output}
 	v.rows(t)
 	if p.Watch {
 		fmt.Fprintln(t)
@@ -73,7 +73,7 @@ func (p *Printing) print(out io.Writer, v view) error {
 // table is for people, and for awk: no cell is empty.
 type table struct {
 	*tabwriter.Writer
-	isWide bool
+	format string
 }
 
 // row prints cells. What came from outside stays on one line of a terminal.
@@ -106,7 +106,7 @@ func (t table) field(title, text string) {
 
 // wide are cells of a wide table.
 func (t table) wide(cells ...string) []string {
-	if !t.isWide {
+	if t.format != "wide" {
 		return nil
 	}
 	return cells

@@ -164,12 +164,30 @@ func TestWhoseQueue(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, args := range [][]string{{"submit", "--spool", spool, "--", "true"}, {"cancel", "--spool", spool, "a"}} {
-		cmd := exec.Command(copied, args...)
+	another := func(args ...string) (string, error) {
+		cmd := exec.Command(copied, append(args[:1:1], append([]string{"--spool", spool}, args[1:]...)...)...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 54321, Gid: 54321}}
-		const want = "permission denied; the queue belongs to the user root: do this as that user"
-		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
+		cmd.Env = []string{"HOME=" + dir, "STUDIOML_NVML_LIBRARY=none"}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	refused := func(args ...string) {
+		t.Helper()
+		const want = "; the queue belongs to the user root: do this as that user"
+		if out, err := another(args...); err == nil || !strings.Contains(out, "permission denied") || !strings.Contains(out, want) {
 			t.Errorf("%s: %v, %s; want %q", args[0], err, out, want)
 		}
 	}
+	if out, err := another("tasks"); err != nil || !strings.Contains(out, "Waiting") {
+		t.Errorf("others may look: %v, %s", err, out)
+	}
+	refused("submit", "--", "true")
+	refused("cancel", "a")
+	refused("serve", "--listen", "127.0.0.1:0")
+	for _, sub := range []string{"ready", "results"} { // as with a umask of 077
+		if err := os.Chmod(filepath.Join(spool, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused("tasks")
 }

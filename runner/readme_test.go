@@ -21,8 +21,9 @@ var elsewhere = map[string]string{
 	"kubectl create configmap studio": "scenarios/demo plays these lines against an API server",
 	"kubectl patch configmap studio":  "likewise",
 	"kubectl label node NODE":         "e2e/kind_test.go does, on kind",
-	"kubectl apply -k .":              "it needs a cluster with GPUs",
-	"kubectl run -n lab build":        "it needs a cluster with GPUs",
+	"kubectl apply -k .":              "e2e/nodes_test.go types it on kind, which has GPUs",
+	"kubectl run -n lab build":        "likewise",
+	"kubectl delete -k .":             "likewise",
 	"namespace: lab":                  "e2e/kubectl_test.go applies such a kustomization",
 	"nameSuffix: -t4":                 "deploy/fakegpu_test.go builds it",
 }

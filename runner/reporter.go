@@ -35,6 +35,7 @@ func (t *reporter) publish(r lifecycle.Report, m lifecycle.Snapshot, memory life
 	s := t.board.Latest() // for what does not change
 	s.Phase, s.Target, s.Reason = r.Phase, r.Target, r.Reason
 	s.Effective, s.Source, s.Shadowed, s.ResourceVersion = r.Effective, r.Source, r.Shadowed, r.ResourceVersion
+	s.Why, s.DrainDeadline = r.Why, r.Deadline
 	s.Maps.Global = mapStatus(m.Global, memory.Global, r.GlobalProblem)
 	s.Maps.Node = mapStatus(m.Node, memory.Node, r.NodeProblem)
 	s.Tasks, s.InFlight = g.Counts, g.InFlight
@@ -59,7 +60,9 @@ func mapStatus(v lifecycle.View, inForce api.State, problem *lifecycle.Problem) 
 // transition logs, counts and writes an Event for a change of what is reported.
 func (t *reporter) transition(from, to lifecycle.Report) {
 	fields := []any{"from", from.Phase, "to", to.Phase, "effective", to.Effective, "source", to.Source, "resource_version", to.ResourceVersion}
-	text := fmt.Sprintf("%s to %s%s, source %s", from.Phase, to.Phase, after(", target ", string(to.Target)), to.Source)
+	s := t.board.Latest() // which has it by now
+	text := fmt.Sprintf("%s to %s%s, source %s%s%s%s, runner %s", from.Phase, to.Phase, after(", target ", string(to.Target)), to.Source,
+		after(", version ", to.ResourceVersion), after(", drain deadline ", to.Deadline), after(", reason: ", to.Why), s.Runner)
 	if to.Target != api.Unset {
 		fields = append(fields, "target", to.Target)
 	}
@@ -67,13 +70,15 @@ func (t *reporter) transition(from, to lifecycle.Report) {
 		fields = append(fields, "shadowed", to.Shadowed.Value, "shadowed_source", to.Shadowed.Source)
 		text += fmt.Sprintf("; the %s map says %s", to.Shadowed.Source, to.Shadowed.Value)
 	}
-	if to.Reason != "" {
-		fields = append(fields, "reason", to.Reason)
+	for _, note := range []struct{ key, value string }{{"reason", to.Reason}, {"why", to.Why}, {"drain_deadline", to.Deadline}} {
+		if note.value != "" {
+			fields = append(fields, note.key, note.value)
+		}
 	}
 	t.log.Info("transition", fields...)
 	t.metrics.Transition(from.Phase, to.Phase)
 	if from.Phase != to.Phase {
-		t.events.Transition(text)
+		t.events.Transition(s, text)
 	}
 }
 

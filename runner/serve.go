@@ -48,7 +48,7 @@ const noLastWord = "the runner had no time for a last word: it was killed, or co
 //	                              |                    '-> GPU pool <- monitor <- NVML
 //	                              |                    v
 //	                              |                gate (tickets) -> lifecycle
-//	                              '-> reporter -> board -> HTTP; log, metrics, Events
+//	                              '-> reporter -> board -> HTTP; log, metrics, Events, pod
 //
 // Everything is made first, in that order, then started, and ends with ctx.
 func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
@@ -123,7 +123,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 			defer cancel()
 			return monitor.Check(ctx, uuids)
 		},
-		DrainDir: drains, Log: log,
+		DrainDir: drains, Log: log, Starting: maps.pod.Busy,
 	})
 	says := &reporter{log: log, metrics: metrics, events: maps.events, board: board, work: work, gpus: pool, heard: maps.heard}
 	life := &lifecycle.Loop{
@@ -139,6 +139,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 
 	log.Info("serving", "address", listener.Addr().String(), "version", version, "namespace", maps.namespace, "spool", s.Spool)
 	exit, err := together(ctx, life, maps.run, monitor.Run, supervise.Reap,
+		func(ctx context.Context) error { return maps.pod.Run(ctx, board) },
 		func(ctx context.Context) error { return announce(ctx, board, slots, queue) },
 		func(ctx context.Context) error {
 			// It would only fetch what needs no GPU, and then find that there are some.
@@ -209,6 +210,7 @@ type steering struct {
 	updates   <-chan lifecycle.Snapshot
 	fresh     func(context.Context) (lifecycle.Snapshot, error)
 	events    *observe.Events  // nil where there is no cluster
+	pod       *observe.Pod     // nil outside of one
 	heard     func() time.Time // when the API server last gave a sign of life
 }
 
@@ -241,14 +243,24 @@ func (s *Serve) findMaps(log *slog.Logger, name string) (*steering, error) {
 	if err != nil {
 		return nil, err
 	}
-	node, err := statemap.NodeMapName(os.Getenv("HOSTNAME"))
+	from, host := "HOSTNAME", os.Getenv("HOSTNAME")
+	if host == "" {
+		from, host = "the machine's name", name
+		if s.Name != "" {
+			from = "--name"
+		}
+	}
+	node, err := statemap.NodeMapName(from, host)
 	if err != nil {
 		log.Warn("no node map", "reason", err.Error())
+	} else {
+		log.Info("node map", "name", node, "from", from)
 	}
 	maps := statemap.New(client, cluster.Namespace, node, log)
 	return &steering{
 		cluster.Namespace, maps.Run, maps.Updates(), maps.Fresh,
-		observe.NewEvents(client, log, cluster.Namespace, name, s.PodName, s.PodUID), client.Heard,
+		observe.NewEvents(client, log, cluster.Namespace, name, s.PodName, s.PodUID),
+		observe.NewPod(client, log, cluster.Namespace, s.PodName, s.PodUID), client.Heard,
 	}, nil
 }
 

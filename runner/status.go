@@ -36,9 +36,8 @@ func (s *Status) Validate() error {
 
 // answers are what the runner or the queue says.
 type answers struct {
-	Runner *api.Status        `json:"runner,omitempty"`
-	Queue  *api.QueueContents `json:"queue,omitempty"`
-	tasks  taskViews          // of the queue, those that it may be asked about
+	Runner *api.Status `json:"runner,omitempty"`
+	Queue  *taskViews  `json:"queue,omitempty"`
 }
 
 // Run asks the runner or the queue.
@@ -49,7 +48,7 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 			if err != nil {
 				return err
 			}
-			return s.print(stdio.Out, inQueue(all))
+			return s.print(stdio.Out, answers{Queue: &all})
 		})
 	}
 	if s.Watch {
@@ -60,31 +59,6 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 			yield(nil, fmt.Errorf("ask runner: %w", cmp.Or(context.Cause(ctx), err)))
 		}
 	})
-}
-
-// inQueue sorts tasks by where they are.
-func inQueue(all taskViews) (a answers) {
-	q := &api.QueueContents{Ready: []api.QueuedTask{}, Claimed: []api.QueuedTask{}, Dead: []api.DeadLetter{}, Finished: []string{}}
-	for _, t := range all.Tasks {
-		queued := api.QueuedTask{ID: t.ID, Starts: t.Starts, Spent: t.Spent, Runner: t.Runner, Why: t.Why}
-		switch t.State {
-		case api.TaskFinished:
-			q.Finished = append(q.Finished, t.ID)
-			continue
-		case api.TaskCancelled:
-			q.Cancelled = append(q.Cancelled, t.ID)
-			continue
-		case api.TaskWaiting:
-			q.Ready = append(q.Ready, queued)
-		case api.TaskRunning:
-			q.Claimed = append(q.Claimed, queued)
-		case api.TaskDead:
-			q.Dead = append(q.Dead, api.DeadLetter{Task: t.Task, Reason: t.Reason, Attempts: t.Spent, Time: t.Since})
-		}
-		a.tasks.Tasks = append(a.tasks.Tasks, t)
-	}
-	a.Queue = q
-	return a
 }
 
 // ask yields the status of a runner or, to who watches, each that it reports, from when
@@ -130,10 +104,18 @@ func (a answers) rows(t table) {
 	if a.Runner != nil {
 		statusRows(t, a.Runner)
 	}
-	if q := a.Queue; q != nil {
-		t.row("Queue:", fmt.Sprintf("%d ready, %d claimed, %d dead, %d finished, %d cancelled", len(q.Ready), len(q.Claimed), len(q.Dead), len(q.Finished), len(q.Cancelled)))
-		a.tasks.rows(t)
+	if a.Queue == nil {
+		return
 	}
+	in, shown := map[api.TaskState]int{}, taskViews{}
+	for _, v := range a.Queue.Tasks {
+		if in[v.State]++; v.State != api.TaskFinished && v.State != api.TaskCancelled {
+			shown.Tasks = append(shown.Tasks, v)
+		}
+	}
+	t.row("Queue:", fmt.Sprintf("%d waiting, %d running, %d dead, %d finished, %d cancelled",
+		in[api.TaskWaiting], in[api.TaskRunning], in[api.TaskDead], in[api.TaskFinished], in[api.TaskCancelled]))
+	shown.rows(t)
 }
 
 func statusRows(t table, s *api.Status) {
@@ -144,6 +126,8 @@ func statusRows(t table, s *api.Status) {
 	}
 	t.field("Phase", phase)
 	t.field("Reason", s.Reason)
+	t.field("Why", s.Why)
+	t.field("Deadline", s.DrainDeadline)
 	t.field("Source", string(s.Source)+after(", resourceVersion ", s.ResourceVersion))
 	if s.Shadowed != nil {
 		t.field("Shadowed", fmt.Sprintf("%s map says %s", s.Shadowed.Source, s.Shadowed.Value))

@@ -148,6 +148,9 @@ func why(t api.TaskStatus, offers []api.Offer) string {
 		return fmt.Sprintf("attempt %d failed; the next one starts after %s", t.Starts, t.NotBefore.Local().Format(time.TimeOnly))
 	}
 	place := fmt.Sprintf("number %d in the queue", t.Position)
+	if t.Reason != "" {
+		place = t.Reason + "; " + place
+	}
 	if offers == nil {
 		return place
 	}

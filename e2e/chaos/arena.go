@@ -31,15 +31,15 @@ import (
 
 const (
 	gpuCount = 8
-	// spoolSize and spoolNodes are for 10,000 tasks with their results, and leave a
+	// diskSize and diskNodes are for 10,000 tasks with their results, and leave a
 	// fault that fills the disk quickly done.
-	spoolSize, spoolNodes = 512 << 20, 300_000
+	diskSize, diskNodes = 512 << 20, 300_000
 )
 
 // Arena is where the runners are: a control plane, and below dir
 //
 //	notes/      journal and locks of the tasks, and nothing of the runners
-//	disk/spool  the queue, on a file system of its own; spool is a link to it
+//	disk/       the queue, on a file system of its own; spool is a link to one in a directory
 //	tmp/<name>  TMPDIR of a runner;  home, gpus, gpu-locks, logs
 type Arena struct {
 	Programs
@@ -52,7 +52,7 @@ type Arena struct {
 	notes  *journal
 	began  Instant
 	server sync.RWMutex // written while the API server is away for those with all rights, too
-	disk   sync.RWMutex // written while nothing can be submitted
+	queue  queue
 
 	mu     sync.Mutex
 	record Record
@@ -64,7 +64,7 @@ type Programs struct {
 }
 
 // newArena makes all of it. Close removes what there is, after an error as well.
-func newArena(ctx context.Context, programs Programs) (a *Arena, err error) {
+func newArena(ctx context.Context, programs Programs, queue string) (a *Arena, err error) {
 	a = &Arena{Programs: programs, began: now()}
 	if a.dir, err = os.MkdirTemp("", "studio-go-runner-chaos-*"); err != nil {
 		return a, err
@@ -73,6 +73,14 @@ func newArena(ctx context.Context, programs Programs) (a *Arena, err error) {
 		a.uid = 61000 + os.Getpid()%1000 // nobody else's, so that limits of processes, and what is left, are ours
 	}
 	if err := a.layout(); err != nil {
+		return a, err
+	}
+	if queue == inServer {
+		a.queue, err = openDatabase(ctx, a)
+	} else {
+		a.queue, err = openDirectory(a)
+	}
+	if err != nil {
 		return a, err
 	}
 	if a.plane, err = embedded.StartControlPlane(ctx, a.dir, nil); err != nil {
@@ -96,15 +104,17 @@ func newArena(ctx context.Context, programs Programs) (a *Arena, err error) {
 
 // layout makes everything that is on the disk.
 func (a *Arena) layout() (err error) {
-	for _, name := range []string{"notes/locks", "disk", "tmp", "home", "gpu-locks", "logs", "bin"} {
-		if err := os.MkdirAll(a.path(name), 0o755); err != nil {
-			return err
-		}
+	err = errors.Join(os.Chmod(a.dir, 0o755), a.mkdir("notes/locks"), a.mkdir("tmp"), a.mkdir("home"), a.mkdir("gpu-locks"))
+	for _, name := range []string{"disk", "logs", "bin"} {
+		err = errors.Join(err, os.Mkdir(a.path(name), 0o755))
+	}
+	if err != nil {
+		return err
 	}
 	if a.uid != 0 {
-		options := fmt.Sprintf("size=%d,nr_inodes=%d,mode=755", spoolSize, spoolNodes)
+		options := fmt.Sprintf("size=%d,nr_inodes=%d,mode=755", diskSize, diskNodes)
 		if err := unix.Mount("chaos", a.path("disk"), "tmpfs", 0, options); err != nil {
-			return fmt.Errorf("mount a file system for the spool: %w", err)
+			return fmt.Errorf("mount a file system for the queue: %w", err)
 		}
 	}
 	// A copy: the checkout may be in a directory that others cannot enter.
@@ -122,15 +132,18 @@ func (a *Arena) layout() (err error) {
 		return err
 	}
 	err = errors.Join(
-		os.Mkdir(a.path("disk/spool"), 0o755), os.Symlink(a.path("disk/spool"), a.path("spool")),
-		os.WriteFile(a.path("notes/journal"), nil, 0o666), os.Chmod(a.path("notes/journal"), 0o666), os.Chmod(a.dir, 0o755))
-	for _, name := range []string{"notes/locks", "disk/spool", "tmp", "home", "gpu-locks"} {
-		if a.uid != 0 {
-			err = errors.Join(err, os.Chown(a.path(name), a.uid, a.uid))
-		}
-	}
+		os.WriteFile(a.path("notes/journal"), nil, 0o666), os.Chmod(a.path("notes/journal"), 0o666))
 	if err == nil {
 		a.notes, err = openJournal(a.path("notes/journal"))
+	}
+	return err
+}
+
+// mkdir makes a directory of the runners' user.
+func (a *Arena) mkdir(name string) error {
+	err := os.MkdirAll(a.path(name), 0o755)
+	if err == nil && a.uid != 0 {
+		err = os.Chown(a.path(name), a.uid, a.uid)
 	}
 	return err
 }
@@ -173,10 +186,8 @@ func (a *Arena) asRunner(cmd *exec.Cmd) *exec.Cmd {
 	return cmd
 }
 
-// submit puts tasks into the queue.
+// submit puts tasks into the queue. What fails by a fault is done again.
 func (a *Arena) submit(ctx context.Context, tasks []Task) error {
-	a.disk.RLock()
-	defer a.disk.RUnlock()
 	var documents bytes.Buffer
 	for _, t := range tasks {
 		documents.WriteString("---\n")
@@ -188,11 +199,18 @@ func (a *Arena) submit(ctx context.Context, tasks []Task) error {
 			return err
 		}
 	}
-	cmd := a.asRunner(exec.CommandContext(ctx, a.Runner, "submit", "--spool="+a.path("disk/spool"), "-"))
-	cmd.Stdin = &documents
-	cmd.Env = []string{"HOME=" + a.path("home")}
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("submit: %w: %s", err, output)
+	patient, enough := context.WithTimeout(ctx, time.Minute)
+	defer enough()
+	for ; ; wait(patient, restartWait) {
+		cmd := a.asRunner(exec.CommandContext(ctx, a.Runner, "submit", "-"))
+		cmd.Stdin = bytes.NewReader(documents.Bytes())
+		cmd.Env = []string{"HOME=" + a.path("home"), a.queue.variable()}
+		output, err := cmd.CombinedOutput()
+		if err == nil {
+			break
+		} else if patient.Err() != nil {
+			return fmt.Errorf("submit: %w: %s", err, output)
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -262,6 +280,9 @@ func (a *Arena) Close(ctx context.Context) error {
 	}
 	if a.plane != nil {
 		problems = append(problems, a.plane.Close())
+	}
+	if d, ok := a.queue.(*database); ok && d.pair != nil {
+		problems = append(problems, d.pair.Close())
 	}
 	if a.uid != 0 {
 		problems = append(problems, unix.Unmount(a.path("disk"), unix.MNT_DETACH))

@@ -173,7 +173,7 @@ func TestEachClauseFindsWhatBreaksIt(t *testing.T) {
 }
 
 func TestThePlanIsAFunctionOfTheSeed(t *testing.T) {
-	one, same, other := NewPlan(7, long, faults), NewPlan(7, long, faults), NewPlan(8, long, faults)
+	one, same, other := NewPlan(7, long, faults[inServer]), NewPlan(7, long, faults[inServer]), NewPlan(8, long, faults[inServer])
 	if !slices.Equal(one.Tasks, same.Tasks) || !slices.Equal(one.Strikes, same.Strikes) {
 		t.Error("the same seed makes two plans")
 	}
@@ -184,21 +184,23 @@ func TestThePlanIsAFunctionOfTheSeed(t *testing.T) {
 
 // The long form strikes with each kind of fault while each kind of task should run.
 func TestTheLongPlanHasNoEmptyCell(t *testing.T) {
-	cells := map[string]bool{}
-	for _, s := range NewPlan(1, long, faults).Strikes {
-		cells[s.Kind+s.Victim] = true
-	}
-	if want := len(faults) * len(taskKinds); len(cells) != want {
-		t.Errorf("%d cells, want %d", len(cells), want)
+	for queue, faults := range faults {
+		cells := map[string]bool{}
+		for _, s := range NewPlan(1, long, faults).Strikes {
+			cells[s.Kind+s.Victim] = true
+		}
+		if want := len(faults) * len(taskKinds); len(cells) != want {
+			t.Errorf("%s: %d cells, want %d", queue, len(cells), want)
+		}
 	}
 }
 
 func TestFaultsAreChosen(t *testing.T) {
-	list, skipped := chosen([]string{"disk", "kill"}, false)
+	list, skipped := chosen(inDirectory, []string{"disk", "kill"}, false)
 	if len(list) != 1 || list[0].name != "kill" || len(skipped) != len(diskFaults) {
 		t.Errorf("chosen are %d faults, left out %q", len(list), skipped)
 	}
-	if list, skipped = chosen(nil, true); len(list) != len(faults) || len(skipped) > 0 {
+	if list, skipped = chosen(inServer, nil, true); len(list) != len(faults[inServer]) || len(skipped) > 0 {
 		t.Errorf("root has %d faults, left out %q", len(list), skipped)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -29,8 +30,14 @@ type hit struct {
 // last waits as long as the strike lasts.
 func (h *hit) last(ctx context.Context) { wait(ctx, h.Lasts) }
 
-// faults are all kinds.
-var faults = append(append(append(processFaults, diskFaults...), steeringFaults...), gpuFaults...)
+// Where the queue can be.
+const inDirectory, inServer = "spool", "postgres"
+
+// faults are all kinds, by where the queue is.
+var faults = map[string][]fault{
+	inDirectory: slices.Concat(processFaults, diskFaults, steeringFaults, gpuFaults),
+	inServer:    slices.Concat(processFaults, serverFaults, steeringFaults, gpuFaults),
+}
 
 // patience is how long a strike waits for its moment.
 const patience = 4 * time.Second
@@ -39,7 +46,7 @@ const patience = 4 * time.Second
 // started and, if that comes soon, a task of its victim's kind runs.
 func (a *Arena) strike(ctx context.Context, plan Plan, runners []*Runner, total int) error {
 	kinds := map[string]fault{}
-	for _, f := range faults {
+	for _, f := range slices.Concat(faults[inDirectory], faults[inServer]) {
 		kinds[f.name] = f
 	}
 	lanes := map[string][]Strike{}
@@ -90,6 +97,9 @@ func (a *Arena) one(ctx context.Context, f fault, h *hit) error {
 	a.record.Struck = append(a.record.Struck, s)
 	a.mu.Unlock()
 	err := f.strike(ctx, a, h)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", f.name, err)
+	}
 	s.End, s.GPU = now(), h.gpu
 	a.mu.Lock()
 	defer a.mu.Unlock()

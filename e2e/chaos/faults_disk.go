@@ -9,45 +9,25 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/studioml/studio-go-runner/e2e/pgserver"
 )
 
 // The spool has a file system of its own, and the runners are another user, so all
 // of these need root.
 var diskFaults = []fault{
-	{"disk-full", "disk", true, time.Second, 3 * time.Second, away(diskFull)},
-	{"disk-inodes", "disk", true, time.Second, 3 * time.Second, away(diskInodes)},
-	{"disk-readonly", "disk", true, time.Second, 3 * time.Second, away(diskReadOnly)},
-	{"disk-hidden", "disk", true, time.Second, 3 * time.Second, away(diskHidden)},
-	{"disk-modes", "disk", true, time.Second, 3 * time.Second, away(diskModes)},
-}
-
-// away keeps the suite itself from submitting.
-func away(strike func(context.Context, *Arena, *hit) error) func(context.Context, *Arena, *hit) error {
-	return func(ctx context.Context, a *Arena, h *hit) error {
-		a.disk.Lock()
-		defer a.disk.Unlock()
-		if err := strike(ctx, a, h); err != nil {
-			return fmt.Errorf("%s: %w", h.Kind, err)
-		}
-		return nil
-	}
+	{"disk-full", "disk", true, time.Second, 3 * time.Second, diskFull},
+	{"disk-inodes", "disk", true, time.Second, 3 * time.Second, diskInodes},
+	{"disk-readonly", "disk", true, time.Second, 3 * time.Second, diskReadOnly},
+	{"disk-hidden", "disk", true, time.Second, 3 * time.Second, diskHidden},
+	{"disk-modes", "disk", true, time.Second, 3 * time.Second, diskModes},
 }
 
 // diskFull takes all room.
 func diskFull(ctx context.Context, a *Arena, h *hit) error {
 	path := a.path("disk/filler")
-	f, err := os.Create(path)
-	if err != nil {
+	if err := pgserver.Fill(path); err != nil {
 		return err
-	}
-	defer f.Close()
-	size := int64(0)
-	for step := int64(64 << 20); step >= 4<<10; { // what somebody frees meanwhile is taken as well
-		if unix.Fallocate(int(f.Fd()), 0, size, step) == nil {
-			size += step
-		} else {
-			step /= 2
-		}
 	}
 	h.last(ctx)
 	return os.Remove(path)

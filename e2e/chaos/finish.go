@@ -3,10 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -28,7 +26,7 @@ const (
 
 // settle waits until nothing is left to do, and looks at what the idle runners have.
 func (a *Arena) settle(ctx context.Context, runners []*Runner) {
-	for !a.quiet() {
+	for !a.queue.empty(ctx) {
 		if wait(ctx, 250*time.Millisecond); ctx.Err() != nil {
 			return // the checker says what is missing
 		}
@@ -38,16 +36,6 @@ func (a *Arena) settle(ctx context.Context, runners []*Runner) {
 			a.look(ctx, p)
 		}
 	}
-}
-
-// quiet says whether the queue is empty: no task waits, none is claimed.
-func (a *Arena) quiet() bool {
-	for _, pattern := range []string{"tasks/*", "ready/*/*", "held/*-*"} {
-		if found, err := filepath.Glob(a.path("disk/spool", pattern)); err != nil || len(found) > 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // look notes what an idle runner has too much of.
@@ -150,6 +138,7 @@ func (a *Arena) sweep(ctx context.Context, runners []*Runner) error {
 
 // collect reads what is left once all runners have ended.
 func (a *Arena) collect(ctx context.Context) error {
+	a.record.Dead = map[string]api.DeadLetter{}
 	gone, cancel := context.WithTimeout(ctx, 10*time.Second) // a supervisor ends what a killed runner has left
 	defer cancel()
 	pids := a.processes()
@@ -160,58 +149,7 @@ func (a *Arena) collect(ctx context.Context) error {
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		a.left("process %d outlived its runner: %s", pid, strings.ReplaceAll(string(line), "\x00", " "))
 	}
-	for _, pattern := range []string{"disk/spool/held/*", "disk/spool/work/*", "disk/spool/tmp/*", "tmp/*/*"} {
-		found, err := filepath.Glob(a.path(pattern))
-		if err != nil {
-			return err
-		}
-		for _, path := range found {
-			a.left("%s is left", strings.TrimPrefix(path, a.dir+"/"))
-		}
-	}
 	notes, err := readNotes(a.path("notes/journal"))
 	a.record.Notes = notes
-	return errors.Join(err, a.readResults(), a.readLetters())
-}
-
-// readResults reads what the runners have stored.
-func (a *Arena) readResults() error {
-	files, err := filepath.Glob(a.path("disk/spool/results/*/*/result.json"))
-	for _, path := range files {
-		var r api.Result
-		if failed := readJSON(path, &r); failed != nil {
-			a.left("a result that cannot be read: %v", failed)
-			continue
-		}
-		a.record.Results = append(a.record.Results, r)
-	}
-	return err
-}
-
-// readLetters reads the dead letters.
-func (a *Arena) readLetters() error {
-	a.record.Dead = map[string]api.DeadLetter{}
-	return filepath.WalkDir(a.path("disk/spool/dead"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		var letter api.DeadLetter
-		if err := readJSON(path, &letter); err != nil || letter.Task == nil {
-			a.left("dead letter %s cannot be read, or is of no task: %v", d.Name(), err)
-			return nil
-		}
-		a.record.Dead[letter.Task.ID] = letter
-		return nil
-	})
-}
-
-func readJSON(path string, into any) error {
-	data, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(data, into)
-	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	return nil
+	return errors.Join(err, a.leftBelow("tmp/*/*"), a.queue.read(ctx))
 }

@@ -20,6 +20,7 @@ import (
 // options are the flags.
 type options struct {
 	Seed      uint64   `env:"SEED" help:"Of the plan; 0 draws one."`
+	Queue     string   `env:"QUEUE" enum:"spool,postgres,drawn" default:"drawn" help:"Where the tasks wait: ${enum}. The seed draws for the short form alone, and where all faults may strike; else it is a spool."`
 	Short     bool     `help:"Take at most 3 minutes."`
 	Tasks     int      `help:"How many tasks, if not as many as the form has."`
 	Strikes   int      `help:"How many faults, likewise."`
@@ -41,7 +42,9 @@ var (
 )
 
 // settleTime is how long the rest of the work may take once nothing breaks any more.
-const settleTime = time.Minute
+// In a server the tasks of a runner that was killed wait before that for the end of
+// its lease, which begins with the outages' end; so the faults have less time.
+const settleTime, leaseTime = time.Minute, 30 * time.Second
 
 func main() {
 	var o options
@@ -56,7 +59,7 @@ func main() {
 }
 
 func run(ctx context.Context, o options) (err error) {
-	size, limit := long, longTime
+	size, limit, rest := long, longTime, settleTime
 	if o.Short {
 		size, limit = short, shortTime
 	}
@@ -64,16 +67,25 @@ func run(ctx context.Context, o options) (err error) {
 	for o.Seed == 0 {
 		o.Seed = rand.Uint64N(1_000_000)
 	}
-	list, skipped := chosen(o.Kinds, os.Getuid() == 0)
+	if o.Queue == "drawn" {
+		o.Queue = inDirectory
+		if o.Short && len(o.Kinds) == 0 && o.Seed%2 == 1 {
+			o.Queue = inServer
+		}
+	}
+	if o.Queue == inServer {
+		limit, rest = limit-leaseTime, rest+leaseTime
+	}
+	list, skipped := chosen(o.Queue, o.Kinds, os.Getuid() == 0)
 	if len(list) == 0 {
 		return fmt.Errorf("no fault has a name that begins with %q", o.Kinds)
 	}
-	fmt.Printf("seed %d\n", o.Seed)
+	fmt.Printf("seed %d, queue %s\n", o.Seed, o.Queue)
 	if len(skipped) > 0 {
 		fmt.Printf("left out, because they need root: %s\n", strings.Join(skipped, ", "))
 	}
 	plan := NewPlan(o.Seed, size, list)
-	arena, err := newArena(ctx, Programs{Runner: o.Runner, Task: o.Task, NVML: o.NVML})
+	arena, err := newArena(ctx, Programs{Runner: o.Runner, Task: o.Task, NVML: o.NVML}, o.Queue)
 	defer func() {
 		if arena.dir != "" {
 			err = errors.Join(err, arena.Close(context.WithoutCancel(ctx)))
@@ -82,7 +94,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := arena.play(ctx, plan, limit); err != nil {
+	if err := arena.play(ctx, plan, limit, rest); err != nil {
 		return errors.Join(err, arena.keep(o.Artifacts))
 	}
 	whole := !o.Short && len(o.Kinds) == 0 && o.Tasks == 0 && o.Strikes == 0
@@ -92,7 +104,7 @@ func run(ctx context.Context, o options) (err error) {
 		fmt.Printf("%s: %s\n", p.Clause, p.Text)
 	}
 	if len(problems) > 0 {
-		return errors.Join(fmt.Errorf("%d problems; the record and the logs are in %s; again: make chaos SEED=%d", len(problems), o.Artifacts, o.Seed),
+		return errors.Join(fmt.Errorf("%d problems; the record and the logs are in %s; again: make chaos QUEUE=%s SEED=%d", len(problems), o.Artifacts, o.Queue, o.Seed),
 			arena.keep(o.Artifacts))
 	}
 	if whole && (len(empty) > 0 || share < calm) {
@@ -103,7 +115,7 @@ func run(ctx context.Context, o options) (err error) {
 }
 
 // play plays the plan to its end.
-func (a *Arena) play(ctx context.Context, plan Plan, limit time.Duration) error {
+func (a *Arena) play(ctx context.Context, plan Plan, limit, rest time.Duration) error {
 	running, end := context.WithCancel(ctx)
 	defer end()
 	parts, running := errgroup.WithContext(running)
@@ -125,7 +137,7 @@ func (a *Arena) play(ctx context.Context, plan Plan, limit time.Duration) error 
 		}
 		// A GPU that was sick is so for a runner until it starts again.
 		a.end(runners)
-		settling, done := context.WithTimeout(running, settleTime)
+		settling, done := context.WithTimeout(running, rest)
 		defer done()
 		a.settle(settling, runners)
 		return nil

@@ -98,8 +98,8 @@ func NewPlan(seed uint64, size Size, faults []fault) Plan {
 
 // chosen are the faults whose name begins with one of the words, and those that need
 // no more rights than there are.
-func chosen(words []string, root bool) (list []fault, skipped []string) {
-	for _, f := range faults {
+func chosen(queue string, words []string, root bool) (list []fault, skipped []string) {
+	for _, f := range faults[queue] {
 		switch {
 		case len(words) > 0 && !slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(f.name, w) }):
 		case f.root && !root:

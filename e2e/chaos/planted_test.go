@@ -27,6 +27,12 @@ var planted = map[string]struct {
 	"R12: what was stopped is removed": {"runner/internal/queue/spool/delivery.go", []string{
 		"	err = d.settle(\"finish\", func() error {\n", "	err = d.settle(\"finish\", func() error {\n		if r.Outcome == api.Interrupted {\n			return d.remove()\n		}\n",
 	}, "term,double", Lost},
+	"R12: what was stopped is removed, on postgres": {"runner/internal/queue/postgres/delivery.go", []string{
+		"	case api.Interrupted, api.MachineFailed:\n", "	case api.Interrupted, api.MachineFailed:\n		e.state = api.TaskCancelled\n",
+	}, "term,double", Lost},
+	"R12: an end that no server heard is taken for told, on postgres": {"runner/internal/queue/postgres/delivery.go", []string{
+		"		d.queue.Late.Add(1)\n", "		d.forget()\n		return e.state, nil\n",
+	}, "server", Repeat},
 	"R13: nobody locks GPUs": {"runner/serve.go", []string{"s.GPULock != \"off\"", "s.GPULock == \"on\""}, "kill,state-blip", HeldTwice},
 }
 
@@ -42,7 +48,7 @@ func TestPlantedFaults(t *testing.T) {
 			dir := t.TempDir()
 			runner := filepath.Join(dir, "runner")
 			build(t, dir, p.file, p.change, runner)
-			cmd := exec.CommandContext(t.Context(), filepath.Join(suite, "chaos"), "--short", "--seed=1", "--tasks=100", "--strikes=16", "--kinds="+p.kinds,
+			cmd := exec.CommandContext(t.Context(), filepath.Join(suite, "chaos"), "--short", "--seed=1", "--tasks=100", "--strikes=16", "--kinds="+p.kinds, "--queue="+queueOf(p.file),
 				"--runner="+runner, "--task="+filepath.Join(suite, "chaos-task"), "--nvml="+filepath.Join(suite, "libnvidia-ml.so.1"), "--artifacts="+dir+"/artifacts")
 			output, err := cmd.CombinedOutput()
 			if err == nil || !strings.Contains(string(output), "\n"+p.clause+": ") {
@@ -50,6 +56,14 @@ func TestPlantedFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// queueOf is the queue that a fault in a file is found with.
+func queueOf(file string) string {
+	if strings.Contains(file, "/postgres/") {
+		return inServer
+	}
+	return inDirectory
 }
 
 // TestPlantedFaultsFit keeps them in step with the sources.

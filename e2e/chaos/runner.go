@@ -86,12 +86,12 @@ func (r *Runner) start() (*process, error) {
 		return nil, err
 	}
 	p := &process{address: make(chan string, 1), reading: make(chan struct{}, 1), ended: make(chan struct{}), life: Life{Name: name, Runner: r.name, Start: now()}}
-	p.cmd = a.asRunner(exec.Command(a.Runner, "serve", "--name="+name, fmt.Sprintf("--slots=%d", slots), "--spool="+a.path("spool"),
+	p.cmd = a.asRunner(exec.Command(a.Runner, "serve", "--name="+name, fmt.Sprintf("--slots=%d", slots),
 		"--listen=127.0.0.1:0", "--kubeconfig="+a.path("kubeconfig"), "--namespace="+a.env.Namespace(), "--termination-log="+termination,
 		"--gpu-lock="+a.path("gpu-locks"), "--settle="+settleWindow.String(), "--gpu-interval=500ms", "--log-format=json", "--log-level=debug",
 		"--grace-period="+grace.String(), "--kill-delay="+killDelay.String()))
 	p.cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + a.path("home"), "HOSTNAME=" + r.name, "TMPDIR=" + tmp,
+		"PATH=" + os.Getenv("PATH"), "HOME=" + a.path("home"), "HOSTNAME=" + r.name, "TMPDIR=" + tmp, a.queue.variable(),
 		"STUDIOML_NVML_LIBRARY=" + a.NVML, fakegpu.EnvState + "=" + a.path("gpus"),
 	}
 	p.cmd.Dir = a.path("home")

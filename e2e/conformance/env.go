@@ -2,9 +2,13 @@ package conformance
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/studioml/studio-go-runner/e2e/engine"
+	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -34,8 +38,20 @@ func newEnv(e targets.Env) *env {
 	return box
 }
 
-// StartRunner starts a runner and is deaf to its status.
+// settle is long enough for a scenario to do something within it.
+const settle = 3 * time.Second
+
+// StartRunner starts a runner and is deaf to its status. Where all is given more time,
+// so are its own times: a scenario waits within them.
 func (e *env) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells targets.Sink) (targets.Runner, error) {
+	flags := map[scenario.Flag]string{"settle": settle.String()}
+	maps.Copy(flags, spec.Flags)
+	for name, value := range flags {
+		if d, err := time.ParseDuration(value); err == nil {
+			flags[name] = engine.Stretch(d).String()
+		}
+	}
+	spec.Flags = flags
 	return e.Env.StartRunner(ctx, spec, deaf{tells})
 }
 
@@ -66,15 +82,15 @@ func (e *env) Journal(ctx context.Context, each func(targets.TaskNote)) error {
 }
 
 // Queue is what can be known of it: what was submitted and has not come to its end.
-func (e *env) Queue(context.Context) (q api.QueueContents, err error) {
+func (e *env) Queue(context.Context) (q targets.Contents, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, id := range slices.Compact(slices.Sorted(slices.Values(e.submitted))) {
+		t := api.TaskStatus{ID: id, State: api.TaskWaiting}
 		if e.ended[id] {
-			q.Finished = append(q.Finished, id)
-		} else {
-			q.Ready = append(q.Ready, api.QueuedTask{ID: id})
+			t.State = api.TaskFinished
 		}
+		q = append(q, t)
 	}
 	return q, nil
 }

@@ -6,7 +6,6 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // Rules are the invariants that the record alone can show to be broken.
@@ -19,7 +18,7 @@ var Conserved = conserved
 // it is hopeless. Bodies are what the runners' paths answer, by runner and path; at
 // the mark "then" they answered what before says.
 func Judge(env targets.Env, record *history.History, that scenario.Conditions,
-	queue *api.QueueContents, bodies, before map[string]string) (wrong []string, hopeless string) {
+	queue *targets.Contents, bodies, before map[string]string) (wrong []string, hopeless string) {
 	answer := func(bodies map[string]string) {
 		for path, body := range bodies {
 			name, path, _ := strings.Cut(path, "/")
@@ -50,11 +49,4 @@ func Facts() (names []string) {
 		names = append(names, f.Name)
 	}
 	return names
-}
-
-// SetTimeFactor changes the time factor and returns the one before.
-func SetTimeFactor(f float64) float64 {
-	before := timeFactor
-	timeFactor = f
-	return before
 }

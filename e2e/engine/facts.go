@@ -12,6 +12,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -55,6 +56,8 @@ var factTable = []fact{
 		return word(cmp.Or(s.Shadowed, &api.Shadowed{}).Value)
 	}).ruled(effectives),
 	says[string]("reason", "A part of the sentence that says what a runner waits for.", func(s *api.Status) any { return text(s.Reason) }),
+	says[string]("why", "A part of the reason that the map in force gives.", func(s *api.Status) any { return text(s.Why) }),
+	says[string]("drainDeadline", "The deadline of a drain that it gives.", func(s *api.Status) any { return text(s.DrainDeadline) }),
 	says[string]("problem", "A part of the sentence about one of a runner's maps.", func(s *api.Status) any {
 		return texts(mapsOf(s), func(m *api.MapStatus) string { return m.Problem })
 	}),
@@ -96,10 +99,10 @@ var factTable = []fact{
 	known[int]("steps", "The steps that the tasks have saved in their checkpoints, each counted once, at least.", scenario.OfTasks,
 		func(v *view) (any, string) { return atLeast(v.facts.Steps(v.group)), "" }),
 
-	queued("left", "How many of the tasks are in the queue, claimed or not.", "ready", "claimed"),
-	queued("queued", "How many of the tasks no runner has claimed.", "ready"),
-	queued("dead", "How many of the tasks were given up.", "dead"),
-	queued("cancelled", "How many of the tasks their owner has cancelled.", "cancelled"),
+	queued("left", "How many of the tasks are in the queue, claimed or not.", api.TaskWaiting, api.TaskRunning),
+	queued("queued", "How many of the tasks no runner has claimed.", api.TaskWaiting),
+	queued("dead", "How many of the tasks were given up.", api.TaskDead),
+	queued("cancelled", "How many of the tasks their owner has cancelled.", api.TaskCancelled),
 
 	answers[bool]("live", "Whether a runner's liveness probe succeeds.", "/livez", succeeds),
 	answers[bool]("ready", "Whether a runner's readiness probe succeeds.", "/readyz", succeeds),
@@ -151,7 +154,7 @@ func reported(read reads) reads {
 }
 
 // queued is how many tasks are in some places of the queue.
-func queued(name, doc string, places ...string) fact {
+func queued(name, doc string, places ...api.TaskState) fact {
 	f := known[int](name, doc, scenario.OfTasks, func(v *view) (any, string) {
 		switch {
 		case v.facts.QueueTrouble != "":
@@ -159,7 +162,7 @@ func queued(name, doc string, places ...string) fact {
 		case v.facts.Queue == nil:
 			return nil, "nobody has looked into the queue"
 		}
-		n, in := 0, placesIn(v.facts.Queue, v.group)
+		n, in := 0, placesIn(*v.facts.Queue, v.group)
 		for _, place := range places {
 			n += in[place]
 		}
@@ -243,8 +246,8 @@ func (l logged) says(part string) bool { return l.Logged(part) }
 func (l logged) String() string        { return fmt.Sprintf("%d lines", len(l.Log)) }
 
 // placesIn counts the tasks of a group by where they are.
-func placesIn(contents *api.QueueContents, group string) map[string]int {
-	in := make(map[string]int)
+func placesIn(contents targets.Contents, group string) map[api.TaskState]int {
+	in := make(map[api.TaskState]int)
 	for id, places := range placesOf(contents) {
 		for _, place := range places {
 			if history.InGroup(id, group) {

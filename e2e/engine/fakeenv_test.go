@@ -31,7 +31,7 @@ type fakeEnv struct {
 
 	mu       sync.Mutex
 	calls    []string
-	contents api.QueueContents
+	contents targets.Contents
 	queueErr error
 	runners  map[string]int
 	active   int // calls of sources that have not returned
@@ -84,12 +84,11 @@ func (e *fakeEnv) source() func() {
 	}
 }
 
-func (e *fakeEnv) queue(change func(*api.QueueContents)) {
+func (e *fakeEnv) queue(change func(*targets.Contents)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	// A new copy, as a reading from a process gives one.
-	c := e.contents
-	c.Ready, c.Claimed, c.Dead, c.Finished = slices.Clone(c.Ready), slices.Clone(c.Claimed), slices.Clone(c.Dead), slices.Clone(c.Finished)
+	c := slices.Clone(e.contents)
 	change(&c)
 	e.contents = c
 }
@@ -98,9 +97,8 @@ func (e *fakeEnv) queue(change func(*api.QueueContents)) {
 func (e *fakeEnv) finish(id, runner string) {
 	e.notes.add(targets.TaskNote{Task: id, Attempt: 1, Runner: runner})
 	e.notes.add(targets.TaskNote{Task: id, Attempt: 1, Runner: runner, End: true})
-	e.queue(func(c *api.QueueContents) {
-		c.Ready = slices.DeleteFunc(c.Ready, func(t api.QueuedTask) bool { return t.ID == id })
-		c.Finished = append(c.Finished, id)
+	e.queue(func(c *targets.Contents) {
+		*c = append(slices.DeleteFunc(*c, func(t api.TaskStatus) bool { return t.ID == id }), api.TaskStatus{ID: id, State: api.TaskFinished})
 	})
 }
 
@@ -131,13 +129,13 @@ func (e *fakeEnv) StartRunner(_ context.Context, spec targets.RunnerSpec, tells 
 
 func (e *fakeEnv) Submit(_ context.Context, tasks []api.Task) error {
 	for _, t := range tasks {
-		e.queue(func(c *api.QueueContents) { c.Ready = append(c.Ready, api.QueuedTask{ID: t.ID}) })
+		e.queue(func(c *targets.Contents) { *c = append(*c, api.TaskStatus{ID: t.ID, State: api.TaskWaiting}) })
 		e.called("submit %s %s gpus=%d", t.ID, strings.Join(t.Args, " "), t.Resources.GPUs) // what is seen here can be taken
 	}
 	return nil
 }
 
-func (e *fakeEnv) Queue(context.Context) (api.QueueContents, error) {
+func (e *fakeEnv) Queue(context.Context) (targets.Contents, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.contents, e.queueErr

@@ -10,6 +10,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -40,11 +41,11 @@ func (p *play) nothingLost() error {
 			return err
 		}
 		// The tasks' notes take another way than the queue's contents.
-		missing := ""
+		missing, finished := "", contents.In(api.TaskFinished)
 		err = p.record.Wait(ctx, func(f *history.Facts) bool {
-			i := slices.IndexFunc(contents.Finished, func(id string) bool { return f.Task(id).Finished == 0 })
+			i := slices.IndexFunc(finished, func(id string) bool { return f.Task(id).Finished == 0 })
 			if i >= 0 {
-				missing = contents.Finished[i]
+				missing = finished[i]
 			}
 			return i < 0
 		})
@@ -56,42 +57,29 @@ func (p *play) nothingLost() error {
 }
 
 // conserved compares what was submitted with where it is now.
-func conserved(submitted []string, contents api.QueueContents) (wrong []error) {
-	places := placesOf(&contents)
+func conserved(submitted []string, contents targets.Contents) (wrong []error) {
+	places := placesOf(contents)
 	for _, id := range submitted {
 		switch at := places[id]; {
 		case len(at) == 0:
 			wrong = append(wrong, fmt.Errorf("R12: task %s is lost: it is not in the queue, not dead and has no result", id))
 		case len(at) > 1:
-			wrong = append(wrong, fmt.Errorf("R12: task %s is in several places: %s", id, strings.Join(at, ", ")))
+			wrong = append(wrong, fmt.Errorf("R12: task %s is in several places: %s", id, at))
 		}
 		delete(places, id)
 	}
 	for _, id := range slices.Sorted(maps.Keys(places)) {
-		wrong = append(wrong, fmt.Errorf("R12: task %s, which nobody submitted, is %s", id, strings.Join(places[id], ", ")))
+		wrong = append(wrong, fmt.Errorf("R12: task %s, which nobody submitted, is in %s", id, places[id]))
 	}
 	return wrong
 }
 
 // placesOf is where each task is.
-func placesOf(contents *api.QueueContents) map[string][]string {
-	places := make(map[string][]string)
-	put := func(place string, ids ...string) {
-		for _, id := range ids {
-			places[id] = append(places[id], place)
-		}
-	}
-	put("finished", contents.Finished...)
-	put("cancelled", contents.Cancelled...)
-	for _, t := range contents.Ready {
-		put("ready", t.ID)
-	}
-	for _, t := range contents.Claimed {
-		put("claimed", t.ID)
-	}
-	for _, d := range contents.Dead {
-		if d.Task != nil {
-			put("dead", d.Task.ID)
+func placesOf(contents targets.Contents) map[string][]api.TaskState {
+	places := make(map[string][]api.TaskState)
+	for _, state := range []api.TaskState{api.TaskWaiting, api.TaskRunning, api.TaskFinished, api.TaskDead, api.TaskCancelled} {
+		for _, id := range contents.In(state) {
+			places[id] = append(places[id], state)
 		}
 	}
 	return places

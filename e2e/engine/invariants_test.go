@@ -139,28 +139,29 @@ func TestRules(t *testing.T) {
 }
 
 func TestConserved(t *testing.T) {
-	queued := func(ids ...string) (all []api.QueuedTask) {
-		for _, id := range ids {
-			all = append(all, api.QueuedTask{ID: id})
+	// in are tasks in states, as "t-1 Waiting"; with a dead one, and one that was no task.
+	in := func(tasks ...string) (all targets.Contents) {
+		for _, text := range append(tasks, "t-4 Dead") {
+			id, state, _ := strings.Cut(text, " ")
+			all = append(all, api.TaskStatus{ID: id, State: api.TaskState(state), Task: &api.Task{ID: id}})
 		}
-		return all
+		return append(all, api.TaskStatus{ID: "broken", State: api.TaskDead})
 	}
-	dead := []api.DeadLetter{{Task: &api.Task{ID: "t-4"}}, {Document: "{"}}
 	all := []string{"t-1", "t-2", "t-3", "t-4"}
 	tests := []struct {
 		name     string
-		contents api.QueueContents
+		contents targets.Contents
 		want     []string
 	}{
-		{name: "one in each place", contents: api.QueueContents{Ready: queued("t-1"), Claimed: queued("t-2"), Finished: []string{"t-3"}, Dead: dead}},
-		{name: "lost", contents: api.QueueContents{Claimed: queued("t-2"), Finished: []string{"t-3"}, Dead: dead},
+		{name: "one in each place", contents: in("t-1 Waiting", "t-2 Running", "t-3 Finished")},
+		{name: "lost", contents: in("t-2 Running", "t-3 Finished"),
 			want: []string{"R12: task t-1 is lost: it is not in the queue, not dead and has no result"}},
-		{name: "twice", contents: api.QueueContents{Ready: queued("t-1"), Claimed: queued("t-1", "t-2"), Finished: []string{"t-3"}, Dead: dead},
-			want: []string{"R12: task t-1 is in several places: ready, claimed"}},
-		{name: "finished and dead", contents: api.QueueContents{Ready: queued("t-1", "t-2"), Finished: []string{"t-3", "t-4"}, Dead: dead},
-			want: []string{"R12: task t-4 is in several places: finished, dead"}},
-		{name: "strange", contents: api.QueueContents{Ready: queued("t-1", "t-2", "x-1"), Finished: []string{"t-3"}, Dead: dead},
-			want: []string{"R12: task x-1, which nobody submitted, is ready"}},
+		{name: "twice", contents: in("t-1 Waiting", "t-1 Running", "t-2 Running", "t-3 Finished"),
+			want: []string{"R12: task t-1 is in several places: [Waiting Running]"}},
+		{name: "finished and dead", contents: in("t-1 Waiting", "t-2 Waiting", "t-3 Finished", "t-4 Finished"),
+			want: []string{"R12: task t-4 is in several places: [Finished Dead]"}},
+		{name: "strange", contents: in("t-1 Waiting", "t-2 Waiting", "x-1 Waiting", "t-3 Finished"),
+			want: []string{"R12: task x-1, which nobody submitted, is in [Waiting]"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -185,9 +186,9 @@ func TestNothingLost(t *testing.T) {
 	}{
 		{"finished", func(e *fakeEnv) { e.finish("t-1", "a") }, false, ""},
 		{"left", func(*fakeEnv) {}, false, ""},
-		{"lost", func(e *fakeEnv) { e.queue(func(c *api.QueueContents) { c.Ready = nil }) }, false, "R12: task t-1 is lost"},
+		{"lost", func(e *fakeEnv) { e.queue(func(c *targets.Contents) { *c = nil }) }, false, "R12: task t-1 is lost"},
 		{"a result out of nothing", func(e *fakeEnv) {
-			e.queue(func(c *api.QueueContents) { c.Ready, c.Finished = nil, []string{"t-1"} })
+			e.queue(func(c *targets.Contents) { *c = targets.Contents{{ID: "t-1", State: api.TaskFinished}} })
 		}, true, "R12: task t-1 has a result, but never said that it came to its end"},
 		{"unreadable", func(e *fakeEnv) {
 			e.mu.Lock()

@@ -196,8 +196,8 @@ func (p *play) describeSubject(f *history.Facts, subject string) string {
 		}
 		text := fmt.Sprintf("%d started, %d finished", v.started, v.finished)
 		if f.Queue != nil {
-			in := placesIn(f.Queue, v.group)
-			text += fmt.Sprintf("; in the queue, when it was last read: %d free, %d claimed, %d dead", in["ready"], in["claimed"], in["dead"])
+			in := placesIn(*f.Queue, v.group)
+			text += fmt.Sprintf("; in the queue, when it was last read: %d free, %d claimed, %d dead", in[api.TaskWaiting], in[api.TaskRunning], in[api.TaskDead])
 		}
 		all = append(all, text)
 	}

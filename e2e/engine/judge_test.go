@@ -120,11 +120,9 @@ func TestConditions(t *testing.T) {
 		{"tasks/t: {steps: 1}", "tasks/t: {steps: 3}", "steps is 2, want at least 3", ""},
 		{"tasks/u: {dead: 1}", "tasks/t: {dead: 1}", "dead is 0, want 1", ""},
 	}
-	queue := &api.QueueContents{
-		Ready:     []api.QueuedTask{{ID: "t-1"}, {ID: "t-more-1"}},
-		Claimed:   []api.QueuedTask{{ID: "t-2"}},
-		Dead:      []api.DeadLetter{{Task: &api.Task{ID: "u-1"}}, {Document: "no task"}},
-		Cancelled: []string{"u-2"},
+	queue := &targets.Contents{
+		{ID: "t-1", State: api.TaskWaiting}, {ID: "t-more-1", State: api.TaskWaiting}, {ID: "t-2", State: api.TaskRunning},
+		{ID: "u-1", State: api.TaskDead, Task: &api.Task{}}, {ID: "no task", State: api.TaskDead}, {ID: "u-2", State: api.TaskCancelled},
 	}
 	metrics := func(fd, goroutines int) string {
 		return fmt.Sprintf("# TYPE go_goroutines gauge\ngo_goroutines %d\nprocess_open_fds %d\n", goroutines, fd)

@@ -87,7 +87,7 @@ runners: {a: {}}
 steps:
   - crowd: {maps: 20, every: 1ms}
   - expect: {a: {processes: 1}}
-  - wait: {for: 50ms, because: "the crowd changes"}
+  - wait: {for: 2s, because: "the crowd changes"}
 `)
 	if err != nil {
 		t.Fatal(err)

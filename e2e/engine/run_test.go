@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -282,8 +283,7 @@ func TestLine(t *testing.T) {
 
 // The budget of a step ends it, and says so without the scenario's timeout.
 func TestBudget(t *testing.T) {
-	before := engine.SetTimeFactor(1)
-	defer engine.SetTimeFactor(before)
+	t.Setenv("E2E_TIME_FACTOR", "1")
 	// What comes before the await has all the time it needs.
 	env := hurried{newFakeEnv(t, idle)}
 	_, err := run(t, env, "steps:\n  - await: {a: {phase: Suspended, processes: 1}}\n")
@@ -296,7 +296,7 @@ func TestBudget(t *testing.T) {
 type hurried struct{ *fakeEnv }
 
 func (h hurried) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells targets.Sink) (targets.Runner, error) {
-	engine.SetTimeFactor(0.001)
+	_ = os.Setenv("E2E_TIME_FACTOR", "0.001") // until the end of the test
 	return h.fakeEnv.StartRunner(ctx, spec, tells)
 }
 
@@ -360,8 +360,7 @@ func TestExpectWaitsForNews(t *testing.T) {
 // The look that the end of the budget cuts short does not hide what the one
 // before it saw.
 func TestLastWholeLook(t *testing.T) {
-	before := engine.SetTimeFactor(0.1)
-	defer engine.SetTimeFactor(before)
+	t.Setenv("E2E_TIME_FACTOR", "0.1")
 	env := &secondLookHangs{fakeEnv: newFakeEnv(t, idle)}
 	_, err := run(t, env, head+"tasks: [{group: work}]\nsteps:\n  - await: {a: {phase: Running}}\n  - expect: {tasks/work: {queued: 2}}\n")
 	if err == nil || !strings.Contains(err.Error(), "expect tasks/work: queued is 1, want 2; waited") {
@@ -375,12 +374,12 @@ type secondLookHangs struct {
 	looks int
 }
 
-func (e *secondLookHangs) Queue(ctx context.Context) (api.QueueContents, error) {
+func (e *secondLookHangs) Queue(ctx context.Context) (targets.Contents, error) {
 	if e.looks++; e.looks == 1 {
 		return e.fakeEnv.Queue(ctx)
 	}
 	<-ctx.Done()
-	return api.QueueContents{}, ctx.Err()
+	return nil, ctx.Err()
 }
 
 // A mark and never look at the past; nothing is waited for.
@@ -433,15 +432,14 @@ func TestInterrupted(t *testing.T) {
 
 func TestNodeMaps(t *testing.T) {
 	s := parse(t, "name: x\nrows: [1]\ntargets: [embedded]\nrunners: {a: {}, b: {hostname: host}, c: {hostname: unset}}\nsteps: [{expect: {a: {processes: 1}}}]\n")
-	if diff := cmp.Diff([]string{"a", "host"}, engine.NodeMaps(s)); diff != "" {
+	if diff := cmp.Diff([]string{"a", "host", "c"}, engine.NodeMaps(s)); diff != "" {
 		t.Error(diff)
 	}
 }
 
 // A wait lasts longer where everything has more time, as what it waits for does.
 func TestWaitIsStretched(t *testing.T) {
-	before := engine.SetTimeFactor(3)
-	defer engine.SetTimeFactor(before)
+	t.Setenv("E2E_TIME_FACTOR", "3")
 	begun := time.Now()
 	_, err := run(t, newFakeEnv(t, idle), "steps:\n  - wait: {for: 50ms, because: it is a test}\n  - expect: {a: {processes: 1}}\n")
 	if took := time.Since(begun); err != nil || took < 150*time.Millisecond {

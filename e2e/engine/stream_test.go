@@ -66,8 +66,8 @@ func TestAgainFails(t *testing.T) {
 
 type queueBreaks struct{ *fakeEnv }
 
-func (queueBreaks) Queue(context.Context) (api.QueueContents, error) {
-	return api.QueueContents{}, errFake
+func (queueBreaks) Queue(context.Context) (targets.Contents, error) {
+	return nil, errFake
 }
 
 // Who attends leaves the steps to people: what was there before them is brought
@@ -91,8 +91,8 @@ func TestAttend(t *testing.T) {
 	if m := env.api.have("here/" + api.GlobalMapName); m == nil || m.Data[api.StateKey] != "Running" {
 		t.Errorf("the global map is %v", m)
 	}
-	if n := len(env.submits()); n != len(env.contents.Ready) {
-		t.Errorf("%d tasks were submitted, %d are there", n, len(env.contents.Ready))
+	if n := len(env.submits()); n != len(env.contents) {
+		t.Errorf("%d tasks were submitted, %d are there", n, len(env.contents))
 	}
 }
 

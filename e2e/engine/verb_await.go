@@ -12,7 +12,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
 func init() {
@@ -111,7 +111,7 @@ func (r *started) ask(ctx context.Context, path string, tells teller) {
 }
 
 // readQueue reads the queue and keeps in the record what has changed.
-func (p *play) readQueue(ctx context.Context) (api.QueueContents, error) {
+func (p *play) readQueue(ctx context.Context) (targets.Contents, error) {
 	contents, err := p.env.Queue(ctx)
 	if err != nil {
 		err = fmt.Errorf("the queue cannot be read: %w", err)

@@ -77,7 +77,7 @@ func (p *play) stream(s scenario.Submit) error {
 			if err != nil {
 				return err
 			}
-			if len(contents.Ready) > s.Waiting {
+			if len(contents.In(api.TaskWaiting)) > s.Waiting {
 				continue
 			}
 		}

@@ -18,7 +18,7 @@ type Facts struct {
 	Maps map[string]Map
 	// Tasks by id, as the tasks themselves told.
 	Tasks map[string]*Task
-	Queue *api.QueueContents // as it was last read
+	Queue *targets.Contents // as it was last read
 	// QueueTrouble is why it could not be read after that, if so.
 	QueueTrouble string
 	// Step is what the harness does now, nil between two steps, and Since when.

@@ -23,18 +23,18 @@ type Entry struct {
 	Runner  string `json:"runner,omitempty"`
 	Process int    `json:"process,omitempty"`
 
-	Step    *Step              `json:"step,omitempty"`
-	Output  string             `json:"output,omitempty"` // what is said, typed and printed, for who looks on
-	Mark    string             `json:"mark,omitempty"`
-	Trouble string             `json:"trouble,omitempty"` // why the record may have a gap
-	Start   bool               `json:"start,omitempty"`   // a process was started
-	Map     *Map               `json:"map,omitempty"`
-	Status  *api.Status        `json:"status,omitempty"`
-	Log     string             `json:"log,omitempty"`
-	Exit    *targets.Exit      `json:"exit,omitempty"`
-	Note    *targets.TaskNote  `json:"note,omitempty"`
-	Queue   *api.QueueContents `json:"queue,omitempty"`
-	Answer  *Answer            `json:"answer,omitempty"`
+	Step    *Step             `json:"step,omitempty"`
+	Output  string            `json:"output,omitempty"` // what is said, typed and printed, for who looks on
+	Mark    string            `json:"mark,omitempty"`
+	Trouble string            `json:"trouble,omitempty"` // why the record may have a gap
+	Start   bool              `json:"start,omitempty"`   // a process was started
+	Map     *Map              `json:"map,omitempty"`
+	Status  *api.Status       `json:"status,omitempty"`
+	Log     string            `json:"log,omitempty"`
+	Exit    *targets.Exit     `json:"exit,omitempty"`
+	Note    *targets.TaskNote `json:"note,omitempty"`
+	Queue   *targets.Contents `json:"queue,omitempty"`
+	Answer  *Answer           `json:"answer,omitempty"`
 }
 
 // Answer is what the queue, or a path of a runner's process, was asked and said.

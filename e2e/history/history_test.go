@@ -43,7 +43,7 @@ func TestFacts(t *testing.T) {
 		note("work-1", 1, false), note("work-2", 1, false), note("work-1", 2, false), note("work-1", 1, true), note("work-more-1", 1, false),
 		{Map: &history.Map{Namespace: "n", Name: "m", ResourceVersion: "1"}},
 		{Map: &history.Map{Namespace: "n", Name: "m", ResourceVersion: "2", Deleted: true}},
-		{Queue: &api.QueueContents{Finished: []string{"x"}}},
+		{Queue: &targets.Contents{{ID: "x", State: api.TaskFinished}}},
 		{Trouble: "a gap"}, {Mark: "here"}, {Answer: &history.Answer{Error: "hidden"}},
 		{Runner: "a", Answer: &history.Answer{Path: "/livez", Code: 200}},
 		{Step: &history.Step{Text: "before"}}, {Step: &history.Step{Text: "before", Ended: true}}, {Step: step},
@@ -134,7 +134,7 @@ func TestTimeline(t *testing.T) {
 		{Map: &history.Map{Name: "m", ResourceVersion: "6", Deleted: true}},
 		start(1), start(2), busy, {Runner: "a", Process: 2, Log: "not here"}, exit(2, 10), {Mark: "here"},
 		note("t-1", 1, false), note("t-1", 1, true),
-		{Queue: &api.QueueContents{Ready: []api.QueuedTask{{}}, Finished: []string{"t-1"}}}, {Trouble: "a gap"},
+		{Queue: &targets.Contents{{State: api.TaskWaiting}, {ID: "t-1", State: api.TaskFinished}}}, {Trouble: "a gap"},
 		{Step: &history.Step{Line: 7, Text: "await a", Ended: true, Error: "phase is\n" + strings.Repeat("x", 1000)}},
 	} {
 		record.Add(e)
@@ -151,7 +151,7 @@ func TestTimeline(t *testing.T) {
 		"mark here",
 		"task t-1 started, start 1 on a, GPUs G1",
 		"task t-1 finished, start 1 on a, GPUs G1",
-		"queue: 1 ready, 0 claimed, 0 dead, 1 finished",
+		"queue: 1 waiting, 0 running, 1 finished, 0 dead",
 		"TROUBLE a gap",
 	}
 	got := lines(record.Timeline())

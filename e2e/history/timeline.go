@@ -91,8 +91,7 @@ func (e Entry) line() string {
 		}
 		return text
 	case e.Queue != nil:
-		return fmt.Sprintf("queue: %d ready, %d claimed, %d dead, %d finished",
-			len(e.Queue.Ready), len(e.Queue.Claimed), len(e.Queue.Dead), len(e.Queue.Finished))
+		return "queue: " + e.Queue.String()
 	}
 	return ""
 }

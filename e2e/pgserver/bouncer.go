@@ -39,7 +39,7 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = %[5]d
 max_client_conn = 2000
-`, s.Dir, s.Port, s.user, s.Port+1, connections))
+`, s.Dir, s.Port, s.User, s.Port+1, connections))
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package pgserver
 
 import (
 	"net"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -14,7 +15,7 @@ type Proxy struct {
 	all      sync.WaitGroup
 
 	mu     sync.Mutex
-	socket string
+	server *Server
 	open   chan struct{} // closed while packets pass
 	conns  map[net.Conn]bool
 	over   bool
@@ -37,11 +38,19 @@ func (s *Server) Proxy() (*Proxy, error) {
 func (p *Proxy) To(s *Server) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.socket = filepath.Join(s.Dir, ".s.PGSQL."+strconv.Itoa(s.Port))
+	p.server = s
 }
 
 // Address is that of the server, through the proxy.
 func (p *Proxy) Address() string { return p.listener.Addr().String() }
+
+// URL names a database of the server, through the proxy.
+func (p *Proxy) URL(database string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := url.URL{Scheme: "postgres", User: url.User(p.server.User), Host: p.Address(), Path: "/" + database, RawQuery: "sslmode=disable"}
+	return u.String()
+}
 
 // Cut drops all packets until Restore.
 func (p *Proxy) Cut() {
@@ -94,10 +103,10 @@ func (p *Proxy) keep(c net.Conn) bool {
 // wait waits until packets pass, and says where to.
 func (p *Proxy) wait() (socket string) {
 	p.mu.Lock()
-	open, socket := p.open, p.socket
+	open, s := p.open, p.server
 	p.mu.Unlock()
 	<-open
-	return socket
+	return filepath.Join(s.Dir, ".s.PGSQL."+strconv.Itoa(s.Port))
 }
 
 func (p *Proxy) pass(to, from net.Conn) {

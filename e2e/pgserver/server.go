@@ -26,33 +26,35 @@ import (
 // generous, because only a test that fails waits for so long.
 const patience = time.Minute
 
-// Server is one server. Its methods are for one goroutine.
+// Server is one server. Its methods are for one goroutine. What other processes need
+// to use its databases is plain data, which JSON carries to them.
 type Server struct {
 	// Dir is the server's, and nothing else's.
 	Dir string
 	// Settings are those that it starts with, as "ssl=on"; Port is that of its socket.
 	Settings []string
 	Port     int
+	User     string // its owner
 
 	bin   string              // where the programs are
 	as    *syscall.Credential // whose process it is; nil for ours
-	user  string
-	cmd   *exec.Cmd // nil while it is stopped
+	cmd   *exec.Cmd           // nil while it is stopped
 	ended chan error
 }
 
 // Start makes an empty server in a new directory and starts it.
-func Start() (*Server, error) {
+func Start(settings ...string) (*Server, error) {
 	dir, err := os.MkdirTemp("", "pgserver-")
 	if err != nil {
 		return nil, err
 	}
-	return StartIn(dir)
+	return StartIn(dir, settings...)
 }
 
 // StartIn makes it in a directory that is there, which it removes in the end.
-func StartIn(dir string) (*Server, error) {
+func StartIn(dir string, settings ...string) (*Server, error) {
 	s, err := settle(dir)
+	s.Settings = settings
 	if err == nil {
 		// The smallest files of the log, so that the server fits a small disk.
 		err = s.run("initdb", "-D", s.data(), "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "--wal-segsize=1")
@@ -82,7 +84,7 @@ func settle(dir string) (s *Server, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.user = owner.Username
+	s.User = owner.Username
 	if os.Getuid() == 0 {
 		uid, err1 := strconv.Atoi(owner.Uid)
 		gid, err2 := strconv.Atoi(owner.Gid)
@@ -110,6 +112,9 @@ func (s *Server) Put(name string, content []byte) (path string, err error) {
 	return path, err
 }
 
+// ErrMissing says that no server is installed.
+var ErrMissing = errors.New("PostgreSQL is missing")
+
 // programs finds the newest server that is installed.
 func programs() (dir string, err error) {
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
@@ -122,7 +127,7 @@ func programs() (dir string, err error) {
 	}
 	path, err := exec.LookPath("initdb")
 	if err != nil {
-		return "", fmt.Errorf("%w; install it: apt-get install postgresql", err)
+		return "", fmt.Errorf("%w (%w); install it: apt-get install postgresql", ErrMissing, err)
 	}
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		return "", err
@@ -195,7 +200,7 @@ func (s *Server) start(ctx context.Context) error {
 
 // URL names a database of the server, as its owner.
 func (s *Server) URL(database string) string {
-	u := url.URL{Scheme: "postgres", User: url.User(s.user), Path: "/" + database, RawQuery: url.Values{"host": {s.Dir}, "port": {strconv.Itoa(s.Port)}}.Encode()}
+	u := url.URL{Scheme: "postgres", User: url.User(s.User), Path: "/" + database, RawQuery: url.Values{"host": {s.Dir}, "port": {strconv.Itoa(s.Port)}}.Encode()}
 	return u.String()
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // maxTimeout is far more than any row needs, and little enough that a slip of the
@@ -119,7 +121,7 @@ func (c *Checker) subject(at, name string, others ...string) {
 		return // a file without runners is reported already
 	}
 	subjects := append(others, slices.Sorted(maps.Keys(c.File.Runners))...)
-	c.Bad(at, "%s is not in this file; must be %s%s", quote(name), list(subjects), hint(name, subjects))
+	c.Bad(at, "%s is not in this file; must be %s%s", quote(name), list(subjects), api.DidYouMean(name, subjects))
 }
 
 func join(at, name string) string { return strings.TrimPrefix(at+"."+name, ".") }
@@ -164,6 +166,9 @@ func (r Runner) Check(c *Checker, at string) {
 	c.Needs(at, "visible", r.GPUs > 0, "the runner has no gpus")
 	if r.Machine != "" {
 		c.Need(at+".machine", NeedFakeGPUs)
+	}
+	if r.Older {
+		c.Need(at+".older", NeedOlder)
 	}
 }
 

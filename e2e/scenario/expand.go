@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/studioml/studio-go-runner/e2e/oracle"
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // maxCombinations bounds a family. The largest of the catalogue has 96
@@ -162,7 +163,7 @@ func (c *Checker) exclude(all []Scenario, file File) []Scenario {
 		at, fine := fmt.Sprintf("exclude[%d]", i), true
 		for name := range entry {
 			if _, ok := file.Matrix[name]; !ok {
-				c.badLine(c.line(at+"."+string(name)), at, "%s is no variable of the matrix%s", quote(string(name)), hint(string(name), known))
+				c.badLine(c.line(at+"."+string(name)), at, "%s is no variable of the matrix%s", quote(string(name)), api.DidYouMean(string(name), known))
 				fine = false
 			}
 		}

@@ -137,6 +137,8 @@ func (s Submit) String() string { return string(s.Group) }
 type Runner struct {
 	// Delayed runners are started by a start step.
 	Delayed bool `json:"delayed,omitempty"`
+	// Older has it be of a release of before, as in a rolling upgrade.
+	Older bool `json:"older,omitempty"`
 	// GPUs is the number of GPUs it has; 0 is a machine without NVML.
 	GPUs int `json:"gpus,omitempty" jsonschema:"minimum=0,maximum=64"`
 	// Profile is the GPU model where the target can choose it.

@@ -4,29 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/agext/levenshtein"
+	"github.com/studioml/studio-go-runner/runner/api"
 )
-
-// hint returns "; did you mean x?" for the allowed word that was probably
-// meant: the same letters in another case, or at most two edits away. It is
-// empty if there is none.
-func hint(word string, allowed []string) string {
-	const maxEdits, maxLen = 2, 64 // a longer word is no slip of the pen
-	if len(word) > maxLen {
-		return ""
-	}
-	best, distance := "", maxEdits+1
-	for _, candidate := range allowed {
-		d := levenshtein.Distance(strings.ToLower(word), strings.ToLower(candidate), nil)
-		if d < distance && d < len(candidate) {
-			best, distance = candidate, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %s?", best)
-}
 
 // list writes words as "a, b or c".
 func list(words []string) string {
@@ -39,5 +18,5 @@ func list(words []string) string {
 
 // notAWord says what a word must be.
 func notAWord(word string, allowed []string) string {
-	return fmt.Sprintf("is %s; must be %s%s", quote(word), list(allowed), hint(word, allowed))
+	return fmt.Sprintf("is %s; must be %s%s", quote(word), list(allowed), api.DidYouMean(word, allowed))
 }

@@ -13,6 +13,8 @@ import (
 	reflector "github.com/invopop/jsonschema"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // schemaName is absolute: a relative one would be one of the working directory.
@@ -90,7 +92,7 @@ func (c *Checker) explain(at string, value any, e *jsonschema.ValidationError) {
 		}
 	case *kind.AdditionalProperties:
 		for _, name := range k.Properties {
-			c.badLine(c.line(join(at, name)), at, "unknown field %s%s", quote(name), hint(name, known))
+			c.badLine(c.line(join(at, name)), at, "unknown field %s%s", quote(name), api.DidYouMean(name, known))
 		}
 	case *kind.UniqueItems:
 		all := value.([]any)

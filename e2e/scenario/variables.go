@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // VariableName is what a variable or a prediction may be called.
@@ -85,7 +87,7 @@ func (n *names) unresolved(name string) error {
 	case len(known) == 0:
 		return fmt.Errorf("%s stands for nothing, the file has no matrix", quote("${"+name+"}"))
 	}
-	return fmt.Errorf("%s stands for nothing, known are %s%s", quote("${"+name+"}"), strings.Join(known, ", "), hint(name, known))
+	return fmt.Errorf("%s stands for nothing, known are %s%s", quote("${"+name+"}"), strings.Join(known, ", "), api.DidYouMean(name, known))
 }
 
 // checkUse reports what is set and never used.

@@ -62,6 +62,9 @@ const (
 	NeedToken Need = "token"
 	// NeedQueueOutage: the queue can be made unreachable.
 	NeedQueueOutage Need = "queue-outage"
+	// NeedOlder: there is the program of a release of before, by which all tasks of the
+	// scenario are submitted.
+	NeedOlder Need = "older-release"
 	// NeedSignals: a runner can be sent any signal, any number of times.
 	NeedSignals Need = "signals"
 	// NeedGPUs: runners can have GPUs, real or fake.
@@ -77,7 +80,7 @@ const (
 
 // Words are those that files can have.
 func (Need) Words() []string {
-	return Words(NeedAPIServer, NeedNetwork, NeedToken, NeedQueueOutage, NeedSignals, NeedGPUs, NeedFakeGPUs, NeedKubectl, NeedAdmission)
+	return Words(NeedAPIServer, NeedNetwork, NeedToken, NeedQueueOutage, NeedOlder, NeedSignals, NeedGPUs, NeedFakeGPUs, NeedKubectl, NeedAdmission)
 }
 
 // UsesGPUsOfTarget says whether needs ask for GPUs as the target has them. Those
@@ -182,14 +185,14 @@ func (m MapName) Check(c *Checker, at string) {
 // Check wants a group that was submitted.
 func (g Group) Check(c *Checker, at string) {
 	if c.Groups[g] == nil {
-		c.Bad(at, "no earlier step submits group %s%s", quote(string(g)), hint(string(g), Words(slices.Sorted(maps.Keys(c.Groups))...)))
+		c.Bad(at, "no earlier step submits group %s%s", quote(string(g)), api.DidYouMean(string(g), Words(slices.Sorted(maps.Keys(c.Groups))...)))
 	}
 }
 
 // Check wants a mark that was set.
 func (m Mark) Check(c *Checker, at string) {
 	if !slices.Contains(c.marks, m) {
-		c.Bad(at, "no earlier step marks %s%s", quote(string(m)), hint(string(m), Words(c.marks...)))
+		c.Bad(at, "no earlier step marks %s%s", quote(string(m)), api.DidYouMean(string(m), Words(c.marks...)))
 	}
 }
 
@@ -209,15 +212,15 @@ func (b *Base64) UnmarshalText(text []byte) (err error) {
 	return nil
 }
 
-// NodeMap is the name of the node map of the runner with that name, empty where
-// the contract has none: without HOSTNAME, or where that is no legal name, or
-// the global map's.
+// NodeMap is the name of the node map of the runner with that name, which counts where
+// there is no HOSTNAME, too. It is empty where the contract has none: where that is no
+// legal name, or the global map's.
 func (r Runner) NodeMap(name string) string {
 	host := name
-	if r.Hostname != "" {
+	if r.Hostname != "" && r.Hostname != NoHost {
 		host = r.Hostname
 	}
-	if r.Hostname == NoHost || host == api.GlobalMapName || len(host) > 253 || !subdomainRule.MatchString(host) {
+	if host == api.GlobalMapName || len(host) > 253 || !subdomainRule.MatchString(host) {
 		return ""
 	}
 	return host

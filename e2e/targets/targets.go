@@ -5,6 +5,7 @@ package targets
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"time"
 
@@ -33,6 +34,8 @@ type Isolation struct {
 	NodeMaps []string
 	// GPUs is the most that one of its runners has.
 	GPUs int
+	// Server has the queue be in a PostgreSQL server where it could be in a directory.
+	Server bool
 	// Artifacts is a directory for what a person needs after a failure.
 	Artifacts string
 }
@@ -80,7 +83,7 @@ type Queue interface {
 	// Submit puts task documents into the queue, all with one call.
 	Submit(ctx context.Context, tasks []api.Task) error
 	// Queue lists what is in the queue now.
-	Queue(ctx context.Context) (api.QueueContents, error)
+	Queue(ctx context.Context) (Contents, error)
 	// Owner runs a command of the runner on the queue, as the owner of tasks does.
 	Owner(ctx context.Context, command ...string) error
 	// TaskCommand is the command line of a task that notes its start, waits
@@ -91,6 +94,25 @@ type Queue interface {
 	Release(ctx context.Context, group string) error
 	// Journal calls each for every note of a task, in order, until ctx ends.
 	Journal(ctx context.Context, each func(TaskNote)) error
+}
+
+// Contents are the tasks that a queue knows at one moment.
+type Contents []api.TaskStatus
+
+// In returns the ids of those in a state. A letter that was no task is none's.
+func (c Contents) In(state api.TaskState) (ids []string) {
+	for _, t := range c {
+		if t.State == state && (t.State != api.TaskDead || t.Task != nil) {
+			ids = append(ids, t.ID)
+		}
+	}
+	return ids
+}
+
+// String counts them, for people.
+func (c Contents) String() string {
+	count := func(state api.TaskState) int { return len(c.In(state)) }
+	return fmt.Sprintf("%d waiting, %d running, %d finished, %d dead", count(api.TaskWaiting), count(api.TaskRunning), count(api.TaskFinished), count(api.TaskDead))
 }
 
 // TaskSpec says how a task behaves.
@@ -185,7 +207,8 @@ type KubectlControl interface {
 	Shell() (variables []string, err error)
 }
 
-// QueueControl is what an Env has where scenarios need queue-outage.
+// QueueControl is what an Env has where scenarios need queue-outage. That is the
+// runners': submits go on.
 type QueueControl interface {
 	HideQueue() error
 	RestoreQueue() error

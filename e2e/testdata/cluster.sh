@@ -24,22 +24,23 @@ kubectl() {
 
 # start does what the Job's controller and the kubelet do.
 start() {
-  sed "s/token: .*/token: $(command kubectl create token studio-go-runner)/" "$KUBECONFIG" >account
   command kubectl get configmap studio-go-runner-env --output=go-template='{{range $k, $v := .data}}{{$k}}={{$v}}{{"\n"}}{{end}}' >settings
   for i in "${!addresses[@]}"; do
-    local name=studio-go-runner-$i
+    local name=studio-go-runner-$i uid
     command kubectl apply -f - <<EOF
 apiVersion: v1
 kind: Pod
 metadata: {name: $name-fghij, labels: {app.kubernetes.io/name: studio-go-runner}}
-spec: {nodeName: $NODE, hostname: $name, containers: [{name: runner, image: example/runner}]}
+spec: {nodeName: $NODE, hostname: $name, serviceAccountName: studio-go-runner, containers: [{name: runner, image: example/runner}]}
 EOF
     command kubectl patch pod $name-fghij --subresource=status --patch='{"status": {"phase": "Running"}}'
+    uid=$(command kubectl get pod $name-fghij --output=jsonpath={.metadata.uid})
+    sed "s/token: .*/token: $(command kubectl create token studio-go-runner --bound-object-kind=Pod --bound-object-name=$name-fghij)/" "$KUBECONFIG" >$name.account
     (
       set -a
       . ./settings
       STUDIOML_QUEUE=$(command kubectl get secret studio-go-runner-queue --output=jsonpath='{.data.url}' | base64 --decode)
-      KUBECONFIG=account HOSTNAME=$name POD_NAME=$name-fghij POD_NAMESPACE=$NAMESPACE STUDIOML_LISTEN=${addresses[i]} exec runner serve
+      KUBECONFIG=$name.account HOSTNAME=$name POD_NAME=$name-fghij POD_UID=$uid POD_NAMESPACE=$NAMESPACE STUDIOML_LISTEN=${addresses[i]} exec runner serve
     ) 2>>$name.log &
     running+=($!)
     until runner status --address="${addresses[i]}" >/dev/null 2>&1; do

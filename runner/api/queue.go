@@ -2,25 +2,6 @@ package api
 
 import "time"
 
-// QueueContents is what a queue holds at one moment.
-type QueueContents struct {
-	Ready   []QueuedTask `json:"ready"`
-	Claimed []QueuedTask `json:"claimed"`
-	Dead    []DeadLetter `json:"dead"`
-	// Finished are the ids of the tasks that have a result with outcome Succeeded.
-	Finished  []string `json:"finished"`
-	Cancelled []string `json:"cancelled,omitempty"`
-}
-
-// QueuedTask is a task that is in the queue.
-type QueuedTask struct {
-	ID     string `json:"id"`
-	Starts int    `json:"starts"`           // how often it was started
-	Spent  int    `json:"spent"`            // attempts that count against it
-	Runner string `json:"runner,omitempty"` // who has claimed it
-	Why    string `json:"why,omitempty"`    // it waits
-}
-
 // TaskState says where a task is on its way.
 type TaskState string
 
@@ -55,5 +36,5 @@ type TaskStatus struct {
 	Spent  int       `json:"spent"`            // attempts that count against it
 	Runner string    `json:"runner,omitempty"` // who has claimed it
 	GPUs   []string  `json:"gpus,omitempty"`   // that it runs on
-	Reason string    `json:"reason,omitempty"` // why it is dead
+	Reason string    `json:"reason,omitempty"` // why it is dead, or waits again
 }

@@ -72,7 +72,7 @@ func shapeOf(field string, v any, want reflect.Type) (problems []error) {
 			i := slices.Index(names, name)
 			if i < 0 {
 				at := strings.TrimPrefix(field+"."+brief(name), ".")
-				problems = append(problems, fmt.Errorf("unknown field %q%s", at, didYouMean(name, names)))
+				problems = append(problems, fmt.Errorf("unknown field %q%s", at, DidYouMean(name, names)))
 				continue
 			}
 			problems = append(problems, shapeOf(strings.TrimPrefix(field+"."+name, "."), object[name], want.Field(i).Type)...)

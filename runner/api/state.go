@@ -48,15 +48,15 @@ func ParseState(value string) (State, error) {
 	for _, s := range States {
 		names = append(names, string(s))
 	}
-	hint := didYouMean(trimmed, names)
-	return Unset, fmt.Errorf("%s is %s, allowed are Running, DrainAndTerminate and DrainAndSuspend%s",
+	hint := DidYouMean(trimmed, names)
+	return Unset, fmt.Errorf("%s is %s; must be Running, DrainAndTerminate or DrainAndSuspend%s",
 		StateKey, Excerpt(trimmed), hint)
 }
 
-// didYouMean names what value was probably meant to be: the same letters in
+// DidYouMean names what value was probably meant to be: the same letters in
 // another case or with other separators, or at most two edits away. It is empty
 // where nothing is near.
-func didYouMean(value string, names []string) string {
+func DidYouMean(value string, names []string) string {
 	const maxEdits, maxLen = 2, 64 // a longer value is no slip of the pen
 	if len(value) > maxLen {
 		return ""
@@ -130,6 +130,8 @@ const (
 	ExitDrained    = 0   // STATE or the runner's own limit said so and everything was finished
 	ExitError      = 1   // configuration or start-up error
 	ExitUnfinished = 10  // drain deadline or grace period hit; unfinished work requeued
+	ExitTimedOut   = 3   // of a command that waits: it was not so in time
+	ExitNever      = 4   // likewise: it cannot come true
 	ExitForced     = 11  // a second signal; unfinished work requeued
 	ExitSignalled  = 143 // drained in time after SIGTERM
 )

@@ -31,6 +31,10 @@ type Status struct {
 	ResourceVersion string `json:"resourceVersion,omitempty"`
 	// Reason says in a sentence what the runner waits for, if anything.
 	Reason string `json:"reason,omitempty"`
+	// Why and DrainDeadline are the valid annotations of the map behind Source: the
+	// reason, and a duration from the drain's begin.
+	Why           string `json:"why,omitempty"`
+	DrainDeadline string `json:"drainDeadline,omitempty"`
 	// Shadowed is set when the weaker map asks for something else.
 	Shadowed *Shadowed `json:"shadowed,omitempty"`
 

@@ -6,5 +6,5 @@ import "embed"
 
 // Files holds the manifests, in the directories that people see.
 //
-//go:embed base common job deployment statefulset gpu fake-gpu postgres example tests
+//go:embed base common conditions job deployment statefulset gpu fake-gpu postgres example tests
 var Files embed.FS

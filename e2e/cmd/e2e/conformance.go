@@ -13,6 +13,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/conformance"
 	"github.com/studioml/studio-go-runner/e2e/report"
+	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
 type conformanceCommands struct {
@@ -28,8 +29,9 @@ type playCommand struct {
 	NVML      string            `name:"nvml" help:"The fake NVML library for runners that are processes." type:"path" default:"bin/libnvidia-ml.so.1"`
 	Procs     int               `help:"Scenarios at the same time. They mostly wait. Default: 6 for each core."`
 
-	Image   string `placeholder:"IMAGE" help:"Play pods of this image on the cluster of KUBECONFIG. It must have what the adapter, a script of its shell, calls."`
-	Storage string `placeholder:"CLASS" help:"Where queues are there: a storage class whose volumes several nodes can mount."`
+	Image    string          `placeholder:"IMAGE" help:"Play pods of this image on the cluster of KUBECONFIG. It must have what the adapter, a script of its shell, calls."`
+	Postgres string          `placeholder:"IMAGE" help:"That of the PostgreSQL server that has the queues of pods, if not the published one."`
+	Target   scenario.Target `enum:"existing,kind" default:"existing" help:"Which cluster that is: somebody's (existing), or the suite's own (kind)."`
 }
 
 // Run plays, and writes the report and the page.

@@ -91,7 +91,7 @@ func (c demoCommand) show(ctx context.Context, r streams, note func(error)) erro
 		return err
 	}
 	screen.record.View(func(f *history.Facts) {
-		fmt.Fprintf(r.out, "\nNo task is lost, and none ran twice: %s.\n", inQueue(*f.Queue)) // as the engine has seen
+		fmt.Fprintf(r.out, "\nNo task is lost, and none ran twice: %s.\n", f.Queue) // as the engine has seen
 	})
 	return nil
 }

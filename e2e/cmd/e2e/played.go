@@ -76,8 +76,8 @@ func (c playCommand) onCluster(ctx context.Context) (*played, error) {
 		return nil, err
 	}
 	adapter := place.Adapter{"/bin/sh", "-c", string(script), "adapter"}
-	target, err := pods.Connect(pods.Config{Image: c.Image, Storage: c.Storage,
-		Adapter: adapter, Run: rand.String(8), Expires: time.Now().Add(left)})
+	config := pods.Config{Name: string(c.Target), Image: c.Image, Adapter: adapter, Owned: c.Target == "kind", Run: rand.String(8), Expires: time.Now().Add(left)}
+	target, err := pods.Connect(config)
 	if err != nil {
 		return nil, err
 	}
@@ -87,10 +87,20 @@ func (c playCommand) onCluster(ctx context.Context) (*played, error) {
 	if _, err := pods.SweepExpired(ctx, target.Admin, time.Now()); err != nil {
 		return nil, err
 	}
-	if err := target.Inspect(ctx); err != nil {
-		return nil, errors.Join(err, target.Sweep(context.WithoutCancel(ctx)))
+	sweep := target.Sweep
+	server, stop, err := target.StartServer(ctx, c.Postgres)
+	if err != nil {
+		return nil, errors.Join(err, sweep(context.WithoutCancel(ctx)))
 	}
-	return &played{target: target, admin: target.Admin, kind: "existing", adapter: adapter, close: target.Sweep}, nil
+	config.Server = server
+	end := func(ctx context.Context) error { stop(); return sweep(ctx) }
+	if target, err = pods.Connect(config); err == nil {
+		err = target.Inspect(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, end(context.WithoutCancel(ctx)))
+	}
+	return &played{target: target, admin: target.Admin, kind: c.Target, adapter: adapter, close: end}, nil
 }
 
 // describe asks the adapter, in a place of its own, whose runner it is.

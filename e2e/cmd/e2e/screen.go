@@ -35,7 +35,7 @@ type screen struct {
 	height    int // lines of the table, which stand above the cursor
 	addresses map[string]string
 	told      map[string]string
-	queue     api.QueueContents
+	queue     targets.Contents
 }
 
 // during plays the scenario and shows it, to its end, or to that of the terminal.
@@ -170,11 +170,7 @@ func (s *screen) table() []string {
 			}
 		}
 	})
-	return append(append(lines, wrong...), "queue: "+inQueue(s.queue))
-}
-
-func inQueue(q api.QueueContents) string {
-	return fmt.Sprintf("%d ready, %d claimed, %d finished, %d dead", len(q.Ready), len(q.Claimed), len(q.Finished), len(q.Dead))
+	return append(append(lines, wrong...), "queue: "+s.queue.String())
 }
 
 // state is what a runner does, and where to.

@@ -121,9 +121,9 @@ type fakeQueue struct {
 	asked chan struct{}
 }
 
-func (q fakeQueue) Queue(context.Context) (api.QueueContents, error) {
+func (q fakeQueue) Queue(context.Context) (targets.Contents, error) {
 	q.asked <- struct{}{}
-	return api.QueueContents{Finished: []string{"a-1", "a-2"}}, nil
+	return targets.Contents{{ID: "a-1", State: api.TaskFinished}, {ID: "a-2", State: api.TaskFinished}}, nil
 }
 
 // story is what two runners may say at their worst, a step for each drawing.
@@ -203,7 +203,7 @@ func TestDuring(t *testing.T) {
 		t.Fatal(err)
 	}
 	term.show()
-	if all := strings.Join(term.lines, "\n"); !strings.Contains(all, "the end\nRUNNER ") || !strings.Contains(all, "queue: 0 ready, 0 claimed, 2 finished, 0 dead") {
+	if all := strings.Join(term.lines, "\n"); !strings.Contains(all, "the end\nRUNNER ") || !strings.Contains(all, "queue: 0 waiting, 0 running, 2 finished, 0 dead") {
 		t.Errorf("it is\n%s", all)
 	}
 }

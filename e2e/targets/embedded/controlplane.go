@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/util/cert"
 	"k8s.io/client-go/util/keyutil"
 
+	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
@@ -58,6 +59,8 @@ type Handle struct {
 	Token  string // of a user with all rights
 	// SigningKey is what tokens of service accounts are signed with, as PEM.
 	SigningKey []byte
+	// Queues is a server for queues; nil where there is none.
+	Queues *pgserver.Server
 	// Assets is the directory of the programs that it was started from.
 	Assets string
 }

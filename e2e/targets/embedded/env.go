@@ -16,6 +16,7 @@ import (
 
 	"k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -28,8 +29,8 @@ const collectDeadline = 10 * time.Second
 // will do. A scenario has to name the need for what it uses of them, and only then is
 // there what these are about.
 //
-// Its directory holds tasks (the queue), spool (a link to it, where runners look
-// for it), hold (pipes that tasks wait for), journal (what tasks note), kubeconfig
+// Its directory holds tasks (the queue, if it is a spool), spool (a link to it, where
+// runners look for it), hold (pipes that tasks wait for), journal (what tasks note), kubeconfig
 // and token, admin (a kubeconfig for people), runners (a directory each) and gpus (the
 // state of fake ones).
 type env struct {
@@ -38,9 +39,10 @@ type env struct {
 	*token
 	target  *Target
 	dir     string
-	journal *os.File // see Layout
-	handle  Handle   // of the control plane, whose ever it is
-	network *network // between the runners and the API server, or nil
+	journal *os.File        // see Layout
+	handle  Handle          // of the control plane, whose ever it is
+	network *network        // between the runners and the API server, or nil
+	way     *pgserver.Proxy // to the queue's server, or nil
 
 	mu        sync.Mutex // guards what follows, and one start of a runner at a time
 	processes []*process // in the order of their starts, ended ones too
@@ -72,11 +74,10 @@ func (e *env) layout() (err error) {
 	e.Ground = e
 	e.Layout = place.Layout{
 		Runner: cmp.Or(config.ClientBinary, config.RunnerBinary), Library: config.NVMLLibrary,
-		Spool: filepath.Join(e.dir, "tasks"), Journal: filepath.Join(e.dir, "journal"), Machines: filepath.Join(e.dir, "gpus"),
+		Journal: filepath.Join(e.dir, "journal"), Machines: filepath.Join(e.dir, "gpus"),
 		Adapter: config.Adapter,
 	}
-	e.Layout.Queue = "--spool=" + e.Layout.Spool
-	if err := errors.Join(syscall.Mkfifo(e.Layout.Journal, 0o644), e.RestoreQueue()); err != nil {
+	if err := syscall.Mkfifo(e.Layout.Journal, 0o644); err != nil {
 		return err
 	}
 	// For writing, too: so that no task waits for a reader, nor a reader for a task.
@@ -182,6 +183,7 @@ func (e *env) Close(ctx context.Context) error {
 		p.kill()
 		p.all.Wait()
 	}
+	problems = append(problems, e.dropQueue(ctx))
 	for _, pipe := range e.released {
 		pipe.Close()
 	}

@@ -1,6 +1,8 @@
 package embedded
 
 import (
+	"context"
+
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -34,7 +36,11 @@ type Env interface {
 // NewOfflineEnv makes one.
 func NewOfflineEnv(config Config, isolation targets.Isolation) (Env, error) {
 	e := &env{target: &Target{config: config}, handle: config.Handle, Place: place.Place{Isolation: isolation}}
-	return e, e.layout()
+	err := e.layout()
+	if err == nil {
+		err = e.createQueue(context.Background())
+	}
+	return e, err
 }
 
 // Dir is the directory of the place.

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/fakegpu"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -154,14 +155,14 @@ func fakeStatus(flags map[string]string) int {
 	if err != nil || flags["output"] != "json" {
 		return fail("cannot read spool: %v", err)
 	}
-	var contents api.QueueContents
+	var contents targets.Contents
 	for document := range strings.SplitSeq(strings.TrimPrefix(string(data), "---\n"), "---\n") {
 		task, err := api.ParseTask([]byte(document))
 		if err != nil {
 			return fail("%v", err)
 		}
-		contents.Ready = append(contents.Ready, api.QueuedTask{ID: task.ID})
+		contents = append(contents, api.TaskStatus{ID: task.ID, State: api.TaskWaiting})
 	}
-	_ = json.NewEncoder(os.Stdout).Encode(map[string]any{"queue": contents})
+	_ = json.NewEncoder(os.Stdout).Encode(map[string]any{"queue": map[string]any{"tasks": contents}})
 	return 0
 }

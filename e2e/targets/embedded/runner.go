@@ -70,13 +70,18 @@ func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 		log: e.Record(file + ".log"), statuses: e.Record(file + ".status.jsonl"),
 	}
 	added := map[string]string{
-		"spool":           e.spool(),
 		"listen":          p.address,
 		"kubeconfig":      e.Kubeconfig(),
 		"namespace":       e.Namespace(),
 		"termination-log": p.termination,
 	}
-	command := append([]string{e.target.config.RunnerBinary}, place.ServeArgs(spec, added)...)
+	name, value := e.queueFlag()
+	added[name] = value
+	program := e.target.config.RunnerBinary
+	if spec.Older {
+		program = e.Layout.Submits
+	}
+	command := append([]string{program}, place.ServeArgs(spec, added)...)
 	if adapter := e.target.config.Adapter; adapter != nil {
 		var more map[string]string
 		command, more = adapter.Run(spec, added)

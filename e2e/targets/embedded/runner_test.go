@@ -346,8 +346,8 @@ func TestQueue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []api.QueuedTask{{ID: "a"}, {ID: "b"}}
-	if diff := cmp.Diff(want, contents.Ready); diff != "" {
+	want := targets.Contents{{ID: "a", State: api.TaskWaiting}, {ID: "b", State: api.TaskWaiting}}
+	if diff := cmp.Diff(want, contents); diff != "" {
 		t.Errorf("queue (-want +got):\n%s", diff)
 	}
 	spool := filepath.Join(env.Dir(), "spool")

@@ -68,13 +68,24 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 			return nil, targets.Cannot(fmt.Sprintf("needs %s: %v", need, err))
 		}
 	}
+	if isolation.Server && t.config.Handle.Queues == nil {
+		return nil, targets.Cannot("needs PostgreSQL: it is not installed; on Debian: apt-get install postgresql")
+	}
 	e := &env{target: t, handle: t.config.Handle, Place: place.Place{Access: t.Access, Isolation: isolation}}
 	err := e.layout()
+	if err == nil && e.Needs(scenario.NeedOlder) {
+		e.Layout.Submits, err = older(ctx, isolation.Server)
+	}
+	if err == nil {
+		err = e.createQueue(ctx)
+	}
 	if err == nil {
 		err = e.connect(ctx)
 	}
 	if err != nil {
-		err = errors.Join(err, e.Close(context.WithoutCancel(ctx)))
+		if err = errors.Join(err, e.Close(context.WithoutCancel(ctx))); errors.As(err, new(targets.Cannot)) {
+			return nil, err
+		}
 		return nil, fmt.Errorf("isolate scenario %q: %w", isolation.Name, err)
 	}
 	return e, nil

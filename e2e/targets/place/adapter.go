@@ -28,22 +28,13 @@ const (
 // variables are those of a runner, by what ServeArgs calls the same.
 var variables = map[string]string{
 	"name": "CONFORMANCE_NAME", "slots": "CONFORMANCE_SLOTS", "settle": "CONFORMANCE_SETTLE", "drain-deadline": "CONFORMANCE_DRAIN_DEADLINE",
-	"spool": envQueue, "namespace": "CONFORMANCE_NAMESPACE", "termination-log": "CONFORMANCE_TERMINATION_LOG", "kubeconfig": "KUBECONFIG",
+	"spool": "CONFORMANCE_QUEUE", "namespace": "CONFORMANCE_NAMESPACE", "termination-log": "CONFORMANCE_TERMINATION_LOG", "kubeconfig": "KUBECONFIG",
 }
-
-const (
-	envQueue = "CONFORMANCE_QUEUE"
-	// adapterSettle is long enough for a scenario to do something within it.
-	adapterSettle = "3"
-)
 
 // Run is the command line of a runner, and what its environment has more; what the
 // target adds is called as the flags of runner serve.
 func (a Adapter) Run(spec targets.RunnerSpec, added map[string]string) (command []string, env map[string]string) {
-	env = map[string]string{
-		variables["name"]: spec.Name, variables["slots"]: strconv.Itoa(spec.Slots),
-		variables["settle"]: adapterSettle,
-	}
+	env = map[string]string{variables["name"]: spec.Name, variables["slots"]: strconv.Itoa(spec.Slots)}
 	for _, name := range AdapterFlags {
 		if d, err := time.ParseDuration(spec.Flags[scenario.Flag(name)]); err == nil {
 			env[variables[name]] = fmt.Sprint(d.Seconds())
@@ -66,7 +57,7 @@ func (p *Place) hand(ctx context.Context, tasks []api.Task) error {
 			return fmt.Errorf("write task %s: %w", t.ID, err)
 		}
 	}
-	command := append([]string{"env", envQueue + "=" + p.Layout.Spool}, p.Layout.Adapter...)
+	command := append([]string{"env", variables["spool"] + "=" + p.Layout.Spool, variables["namespace"] + "=" + p.namespace}, p.Layout.Adapter...)
 	_, err := p.Output(ctx, &lines, append(command, adapterSubmit)...)
 	return err
 }

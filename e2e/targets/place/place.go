@@ -38,13 +38,14 @@ type Ground interface {
 // run beside the tests; all else is on the ground.
 type Layout struct {
 	Runner   string // the program for submits and looks into the queue
+	Submits  string // that for submits, if it is another
 	Queue    string // the flag that names the queue to it
 	Password string // of the queue, if it needs one
 	Library  string // the fake NVML, with the program fakegpu beside it, or empty
 	Journal  string // a named pipe
 	Machines string // directory of the fake GPUs
 	Adapter  Adapter
-	Spool    string // the queue of runners of another make
+	Spool    string // the queue of runners of another make: a directory, or a database's URL
 }
 
 // Access is how the tests use an API server, with all rights.

@@ -2,11 +2,13 @@ package place
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 
+	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -29,31 +31,31 @@ func (p *Place) Submit(ctx context.Context, tasks []api.Task) error {
 			return fmt.Errorf("write task %s: %w", task.ID, err)
 		}
 	}
-	return p.client(ctx, &documents, nil, "submit", "-")
+	return p.client(ctx, cmp.Or(p.Layout.Submits, p.Layout.Runner), &documents, nil, "submit", "-")
 }
 
 // Owner runs a command of the runner on the queue.
 func (p *Place) Owner(ctx context.Context, command ...string) error {
-	return p.client(ctx, nil, nil, command...)
+	return p.client(ctx, p.Layout.Runner, nil, nil, command...)
 }
 
 // Queue lists what is in the queue now.
-func (p *Place) Queue(ctx context.Context) (api.QueueContents, error) {
+func (p *Place) Queue(ctx context.Context) (targets.Contents, error) {
 	var out bytes.Buffer
-	if err := p.client(ctx, nil, &out, "status", "--output=json"); err != nil {
-		return api.QueueContents{}, err
+	if err := p.client(ctx, p.Layout.Runner, nil, &out, "status", "--output=json"); err != nil {
+		return nil, err
 	}
 	var answer struct {
-		Queue *api.QueueContents `json:"queue"`
+		Queue *struct{ Tasks targets.Contents } `json:"queue"`
 	}
 	if err := json.Unmarshal(out.Bytes(), &answer); err != nil || answer.Queue == nil {
-		return api.QueueContents{}, fmt.Errorf("runner status does not say what is in the queue (%v): %s", err, out.Bytes())
+		return nil, fmt.Errorf("runner status does not say what is in the queue (%v): %s", err, out.Bytes())
 	}
-	return *answer.Queue, nil
+	return answer.Queue.Tasks, nil
 }
 
-// client runs a command of the runner on the queue.
-func (p *Place) client(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error {
-	line := append([]string{p.Layout.Runner, command[0], p.Layout.Queue}, command[1:]...)
+// client runs a command of a runner's program on the queue.
+func (p *Place) client(ctx context.Context, program string, stdin io.Reader, stdout io.Writer, command ...string) error {
+	line := append([]string{program, command[0], p.Layout.Queue}, command[1:]...)
 	return Program(ctx, []string{"PGPASSWORD=" + p.Layout.Password}, stdin, stdout, line...)
 }

@@ -16,7 +16,8 @@ type Server struct {
 	// Address is that of the server for pods, Here the one for this machine.
 	Address, Here  string
 	User, Password string
-	// Template is a database with a queue's tables, to which nobody connects.
+	// Template is a database to which nobody connects, with a queue's tables for runners
+	// of this repository.
 	Template string
 }
 
@@ -43,9 +44,10 @@ func (e *env) createQueue(ctx context.Context) error {
 		return fmt.Errorf("create the queue: %w", err)
 	}
 	e.Layout.Queue, e.Layout.Password = "--queue="+s.URL(s.Here, name, url.User(s.User)), s.Password
+	e.Layout.Spool = s.URL(s.Address, name, url.UserPassword(s.User, s.Password))
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: queueSecret},
-		StringData: map[string]string{queueURL: s.URL(s.Address, name, url.UserPassword(s.User, s.Password))},
+		StringData: map[string]string{queueURL: e.Layout.Spool},
 	}
 	if _, err := e.Admin.CoreV1().Secrets(name).Create(ctx, secret, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("create the Secret of the queue: %w", err)

@@ -46,7 +46,7 @@ var (
 func newEnv(t *Target, isolation targets.Isolation) *env {
 	e := &env{target: t, Place: place.Place{Access: t.Access, Isolation: isolation}, notes: make(chan string), machines: map[string][][]string{}}
 	e.Ground = e
-	e.Layout = place.Layout{Runner: t.handle.Client, Library: t.handle.Library, Journal: journal, Machines: machines, Spool: queueDir, Adapter: t.handle.Adapter}
+	e.Layout = place.Layout{Runner: t.handle.Client, Library: t.handle.Library, Journal: journal, Machines: machines, Adapter: t.handle.Adapter}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }
@@ -65,9 +65,6 @@ func (e *env) make(ctx context.Context) error {
 	}
 	e.watch = newWatch(e.Admin, e.Namespace())
 	e.following.Go(func() { e.followOthers(e.ctx) })
-	if e.target.handle.Adapter != nil {
-		return e.createVolume(ctx)
-	}
 	return e.createQueue(ctx)
 }
 

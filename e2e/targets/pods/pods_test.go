@@ -263,6 +263,7 @@ func TestEndsOfPods(t *testing.T) {
 // ours has.
 func TestAPodOfAnotherMake(t *testing.T) {
 	e := newEnv(&Target{handle: Handle{Config: Config{Image: "theirs", Adapter: []string{"/bin/sh", "-c", "text", "adapter"}}}}, targets.Isolation{})
+	e.Layout.Spool = "postgres://there"
 	pod, err := e.runnerPod(t.Context(), targets.RunnerSpec{Name: "a", Runner: scenario.Runner{Slots: 2, Flags: map[scenario.Flag]string{"settle": "4s"}}})
 	if err != nil {
 		t.Fatal(err)
@@ -277,7 +278,7 @@ func TestAPodOfAnotherMake(t *testing.T) {
 	if c.LivenessProbe != nil || c.ReadinessProbe != nil || c.StartupProbe != nil || c.Ports != nil {
 		t.Error("it has probes or ports")
 	}
-	for name, want := range map[string]string{"NAME": "a", "SLOTS": "2", "SETTLE": "4", "QUEUE": queueDir, "TERMINATION_LOG": "/dev/termination-log"} {
+	for name, want := range map[string]string{"NAME": "a", "SLOTS": "2", "SETTLE": "4", "QUEUE": "postgres://there", "TERMINATION_LOG": "/dev/termination-log"} {
 		if !slices.Contains(c.Env, corev1.EnvVar{Name: "CONFORMANCE_" + name, Value: want}) {
 			t.Errorf("CONFORMANCE_%s is not %q: %v", name, want, c.Env)
 		}

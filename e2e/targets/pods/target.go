@@ -32,9 +32,6 @@ type Config struct {
 	Server Server
 	// Adapter starts and feeds runners of another make, in Image.
 	Adapter place.Adapter
-	// Storage is the class of their queues' volumes, which several nodes must be able
-	// to mount; empty for the cluster's default.
-	Storage string
 	// RuntimeClass is that of runners with GPUs of the cluster, empty for the
 	// nodes' default.
 	RuntimeClass string

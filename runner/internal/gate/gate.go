@@ -71,6 +71,7 @@ func (g *Gate) Admit(ctx context.Context) (*Ticket, error) {
 		if g.open {
 			t := &Ticket{gate: g, period: g.period}
 			g.tickets[t] = struct{}{}
+			g.tell()
 			g.mu.Unlock()
 			return t, nil
 		}
@@ -122,6 +123,10 @@ func (g *Gate) change(do func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	do()
+	g.tell()
+}
+
+func (g *Gate) tell() {
 	select {
 	case g.changed <- struct{}{}:
 	default: // a token is there already; its reader will see this change too

@@ -126,6 +126,7 @@ func TestChangedTellsOfEveryStage(t *testing.T) {
 		name  string
 		enter func()
 	}{
+		{"admit", func() {}}, // it is so already
 		{"fetched", ticket.Fetched},
 		{"start", func() { ticket.Start(api.InFlight{}) }},
 		{"leave", func() { ticket.Leave(gate.Succeeded) }},

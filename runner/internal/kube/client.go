@@ -62,7 +62,7 @@ func (c *Client) Heard() time.Time {
 
 // Get reads an object or a list.
 func (c *Client) Get(ctx context.Context, path string, query url.Values, into any) error {
-	body, err := c.send(ctx, http.MethodGet, path, query, nil)
+	body, err := c.send(ctx, http.MethodGet, path, query, "", nil)
 	if err != nil {
 		return err
 	}
@@ -75,11 +75,23 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, into an
 
 // Create makes an object.
 func (c *Client) Create(ctx context.Context, path string, object any) error {
+	return c.write(ctx, http.MethodPost, path, nil, "application/json", object)
+}
+
+// Apply is how a Patch leaves to others what it does not name.
+const Apply = "application/apply-patch+yaml"
+
+// Patch changes an object, or makes one, in the way that the type of the patch stands for.
+func (c *Client) Patch(ctx context.Context, path string, query url.Values, patchType string, patch any) error {
+	return c.write(ctx, http.MethodPatch, path, query, patchType, patch)
+}
+
+func (c *Client) write(ctx context.Context, method, path string, query url.Values, contentType string, object any) error {
 	content, err := json.Marshal(object)
 	if err != nil {
 		return err
 	}
-	body, err := c.send(ctx, http.MethodPost, path, nil, content)
+	body, err := c.send(ctx, method, path, query, contentType, content)
 	if err != nil {
 		return err
 	}
@@ -87,7 +99,7 @@ func (c *Client) Create(ctx context.Context, path string, object any) error {
 }
 
 // send returns the body of an answer that is no refusal.
-func (c *Client) send(ctx context.Context, method, path string, query url.Values, content []byte) (io.ReadCloser, error) {
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, contentType string, content []byte) (io.ReadCloser, error) {
 	address := c.base.JoinPath(path)
 	address.RawQuery = query.Encode()
 	request, err := http.NewRequestWithContext(ctx, method, address.String(), bytes.NewReader(content))
@@ -97,7 +109,7 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "studio-go-runner")
 	if content != nil {
-		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("Content-Type", contentType)
 	}
 	response, err := c.http.Do(request)
 	if err != nil {

@@ -26,7 +26,7 @@ type Stream struct {
 // Watch begins a watch; it ends with ctx, or with Close.
 func (c *Client) Watch(ctx context.Context, path string, query url.Values) (*Stream, error) {
 	query.Set("watch", "true")
-	body, err := c.send(ctx, "GET", path, query, nil)
+	body, err := c.send(ctx, "GET", path, query, "", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -8,10 +8,11 @@ import (
 )
 
 // limit notes when one of the runner's own limits ends it, which it then does for
-// good. Only an open gate can be idle: behind a closed one nobody looks for work.
+// good. A runner is idle while it looks for work: not behind a closed gate, and not in a
+// pause after the machine refused it something, or the queue did not answer.
 func (m Machine) limit(s *State, o *Orders, in Input) {
 	counts := in.Gate.Counts
-	if s.Effective != api.Running || in.Signals > 0 || counts.Running+counts.Waiting > 0 {
+	if s.Effective != api.Running || in.Signals > 0 || counts.Running+counts.Waiting > 0 || in.Gate.Idle {
 		s.Idle = time.Time{}
 	} else if s.Idle.IsZero() || counts.Started != s.Started {
 		s.Idle = in.Now

@@ -17,6 +17,14 @@ func begun(all, running int) func(*Input) {
 	}
 }
 
+// looking is the same, with a slot that looks for work.
+func looking(all, running int) func(*Input) {
+	return func(in *Input) {
+		begun(all, running)(in)
+		in.Gate.Idle = false
+	}
+}
+
 func wantLimit(t *testing.T, o Orders, reason string) {
 	t.Helper()
 	if r := o.Report; r.Source != api.SourceLimit || r.ResourceVersion != "" || !strings.Contains(r.Reason, reason) {
@@ -91,11 +99,14 @@ func TestMaxIdle(t *testing.T) {
 		wakes bool
 	}{
 		{"nothing was read yet", time.Hour, unread, false},
-		{"idle", time.Hour, func(in *Input) { in.Maps.Global.Known = true }, true},
+		{"nobody looks for work yet", time.Hour, func(in *Input) { in.Maps.Global.Known = true }, false},
+		{"idle", time.Hour, looking(0, 0), true},
 		{"a task", limit - 1, begun(1, 1), false},
 		{"it runs on", time.Hour, nil, false},
-		{"idle again", time.Hour, begun(1, 0), true},
-		{"a task that nobody saw", limit - 1, begun(2, 0), true},
+		{"the machine refused it, and it pauses", time.Hour, begun(1, 0), false},
+		{"the pause is long", time.Hour, nil, false},
+		{"idle again", time.Hour, looking(1, 0), true},
+		{"a task that nobody saw", limit - 1, looking(2, 0), true},
 		{"suspended", limit - 1, d.set("DrainAndSuspend"), false},
 		{"suspended for long", time.Hour, nil, false},
 		{"resumed", time.Hour, d.set("Running"), true},
@@ -105,7 +116,8 @@ func TestMaxIdle(t *testing.T) {
 			t.Fatalf("%s: exit %v, wakes at %v", story.what, o.Exit, o.Wake)
 		}
 	}
-	o := d.step(limit, nil)
+	wantPhase(t, d.step(limit, nil), api.PhaseDraining, false)
+	o := d.step(0, begun(2, 0))
 	wantPhase(t, o, api.PhaseTerminated, false)
 	wantLimit(t, o, "there was no task for the 10m0s of --max-idle")
 	wantExit(t, o, api.ExitDrained)

@@ -134,7 +134,7 @@ func (l *Loop) tell(before, now Orders, in Input, memory Memory) {
 	l.Publish(now.Report, in.Maps, memory, in.Gate)
 	from, to := before.Report, now.Report
 	if from.Phase != to.Phase || from.Target != to.Target || from.Source != to.Source || from.Effective != to.Effective ||
-		!reflect.DeepEqual(from.Shadowed, to.Shadowed) {
+		from.Notes != to.Notes || !reflect.DeepEqual(from.Shadowed, to.Shadowed) {
 		l.Transition(from, to)
 	}
 	if p := to.GlobalProblem; p != nil && (from.GlobalProblem == nil || *from.GlobalProblem != *p) {

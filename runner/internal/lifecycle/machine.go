@@ -163,8 +163,12 @@ func (m Machine) Step(s State, in Input) (State, Orders) {
 // grace period, is over.
 func (m Machine) stopAtDeadline(s *State, o *Orders, in Input) {
 	var deadline time.Time
-	if m.DrainDeadline > 0 && s.Effective != api.Running && s.Effective != api.Unset {
-		deadline = s.Draining.Add(m.DrainDeadline)
+	limit := m.DrainDeadline
+	if d, err := time.ParseDuration(o.Report.Deadline); err == nil {
+		limit = d
+	}
+	if limit > 0 && s.Effective != api.Running && s.Effective != api.Unset {
+		deadline = s.Draining.Add(limit)
 	}
 	if in.Signals > 0 {
 		deadline = earliest(deadline, in.FirstSignal.Add(m.GracePeriod))
@@ -258,10 +262,13 @@ func (o *Orders) outweigh(source api.Source, known bool) {
 	if r.Source != api.SourceDefault && r.Effective != api.DrainAndTerminate && known {
 		r.Shadowed = &api.Shadowed{Source: r.Source, Value: r.Effective}
 	}
-	r.Source, r.ResourceVersion = source, ""
+	r.Source, r.ResourceVersion, r.Notes = source, "", Notes{}
 }
 
 func (o *Orders) exit(g gate.Snapshot, code int, message string) {
+	if o.Report.Why != "" {
+		message += ": " + o.Report.Why
+	}
 	o.Exit = &Exit{code, message}
 	o.Report.Reason = message
 	if g.Idle { // else tasks are left behind, and that is no termination

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -21,6 +22,8 @@ type View struct {
 	InBinaryData bool
 	// Instead is the key that was probably meant to be STATE, where that is missing.
 	Instead string
+	// Why and Deadline are the annotations of R15, as they were written.
+	Why, Deadline string
 	// Gone is when the map was seen to be deleted; zero if it never was there.
 	Gone time.Time
 	// ResourceVersion is the newest one seen for this map.
@@ -51,8 +54,16 @@ type Snapshot struct {
 type Memory struct {
 	Global, Node api.State
 	Known        bool
+	// GlobalNotes and NodeNotes are the valid annotations of those that have a value.
+	GlobalNotes, NodeNotes Notes
 	// Doubt is why the last fresh read confirmed no deletion.
 	Doubt string
+}
+
+// Notes are what the annotations of a map say (R15).
+type Notes struct {
+	Why      string
+	Deadline string // of a drain, as a duration that outranks the flag; empty for none
 }
 
 // Resolution is what two maps mean.
@@ -63,6 +74,8 @@ type Resolution struct {
 	Shadowed  *api.Shadowed
 	// ResourceVersion is that of the map behind Source.
 	ResourceVersion string
+	// Notes are those of the map behind Effective.
+	Notes
 	// GlobalProblem and NodeProblem are set when a map cannot be taken at its word.
 	GlobalProblem, NodeProblem *Problem
 	// Confirm asks for a fresh read, without which a deletion does not count.
@@ -83,6 +96,7 @@ type ProblemKind string
 // The kinds of problems.
 const (
 	ProblemInvalid    ProblemKind = "invalid"
+	ProblemAnnotation ProblemKind = "annotation"
 	ProblemBinary     ProblemKind = "binary"
 	ProblemKey        ProblemKind = "key"
 	ProblemUnreadable ProblemKind = "unreadable"
@@ -99,6 +113,8 @@ func Resolve(memory Memory, maps Snapshot, now time.Time, settle time.Duration) 
 	var r Resolution
 	memory.Global, r.GlobalProblem = r.inForce(memory.Global, maps.Global, maps.Ending, memory.Doubt, now, settle)
 	memory.Node, r.NodeProblem = r.inForce(memory.Node, maps.Node, maps.Ending, memory.Doubt, now, settle)
+	memory.GlobalNotes.read(maps.Global, memory.Global, &r.GlobalProblem)
+	memory.NodeNotes.read(maps.Node, memory.Node, &r.NodeProblem)
 
 	if node := maps.Node; !memory.Known && maps.Global.Known {
 		// A runner that may read only the global map obeys that one; the refusal must
@@ -112,13 +128,13 @@ func Resolve(memory Memory, maps Snapshot, now time.Time, settle time.Duration) 
 	// R2: the node map wins over the global one, and without any value a runner runs.
 	r.Effective, r.Source = api.Running, api.SourceDefault
 	if memory.Global != api.Unset {
-		r.Effective, r.Source, r.ResourceVersion = memory.Global, api.SourceGlobal, maps.Global.ResourceVersion
+		r.Effective, r.Source, r.ResourceVersion, r.Notes = memory.Global, api.SourceGlobal, maps.Global.ResourceVersion, memory.GlobalNotes
 	}
 	if memory.Node != api.Unset {
 		if memory.Global != api.Unset && memory.Global != memory.Node {
 			r.Shadowed = &api.Shadowed{Source: api.SourceGlobal, Value: memory.Global}
 		}
-		r.Effective, r.Source, r.ResourceVersion = memory.Node, api.SourceNode, maps.Node.ResourceVersion
+		r.Effective, r.Source, r.ResourceVersion, r.Notes = memory.Node, api.SourceNode, maps.Node.ResourceVersion, memory.NodeNotes
 	}
 	return memory, r
 }
@@ -185,6 +201,26 @@ func (r *Resolution) inForce(before api.State, v View, ending bool, doubt string
 			"ConfigMap %q has no %s, but a key %s, which is ignored; if it is meant to be %s, give the key that name", v.Name, api.StateKey, api.Excerpt(v.Instead), api.StateKey)}
 	}
 	return value, problem
+}
+
+// read takes over the annotations of a map, for as long as it has a value in force. An
+// invalid one changes nothing.
+func (n *Notes) read(v View, inForce api.State, problem **Problem) {
+	if inForce == api.Unset {
+		*n = Notes{}
+	} else if v.Known && v.Present {
+		why, badWhy := api.ParseReason(v.Why)
+		if badWhy == nil {
+			n.Why = why
+		}
+		deadline, badDeadline := api.ParseDeadline(v.Deadline)
+		if badDeadline == nil {
+			n.Deadline = deadline
+		}
+		if err := cmp.Or(badWhy, badDeadline); err != nil && *problem == nil {
+			*problem = &Problem{ProblemAnnotation, fmt.Sprintf("ConfigMap %q: %v; the one before stays in force, if there was any", v.Name, err)}
+		}
+	}
 }
 
 // due reports whether a time has come. If not, wake is that time at the latest.

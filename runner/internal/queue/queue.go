@@ -92,7 +92,8 @@ type Store interface {
 	// error, and changes nothing; another one under the same id is an error.
 	Submit(ctx context.Context, tasks []*api.Task) ([]Submitted, error)
 	// List returns the tasks with these ids, or all: first those that wait, in the
-	// order in which they would start anywhere, then those that run, then the rest.
+	// order in which they would start anywhere, then those that run, then the rest. One
+	// whose runner has died waits, though nobody has taken it back yet, and says so.
 	// ErrUnknown wraps the ids that are not known. Documents are there for tasks that
 	// are named, and for dead letters: who wants those of all asks again with their ids.
 	List(ctx context.Context, ids ...string) ([]api.TaskStatus, error)
@@ -107,8 +108,8 @@ type Store interface {
 	Purge(ctx context.Context, before time.Time) (int, error)
 	// Results returns the results of a task, first attempt first.
 	Results(ctx context.Context, id string) ([]api.Result, error)
-	// Files opens what an attempt left, or has made so far: stdout, stderr,
-	// outputs, checkpoint. The caller closes it.
+	// Files opens what an attempt left: stdout, stderr, outputs, checkpoint. Of one
+	// that runs there is what it has printed so far. The caller closes it.
 	Files(ctx context.Context, id string, attempt int) (Files, error)
 }
 

@@ -7,8 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,7 +17,7 @@ import (
 )
 
 // reserve is the room that is kept for result.json from the begin of an attempt.
-const reserve = 16 << 10
+const reserve = 4 << 10
 
 // Attempt is an attempt whose result is not stored yet. Exactly one of Commit
 // and Discard ends it.
@@ -32,11 +32,11 @@ type Attempt struct {
 
 	dir     string   // what the task has; scratch is in it, so that it is not beside the next one
 	clean   []touch  // of dir and what is in it, before the task had them
-	kept    string   // what is made for the store, which knows it as <task>
-	out     *os.Root // <number> in it
+	kept    string   // what is made for the store, which knows it as <task>/<number>
+	out     *os.Root // kept
 	work    *os.Root // where both are
+	first   bool     // the task's directory was made for it
 	renamed bool     // it is in its place, though perhaps not durably
-	first   bool     // and has brought the task's directory along
 	resumed bool     // it began with the checkpoint of another
 }
 
@@ -73,17 +73,14 @@ func (s *Store) begin(task string, attempt int) (*Attempt, error) {
 
 // prepare makes what is kept, with room for the result.
 func (a *Attempt) prepare() error {
-	for _, dir := range []string{a.kept, a.outPath()} { // no more: a queue that is gone is not made anew
-		if err := os.Mkdir(dir, dirMode); err != nil {
-			return err
-		}
-	}
-	out, err := os.OpenRoot(a.outPath())
+	err := os.Mkdir(a.kept, dirMode) // no more: a queue that is gone is not made anew
 	if err != nil {
 		return err
 	}
-	a.out = out
-	f, err := out.OpenFile(resultFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	if a.out, err = os.OpenRoot(a.kept); err != nil {
+		return err
+	}
+	f, err := a.out.OpenFile(resultFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return err
 	}
@@ -95,16 +92,16 @@ func (a *Attempt) prepare() error {
 	return err
 }
 
-// room is what the task has in dir, each an empty directory.
-func (a *Attempt) room() []string { return []string{a.Scratch()} }
+// room is what the task has: a directory, and empty ones in it.
+var room = []string{".", scratchDir, outputsDir, checkpointDir}
 
-// makeRoom makes what the task has, or takes what the last one has not touched:
-// making and removing directories would be a quarter of the cost of a short task.
+// makeRoom makes what the task has, or takes what the last one has not touched: making
+// and removing directories would be a quarter of the cost of a short task.
 func (a *Attempt) makeRoom() error {
 	if os.Rename(a.untouched(), a.dir) != nil {
 		err := os.Mkdir(a.dir, 0o700)
-		for _, dir := range a.room() {
-			err = errors.Join(err, os.Mkdir(dir, dirMode))
+		for _, dir := range room[1:] {
+			err = errors.Join(err, os.Mkdir(filepath.Join(a.dir, dir), dirMode))
 		}
 		if err != nil {
 			return err
@@ -121,58 +118,56 @@ func (a *Attempt) untouched() string {
 
 // touch is the last change of a directory: a file in it, a mode, an attribute.
 type touch struct {
-	when int64
+	when time.Duration
 	mode uint32
 }
 
-// touched looks at dir and the room in it; nil is what cannot be looked at.
+// touched looks at the room; nil is what cannot be looked at.
 func (a *Attempt) touched() (last []touch) {
-	for _, dir := range append(a.room(), a.dir) {
+	for _, dir := range room {
 		var s unix.Stat_t
-		if unix.Lstat(dir, &s) != nil {
+		if unix.Lstat(filepath.Join(a.dir, dir), &s) != nil {
 			return nil
 		}
-		last = append(last, touch{s.Ctim.Nano(), s.Mode})
+		last = append(last, touch{time.Duration(s.Ctim.Nano()), s.Mode})
 	}
 	return last
 }
 
-// clear removes what the task had, or keeps it for the next one. Clocks of file systems
-// may be coarse, so the number of files counts as well.
-func (a *Attempt) clear() error {
+// coarse is above the steps of the clocks of file systems.
+const coarse = 3 * time.Second
+
+// asBefore says whether the task has done nothing to its room. Two changes in one step
+// of a clock look like one, so what was made or moved just before is looked into.
+func (a *Attempt) asBefore() bool {
 	now := a.touched()
-	same := now != nil && slices.Equal(now, a.clean)
-	for _, dir := range append(a.room(), a.dir) {
-		if !same {
-			break
-		}
-		want := 0
-		if dir == a.dir {
-			want = len(a.room())
-		}
-		names, err := os.ReadDir(dir)
-		same = err == nil && len(names) == want
+	if now == nil || !slices.Equal(now, a.clean) {
+		return false
 	}
-	if same && os.Rename(a.dir, a.untouched()) == nil {
-		return nil
+	for i, dir := range room {
+		if now[0].when-now[i].when > coarse {
+			continue
+		}
+		names, err := os.ReadDir(filepath.Join(a.dir, dir))
+		if err != nil || len(names) > 0 && (dir != "." || len(names) != len(room)-1) {
+			return false
+		}
 	}
-	return tree.Remove(a.dir)
+	return true
 }
 
-func (a *Attempt) outPath() string { return filepath.Join(a.kept, strconv.Itoa(a.number)) }
-
 // Stdout is the path for the standard output.
-func (a *Attempt) Stdout() string { return filepath.Join(a.outPath(), stdoutFile) }
+func (a *Attempt) Stdout() string { return filepath.Join(a.kept, stdoutFile) }
 
 // Stderr is the path for the standard error output.
-func (a *Attempt) Stderr() string { return filepath.Join(a.outPath(), stderrFile) }
+func (a *Attempt) Stderr() string { return filepath.Join(a.kept, stderrFile) }
 
 // Files is what is kept of it, beside result.json, which is for Commit.
 func (a *Attempt) Files() *os.Root { return a.out }
 
 // Scratch is an empty directory for the task to run in. It is no part of the
 // result.
-func (a *Attempt) Scratch() string { return filepath.Join(a.dir, "scratch") }
+func (a *Attempt) Scratch() string { return filepath.Join(a.dir, scratchDir) }
 
 // ErrNoRoom says that an attempt failed on a file system that was full, and not of
 // what the task itself had put into its directory.
@@ -182,17 +177,28 @@ var ErrNoRoom = errors.New("there is no room left where the queue is, and it was
 // directory, and changes the result where the task has damaged what is kept, or left
 // more than is stored. left says what could not be removed.
 func (a *Attempt) Close(r *api.Result, limits Limits) (left, err error) {
-	full := a.full()
-	left = a.clear()
-	if full && r.Outcome == api.Failed && a.full() {
+	full := r.Outcome == api.Failed && a.full()
+	same := !a.resumed && a.asBefore()
+	if !same {
+		say(r, a.take())
+	}
+	if !same || os.Rename(a.dir, a.untouched()) != nil {
+		left = tree.Remove(a.dir)
+	}
+	if full && a.full() {
 		a.keep(r, Limits{-1, -1}) // they may be what took the room
 		if a.full() {
 			return left, ErrNoRoom
 		}
 	}
-	a.keep(r, limits)
-	if _, err := os.Lstat(a.store.dir); err != nil || a.intact() {
-		return left, nil // where the queue is out of reach, Commit says so until it is back
+	if !same {
+		a.keep(r, limits)
+	}
+	if a.intact() {
+		return left, nil
+	}
+	if _, err := os.Lstat(a.store.dir); err != nil {
+		return left, nil // the queue is out of reach: Commit says so until it is back
 	}
 	if r.Outcome != api.Interrupted {
 		r.Outcome = api.Failed
@@ -224,14 +230,12 @@ func leads(path string, to *os.Root) bool {
 // intact says whether what is kept is at its place, and is what was made there. If
 // the whole queue is out of reach, which is not the task's doing, nobody can tell.
 func (a *Attempt) intact() bool {
-	if work := filepath.Dir(a.dir); !leads(work, a.work) {
+	if !leads(a.kept, a.out) {
 		info, err := a.work.Stat(".")
-		return err == nil && info.Sys().(*syscall.Stat_t).Nlink > 0
+		return !leads(filepath.Dir(a.dir), a.work) && err == nil && info.Sys().(*syscall.Stat_t).Nlink > 0
 	}
-	if !leads(a.outPath(), a.out) {
-		return false
-	}
-	entries, err := os.ReadDir(a.outPath())
+	entries, err := os.ReadDir(a.kept)
+	result := false
 	for _, e := range entries {
 		switch e.Name() {
 		case outputsDir, checkpointDir: // keep has seen to them
@@ -239,12 +243,12 @@ func (a *Attempt) intact() bool {
 			if !e.Type().IsRegular() {
 				return false
 			}
+			result = result || e.Name() == resultFile
 		default:
 			return false
 		}
 	}
-	_, missing := a.out.Lstat(resultFile)
-	return err == nil && missing == nil
+	return err == nil && result
 }
 
 // Commit stores the result with the output files that are there. When it
@@ -269,12 +273,11 @@ func (a *Attempt) commit(r api.Result) error {
 			return err
 		}
 		// A directory that is there is empty or makes the rename fail: results
-		// are never replaced. The first one brings the task's directory along,
-		// for which there may be no room now.
-		err := os.Rename(a.outPath(), place)
-		if errors.Is(err, os.ErrNotExist) {
-			a.first = true
-			err = os.Rename(a.kept, parent)
+		// are never replaced.
+		err := os.Rename(a.kept, place)
+		if errors.Is(err, os.ErrNotExist) && os.Mkdir(parent, dirMode) == nil {
+			a.first = true // a spool has made it with the task
+			err = os.Rename(a.kept, place)
 		}
 		if err != nil {
 			return err
@@ -282,9 +285,9 @@ func (a *Attempt) commit(r api.Result) error {
 		a.renamed = true
 	}
 	if !a.first { // the queue has made the task's directory durable, or another attempt has
-		return sync(parent)
+		return tree.Sync(parent)
 	}
-	return errors.Join(sync(parent), sync(a.store.dir))
+	return tree.Sync(parent, a.store.dir)
 }
 
 // write makes everything in the output directory durable, and result.json last.
@@ -310,15 +313,15 @@ func (a *Attempt) write(r api.Result) error {
 
 // sync makes a file of the output durable. An empty one is so with its directory.
 func (a *Attempt) sync(name string) error {
+	info, err := a.out.Lstat(name)
+	if err != nil || info.Size() == 0 {
+		return err
+	}
 	f, err := a.out.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Size() == 0 {
-		return nil
-	}
-	return f.Sync()
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // Discard removes what there is of the attempt, unless it was stored.
@@ -331,14 +334,4 @@ func (a *Attempt) Discard() error {
 		return fmt.Errorf("discard attempt %d of task %s: %w", a.number, a.task, err)
 	}
 	return nil
-}
-
-// sync makes the names in a directory durable.
-func sync(path string) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
 }

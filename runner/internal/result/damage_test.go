@@ -18,9 +18,9 @@ import (
 func TestDamage(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "outside")
 	for name, damage := range map[string]func(out string) error{
-		"all of it is removed": func(out string) error { return os.RemoveAll(filepath.Dir(filepath.Dir(out))) },
+		"all of it is removed": func(out string) error { return os.RemoveAll(filepath.Dir(out)) },
 		"it is removed":        os.RemoveAll,
-		"it is moved":          func(out string) error { return os.Rename(out, out+"x") },
+		"it is moved":          func(out string) error { return os.Rename(out, strings.TrimSuffix(out, ".result")+"/x") },
 		"it is a link":         func(out string) error { return errors.Join(os.RemoveAll(out), os.Symlink(filepath.Dir(outside), out)) },
 		"it is another":        func(out string) error { return errors.Join(os.RemoveAll(out), os.Mkdir(out, 0o755)) },
 		"result is a directory": func(out string) error {

@@ -11,8 +11,9 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// The directories that a task is given, beside its working directory.
+// The directories that a task is given. Two are kept, if there is something in them.
 const (
+	scratchDir    = "scratch"
 	outputsDir    = "outputs"
 	checkpointDir = "checkpoint"
 )
@@ -21,17 +22,13 @@ const (
 type Limits struct{ Outputs, Checkpoint int64 }
 
 // Outputs is an empty directory for what the task wants to be kept with its result.
-func (a *Attempt) Outputs() string { return filepath.Join(a.outPath(), outputsDir) }
+func (a *Attempt) Outputs() string { return filepath.Join(a.dir, outputsDir) }
 
 // Checkpoint is a directory for what the task leaves to its next attempt.
-func (a *Attempt) Checkpoint() string { return filepath.Join(a.outPath(), checkpointDir) }
+func (a *Attempt) Checkpoint() string { return filepath.Join(a.dir, checkpointDir) }
 
-// Resume makes both, and has what the attempts before have left copied to where this
-// one finds it.
+// Resume has what the attempts before have left copied to where this one finds it.
 func (a *Attempt) Resume(from func(dir string) error) error {
-	if err := errors.Join(os.Mkdir(a.Outputs(), dirMode), os.Mkdir(a.Checkpoint(), dirMode)); err != nil {
-		return err
-	}
 	if err := from(a.Checkpoint()); err != nil {
 		return fmt.Errorf("copy the checkpoint: %w", err)
 	}
@@ -40,34 +37,39 @@ func (a *Attempt) Resume(from func(dir string) error) error {
 	return err
 }
 
-// keep makes durable what is stored of the two directories, removes the rest, and
-// says in the result what a task would not expect. An empty checkpoint is stored only
-// where the task has removed what it found: without any, the last good one stays.
-func (a *Attempt) keep(r *api.Result, limits Limits) {
-	say := func(err error) {
-		if err != nil {
-			r.Reason = strings.TrimPrefix(r.Reason+"; "+err.Error(), "; ")
+// take moves the two directories to what is kept, unless they are empty, as most are.
+func (a *Attempt) take() (problems error) {
+	for _, dir := range []string{outputsDir, checkpointDir} {
+		from := filepath.Join(filepath.Base(a.dir), dir)
+		info, err := a.work.Lstat(from)
+		if err == nil && (!info.IsDir() || a.resumed && dir == checkpointDir || a.work.Remove(from) != nil) {
+			if err := a.work.Rename(from, filepath.Join(filepath.Base(a.kept), dir)); err != nil {
+				problems = errors.Join(problems, fmt.Errorf("its %s is not kept: %w", dir, err))
+			}
 		}
 	}
-	if !a.removeEmpty(outputsDir) {
-		size, err := a.check(outputsDir, limits.Outputs, "--output-limit")
-		if err != nil || size == 0 {
-			say(errors.Join(err, a.out.RemoveAll(outputsDir)))
-		}
-	}
-	if a.resumed && r.Outcome != api.Succeeded || !a.removeEmpty(checkpointDir) {
-		size, err := a.check(checkpointDir, limits.Checkpoint, "--checkpoint-limit")
-		if err != nil || size == 0 && !a.resumed || r.Outcome == api.Succeeded {
-			say(errors.Join(err, a.out.RemoveAll(checkpointDir)))
-		}
+	return problems
+}
+
+// say adds to the reason what a task would not expect.
+func say(r *api.Result, problem error) {
+	if problem != nil {
+		r.Reason = strings.TrimPrefix(r.Reason+"; "+problem.Error(), "; ")
 	}
 }
 
-// removeEmpty removes a directory if it is empty, as most are: looking through it and
-// making it durable would be an eighth of the cost of a short task.
-func (a *Attempt) removeEmpty(dir string) bool {
-	info, err := a.out.Lstat(dir)
-	return err == nil && info.IsDir() && a.out.Remove(dir) == nil
+// keep makes durable what is stored of the two directories, and removes the rest. An
+// empty checkpoint is stored only where the task has removed what it found: without
+// any, the last good one stays.
+func (a *Attempt) keep(r *api.Result, limits Limits) {
+	size, err := a.check(outputsDir, limits.Outputs, "--output-limit")
+	if err != nil || size == 0 {
+		say(r, errors.Join(err, a.out.RemoveAll(outputsDir)))
+	}
+	size, err = a.check(checkpointDir, limits.Checkpoint, "--checkpoint-limit")
+	if err != nil || size == 0 && !a.resumed || r.Outcome == api.Succeeded {
+		say(r, errors.Join(err, a.out.RemoveAll(checkpointDir)))
+	}
 }
 
 // check makes a directory of the task's durable and returns its size, of which each

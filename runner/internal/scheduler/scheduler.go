@@ -64,6 +64,9 @@ type Config struct {
 	// it must have told the pool, or the next task gets that GPU. It bounds its
 	// own time. nil means that nobody looks.
 	Check func(ctx context.Context, uuids []string) (sick string)
+	// Starting is called before each attempt, and may keep it waiting for a moment, but
+	// not behind a closed gate. nil is for nobody who wants to know.
+	Starting func(ctx context.Context)
 	// DrainDir is where the tasks are shown that a drain is on.
 	DrainDir string
 	Log      *slog.Logger
@@ -136,6 +139,9 @@ func New(c Config) *Scheduler {
 func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.Delivery, uuids []string, stop *stopper) {
 	task := d.Task()
 	log := s.Log.With("task", task.ID)
+	if s.Starting != nil {
+		s.Starting(ticket.Context())
+	}
 	number, err := d.Begin(uuids)
 	if err != nil {
 		log.Warn("attempt could not be counted, task given back", "error", err)

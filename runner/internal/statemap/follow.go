@@ -99,7 +99,7 @@ func (f *follower) round(ctx context.Context) (verb string, err error) {
 	f.seen.Unreadable, f.seen.Denied = "", time.Time{}
 	f.show()
 	for {
-		var m configMap
+		var m ConfigMap
 		kind, err := stream.Next(&m)
 		_, refused := errors.AsType[*kube.Refusal](err)
 		switch {
@@ -130,8 +130,8 @@ func (f *follower) list(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, listLimit)
 	defer cancel()
 	var list struct {
-		Metadata metadata    `json:"metadata"`
-		Items    []configMap `json:"items"`
+		Metadata Metadata    `json:"metadata"`
+		Items    []ConfigMap `json:"items"`
 	}
 	if err := f.client.Get(ctx, f.path(), only(f.seen.Name), &list); err != nil {
 		return err

@@ -26,9 +26,9 @@ func TestALaterListDoesNotRenewTheDeletion(t *testing.T) {
 	const name = api.GlobalMapName
 	s, client := newScript(t)
 	m := follow(t, client, "")
-	stream := s.first(name, "6", configMap(name, "5", "Running"))
+	stream := s.first(name, "6", ConfigMap(name, "5", "Running"))
 	until(t, m, "the map", func(s lifecycle.Snapshot) bool { return s.Global.Present })
-	stream.send(event("DELETED", configMap(name, "7", "Running")))
+	stream.send(event("DELETED", ConfigMap(name, "7", "Running")))
 	gone := until(t, m, "the deletion", func(s lifecycle.Snapshot) bool { return !s.Global.Present }).Global.Gone
 	for _, version := range []string{"8", "9"} {
 		stream.send(event("ERROR", status(http.StatusGone, metav1.StatusReasonExpired))).end()
@@ -47,7 +47,7 @@ func TestTheVersionOfAMapThatIsGone(t *testing.T) {
 		const name = api.GlobalMapName
 		s, client := newScript(t)
 		m := follow(t, client, "")
-		stream := s.first(name, "5", configMap(name, "5", "Running"))
+		stream := s.first(name, "5", ConfigMap(name, "5", "Running"))
 		until(t, m, "the map", func(s lifecycle.Snapshot) bool { return s.Global.Present })
 		stream.send(event("ERROR", status(http.StatusGone, metav1.StatusReasonExpired))).end()
 		s.first(name, listed)
@@ -61,7 +61,7 @@ func TestTheVersionOfAMapThatIsGone(t *testing.T) {
 // What is listed counts, and a watch that is served says that it can be read.
 func TestAListEndsWhatWasUnreadable(t *testing.T) {
 	t.Parallel()
-	for what, items := range map[string][]object{"a map": {configMap(api.GlobalMapName, "5", "Running")}, "no map": nil} {
+	for what, items := range map[string][]object{"a map": {ConfigMap(api.GlobalMapName, "5", "Running")}, "no map": nil} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			const name = api.GlobalMapName
@@ -87,17 +87,17 @@ func TestAWatchEndsWhatWasUnreadable(t *testing.T) {
 	s, client := newScript(t)
 	var log lines
 	m := followWith(t, statemap.New(client, namespace, "", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
-	s.first(name, "5", configMap(name, "5", "Running")).
-		send(event("MODIFIED", configMap(name, "6", "Running"))).end()
+	s.first(name, "5", ConfigMap(name, "5", "Running")).
+		send(event("MODIFIED", ConfigMap(name, "6", "Running"))).end()
 	s.next("watch", name).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
 	until(t, m, "the missing right", func(s lifecycle.Snapshot) bool { return !s.Global.Denied.IsZero() })
 	if !strings.Contains(log.String(), `level=DEBUG msg="map unreadable" map=studioml-go-runner verb=watch error="the API server answers 403 Forbidden: no"`) {
 		t.Errorf("log %q, want that the map is unreadable", log.String())
 	}
 	// Another reason is not a lack of rights.
-	s.first(name, "6", configMap(name, "6", "Running")).refuse(http.StatusInternalServerError, metav1.StatusReasonInternalError)
+	s.first(name, "6", ConfigMap(name, "6", "Running")).refuse(http.StatusInternalServerError, metav1.StatusReasonInternalError)
 	until(t, m, "the outage", func(s lifecycle.Snapshot) bool { return s.Global.Unreadable != "" && s.Global.Denied.IsZero() })
-	s.list(name, "7", configMap(name, "6", "Running"))
+	s.list(name, "7", ConfigMap(name, "6", "Running"))
 	c := s.next("watch", name)
 	c.w.WriteHeader(http.StatusOK)
 	c.w.(http.Flusher).Flush()
@@ -111,12 +111,12 @@ func TestAfterAnOutageWhatIsSoCounts(t *testing.T) {
 	const name = api.GlobalMapName
 	s, client := newScript(t)
 	m := follow(t, client, "")
-	s.first(name, "5", configMap(name, "5", "Running")).send(bookmark("5")).end()
+	s.first(name, "5", ConfigMap(name, "5", "Running")).send(bookmark("5")).end()
 	until(t, m, "the map", func(s lifecycle.Snapshot) bool { return s.Global.Value == "Running" })
 	s.next("watch", name).refuse(http.StatusInternalServerError, metav1.StatusReasonInternalError)
 	until(t, m, "the outage", func(s lifecycle.Snapshot) bool { return s.Global.Unreadable != "" })
 	// A server that goes on with the watch of before would tell all of it.
-	s.first(name, "9", configMap(name, "8", "DrainAndSuspend")).send(bookmark("9"))
+	s.first(name, "9", ConfigMap(name, "8", "DrainAndSuspend")).send(bookmark("9"))
 	until(t, m, "what is so", func(s lifecycle.Snapshot) bool {
 		return s.Global.Value == "DrainAndSuspend" && s.Global.Unreadable == ""
 	})
@@ -132,7 +132,7 @@ func TestRetryAfter(t *testing.T) {
 			t.Parallel()
 			s, client := newScript(t)
 			m := follow(t, client, "")
-			s.first(name, "5", configMap(name, "5", "Running")).end()
+			s.first(name, "5", ConfigMap(name, "5", "Running")).end()
 			until(t, m, "the map", func(s lifecycle.Snapshot) bool { return s.Global.Present && s.Global.Unreadable == "" })
 			var last time.Time
 			for i, verb := range []string{"watch", "list"} {
@@ -148,7 +148,7 @@ func TestRetryAfter(t *testing.T) {
 			until(t, m, "the refusal", func(s lifecycle.Snapshot) bool {
 				return strings.Contains(s.Global.Unreadable, "the API server answers "+strconv.Itoa(code)) && s.Global.Value == "Running"
 			})
-			s.first(name, "6", configMap(name, "6", "DrainAndSuspend")).send(bookmark("6"))
+			s.first(name, "6", ConfigMap(name, "6", "DrainAndSuspend")).send(bookmark("6"))
 			if took := time.Since(last); took > 10*time.Second {
 				t.Errorf("asked again after %s", took)
 			}
@@ -167,7 +167,7 @@ func TestWatchesThatEnd(t *testing.T) {
 	s, client := newScript(t)
 	var log lines
 	followWith(t, statemap.New(client, namespace, "", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
-	watch := s.first(name, "5", configMap(name, "5", "Running"))
+	watch := s.first(name, "5", ConfigMap(name, "5", "Running"))
 	for range 2 {
 		q := watch.URL.Query()
 		seconds, _ := strconv.Atoi(q.Get("timeoutSeconds"))
@@ -196,7 +196,7 @@ func TestWatchesThatLastGoOn(t *testing.T) {
 	const name = api.GlobalMapName
 	s, client := newScript(t)
 	follow(t, client, "")
-	watch := s.first(name, "5", configMap(name, "5", "Running"))
+	watch := s.first(name, "5", ConfigMap(name, "5", "Running"))
 	for range 5 {
 		watch.w.WriteHeader(http.StatusOK)
 		watch.w.(http.Flusher).Flush()
@@ -242,7 +242,7 @@ func TestWhatASnapshotSays(t *testing.T) {
 	t.Parallel()
 	s, client := newScript(t)
 	m := follow(t, client, "node-1")
-	wrong := configMap(api.GlobalMapName, "5", "")
+	wrong := ConfigMap(api.GlobalMapName, "5", "")
 	wrong["data"], wrong["binaryData"] = object{}, object{"STATE": "UnVubmluZw=="}
 	s.first(api.GlobalMapName, "5", wrong)
 	got := until(t, m, "the map", func(s lifecycle.Snapshot) bool { return s.Global.Known })

@@ -53,7 +53,7 @@ func TestFreshGivesUpOnALostConnectionAndAsksAgain(t *testing.T) {
 			if strings.HasSuffix(r.URL.Path, "/"+namespace) {
 				return response(r, object{}), nil
 			}
-			return response(r, configMap(api.GlobalMapName, "6", "DrainAndTerminate")), nil
+			return response(r, ConfigMap(api.GlobalMapName, "6", "DrainAndTerminate")), nil
 		})
 		got, err := m.Fresh(t.Context())
 		if err != nil || got.Global.Value != "DrainAndTerminate" {

@@ -12,13 +12,13 @@ import (
 func TestTheKeyInsteadOfState(t *testing.T) {
 	var v lifecycle.View
 	for _, step := range []struct {
-		m    configMap
+		m    ConfigMap
 		want string
 	}{
-		{configMap{BinaryData: map[string]json.RawMessage{"State": nil, "other": nil}}, "State"},
-		{configMap{BinaryData: map[string]json.RawMessage{"other": nil}}, ""},
-		{configMap{Data: map[string]string{"other": "x", "state.txt": "Running"}}, "state.txt"},
-		{configMap{Data: map[string]string{"STATE": "Running", "state": "x"}}, ""},
+		{ConfigMap{BinaryData: map[string]json.RawMessage{"State": nil, "other": nil}}, "State"},
+		{ConfigMap{BinaryData: map[string]json.RawMessage{"other": nil}}, ""},
+		{ConfigMap{Data: map[string]string{"other": "x", "state.txt": "Running"}}, "state.txt"},
+		{ConfigMap{Data: map[string]string{"STATE": "Running", "state": "x"}}, ""},
 	} {
 		if fill(&v, &step.m); v.Instead != step.want {
 			t.Errorf("%+v: %q instead of STATE, want %q", step.m, v.Instead, step.want)

@@ -33,12 +33,10 @@ type Maps struct {
 }
 
 // NodeMapName returns the name of the node map for a host name, or an error
-// that says why this runner has none.
-func NodeMapName(hostname string) (string, error) {
+// that says why this runner has none; from is what the name comes from.
+func NodeMapName(from, hostname string) (string, error) {
 	var problem string
 	switch unfit := validation.IsDNS1123Subdomain(hostname); {
-	case hostname == "":
-		problem = "is not set"
 	case hostname == api.GlobalMapName:
 		problem = "is the name of the global map"
 	case len(unfit) > 0:
@@ -46,7 +44,7 @@ func NodeMapName(hostname string) (string, error) {
 	default:
 		return hostname, nil
 	}
-	return "", fmt.Errorf("HOSTNAME %s, so there is no node map; only the global map counts", problem)
+	return "", fmt.Errorf("%s %s, so there is no node map; only the global map counts", from, problem)
 }
 
 // New prepares to read the global map and, unless node is empty, the node map
@@ -121,7 +119,7 @@ func (m *Maps) readOnce(ctx context.Context) (fresh lifecycle.Snapshot, err erro
 }
 
 func (m *Maps) get(ctx context.Context, v *lifecycle.View) error {
-	var object configMap
+	var object ConfigMap
 	switch err := m.client.Get(ctx, m.path()+"/"+v.Name, nil, &object); {
 	case kube.Code(err) == http.StatusNotFound:
 		v.Known = true

@@ -124,7 +124,7 @@ func status(code int, reason metav1.StatusReason) object {
 	return object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": "no"}
 }
 
-func configMap(name, version, state string) object {
+func ConfigMap(name, version, state string) object {
 	return object{"kind": "ConfigMap", "apiVersion": "v1", "data": object{"STATE": state},
 		"metadata": object{"name": name, "namespace": namespace, "resourceVersion": version}}
 }
@@ -175,28 +175,28 @@ func TestStream(t *testing.T) {
 		return c
 	}
 
-	first := from(s.first(name, "7", configMap(name, "5", "Running")), "7")
+	first := from(s.first(name, "7", ConfigMap(name, "5", "Running")), "7")
 	value("Running", "5")
-	first.send(event("MODIFIED", configMap(name, "9", "DrainAndSuspend")))
+	first.send(event("MODIFIED", ConfigMap(name, "9", "DrainAndSuspend")))
 	value("DrainAndSuspend", "9")
 	// The bookmark is no news, but it moves the point at which the next watch begins.
 	first.send(bookmark("12")).end()
 
-	second := from(s.next("watch", name), "12").send(event("DELETED", configMap(name, "14", "DrainAndSuspend")))
+	second := from(s.next("watch", name), "12").send(event("DELETED", ConfigMap(name, "14", "DrainAndSuspend")))
 	value("", "14")
-	second.send(event("ADDED", configMap(name, "15", "Running")))
+	second.send(event("ADDED", ConfigMap(name, "15", "Running")))
 	value("Running", "15")
 	second.send(event("ERROR", status(http.StatusGone, metav1.StatusReasonExpired))).end()
 
 	// The map went while nobody watched: the version is that of the list.
 	third := s.first(name, "30")
 	value("", "30")
-	third.send(event("ADDED", configMap(name, "31", "Running")))
+	third.send(event("ADDED", ConfigMap(name, "31", "Running")))
 	value("Running", "31")
 	third.end()
 
 	from(s.next("watch", name), "31").refuse(http.StatusGone, metav1.StatusReasonExpired)
-	from(s.first(name, "41", configMap(name, "40", "DrainAndTerminate")), "41").end()
+	from(s.first(name, "41", ConfigMap(name, "40", "DrainAndTerminate")), "41").end()
 	value("DrainAndTerminate", "40")
 }
 
@@ -207,11 +207,11 @@ func TestWatchesThatEndAtOnce(t *testing.T) {
 	const name = api.GlobalMapName
 	s, client := newScript(t)
 	m := follow(t, client, "")
-	s.first(name, "5", configMap(name, "5", "Running")).send(bookmark("5")).end()
+	s.first(name, "5", ConfigMap(name, "5", "Running")).send(bookmark("5")).end()
 	for range 3 {
 		s.next("watch", name).send(bookmark("5")).end()
 	}
-	s.first(name, "9", configMap(name, "8", "DrainAndSuspend")).end()
+	s.first(name, "9", ConfigMap(name, "8", "DrainAndSuspend")).end()
 	until(t, m, "what the list says", func(s lifecycle.Snapshot) bool { return s.Global.Value == "DrainAndSuspend" })
 }
 
@@ -231,7 +231,7 @@ func TestListAllowedWatchDenied(t *testing.T) {
 	}
 	for i, state := range []string{"Running", "DrainAndSuspend"} {
 		version := strconv.Itoa(5 + i)
-		s.list(name, version, configMap(name, version, state))
+		s.list(name, version, ConfigMap(name, version, state))
 		// That it can be listed is no news of the watch.
 		until(t, m, state, func(s lifecycle.Snapshot) bool {
 			return s.Global.Value == state && s.Global.Denied.IsZero() == (i == 0)
@@ -241,7 +241,7 @@ func TestListAllowedWatchDenied(t *testing.T) {
 			denied()
 		}
 	}
-	s.first(name, "8", configMap(name, "7", "Running")).send(bookmark("8"))
+	s.first(name, "8", ConfigMap(name, "7", "Running")).send(bookmark("8"))
 	until(t, m, "the right", func(s lifecycle.Snapshot) bool {
 		return s.Global.Value == "Running" && s.Global.Unreadable == "" && s.Global.Denied.IsZero()
 	})
@@ -314,12 +314,12 @@ func TestFreshLeavesOutANodeMapThatNeverCouldBeRead(t *testing.T) {
 	t.Parallel()
 	s, client := newScript(t)
 	m := follow(t, client, "node-1")
-	s.first(api.GlobalMapName, "5", configMap(api.GlobalMapName, "5", "Running")).send(bookmark("5"))
+	s.first(api.GlobalMapName, "5", ConfigMap(api.GlobalMapName, "5", "Running")).send(bookmark("5"))
 	s.next("list", "node-1").refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
 	watched := until(t, m, "the missing right", func(s lifecycle.Snapshot) bool { return s.Global.Known && !s.Node.Denied.IsZero() })
 	answers := fresh(t, m)
 	s.next("get", namespace).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
-	s.next("get", api.GlobalMapName).send(configMap(api.GlobalMapName, "6", "DrainAndTerminate")).end()
+	s.next("get", api.GlobalMapName).send(ConfigMap(api.GlobalMapName, "6", "DrainAndTerminate")).end()
 	s.next("get", "node-1").refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
 	got := await(t, answers)
 	if got.Global.Value != "DrainAndTerminate" || got.Global.ResourceVersion != "6" {
@@ -342,7 +342,7 @@ func TestFreshWaitsForANodeMapThatWasRead(t *testing.T) {
 	s, client := newScript(t)
 	m := follow(t, client, "node-1")
 	s.first(api.GlobalMapName, "5").send(bookmark("5"))
-	s.first("node-1", "5", configMap("node-1", "4", "Running")).send(bookmark("5"))
+	s.first("node-1", "5", ConfigMap("node-1", "4", "Running")).send(bookmark("5"))
 	until(t, m, "both maps", func(s lifecycle.Snapshot) bool { return s.Global.Known && s.Node.Known })
 	answers := fresh(t, m)
 	s.next("get", namespace).refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
@@ -350,8 +350,8 @@ func TestFreshWaitsForANodeMapThatWasRead(t *testing.T) {
 	s.next("get", "node-1").refuse(http.StatusForbidden, metav1.StatusReasonForbidden)
 	// It asks again for both, since the first answer may be old by now.
 	s.next("get", namespace).send(object{"metadata": object{"name": namespace}}).end()
-	s.next("get", api.GlobalMapName).send(configMap(api.GlobalMapName, "8", "DrainAndTerminate")).end()
-	s.next("get", "node-1").send(configMap("node-1", "7", "DrainAndSuspend")).end()
+	s.next("get", api.GlobalMapName).send(ConfigMap(api.GlobalMapName, "8", "DrainAndTerminate")).end()
+	s.next("get", "node-1").send(ConfigMap("node-1", "7", "DrainAndSuspend")).end()
 	got := await(t, answers)
 	if got.Global.Value != "DrainAndTerminate" || got.Node.Value != "DrainAndSuspend" || got.Namespace != namespace {
 		t.Errorf("Fresh gives %+v", got)
@@ -367,10 +367,10 @@ func TestOnlyTheNewestSnapshotIsKept(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- m.Run(t.Context()) }()
 	t.Cleanup(func() { <-done })
-	stream := s.first(name, "5", configMap(name, "5", "Running")).send(bookmark("5"))
-	stream.send(event("MODIFIED", configMap(name, "6", "DrainAndSuspend"))).end()
+	stream := s.first(name, "5", ConfigMap(name, "5", "Running")).send(bookmark("5"))
+	stream.send(event("MODIFIED", ConfigMap(name, "6", "DrainAndSuspend"))).end()
 	// The next watch begins when the last event of this one is stored.
-	s.next("watch", name).send(event("MODIFIED", configMap(name, "7", "DrainAndTerminate"))).end()
+	s.next("watch", name).send(event("MODIFIED", ConfigMap(name, "7", "DrainAndTerminate"))).end()
 	s.next("watch", name)
 	if got := <-m.Updates(); got.Global.Value != "DrainAndTerminate" {
 		t.Errorf("the snapshot is %+v, want the newest", got.Global)

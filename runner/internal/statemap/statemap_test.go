@@ -189,12 +189,12 @@ func TestNodeMapName(t *testing.T) {
 	for hostname, problem := range map[string]string{
 		"runner-0":               "",
 		"node.example.com":       "",
-		"":                       "HOSTNAME is not set",
+		"":                       `HOSTNAME is ""`,
 		api.GlobalMapName:        "name of the global map",
 		"Node_1":                 `HOSTNAME is "Node_1"`,
 		strings.Repeat("a", 254): "no ConfigMap can be named",
 	} {
-		name, err := statemap.NodeMapName(hostname)
+		name, err := statemap.NodeMapName("HOSTNAME", hostname)
 		switch {
 		case problem == "" && (err != nil || name != hostname):
 			t.Errorf("%q: %q, %v, want itself", hostname, name, err)

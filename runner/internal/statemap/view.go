@@ -8,26 +8,37 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 )
 
-// configMap is what counts of a ConfigMap.
-type configMap struct {
-	Metadata   metadata                   `json:"metadata"`
+// ConfigMap is what counts of a ConfigMap.
+type ConfigMap struct {
+	Metadata   Metadata                   `json:"metadata"`
 	Data       map[string]string          `json:"data"`
 	BinaryData map[string]json.RawMessage `json:"binaryData"`
 }
 
-type metadata struct {
-	Name            string `json:"name"`
-	ResourceVersion string `json:"resourceVersion"`
+// Metadata is what counts of an object's.
+type Metadata struct {
+	Name            string                      `json:"name"`
+	ResourceVersion string                      `json:"resourceVersion"`
+	Annotations     map[string]string           `json:"annotations"`
+	ManagedFields   []metav1.ManagedFieldsEntry `json:"managedFields"`
+}
+
+// View is what is known to who has just read the map.
+func (m *ConfigMap) View() lifecycle.View {
+	v := lifecycle.View{Name: m.Metadata.Name}
+	fill(&v, m)
+	return v
 }
 
 // fill copies what counts of a map into its view.
-func fill(v *lifecycle.View, m *configMap) {
+func fill(v *lifecycle.View, m *ConfigMap) {
 	v.Known, v.Present, v.Gone = true, true, time.Time{}
 	v.Value = m.Data[api.StateKey]
 	_, v.InBinaryData = m.BinaryData[api.StateKey]
@@ -35,6 +46,7 @@ func fill(v *lifecycle.View, m *configMap) {
 	if _, ok := m.Data[api.StateKey]; !ok && !v.InBinaryData {
 		v.Instead = meant(m)
 	}
+	v.Why, v.Deadline = m.Metadata.Annotations[api.AnnotationReason], m.Metadata.Annotations[api.AnnotationDeadline]
 	v.ResourceVersion = m.Metadata.ResourceVersion
 }
 
@@ -46,7 +58,7 @@ func gone(v *lifecycle.View, version string) {
 	if order, err := resourceversion.CompareResourceVersion(version, v.ResourceVersion); err != nil || order > 0 {
 		v.ResourceVersion = version
 	}
-	v.Known, v.Present, v.Value, v.InBinaryData, v.Instead = true, false, "", false, ""
+	v.Known, v.Present, v.Value, v.InBinaryData, v.Instead, v.Why, v.Deadline = true, false, "", false, "", "", ""
 }
 
 // stateLine is how a manifest or an env file that was put into a map as a whole
@@ -55,7 +67,7 @@ var stateLine = regexp.MustCompile(`(?m)^\s*"?STATE"?\s*[:=]`)
 
 // meant finds the key that was probably meant to be STATE: one that is spelled
 // alike, whatever its case, one with a file's suffix, or one that holds a file.
-func meant(m *configMap) string {
+func meant(m *ConfigMap) string {
 	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
 		word, _, _ := strings.Cut(key, ".")
 		word = strings.Trim(strings.ToUpper(word), "-_")

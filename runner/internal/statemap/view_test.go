@@ -23,7 +23,7 @@ func FuzzConfigMap(f *testing.F) {
 	}
 	before := []api.State{api.Unset, api.Running, api.DrainAndTerminate, api.DrainAndSuspend}
 	f.Fuzz(func(t *testing.T, document []byte, n uint8) {
-		var m configMap
+		var m ConfigMap
 		if json.Unmarshal(document, &m) != nil {
 			return
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -96,25 +95,23 @@ func (f *family) endOrphans(supervisor int, stuck func(pid int)) {
 // stuckAfter is how long KILL may take; it is stuck_ms of the supervisor.
 const stuckAfter = time.Second
 
-// reapDelay lets those wait for their children who started them, and many ends
-// cost one look.
-const reapDelay = 100 * time.Millisecond
+// reapPause lets those wait for their children who started them, and many ends cost
+// one look. To be told of each would cost every task more.
+const reapPause = time.Second
 
 // Reap waits for the children that this process was given, until ctx ends. It
 // waits for no child of which it does not know that: beside os/exec, a wait for
 // any child takes exit statuses away.
 func Reap(ctx context.Context) error {
 	prepare()
-	ended := make(chan os.Signal, 1)
-	signal.Notify(ended, unix.SIGCHLD)
-	defer signal.Stop(ended)
+	tick := time.NewTicker(reapPause)
+	defer tick.Stop()
 	for {
 		select {
-		case <-ended:
+		case <-tick.C:
 		case <-ctx.Done():
 			return nil
 		}
-		time.Sleep(reapDelay)
 		var info unix.Siginfo
 		err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 		if err == nil && info.Signo != 0 {

@@ -155,12 +155,11 @@ func (p *Process) attend(err error) {
 			break
 		}
 		switch m.Kind {
-		case 'e':
+		case 'e', 'd':
 			p.state.Status, p.state.Asked, known = syscall.WaitStatus(m.A), m.B != 0, true
+			done = m.Kind == 'd'
 		case 'u':
 			p.command.Stuck(int(m.A))
-		case 'd':
-			done = true
 		}
 	}
 	if !done {

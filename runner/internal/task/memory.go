@@ -1,8 +1,8 @@
 package task
 
 import (
+	"bytes"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,7 +20,8 @@ func newMemoryWatch() memoryWatch { return memoryWatch{memoryKills()} }
 func (m memoryWatch) ranOut() bool { return m.before >= 0 && memoryKills() > m.before }
 
 func memoryKills() int {
-	var text [16 << 10]byte // /proc/vmstat is made anew for each read
+	text := buffers.Get().(*[32 << 10]byte) // /proc/vmstat is made anew for each read
+	defer buffers.Put(text)
 	for _, file := range memoryCounters {
 		f, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -28,8 +29,9 @@ func memoryKills() int {
 		}
 		n, _ := unix.Read(f, text[:])
 		unix.Close(f)
-		if _, after, ok := strings.Cut("\n"+string(text[:max(n, 0)]), "\noom_kill "); ok {
-			n, _ := strconv.Atoi(strings.SplitN(after, "\n", 2)[0])
+		if _, after, ok := bytes.Cut(text[:max(n, 0)], []byte("oom_kill ")); ok {
+			count, _, _ := bytes.Cut(after, []byte("\n"))
+			n, _ := strconv.Atoi(string(count))
 			return n
 		}
 	}

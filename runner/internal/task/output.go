@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -40,6 +41,16 @@ func newOutput(path string, limit int64) (*output, error) {
 	o := &output{part: limit / 2 / keptParts}
 	o.parts = []part{{file: f, left: limit - o.part*keptParts}}
 	return o, nil
+}
+
+// buffers are used again: for most tasks one would be the largest thing that is made.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// ReadFrom implements io.ReaderFrom, for os/exec.
+func (o *output) ReadFrom(r io.Reader) (int64, error) {
+	buffer := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buffer)
+	return io.CopyBuffer(struct{ io.Writer }{o}, r, buffer[:])
 }
 
 // Write is called by one goroutine only, that of os/exec.

@@ -1,4 +1,5 @@
-// Package tree removes directories that tasks have made.
+// Package tree has what is missing in package os for directories: it makes their names
+// durable, and removes what tasks have made.
 package tree
 
 import (
@@ -7,7 +8,35 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
+
+// Sync makes the names in directories durable. A file of package os would cost more
+// than all the rest.
+func Sync(dirs ...string) error {
+	for _, dir := range dirs {
+		f := -1
+		err := again(func() (err error) {
+			f, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			return err
+		})
+		if err == nil {
+			err = errors.Join(again(func() error { return unix.Fsync(f) }), unix.Close(f))
+		}
+		if err != nil {
+			return &fs.PathError{Op: "sync", Path: dir, Err: err}
+		}
+	}
+	return nil
+}
+
+// again does what a signal may interrupt.
+func again(do func() error) (err error) {
+	for err = do(); err == unix.EINTR; err = do() {
+	}
+	return err
+}
 
 // Remove removes a directory with all that is in it, also where its modes forbid
 // that, as Go's module cache does. It follows no link. What it cannot remove, as

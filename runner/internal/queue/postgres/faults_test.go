@@ -1,8 +1,9 @@
 package postgres_test
 
 import (
+	"net/url"
 	"os"
-	"path/filepath"
+	"path"
 	"sync"
 	"testing"
 	"time"
@@ -11,56 +12,15 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// pair is a server with a standby, and the ways to both, which lead to them in turn.
-type pair struct {
-	primary, standby *pgserver.Server
-	way, other       *pgserver.Proxy
-}
-
-func newPair(t *testing.T, dir string) (p *pair, url string) {
+// newPair starts a server with a standby, and makes a queue there.
+func newPair(t *testing.T, disk string) (p *pgserver.Pair, through string) {
 	t.Helper()
-	s, err := pgserver.StartIn(dir)
+	p, err := pgserver.StartPair(disk)
 	must(t, err)
-	must(t, s.Stop())
-	s.Settings = []string{"max_wal_size=32MB", "wal_retrieve_retry_interval=100ms"}
-	must(t, s.Start())
-	p = &pair{primary: s}
-	t.Cleanup(func() {
-		for _, s := range []*pgserver.Server{p.standby, p.primary} {
-			if s != nil {
-				s.Close()
-			}
-		}
-	})
-	direct := newQueue(t, s)
-	p.standby, err = s.Standby()
+	t.Cleanup(func() { p.Close() })
+	direct, err := url.Parse(newQueue(t, p.Primary))
 	must(t, err)
-	p.way, err = p.primary.Proxy()
-	must(t, err)
-	t.Cleanup(func() { p.way.Close() })
-	p.other, err = p.standby.Proxy()
-	must(t, err)
-	t.Cleanup(func() { p.other.Close() })
-	return p, through(direct, p.way, p.other)
-}
-
-// failOver kills the server, and lets the standby take over.
-func (p *pair) failOver(t *testing.T) {
-	t.Helper()
-	must(t, p.primary.Kill())
-	must(t, p.standby.Promote())
-	p.primary, p.standby, p.way, p.other = p.standby, p.primary, p.other, p.way
-}
-
-// renew makes a standby of what is left of the server of before.
-func (p *pair) renew(t *testing.T) {
-	t.Helper()
-	must(t, p.standby.Close())
-	p.standby = nil
-	standby, err := p.primary.Standby()
-	must(t, err)
-	p.standby = standby
-	p.other.To(standby)
+	return p, p.URL(path.Base(direct.Path))
 }
 
 // Nothing is lost when a standby takes over: no task, no claim, no result.
@@ -68,15 +28,13 @@ func (p *pair) renew(t *testing.T) {
 // catalogue: row 76
 func TestFailover(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "pgserver-")
-	must(t, err)
-	p, url := newPair(t, dir)
+	p, url := newPair(t, os.TempDir())
 	const tasks = 150
 	owner := open(t, url, "")
 	insist(t.Context(), func() error { _, err := owner.Submit(t.Context(), numbered(tasks)); return err })
 	c := newCrowd(t, url, 100)
 	await(t, "some tasks end", func() bool { return c.ended() > tasks/10 })
-	p.failOver(t)
+	must(t, p.FailOver())
 	await(t, "all tasks end", func() bool { return c.ended() == tasks })
 	c.stop()
 	insist(t.Context(), func() error { _, err := owner.List(t.Context()); return err })
@@ -88,11 +46,9 @@ func TestFailover(t *testing.T) {
 // take over.
 func TestDoneIsDoneOnTheStandby(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "pgserver-")
-	must(t, err)
-	p, url := newPair(t, dir)
-	owner, q := openWith(t, url, "", long, time.Second), openWith(t, url, "r", long, time.Second)
-	_, err = owner.Submit(t.Context(), numbered(1))
+	p, url := newPair(t, os.TempDir())
+	owner, q := openWith(t, url, "", long, 3*time.Second), openWith(t, url, "r", long, 3*time.Second)
+	_, err := owner.Submit(t.Context(), numbered(1))
 	must(t, err)
 	d := fetch(t, q)
 	number, err := d.Begin(nil)
@@ -105,17 +61,17 @@ func TestDoneIsDoneOnTheStandby(t *testing.T) {
 		return err
 	}
 	submit := func() error { _, err := owner.Submit(t.Context(), numbered(2)); return err }
-	must(t, p.standby.Kill())
+	must(t, p.Standby.Kill())
 	for _, when := range []string{"while it waits for the standby", "after the server was killed"} {
 		for name, do := range map[string]func() error{"finish": finish, "submit": submit} {
 			if do() == nil {
 				t.Errorf("%s is said to be done %s", name, when)
 			}
 		}
-		must(t, p.primary.Kill())
-		must(t, p.primary.Start())
+		must(t, p.Primary.Kill())
+		must(t, p.Primary.Start())
 	}
-	must(t, p.standby.Start())
+	must(t, p.Standby.Start())
 	if !insist(t.Context(), finish) || !insist(t.Context(), submit) {
 		t.Error("what was not done before cannot be done with the standby")
 	}
@@ -140,9 +96,7 @@ func TestFaults(t *testing.T) {
 	must(t, err)
 	mount(t, disk, "400m")
 	must(t, os.Chmod(disk, 0o755))
-	dir, err := os.MkdirTemp(disk, "pgserver-")
-	must(t, err)
-	p, url := newPair(t, dir)
+	p, url := newPair(t, disk)
 	c := newCrowd(t, url, 10<<10)
 	owner := open(t, url, "")
 	var submits sync.WaitGroup
@@ -156,27 +110,11 @@ func TestFaults(t *testing.T) {
 	})
 	t.Cleanup(submits.Wait)
 
-	away := every / 2
-	faults := []func(){
-		func() { must(t, p.primary.Kill()); pause(t.Context(), away); must(t, p.primary.Start()) },
-		func() { must(t, p.primary.Stop()); pause(t.Context(), away); must(t, p.primary.Start()) },
-		func() { p.way.Cut(); pause(t.Context(), away); p.way.Restore() },
-		func() {
-			filler := filepath.Join(disk, "filler")
-			fill(t, filler)
-			pause(t.Context(), away)
-			must(t, os.Remove(filler))
-			for _, s := range []*pgserver.Server{p.primary, p.standby} { // if they have not given up by themselves
-				must(t, s.Kill())
-				must(t, s.Start())
-			}
-		},
-		func() { p.failOver(t); pause(t.Context(), away); p.renew(t) },
-	}
+	away := func() { pause(t.Context(), every/2) }
 	n := 0
-	for begin := time.Now(); time.Since(begin) < whole || n < len(faults); n++ {
+	for begin := time.Now(); time.Since(begin) < whole || n < len(pgserver.Faults); n++ {
 		next := time.Now().Add(every)
-		faults[n%len(faults)]()
+		must(t, pgserver.Faults[n%len(pgserver.Faults)].Strike(p, away))
 		pause(t.Context(), time.Until(next))
 	}
 	submits.Wait()

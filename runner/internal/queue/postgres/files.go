@@ -73,7 +73,7 @@ func (d *delivery) follow() {
 	d.storing.Lock()
 	defer d.storing.Unlock()
 	there := []string{}
-	paths, _ := filepath.Glob(filepath.Join(d.work(), "*.result", "*", "std*"))
+	paths, _ := filepath.Glob(filepath.Join(d.work(), "*.result", "std*"))
 	for _, path := range paths {
 		name := filepath.Base(path)
 		there = append(there, name)

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
 )
 
@@ -62,9 +64,11 @@ func open(t *testing.T, url, runner string) *postgres.Queue {
 // openWith is for those who meet servers that do not answer.
 func openWith(t *testing.T, url, runner string, lease, limit time.Duration) *postgres.Queue {
 	t.Helper()
-	q, err := postgres.Open(url, postgres.Options{
-		Runner: runner, Work: t.TempDir(), Lease: lease, Limit: limit, Look: lease / 5, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
+	o := postgres.Options{Runner: runner, Work: t.TempDir(), Lease: lease, Limit: limit, Look: lease / 5, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	q, err := postgres.Open(url, o)
+	for end := time.Now().Add(time.Minute); errors.Is(err, queue.ErrAway) && time.Now().Before(end); { // the limit is short
+		q, err = postgres.Open(url, o)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

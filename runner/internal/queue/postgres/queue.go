@@ -32,6 +32,8 @@ type Options struct {
 
 const (
 	defaultLease, defaultLimit, defaultLook = 30 * time.Second, 10 * time.Second, 20 * time.Second
+	// A person has more patience than a claim.
+	ownersLimit = 30 * time.Second
 	// For a look, the renewal, and two that store something; more of them wait for
 	// each other, because a server has few to give.
 	connections = 4
@@ -74,11 +76,15 @@ var (
 // of libpq, as PGHOST, PGPASSFILE, PGSERVICE and PGSSLMODE. To a runner a server
 // that does not answer is no error: it may be back before there is anything to say.
 func Open(url string, o Options) (*Queue, error) {
-	config, name, err := parse(url)
+	limit := defaultLimit
+	if o.Runner == "" {
+		limit = ownersLimit
+	}
+	config, name, err := parse(url, limit)
 	if err != nil {
 		return nil, err
 	}
-	o.Lease, o.Limit, o.Look = cmp.Or(o.Lease, defaultLease), cmp.Or(o.Limit, defaultLimit), cmp.Or(o.Look, defaultLook)
+	o.Lease, o.Limit, o.Look = cmp.Or(o.Lease, defaultLease), cmp.Or(o.Limit, limit), cmp.Or(o.Look, defaultLook)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	q := &Queue{Options: o, name: name, held: make(map[string]*delivery), claimed: make(chan struct{}, 1), steady: time.Now()}
 	q.life, q.end = context.WithCancel(context.Background())

@@ -21,8 +21,8 @@ var schema string
 // version is that of the schema.
 const version = 2
 
-// The codes of PostgreSQL for what the schema, or the user's rights, do not suit.
-const noTable, noSchema, noColumn, noRight = "42P01", "3F000", "42703", "42501"
+// The codes of PostgreSQL for what the schema does not suit, or the user.
+const noTable, noSchema, noColumn, noRight, wrongPassword = "42P01", "3F000", "42703", "42501", "28P01"
 
 // code is what the server has answered, if it has.
 func code(err error) string {
@@ -35,11 +35,11 @@ func code(err error) string {
 // Init makes the tables of the queue, or brings them up to date, and returns what
 // the queue is called and what other users need to have granted.
 func Init(ctx context.Context, url string) (name, grants string, err error) {
-	config, name, err := parse(url)
+	const limit = time.Minute // another may be at it, and a large table takes long
+	config, name, err := parse(url, limit)
 	if err != nil {
 		return "", "", err
 	}
-	const limit = time.Minute // another may be at it, and a large table takes long
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
@@ -55,7 +55,7 @@ func Init(ctx context.Context, url string) (name, grants string, err error) {
 			err, quote(config.ConnConfig.Database), quote(config.ConnConfig.User))
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("queue %s: %w", name, plain{err})
+		return "", "", fmt.Errorf("queue %s: %w", name, advised(err))
 	}
 	return name, needed("USER"), nil
 }

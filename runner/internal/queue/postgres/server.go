@@ -5,6 +5,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,30 +30,55 @@ var statements = func() map[string]string {
 }()
 
 // parse reads a URL, and returns a name of the database for people, without secrets.
-func parse(url string) (*pgxpool.Config, string, error) {
+// The time to connect is shared by the hosts that it names, so that each has its turn.
+func parse(url string, limit time.Duration) (*pgxpool.Config, string, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, "", fmt.Errorf("queue: %w; name it as postgres://USER@HOST:PORT/DATABASE", plain{err}) // pgx leaves the password out
 	}
 	c := config.ConnConfig
-	c.DefaultQueryExecMode = pgx.QueryExecModeExec              // poolers know no prepared statements
-	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultLimit/3) // so that of several hosts the next one has its turn
-	if c.ValidateConnect == nil {                               // a server that another has taken over from may be there still, read-only
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec // poolers know no prepared statements
+	hosts := map[string]bool{fmt.Sprint(c.Host, c.Port): true}
+	for _, f := range c.Fallbacks { // or another way to the same
+		hosts[fmt.Sprint(f.Host, f.Port)] = true
+	}
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, limit/time.Duration(len(hosts)))
+	if c.ValidateConnect == nil { // a server that another has taken over from may be there still, read-only
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	config.MaxConns, config.MaxConnIdleTime, config.HealthCheckPeriod = connections, idle, idle/2
 	return config, fmt.Sprintf("%s on %s", c.Database, c.Host), nil
 }
 
-// plain is an error on one line. pgx has a line for each address that it tried.
+// plain is an error on one line. pgx has a line for each address and way that it
+// tried; that a server has no TLS, where another way is as good, explains nothing.
 type plain struct{ error }
 
-func (p plain) Error() string { return strings.Join(strings.Fields(p.error.Error()), " ") }
+func (p plain) Error() string {
+	lines := strings.Split(p.error.Error(), "\n")
+	if others := slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return strings.HasSuffix(line, "server refused TLS connection") }); len(others) > 1 {
+		lines = others
+	}
+	return strings.Join(strings.Fields(strings.Join(lines, " ")), " ")
+}
 func (p plain) Unwrap() error { return p.error }
 
-// away is an error of a server, which may be another one's turn soon, or well again.
-type away struct{ plain }
+// advised says what to do about an error, where that is a matter of how the server
+// is named.
+func advised(err error) error {
+	switch {
+	case untrusted(err):
+		err = fmt.Errorf("%w; sslrootcert, or PGSSLROOTCERT, must name the certificate of who has signed the server's, and the URL the server as that does", err)
+	case code(err) == wrongPassword:
+		err = fmt.Errorf("%w; the password must be in the file that PGPASSFILE names, or in PGPASSWORD, or with the URL in STUDIOML_QUEUE", err)
+	}
+	return plain{err}
+}
 
+// away is an error of a server, which may be another one's turn soon, or well again.
+type away struct{ error }
+
+func (a away) Unwrap() error      { return a.error }
 func (away) Is(target error) bool { return target == queue.ErrAway }
 
 // database is a connection, or a pool of them.
@@ -99,10 +125,7 @@ func (q *Queue) note(err error) error {
 	was := q.steady
 	switch {
 	case err != nil:
-		if untrusted(err) {
-			err = fmt.Errorf("%w; sslrootcert, or PGSSLROOTCERT, must name the certificate of who has signed the server's, and the URL the server as that does", err)
-		}
-		err = away{plain{err}}
+		err = away{advised(err)}
 		q.Failures.Add(1)
 		q.steady = time.Time{}
 		if !was.IsZero() && q.life.Err() == nil {

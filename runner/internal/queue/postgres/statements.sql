@@ -162,21 +162,31 @@ select data from studioml.file where claim = $1::text::uuid and name = $2 and pi
 
 -- name: list
 -- list tells of tasks, or of all: those that wait in the order in which they
--- would start if all runners could serve all classes, those that run, the rest. Only
--- a pause puts the place of a task after its last change.
+-- would start if all runners could serve all classes, those that run, the rest. One
+-- whose lease is over waits for whoever looks for work. Only a pause puts the place of
+-- a task after its last change.
 select * from (
-  select id, state, document,
-    case when state = 'Waiting' then row_number() over (order by state <> 'Waiting', rank, place, seq) else 0 end as position,
+  select id, seen, document,
+    case when seen = 'Waiting' then row_number() over (order by seen <> 'Waiting', rank, place, seq) else 0 end as position,
     case when state = 'Waiting' and spent > 0 and place > changed then place end as not_before,
-    changed, starts, spent, case when state = 'Running' then runner else '' end as runner, gpus_held, coalesce(reason, '') as reason, gpus, gpu_memory
-  from studioml.task
-  order by state <> 'Waiting', state <> 'Running', rank, place, seq) as everything
+    case when seen = state then changed else beat end, starts, spent, case when seen = 'Running' then runner else '' end as runner,
+    case when seen = 'Running' then gpus_held end,
+    case when seen = state then coalesce(reason, '')
+      else 'runner ' || runner || ' has given no sign of life since ' || to_char(beat at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') end,
+    gpus, gpu_memory
+  from studioml.task, lateral (
+    select case when state = 'Running' and greatest(beat, pg_postmaster_start_time()) + lease < now() then 'Waiting' else state end as seen) as look
+  order by seen <> 'Waiting', seen <> 'Running', rank, place, seq) as everything
 where $1::text[] is null or id = any ($1)
 
 -- name: cancel
 -- cancel ends a task that waits, and asks the runner of one that runs to stop
--- it. It returns what the task was.
-with old as (select id, state, claim from studioml.task where id = $1 for update), cancelled as (
+-- it. It returns what the task was. One whose lease is over waits: nobody may be there
+-- to take it back, and its claim changes nothing any more.
+with old as (
+  select id, claim, case when state = 'Running' and greatest(beat, pg_postmaster_start_time()) + lease < now() then 'Waiting' else state end as state
+  from studioml.task where id = $1 for update
+), cancelled as (
   update studioml.task t set cancel = old.state = 'Running', state = case when old.state = 'Waiting' then 'Cancelled' else old.state end,
     changed = case when old.state = 'Waiting' then now() else changed end
   from old where t.id = old.id and old.state in ('Waiting', 'Running')

@@ -58,6 +58,36 @@ func (a authority) sign(t *testing.T, address string) (certificate, key []byte) 
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
 }
 
+// What a server answers to a wrong password is said once, with what to do, and nothing
+// of the ways to it that failed before.
+func TestWrongPassword(t *testing.T) {
+	t.Parallel()
+	s, err := pgserver.Start()
+	must(t, err)
+	t.Cleanup(func() { s.Close() })
+	must(t, s.Exec(t.Context(), "postgres", "create role locked login password 'right'"))
+	_, err = s.Put("data/pg_hba.conf", []byte("local all locked scram-sha-256\nlocal all all trust\n"))
+	must(t, err)
+	direct := newQueue(t, s)
+	must(t, s.Exec(t.Context(), "postgres", "select pg_reload_conf()"))
+	way, err := s.Proxy()
+	must(t, err)
+	t.Cleanup(func() { way.Close() })
+	u, _ := url.Parse(through(direct, way))
+	for _, password := range []string{"wrong", ""} {
+		u.User = url.UserPassword("locked", password)
+		_, _, inInit := postgres.Init(t.Context(), u.String())
+		_, here := postgres.Open(u.String(), postgres.Options{})
+		_, inRunner := postgres.Open(u.String(), postgres.Options{Runner: "runner"})
+		for _, err := range []error{inInit, here, inRunner} {
+			if err == nil || strings.Contains(err.Error(), "tls") || strings.Contains(err.Error(), "\n") || strings.Count(err.Error(), "password authentication failed") != 1 ||
+				!strings.HasSuffix(err.Error(), "the password must be in the file that PGPASSFILE names, or in PGPASSWORD, or with the URL in STUDIOML_QUEUE") {
+				t.Errorf("with password %q: %v", password, err)
+			}
+		}
+	}
+}
+
 // A server proves who it is, or no runner speaks with it.
 func TestTLS(t *testing.T) {
 	t.Parallel()

@@ -45,7 +45,7 @@ func (s *Spool) newClaim() (*claim, error) {
 		return nil, err
 	}
 	c.say(s.runner, nil)
-	if err := errors.Join(os.MkdirAll(s.workPath(c.name), dirMode), syncDirs(s.path(heldDir))); err != nil {
+	if err := errors.Join(os.MkdirAll(s.workPath(c.name), dirMode), tree.Sync(s.path(heldDir))); err != nil {
 		return nil, errors.Join(err, s.closeClaim(c))
 	}
 	return c, nil
@@ -169,7 +169,7 @@ func (s *Spool) takeBack(path, name string) error {
 	defer s.ring()
 	e, err := parseName(name)
 	if err != nil || e.from == 0 {
-		return errors.Join(rename(path, s.path(tasksDir, name)), syncDirs(s.path(tasksDir)))
+		return errors.Join(rename(path, s.path(tasksDir, name)), tree.Sync(s.path(tasksDir)))
 	}
 	return s.enter(e.bucket, func(dir string) error { return rename(path, filepath.Join(dir, name)) })
 }

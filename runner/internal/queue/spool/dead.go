@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 func (s *Spool) letter(id string) string { return s.path(deadDir, id+".json") }
@@ -27,7 +28,7 @@ func (s *Spool) writeLetter(id string, letter api.DeadLetter) error {
 	if err != nil {
 		return err
 	}
-	return syncDirs(s.path(deadDir))
+	return tree.Sync(s.path(deadDir))
 }
 
 // buryFile buries a file that is no task, or none that may run. It is claimed first,

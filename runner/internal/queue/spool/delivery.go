@@ -13,6 +13,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // delivery is one file of a claim.
@@ -72,7 +73,7 @@ func (d *delivery) begin() error {
 		}
 		d.entry, d.counted = next, true
 	}
-	err := syncDirs(d.spool.path(heldDir))
+	err := tree.Sync(d.spool.path(heldDir))
 	d.begun = err == nil
 	return err
 }
@@ -205,7 +206,7 @@ func (d *delivery) giveBack(e entry) error {
 	if err != nil {
 		return err
 	}
-	return syncDirs(d.spool.path(heldDir)) // after the new place: twice is better than nowhere
+	return tree.Sync(d.spool.path(heldDir)) // after the new place: twice is better than nowhere
 }
 
 func (d *delivery) bury(reason string, attempts int) error {

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 const (
@@ -21,7 +23,7 @@ const (
 // it was to go: it is no queue that is out of reach.
 var errGone = errors.New("file is gone")
 
-// rename is atomic, and durable once syncDirs was called for both directories.
+// rename is atomic, and durable once tree.Sync was called for both directories.
 func rename(from, to string) error {
 	err := unix.Rename(from, to)
 	switch {
@@ -47,21 +49,7 @@ func remove(path string) error {
 	if err := unlink(path); err != nil && !errors.Is(err, errGone) {
 		return err
 	}
-	return syncDirs(filepath.Dir(path))
-}
-
-// syncDirs makes the names in the directories durable.
-func syncDirs(dirs ...string) error {
-	for _, dir := range dirs {
-		d, err := os.Open(dir)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(d.Sync(), d.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return tree.Sync(filepath.Dir(path))
 }
 
 // syncAll makes all of a file system durable, which is faster than many files.
@@ -85,6 +73,7 @@ func writeFile(path string, data []byte, durable bool) error {
 		return err
 	}
 	_, err = f.Write(data)
+	err = errors.Join(err, own(path, f.Chown))
 	if err == nil && durable {
 		err = f.Sync()
 	}
@@ -108,18 +97,25 @@ func readFile(path string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
-// makeDir makes a directory, unless it is there, whose owner is that of the one around
-// it: root may submit what the runners of another user take.
+// makeDir makes a directory, unless it is there.
 func makeDir(path string) error {
 	err := os.Mkdir(path, dirMode)
 	if errors.Is(err, os.ErrExist) {
 		return nil
-	}
-	var around unix.Stat_t
-	if err != nil || os.Geteuid() != 0 || unix.Stat(filepath.Dir(path), &around) != nil {
+	} else if err != nil {
 		return err
 	}
-	return os.Lchown(path, int(around.Uid), int(around.Gid))
+	return own(path, func(uid, gid int) error { return os.Lchown(path, uid, gid) })
+}
+
+// own gives what root has made to the owner of the directory around it: root may submit
+// what the runners of another user take, whatever its umask is.
+func own(path string, chown func(uid, gid int) error) error {
+	var around unix.Stat_t
+	if os.Geteuid() != 0 || unix.Stat(filepath.Dir(path), &around) != nil || around.Uid == 0 {
+		return nil
+	}
+	return chown(int(around.Uid), int(around.Gid))
 }
 
 // fileNames lists the regular files of a directory in order. Hidden files are
@@ -166,7 +162,7 @@ func newLock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+	if err := errors.Join(own(path, f.Chown), unix.Flock(int(f.Fd()), unix.LOCK_EX)); err != nil {
 		return nil, errors.Join(err, os.Remove(path), f.Close())
 	}
 	return f, nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // parseOlder reads the name of a task's file before today's: nanoseconds, starts with
@@ -77,7 +78,7 @@ func (s *Spool) adoptLocked(lock *os.File) error {
 	}
 	problems = append(problems, err, s.enqueue(lock, all))
 	if len(all) > 0 {
-		problems = append(problems, syncDirs(s.path(tasksDir)))
+		problems = append(problems, tree.Sync(s.path(tasksDir)))
 	}
 	return errors.Join(problems...)
 }

@@ -47,6 +47,9 @@ func (s *Spool) List(ctx context.Context, ids ...string) ([]api.TaskStatus, erro
 		slices.Sort(ids)
 		ids = slices.Compact(ids)
 	}
+	if v.err != nil {
+		return nil, fmt.Errorf("list spool %s: %w", s.dir, v.err)
+	}
 	all, unknown := []api.TaskStatus{}, []error{}
 	for _, id := range ids {
 		t, err := v.status(id)
@@ -131,7 +134,7 @@ func (s *Spool) mark(id string) error {
 	if err := writeFile(s.path(cancelledDir, id), nil, false); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	return syncDirs(s.path(cancelledDir))
+	return tree.Sync(s.path(cancelledDir))
 }
 
 // Again implements queue.Store. It leaves a dead letter until the task is in the queue,
@@ -262,8 +265,7 @@ func (s *Spool) Files(_ context.Context, id string, attempt int) (queue.Files, e
 	}
 	root, err := os.OpenRoot(s.results().Path(id, attempt))
 	if missing(err) { // not yet, but it may be in the making
-		number := strconv.Itoa(attempt)
-		making, _ := fs.Glob(os.DirFS(s.dir), path.Join(workDir, "*", "attempt", id+"."+number+".result", number))
+		making, _ := fs.Glob(os.DirFS(s.dir), path.Join(workDir, "*", "attempt", id+"."+strconv.Itoa(attempt)+".result"))
 		if len(making) > 0 {
 			root, err = os.OpenRoot(s.path(making[0]))
 		}

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // bucketSize is how many entries a bucket of all classes and priorities together gets,
@@ -117,10 +121,10 @@ func (s *Spool) enter(b bucket, put func(dir string) error) error {
 		if err != nil {
 			return err
 		}
-		if err = syncDirs(dir); missing(err) && !isThere(dir) { // what was put there was taken at once
-			err = syncDirs(s.path(heldDir))
+		if err = tree.Sync(dir); missing(err) && !isThere(dir) { // what was put there was taken at once
+			err = tree.Sync(s.path(heldDir))
 		}
-		return errors.Join(err, syncDirs(s.path(readyDir)))
+		return errors.Join(err, tree.Sync(s.path(readyDir)))
 	}
 }
 
@@ -133,11 +137,12 @@ func (s *Spool) ring() {
 // front takes the first task that may start, of the classes that are served and with a
 // name that suits.
 func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool, suits func(name string) bool) (*delivery, error) {
-	all, err := dirNames(s.path(readyDir))
+	all, err := s.list(s.path(readyDir), dirNames)
 	problems := []error{err}
 	now, asked, refused := time.Now(), map[api.Resources]bool{}, map[api.Resources]bool{}
 	for len(all) > 0 {
-		var files, empty []string // of all classes that have the same priority, and came at the same time
+		var files [][2]string // of all classes that have the same priority, and came at the same time
+		var empty []string
 		first, _ := parseBucket(all[0])
 		for ; len(all) > 0; all = all[1:] {
 			b, ok := parseBucket(all[0])
@@ -148,7 +153,7 @@ func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool, suit
 				continue
 			}
 			dir := s.path(readyDir, all[0])
-			names, err := fileNames(dir)
+			names, err := s.list(dir, fileNames)
 			if !missing(err) {
 				problems = append(problems, err)
 			}
@@ -159,7 +164,7 @@ func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool, suit
 			}
 			for _, name := range names {
 				if !refused[b.class] && suits(name) {
-					files = append(files, filepath.Join(dir, name))
+					files = append(files, [2]string{name, dir})
 				}
 			}
 		}
@@ -168,12 +173,13 @@ func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool, suit
 				os.Remove(dir) // if it is still empty
 			}
 		}
-		slices.SortFunc(files, func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) })
+		slices.SortFunc(files, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
 		for _, f := range files {
 			if ctx.Err() != nil {
 				break
 			}
-			d, err := s.try(f)
+			d, err := s.try(filepath.Join(f[1], f[0]))
+			s.took(f[1], f[0])
 			if d != nil {
 				return d, nil
 			}
@@ -183,11 +189,69 @@ func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool, suit
 	return nil, errors.Join(append(problems, ctx.Err())...)
 }
 
+// list is what a directory of ready/ has, in order. It reads it anew if somebody else
+// has changed it since, and each second: clocks of file systems may be coarse.
+func (s *Spool) list(dir string, read func(dir string) ([]string, error)) ([]string, error) {
+	last := lastChange(dir)
+	s.mu.Lock()
+	known := s.lists[dir]
+	s.mu.Unlock()
+	if len(known.names) > 0 && known.change == last && time.Since(known.read) < s.rescan {
+		return known.names, nil
+	}
+	names, err := read(dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.lists, func(_ string, l list) bool { return time.Since(l.read) > s.rescan })
+	if err == nil {
+		s.lists[dir] = list{time.Now(), last, names}
+	}
+	return names, err
+}
+
+// took takes note that a file of a bucket has gone, or is not to be tried again soon.
+func (s *Spool) took(dir, name string) {
+	last := lastChange(dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known, ok := s.lists[dir]; ok {
+		if i, there := slices.BinarySearch(known.names, name); there && i == 0 {
+			known.names = known.names[1:]
+		} else if there {
+			known.names = slices.Concat(known.names[:i], known.names[i+1:]) // others may look at it
+		}
+		known.change = last
+		s.lists[dir] = known
+	}
+}
+
+// list is what was seen in a directory.
+type list struct {
+	read   time.Time
+	change change
+	names  []string
+}
+
+// change is the last one of a directory.
+type change struct {
+	dir  uint64
+	when unix.Timespec
+}
+
+func lastChange(dir string) change {
+	var s unix.Stat_t
+	unix.Lstat(dir, &s)
+	return change{s.Ino, s.Ctim}
+}
+
 // lockSubmit keeps other submitters out, those of before as well, so that of two
 // with the same ID one comes first, and keys grow in the order of the submits. It
 // is held for milliseconds: hundreds of them take their turns.
 func (s *Spool) lockSubmit(ctx context.Context) (lock *os.File, err error) {
 	lock, err = os.OpenFile(s.path(submitLock), os.O_RDWR|os.O_CREATE, fileMode)
+	if err == nil {
+		err = own(lock.Name(), lock.Chown)
+	}
 	if err != nil {
 		return nil, err
 	}

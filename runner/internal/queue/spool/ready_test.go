@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
 
 // globbed is what a pattern finds in the spool, globs how much that is.
@@ -117,4 +118,44 @@ func TestAPauseIsNoOrder(t *testing.T) {
 	if !time.Now().After(c.Ready[0].NotBefore) {
 		t.Errorf("fetched after %s, before %s", time.Since(begun), c.Ready[0].NotBefore)
 	}
+}
+
+// The names in a bucket are remembered, but not what others have changed since.
+func TestNamesThatAreRemembered(t *testing.T) {
+	dir := t.TempDir()
+	var runners []*spool.Spool
+	for range 2 {
+		s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: time.Hour}) // nothing is read anew for its age
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		runners = append(runners, s)
+	}
+	for _, id := range []string{"a", "b", "c", "d", "e"} {
+		submit(t, runners[0], api.Task{ID: id})
+	}
+	a := fetch(t, runners[0], "a")
+	fetch(t, runners[1], "b")  // now both know the rest
+	step := func() time.Time { // of the clock of files
+		if err := os.WriteFile(filepath.Join(dir, "clock"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(filepath.Join(dir, "clock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.ModTime()
+	}
+	for now := step(); !step().After(now); {
+	}
+	if err := a.Release(); err != nil {
+		t.Fatal(err)
+	}
+	fetch(t, runners[1], "a") // which has come back
+	fetch(t, runners[0], "c")
+	fetch(t, runners[1], "d") // which the other did not take
+	submit(t, runners[0], api.Task{ID: "first", Priority: 9})
+	fetch(t, runners[1], "first")
+	fetch(t, runners[0], "e")
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // The directories of a spool. Two are those of runners of before.
@@ -67,6 +68,7 @@ type Spool struct {
 	mu        sync.Mutex
 	held      map[*delivery]bool // not settled yet; each has a claim of its own
 	told      map[string]string  // problems that were logged, by what they are about
+	lists     map[string]list    // what was seen in ready/ and its buckets, by path
 	reclaimed time.Time
 	tidied    time.Time
 	offer     *os.File // what the runner announces; nil for nothing
@@ -89,6 +91,7 @@ func Open(dir string, opts Options) (*Spool, error) {
 		idle:   make(chan *claim, mostIdle),
 		held:   map[*delivery]bool{},
 		told:   map[string]string{},
+		lists:  map[string]list{},
 	}
 	absolute, err := filepath.Abs(dir) // tasks run elsewhere
 	if err == nil {
@@ -103,12 +106,15 @@ func Open(dir string, opts Options) (*Spool, error) {
 }
 
 func (s *Spool) open() error {
+	if err := os.MkdirAll(s.dir, dirMode); err != nil {
+		return err
+	}
 	for _, sub := range []string{readyDir, heldDir, workDir, deadDir, cancelledDir, resultsDir, tmpDir, tasksDir, claimsDir} {
-		if err := os.MkdirAll(s.path(sub), dirMode); err != nil {
+		if err := makeDir(s.path(sub)); err != nil {
 			return err
 		}
 	}
-	if err := syncDirs(s.dir); err != nil {
+	if err := tree.Sync(s.dir); err != nil {
 		return err
 	}
 	s.sweep()

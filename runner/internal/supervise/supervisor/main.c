@@ -5,8 +5,9 @@
 //	0-2   the task's; 3 is the runner; what follows are locks, held by being open
 //
 // To the runner, three numbers a message: 's' errno pid, the start; 'e' status
-// asked, the end of the task's process, and whether that was asked for before;
-// 'u' pid 0, a process that does not end; 'd' 0 0, nothing is left.
+// asked, the end of the task's process, and whether that was asked for before, if
+// something is left then; 'u' pid 0, a process that does not end; 'd' status asked,
+// nothing is left.
 // From it, a byte: 't' for TERM and, after the delay, KILL; 'k' for KILL. Its death,
 // which is the end of the socket, means 't'.
 #define _GNU_SOURCE
@@ -133,7 +134,7 @@ static void discard(int *f)
 int main(int argc, char **argv, char **env)
 {
 	enum { runs, asked, killed } state = runs;
-	int hears = 1, told = 0, pause = 1, status;
+	int hears = 1, told = 0, pause = 1, status, end = 0, asked_for = 0, ended = 0;
 	long until = 0; // in asked, when KILL comes; in killed, when a process is stuck
 	sigset_t signals;
 	pid_t pid;
@@ -149,12 +150,14 @@ int main(int argc, char **argv, char **env)
 	for (;;) {
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 			if (pid == task) {
-				tell('e', status, state != runs);
+				ended = 1, end = status, asked_for = state != runs;
 				if (state == runs)
 					state = killed, until = now_ms() + stuck_ms;
 			}
 		if (pid < 0 && errno == ECHILD)
 			break;
+		if (ended)
+			tell('e', end, asked_for), ended = 0;
 		long wait = until - now_ms();
 		if (state == asked && wait <= 0)
 			state = killed, until = now_ms() + stuck_ms;
@@ -186,6 +189,6 @@ int main(int argc, char **argv, char **env)
 		if (order == 'k' && state != killed)
 			state = killed, until = now_ms() + stuck_ms;
 	}
-	tell('d', 0, 0);
+	tell('d', end, asked_for);
 	return 0;
 }

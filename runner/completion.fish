@@ -1,0 +1,1 @@
+complete --command runner --no-files --arguments '(set --local words (commandline --tokenize --cut-at-cursor); runner complete -- $words[2..] (commandline --current-token) 2>/dev/null; or __fish_complete_path (commandline --current-token))'

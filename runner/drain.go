@@ -1,0 +1,198 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/fleet"
+	"github.com/studioml/studio-go-runner/runner/internal/kube"
+)
+
+// Drain is the drain command.
+type Drain struct {
+	Steering `embed:""`
+
+	Reason    string `required:"" placeholder:"TEXT" help:"Why; shown wherever the state is explained."`
+	Terminate bool   `help:"The runners end when they have drained; without it they wait for resume."`
+	Deadline  span   `placeholder:"DURATION" help:"How long running tasks may go on from the begin of the drain, as 30m; then they are stopped and requeued. Default: as each runner was started."`
+}
+
+// Run drains runners.
+func (d *Drain) Run(ctx context.Context, stdio stdio) error {
+	annotations := map[string]string{api.AnnotationReason: d.Reason}
+	if d.Deadline > 0 {
+		annotations[api.AnnotationDeadline] = time.Duration(d.Deadline).String()
+	}
+	if strings.TrimSpace(d.Reason) == "" {
+		return errors.New("--reason is empty; must say why, for those who find the runners drained")
+	}
+	return d.steer(ctx, stdio, map[bool]api.Phase{false: api.PhaseSuspended, true: api.PhaseTerminated}[d.Terminate], annotations)
+}
+
+// Resume is the resume command.
+type Resume struct {
+	Steering `embed:""`
+
+	Reason string `placeholder:"TEXT" help:"Why; shown wherever the state is explained."`
+}
+
+// Run lets runners go on.
+func (r *Resume) Run(ctx context.Context, stdio stdio) error {
+	annotations := map[string]string{}
+	if r.Reason != "" {
+		annotations[api.AnnotationReason] = r.Reason
+	}
+	return r.steer(ctx, stdio, api.PhaseRunning, annotations)
+}
+
+// Steering is how STATE is set. Commands embed it.
+type Steering struct {
+	Selection `embed:""`
+
+	Wait           bool   `short:"w" help:"Wait until it is so: every runner that is meant has acted on it."`
+	DryRun         string `enum:"none,server" default:"none" help:"server has the API server check it all, and changes nothing."`
+	Print          bool   `help:"Print the lines of kubectl that do the same, and change nothing."`
+	ForceConflicts bool   `help:"Take STATE over from whoever has set it."`
+	FieldManager   string `env:"STUDIOML_FIELD_MANAGER" default:"${manager}" placeholder:"NAME" help:"Who sets it, as others see it (default ${default})."`
+}
+
+// change is a map that is to be set, and whose it is now.
+type change struct {
+	fleet.Runner
+	object map[string]any
+}
+
+// steer sets the STATE that asks for a phase in the maps of those who are meant, in all
+// or, where one of them may not be changed, in none.
+func (s *Steering) steer(ctx context.Context, stdio stdio, phase api.Phase, annotations map[string]string) error {
+	if _, err := api.ParseReason(annotations[api.AnnotationReason]); err != nil {
+		return err
+	}
+	runners, err := s.read(ctx)
+	if err != nil {
+		return err
+	}
+	meant, err := s.meant(runners)
+	if err != nil {
+		return err
+	}
+	changes, err := s.changes(runners, meant, phase, annotations)
+	if err == nil && s.Print {
+		return s.kubectl(stdio.Out, changes, meant, phase)
+	}
+	for _, dry := range []bool{true, false} {
+		for _, c := range changes {
+			err = errors.Join(err, s.apply(ctx, c, dry))
+		}
+		if err != nil {
+			return err
+		}
+		tried := s.DryRun == "server"
+		for _, c := range changes {
+			if dry == tried {
+				fmt.Fprintf(stdio.Out, "%s: STATE %s %s\n", c.Name, map[bool]string{true: "would be", false: "is now"}[tried], fleet.Asked[phase])
+			}
+		}
+		if tried {
+			return nil
+		}
+	}
+	for _, r := range meant {
+		if s.All && r.Source == api.SourceNode && r.Effective != fleet.Asked[phase] {
+			fmt.Fprintf(stdio.Err, "runner: not %s: its own map says %s, set by %s%s\n", r.Name, r.Effective, r.SetBy, after("; ", r.Reason))
+		}
+	}
+	if s.Wait {
+		return s.await(ctx, stdio, phase)
+	}
+	return nil
+}
+
+// changes are the node maps of those who are meant or, for all, the global map.
+func (s *Steering) changes(runners, meant []fleet.Runner, phase api.Phase, annotations map[string]string) (changes []change, err error) {
+	targets := meant
+	switch {
+	case s.All:
+		targets = []fleet.Runner{{}}
+		if i := slices.IndexFunc(runners, func(r fleet.Runner) bool { return r.Source == api.SourceGlobal }); i >= 0 {
+			targets[0] = runners[i] // which knows who has set it
+		}
+		targets[0].Name = api.GlobalMapName
+	case len(meant) == 0:
+		err = s.nobody()
+	}
+	if s.ForceConflicts { // what is left of the one before would explain this one
+		for _, key := range []string{api.AnnotationReason, api.AnnotationDeadline} {
+			annotations[key] += ""
+		}
+	}
+	for _, r := range targets {
+		if s := r.Report; s != nil && s.Maps.Node == nil && r.Name != api.GlobalMapName {
+			err = errors.Join(err, fmt.Errorf("%s has no node map, since that cannot have the name of its host; steer it with all others, by --all", r.Name))
+		}
+		changes = append(changes, change{r, map[string]any{
+			"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": r.Name, "annotations": annotations},
+			"data": map[string]any{api.StateKey: fleet.Asked[phase]},
+		}})
+	}
+	return changes, err
+}
+
+// apply sets a map, or has the API server check that it could be.
+func (s *Steering) apply(ctx context.Context, c change, dry bool) error {
+	query := url.Values{"fieldManager": {s.FieldManager}, "force": {strconv.FormatBool(s.ForceConflicts)}}
+	if dry {
+		query.Set("dryRun", "All")
+	}
+	err := s.client.Patch(ctx, s.path("configmaps/"+c.Name), query, kube.Apply, c.object)
+	switch {
+	case err == nil:
+		return nil
+	case kube.Code(err) != http.StatusConflict:
+		return fmt.Errorf("%s: %w", c.Name, err)
+	case c.SetBy != "" && c.SetBy != s.FieldManager:
+		err = fmt.Errorf("STATE is %s's, who set it %s ago%s", c.SetBy, age(c.SetAt), after(", because: ", c.Reason))
+	}
+	return fmt.Errorf("%s: %w; ask there, or take it over with --force-conflicts", c.Name, err)
+}
+
+// kubectl prints the lines that do the same.
+func (s *Steering) kubectl(out io.Writer, changes []change, meant []fleet.Runner, phase api.Phase) error {
+	flags := " --namespace=" + s.Namespace
+	if s.Kubeconfig != "" {
+		flags += " --kubeconfig=" + quoted(s.Kubeconfig)
+	}
+	fmt.Fprintf(out, "kubectl apply --server-side%s --field-manager=%s --force-conflicts=%t --filename=- <<'END'\n", flags, quoted(s.FieldManager), s.ForceConflicts)
+	for _, c := range changes {
+		text, err := yaml.Marshal(c.object)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "---\n%s", text)
+	}
+	fmt.Fprintln(out, "END")
+	if s.Wait && len(meant) > 0 {
+		limit := cmp.Or(time.Duration(s.Timeout), -time.Second) // a week
+		fmt.Fprintf(out, "kubectl wait%s --for=jsonpath='{.metadata.labels.studioml\\.io/phase}'=%s --timeout=%s", flags, phase, limit)
+		for _, r := range meant {
+			fmt.Fprint(out, " pod/", r.Pod)
+		}
+		fmt.Fprintln(out)
+	}
+	return nil
+}
+
+// quoted is one word of a shell.
+func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

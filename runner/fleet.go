@@ -1,0 +1,125 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"path"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/fleet"
+	"github.com/studioml/studio-go-runner/runner/internal/kube"
+	"github.com/studioml/studio-go-runner/runner/internal/statemap"
+)
+
+// Cluster is where the maps are. Commands embed it.
+type Cluster struct {
+	Kubeconfig string `env:"STUDIOML_KUBECONFIG" placeholder:"FILE" help:"How to reach the cluster. Default: KUBECONFIG, ~/.kube/config, or the pod's service account."`
+	Namespace  string `short:"n" env:"POD_NAMESPACE" help:"Namespace of the ConfigMaps. Default: that of the service account, or of the kubeconfig."`
+}
+
+// Fleet is the runners of a namespace. Commands embed it.
+type Fleet struct {
+	Cluster  `embed:""`
+	Selector string   `short:"l" default:"app.kubernetes.io/name=studio-go-runner" placeholder:"LABELS" help:"Label selector of the runners' pods (default ${default})."`
+	Names    []string `arg:"" optional:"" name:"name" help:"Runners, by the names of their node maps, or patterns as 'worker-*'."`
+	Node     string   `placeholder:"NODE" help:"The runners on a node of Kubernetes."`
+
+	client *kube.Client
+}
+
+// read asks the cluster for the runners.
+func (f *Fleet) read(ctx context.Context) ([]fleet.Runner, error) {
+	if f.client == nil {
+		found, _, err := kube.FindCluster(f.Kubeconfig, f.Namespace)
+		if err == nil && found == nil {
+			err = errors.New("no cluster found; see --kubeconfig")
+		}
+		if err == nil {
+			f.Namespace = found.Namespace
+			f.client, err = kube.New(found.Config)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	pods, err := list[fleet.Pod](ctx, f, "pods", url.Values{"labelSelector": {f.Selector}, "limit": {"200"}})
+	if err != nil {
+		return nil, err
+	}
+	// A map of others may have a megabyte, and an answer must not get too long.
+	maps, err := list[statemap.ConfigMap](ctx, f, "configmaps", url.Values{"limit": {"8"}})
+	return fleet.Runners(pods, maps), err
+}
+
+func list[T any](ctx context.Context, f *Fleet, kind string, query url.Values) (all []T, err error) {
+	for {
+		var page struct {
+			Metadata struct{ Continue string }
+			Items    []T
+		}
+		if err := f.client.Get(ctx, f.path(kind), query, &page); err != nil {
+			return nil, fmt.Errorf("read the %s of namespace %s: %w", kind, f.Namespace, err)
+		}
+		all = append(all, page.Items...)
+		if page.Metadata.Continue == "" {
+			return all, nil
+		}
+		query.Set("continue", page.Metadata.Continue)
+	}
+}
+
+func (f *Fleet) path(kind string) string { return "/api/v1/namespaces/" + f.Namespace + "/" + kind }
+
+// looks asks again and again, until ctx ends. Only the first answer must come at once.
+func (f *Fleet) looks(ctx context.Context, errOut io.Writer) iter.Seq2[[]fleet.Runner, error] {
+	return func(yield func([]fleet.Runner, error) bool) {
+		asked := time.Now()
+		runners, err := f.read(ctx)
+		for err == nil && yield(runners, nil) {
+			if err = pause(ctx, asked); err == nil {
+				asked = time.Now()
+				runners, err = again(ctx, errOut, unanswered, func() ([]fleet.Runner, error) { return f.read(ctx) })
+			}
+		}
+		if err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// unanswered says whether an API server did not answer, or asked to be left alone.
+func unanswered(err error) bool {
+	code := kube.Code(err)
+	return err != nil && (code == 0 || code == http.StatusGone || code == http.StatusTooManyRequests || code >= http.StatusInternalServerError)
+}
+
+// pick returns the runners that are meant, all if none is named. A name that is nobody's
+// is an error.
+func (f *Fleet) pick(runners []fleet.Runner) (picked []fleet.Runner, problems error) {
+	used, names := map[string]bool{}, []string{}
+	for _, r := range runners {
+		fits := len(f.Names) == 0
+		for _, name := range f.Names {
+			if ok, _ := path.Match(name, r.Name); ok || name == r.Pod {
+				fits, used[name] = true, true
+			}
+		}
+		if fits && r.Node == cmp.Or(f.Node, r.Node) {
+			picked = append(picked, r)
+		}
+		names = append(names, r.Name)
+	}
+	for _, name := range f.Names {
+		if !used[name] {
+			problems = errors.Join(problems, fmt.Errorf("there is no runner %s in namespace %s%s", api.Excerpt(name), f.Namespace, api.DidYouMean(name, names)))
+		}
+	}
+	return picked, problems
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/fleet"
+)
+
+// Wait is the wait command.
+type Wait struct {
+	Selection `embed:""`
+
+	For api.Phase `required:"" enum:"Running,Suspended,Terminated" placeholder:"PHASE" help:"What is to be so: ${enum}."`
+}
+
+// Selection says which runners are meant, and how long to wait for them. Commands embed it.
+type Selection struct {
+	Fleet `embed:""`
+
+	All     bool `help:"All runners of the namespace."`
+	Timeout span `placeholder:"DURATION" help:"How long to wait, as 30m; then the exit code is 3. Default: for ever. It is 4, at once, where it cannot come true."`
+}
+
+// Validate is called by kong.
+func (s *Selection) Validate() error {
+	if len(slices.DeleteFunc([]bool{len(s.Names) > 0, s.All, s.Node != ""}, func(used bool) bool { return !used })) != 1 {
+		return errors.New("name runners, or a --node for those on it, or --all: one of these")
+	}
+	return nil
+}
+
+// meant are the runners of the selection. One that has ended is meant only by its name.
+func (s *Selection) meant(runners []fleet.Runner) ([]fleet.Runner, error) {
+	return s.pick(slices.DeleteFunc(slices.Clone(runners), func(r fleet.Runner) bool {
+		return r.Stray || r.Ended && !slices.Contains(s.Names, r.Name)
+	}))
+}
+
+func (s *Selection) nobody() error {
+	return fmt.Errorf("no runner in namespace %s%s", s.Namespace, after(" is on a node ", s.Node))
+}
+
+// Run waits until it is so.
+func (w *Wait) Run(ctx context.Context, stdio stdio) error { return w.await(ctx, stdio, w.For) }
+
+// ending is the end of a command with a code of its own.
+type ending struct {
+	error
+	code exitCode
+}
+
+func (e ending) Unwrap() error { return e.code }
+
+// await tells of the runners until all that are meant are in a phase. What goes away
+// runs no task any more, and what comes begins with what the maps say.
+func (s *Selection) await(ctx context.Context, stdio stdio, phase api.Phase) error {
+	if s.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(s.Timeout))
+		defer cancel()
+	}
+	var last map[string]string
+	var late []string
+	for runners, err := range s.looks(ctx, stdio.Err) {
+		if ctx.Err() != nil {
+			return ending{fmt.Errorf("timed out after %s: %s", time.Duration(s.Timeout), cmp.Or(strings.Join(late, "; "), "nothing was heard from the API server")), api.ExitTimedOut}
+		} else if err != nil {
+			return err
+		}
+		meant, absent := s.meant(runners)
+		if last == nil { // later a runner may be away for a moment
+			if absent == nil && len(meant) == 0 {
+				absent = s.nobody()
+			}
+			if absent != nil {
+				return absent
+			}
+			last = map[string]string{}
+		}
+		late = nil
+		if absent != nil && phase != api.PhaseTerminated {
+			late = append(late, absent.Error())
+		}
+		for _, r := range meant {
+			missing, never := r.Missing(phase)
+			if never {
+				return ending{fmt.Errorf("this cannot come true: %s %s", r.Name, missing), api.ExitNever}
+			} else if missing != "" {
+				late = append(late, r.Name+" "+missing)
+			}
+			if now := r.Name + " " + cmp.Or(missing, "is "+string(phase)); now != last[r.Pod] {
+				fmt.Fprintln(stdio.Out, now)
+				last[r.Pod] = now
+			}
+		}
+		if len(late) == 0 {
+			return nil
+		}
+	}
+	return nil
+}
