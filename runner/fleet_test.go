@@ -128,7 +128,11 @@ func (f *steeredFleet) start(n int, follow kindOfFollower) (stop func()) {
 	if testing.Short() {
 		n = min(n, 10)
 	}
+	const atOnce = 100 // that begin; more would wait for each other until they give up
 	for i := range n {
+		if i%atOnce == 0 {
+			f.await(time.Now(), f.seen[max(0, i-atOnce):])
+		}
 		seen := make(chan string, 100) // more than a follower has to say before it is asked
 		f.seen = append(f.seen, seen)
 		all.Go(func() {
@@ -137,7 +141,7 @@ func (f *steeredFleet) start(n int, follow kindOfFollower) (stop func()) {
 			}
 		})
 	}
-	f.await(time.Now())
+	f.await(time.Now(), f.seen[(n-1)/atOnce*atOnce:])
 	return func() {
 		cancel()
 		all.Wait()
@@ -153,16 +157,16 @@ func (f *steeredFleet) flip() []time.Duration {
 	var err error
 	f.global, err = f.admin.CoreV1().ConfigMaps(metav1.NamespaceDefault).Update(f.Context(), f.global, metav1.UpdateOptions{})
 	check(f.B, err)
-	return f.await(begin)
+	return f.await(begin, f.seen)
 }
 
-func (f *steeredFleet) await(begin time.Time) []time.Duration {
+func (f *steeredFleet) await(begin time.Time, followers []chan string) []time.Duration {
 	f.Helper()
-	took := make([]time.Duration, len(f.seen))
+	took := make([]time.Duration, len(followers))
 	var all sync.WaitGroup
 	late := time.After(10 * time.Minute)
 	done := make(chan struct{})
-	for i, seen := range f.seen {
+	for i, seen := range followers {
 		all.Go(func() {
 			for version := ""; version != f.global.ResourceVersion; {
 				select {
