@@ -67,6 +67,11 @@ func startSlurm(b *testing.B) *slurm {
 	}
 	s.daemon(b, "slurmctld", "-D", "-f", s.config)
 	s.daemon(b, "slurmd", "-D", "-f", s.config, "-N", "localhost")
+	// What of its tasks still runs would stay for ever without the daemons.
+	b.Cleanup(func() {
+		s.run(b, "scancel", "-u", "root")
+		s.until(b, "", "squeue", "-h")
+	})
 	s.until(b, "idle", "sinfo", "-h", "-N", "-o", "%T")
 	return s
 }
