@@ -189,7 +189,7 @@ func (w *writer) finished(ctx context.Context, n int) {
 	GinkgoHelper()
 	Eventually(ctx, func(ctx context.Context) (int, error) {
 		contents, err := w.Queue(ctx)
-		return len(contents.Finished), err
+		return len(contents.In(api.TaskFinished)), err
 	}).WithArguments(ctx).WithTimeout(engine.Stretch(5 * time.Minute)).WithPolling(time.Second).Should(Equal(n))
 }
 

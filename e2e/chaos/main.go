@@ -43,7 +43,8 @@ var (
 
 // settleTime is how long the rest of the work may take once nothing breaks any more.
 // In a server the tasks of a runner that was killed wait before that for the end of
-// its lease, which begins with the outages' end; so the faults have less time.
+// its lease, which begins with the outages' end, and for a look of another; so the
+// faults have less time.
 const settleTime, leaseTime = time.Minute, 30 * time.Second
 
 func main() {
@@ -63,7 +64,6 @@ func run(ctx context.Context, o options) (err error) {
 	if o.Short {
 		size, limit = short, shortTime
 	}
-	size.Tasks, size.Strikes = cmp.Or(o.Tasks, size.Tasks), cmp.Or(o.Strikes, size.Strikes)
 	for o.Seed == 0 {
 		o.Seed = rand.Uint64N(1_000_000)
 	}
@@ -74,8 +74,12 @@ func run(ctx context.Context, o options) (err error) {
 		}
 	}
 	if o.Queue == inServer {
-		limit, rest = limit-leaseTime, rest+leaseTime
+		limit, rest = limit-leaseTime, rest+2*leaseTime
+		if !o.Short {
+			size.Strikes += size.Strikes / 2 // fewer tasks run when one strikes
+		}
 	}
+	size.Tasks, size.Strikes = cmp.Or(o.Tasks, size.Tasks), cmp.Or(o.Strikes, size.Strikes)
 	list, skipped := chosen(o.Queue, o.Kinds, os.Getuid() == 0)
 	if len(list) == 0 {
 		return fmt.Errorf("no fault has a name that begins with %q", o.Kinds)

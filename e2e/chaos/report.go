@@ -9,9 +9,8 @@ import (
 	"text/tabwriter"
 )
 
-// calm is the least share of the tasks that must have run while a fault struck. It is
-// 0.4 with a spool, and less with a server, whose outages let few run.
-const calm = 0.2
+// calm is the least share of the tasks that must have run while a fault struck.
+const calm = 0.3
 
 // report prints the table of faults and tasks, and returns the cells that are empty
 // and the share of tasks that ran when a fault struck.

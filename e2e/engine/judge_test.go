@@ -19,7 +19,7 @@ import (
 func busy() *api.Status {
 	return &api.Status{
 		Phase: api.PhaseDraining, Effective: api.DrainAndSuspend, Target: api.DrainAndSuspend, Source: api.SourceNode,
-		Reason: "waits for 2 tasks", Shadowed: &api.Shadowed{Source: api.SourceGlobal, Value: api.Running},
+		Reason: "waits for 2 tasks", Why: "a new kernel", DrainDeadline: "30m", Shadowed: &api.Shadowed{Source: api.SourceGlobal, Value: api.Running},
 		Maps: api.Maps{
 			Global: &api.MapStatus{Name: api.GlobalMapName, Readable: true, ResourceVersion: "20", Problem: "cannot be read"},
 			Node:   &api.MapStatus{Name: "a", Readable: true, ResourceVersion: "30"},
@@ -86,6 +86,8 @@ func TestConditions(t *testing.T) {
 		{"a: {gpus: 3}", "a: {gpus: 4}", "gpus is 3, want 4", ""},
 		{"a: {gpusBusy: 2}", "a: {gpusBusy: 1}", "gpusBusy is 2, want 1", ""},
 		{"a: {problem: cannot be}", "a: {problem: grant}", `problem does not say "grant": cannot be read`, ""},
+		{"a: {why: new kernel}", "a: {why: old}", `why does not say "old": a new kernel`, ""},
+		{"a: {drainDeadline: 30m}", "a: {drainDeadline: 1h}", `drainDeadline does not say "1h": 30m`, ""},
 		{"a: {reason: 2 tasks}", "a: {reason: 1 task}", `reason does not say "1 task": waits for 2 tasks`, ""},
 		{"a: {seen: true}", "a: {seen: false}", "seen is true, want false", ""},
 		{"a: {live: true}", "a: {live: false}", "live is true, want false (ok)", ""},

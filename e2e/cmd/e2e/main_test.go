@@ -67,7 +67,7 @@ func TestList(t *testing.T) {
 1,52  drain  two 2  embedded,kind  scenarios/drain/two.yaml:6
 1,52  start  one    embedded,kind  scenarios/start/one.yaml:1
 
-3 scenarios in 2 files show 2 rows of 80
+3 scenarios in 2 files show 2 rows of 85
 areas: drain 2, start 1
 targets: embedded 3, kind 3
 `
@@ -86,7 +86,7 @@ func TestLint(t *testing.T) {
 		"scenarios/start/two.yaml": strings.Replace(file("two"), "52", "91", 1),
 	})
 	want := `scenarios/start/one.yaml:6: unknown field "runers"; did you mean runners?
-scenarios/start/two.yaml:2: rows[1]: is 91; must be 1 to 80
+scenarios/start/two.yaml:2: rows[1]: is 91; must be 1 to 85
 `
 	if code, stdout, stderr := command(t, root, "lint"); code != 1 || stdout != "" || stderr != want {
 		t.Errorf("exit code %d, stdout %q, stderr\n%swant\n%s", code, stdout, stderr, want)
@@ -153,9 +153,9 @@ func TestBadMarks(t *testing.T) {
 		{"no row", "package x\n\n// catalogue: one\nfunc TestX() {}\n",
 			`x_test.go:3: the rows are "one"; write them as // catalogue: row 15, 25`},
 		{"row 91", "package x\n\n// catalogue: row 1, 91\nfunc TestX() {}\n",
-			"x_test.go:3: row 91 is not in the catalogue; must be 1 to 80"},
+			"x_test.go:3: row 91 is not in the catalogue; must be 1 to 85"},
 		{"row 92 of a spec", "package x\n\nfunc specs() {\n\tIt(\"does\", rows(52, 92))\n}\n",
-			"x_test.go:4: row 92 is not in the catalogue; must be 1 to 80"},
+			"x_test.go:4: row 92 is not in the catalogue; must be 1 to 85"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

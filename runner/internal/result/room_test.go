@@ -17,6 +17,9 @@ func TestOnlyAnUntouchedDirectoryIsUsedAgain(t *testing.T) {
 		"":                     func(string) error { return nil },
 		"a file":               func(dir string) error { return os.WriteFile(filepath.Join(dir, "x"), nil, 0o600) },
 		"a file beside it":     func(dir string) error { return os.WriteFile(filepath.Join(dir, "..", "x"), nil, 0o600) },
+		"an output":            func(dir string) error { return os.WriteFile(filepath.Join(dir, "..", "outputs", "x"), nil, 0o600) },
+		"a checkpoint":         func(dir string) error { return os.Mkdir(filepath.Join(dir, "..", "checkpoint", "x"), 0o700) },
+		"no outputs":           func(dir string) error { return os.Remove(filepath.Join(dir, "..", "outputs")) },
 		"another mode":         func(dir string) error { return os.Chmod(dir, 0o500) },
 		"a mode of the parent": func(dir string) error { return os.Chmod(filepath.Dir(dir), 0o500) },
 		"it is a link": func(dir string) error {

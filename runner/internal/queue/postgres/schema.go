@@ -55,7 +55,7 @@ func Init(ctx context.Context, url string) (name, grants string, err error) {
 			err, quote(config.ConnConfig.Database), quote(config.ConnConfig.User))
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("queue %s: %w", name, advised(err))
+		return "", "", fmt.Errorf("queue %s: %w", name, plain{advised(err)})
 	}
 	return name, needed("USER"), nil
 }

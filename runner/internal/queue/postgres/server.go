@@ -68,17 +68,16 @@ func (p plain) Unwrap() error { return p.error }
 func advised(err error) error {
 	switch {
 	case untrusted(err):
-		err = fmt.Errorf("%w; sslrootcert, or PGSSLROOTCERT, must name the certificate of who has signed the server's, and the URL the server as that does", err)
+		return fmt.Errorf("%w; sslrootcert, or PGSSLROOTCERT, must name the certificate of who has signed the server's, and the URL the server as that does", err)
 	case code(err) == wrongPassword:
-		err = fmt.Errorf("%w; the password must be in the file that PGPASSFILE names, or in PGPASSWORD, or with the URL in STUDIOML_QUEUE", err)
+		return fmt.Errorf("%w; the password must be in the file that PGPASSFILE names, or in PGPASSWORD, or with the URL in STUDIOML_QUEUE", err)
 	}
-	return plain{err}
+	return err
 }
 
 // away is an error of a server, which may be another one's turn soon, or well again.
-type away struct{ error }
+type away struct{ plain }
 
-func (a away) Unwrap() error      { return a.error }
 func (away) Is(target error) bool { return target == queue.ErrAway }
 
 // database is a connection, or a pool of them.
@@ -125,7 +124,7 @@ func (q *Queue) note(err error) error {
 	was := q.steady
 	switch {
 	case err != nil:
-		err = away{advised(err)}
+		err = away{plain{advised(err)}}
 		q.Failures.Add(1)
 		q.steady = time.Time{}
 		if !was.IsZero() && q.life.Err() == nil {

@@ -215,9 +215,7 @@ func (s *Spool) took(dir, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if known, ok := s.lists[dir]; ok {
-		if i, there := slices.BinarySearch(known.names, name); there && i == 0 {
-			known.names = known.names[1:]
-		} else if there {
+		if i, there := slices.BinarySearch(known.names, name); there {
 			known.names = slices.Concat(known.names[:i], known.names[i+1:]) // others may look at it
 		}
 		known.change = last
