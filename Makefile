@@ -69,6 +69,9 @@ help: ## List the targets and their variables
 	@printf '  QUEUE=postgres     the queue is in a server; QUEUE=spool in a directory. Without, the seed of a short form draws one\n'
 	@printf '  SEED=n             the plan of that seed\n'
 	@printf '  KINDS=kill,api     only faults whose name begins so\n'
+	@printf 'Variables of make bench:\n'
+	@printf '  SHORT=1            each row once in its smallest form, a minute; else a quarter of an hour\n'
+	@printf '  BENCH=text         only rows whose name contains it (a regular expression)\n'
 	@printf 'Variables of make mutants:\n'
 	@printf '  SHORT=1            a sample that takes two minutes; SEED=n for other faults\n'
 	@printf '  ONLY=text          only faults whose name contains it (a regular expression), as ONLY=gate/\n'
@@ -230,9 +233,10 @@ full: clients-full mutants chaos-planted faults fuzz ## What is too long for eac
 	@$(MAKE) --no-print-directory conformance RUNNER=$(SMALL_RUNNER)
 	@$(MAKE) --no-print-directory conformance-variants
 
+# All of it takes a quarter of an hour on a quiet machine, and writes the page; the short form a minute.
 .PHONY: bench
-bench: tools bin/runner ## Measure the fake NVML, the allocation of GPUs, the queue in a server, a task that does nothing, and a change of STATE
-	@$(ASSETS) go test -ldflags '-extldflags=-Wl,-z,lazy' -run '^$$' -bench . ./fakegpu ./runner ./runner/internal/gpu ./runner/internal/queue/postgres ./e2e
+bench: tools bin/image/runner bin/libnvidia-ml.so.1 ## Measure the runner beside what one would pick instead, into e2e/bench/README.md: BENCH=name, SHORT=1
+	@$(ASSETS) go run ./e2e/bench $(if $(SHORT),--short) $(if $(BENCH),--bench='$(BENCH)')
 
 .PHONY: scenarios
 scenarios: bin/e2e ## List and validate the scenarios, without a cluster

@@ -56,6 +56,7 @@
 //   - conformance plays the contract against any runner, through an adapter, with
 //     scenarios of its own that need nothing of this one.
 //   - mutants breaks the runner, one fault at a time, to see whether a test notices.
+//   - bench measures the runner beside what one would pick instead, and writes a page.
 //   - airgap, a module of its own, gets what the machine lacks: programs of the
 //     control plane, Docker, a node image. Who sets KUBEBUILDER_ASSETS, DOCKER_HOST
 //     and KIND_NODE_IMAGE, as for anybody's tools, never needs it.

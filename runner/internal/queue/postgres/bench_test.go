@@ -49,13 +49,13 @@ func newBench(b *testing.B, on *pgserver.Server, runners int, tasks ...*api.Task
 func BenchmarkTask(b *testing.B) {
 	for _, waiting := range []int{100, 100_000} {
 		b.Run(fmt.Sprintf("waiting=%d", waiting), func(b *testing.B) {
-			tasks := numbered(waiting)
+			tasks := numbered(few(waiting))
 			for i, t := range tasks {
 				t.Resources.GPUs = i % 8
 			}
 			begin := time.Now()
 			_, queues := newBench(b, server, 1, tasks...)
-			submit := float64(time.Since(begin).Microseconds()) / float64(waiting)
+			submit := float64(time.Since(begin).Microseconds()) / float64(len(tasks))
 			for b.Loop() {
 				d, err := queues[0].Fetch(b.Context(), func(class api.Resources) bool { return class.GPUs == 7 })
 				if err == nil {
@@ -66,6 +66,7 @@ func BenchmarkTask(b *testing.B) {
 				}
 			}
 			b.ReportMetric(submit, "µs/submit") // the loop forgets what was reported before
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N), "µs/fetch")
 		})
 	}
 }
@@ -149,7 +150,10 @@ func share(b *testing.B, workers int, do func(worker int) error) {
 // What 1,000 runners without work cost the server, and how long a task that comes
 // then takes to its end. Each listens by a connection of its own.
 func BenchmarkIdle(b *testing.B) {
-	const runners, some = 1000, 10 * time.Second
+	runners, some := few(1000), 10*time.Second
+	if testing.Short() {
+		some = time.Second
+	}
 	s := newServer(b, "max_connections=1100")
 	url, queues := newBench(b, s, runners)
 	ctx, enough := context.WithCancel(b.Context())
@@ -193,6 +197,14 @@ func BenchmarkIdle(b *testing.B) {
 	b.ReportMetric(float64(queries)/some.Seconds(), "idle-queries/s")
 	b.ReportMetric(100*busy.Seconds()/some.Seconds(), "idle-%core")
 	b.ReportMetric(float64(each)/1024, "KiB/runner")
+}
+
+// few is n, and in the short form next to nothing: one task of each class.
+func few(n int) int {
+	if testing.Short() {
+		return max(8, n/100)
+	}
+	return n
 }
 
 func newServer(b *testing.B, settings ...string) *pgserver.Server {

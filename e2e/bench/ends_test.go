@@ -1,0 +1,159 @@
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// BenchmarkEnd measures how long a draining runner takes from the end of its last task
+// until it reports that it is suspended, or has exited. There is no settle window here.
+func BenchmarkEnd(b *testing.B) {
+	for name, to := range map[string]api.State{"suspended": api.DrainAndSuspend, "exit": api.DrainAndTerminate} {
+		b.Run(name, func(b *testing.B) {
+			var all []time.Duration
+			for range few(20) {
+				all = append(all, endOfTask(b, to))
+			}
+			quantiles(b, "", all)
+		})
+	}
+}
+
+func endOfTask(b *testing.B, to api.State) time.Duration {
+	env := isolate(b)
+	defer env.Close(context.Background())
+	global := globalMap(b, env)
+	phases, dir := make(chan api.Phase, 1000), b.TempDir()
+	ended, hold := filepath.Join(dir, "ended"), filepath.Join(dir, "hold")
+	check(b, syscall.Mkfifo(hold, 0o600))
+	check(b, env.Submit(b.Context(), []api.Task{{ID: "t", Command: "bash", Args: []string{"-c", "read <" + hold + "; " + stamp(ended)}}}))
+	running := make(chan bool, 1)
+	startRunner(b, env, map[scenario.Flag]string{"settle": "0s"}, sink{ctx: b.Context(),
+		status: func(s api.Status) {
+			if s.Tasks.Running == 1 {
+				select {
+				case running <- true:
+				default:
+				}
+			}
+			phases <- s.Phase
+		},
+		exit: func(targets.Exit) { phases <- api.PhaseTerminated },
+	})
+	await := func(want api.Phase) {
+		for phase := range phases {
+			if phase == want {
+				return
+			}
+		}
+	}
+	<-running
+	global.set(b, to)
+	await(api.PhaseDraining)
+	check(b, os.WriteFile(hold, []byte("\n"), 0o600))
+	await(map[api.State]api.Phase{api.DrainAndSuspend: api.PhaseSuspended, api.DrainAndTerminate: api.PhaseTerminated}[to])
+	now := time.Now()
+	return now.Sub(stamps(b, ended)[0])
+}
+
+// BenchmarkStart measures how long it takes from the start of the program until the
+// state is known, and how long the two reads take for that alone, in a program that
+// runs already and with a connection of their own.
+func BenchmarkStart(b *testing.B) {
+	env := isolate(b)
+	globalMap(b, env)
+	b.Run("runner", func(b *testing.B) {
+		var all []time.Duration
+		for range few(20) {
+			begin := time.Now()
+			runner := serve(b, nil, "--spool="+b.TempDir(), "--kubeconfig="+kubeconfig(env))
+			all = append(all, runner.await(b, 1, "to=Running")[0].Sub(begin))
+			runner.end(b)
+		}
+		quantiles(b, "", all)
+	})
+	b.Run("gets", func(b *testing.B) {
+		var all []time.Duration
+		for range few(20) {
+			begin := time.Now()
+			client, err := kubernetes.NewForConfig(ownConnection(env.Client().RESTConfig()))
+			check(b, err)
+			maps := client.CoreV1().ConfigMaps(env.Namespace())
+			_, err = maps.Get(b.Context(), api.GlobalMapName, metav1.GetOptions{})
+			check(b, err)
+			_, err = maps.List(b.Context(), metav1.ListOptions{FieldSelector: "metadata.name=a"})
+			check(b, err)
+			all = append(all, time.Since(begin))
+		}
+		quantiles(b, "", all)
+	})
+}
+
+// BenchmarkDrain measures how long after an order to drain the last task starts, while
+// many short ones wait.
+func BenchmarkDrain(b *testing.B) {
+	starts := few(400)
+	task := func(file string) string { return stamp(file) + "; sleep 0.01" }
+	lastStart := func(b *testing.B, file string, ordered time.Time) time.Duration {
+		at := stamps(b, file)
+		return max(0, at[len(at)-1].Sub(ordered))
+	}
+	b.Run("runner", func(b *testing.B) {
+		var all []time.Duration
+		for range few(20) {
+			env := isolate(b)
+			global, file, queue := globalMap(b, env), filepath.Join(b.TempDir(), "stamps"), "--spool="+b.TempDir()
+			submit(b, queue, starts, fmt.Sprintf(`{command: bash, args: ["-c", %q]}`, task(file)))
+			runner := serve(b, nil, queue, "--slots=4", "--kubeconfig="+kubeconfig(env))
+			runner.await(b, few(10), "task finished")
+			ordered := time.Now()
+			global.set(b, api.DrainAndSuspend)
+			runner.await(b, 1, "to=Suspended")
+			all = append(all, lastStart(b, file, ordered))
+			runner.end(b)
+		}
+		quantiles(b, "", all)
+	})
+	b.Run("slurm", func(b *testing.B) {
+		slurm, file := startSlurm(b), filepath.Join(b.TempDir(), "stamps")
+		var all []time.Duration
+		for range few(3) {
+			check(b, os.RemoveAll(file))
+			slurm.run(b, "sbatch", fmt.Sprintf("--array=1-%d", few(40)), "-o", "/dev/null", "--wrap", "bash -c '"+task(file)+"'")
+			for starts := 0; starts < few(4); time.Sleep(10 * time.Millisecond) {
+				if _, err := os.Stat(file); err == nil {
+					starts = len(stamps(b, file))
+				}
+			}
+			ordered := time.Now()
+			slurm.run(b, "scontrol", "update", "nodename=localhost", "state=drain", "reason=bench")
+			slurm.until(b, "drained", "sinfo", "-h", "-N", "-o", "%T")
+			all = append(all, lastStart(b, file, ordered))
+			slurm.run(b, "scancel", "-u", "root")
+			slurm.run(b, "scontrol", "update", "nodename=localhost", "state=resume")
+			slurm.until(b, "", "squeue", "-h")
+		}
+		quantiles(b, "", all)
+	})
+}
+
+// ownConnection keeps client-go from sharing one with others.
+func ownConnection(config *rest.Config) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.Dial = (&net.Dialer{}).DialContext
+	return config
+}

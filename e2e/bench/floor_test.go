@@ -1,0 +1,116 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// BenchmarkTrue measures the processor time that a task costs which does nothing:
+// that of the runner, of its supervisor and of the program itself, without that of
+// a runner that has no tasks.
+func BenchmarkTrue(b *testing.B) {
+	tasks := few(200)
+	used := func(tasks int) time.Duration {
+		queue := "--spool=" + b.TempDir()
+		submit(b, queue, max(1, tasks), nothing)
+		runner := serve(b, nil, queue, fmt.Sprintf("--max-tasks=%d", max(1, tasks)))
+		runner.await(b, tasks, "task finished")
+		runner.end(b)
+		return runner.ProcessState.UserTime() + runner.ProcessState.SystemTime()
+	}
+	b.ReportMetric(milliseconds(used(tasks+1)-used(1))/float64(tasks), "cpu-ms/task")
+}
+
+// BenchmarkFloor measures what no runner with a queue in a directory could do without,
+// and in the plainest way: a file that is moved as the task is taken and begun, the
+// program's start, a result that is on the disk, and the file's end. What it syncs is
+// what the runner syncs, for the same promises.
+func BenchmarkFloor(b *testing.B) {
+	for _, slots := range []int{1, 4} {
+		b.Run(fmt.Sprintf("slots=%d", slots), func(b *testing.B) { floor(b, few(400), slots) })
+	}
+}
+
+func floor(b *testing.B, tasks, slots int) {
+	program, err := exec.LookPath("true")
+	check(b, err)
+	dir := b.TempDir()
+	var names []string
+	for i := range tasks {
+		names = append(names, filepath.Join(dir, strconv.Itoa(i)))
+		check(b, os.WriteFile(names[i], []byte("{}"), 0o644))
+		check(b, os.Mkdir(names[i]+".results", 0o755)) // a submit makes it
+	}
+	begin, before := time.Now(), processorTime(b)
+	var all sync.WaitGroup
+	for some := range slices.Chunk(names, (tasks+slots-1)/slots) {
+		all.Go(func() {
+			for _, name := range some {
+				if err := plainly(dir, name, program); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.ReportMetric(float64(tasks)/time.Since(begin).Seconds(), "tasks/s")
+	b.ReportMetric(milliseconds(processorTime(b)-before)/float64(tasks), "cpu-ms/task")
+}
+
+func plainly(dir, name, program string) error {
+	made, place := name+".made", name+".results"
+	fsync := func(path string) func() error {
+		return func() error {
+			f, err := os.Open(path)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			return f.Sync()
+		}
+	}
+	write := func(file string) func() error {
+		return func() error { return os.WriteFile(filepath.Join(made, file), nil, 0o644) }
+	}
+	for _, step := range []func() error{
+		func() error { return os.Rename(name, name+".taken") },
+		func() error { return os.Rename(name+".taken", name+".begun") },
+		fsync(dir),
+		func() error {
+			pid, err := syscall.ForkExec(program, []string{"true"}, &syscall.ProcAttr{Files: []uintptr{0, 1, 2}})
+			if err == nil {
+				_, err = syscall.Wait4(pid, nil, 0, nil)
+			}
+			return err
+		},
+		func() error { return os.Mkdir(made, 0o755) },
+		write("stdout"), write("stderr"), write("result.json"),
+		fsync(filepath.Join(made, "result.json")), fsync(made),
+		func() error { return os.Rename(made, filepath.Join(place, "1")) },
+		fsync(place),
+		func() error { return os.Remove(name + ".begun") },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// processorTime is that of this process and of the children that it has waited for.
+func processorTime(b *testing.B) (total time.Duration) {
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var u syscall.Rusage
+		check(b, syscall.Getrusage(who, &u))
+		total += time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	return total
+}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	typed "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/gate"
+	"github.com/studioml/studio-go-runner/runner/internal/kube"
+	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
+	"github.com/studioml/studio-go-runner/runner/internal/statemap"
+)
+
+// kindOfFollower follows both maps with a connection of its own until ctx ends, and sends each
+// version of the global map that it knows of.
+type kindOfFollower func(ctx context.Context, config *rest.Config, node string, seen chan<- string) error
+
+var followers = map[string]kindOfFollower{"runner": asRunner, "watch": asWatch}
+
+// asRunner is the part of a runner that is steered: what it sends, its gate has obeyed.
+func asRunner(ctx context.Context, config *rest.Config, node string, seen chan<- string) error {
+	client, err := kube.New(config)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.DiscardHandler)
+	maps := statemap.New(client, metav1.NamespaceDefault, node, log)
+	life := &lifecycle.Loop{
+		Machine: lifecycle.Machine{Settle: time.Second}, Log: log, Gate: gate.New(), Maps: maps.Updates(), Fresh: maps.Fresh,
+		Stop: func(lifecycle.Stop) {}, Transition: func(_, _ lifecycle.Report) {}, Problem: func(lifecycle.View, lifecycle.Problem) {},
+		Publish: func(r lifecycle.Report, _ lifecycle.Snapshot, _ lifecycle.Memory, _ gate.Snapshot) {
+			seen <- r.ResourceVersion
+		},
+	}
+	_, err = together(ctx, life, maps.Run)
+	return err
+}
+
+// asWatch is two bare watches by client-go. Those that end are begun again within a second.
+func asWatch(ctx context.Context, config *rest.Config, node string, seen chan<- string) error {
+	config = rest.CopyConfig(config)
+	config.Dial = new(net.Dialer).DialContext // else all of them would share a connection
+	client, err := typed.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	var both sync.WaitGroup
+	for _, name := range []string{api.GlobalMapName, node} {
+		both.Go(func() {
+			for ctx.Err() == nil {
+				if watch, err := client.ConfigMaps(metav1.NamespaceDefault).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name}); err == nil {
+					for event := range watch.ResultChan() {
+						if m, ok := event.Object.(*corev1.ConfigMap); ok && name == api.GlobalMapName {
+							seen <- m.ResourceVersion
+						}
+					}
+					watch.Stop()
+				}
+				select {
+				case <-time.After(rand.N(time.Second)):
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	both.Wait()
+	return nil
+}
+
+// steeredFleet is many followers, and the API server that they ask.
+type steeredFleet struct {
+	*testing.B
+	plane  *embedded.ControlPlane
+	admin  *kubernetes.Clientset
+	global *corev1.ConfigMap
+	seen   []chan string // by follower
+}
+
+func newFleet(b *testing.B) *steeredFleet {
+	b.Helper()
+	plane, err := embedded.StartControlPlane(b.Context(), b.TempDir(), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { plane.Close() })
+	f := &steeredFleet{B: b, plane: plane}
+	f.admin, err = kubernetes.NewForConfig(f.config())
+	check(b, err)
+	f.global = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: api.GlobalMapName}, Data: map[string]string{api.StateKey: string(api.Running)}}
+	f.global, err = f.admin.CoreV1().ConfigMaps(metav1.NamespaceDefault).Create(b.Context(), f.global, metav1.CreateOptions{})
+	check(b, err)
+	return f
+}
+
+func check(b *testing.B, err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (f *steeredFleet) config() *rest.Config {
+	h := f.plane.Handle()
+	return &rest.Config{Host: h.Server, BearerToken: h.Token, TLSClientConfig: rest.TLSClientConfig{CAData: h.CA}, QPS: -1}
+}
+
+// start starts followers, and waits until all know the global map.
+func (f *steeredFleet) start(n int, follow kindOfFollower) (stop func()) {
+	ctx, cancel := context.WithCancel(f.Context())
+	var all sync.WaitGroup
+	f.seen = nil
+	if testing.Short() {
+		n = min(n, 10)
+	}
+	const atOnce = 100 // that begin; more would wait for each other until they give up
+	for i := range n {
+		if i%atOnce == 0 {
+			f.await(time.Now(), f.seen[max(0, i-atOnce):])
+		}
+		seen := make(chan string, 100) // more than a follower has to say before it is asked
+		f.seen = append(f.seen, seen)
+		all.Go(func() {
+			if err := follow(ctx, f.config(), fmt.Sprint("node-", i), seen); err != nil && ctx.Err() == nil {
+				f.Error(err)
+			}
+		})
+	}
+	f.await(time.Now(), f.seen[(n-1)/atOnce*atOnce:])
+	return func() {
+		cancel()
+		all.Wait()
+	}
+}
+
+// flip changes the global map and says when each follower has known it.
+func (f *steeredFleet) flip() []time.Duration {
+	f.Helper()
+	states := map[string]string{string(api.Running): string(api.DrainAndSuspend), string(api.DrainAndSuspend): string(api.Running)}
+	f.global.Data[api.StateKey] = states[f.global.Data[api.StateKey]]
+	begin := time.Now()
+	var err error
+	f.global, err = f.admin.CoreV1().ConfigMaps(metav1.NamespaceDefault).Update(f.Context(), f.global, metav1.UpdateOptions{})
+	check(f.B, err)
+	return f.await(begin, f.seen)
+}
+
+func (f *steeredFleet) await(begin time.Time, followers []chan string) []time.Duration {
+	f.Helper()
+	took := make([]time.Duration, len(followers))
+	var all sync.WaitGroup
+	late := time.After(10 * time.Minute)
+	done := make(chan struct{})
+	for i, seen := range followers {
+		all.Go(func() {
+			for version := ""; version != f.global.ResourceVersion; {
+				select {
+				case version = <-seen:
+				case <-done:
+					return
+				}
+			}
+			took[i] = time.Since(begin)
+		})
+	}
+	waited := make(chan struct{})
+	go func() { all.Wait(); close(waited) }()
+	select {
+	case <-waited:
+	case <-late:
+		close(done)
+		<-waited
+		f.Fatal("not all followers have seen the change")
+	}
+	slices.Sort(took)
+	return took
+}
+
+// BenchmarkFleet measures how long it takes from the write of a state until a runner's
+// gate has moved, and until that of the last one of a fleet has: runners of one process,
+// with a connection each. Beside them are as many pairs of bare watches. In a storm the
+// API server is killed under them, and starts again.
+func BenchmarkFleet(b *testing.B) {
+	f := newFleet(b)
+	for name, follow := range followers {
+		for _, n := range []int{1, 100, 1000, 5000} {
+			b.Run(fmt.Sprintf("%s/runners=%d", name, n), func(b *testing.B) {
+				f.B = b
+				defer f.start(n, follow)()
+				f.measure(max(5, 500/n))
+			})
+		}
+		b.Run("storm/"+name, func(b *testing.B) {
+			f.B = b
+			defer f.start(5000, follow)()
+			f.storm()
+		})
+	}
+}
+
+func (f *steeredFleet) measure(flips int) {
+	if testing.Short() {
+		flips = 3
+	}
+	var all, last []time.Duration
+	for range flips {
+		took := f.flip()
+		all, last = append(all, took...), append(last, took[len(took)-1])
+	}
+	slices.Sort(all)
+	slices.Sort(last)
+	for _, q := range []float64{10, 50, 90, 99, 100} {
+		f.ReportMetric(all[int(float64(len(all)-1)*q/100)].Seconds()*1000, fmt.Sprintf("p%g-ms", q))
+	}
+	f.ReportMetric(last[len(last)/2].Seconds()*1000, "last-ms")
+}
+
+var cpuSeconds = regexp.MustCompile(`(?m)^process_cpu_seconds_total (\S+)`)
+
+// storm measures how long after the API server is ready again the last follower knows of
+// a change, and the processor time that the server has used since it was started.
+func (f *steeredFleet) storm() {
+	check(f.B, f.plane.StopAPIServer(f.Context()))
+	check(f.B, f.plane.StartAPIServer(f.Context()))
+	took := f.flip()
+	f.ReportMetric(took[len(took)-1].Seconds(), "last-s")
+	text, err := f.admin.RESTClient().Get().AbsPath("/metrics").DoRaw(f.Context())
+	check(f.B, err)
+	used := cpuSeconds.FindSubmatch(text)
+	if used == nil {
+		f.Fatal("the API server does not say what it has used")
+	}
+	seconds, err := strconv.ParseFloat(string(used[1]), 64)
+	check(f.B, err)
+	f.ReportMetric(seconds, "server-cpu-s")
+}
