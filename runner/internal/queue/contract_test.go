@@ -37,7 +37,7 @@ type fixture interface {
 
 // patience is how long the suite waits for what must happen. It is generous,
 // because only a test that fails waits for so long.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // TestContract is what every implementation of queue.Queue and queue.Store must keep.
 //

@@ -197,7 +197,7 @@ func judge(t *testing.T, dir, when, said string) {
 	if _, err := s.Submit(t.Context(), cycleTasks()); err != nil {
 		t.Errorf("%s: the same again: %v", when, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	state := map[string]api.TaskState{}
 	for {
