@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -21,14 +23,34 @@ import (
 // repository is where the repository is; scripts run elsewhere.
 var repository, _ = filepath.Abs("..")
 
+// hasty keeps the race detector from sleeping for a second at the end of each program.
+const hasty = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	os.Setenv("GORACE", hasty)
+	if err := flag.Set("test.parallel", "8"); err != nil { // they wait, mostly
+		panic(err)
+	}
+	testscript.Main(tests{m}, map[string]func(){
 		"runner": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 	})
 }
 
+// tests are all of them, and what they share.
+type tests struct{ *testing.M }
+
+func (m tests) Run() int {
+	code := m.M.Run()
+	if err := closeServers(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	return code
+}
+
 // The scripts in testdata tell how the command line behaves.
 func TestCommandLine(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: alone})
 }
 
@@ -37,6 +59,7 @@ func alone(e *testscript.Env) error {
 	e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 	e.Setenv("KUBECONFIG", "")
 	e.Setenv("STUDIOML_NVML_LIBRARY", "none")
+	e.Setenv("GORACE", hasty)
 	return nil
 }
 
@@ -44,6 +67,7 @@ func alone(e *testscript.Env) error {
 //
 // catalogue: row 79, 80
 func TestOwners(t *testing.T) {
+	t.Parallel()
 	server := queueServer(t)
 	var stories atomic.Int32
 	for name, queue := range map[string]func(e *testscript.Env) error{
@@ -63,6 +87,7 @@ func TestOwners(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			testscript.Run(t, testscript.Params{
 				Dir:   "testdata/queue",
 				Setup: func(e *testscript.Env) error { return errors.Join(alone(e), queue(e)) },
@@ -93,7 +118,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: until regexp command")
 	}
 	want := regexp.MustCompile("(?m)" + args[0])
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		err := ts.Exec(args[1], args[2:]...)
 		if out := ts.ReadFile("stdout"); want.MatchString(out) {
 			return

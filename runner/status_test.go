@@ -23,6 +23,7 @@ import (
 // TestWatch watches a runner that is not there yet, tells of two statuses and
 // is killed in the middle of a third.
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	// Nobody else can have the port, and who comes to it is refused before Listen.
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err == nil {
@@ -74,6 +75,7 @@ func TestWatch(t *testing.T) {
 // A watch of a quiet runner ends when nobody reads what it prints, and has the shape
 // of one look.
 func TestWatchEndsWithItsReader(t *testing.T) {
+	t.Parallel()
 	quiet := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, `{"runner":"r1","sequence":1,"phase":"Running"}`)
 		if r.URL.RawQuery != "" {

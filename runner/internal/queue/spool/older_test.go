@@ -98,11 +98,13 @@ func older(t *testing.T, commit string) string {
 // rolling upgrade: nothing is lost, and only what a runner held that was killed runs
 // twice.
 func TestRunnersOfBefore(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds programs of before")
 	}
 	for _, commit := range []string{"8e6c9f9", "e9ef810"} {
 		t.Run(commit, func(t *testing.T) {
+			t.Parallel()
 			program := older(t, commit)
 			dir := t.TempDir()
 			s := open(t, dir, "r")
