@@ -50,5 +50,13 @@ func TestAnAttemptThatRuns(t *testing.T) {
 	if err := running("a", []string{"GPU-1"}).Ack(); err != nil {
 		t.Error(err)
 	}
+	submit(t, s, api.Task{ID: "claimed"})
+	claimed := fetch(t, s, "claimed") // and not begun
+	if all, err := s.List(t.Context(), "claimed"); err != nil || len(all[0].GPUs) > 0 {
+		t.Errorf("task %+v, %v, want it on no GPU", all, err)
+	}
+	if err := claimed.Ack(); err != nil {
+		t.Error(err)
+	}
 	running("b", nil)
 }
