@@ -9,9 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,7 +67,6 @@ func alone(e *testscript.Env) error {
 func TestOwners(t *testing.T) {
 	t.Parallel()
 	server := queueServer(t)
-	var stories atomic.Int32
 	for name, queue := range map[string]func(e *testscript.Env) error{
 		"spool": func(e *testscript.Env) error {
 			e.Setenv("STUDIOML_SPOOL", filepath.Join(e.WorkDir, "spool"))
@@ -77,10 +74,8 @@ func TestOwners(t *testing.T) {
 			return nil
 		},
 		"server": func(e *testscript.Env) error {
-			place, err := server.Database(t.Context(), "story"+strconv.Itoa(int(stories.Add(1))))
-			if err == nil {
-				_, _, err = postgres.Init(t.Context(), place)
-			}
+			_, place := newDatabase(t, server)
+			_, _, err := postgres.Init(t.Context(), place)
 			e.Setenv("STUDIOML_QUEUE", place)
 			e.Setenv("QUEUE", "--queue="+place)
 			return err

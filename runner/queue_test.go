@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,6 +38,19 @@ func queueServer(t *testing.T) *pgserver.Server {
 	return servers.shared
 }
 
+var databases atomic.Int32
+
+// newDatabase makes one on a server, of a name that no other has.
+func newDatabase(t *testing.T, server *pgserver.Server) (name, place string) {
+	t.Helper()
+	name = fmt.Sprintf("queue%d", databases.Add(1))
+	place, err := server.Database(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name, place
+}
+
 func closeServers() error {
 	if servers.shared == nil {
 		return nil
@@ -49,10 +63,7 @@ func closeServers() error {
 func TestQueueInServer(t *testing.T) {
 	t.Parallel()
 	server := queueServer(t)
-	place, err := server.Database(t.Context(), "tasks")
-	if err != nil {
-		t.Fatal(err)
-	}
+	name, place := newDatabase(t, server)
 	const password = "hunter2"
 	with, _ := url.Parse(place)
 	with.User = url.UserPassword(with.User.Username(), password)
@@ -87,13 +98,13 @@ func TestQueueInServer(t *testing.T) {
 		t.Errorf("the password is shown:\n%s\n%s\n%s", cmdline, shown, said)
 	}
 	var states, env string
-	if err := server.Query(t.Context(), "tasks", `select string_agg(id || ' ' || state || ' ' || spent, ', ' order by id) from studioml.task`, &states); err != nil {
+	if err := server.Query(t.Context(), name, `select string_agg(id || ' ' || state || ' ' || spent, ', ' order by id) from studioml.task`, &states); err != nil {
 		t.Fatal(err)
 	}
 	if want := "a Finished 0, b Waiting 0"; states != want {
 		t.Errorf("tasks are %s, want %s", states, want)
 	}
-	if err := server.Query(t.Context(), "tasks", `select convert_from(data, 'UTF8') from studioml.file f join studioml.result r using (claim) where task = 'a' and name = 'stdout'`, &env); err != nil {
+	if err := server.Query(t.Context(), name, `select convert_from(data, 'UTF8') from studioml.file f join studioml.result r using (claim) where task = 'a' and name = 'stdout'`, &env); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(env, "STUDIOML_TASK_ID=a") || strings.Contains(env, password) {
@@ -113,10 +124,7 @@ func TestWaitThroughOutage(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	place, err := server.Database(t.Context(), "tasks")
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, place := newDatabase(t, server)
 	variable := "STUDIOML_QUEUE=" + place
 	if out, err := exec.Command("env", variable, "runner", "queue", "init").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

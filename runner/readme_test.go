@@ -39,11 +39,7 @@ func TestReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := queueServer(t)
-	place, err := server.Database(t.Context(), "readme")
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, place := newDatabase(t, queueServer(t))
 	dir := t.TempDir()
 	script := []string{"set -e", "trap 'kill $(jobs -p); wait' EXIT"}
 	skipped := map[string]bool{}
