@@ -103,18 +103,20 @@ func TestAResultThatIsThereBefore(t *testing.T) {
 	only(t, s, dir, "a", 0, api.TaskDead)
 }
 
+// letter is a dead letter of a task.
+func letter(t *testing.T, dir, id string) {
+	t.Helper()
+	text := fmt.Sprintf(`{"task":{"id":%q,"command":"true"},"reason":"why","attempts":3,"time":"2026-01-01T00:00:00Z"}`, id)
+	if err := os.WriteFile(filepath.Join(dir, "dead", id+".json"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A runner dies when it has said half of an end, or its owner has: whoever finds the
 // task knows what is so.
 func TestHalfOfAnEnd(t *testing.T) {
 	dir := t.TempDir()
 	s, crashed := open(t, dir, "r"), open(t, dir, "crashed")
-	letter := func(id string) {
-		t.Helper()
-		text := fmt.Sprintf(`{"task":{"id":%q,"command":"true"},"reason":"why","attempts":3,"time":"2026-01-01T00:00:00Z"}`, id)
-		if err := os.WriteFile(filepath.Join(dir, "dead", id+".json"), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 	for _, id := range []string{"finished", "buried"} {
 		submit(t, s, api.Task{ID: id})
 		begin(t, fetch(t, crashed, id))
@@ -123,10 +125,10 @@ func TestHalfOfAnEnd(t *testing.T) {
 	if err := s.Cancel(t.Context(), "finished"); err != nil { // too late
 		t.Fatal(err)
 	}
-	letter("buried")
+	letter(t, dir, "buried")
 	crashed.Crash()
 	submit(t, s, api.Task{ID: "again"})
-	letter("again") // which its owner was about to remove
+	letter(t, dir, "again") // which its owner was about to remove
 	d := fetch(t, s, "again")
 	only(t, s, dir, "finished", 0, api.TaskFinished)
 	only(t, s, dir, "buried", 0, api.TaskDead)
@@ -156,6 +158,17 @@ func TestCancelTwice(t *testing.T) {
 	only(t, s, dir, "waits", 1, api.TaskWaiting)
 }
 
+// So is one that has expired there, which nobody has buried.
+func TestAgainOfWhatHasExpired(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "")
+	submit(t, s, api.Task{ID: "late", Expires: api.Time{Time: time.Now().Add(-time.Hour).UTC().Truncate(time.Second)}})
+	if err := s.Again(t.Context(), "late"); err != nil {
+		t.Error(err)
+	}
+	only(t, s, dir, "late", 1, api.TaskDead)
+}
+
 // What cannot be removed is told, and the task is known still.
 func TestPurgeOfWhatStays(t *testing.T) {
 	dir := t.TempDir()
@@ -178,6 +191,22 @@ func TestDeathsBefore(t *testing.T) {
 	drop(t, dir, "00000000000000000001-1000001-0-a.json", []byte(`{"id":"a","command":"true"}`))
 	if n := begin(t, fetch(t, s, "a")); n != 2 {
 		t.Errorf("attempt %d, want 2", n)
+	}
+	letter(t, dir, "b") // and one that was never started was brought back
+	drop(t, dir, "00000000000000000001-0-0-b.json", []byte(`{"id":"b","command":"true"}`))
+	fetch(t, s, "b")
+}
+
+// What people have put there, and cannot be kept, is told to who finds nothing else.
+func TestAFileThatCannotBeKept(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	if err := os.WriteFile(filepath.Join(dir, "results", "a"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	drop(t, dir, "00000000000000000001-0-0-a.json", []byte(`{"id":"a","command":"true"}`))
+	if d, err := s.Fetch(t.Context(), anyClass); d != nil || err == nil || !strings.Contains(err.Error(), "not a directory") {
+		t.Errorf("fetched %v, %v", d, err)
 	}
 }
 
