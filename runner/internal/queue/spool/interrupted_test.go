@@ -76,6 +76,7 @@ func TestATaskThatCannotBeTakenBack(t *testing.T) {
 func TestATaskThatCannotBeJudged(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "r")
+	fileCounter(t)                                      // a collector would drop the lock of what is forgotten
 	for _, sub := range []string{"cancelled", "dead"} { // without the first it cannot go back either
 		submit(t, s, api.Task{ID: sub})
 		back := instead(t, dir, sub)
@@ -156,6 +157,9 @@ func TestCancelTwice(t *testing.T) {
 		t.Error(err)
 	}
 	only(t, s, dir, "waits", 1, api.TaskWaiting)
+	if err := s.Cancel(t.Context(), "nobody"); err == nil || err.Error() != `cancel task "nobody": there is no such task` {
+		t.Errorf("cancel of nobody: %v", err)
+	}
 }
 
 // So is one that has expired there, which nobody has buried.
@@ -251,4 +255,39 @@ func TestALongWaitForATurnIsTold(t *testing.T) {
 			t.Errorf("told %d times, want once:\n%s", n, &log)
 		}
 	})
+}
+
+// The disk has no room for one more name: the task is not in, and nobody is told that
+// it is.
+func TestNoRoomForAName(t *testing.T) {
+	disk := t.TempDir()
+	if err := unix.Mount("spool", disk, "tmpfs", 0, "nr_inodes=200"); err != nil {
+		t.Skipf("only root can make a small disk: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(disk, unix.MNT_DETACH) })
+	dir := filepath.Join(disk, "spool")
+	s := open(t, dir, "r")
+	submit(t, s, api.Task{ID: "first"})
+	const itsDirectoryAndDocument = 2
+	var fillers []string
+	for err := error(nil); err == nil; {
+		name := filepath.Join(disk, fmt.Sprint("filler-", len(fillers)))
+		if err = os.WriteFile(name, nil, 0o600); err == nil {
+			fillers = append(fillers, name)
+		}
+	}
+	for _, name := range fillers[:itsDirectoryAndDocument] {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if id, err := s.SubmitOne(&api.Task{ID: "second", Command: "true"}); id != "" || !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("submitted %q, %v", id, err)
+	}
+	for _, name := range fillers[itsDirectoryAndDocument:] {
+		os.Remove(name)
+	}
+	submit(t, s, api.Task{ID: "second"})
+	fetch(t, s, "first")
+	fetch(t, s, "second")
 }

@@ -275,6 +275,10 @@ func TestAClaimOfBefore(t *testing.T) {
 		t.Errorf("%d tasks are left to the runner of before, want both", n)
 	}
 	lock.Close()
+	half := filepath.Join(dir, "claims", "half") // of which only the lock is left
+	if err := errors.Join(os.Mkdir(half, 0o755), os.WriteFile(filepath.Join(half, "lock"), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
 	now, log := openLogged(t, dir, rescan)
 	if n := globs(t, dir, "claims/*"); n != 0 {
 		t.Errorf("%d claims of before are left", n)
