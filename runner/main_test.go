@@ -66,15 +66,14 @@ func alone(e *testscript.Env) error {
 // catalogue: row 79, 80
 func TestOwners(t *testing.T) {
 	t.Parallel()
-	server := queueServer(t)
-	for name, queue := range map[string]func(e *testscript.Env) error{
-		"spool": func(e *testscript.Env) error {
+	for name, queue := range map[string]func(t *testing.T, e *testscript.Env) error{
+		"spool": func(_ *testing.T, e *testscript.Env) error {
 			e.Setenv("STUDIOML_SPOOL", filepath.Join(e.WorkDir, "spool"))
 			e.Setenv("QUEUE", "--spool="+filepath.Join(e.WorkDir, "spool"))
 			return nil
 		},
-		"server": func(e *testscript.Env) error {
-			_, place := newDatabase(t, server)
+		"server": func(t *testing.T, e *testscript.Env) error {
+			_, place := newDatabase(t, queueServer(t))
 			_, _, err := postgres.Init(t.Context(), place)
 			e.Setenv("STUDIOML_QUEUE", place)
 			e.Setenv("QUEUE", "--queue="+place)
@@ -83,9 +82,12 @@ func TestOwners(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if name == "server" {
+				queueServer(t) // which may skip
+			}
 			testscript.Run(t, testscript.Params{
 				Dir:   "testdata/queue",
-				Setup: func(e *testscript.Env) error { return errors.Join(alone(e), queue(e)) },
+				Setup: func(e *testscript.Env) error { return errors.Join(alone(e), queue(t, e)) },
 				Cmds:  map[string]func(*testscript.TestScript, bool, []string){"until": until, "readme": readme},
 			})
 		})

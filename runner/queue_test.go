@@ -27,6 +27,9 @@ var servers = struct {
 
 func queueServer(t *testing.T) *pgserver.Server {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("starts PostgreSQL")
+	}
 	servers.Lock()
 	defer servers.Unlock()
 	if servers.shared == nil {
@@ -115,6 +118,9 @@ func TestQueueInServer(t *testing.T) {
 // Who waits for a task goes on to wait, and misses nothing, while the server is away.
 func TestWaitThroughOutage(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("starts PostgreSQL")
+	}
 	server, err := pgserver.Start() // which it stops
 	if err != nil {
 		t.Fatal(err)
