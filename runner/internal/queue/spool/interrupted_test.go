@@ -1,7 +1,6 @@
 package spool_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -231,7 +230,7 @@ func TestOrderOfClasses(t *testing.T) {
 func TestALongWaitForATurnIsTold(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		var log logText
 		s, err := spool.Open(dir, spool.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 		if err != nil {
 			t.Fatal(err)
@@ -239,7 +238,7 @@ func TestALongWaitForATurnIsTold(t *testing.T) {
 		defer s.Close()
 		submit(t, s, api.Task{ID: "a"})
 		time.Sleep(time.Minute)
-		if log.Len() > 0 {
+		if log.String() != "" {
 			t.Errorf("log after a submit that did not wait: %s", &log)
 		}
 		lock, err := os.Open(filepath.Join(dir, "submit.lock"))
