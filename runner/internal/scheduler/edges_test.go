@@ -375,7 +375,7 @@ func TestTheDrainFileIsTriedAgain(t *testing.T) {
 		}
 		must(os.Remove(dir))
 		must(os.WriteFile(dir, nil, 0o600)) // where nothing can be
-		for range 3 { // of which the first is said
+		for range 3 {                       // of which the first is said
 			w.scheduler.SetDraining(true)
 			if line := `level=WARN msg="tasks cannot be told of the drain`; strings.Count(w.text.String(), line) != 1 {
 				w.Errorf("the log does not have once %s:\n%s", line, w.text.String())
