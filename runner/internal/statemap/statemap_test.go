@@ -17,7 +17,7 @@ import (
 
 // patience is how long a test waits for what must happen; only one that fails
 // waits for so long.
-const patience = time.Minute
+const patience = 20 * time.Second
 
 // follow watches the maps for the length of the test.
 func follow(t *testing.T, client *kube.Client, node string) *statemap.Maps {
