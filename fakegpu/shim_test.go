@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -77,6 +78,7 @@ func run(t *testing.T, v variant, dir, binding string, args ...string) string {
 	line := slices.Concat(v.checker, []string{v.client, v.library, binding}, args)
 	cmd := exec.CommandContext(t.Context(), line[0], line[1:]...)
 	cmd.Env = append(os.Environ(), fakegpu.EnvState+"="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it may wait for a test that was killed
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("client %s: %v\n%s", args[:min(2, len(args))], err, out)

@@ -56,6 +56,7 @@ func TestTheLogSaysWhatItDropped(t *testing.T) {
 			t.Errorf("%d lines dropped, want the 10 or 11 that did not fit", n)
 		}
 		out.set(false, errors.New("no space"))
+		synctest.Wait() // that flush ends as well, or the next would take its word for its own
 		lines.flush()
 		out.set(false, nil)
 		before := lines.dropped.Load()

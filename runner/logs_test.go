@@ -45,6 +45,7 @@ func (o *oneAttempt) Files(context.Context, string, int) (queue.Files, error) {
 // Whoever follows a task that prints more than is kept sees nothing twice, and a mark
 // wherever something is missing, however seldom he looks.
 func TestFollowing(t *testing.T) {
+	t.Parallel()
 	marks := 0
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {

@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,14 +21,34 @@ import (
 // repository is where the repository is; scripts run elsewhere.
 var repository, _ = filepath.Abs("..")
 
+// hasty keeps the race detector from sleeping for a second at the end of each program.
+const hasty = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	os.Setenv("GORACE", hasty)
+	if err := flag.Set("test.parallel", "8"); err != nil { // they wait, mostly
+		panic(err)
+	}
+	testscript.Main(tests{m}, map[string]func(){
 		"runner": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 	})
 }
 
+// tests are all of them, and what they share.
+type tests struct{ *testing.M }
+
+func (m tests) Run() int {
+	code := m.M.Run()
+	if err := closeServers(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	return code
+}
+
 // The scripts in testdata tell how the command line behaves.
 func TestCommandLine(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: alone})
 }
 
@@ -37,6 +57,7 @@ func alone(e *testscript.Env) error {
 	e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 	e.Setenv("KUBECONFIG", "")
 	e.Setenv("STUDIOML_NVML_LIBRARY", "none")
+	e.Setenv("GORACE", hasty)
 	return nil
 }
 
@@ -44,28 +65,29 @@ func alone(e *testscript.Env) error {
 //
 // catalogue: row 79, 80
 func TestOwners(t *testing.T) {
-	server := queueServer(t)
-	var stories atomic.Int32
-	for name, queue := range map[string]func(e *testscript.Env) error{
-		"spool": func(e *testscript.Env) error {
+	t.Parallel()
+	for name, queue := range map[string]func(t *testing.T, e *testscript.Env) error{
+		"spool": func(_ *testing.T, e *testscript.Env) error {
 			e.Setenv("STUDIOML_SPOOL", filepath.Join(e.WorkDir, "spool"))
 			e.Setenv("QUEUE", "--spool="+filepath.Join(e.WorkDir, "spool"))
 			return nil
 		},
-		"server": func(e *testscript.Env) error {
-			place, err := server.Database(t.Context(), "story"+strconv.Itoa(int(stories.Add(1))))
-			if err == nil {
-				_, _, err = postgres.Init(t.Context(), place)
-			}
+		"server": func(t *testing.T, e *testscript.Env) error {
+			_, place := newDatabase(t, queueServer(t))
+			_, _, err := postgres.Init(t.Context(), place)
 			e.Setenv("STUDIOML_QUEUE", place)
 			e.Setenv("QUEUE", "--queue="+place)
 			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if name == "server" {
+				queueServer(t) // which may skip
+			}
 			testscript.Run(t, testscript.Params{
 				Dir:   "testdata/queue",
-				Setup: func(e *testscript.Env) error { return errors.Join(alone(e), queue(e)) },
+				Setup: func(e *testscript.Env) error { return errors.Join(alone(e), queue(t, e)) },
 				Cmds:  map[string]func(*testscript.TestScript, bool, []string){"until": until, "readme": readme},
 			})
 		})
@@ -93,7 +115,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: until regexp command")
 	}
 	want := regexp.MustCompile("(?m)" + args[0])
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		err := ts.Exec(args[1], args[2:]...)
 		if out := ts.ReadFile("stdout"); want.MatchString(out) {
 			return

@@ -80,7 +80,7 @@ func (p *process) send(signals ...syscall.Signal) {
 // ask gets one of the endpoints.
 func (p *process) ask(path string) string {
 	p.Helper()
-	client := http.Client{Timeout: 10 * time.Second}
+	client := http.Client{Timeout: time.Minute}
 	response, err := client.Get("http://" + p.address + path)
 	if err != nil {
 		select {
@@ -98,11 +98,11 @@ func (p *process) ask(path string) string {
 	return string(body)
 }
 
-// until waits until an endpoint says something.
+// until waits until an endpoint says something, by a regular expression.
 func (p *process) until(path, want string) {
 	p.Helper()
-	limit := time.Now().Add(30 * time.Second)
-	for !strings.Contains(p.ask(path), want) {
+	limit := time.Now().Add(time.Minute)
+	for says := regexp.MustCompile(want); !says.MatchString(p.ask(path)); {
 		if time.Now().After(limit) {
 			p.Fatalf("%s does not say %s, but\n%s", path, want, p.ask(path))
 		}
@@ -154,7 +154,7 @@ func TestOtherSignalsDoNothing(t *testing.T) {
 		}
 	}
 	p.send(syscall.SIGTERM)
-	p.wantExit(143, 10*time.Second)
+	p.wantExit(143, time.Minute)
 }
 
 // A terminal that goes takes its runner along, but not one under nohup.
@@ -166,7 +166,7 @@ func TestHangUp(t *testing.T) {
 	p, log := start(t)
 	drain(log)
 	p.send(syscall.SIGHUP)
-	p.wantExit(143, 10*time.Second)
+	p.wantExit(143, time.Minute)
 
 	kept, log := start(t, "sh", "-c", `trap "" HUP; exec "$@"`, "sh")
 	drain(log)
@@ -174,7 +174,7 @@ func TestHangUp(t *testing.T) {
 	kept.submit(`{command: "true"}`)
 	kept.until("/statusz", `"succeeded": 1`)
 	kept.send(syscall.SIGINT)
-	kept.wantExit(143, 10*time.Second)
+	kept.wantExit(143, time.Minute)
 }
 
 // GNU timeout and others signal a process and then its group.
@@ -182,12 +182,15 @@ func TestTwoSignalsAtOnceAreOne(t *testing.T) {
 	t.Parallel()
 	p, log := start(t)
 	drain(log)
-	p.submit(`{command: sleep, args: ["2"]}`)
+	end := filepath.Join(t.TempDir(), "end")
+	p.submit(fmt.Sprintf(`{command: sh, args: [-c, "until [ -e %s ]; do sleep 0.05; done"]}`, end))
 	p.until("/statusz", `"running": 1`)
-	p.send(syscall.SIGTERM)
+	p.send(syscall.SIGTERM, syscall.SIGINT) // the same one twice might come once
 	p.until("/statusz", `"phase": "Draining"`)
-	p.send(syscall.SIGTERM)
-	p.wantExit(143, 20*time.Second)
+	if err := os.WriteFile(end, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.wantExit(143, time.Minute)
 }
 
 // The reader of the log goes away: neither the runner nor its task does.
@@ -199,12 +202,9 @@ func TestALogThatNobodyHolds(t *testing.T) {
 	log.Close()
 	p.submit(`{command: "true"}`)
 	p.until("/statusz", `"succeeded": 1`)
-	p.until("/metrics", "studioml_runner_log_lines_dropped_total ")
-	if strings.Contains(p.ask("/metrics"), "studioml_runner_log_lines_dropped_total 0\n") {
-		t.Error("no dropped line is counted")
-	}
+	p.until("/metrics", "\nstudioml_runner_log_lines_dropped_total [1-9]") // once they were written
 	p.send(syscall.SIGTERM)
-	p.wantExit(143, 10*time.Second)
+	p.wantExit(143, time.Minute)
 }
 
 // The reader of the log sleeps: tasks and signals go on.
@@ -224,7 +224,7 @@ func TestALogThatNobodyReads(t *testing.T) {
 	p.submit(documents.String())
 	p.until("/statusz", fmt.Sprintf(`"succeeded": %d`, tasks))
 	p.send(syscall.SIGTERM)
-	p.wantExit(143, 10*time.Second)
+	p.wantExit(143, time.Minute)
 }
 
 // Tasks may use up what the user may have of threads, so a runner has its own early.
@@ -236,7 +236,7 @@ func TestThreadsAreReserved(t *testing.T) {
 		t.Errorf("%d threads, %v; want %d", len(threads), err, reservedThreads)
 	}
 	p.send(syscall.SIGTERM)
-	p.wantExit(143, 10*time.Second)
+	p.wantExit(143, time.Minute)
 }
 
 // What ends without a word has left one before; see the pod's last state.
@@ -256,7 +256,7 @@ func TestTheLastWord(t *testing.T) {
 			p, log := start(t)
 			drain(log)
 			p.send(test.signal)
-			p.wantExit(test.code, 10*time.Second)
+			p.wantExit(test.code, time.Minute)
 			if said, err := os.ReadFile(filepath.Join(filepath.Dir(p.spool), "last-words")); err != nil || !strings.Contains(string(said), test.want) {
 				t.Errorf("the last word is %q, %v; want %s in it", said, err, test.want)
 			}

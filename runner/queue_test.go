@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -16,37 +18,63 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
 )
 
-// queueServer is a server for queues, until the test has ended.
+// servers has the one for queues that tests share which do not stop it, once one of
+// them has asked for it.
+var servers = struct {
+	sync.Mutex
+	shared *pgserver.Server
+}{}
+
 func queueServer(t *testing.T) *pgserver.Server {
 	t.Helper()
-	server, err := pgserver.Start()
+	if testing.Short() {
+		t.Skip("starts PostgreSQL")
+	}
+	servers.Lock()
+	defer servers.Unlock()
+	if servers.shared == nil {
+		var err error
+		if servers.shared, err = pgserver.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return servers.shared
+}
+
+var databases atomic.Int32
+
+// newDatabase makes one on a server, of a name that no other has.
+func newDatabase(t *testing.T, server *pgserver.Server) (name, place string) {
+	t.Helper()
+	name = fmt.Sprintf("queue%d", databases.Add(1))
+	place, err := server.Database(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return server
+	return name, place
+}
+
+func closeServers() error {
+	if servers.shared == nil {
+		return nil
+	}
+	return servers.shared.Close()
 }
 
 // A runner with its queue in a server runs what is submitted there, gives back what
 // it has when it has to end, and shows its password nowhere.
 func TestQueueInServer(t *testing.T) {
+	t.Parallel()
 	server := queueServer(t)
-	place, err := server.Database(t.Context(), "tasks")
-	if err != nil {
-		t.Fatal(err)
-	}
+	name, place := newDatabase(t, server)
 	const password = "hunter2"
 	with, _ := url.Parse(place)
 	with.User = url.UserPassword(with.User.Username(), password)
-	t.Setenv("STUDIOML_QUEUE", with.String())
+	variable := "STUDIOML_QUEUE=" + with.String()
 	command := func(stdin string, args ...string) string {
 		t.Helper()
 		cmd := exec.Command("runner", args...)
-		cmd.Stdin = strings.NewReader(stdin)
+		cmd.Stdin, cmd.Env = strings.NewReader(stdin), append(os.Environ(), variable)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", args, err, out)
@@ -59,7 +87,7 @@ func TestQueueInServer(t *testing.T) {
 	if said := command("{id: a, command: env}\n---\n{id: b, command: sleep, args: ['1000']}", "submit"); said != "a\nb\n" {
 		t.Errorf("submit says %q", said)
 	}
-	p, log := startIn(t, t.TempDir(), "", "runner", "serve", "--grace-period", "0s")
+	p, log := startIn(t, t.TempDir(), "", "env", variable, "runner", "serve", "--grace-period", "0s")
 	p.until("/statusz", `"b"`)
 	shown := p.ask("/statusz") + p.ask("/metrics")
 	if !strings.Contains(shown, "studioml_runner_queue_failures_total 0") {
@@ -67,19 +95,19 @@ func TestQueueInServer(t *testing.T) {
 	}
 	cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.Process.Pid))
 	p.send(syscall.SIGTERM)
-	p.wantExit(10, 30*time.Second)
+	p.wantExit(10, time.Minute)
 	said, _ := io.ReadAll(log)
 	if strings.Contains(shown+string(cmdline)+string(said), password) {
 		t.Errorf("the password is shown:\n%s\n%s\n%s", cmdline, shown, said)
 	}
 	var states, env string
-	if err := server.Query(t.Context(), "tasks", `select string_agg(id || ' ' || state || ' ' || spent, ', ' order by id) from studioml.task`, &states); err != nil {
+	if err := server.Query(t.Context(), name, `select string_agg(id || ' ' || state || ' ' || spent, ', ' order by id) from studioml.task`, &states); err != nil {
 		t.Fatal(err)
 	}
 	if want := "a Finished 0, b Waiting 0"; states != want {
 		t.Errorf("tasks are %s, want %s", states, want)
 	}
-	if err := server.Query(t.Context(), "tasks", `select convert_from(data, 'UTF8') from studioml.file f join studioml.result r using (claim) where task = 'a' and name = 'stdout'`, &env); err != nil {
+	if err := server.Query(t.Context(), name, `select convert_from(data, 'UTF8') from studioml.file f join studioml.result r using (claim) where task = 'a' and name = 'stdout'`, &env); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(env, "STUDIOML_TASK_ID=a") || strings.Contains(env, password) {
@@ -89,20 +117,29 @@ func TestQueueInServer(t *testing.T) {
 
 // Who waits for a task goes on to wait, and misses nothing, while the server is away.
 func TestWaitThroughOutage(t *testing.T) {
-	server := queueServer(t)
-	place, err := server.Database(t.Context(), "tasks")
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("starts PostgreSQL")
+	}
+	server, err := pgserver.Start() // which it stops
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("STUDIOML_QUEUE", place)
-	if out, err := exec.Command("runner", "queue", "init").CombinedOutput(); err != nil {
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	_, place := newDatabase(t, server)
+	variable := "STUDIOML_QUEUE=" + place
+	if out, err := exec.Command("env", variable, "runner", "queue", "init").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	startIn(t, t.TempDir(), "", "runner", "serve")
+	startIn(t, t.TempDir(), "", "env", variable, "runner", "serve")
 	waits := []*exec.Cmd{
-		exec.CommandContext(t.Context(), "runner", "submit", "--wait", "--id", "long", "--", "sh", "-c", `echo begin; until [ -e "$0" ]; do sleep 0.1; done; echo end`, filepath.Join(t.TempDir(), "go")),
-		exec.CommandContext(t.Context(), "runner", "logs", "-f", "long"),
-		exec.CommandContext(t.Context(), "runner", "tasks", "--watch", "-o", "json", "long"),
+		exec.CommandContext(t.Context(), "env", variable, "runner", "submit", "--wait", "--id", "long", "--", "sh", "-c", `echo begin; until [ -e "$0" ]; do sleep 0.1; done; echo end`, filepath.Join(t.TempDir(), "go")),
+		exec.CommandContext(t.Context(), "env", variable, "runner", "logs", "-f", "long"),
+		exec.CommandContext(t.Context(), "env", variable, "runner", "tasks", "--watch", "-o", "json", "long"),
 	}
 	begins, wants := []string{"long\nbegin\n", "begin\n", `"state":"Running"`}, []string{"long\nbegin\nend\n", "begin\nend\n", `"state":"Finished"`}
 	var outs, errs []*bufio.Reader
@@ -147,6 +184,7 @@ func TestWaitThroughOutage(t *testing.T) {
 
 // Who may not use a queue is told whose it is.
 func TestWhoseQueue(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("only root can become another user")
 	}

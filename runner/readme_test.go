@@ -40,11 +40,7 @@ func TestReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := queueServer(t)
-	place, err := server.Database(t.Context(), "readme")
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, place := newDatabase(t, queueServer(t))
 	dir := t.TempDir()
 	script := []string{"set -e", "trap 'kill $(jobs -p); wait' EXIT"}
 	skipped := map[string]bool{}
@@ -60,9 +56,11 @@ blocks:
 		switch language {
 		case "text": // nothing to type
 		case "sh":
+			block = strings.Replace(block, "sleep 5;", "until runner logs train | grep 'epoch 3 '; do sleep 0.1; done;", 1)
 			script = append(script, strings.ReplaceAll(block, "postgres://fleet@db.example/tasks", "'"+place+"'"))
-		case "python": // slowly for people, faster here
-			faster := strings.Replace(block, "time.sleep(1)", "time.sleep(0.5)", 1)
+		case "python": // slowly for people; here it waits for the drain
+			faster := strings.Replace(block, "time.sleep(1)",
+				`while state["epoch"] == 3 and not os.path.exists(os.environ["STUDIOML_DRAIN_FILE"]): time.sleep(0.02)`, 1)
 			if err := os.WriteFile(filepath.Join(dir, "train.py"), []byte(faster), 0o644); err != nil || faster == block {
 				t.Errorf("train.py: %v, or it does not sleep", err)
 			}

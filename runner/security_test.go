@@ -47,7 +47,7 @@ func TestWhatATaskMayNot(t *testing.T) {
 		}
 	}
 	p.send(syscall.SIGTERM)
-	p.wantExit(143, 10*time.Second)
+	p.wantExit(143, time.Minute)
 }
 
 // startAsUser starts a runner of a user who has nothing but a directory, with
@@ -77,7 +77,7 @@ func startAsUser(t *testing.T, variables ...string) *process {
 // written waits for a file.
 func (p *process) written(path string) string {
 	p.Helper()
-	for limit := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		text, err := os.ReadFile(path)
 		if err == nil {
 			return string(text)

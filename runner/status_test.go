@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -22,14 +23,22 @@ import (
 // TestWatch watches a runner that is not there yet, tells of two statuses and
 // is killed in the middle of a third.
 func TestWatch(t *testing.T) {
-	port, err := net.Listen("tcp", "127.0.0.1:0")
+	t.Parallel()
+	// Nobody else can have the port, and who comes to it is refused before Listen.
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Bind(socket, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := port.Addr().String()
-	if err := port.Close(); err != nil {
+	port := os.NewFile(uintptr(socket), "port")
+	defer port.Close()
+	bound, err := unix.Getsockname(socket)
+	if err != nil {
 		t.Fatal(err)
 	}
+	address := fmt.Sprintf("127.0.0.1:%d", bound.(*unix.SockaddrInet4).Port)
 	runner := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if got, want := r.URL.String(), "/statusz?watch=true"; got != want {
 			t.Errorf("asked for %s, want %s", got, want)
@@ -40,8 +49,15 @@ func TestWatch(t *testing.T) {
 	})}
 	defer runner.Close()
 	late := time.AfterFunc(200*time.Millisecond, func() {
-		if listener, err := net.Listen("tcp", address); err == nil {
-			_ = runner.Serve(listener)
+		err := unix.Listen(socket, 16)
+		if err == nil {
+			var listener net.Listener
+			if listener, err = net.FileListener(port); err == nil {
+				err = runner.Serve(listener)
+			}
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
 		}
 	})
 	defer late.Stop()
@@ -59,6 +75,7 @@ func TestWatch(t *testing.T) {
 // A watch of a quiet runner ends when nobody reads what it prints, and has the shape
 // of one look.
 func TestWatchEndsWithItsReader(t *testing.T) {
+	t.Parallel()
 	quiet := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, `{"runner":"r1","sequence":1,"phase":"Running"}`)
 		if r.URL.RawQuery != "" {

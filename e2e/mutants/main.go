@@ -47,7 +47,7 @@ var areas = []area{
 	{"runner/internal/statemap", []string{"runner"}, "area: containsAny {apiserver, start, values}"},
 	{"runner/internal/kube", []string{"runner/internal/statemap", "runner"}, "area: containsAny {apiserver, start}"},
 	{"runner/internal/scheduler", []string{"runner"}, "area: containsAny {drain, gpu}"},
-	{"runner/internal/queue/spool", []string{"runner/internal/queue TestContract/spool", "runner"}, "area: containsAny {drain}"},
+	{"runner/internal/queue/spool", []string{"runner/internal/queue TestContract/spool", "runner TestCommandLine|TestOwners/spool"}, "area: containsAny {drain}"},
 	{"runner/internal/gpu", []string{"runner/internal/scheduler", "runner"}, "area: containsAny {gpu}"},
 	{"runner/internal/task", []string{"runner"}, "area: containsAny {drain, gpu}"},
 	{"runner/internal/supervise", []string{"runner/internal/task", "runner"}, "area: containsAny {drain}"},

@@ -122,7 +122,7 @@ func TestKeep(t *testing.T) {
 
 // One that was to be kept is not left by a start that failed: nobody knows of it.
 func TestFailedStartLeavesNone(t *testing.T) {
-	run := fakes(t, "echo $$ >\"$pidfile\"\ntrap 'rm -f \"$pidfile\"; kill $!; exit' TERM\nsleep 60 & wait\n") // it never answers
+	run := fakes(t, "trap 'rm -f \"$pidfile\"; kill $!; exit' TERM\necho $$ >\"$pidfile\"\nsleep 60 & wait\n") // it never answers
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := docker.EnsureAt(ctx, run, true, io.Discard); !errors.Is(err, context.DeadlineExceeded) {
@@ -158,7 +158,7 @@ func TestEndsWithItsProcess(t *testing.T) {
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	for range 100 { // the kernel told the daemon, which takes a moment
+	for range 1000 { // the kernel told the daemon, which takes a moment
 		if _, err := os.Stat(filepath.Join(run, "docker.pid")); errors.Is(err, os.ErrNotExist) {
 			return
 		}

@@ -1,10 +1,12 @@
 package pods
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -172,7 +174,10 @@ func TestASignalThatEndsTheRunnerWasSent(t *testing.T) {
 			http.Error(w, "the program was killed", http.StatusInternalServerError)
 		})
 		e.state(t, pod, test.before)
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		ctx, cancel := context.WithCancel(t.Context())
+		if test.fails { // only that it waited no longer can be told
+			ctx, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
+		}
 		err := (&runner{env: e, pod: pod}).Signal(ctx, syscall.SIGTERM)
 		cancel()
 		if (err != nil) != test.fails {
@@ -230,23 +235,27 @@ func TestTheContainerBesideARunner(t *testing.T) {
 		}
 		defer fifo.Close()
 		fmt.Fprint(fifo, "start\t\\a  b\t1\n")
-		var out, notes bytes.Buffer
+		var out bytes.Buffer
 		c := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", besideScript, beside}, test.command...)...)
-		c.Env, c.Stdout, c.Stderr = append(os.Environ(), "journal="+journal), &out, &notes
-		if err := c.Start(); err != nil {
+		c.Env, c.Stdout = append(os.Environ(), "journal="+journal), &out
+		stderr, err := c.StderrPipe()
+		if err := errors.Join(err, c.Start()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(100 * time.Millisecond) // until it has its trap; there is nothing to be seen of it
+		notes := bufio.NewReader(stderr)
+		first, _ := notes.ReadString('\n') // it has its trap now
 		fmt.Fprint(fifo, "end\t\\a  b\t1\n")
-		if err := errors.Join(test.end(c.Process), c.Wait()); err != nil {
+		err = test.end(c.Process)
+		rest, readErr := io.ReadAll(notes)
+		if err := errors.Join(err, readErr, c.Wait()); err != nil {
 			t.Errorf("%s: %v", test.name, err)
 		}
-		if want := "start\t\\a  b\t1\nend\t\\a  b\t1\n"; notes.String() != want {
-			t.Errorf("%s: it repeats %q, want %q", test.name, notes.String(), want)
+		if got, want := first+string(rest), "start\t\\a  b\t1\nend\t\\a  b\t1\n"; got != want {
+			t.Errorf("%s: it repeats %q, want %q", test.name, got, want)
 		}
-		first, rest, _ := strings.Cut(out.String(), "\n")
-		if want := strings.Repeat("{}\n", min(1, len(test.command))); !strings.HasPrefix(first, "beside ") || rest != want {
-			t.Errorf("%s: it says %q, and %q, want %q", test.name, first, rest, want)
+		name, said, _ := strings.Cut(out.String(), "\n")
+		if want := strings.Repeat("{}\n", min(1, len(test.command))); !strings.HasPrefix(name, "beside ") || said != want {
+			t.Errorf("%s: it says %q, and %q, want %q", test.name, name, said, want)
 		}
 	}
 }

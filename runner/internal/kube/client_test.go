@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,60 +21,15 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/kube"
 )
 
-// relay stands between client and server, and can swallow everything that is
-// sent, as a firewall does that drops packets.
-type relay struct {
-	net.Listener
-	target string
-	drop   atomic.Bool
-}
-
-func newRelay(t *testing.T, target string) *relay {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &relay{Listener: l, target: target}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", r.target)
-			if err != nil {
-				client.Close()
-				continue
-			}
-			t.Cleanup(func() { client.Close(); server.Close() })
-			go r.pass(server, client)
-			go r.pass(client, server)
-		}
-	}()
-	return r
-}
-
-func (r *relay) pass(to io.Writer, from io.Reader) {
-	buffer := make([]byte, 4096)
-	for {
-		n, err := from.Read(buffer)
-		if err != nil {
-			return
-		}
-		if !r.drop.Load() {
-			if _, err := to.Write(buffer[:n]); err != nil {
-				return
-			}
-		}
-	}
-}
-
-// secure starts an API server with HTTP/2, and returns a configuration for it.
-func secure(t *testing.T, handler http.HandlerFunc) (*httptest.Server, *rest.Config) {
+// secure starts an API server with HTTP/2, on a listener of its own unless there is
+// another, and returns a configuration for it.
+func secure(t *testing.T, handler http.HandlerFunc, on ...net.Listener) (*httptest.Server, *rest.Config) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(handler)
+	for _, l := range on {
+		server.Listener.Close()
+		server.Listener = l
+	}
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	t.Cleanup(server.Close)
@@ -89,91 +43,6 @@ func writeCA(t *testing.T, file string, server *httptest.Server) {
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// idle is a watch in which nothing happens.
-func idle(w http.ResponseWriter, r *http.Request) {
-	w.WriteHeader(http.StatusOK)
-	w.(http.Flusher).Flush()
-	<-r.Context().Done()
-}
-
-// A connection that is cut without a word is noticed within half a minute, by
-// pings alone; while it stands, they show that somebody is there. It takes as
-// long as it takes: time cannot be faked for a socket.
-func TestSilence(t *testing.T) {
-	t.Parallel()
-	server, config := secure(t, idle)
-	way := newRelay(t, server.Listener.Addr().String())
-	config.Host = "https://" + way.Addr().String()
-	client, err := kube.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !client.Heard().IsZero() {
-		t.Error("heard before anything was asked")
-	}
-	stream, err := client.Watch(t.Context(), "/api/v1/x", map[string][]string{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Close()
-	begin := client.Heard()
-	if begin.IsZero() {
-		t.Fatal("nothing heard of a watch that is served")
-	}
-	limit := time.After(17 * time.Second)
-	for client.Heard().Sub(begin) < time.Second {
-		select {
-		case <-limit:
-			t.Fatal("an idle watch was silent for 17 s, want pings every 15 s")
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-
-	way.drop.Store(true)
-	cut := time.Now()
-	if _, err := stream.Next(new(struct{})); err == nil || errors.Is(err, io.EOF) {
-		t.Errorf("a watch that was cut off ends with %v, want an error", err)
-	}
-	if took := time.Since(cut); took > 27*time.Second {
-		t.Errorf("noticed after %s", took)
-	}
-	heard := client.Heard()
-	again := time.Now()
-	if err := client.Get(t.Context(), "/api/v1/x", nil, new(struct{})); err == nil {
-		t.Error("an answer, though everything is dropped")
-	}
-	if took := time.Since(again); took > 10*time.Second {
-		t.Errorf("that nobody answers took %s", took)
-	}
-	if !client.Heard().Equal(heard) {
-		t.Error("heard something, though everything is dropped")
-	}
-	way.drop.Store(false)
-	if stream, err := client.Watch(t.Context(), "/api/v1/x", map[string][]string{}); err != nil {
-		t.Errorf("after the repair: %v", err)
-	} else {
-		stream.Close()
-	}
-}
-
-// A server that takes a request and does not answer, as a proxy without its
-// backend.
-func TestLateHeaders(t *testing.T) {
-	t.Parallel()
-	_, config := secure(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	client, err := kube.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	begin := time.Now()
-	if _, err = client.Watch(t.Context(), "/api/v1/x", map[string][]string{}); err == nil || !strings.Contains(err.Error(), "timeout awaiting response headers") {
-		t.Errorf("%v", err)
-	}
-	if took := time.Since(begin); took > 25*time.Second {
-		t.Errorf("noticed after %s", took)
 	}
 }
 

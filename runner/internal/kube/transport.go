@@ -33,8 +33,12 @@ func (c *Client) newTransport(config *rest.Config) (http.RoundTripper, error) {
 	}
 	keepAlive := net.KeepAliveConfig{Enable: true, Idle: pingAfter, Interval: pingLimit / 2, Count: 2}
 	dialer := &net.Dialer{Timeout: dialLimit, KeepAliveConfig: keepAlive} // TCP pings for HTTP/1
+	connect := dialer.DialContext
+	if config.Dial != nil {
+		connect = config.Dial
+	}
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dialer.DialContext(ctx, network, address)
+		conn, err := connect(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}

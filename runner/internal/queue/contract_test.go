@@ -27,8 +27,8 @@ type fixture interface {
 	// Consumer connects one more runner to the queue, with the name runner.
 	Consumer(t *testing.T) connection
 	// Doomed starts a runner that fetches this task, and begins it as this attempt if
-	// that is not 0. Its process dies by kill.
-	Doomed(t *testing.T, id string, attempt int) (kill func())
+	// that is not 0. Its process dies by kill. Where runners have leases it has this one.
+	Doomed(t *testing.T, id string, attempt int, lease time.Duration) (kill func())
 	// Store connects an owner of tasks to the queue.
 	Store(t *testing.T) queue.Store
 	// Dead lists the dead-letter place.
@@ -37,7 +37,7 @@ type fixture interface {
 
 // patience is how long the suite waits for what must happen. It is generous,
 // because only a test that fails waits for so long.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // TestContract is what every implementation of queue.Queue and queue.Store must keep.
 //

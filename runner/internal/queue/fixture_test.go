@@ -29,12 +29,14 @@ import (
 const (
 	rescan = 20 * time.Millisecond
 	lease  = 3 * time.Second
+	brief  = lease / 6 // of who dies at once, so that nobody looks before that
 )
 
 // These make the test binary a runner of the queue that they name.
 const (
 	doomedEnv = "QUEUE_TEST_DOOMED"
 	beginEnv  = "QUEUE_TEST_BEGIN"
+	leaseEnv  = "QUEUE_TEST_LEASE"
 )
 
 func TestMain(m *testing.M) {
@@ -54,7 +56,8 @@ func TestMain(m *testing.M) {
 func doomed(where string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	q, err := connect(where, "runner", os.TempDir(), nil)
+	lease, _ := time.ParseDuration(os.Getenv(leaseEnv))
+	q, err := connect(where, "runner", os.TempDir(), lease, nil)
 	if err != nil {
 		return err
 	}
@@ -83,7 +86,7 @@ type connection interface {
 }
 
 // connect opens a queue by its directory or URL.
-func connect(where, runner, work string, log *slog.Logger) (connection, error) {
+func connect(where, runner, work string, lease time.Duration, log *slog.Logger) (connection, error) {
 	if strings.HasPrefix(where, "postgres:") {
 		return postgres.Open(where, postgres.Options{Runner: runner, Work: work, Lease: lease, Limit: patience, Look: lease / 5, Log: log})
 	}
@@ -100,7 +103,7 @@ func newPlace(t *testing.T, where string) place { return place{where, open(t, wh
 
 func open(t *testing.T, where, runner string) connection {
 	t.Helper()
-	c, err := connect(where, runner, t.TempDir(), slog.New(slog.NewTextHandler(t.Output(), nil)))
+	c, err := connect(where, runner, t.TempDir(), lease, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	ok(t, "open", err)
 	t.Cleanup(func() { c.Close() })
 	return c
@@ -116,10 +119,10 @@ func (p place) Submit(t *testing.T, task *api.Task) {
 	ok(t, "submit", err)
 }
 
-func (p place) Doomed(t *testing.T, id string, attempt int) (kill func()) {
+func (p place) Doomed(t *testing.T, id string, attempt int, lease time.Duration) (kill func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), doomedEnv+"="+p.where, "TMPDIR="+t.TempDir())
+	cmd.Env = append(os.Environ(), doomedEnv+"="+p.where, leaseEnv+"="+lease.String(), "TMPDIR="+t.TempDir())
 	if attempt > 0 {
 		cmd.Env = append(cmd.Env, beginEnv+"=true")
 	}

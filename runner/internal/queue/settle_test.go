@@ -98,7 +98,7 @@ func closeGivesBack(t *testing.T, f fixture) {
 func crashGivesBack(t *testing.T, f fixture) {
 	submit(t, f, "a")
 	other := f.Consumer(t)
-	f.Doomed(t, "a", 0)()
+	f.Doomed(t, "a", 0, brief)()
 	begin(t, fetchID(t, other, "a"), 1) // it had not begun
 }
 
@@ -108,7 +108,7 @@ func crashIsNoFailure(t *testing.T, f fixture) {
 	task.MaxAttempts = 2
 	f.Submit(t, task)
 	for attempt := 1; attempt <= 3; attempt++ {
-		f.Doomed(t, "a", attempt)()
+		f.Doomed(t, "a", attempt, brief)()
 	}
 	q := f.Consumer(t)
 	for n := 4; n <= 5; n++ {
@@ -128,7 +128,7 @@ func poisonTask(t *testing.T, f fixture) {
 		d := fetchID(t, f.Consumer(t), "a")
 		begin(t, d, n)
 		ok(t, "release", d.Release())
-		f.Doomed(t, "a", n+1)()
+		f.Doomed(t, "a", n+1, brief)()
 	}
 	// Whoever looks for work buries it, as soon as the last death is known.
 	q := f.Consumer(t)

@@ -287,7 +287,7 @@ func again(t *testing.T, f fixture) {
 	done(t, fetchID(t, q, "waiting"))
 	d := fetchID(t, q, "running")
 	// The numbers go on, and all attempts are there again.
-	kill := f.Doomed(t, "finished", 2)
+	kill := f.Doomed(t, "finished", 2, lease)
 	if n := attempt(t, fetchID(t, q, "dead"), api.Failed, api.TaskWaiting); n != 3 {
 		t.Errorf("attempt %d, want 3", n)
 	}

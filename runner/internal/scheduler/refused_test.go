@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,6 +77,9 @@ func TestATaskThatItsOwnerCancels(t *testing.T) {
 		w.want("run a", "terminate a", "store a", "ack a")
 		if c := w.gate.Snapshot().Counts; c.Cancelled != 1 || c.Requeued+c.Failed+c.Succeeded != 0 {
 			w.Errorf("counts %+v, want one cancelled", c)
+		}
+		if text := w.text.String(); strings.Count(text, `level=INFO msg="task cancelled"`) != 1 {
+			w.Errorf("log, want once that it was cancelled:\n%s", text)
 		}
 		if r := w.stored[0]; r.Outcome != api.Cancelled || r.Reason != "its owner cancelled it" {
 			w.Errorf("result %+v, want that its owner cancelled it", r)

@@ -68,6 +68,22 @@ func TestFreshGivesUpOnALostConnectionAndAsksAgain(t *testing.T) {
 	})
 }
 
+// What the last try found is what is told.
+func TestFreshInAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMaps(t, "", func(r *http.Request) (*http.Response, error) {
+			away := response(r, object{})
+			away.StatusCode = http.StatusServiceUnavailable
+			return away, nil
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if fresh, err := m.Fresh(ctx); err == nil || !strings.Contains(err.Error(), "Service Unavailable") {
+			t.Errorf("Fresh gives %+v, %v", fresh, err)
+		}
+	})
+}
+
 // Run waits for both watches: nothing of it goes on when it has returned.
 func TestRunEndsWithBothWatches(t *testing.T) {
 	for _, slow := range []string{api.GlobalMapName, "node-1"} {

@@ -17,7 +17,7 @@ import (
 
 // patience is how long a test waits for what must happen; only one that fails
 // waits for so long.
-const patience = 10 * time.Second
+const patience = 20 * time.Second
 
 // follow watches the maps for the length of the test.
 func follow(t *testing.T, client *kube.Client, node string) *statemap.Maps {
@@ -176,12 +176,6 @@ func TestFresh(t *testing.T) {
 	fresh, err := m.Fresh(t.Context())
 	if err != nil || fresh.Global.Value != "DrainAndTerminate" || !fresh.Node.Known || fresh.Node.Present {
 		t.Errorf("Fresh gives %+v, %v", fresh, err)
-	}
-	s.answer(http.StatusServiceUnavailable)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if fresh, err := m.Fresh(ctx); err == nil || !strings.Contains(err.Error(), "Service Unavailable") {
-		t.Errorf("Fresh in an outage gives %+v, %v", fresh, err)
 	}
 }
 

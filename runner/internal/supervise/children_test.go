@@ -49,8 +49,21 @@ func TestReap(t *testing.T) {
 	t.Errorf("children that nobody waits for: %s", left)
 }
 
-// wantOrphan requires that a process that loses its parent gets this one.
+// wantOrphan waits until a process that loses its parent gets this one.
 func wantOrphan(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		text := orphan(t)
+		if fields := strings.Fields(text); len(fields) > 3 && fields[3] == strconv.Itoa(os.Getpid()) {
+			return
+		} else if time.Now().After(deadline) {
+			t.Fatalf("an orphan has another parent than %d: %s", os.Getpid(), text)
+		}
+	}
+}
+
+// orphan is what the kernel says of one: 12 (cat) R 1 …
+func orphan(t *testing.T) string {
 	t.Helper()
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {
@@ -60,13 +73,11 @@ func wantOrphan(t *testing.T) {
 	if err := exec.Command("sh", "-c", "(setsid sh -c 'exec cat /proc/self/stat >"+pipe+"' &)").Run(); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(pipe) // 12 (cat) R 1 …
+	text, err := os.ReadFile(pipe)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fields := strings.Fields(string(text)); len(fields) < 4 || fields[3] != strconv.Itoa(os.Getpid()) {
-		t.Fatalf("an orphan has another parent than %d: %s", os.Getpid(), text)
-	}
+	return string(text)
 }
 
 func exitCode(err error) int {

@@ -162,13 +162,13 @@ func TestKillAtOnce(t *testing.T) {
 
 // timedOut runs a script that sets a trap. The timeout may come before the
 // trap on a busy machine; then the script gets more time.
-func timedOut(t *testing.T, trap string, killDelay time.Duration) api.Result {
+func timedOut(t *testing.T, trap string, killDelay time.Duration, drained func() bool) api.Result {
 	t.Helper()
 	for timeout := 50 * time.Millisecond; ; timeout *= 4 {
 		of := shell(trap + "; touch ready; while :; do sleep 0.01; done")
 		of.Timeout = api.Duration(timeout)
 		spec := newSpec(t, of)
-		spec.KillDelay = killDelay
+		spec.KillDelay, spec.Drained = killDelay, drained
 		got := run(t, spec)
 		if _, err := os.Stat(filepath.Join(spec.Dir, "ready")); err == nil || timeout > 10*time.Second {
 			return got
@@ -177,14 +177,14 @@ func timedOut(t *testing.T, trap string, killDelay time.Duration) api.Result {
 }
 
 func TestTimeoutOutweighsExit0(t *testing.T) {
-	got := timedOut(t, "trap 'exit 0' TERM", time.Hour)
+	got := timedOut(t, "trap 'exit 0' TERM", time.Hour, nil)
 	if got.Outcome != api.TimedOut || got.ExitCode != 0 || got.Signal != "" {
 		t.Errorf("%s, exit code %d, signal %q (%s); want TimedOut, 0, none", got.Outcome, got.ExitCode, got.Signal, got.Reason)
 	}
 }
 
 func TestTimeoutKillsAfterDelay(t *testing.T) {
-	got := timedOut(t, "trap '' TERM", 50*time.Millisecond)
+	got := timedOut(t, "trap '' TERM", 50*time.Millisecond, nil)
 	if got.Outcome != api.TimedOut || got.Signal != "SIGKILL" {
 		t.Errorf("%s, signal %q (%s); want TimedOut, SIGKILL", got.Outcome, got.Signal, got.Reason)
 	}

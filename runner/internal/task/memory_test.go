@@ -18,16 +18,18 @@ func TestTheResultNamesMemory(t *testing.T) {
 	for _, test := range []struct {
 		name, script string
 		want         bool
+		before       int
 	}{
-		{"the counter could not be read before", fmt.Sprintf("echo oom_kill 4 >%s; exit 1", counter), false},
-		{"ended itself", fmt.Sprintf("echo oom_kill 4 >%s; kill -KILL $$", counter), true},
-		{"a child was", fmt.Sprintf("printf 'oom 1\\noom_kill 4\\noom_group_kill 0\\n' >%s; exit 137", counter), true},
-		{"ended for another reason", "kill -KILL $$", false},
-		{"ended well all the same", fmt.Sprintf("echo oom_kill 4 >%s", counter), false},
+		{"the counter could not be read before", fmt.Sprintf("echo oom_kill 4 >%s; exit 1", counter), false, 3},
+		{"ended itself", fmt.Sprintf("echo oom_kill 4 >%s; kill -KILL $$", counter), true, 3},
+		{"the first ever", fmt.Sprintf("echo oom_kill 1 >%s; kill -KILL $$", counter), true, 0},
+		{"a child was", fmt.Sprintf("printf 'oom 1\\noom_kill 4\\noom_group_kill 0\\n' >%s; exit 137", counter), true, 3},
+		{"ended for another reason", "kill -KILL $$", false, 3},
+		{"ended well all the same", fmt.Sprintf("echo oom_kill 4 >%s", counter), false, 3},
 	} {
 		if strings.Contains(test.name, "could not be read") {
 			os.Remove(counter)
-		} else if err := os.WriteFile(counter, []byte("oom 1\noom_kill 3\n"), 0o600); err != nil {
+		} else if err := os.WriteFile(counter, fmt.Appendf(nil, "oom 1\noom_kill %d\n", test.before), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if got := run(t, newSpec(t, shell(test.script))); strings.Contains(got.Reason, "memory") != test.want {

@@ -124,3 +124,20 @@ func TestOutputOnFullDisk(t *testing.T) {
 		t.Errorf("left are %q", files)
 	}
 }
+
+// The disk fills up when the begin is kept: of the parts after it none is left.
+func TestOutputThatFillsTheDisk(t *testing.T) {
+	spec := newSpec(t, shell("head -c 2000000 /dev/zero"))
+	disk := t.TempDir()
+	if err := unix.Mount("output", disk, "tmpfs", 0, "size=600k"); err != nil {
+		t.Skipf("only root can make a small disk: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(disk, unix.MNT_DETACH) })
+	spec.Stdout, spec.OutputLimit = filepath.Join(disk, "stdout"), 1<<20
+	if got := run(t, spec); got.Outcome != api.Succeeded || !got.StdoutTruncated || got.StdoutLeftOut < 1_300_000 {
+		t.Errorf("%s (%s), truncated %t, %d bytes left out", got.Outcome, got.Reason, got.StdoutTruncated, got.StdoutLeftOut)
+	}
+	if files, _ := filepath.Glob(spec.Stdout + ".*"); len(files) > 0 {
+		t.Errorf("left are %q", files)
+	}
+}

@@ -122,9 +122,10 @@ func (c *crowd) ended() int {
 // await waits for what must come.
 func await(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(4 * time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
+	const patience = 5 * time.Minute
+	for deadline := time.Now().Add(patience); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within four minutes: %s", what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
 }

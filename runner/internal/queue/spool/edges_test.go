@@ -293,16 +293,34 @@ func TestNoFileStaysOpen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	saved := func(id string) { // two attempts, and the checkpoint of the first
+		if _, err := s.Submit(t.Context(), []*api.Task{{ID: id, Command: "true"}, {ID: id + "-too", Command: "true"}}); err != nil {
+			t.Fatal(err)
+		}
+		end(t, s, id, api.Interrupted)
+		d := fetch(t, s, id)
+		if _, err := d.Begin(nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(d.Checkpoint(t.TempDir()), d.Ack(), fetch(t, s, id+"-too").Ack()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	saved("first-saved")
 	before := count()
 	round("t-0", "t-1", "t-2", "t-3", "t-4", "t-5")
 	round("u-0")
+	for i := range 4 {
+		saved(fmt.Sprint("saved-", i))
+	}
 	if after := count(); after > before+2 { // others may have opened one
 		t.Errorf("%d files are open, %d were before", after, before)
 	}
 
 	before = count()
 	for range 5 {
-		if err := open(t, dir, "another").Close(); err != nil {
+		another := open(t, dir, "another")
+		if err := errors.Join(another.Announce(t.Context(), api.Offer{Runner: "another"}), another.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -156,6 +156,7 @@ func changes(tid int) bool {
 // Whatever call is the last one of a runner and its owners, nothing is lost, what
 // was said to be done is done, and of each task one result is accepted.
 func TestAKillAtEveryStep(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("a process for each of more than a hundred steps")
 	}
@@ -165,7 +166,7 @@ func TestAKillAtEveryStep(t *testing.T) {
 	step.Store(rand.Int64N(each) + 1 - each)
 	var over atomic.Bool
 	var workers sync.WaitGroup
-	for range 4 { // a look at what is left may wait for a pause
+	for range 8 { // a look at what is left may wait for a pause
 		workers.Go(func() {
 			for !over.Load() && !t.Failed() {
 				dir, n := t.TempDir(), int(step.Add(each))
@@ -197,7 +198,7 @@ func judge(t *testing.T, dir, when, said string) {
 	if _, err := s.Submit(t.Context(), cycleTasks()); err != nil {
 		t.Errorf("%s: the same again: %v", when, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	state := map[string]api.TaskState{}
 	for {

@@ -76,6 +76,7 @@ func TestAListReadsWhatItAnswers(t *testing.T) {
 // A task of a class that no runner has expires all the same: it is a dead letter to
 // whoever lists it, and to whoever looks for other work.
 func TestWhatNobodyServesExpires(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir, "r")
 	expires := api.Time{Time: time.Now().Add(time.Second).UTC().Truncate(time.Second)}
@@ -145,6 +146,7 @@ func TestAListSaysWhatItCannotRead(t *testing.T) {
 
 // Where there are no links, or somebody has removed files, a task is where its file is.
 func TestAListWithoutLinks(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir, "r")
 	for _, id := range []string{"cancelled", "a"} {

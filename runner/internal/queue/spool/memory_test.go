@@ -132,6 +132,9 @@ func TestSubmitWaitsForAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	submit(t, s, api.Task{ID: "a"})
+	if all, err := s.List(t.Context()); err != nil || len(all) != 1 {
+		t.Errorf("list beside a claim without tasks: %+v, %v", all, err)
+	}
 	lock, err := os.Open(filepath.Join(dir, "submit.lock"))
 	if err != nil {
 		t.Fatal(err)

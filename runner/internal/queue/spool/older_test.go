@@ -98,11 +98,13 @@ func older(t *testing.T, commit string) string {
 // rolling upgrade: nothing is lost, and only what a runner held that was killed runs
 // twice.
 func TestRunnersOfBefore(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds programs of before")
 	}
 	for _, commit := range []string{"8e6c9f9", "e9ef810"} {
 		t.Run(commit, func(t *testing.T) {
+			t.Parallel()
 			program := older(t, commit)
 			dir := t.TempDir()
 			s := open(t, dir, "r")
@@ -253,7 +255,7 @@ func waitFor(t *testing.T, so func() bool) {
 // all of it is taken back at once.
 func TestAClaimOfBefore(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, "r")
+	s := open(t, dir, "")
 	claim := filepath.Join(dir, "claims", "x")
 	err := errors.Join(os.MkdirAll(filepath.Join(claim, "tasks"), 0o755), os.WriteFile(filepath.Join(claim, "lock"), nil, 0o644))
 	for i, id := range []string{"a", "b"} {
@@ -273,12 +275,19 @@ func TestAClaimOfBefore(t *testing.T) {
 		t.Errorf("%d tasks are left to the runner of before, want both", n)
 	}
 	lock.Close()
-	open(t, dir, "other")
+	half := filepath.Join(dir, "claims", "half") // of which only the lock is left
+	if err := errors.Join(os.Mkdir(half, 0o755), os.WriteFile(filepath.Join(half, "lock"), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	now, log := openLogged(t, dir, rescan)
 	if n := globs(t, dir, "claims/*"); n != 0 {
 		t.Errorf("%d claims of before are left", n)
 	}
-	fetch(t, s, "a")
-	fetch(t, s, "b")
+	if n := strings.Count(log.String(), `msg="took a task back from a dead runner"`); n != 2 {
+		t.Errorf("told %d times, want of each task:\n%s", n, log)
+	}
+	fetch(t, now, "a")
+	fetch(t, now, "b")
 }
 
 // What runners of before have ended is known by its id, and can run again.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
@@ -48,6 +49,19 @@ func TestAnAttemptThatRuns(t *testing.T) {
 		return d
 	}
 	if err := running("a", []string{"GPU-1"}).Ack(); err != nil {
+		t.Error(err)
+	}
+	submit(t, s, api.Task{ID: "claimed"})
+	waits, err := s.List(t.Context(), "claimed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return time.Since(waits[0].Since) > 20*time.Millisecond }) // by the clock of the file system, too
+	claimed := fetch(t, s, "claimed")                                                   // and not begun
+	if all, err := s.List(t.Context(), "claimed"); err != nil || len(all[0].GPUs) > 0 || !all[0].Since.After(waits[0].Since) {
+		t.Errorf("task %+v, %v, want it on no GPU, and since then", all, err)
+	}
+	if err := claimed.Ack(); err != nil {
 		t.Error(err)
 	}
 	running("b", nil)

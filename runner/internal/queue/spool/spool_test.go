@@ -138,7 +138,7 @@ func TestContentsWhileTasksMove(t *testing.T) {
 		moved <- nil
 	}()
 	for range 200 {
-		if c := contents(t, dir); len(c.Ready)+len(c.Claimed) > 1 {
+		if c := contents(t, dir); len(c.Ready)+len(c.Claimed) != 1 {
 			t.Errorf("one task is listed as %+v and %+v", c.Ready, c.Claimed)
 		}
 	}
@@ -185,6 +185,9 @@ func TestUnreadableFiles(t *testing.T) {
 		if strings.ContainsAny(d.ID, "\x1b/") || strings.Contains(d.Reason, "\x1b") || d.Document == "" {
 			t.Errorf("dead letter %q: reason %q, document %q", d.ID, d.Reason, d.Document)
 		}
+	}
+	if n := globs(t, dir, "held/*.lock"); n > 2 {
+		t.Errorf("there are %d claims, want one that was used again, and that of good", n)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "tasks", ".hidden")); err != nil {
 		t.Error("a hidden file was touched")

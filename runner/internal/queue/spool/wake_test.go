@@ -20,6 +20,15 @@ func TestWhatWakesFetch(t *testing.T) {
 				drop(t, dir, "00000000000000000001-0-0-wanted.json", []byte(`{"id":"wanted","command":"true"}`))
 			}
 		},
+		"a task of a dead runner": func(t *testing.T, dir string, s *spool.Spool) func() {
+			crashed := open(t, dir, "crashed")
+			submit(t, s, api.Task{ID: "wanted"})
+			fetch(t, crashed, "wanted")
+			return func() {
+				crashed.Crash()
+				open(t, dir, "other")
+			}
+		},
 		"a release": func(t *testing.T, dir string, s *spool.Spool) func() {
 			other := open(t, dir, "other")
 			submit(t, s, api.Task{ID: "wanted"})
