@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
@@ -93,6 +94,7 @@ func (k kubectl) typed(ctx context.Context, dir, begin string, here ...string) (
 		cmd := exec.CommandContext(ctx, "bash", "-ec", script)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "KUBECONFIG="+config.kubeconfig, "PATH="+filepath.Dir(k.program)+":"+os.Getenv("PATH"))
+		cmd.WaitDelay = 10 * time.Second // for what it has started
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			err = fmt.Errorf("%w\n%s%s", err, script, out)

@@ -19,10 +19,11 @@ import (
 )
 
 const (
-	// createTimeout is for kind create, which takes 25 s on two idle cores.
-	createTimeout = 5 * time.Minute
+	// createTimeout is for kind create, which takes 25 s on two idle cores, and minutes
+	// on busy ones.
+	createTimeout = 10 * time.Minute
 	// readyTimeout is for what follows until CoreDNS answers, 10 s there.
-	readyTimeout = 3 * time.Minute
+	readyTimeout = 10 * time.Minute
 	// closeTimeout is for kind delete, which takes 3 s.
 	closeTimeout = 2 * time.Minute
 )

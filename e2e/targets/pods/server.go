@@ -60,9 +60,12 @@ func (t *Target) StartServer(ctx context.Context, image string) (s Server, stop 
 	return s, stop, nil
 }
 
+// serverFiles are the shipped manifests of the server, its Secret first.
+var serverFiles = []string{"postgres/queue.yaml", "postgres/server.yaml"}
+
 // createServer makes what is shipped but the tables: each scenario has its own.
 func (t *Target) createServer(ctx context.Context, namespace, image string) (set string, service *corev1.Service, err error) {
-	for _, file := range []string{"postgres/queue.yaml", "postgres/server.yaml"} {
+	for _, file := range serverFiles {
 		objects, err := place.Shipped(ctx, file, decoder.MutateNamespace(namespace))
 		if err != nil {
 			return "", nil, err
