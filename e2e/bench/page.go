@@ -34,7 +34,7 @@ func printTable(w io.Writer, lines []Line, short bool) error {
 }
 
 var (
-	//go:embed page.md
+	//go:embed page.tmpl
 	pageText string
 	form     = template.Must(template.New("page").Funcs(template.FuncMap{"figure": figure}).Parse(pageText))
 )
