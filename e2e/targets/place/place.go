@@ -6,6 +6,7 @@ package place
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"maps"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/e2e-framework/klient"
+	"sigs.k8s.io/e2e-framework/klient/k8s/resources"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -61,10 +63,26 @@ func Connect(config *rest.Config) (a Access, err error) {
 	// second, would only make the tests slow.
 	config.QPS = -1
 	a.Config = config
-	if a.Admin, err = kubernetes.NewForConfig(config); err == nil {
-		a.Klient, err = klient.New(rest.CopyConfig(config))
+	if a.Admin, err = kubernetes.NewForConfig(config); err != nil {
+		return a, err
+	}
+	shared, err := klient.New(rest.CopyConfig(config))
+	if err == nil {
+		a.Klient = apart{shared, *shared.Resources()}
 	}
 	return a, err
+}
+
+// apart keeps apart the namespaces of those who share a client: that of e2e-framework
+// has one for all, which is the last that anybody named.
+type apart struct {
+	klient.Client
+	all resources.Resources
+}
+
+func (a apart) Resources(namespace ...string) *resources.Resources {
+	own := a.all
+	return own.WithNamespace(cmp.Or(namespace...))
 }
 
 // Place is the part of an Env that targets share.
