@@ -28,6 +28,8 @@ func TestWhatATaskMayNot(t *testing.T) {
 		},
 		"environment": {"env", []string{"WORD=seen-word"}, []string{"hidden-word", "STUDIOML_TERMINATION_LOG"}},
 		"terminal":    {`test "$(cut -d ' ' -f 6 /proc/$$/stat)" = $PPID && echo a session of its own, without any`, []string{"a session of its own"}, nil},
+		// Some may be the first to run, before their supervisor goes on.
+		"first": {"exec cat /proc/$PPID/environ 2>&1", []string{"environ: Permission denied"}, []string{"WORD"}},
 	} {
 		p.submit(fmt.Sprintf("{id: %s, command: sh, args: [-c, %q]}", id, strings.ReplaceAll(test.script, "\n\t\t\t", "\n")))
 		path := filepath.Join(p.spool, "results", id, "1", "stdout")

@@ -67,6 +67,9 @@ static void become(char **argv, char **env)
 	sigset_t none;
 	setpgid(0, 0);
 	raise_oom_score();
+	// The task may not trace what supervises it, from its first moment on: the mark is
+	// the shared memory's, and the program's own has it no more.
+	prctl(PR_SET_DUMPABLE, 0);
 	for (int s = 1; s < NSIG; s++)
 		syscall(SYS_rt_sigaction, s, standard, NULL, sizeof(long));
 	sigemptyset(&none);
@@ -110,7 +113,6 @@ static pid_t start(char **argv, char **env)
 	if (task == 0)
 		become(argv, env);
 	int failed = task < 0 ? -errno : stage_errno;
-	prctl(PR_SET_DUMPABLE, 0); // the task may not trace what supervises it
 	output[0] = open("/proc/self/fd/1", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	output[1] = open("/proc/self/fd/2", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	for (int f = 0; f < 3; f++)
