@@ -116,7 +116,8 @@ func documentSpecs() {
 		cmd.WaitDelay = 10 * time.Second
 		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 		out, err := cmd.CombinedOutput()
-		Expect(err).NotTo(HaveOccurred(), "%s", out)
+		GinkgoWriter.Printf("%s\n", out) // whole, which gomega's words are not
+		Expect(err).NotTo(HaveOccurred())
 		Expect(string(out)).To(And(
 			ContainSubstring("\nhello\n"), ContainSubstring("\ninside\n"),
 			MatchRegexp(`StateTransition +pod/studio-go-runner-0-fghij +Unknown to Running, source global`),
