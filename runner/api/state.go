@@ -129,9 +129,9 @@ const (
 const (
 	ExitDrained    = 0   // STATE or the runner's own limit said so and everything was finished
 	ExitError      = 1   // configuration or start-up error
-	ExitUnfinished = 10  // drain deadline or grace period hit; unfinished work requeued
-	ExitTimedOut   = 3   // of a command that waits: it was not so in time
+	ExitTimedOut   = 3   // of a command that waits, not of a runner: it was not so in time
 	ExitNever      = 4   // likewise: it cannot come true
+	ExitUnfinished = 10  // drain deadline or grace period hit; unfinished work requeued
 	ExitForced     = 11  // a second signal; unfinished work requeued
 	ExitSignalled  = 143 // drained in time after SIGTERM
 )

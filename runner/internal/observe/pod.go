@@ -246,8 +246,11 @@ func isDrained(phase api.Phase) bool {
 	return phase == api.PhaseSuspended || phase == api.PhaseTerminated
 }
 
-// because says in a sentence why a runner is in its phase.
+// because says in a sentence why a runner is in its phase. Its last word has it all.
 func because(s api.Status) string {
+	if s.Phase == api.PhaseTerminated && s.Reason != "" {
+		return s.Reason
+	}
 	says := ""
 	if s.Source == api.SourceGlobal || s.Source == api.SourceNode {
 		says = fmt.Sprintf("the %s map says %s", s.Source, s.Effective)

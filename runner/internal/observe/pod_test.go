@@ -223,13 +223,14 @@ func TestThePodOfADrain(t *testing.T) {
 			t.Errorf("%d writes for a task that ended in a drain, want 1", n-len(got))
 		}
 		done := in(api.PhaseTerminated, "3")
-		done.Effective = api.DrainAndTerminate
+		done.Effective, done.Why = api.DrainAndTerminate, "rack 7 goes"
+		done.Reason = "drained because the global map says DrainAndTerminate: rack 7 goes" // as the exit message says
 		b.Publish(done)
 		at := time.Now()
 		end()
 		got = all()
 		last = got[len(got)-1]
-		if c := last.is(api.ConditionDrained); c.Status != "True" || c.Reason != "DrainAndTerminate" || !last.at.Equal(at) || last.Metadata.Labels[api.LabelBusy] != "false" {
+		if c := last.is(api.ConditionDrained); c.Status != "True" || c.Reason != "DrainAndTerminate" || c.Message != done.Reason || !last.at.Equal(at) || last.Metadata.Labels[api.LabelBusy] != "false" {
 			t.Errorf("%s after the end: %+v", last.at.Sub(at), last)
 		}
 	})
