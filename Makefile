@@ -127,7 +127,7 @@ test: tools $(SUPERVISOR) ## Quick tests: no cluster
 
 .PHONY: mutants
 mutants: tools $(SUPERVISOR) ## Break the runner, one fault at a time, and list the faults that no test notices
-	@go run ./e2e/mutants --seed=$(SEED) $(if $(SHORT),--packages=2 --time=15s) $(if $(ONLY),--only='$(ONLY)') $(if $(SCENARIOS),--scenarios)
+	@go run ./e2e/mutants --seed=$(SEED) $(if $(SHORT),--packages=2 --time=15s) $(if $(ONLY),--only='$(value ONLY)') $(if $(SCENARIOS),--scenarios)
 
 # What the target lacks is said first, before minutes of building: for kind that is
 # found out by getting Docker and a node image.
@@ -173,7 +173,7 @@ GINKGO = mkdir -p $(ARTIFACTS)/$(@:e2e-%=%) && rm -f $(ARTIFACTS)/$(@:e2e-%=%)/{
 	  --poll-progress-after=90s --poll-progress-interval=30s --output-interceptor-mode=none \
 	  --repeat=$$(( $(REPEAT) - 1 )) \
 	  --output-dir=$(abspath $(ARTIFACTS))/$(@:e2e-%=%) --json-report=report.json --junit-report=junit.xml \
-	  $(if $(LABELS),--label-filter='$(LABELS)') $(if $(FOCUS),--focus='$(FOCUS)') bin/e2e.test | bin/e2e progress $(ARTIFACTS)/$(@:e2e-%=%)
+	  $(if $(LABELS),--label-filter='$(value LABELS)') $(if $(FOCUS),--focus='$(value FOCUS)') bin/e2e.test | bin/e2e progress $(ARTIFACTS)/$(@:e2e-%=%)
 
 # Any runner that reads the two maps: RUNNER is an adapter, a program that starts it
 # and gives it tasks; see e2e/conformance/README.md. With IMAGE, runners are pods of it.
@@ -239,7 +239,7 @@ full: clients-full mutants chaos-planted faults fuzz ## What is too long for eac
 # All of it takes a quarter of an hour on a quiet machine, and writes the page; the short form a minute.
 .PHONY: bench
 bench: tools bin/image/runner bin/libnvidia-ml.so.1 ## Measure the runner beside what one would pick instead, into e2e/bench/README.md: BENCH=name, SHORT=1
-	@$(ASSETS) go run ./e2e/bench $(if $(SHORT),--short) $(if $(BENCH),--bench='$(BENCH)')
+	@$(ASSETS) go run ./e2e/bench $(if $(SHORT),--short) $(if $(BENCH),--bench='$(value BENCH)')
 
 .PHONY: scenarios
 scenarios: bin/e2e ## List and validate the scenarios, without a cluster
