@@ -88,7 +88,12 @@ func closeGivesBack(t *testing.T, f fixture) {
 	q := f.Consumer(t)
 	begin(t, fetchID(t, q, "a"), 1)
 	fetchID(t, q, "b")
-	ok(t, "close", q.Close())
+	// A server that is too busy for a runner's last words hears its silence.
+	err := q.Close()
+	ok(t, "close", ignore(err, queue.ErrAway))
+	if err == nil {
+		wantStates(t, f.Store(t), map[string]string{"a": "Waiting 1", "b": "Waiting 2"})
+	}
 
 	other := f.Consumer(t)
 	begin(t, fetchID(t, other, "a"), 2)
