@@ -30,7 +30,7 @@ func TestCutOffAlone(t *testing.T) {
 	t.Cleanup(func() { p.Close() })
 	f := &fixture{url: url, owner: open(t, url, "")}
 	f.Submit(t, &api.Task{ID: "a", Command: "true"})
-	alone, other := openWith(t, through(url, p), "alone", lease, lease/3), open(t, url, "other")
+	alone, other := openWith(t, through(url, p), "alone", lease, lease), open(t, url, "other")
 	mine := fetch(t, alone)
 	insist(t.Context(), func() error { _, err := mine.Begin(nil); return err })
 	p.Cut()
@@ -118,7 +118,7 @@ func TestFirstBack(t *testing.T) {
 		p, err := server.Proxy()
 		must(t, err)
 		t.Cleanup(func() { p.Close() })
-		ways, runners = append(ways, p), append(runners, openWith(t, through(url, p), name, lease, lease/6))
+		ways, runners = append(ways, p), append(runners, openWith(t, through(url, p), name, lease, lease))
 	}
 	holder, first := runners[0], runners[1]
 	d := fetch(t, holder)
