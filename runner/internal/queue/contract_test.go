@@ -45,7 +45,7 @@ const patience = time.Minute
 func TestContract(t *testing.T) {
 	t.Run("spool", func(t *testing.T) { contract(t, newDirectory) })
 	t.Run("postgres", func(t *testing.T) {
-		server, err := pgserver.Start()
+		server, err := pgserver.Start(pgserver.Hasty)
 		ok(t, "start", err)
 		t.Cleanup(func() {
 			if err := server.Close(); err != nil {

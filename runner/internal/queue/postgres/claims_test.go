@@ -223,7 +223,7 @@ func finish(t *testing.T, d queue.Delivery, number int, outcome api.Outcome) err
 // counted as late once.
 func TestLateEnd(t *testing.T) {
 	t.Parallel()
-	s, err := pgserver.Start()
+	s, err := pgserver.Start(pgserver.Hasty)
 	must(t, err)
 	t.Cleanup(func() { s.Close() })
 	f := &fixture{url: newQueue(t, s)}
