@@ -114,11 +114,14 @@ func TestFirstBack(t *testing.T) {
 	f.Submit(t, &api.Task{ID: "a", Command: "true"})
 	var ways []*pgserver.Proxy
 	var runners []*postgres.Queue
-	for _, name := range []string{"holder", "first"} {
+	for _, r := range []struct {
+		name  string
+		limit time.Duration
+	}{{"holder", lease}, {"first", lease / 6}} { // whose looks are to fail before they end
 		p, err := server.Proxy()
 		must(t, err)
 		t.Cleanup(func() { p.Close() })
-		ways, runners = append(ways, p), append(runners, openWith(t, through(url, p), name, lease, lease))
+		ways, runners = append(ways, p), append(runners, openWith(t, through(url, p), r.name, lease, r.limit))
 	}
 	holder, first := runners[0], runners[1]
 	d := fetch(t, holder)
