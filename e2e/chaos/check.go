@@ -32,6 +32,10 @@ const (
 	deaths = 10
 	// slack is for what takes its time on a busy machine: news of a map, an exit.
 	slack = 2 * time.Second
+	// ending is how long a process may take to end once its exit was ordered: the 3 s
+	// that the runner gives it, and what a busy machine takes of it. It no longer hears a
+	// signal meanwhile.
+	ending = 5 * time.Second
 	// outage is how long a runner waits for an API server that does not answer
 	// before it exits on what it knows (R6), and what follows.
 	outage = 45 * time.Second
@@ -278,7 +282,7 @@ func (c *check) exit(l *Life) {
 			bad("a task of it had not ended")
 		}
 		asked := c.asked(l)
-		if len(l.ends(l.End.Plus(-slack))) > 0 || signals > 0 && !asked {
+		if len(l.ends(l.End.Plus(-ending))) > 0 || signals > 0 && !asked {
 			bad("not STATE alone ended it")
 		}
 		if !asked {

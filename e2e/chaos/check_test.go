@@ -132,11 +132,12 @@ func TestEachClauseFindsWhatBreaksIt(t *testing.T) {
 			r.Lives[0].End = 60 * second
 			r.Struck = append(r.Struck, Struck{Strike: Strike{Kind: "api-killed"}, Begin: 40 * second, End: 60 * second})
 		}},
-		"0 with a task":        {ExitCode, func(r *Record) { r.Lives[0].End = 3500 * second / 1000; r.Writes[0].Begin = second }},
-		"0 after a signal":     {ExitCode, func(r *Record) { r.Lives[0].Sent = []Sent{{22 * second, syscall.SIGTERM}} }},
-		"143 without a signal": {ExitCode, func(r *Record) { b2(r).Sent = nil }},
-		"10 without a signal":  {ExitCode, func(r *Record) { b2(r).Code, b2(r).Sent = 10, nil }},
-		"11 after one signal":  {ExitCode, func(r *Record) { b2(r).Code = 11 }},
+		"0 with a task":           {ExitCode, func(r *Record) { r.Lives[0].End = 3500 * second / 1000; r.Writes[0].Begin = second }},
+		"0 after a signal":        {ExitCode, func(r *Record) { r.Lives[0].Sent = []Sent{{19 * second, syscall.SIGTERM}} }},
+		"0, signalled as it ends": {"", func(r *Record) { r.Lives[0].Sent = []Sent{{22 * second, syscall.SIGTERM}} }},
+		"143 without a signal":    {ExitCode, func(r *Record) { b2(r).Sent = nil }},
+		"10 without a signal":     {ExitCode, func(r *Record) { b2(r).Code, b2(r).Sent = 10, nil }},
+		"11 after one signal":     {ExitCode, func(r *Record) { b2(r).Code = 11 }},
 		"11 after two at once": {ExitCode, func(r *Record) {
 			b2(r).Code = 11
 			b2(r).Sent = append(b2(r).Sent, Sent{70*second + second/100, syscall.SIGTERM})
