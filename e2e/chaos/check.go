@@ -273,8 +273,9 @@ func (c *check) exit(l *Life) {
 	}
 	switch {
 	case l.Killed == syscall.SIGKILL && slices.ContainsFunc(l.Sent, func(s Sent) bool { return s.Signal == syscall.SIGKILL }):
-	case l.Killed != 0 && signals > 0 && l.Killed == l.ends(l.End)[0].Signal && len(l.Said) == 0 && len(c.lives[l]) == 0 && l.End < l.Start.Plus(slack):
-		// Before its first instruction nobody can catch it; a shell, too, says 143.
+	case l.Killed != 0 && signals > 0 && l.Killed == l.ends(l.End)[0].Signal && len(l.Said) == 0 && len(c.lives[l]) == 0 && l.Message == "" && l.End < l.Start.Plus(startup):
+		// Before its first instruction nobody can catch it; a shell, too, says 143. The first
+		// thing that it does with signals in hand is to leave a word.
 	case l.Killed != 0:
 		bad("nobody sent that signal, or it should not end a runner")
 	case l.Code == api.ExitDrained:

@@ -151,10 +151,10 @@ func TestEachClauseFindsWhatBreaksIt(t *testing.T) {
 		"a crash":              {ExitCode, func(r *Record) { b2(r).Code = 2 }},
 		"a signal nobody sent": {ExitCode, func(r *Record) { b2(r).Code, b2(r).Killed = -1, syscall.SIGPIPE }},
 		"TERM before main": {"", func(r *Record) {
-			r.Lives = append(r.Lives, Life{Name: "c.1", Start: second, End: second + 1, Code: -1, Killed: syscall.SIGTERM, Sent: []Sent{{second, syscall.SIGTERM}}})
+			r.Lives = append(r.Lives, Life{Name: "c.1", Start: second, End: 5 * second, Code: -1, Killed: syscall.SIGTERM, Sent: []Sent{{4 * second, syscall.SIGTERM}}})
 		}},
 		"TERM later": {ExitCode, func(r *Record) {
-			r.Lives = append(r.Lives, Life{Name: "c.1", Start: second, End: 9 * second, Code: -1, Killed: syscall.SIGTERM, Sent: []Sent{{8 * second, syscall.SIGTERM}}})
+			r.Lives = append(r.Lives, Life{Name: "c.1", Start: second, End: 9 * second, Code: -1, Killed: syscall.SIGTERM, Sent: []Sent{{8 * second, syscall.SIGTERM}}, Message: "it had no time"})
 		}},
 		"an unknown code":   {ExitCode, func(r *Record) { b2(r).Code = 66 }},
 		"a GPU twice":       {HeldTwice, func(r *Record) { r.Notes = append(r.Notes, Note{"held", 8 * second, "gpu", 1, "b.2", "GPU-1"}) }},
