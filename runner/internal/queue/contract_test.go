@@ -90,6 +90,7 @@ func contract(t *testing.T, open func(t *testing.T) fixture) {
 		{"again", again},
 		{"purge", purge},
 		{"what an attempt leaves can be read", kept},
+		{"what an attempt leaves can be copied", copied},
 		{"an attempt that dies with its runner has a result", died},
 	} {
 		t.Run(test.name, func(t *testing.T) {
