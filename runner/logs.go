@@ -170,7 +170,10 @@ func (s *stream) live(files fs.FS) error {
 // rest prints what is left of an output that is complete, of which so much is left
 // out behind the head.
 func (s *stream) rest(files fs.FS, out int64) error {
-	if s.head == 0 || s.pos <= s.head || out == 0 { // it can be printed as it is, with the mark
+	switch {
+	case out == 0: // but of an attempt that died with its runner the parts are there still
+		return s.live(files)
+	case s.head == 0 || s.pos <= s.head: // it can be printed as it is, with the mark
 		return s.print(files, s.file, 0, 0, math.MaxInt64)
 	}
 	return s.print(files, s.file, s.head+out, out-int64(len(api.OutputMark(out))), math.MaxInt64)

@@ -137,6 +137,21 @@ func TestFollowingAtTheEnd(t *testing.T) {
 	}
 }
 
+// Nobody has put together the parts of an attempt that died with its runner.
+func TestLogsOfOneThatDied(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"stdout": "head", api.OutputPart("stdout", 4, 0): " more", api.OutputPart("stdout", 4, 9): "tail"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	f := newFollower(&oneAttempt{dir: dir, end: &api.Result{Attempt: 1, Outcome: api.MachineFailed}}, stdio{Out: &out, Err: io.Discard}, "a", 1)
+	if err := f.next(t.Context()); err != nil || out.String() != "head more\n… 4 bytes left out …\ntail" {
+		t.Errorf("printed %q, error %v", out.String(), err)
+	}
+}
+
 // checkFollowed wants all numbers in order, with a mark where some are missing. A part
 // may begin in the middle of a line.
 func checkFollowed(t *testing.T, text string, last int) (marks int) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"reflect"
 	"regexp"
@@ -178,6 +179,9 @@ func readTasks(file string, stdin io.Reader) ([]*api.Task, error) {
 	name, from := "standard input", stdin
 	if file != "-" {
 		f, err := os.Open(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w; a command comes after --, as in runner submit -- %s", err, file)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read task documents: %w", err)
 		}

@@ -128,7 +128,10 @@ func (v taskViews) rows(t table) {
 // offersOf returns what the runners of a queue say that they can do, nil if that is
 // not known.
 func offersOf(ctx context.Context, store queue.Store) []api.Offer {
-	if known, ok := store.(queue.Offers); ok {
+	known, ok := store.(interface {
+		Offers(context.Context) ([]api.Offer, error)
+	})
+	if ok {
 		if offers, err := known.Offers(ctx); err == nil {
 			return offers
 		}

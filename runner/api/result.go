@@ -11,7 +11,7 @@ type Outcome string
 // The outcomes. Succeeded and Cancelled (its owner did not want it any more) take
 // a task out of the queue; Failed and TimedOut use up an attempt; Interrupted (it
 // was stopped, or left with ExitInterrupted in a drain) and MachineFailed (a sick
-// GPU ended it) do not.
+// GPU ended it, or the death of its runner) do not.
 const (
 	Succeeded     Outcome = "Succeeded"
 	Failed        Outcome = "Failed"

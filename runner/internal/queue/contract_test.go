@@ -26,8 +26,8 @@ type fixture interface {
 	SubmitDocument(t *testing.T, document []byte)
 	// Consumer connects one more runner to the queue, with the name runner.
 	Consumer(t *testing.T) connection
-	// Doomed starts a runner that fetches this task, and begins it as this attempt if
-	// that is not 0. Its process dies by kill. Where runners have leases it has this one.
+	// Doomed starts a runner, doomed, that fetches this task, and begins it as this attempt
+	// if that is not 0, on a GPU-1, with last words. Its process dies by kill. Where runners have leases it has this one.
 	Doomed(t *testing.T, id string, attempt int, lease time.Duration) (kill func())
 	// Store connects an owner of tasks to the queue.
 	Store(t *testing.T) queue.Store
@@ -90,6 +90,8 @@ func contract(t *testing.T, open func(t *testing.T) fixture) {
 		{"again", again},
 		{"purge", purge},
 		{"what an attempt leaves can be read", kept},
+		{"what an attempt leaves can be copied", copied},
+		{"an attempt that dies with its runner has a result", died},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel() // many of them wait for a pause

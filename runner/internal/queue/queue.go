@@ -106,7 +106,8 @@ type Store interface {
 	// Purge removes what is known of tasks that ended before a time, and returns
 	// how many. Their ids are free again.
 	Purge(ctx context.Context, before time.Time) (int, error)
-	// Results returns the results of a task, first attempt first.
+	// Results returns the results of a task, first attempt first. That of an attempt
+	// which died with its runner is made by whoever took the task back.
 	Results(ctx context.Context, id string) ([]api.Result, error)
 	// Files opens what an attempt left: stdout, stderr, outputs, checkpoint. Of one
 	// that runs there is what it has printed so far. The caller closes it.
@@ -134,6 +135,9 @@ var (
 	// ErrAway says that the place did not answer, or refused, and may do otherwise later.
 	ErrAway = errors.New("the queue does not answer")
 )
+
+// NoSign is the reason in the result of an attempt that died with its runner.
+const NoSign = "its runner gave no sign of life any more"
 
 // Check says what is wrong with tasks that are to be submitted together.
 func Check(tasks []*api.Task) error {

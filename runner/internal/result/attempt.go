@@ -50,6 +50,18 @@ func (s *Store) Begin(task string, attempt int) (*Attempt, error) {
 }
 
 func (s *Store) begin(task string, attempt int) (*Attempt, error) {
+	a, err := s.open(task, attempt)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(a.makeRoom(), a.prepare()); err != nil {
+		return nil, errors.Join(err, a.Discard())
+	}
+	return a, nil
+}
+
+// open names what is of an attempt, whether it is there or not.
+func (s *Store) open(task string, attempt int) (*Attempt, error) {
 	if err := checkID(task); err != nil {
 		return nil, err
 	}
@@ -62,13 +74,8 @@ func (s *Store) begin(task string, attempt int) (*Attempt, error) {
 	}
 	a := &Attempt{store: s, task: task, number: attempt, dir: filepath.Join(work, fmt.Sprintf("%s.%d", task, attempt))}
 	a.kept = a.dir + ".result"
-	if a.work, err = os.OpenRoot(work); err != nil {
-		return nil, err
-	}
-	if err := errors.Join(a.makeRoom(), a.prepare()); err != nil {
-		return nil, errors.Join(err, a.Discard())
-	}
-	return a, nil
+	a.work, err = os.OpenRoot(work)
+	return a, err
 }
 
 // prepare makes what is kept, with room for the result.
@@ -194,7 +201,7 @@ func (a *Attempt) Close(r *api.Result, limits Limits) (left, err error) {
 	if !same {
 		a.keep(r, limits)
 	}
-	if a.intact() {
+	if a.intact(false) {
 		return left, nil
 	}
 	if _, err := os.Lstat(a.store.dir); err != nil {
@@ -204,12 +211,17 @@ func (a *Attempt) Close(r *api.Result, limits Limits) (left, err error) {
 		r.Outcome = api.Failed
 	}
 	r.Reason = "it removed or changed what the runner keeps of it, so its output is lost"
+	return left, a.renew()
+}
+
+// renew makes what is kept anew.
+func (a *Attempt) renew() error {
 	a.out.Close()
-	err = errors.Join(tree.Remove(a.kept), os.MkdirAll(filepath.Dir(a.kept), dirMode)) // it may have removed that, too
+	err := errors.Join(tree.Remove(a.kept), os.MkdirAll(filepath.Dir(a.kept), dirMode)) // the task may have removed that, too
 	if err == nil {
 		err = a.prepare()
 	}
-	return left, err
+	return err
 }
 
 // full says whether nothing can be written any more.
@@ -228,8 +240,9 @@ func leads(path string, to *os.Root) bool {
 }
 
 // intact says whether what is kept is at its place, and is what was made there. If
-// the whole queue is out of reach, which is not the task's doing, nobody can tell.
-func (a *Attempt) intact() bool {
+// the whole queue is out of reach, which is not the task's doing, nobody can tell. Its
+// outputs may be in parts still if their writer has died.
+func (a *Attempt) intact(inParts bool) bool {
 	if !leads(a.kept, a.out) {
 		info, err := a.work.Stat(".")
 		return !leads(filepath.Dir(a.dir), a.work) && err == nil && info.Sys().(*syscall.Stat_t).Nlink > 0
@@ -237,13 +250,17 @@ func (a *Attempt) intact() bool {
 	entries, err := os.ReadDir(a.kept)
 	result := false
 	for _, e := range entries {
-		switch e.Name() {
+		name := e.Name()
+		if inParts && isPart(name) {
+			name = stdoutFile
+		}
+		switch name {
 		case outputsDir, checkpointDir: // keep has seen to them
 		case resultFile, stdoutFile, stderrFile:
 			if !e.Type().IsRegular() {
 				return false
 			}
-			result = result || e.Name() == resultFile
+			result = result || name == resultFile
 		default:
 			return false
 		}

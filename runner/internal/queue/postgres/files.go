@@ -251,5 +251,8 @@ func (f *files) Open(name string) (fs.File, error) {
 	return f.FS().Open(name)
 }
 
+// ReadLink implements fs.ReadLinkFS, with Lstat of the root.
+func (f *files) ReadLink(name string) (string, error) { return f.Readlink(name) }
+
 // Close implements io.Closer.
 func (f *files) Close() error { return errors.Join(f.Root.Close(), tree.Remove(f.Name())) }

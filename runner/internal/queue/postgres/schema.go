@@ -22,7 +22,7 @@ var schema string
 const version = 2
 
 // The codes of PostgreSQL for what the schema does not suit, or the user.
-const noTable, noSchema, noColumn, noRight, wrongPassword = "42P01", "3F000", "42703", "42501", "28P01"
+const noTable, noSchema, noColumn, noDatabase, noRight, wrongPassword = "42P01", "3F000", "42703", "3D000", "42501", "28P01"
 
 // code is what the server has answered, if it has.
 func code(err error) string {

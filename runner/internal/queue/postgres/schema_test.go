@@ -22,6 +22,10 @@ func user(of, name string) string {
 // Whoever lacks something is told what to say or to run, until all works.
 func TestRights(t *testing.T) {
 	const database = "rights"
+	_, _, missing := postgres.Init(t.Context(), server.URL("nowhere"))
+	if missing == nil || !strings.Contains(missing.Error(), "make it first, as createdb does") {
+		t.Errorf("no database: %v; want what to do in it", missing)
+	}
 	if _, err := server.Database(t.Context(), database); err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,8 @@ func parse(url string, limit time.Duration) (*pgxpool.Config, string, error) {
 }
 
 // plain is an error on one line. pgx has a line for each address and way that it
-// tried; that a server has no TLS, where another way is as good, explains nothing.
+// tried, often the same; that a server has no TLS, where another way is as good,
+// explains nothing.
 type plain struct{ error }
 
 func (p plain) Error() string {
@@ -59,7 +60,7 @@ func (p plain) Error() string {
 	if others := slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return strings.HasSuffix(line, "server refused TLS connection") }); len(others) > 1 {
 		lines = others
 	}
-	return strings.Join(strings.Fields(strings.Join(lines, " ")), " ")
+	return strings.Join(strings.Fields(strings.Join(slices.Compact(lines), " ")), " ")
 }
 func (p plain) Unwrap() error { return p.error }
 
@@ -69,6 +70,8 @@ func advised(err error) error {
 	switch {
 	case untrusted(err):
 		return fmt.Errorf("%w; sslrootcert, or PGSSLROOTCERT, must name the certificate of who has signed the server's, and the URL the server as that does", err)
+	case code(err) == noDatabase:
+		return fmt.Errorf("%w; make it first, as createdb does, and then its tables: runner queue init", err)
 	case code(err) == wrongPassword:
 		return fmt.Errorf("%w; the password must be in the file that PGPASSFILE names, or in PGPASSWORD, or with the URL in STUDIOML_QUEUE", err)
 	}

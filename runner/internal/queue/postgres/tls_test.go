@@ -105,6 +105,15 @@ func reserve(t *testing.T) (port int) {
 	return bound.(*unix.SockaddrInet4).Port
 }
 
+// Nor is anything said twice, because it is so for each way to the server.
+func TestNobodyListens(t *testing.T) {
+	t.Parallel()
+	_, err := postgres.Open("postgres://fleet@127.0.0.1:1/tasks", postgres.Options{})
+	if err == nil || strings.Count(err.Error(), "connection refused") != 1 {
+		t.Errorf("%v; want once that the connection was refused", err)
+	}
+}
+
 // A server proves who it is, or no runner speaks with it.
 func TestTLS(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
@@ -157,9 +160,10 @@ func (s *Spool) reclaimOne(name string) error {
 		if err != nil {
 			return err
 		}
-		runner, _ := s.said(name)
+		runner, gpus := s.said(name)
 		for _, file := range names {
 			if entry, ok := strings.CutPrefix(file, name+"-"); ok {
+				s.sayOnce("could not store how an attempt ended", file, s.died(name, entryOf(entry), runner, gpus))
 				if err := s.takeBack(s.path(heldDir, file), entry); err != nil {
 					return err
 				}
@@ -170,6 +174,20 @@ func (s *Spool) reclaimOne(name string) error {
 	})
 	if missing(err) {
 		return nil // another runner has just removed it
+	}
+	return err
+}
+
+// died stores the result of an attempt that a dead runner had begun. It comes before the
+// task waits again, and where it cannot be stored it keeps no task.
+func (s *Spool) died(claim string, e entry, runner string, gpus []string) error {
+	if e.starts == 0 {
+		return nil
+	}
+	err := result.New(s.path(resultsDir), func() (string, error) { return s.workPath(claim), nil }).Died(api.Result{
+		Task: e.id, Attempt: e.starts, Outcome: api.MachineFailed, ExitCode: -1, Reason: queue.NoSign, Runner: runner, GPUs: gpus})
+	if missing(err) || errors.Is(err, os.ErrExist) {
+		return nil
 	}
 	return err
 }

@@ -272,8 +272,15 @@ func (s *Spool) Results(_ context.Context, id string) ([]api.Result, error) {
 
 // files is a directory that is open.
 type files struct {
-	fs.FS
+	fs.ReadLinkFS
 	io.Closer
+	runs bool // so that of its result there is only the room
+}
+
+// ReadDir implements fs.ReadDirFS.
+func (f files) ReadDir(name string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(f.ReadLinkFS, name)
+	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return f.runs && e.Name() == "result.json" }), err
 }
 
 // Files implements queue.Store.
@@ -282,7 +289,8 @@ func (s *Spool) Files(_ context.Context, id string, attempt int) (queue.Files, e
 		return nil, fmt.Errorf("files of task %s: %w", api.Excerpt(id), queue.ErrUnknown)
 	}
 	root, err := os.OpenRoot(s.results().Path(id, attempt))
-	if missing(err) { // not yet, but it may be in the making
+	runs := missing(err)
+	if runs { // not yet, but it may be in the making
 		making, _ := fs.Glob(os.DirFS(s.dir), path.Join(workDir, "*", "attempt", id+"."+strconv.Itoa(attempt)+".result"))
 		if len(making) > 0 {
 			root, err = os.OpenRoot(s.path(making[0]))
@@ -291,5 +299,5 @@ func (s *Spool) Files(_ context.Context, id string, attempt int) (queue.Files, e
 	if err != nil {
 		return nil, fmt.Errorf("files of attempt %d of task %s: %w", attempt, id, err)
 	}
-	return files{root.FS(), root}, nil
+	return files{root.FS().(fs.ReadLinkFS), root, runs}, nil
 }
