@@ -228,7 +228,7 @@ func unsteered() *steering {
 
 // findMaps finds the cluster and prepares to read the two maps.
 func (s *Serve) findMaps(log *slog.Logger, name string) (*steering, error) {
-	cluster, doubt, err := kube.FindCluster(s.Kubeconfig, s.Namespace)
+	cluster, doubt, err := kube.FindCluster(s.Kubeconfig, "", s.Namespace)
 	if err != nil {
 		return nil, err
 	}
