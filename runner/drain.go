@@ -78,7 +78,7 @@ type change struct {
 // or, where one of them may not be changed, in none.
 func (s *Steering) steer(ctx context.Context, stdio stdio, phase api.Phase, annotations map[string]string) error {
 	if _, err := api.ParseReason(annotations[api.AnnotationReason]); err != nil {
-		return err
+		return fmt.Errorf("--reason: %w", err)
 	}
 	runners, err := s.read(ctx)
 	if err != nil {

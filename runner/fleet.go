@@ -84,9 +84,14 @@ func (f *Fleet) path(kind string) string { return "/api/v1/namespaces/" + f.Name
 // once: who has changed something wants to know what becomes of it.
 func (f *Fleet) looks(ctx context.Context, errOut io.Writer) iter.Seq2[[]fleet.Runner, error] {
 	return func(yield func([]fleet.Runner, error) bool) {
-		patience := func(err error) bool { return f.answered && unanswered(err) }
 		for {
-			asked := time.Now()
+			asked, expired := time.Now(), false
+			patience := func(err error) bool {
+				// A plugin of the kubeconfig gets new credentials once old ones are refused.
+				renewed := kube.Code(err) == http.StatusUnauthorized && !expired
+				expired = expired || renewed
+				return f.answered && (unanswered(err) || renewed)
+			}
 			runners, err := again(ctx, errOut, patience, func() ([]fleet.Runner, error) { return f.read(ctx) })
 			if err == nil && !yield(runners, nil) {
 				return

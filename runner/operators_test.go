@@ -118,10 +118,12 @@ func TestOperators(t *testing.T) {
 		"answers that are none": {"wait w --for=Suspended --timeout=1m", scriptedServer{looks: []look{
 			draining, {code: 503}, {code: 429}, {code: 410}, drained,
 		}}, 0, "asking again until it answers", 0},
-		"no rights any more":       {"wait w --for=Suspended --timeout=1m", scriptedServer{looks: []look{draining, {code: 403}}}, 1, "403", 0},
-		"no answer at the start":   {"wait w --for=Suspended --timeout=1m", scriptedServer{looks: []look{{code: 503}}}, 1, "503", 0},
-		"no answer after a change": {"drain w --reason=r --wait", scriptedServer{looks: []look{running, {code: 503}, drained}}, 0, "w is Suspended", 1},
-		"time is up in silence":    {"wait w --for=Suspended --timeout=2s", scriptedServer{looks: []look{draining, {hangs: true}}}, 3, "!asking again", 0},
+		"credentials that expire":       {"wait w --for=Suspended --timeout=1m", scriptedServer{looks: []look{draining, {code: 401}, draining, {code: 401}, drained}}, 0, "asking again", 0},
+		"credentials that have expired": {"wait w --for=Suspended --timeout=1m", scriptedServer{looks: []look{draining, {code: 401}}}, 1, "401", 0},
+		"no rights any more":            {"wait w --for=Suspended --timeout=1m", scriptedServer{looks: []look{draining, {code: 403}}}, 1, "403", 0},
+		"no answer at the start":        {"wait w --for=Suspended --timeout=1m", scriptedServer{looks: []look{{code: 503}}}, 1, "503", 0},
+		"no answer after a change":      {"drain w --reason=r --wait", scriptedServer{looks: []look{running, {code: 503}, drained}}, 0, "w is Suspended", 1},
+		"time is up in silence":         {"wait w --for=Suspended --timeout=2s", scriptedServer{looks: []look{draining, {hangs: true}}}, 3, "!asking again", 0},
 		"orders to the terminal": {"wait w --for=Suspended", scriptedServer{looks: []look{
 			{pods: []string{podSays("w", "w", "Draining", suspend, "5", "a\x1b[2Jb\nc")}, maps: has("5")}, drained,
 		}}, 0, "w is Draining: a [2Jb c\n", 0},
