@@ -292,14 +292,17 @@ func tryForbidden(ctx context.Context, admin kubernetes.Interface, config *rest.
 	before := get(own)
 	unbound, err := admin.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, before.Spec.ServiceAccountName, &authnv1.TokenRequest{}, metav1.CreateOptions{})
 	Expect(err).NotTo(HaveOccurred())
-	patch := func(token, name, patch string) error {
+	tried := func(token, name string, kind types.PatchType, patch string, options metav1.PatchOptions, part string) error {
 		speaks := rest.AnonymousClientConfig(config)
 		speaks.BearerToken = token
 		client, err := kubernetes.NewForConfig(speaks)
 		if err == nil {
-			_, err = client.CoreV1().Pods(namespace).Patch(ctx, name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
+			_, err = client.CoreV1().Pods(namespace).Patch(ctx, name, kind, []byte(patch), options, part)
 		}
 		return err
+	}
+	patch := func(token, name, patch string) error {
+		return tried(token, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 	}
 	token := podToken(ctx, admin, before)
 	const mine = `{"metadata":{"labels":{"studioml.io/tried":"yes"},"annotations":{"studioml.io/tried":"yes","controller.kubernetes.io/pod-deletion-cost":"1"}},
@@ -321,9 +324,32 @@ func tryForbidden(ctx context.Context, admin kubernetes.Interface, config *rest.
 		"a cost as a label":   `{"metadata":{"labels":{"controller.kubernetes.io/pod-deletion-cost":"1"}}}`,
 		"another annotation":  `{"metadata":{"annotations":{"example.com/x":"y"}}}`,
 		"a finalizer":         `{"metadata":{"finalizers":["example.com/x"]}}`,
+		"its containers":      `{"status":{"containerStatuses":[{"name":"runner","image":"x","imageID":"y","ready":true}]}}`,
+		"others in it":        `{"status":{"ephemeralContainerStatuses":[{"name":"x","image":"x","imageID":"y"}]}}`,
+		"what it was given":   `{"status":{"resize":"Deferred"}}`,
+		"no status at all":    `{"status":null}`,
+		"all labels anew":     `{"metadata":{"labels":{"$patch":"replace","studioml.io/tried":"yes"}}}`,
 	} {
 		Expect(patch(token, own, patched)).To(MatchError(ContainSubstring("a runner may")), what)
+		Expect(tried(token, own, types.StrategicMergePatchType, patched, metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}}, "status")).
+			To(MatchError(ContainSubstring("a runner may")), "%s, as a trial", what)
 	}
+	By("trying it in other ways")
+	const where = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":%q},"status":{"podIP":"10.9.9.9","podIPs":[{"ip":"10.9.9.9"}]}}`
+	force := metav1.PatchOptions{FieldManager: "x", Force: new(true)}
+	for what, err := range map[string]error{
+		"a merge":            tried(token, own, types.MergePatchType, `{"status":{"conditions":null,"podIP":"10.9.9.9"}}`, metav1.PatchOptions{}, "status"),
+		"all conditions":     tried(token, own, types.MergePatchType, `{"status":{"conditions":[{"type":"studioml.io/Tried","status":"True"}]}}`, metav1.PatchOptions{}, "status"),
+		"operations":         tried(token, own, types.JSONPatchType, `[{"op":"replace","path":"/status/phase","value":"Succeeded"}]`, metav1.PatchOptions{}, "status"),
+		"an apply":           tried(token, own, types.ApplyPatchType, fmt.Sprintf(where, own), force, "status"),
+		"another's by apply": tried(token, other, types.ApplyPatchType, fmt.Sprintf(where, other), force, "status"),
+	} {
+		Expect(err).To(MatchError(ContainSubstring("a runner may")), what)
+	}
+	for _, part := range []string{"", "resize", "ephemeralcontainers"} { // of which the right says nothing
+		Expect(tried(token, own, types.StrategicMergePatchType, mine, metav1.PatchOptions{}, part)).To(MatchError(ContainSubstring("forbidden")), part)
+	}
+	Expect(tried(token, "nobody", types.ApplyPatchType, fmt.Sprintf(where, "nobody"), force, "status")).NotTo(Succeed())
 	Expect(patch(token, other, mine)).To(MatchError(ContainSubstring("no pod but its own")))
 	// Of these Kubernetes itself keeps what there was.
 	Expect(patch(token, own, `{"metadata":{"ownerReferences":null}}`)).To(Or(Succeed(), MatchError(ContainSubstring("a runner may"))))

@@ -46,10 +46,10 @@ func (c *Complete) Run(kctx *kong.Context, stdio stdio) error {
 		}
 	}
 	for _, value := range node.Positional {
-		found = append(found, value.EnumSlice()...)
+		found = append(found, choices(value)...)
 	}
 	for _, flag := range flags {
-		values := flag.EnumSlice()
+		values := choices(flag.Value)
 		if len(values) == 0 && !flag.IsBool() {
 			values = []string{""}
 		}
@@ -66,4 +66,12 @@ func (c *Complete) Run(kctx *kong.Context, stdio stdio) error {
 		}
 	}
 	return nil
+}
+
+// choices are the values of which one must be taken; none where any is taken.
+func choices(v *kong.Value) []string {
+	if v.Enum == "" {
+		return nil
+	}
+	return v.EnumSlice()
 }

@@ -106,6 +106,18 @@ func (s *Serve) name() (string, error) {
 	return name, nil
 }
 
+// host returns what the node map is named after, given what the runner calls itself, and
+// what that comes from.
+func (s *Serve) host(name string) (from, host string) {
+	switch host := os.Getenv("HOSTNAME"); {
+	case host != "":
+		return "HOSTNAME", host
+	case s.Name != "":
+		return "--name", name
+	}
+	return "the machine's name", name
+}
+
 // logger returns the process's logger, which never waits for w.
 func (s *Serve) logger(w io.Writer, name string) (*slog.Logger, *logWriter) {
 	var level slog.Level

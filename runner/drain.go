@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/fleet"
 	"github.com/studioml/studio-go-runner/runner/internal/kube"
+	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 )
 
 // Drain is the drain command.
@@ -26,14 +26,14 @@ type Drain struct {
 
 	Reason    string `required:"" placeholder:"TEXT" help:"Why; shown wherever the state is explained."`
 	Terminate bool   `help:"The runners end when they have drained; without it they wait for resume."`
-	Deadline  span   `placeholder:"DURATION" help:"How long running tasks may go on from the begin of the drain, as 30m; then they are stopped and requeued. Default: as each runner was started."`
+	Deadline  *span  `placeholder:"DURATION" help:"How long running tasks may go on from the begin of the drain, as 30m; then they are stopped and requeued. 0 means for ever. Default: as each runner was started."`
 }
 
 // Run drains runners.
 func (d *Drain) Run(ctx context.Context, stdio stdio) error {
 	annotations := map[string]string{api.AnnotationReason: d.Reason}
-	if d.Deadline > 0 {
-		annotations[api.AnnotationDeadline] = time.Duration(d.Deadline).String()
+	if d.Deadline != nil {
+		annotations[api.AnnotationDeadline] = time.Duration(*d.Deadline).String()
 	}
 	if strings.TrimSpace(d.Reason) == "" {
 		return errors.New("--reason is empty; must say why, for those who find the runners drained")
@@ -78,7 +78,7 @@ type change struct {
 // or, where one of them may not be changed, in none.
 func (s *Steering) steer(ctx context.Context, stdio stdio, phase api.Phase, annotations map[string]string) error {
 	if _, err := api.ParseReason(annotations[api.AnnotationReason]); err != nil {
-		return err
+		return fmt.Errorf("--reason: %w", err)
 	}
 	runners, err := s.read(ctx)
 	if err != nil {
@@ -89,23 +89,26 @@ func (s *Steering) steer(ctx context.Context, stdio stdio, phase api.Phase, anno
 		return err
 	}
 	changes, err := s.changes(runners, meant, phase, annotations)
-	if err == nil && s.Print {
+	if err != nil {
+		return err
+	} else if s.Print {
 		return s.kubectl(stdio.Out, changes, meant, phase)
 	}
 	for _, dry := range []bool{true, false} {
 		for _, c := range changes {
-			err = errors.Join(err, s.apply(ctx, c, dry))
+			problem := s.apply(ctx, c, dry)
+			if problem == nil && !dry { // it is so, whatever becomes of the others
+				fmt.Fprintf(stdio.Out, "%s: STATE is now %s\n", c.Name, fleet.Asked[phase])
+			}
+			err = errors.Join(err, problem)
 		}
 		if err != nil {
 			return err
 		}
-		tried := s.DryRun == "server"
-		for _, c := range changes {
-			if dry == tried {
-				fmt.Fprintf(stdio.Out, "%s: STATE %s %s\n", c.Name, map[bool]string{true: "would be", false: "is now"}[tried], fleet.Asked[phase])
+		if s.DryRun == "server" {
+			for _, c := range changes {
+				fmt.Fprintf(stdio.Out, "%s: STATE would be %s\n", c.Name, fleet.Asked[phase])
 			}
-		}
-		if tried {
 			return nil
 		}
 	}
@@ -138,9 +141,15 @@ func (s *Steering) changes(runners, meant []fleet.Runner, phase api.Phase, annot
 			annotations[key] += ""
 		}
 	}
+	used := map[string]bool{}
 	for _, r := range targets {
-		if s := r.Report; s != nil && s.Maps.Node == nil && r.Name != api.GlobalMapName {
-			err = errors.Join(err, fmt.Errorf("%s has no node map, since that cannot have the name of its host; steer it with all others, by --all", r.Name))
+		if used[r.Name] { // as by runners that share the network, and so the name, of their node
+			continue
+		}
+		used[r.Name] = true
+		_, unfit := statemap.NodeMapName("it", r.Name)
+		if p := r.Report; !s.All && (unfit != nil || p != nil && p.Maps.Global != nil && p.Maps.Node == nil) {
+			err = errors.Join(err, fmt.Errorf("%s has no node map, since that cannot have the name of its host; steer it with all others, by --all", api.Excerpt(r.Name)))
 		}
 		changes = append(changes, change{r, map[string]any{
 			"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": r.Name, "annotations": annotations},
@@ -174,7 +183,14 @@ func (s *Steering) kubectl(out io.Writer, changes []change, meant []fleet.Runner
 	if s.Kubeconfig != "" {
 		flags += " --kubeconfig=" + quoted(s.Kubeconfig)
 	}
-	fmt.Fprintf(out, "kubectl apply --server-side%s --field-manager=%s --force-conflicts=%t --filename=- <<'END'\n", flags, quoted(s.FieldManager), s.ForceConflicts)
+	if s.Context != "" {
+		flags += " --context=" + quoted(s.Context)
+	}
+	dry := ""
+	if s.DryRun != "none" {
+		dry = " --dry-run=" + s.DryRun
+	}
+	fmt.Fprintf(out, "kubectl apply --server-side%s --field-manager=%s --force-conflicts=%t%s --filename=- <<'END'\n", flags, quoted(s.FieldManager), s.ForceConflicts, dry)
 	for _, c := range changes {
 		text, err := yaml.Marshal(c.object)
 		if err != nil {
@@ -183,8 +199,11 @@ func (s *Steering) kubectl(out io.Writer, changes []change, meant []fleet.Runner
 		fmt.Fprintf(out, "---\n%s", text)
 	}
 	fmt.Fprintln(out, "END")
-	if s.Wait && len(meant) > 0 {
-		limit := cmp.Or(time.Duration(s.Timeout), -time.Second) // a week
+	if s.Wait && len(meant) > 0 && dry == "" {
+		limit := -time.Second // a week
+		if s.Timeout != nil {
+			limit = time.Duration(*s.Timeout)
+		}
 		fmt.Fprintf(out, "kubectl wait%s --for=jsonpath='{.metadata.labels.studioml\\.io/phase}'=%s --timeout=%s", flags, phase, limit)
 		for _, r := range meant {
 			fmt.Fprint(out, " pod/", r.Pod)

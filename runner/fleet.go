@@ -27,17 +27,19 @@ type Cluster struct {
 // Fleet is the runners of a namespace. Commands embed it.
 type Fleet struct {
 	Cluster  `embed:""`
+	Context  string   `placeholder:"NAME" help:"Context of the kubeconfig. Default: its current one."`
 	Selector string   `short:"l" default:"app.kubernetes.io/name=studio-go-runner" placeholder:"LABELS" help:"Label selector of the runners' pods (default ${default})."`
 	Names    []string `arg:"" optional:"" name:"name" help:"Runners, by the names of their node maps, or patterns as 'worker-*'."`
 	Node     string   `placeholder:"NODE" help:"The runners on a node of Kubernetes."`
 
-	client *kube.Client
+	client   *kube.Client
+	answered bool // the API server has, so that it is worth waiting for
 }
 
 // read asks the cluster for the runners.
 func (f *Fleet) read(ctx context.Context) ([]fleet.Runner, error) {
 	if f.client == nil {
-		found, _, err := kube.FindCluster(f.Kubeconfig, f.Namespace)
+		found, _, err := kube.FindCluster(f.Kubeconfig, f.Context, f.Namespace)
 		if err == nil && found == nil {
 			err = errors.New("no cluster found; see --kubeconfig")
 		}
@@ -55,6 +57,7 @@ func (f *Fleet) read(ctx context.Context) ([]fleet.Runner, error) {
 	}
 	// A map of others may have a megabyte, and an answer must not get too long.
 	maps, err := list[statemap.ConfigMap](ctx, f, "configmaps", url.Values{"limit": {"8"}})
+	f.answered = f.answered || err == nil
 	return fleet.Runners(pods, maps), err
 }
 
@@ -77,19 +80,26 @@ func list[T any](ctx context.Context, f *Fleet, kind string, query url.Values) (
 
 func (f *Fleet) path(kind string) string { return "/api/v1/namespaces/" + f.Namespace + "/" + kind }
 
-// looks asks again and again, until ctx ends. Only the first answer must come at once.
+// looks asks again and again, until ctx ends. Only the first answer of all must come at
+// once: who has changed something wants to know what becomes of it.
 func (f *Fleet) looks(ctx context.Context, errOut io.Writer) iter.Seq2[[]fleet.Runner, error] {
 	return func(yield func([]fleet.Runner, error) bool) {
-		asked := time.Now()
-		runners, err := f.read(ctx)
-		for err == nil && yield(runners, nil) {
-			if err = pause(ctx, asked); err == nil {
-				asked = time.Now()
-				runners, err = again(ctx, errOut, unanswered, func() ([]fleet.Runner, error) { return f.read(ctx) })
+		for {
+			asked, expired := time.Now(), false
+			patience := func(err error) bool {
+				// A plugin of the kubeconfig gets new credentials once old ones are refused.
+				renewed := kube.Code(err) == http.StatusUnauthorized && !expired
+				expired = expired || renewed
+				return f.answered && (unanswered(err) || renewed)
 			}
-		}
-		if err != nil {
-			yield(nil, err)
+			runners, err := again(ctx, errOut, patience, func() ([]fleet.Runner, error) { return f.read(ctx) })
+			if err == nil && !yield(runners, nil) {
+				return
+			}
+			if err = cmp.Or(err, pause(ctx, asked)); err != nil {
+				yield(nil, cmp.Or(context.Cause(ctx), err))
+				return
+			}
 		}
 	}
 }

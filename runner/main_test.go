@@ -125,6 +125,27 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// Without HOSTNAME, as outside of a pod, a runner has a node map nevertheless.
+func TestNameOfTheNodeMap(t *testing.T) {
+	machine, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ variable, flag, name, from, host string }{
+		{"pod-0", "", "pod-0", "HOSTNAME", "pod-0"},
+		{"pod-0", "mine", "mine", "HOSTNAME", "pod-0"},
+		{"", "mine", "mine", "--name", "mine"},
+		{"", "", machine, "the machine's name", machine},
+	} {
+		t.Setenv("HOSTNAME", test.variable)
+		s := Serve{Name: test.flag}
+		name, err := s.name()
+		if from, host := s.host(name); err != nil || name != test.name || from != test.from || host != test.host {
+			t.Errorf("%+v: named %q, %v; its map %q, from %s", test, name, err, host, from)
+		}
+	}
+}
+
 // A Deployment's envFrom must be able to set every flag.
 func TestEveryFlagHasAVariableThatTheHelpNames(t *testing.T) {
 	var help strings.Builder

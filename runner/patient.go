@@ -50,7 +50,7 @@ func again[T any](ctx context.Context, errOut io.Writer, away func(error) bool, 
 		if !away(err) {
 			return answer, err
 		}
-		if !said {
+		if !said && ctx.Err() == nil {
 			fmt.Fprintf(errOut, "runner: %v; asking again until it answers\n", err)
 		}
 		if err := pause(ctx, time.Now()); err != nil {

@@ -87,14 +87,19 @@ func (t table) row(cells ...any) {
 		}
 	}
 	for i, text := range texts {
-		texts[i] = cmp.Or(strings.Map(func(r rune) rune {
-			if !unicode.IsPrint(r) {
-				return ' '
-			}
-			return r
-		}, text), "-")
+		texts[i] = cmp.Or(line(text), "-")
 	}
 	fmt.Fprintln(t, strings.Join(texts, "\t"))
+}
+
+// line keeps text on one line of a terminal, which it cannot give orders to.
+func line(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 // field is a row of what there is to say under a title, if anything.

@@ -228,7 +228,7 @@ func unsteered() *steering {
 
 // findMaps finds the cluster and prepares to read the two maps.
 func (s *Serve) findMaps(log *slog.Logger, name string) (*steering, error) {
-	cluster, doubt, err := kube.FindCluster(s.Kubeconfig, s.Namespace)
+	cluster, doubt, err := kube.FindCluster(s.Kubeconfig, "", s.Namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -243,13 +243,7 @@ func (s *Serve) findMaps(log *slog.Logger, name string) (*steering, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, host := "HOSTNAME", os.Getenv("HOSTNAME")
-	if host == "" {
-		from, host = "the machine's name", name
-		if s.Name != "" {
-			from = "--name"
-		}
-	}
+	from, host := s.host(name)
 	node, err := statemap.NodeMapName(from, host)
 	if err != nil {
 		log.Warn("no node map", "reason", err.Error())

@@ -56,7 +56,9 @@ func (s *State) Run(ctx context.Context, stdio stdio) error {
 func (v runnerViews) rows(t table) {
 	if t.format == "name" {
 		for _, r := range v.Runners {
-			t.row(r.Name)
+			if !r.Stray { // which no other command takes for a runner
+				t.row(r.Name)
+			}
 		}
 		return
 	}

@@ -24,12 +24,15 @@ type Wait struct {
 type Selection struct {
 	Fleet `embed:""`
 
-	All     bool `help:"All runners of the namespace."`
-	Timeout span `placeholder:"DURATION" help:"How long to wait, as 30m; then the exit code is 3. Default: for ever. It is 4, at once, where it cannot come true."`
+	All     bool  `help:"All runners of the namespace."`
+	Timeout *span `placeholder:"DURATION" help:"How long to wait, as 30m; then the exit code is 3. Default: for ever. It is 4, at once, where it cannot come true."`
 }
 
 // Validate is called by kong.
 func (s *Selection) Validate() error {
+	if s.Timeout != nil && *s.Timeout == 0 {
+		return errors.New("--timeout is 0; must be above 0, as 30m, and to wait for ever be left out")
+	}
 	if len(slices.DeleteFunc([]bool{len(s.Names) > 0, s.All, s.Node != ""}, func(used bool) bool { return !used })) != 1 {
 		return errors.New("name runners, or a --node for those on it, or --all: one of these")
 	}
@@ -61,16 +64,16 @@ func (e ending) Unwrap() error { return e.code }
 // await tells of the runners until all that are meant are in a phase. What goes away
 // runs no task any more, and what comes begins with what the maps say.
 func (s *Selection) await(ctx context.Context, stdio stdio, phase api.Phase) error {
-	if s.Timeout > 0 {
+	if s.Timeout != nil {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(s.Timeout))
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(*s.Timeout))
 		defer cancel()
 	}
 	var last map[string]string
 	var late []string
 	for runners, err := range s.looks(ctx, stdio.Err) {
-		if ctx.Err() != nil {
-			return ending{fmt.Errorf("timed out after %s: %s", time.Duration(s.Timeout), cmp.Or(strings.Join(late, "; "), "nothing was heard from the API server")), api.ExitTimedOut}
+		if ctx.Err() != nil && s.Timeout != nil {
+			return ending{fmt.Errorf("timed out after %s: %s", time.Duration(*s.Timeout), cmp.Or(strings.Join(late, "; "), "nothing was heard from the API server")), api.ExitTimedOut}
 		} else if err != nil {
 			return err
 		}
@@ -87,15 +90,18 @@ func (s *Selection) await(ctx context.Context, stdio stdio, phase api.Phase) err
 		late = nil
 		if absent != nil && phase != api.PhaseTerminated {
 			late = append(late, absent.Error())
+		} else if len(meant) == 0 && phase == api.PhaseRunning { // while nobody runs tasks, all are drained
+			late = append(late, s.nobody().Error())
 		}
 		for _, r := range meant {
 			missing, never := r.Missing(phase)
+			name, missing := line(r.Name), line(missing)
 			if never {
-				return ending{fmt.Errorf("this cannot come true: %s %s", r.Name, missing), api.ExitNever}
+				return ending{fmt.Errorf("this cannot come true: %s %s", name, missing), api.ExitNever}
 			} else if missing != "" {
-				late = append(late, r.Name+" "+missing)
+				late = append(late, name+" "+missing)
 			}
-			if now := r.Name + " " + cmp.Or(missing, "is "+string(phase)); now != last[r.Pod] {
+			if now := name + " " + cmp.Or(missing, "is "+string(phase)); now != last[r.Pod] {
 				fmt.Fprintln(stdio.Out, now)
 				last[r.Pod] = now
 			}

@@ -44,6 +44,7 @@ type Runner struct {
 	Report *api.Status `json:"report,omitempty"`
 
 	alive bool // its container runs, as far as is known
+	fades bool // a map that it obeys is gone, which it has not confirmed yet (R6)
 }
 
 // Runners says what the pods and the maps of a namespace mean. The maps must not be
@@ -94,6 +95,7 @@ func newRunner(p *Pod, all map[string]*statemap.ConfigMap) Runner {
 		snapshot.Node = view(r.Name, all)
 		r.Seen = r.Seen && saw(snapshot.Node, known.Node)
 	}
+	r.fades = memory.Global != api.Unset && !snapshot.Global.Present || memory.Node != api.Unset && !snapshot.Node.Present
 	_, resolved := lifecycle.Resolve(memory, snapshot, time.Time{}, 0)
 	r.Effective, r.Source, r.Shadowed = resolved.Effective, resolved.Source, resolved.Shadowed
 	r.setBy(all[map[api.Source]string{api.SourceGlobal: api.GlobalMapName, api.SourceNode: r.Name}[r.Source]])
@@ -164,11 +166,14 @@ func (r *Runner) Missing(phase api.Phase) (missing string, never bool) {
 		return map[bool]string{false: r.Problem}[terminated], !terminated
 	case r.Effective != asked:
 		words := []string{"is asked for " + string(r.Effective) + ", source " + string(r.Source), "set by " + r.SetBy, r.Reason, r.Problem}
-		return strings.Join(slices.DeleteFunc(words, func(s string) bool { return s == "" || s == "set by " }), "; "), true
+		if r.fades {
+			words = append(words, "a map that it obeyed was deleted, which it has not confirmed yet")
+		}
+		return strings.Join(slices.DeleteFunc(words, func(s string) bool { return s == "" || s == "set by " }), "; "), !r.fades
 	case r.Seen && r.Phase == phase && (terminated || r.alive && r.Report.Effective == asked):
 		return "", false
 	case r.Report == nil || !r.alive:
-		return r.Problem, false
+		return cmp.Or(r.Problem, "does not run"), false
 	}
 	missing = "has not seen the newest version of both maps"
 	if r.Seen {

@@ -81,6 +81,8 @@ func TestMissing(t *testing.T) {
 		{"it has ended, as was asked", pod("w", "", "phase: Succeeded", ended), stateMap("w", "8", "DrainAndTerminate"), "Terminated", "", false},
 		{"it was ended, and another comes", pod("w", "", "phase: Failed", "reason: Evicted"), global, "Suspended", "has ended: Evicted", false},
 		{"it parks", pod("w", says("Terminated", "DrainAndTerminate", "7", "8=DrainAndTerminate"), running), stateMap("w", "8", "DrainAndTerminate"), "Terminated", "", false},
+		{"its container waits, and nobody knows why", pod("w", suspended, `containerStatuses: [{name: runner, state: {waiting: {}}}]`), global, "Suspended", "its container waits", false},
+		{"a map that it obeys is gone", pod("w", suspended), "", "Suspended", "is asked for Running, source default; a map that it obeyed was deleted", false},
 		{"its own limit", pod("w", strings.Replace(says("Draining", "Running", "7", "8"), `"source":"node"`, `"source":"limit"`, 1), running), "", "Terminated", "is Draining: 2 tasks still run", false},
 	} {
 		pods := strings.ReplaceAll(test.pods, "phase: Running, phase:", "phase:")
@@ -102,6 +104,7 @@ func TestRunners(t *testing.T) {
 - {metadata: {name: old, creationTimestamp: '2026-11-26T10:00:00Z'}, spec: {hostname: w}, status: {phase: Failed}}
 - {metadata: {name: plain}, spec: {nodeName: n2}, status: {phase: Pending}}
 - {metadata: {name: host-net}, spec: {nodeName: n3, hostNetwork: true}}
+- {metadata: {name: long-`+strings.Repeat("a", 57)+`-cut}}
 - {metadata: {name: renamed}, spec: {hostname: r, containers: [{}, {env: [{name: HOSTNAME, value: other}]}]}}
 `)
 	maps := parse[statemap.ConfigMap](t, stateMap("studioml-go-runner", "7", "DrainAndSuspend")+stateMap("w", "8", "Running")+
@@ -119,6 +122,7 @@ func TestRunners(t *testing.T) {
 		got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s %s %s %s %s %t %s", r.Name, r.Pod, r.Node, r.Effective, r.Source, shadowed.Value, r.SetBy, r.Stray, r.Reason)))
 	}
 	want := []string{
+		"long-" + strings.Repeat("a", 57) + " long-" + strings.Repeat("a", 57) + "-cut  DrainAndSuspend global  alice false because",
 		"lower       true",
 		"n3 host-net n3 DrainAndSuspend global  alice false because",
 		"other renamed  DrainAndSuspend global  alice false because",

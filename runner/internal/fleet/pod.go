@@ -48,6 +48,9 @@ type stage struct {
 	Reason, Message string
 }
 
+// longestHostname is the kernel's limit.
+const longestHostname = 63
+
 // nodeMap is the name that HOSTNAME gives to the runner's node map, as far as the pod tells.
 func (p *Pod) nodeMap() string {
 	for _, c := range p.Spec.Containers {
@@ -60,7 +63,8 @@ func (p *Pod) nodeMap() string {
 	if p.Spec.HostNetwork {
 		return p.Spec.NodeName
 	}
-	return cmp.Or(p.Spec.Hostname, p.Metadata.Name)
+	name := cmp.Or(p.Spec.Hostname, p.Metadata.Name)
+	return strings.TrimRight(name[:min(len(name), longestHostname)], "-.") // as the kubelet does
 }
 
 func (p *Pod) ended() bool { return p.Status.Phase == "Succeeded" || p.Status.Phase == "Failed" }
@@ -97,7 +101,7 @@ func (p *Pod) trouble() string {
 	case p.ended() && end == nil:
 		return "has ended: " + cmp.Or(p.Status.Message, p.Status.Reason, p.Status.Phase)
 	case waiting != nil:
-		text = append(text, waiting.Reason)
+		text = append(text, cmp.Or(waiting.Reason, "its container waits"))
 		if end == nil {
 			text = append(text, waiting.Message)
 		}

@@ -25,12 +25,13 @@ type Cluster struct {
 }
 
 // FindCluster looks for a cluster the way kubectl does: the kubeconfig file
-// named by the flag, KUBECONFIG, ~/.kube/config, or the pod's service account.
+// named by the flag, KUBECONFIG, ~/.kube/config, or the pod's service account; of a file
+// the context of that name or, without one, the current context counts.
 // It returns nil without an error only where none was named and this is no pod.
 // Doubt says why the file in the home is of no use, where there is one. The namespace comes from the flag,
 // POD_NAMESPACE, the service account or the kubeconfig, in that order;
 // POD_NAMESPACE is folded into the flag by the caller.
-func FindCluster(kubeconfig, namespace string) (cluster *Cluster, doubt string, err error) {
+func FindCluster(kubeconfig, context, namespace string) (cluster *Cluster, doubt string, err error) {
 	named := cmp.Or(kubeconfig, os.Getenv(clientcmd.RecommendedConfigPathEnvVar))
 	inPod := os.Getenv("KUBERNETES_SERVICE_HOST") != ""
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
@@ -42,13 +43,14 @@ func FindCluster(kubeconfig, namespace string) (cluster *Cluster, doubt string, 
 		// A pod's user need not be able to enter the home that the image has.
 		doubt, rules.Precedence = unread.Error(), nil
 	}
-	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{})
+	overrides := &clientcmd.ConfigOverrides{CurrentContext: context}
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
 	if named != "" { // then nothing else counts, not even the service account of the pod
 		raw, err := rules.Load()
 		if err != nil {
 			return nil, "", fmt.Errorf("read kubeconfig: %w; see --kubeconfig", err)
 		}
-		loader = clientcmd.NewDefaultClientConfig(*raw, &clientcmd.ConfigOverrides{})
+		loader = clientcmd.NewDefaultClientConfig(*raw, overrides)
 	}
 	config, err := loader.ClientConfig()
 	switch {
@@ -64,7 +66,7 @@ func FindCluster(kubeconfig, namespace string) (cluster *Cluster, doubt string, 
 		}
 		return nil, doubt, nil
 	case err != nil:
-		return nil, "", fmt.Errorf("read kubeconfig: %w; see --kubeconfig", err)
+		return nil, "", fmt.Errorf("read kubeconfig: %w; see --kubeconfig%s", err, map[bool]string{true: " and --context"}[context != ""])
 	}
 	if namespace == "" {
 		text, err := os.ReadFile(serviceAccountNamespace)

@@ -20,7 +20,7 @@ func TestFindCluster(t *testing.T) {
 apiVersion: v1
 kind: Config
 current-context: here
-contexts: [{name: here, context: {cluster: c, user: u, namespace: from-file}}]
+contexts: [{name: here, context: {cluster: c, user: u, namespace: from-file}}, {name: there, context: {cluster: c, user: u, namespace: yonder}}]
 clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
 users: [{name: u, user: {token: t}}]
 `), 0o600)
@@ -33,17 +33,23 @@ users: [{name: u, user: {token: t}}]
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct {
-		flag, namespace string
-		env             map[string]string
-		home            string // the file in the home, if there is one
-		want            string // the namespace, empty for no cluster
-		problem, doubt  string
+		flag, context, namespace string
+		env                      map[string]string
+		home                     string // the file in the home, if there is one
+		want                     string // the namespace, empty for no cluster
+		problem, doubt           string
 	}{
 		"a laptop":                        {},
 		"the home's file":                 {home: config, want: "from-file"},
 		"an empty file in the home":       {home: empty, doubt: "names no cluster"},
 		"a home that cannot be read":      {home: dir, problem: "is a directory"},
 		"the flag":                        {flag: config, want: "from-file"},
+		"a context":                       {flag: config, context: "there", want: "yonder"},
+		"a context of KUBECONFIG":         {env: map[string]string{"KUBECONFIG": config}, context: "there", want: "yonder"},
+		"a context of the home's file":    {home: config, context: "there", want: "yonder"},
+		"a context that nobody knows":     {flag: config, context: "ther", problem: "see --kubeconfig and --context"},
+		"a context of no file":            {context: "there", problem: "see --kubeconfig and --context"},
+		"a context of no file, in a pod":  {context: "there", env: map[string]string{"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, problem: "see --kubeconfig and --context"},
 		"KUBECONFIG":                      {env: map[string]string{"KUBECONFIG": config}, want: "from-file"},
 		"one of several":                  {env: map[string]string{"KUBECONFIG": dir + "/no:" + config}, want: "from-file"},
 		"a namespace":                     {flag: config, namespace: "mine", want: "mine"},
@@ -62,7 +68,7 @@ users: [{name: u, user: {token: t}}]
 			}
 			defer func(file string) { clientcmd.RecommendedHomeFile = file }(clientcmd.RecommendedHomeFile)
 			clientcmd.RecommendedHomeFile = cmp.Or(test.home, dir+"/no")
-			cluster, doubt, err := kube.FindCluster(test.flag, test.namespace)
+			cluster, doubt, err := kube.FindCluster(test.flag, test.context, test.namespace)
 			if !strings.Contains(doubt, test.doubt) || test.doubt == "" && doubt != "" {
 				t.Errorf("doubt %q, want %q", doubt, test.doubt)
 			}

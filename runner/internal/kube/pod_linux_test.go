@@ -77,7 +77,7 @@ func TestNamespaceInAPod(t *testing.T) {
 				t.Setenv(name, value)
 			}
 			write(account+"/namespace", test.pod)
-			cluster, _, err := kube.FindCluster(test.flag, test.namespace)
+			cluster, _, err := kube.FindCluster(test.flag, "", test.namespace)
 			if err != nil || cluster == nil {
 				t.Fatalf("cluster %v, error %v", cluster, err)
 			}
@@ -91,7 +91,7 @@ func TestNamespaceInAPod(t *testing.T) {
 	clientcmd.RecommendedHomeFile = t.TempDir()
 	t.Setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
 	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
-	cluster, doubt, err := kube.FindCluster("", "")
+	cluster, doubt, err := kube.FindCluster("", "", "")
 	if err != nil || cluster == nil || cluster.Config.Host != "https://10.0.0.1:443" || !strings.Contains(doubt, "is a directory") {
 		t.Errorf("cluster %v, doubt %q, error %v", cluster, doubt, err)
 	}

@@ -114,7 +114,7 @@ func (e *Events) add(about, related object, kind, reason, action, text string) {
 	stamp := now.UTC().Format("2006-01-02T15:04:05.000000Z07:00")
 	event := object{
 		"apiVersion": "events.k8s.io/v1", "kind": "Event", "eventTime": stamp,
-		"metadata": object{"namespace": e.namespace, "name": fmt.Sprintf("%.*s.%x", longest-suffix, about["name"], now.UnixNano())},
+		"metadata": object{"namespace": e.namespace, "name": fmt.Sprintf("%s.%x", strings.TrimRight(fmt.Sprintf("%.*s", longest-suffix, about["name"]), "-."), now.UnixNano())},
 		"type":     kind, "reason": reason, "action": action, "regarding": about, "related": related,
 		"note":                strings.ToValidUTF8(text[:min(len(text), longestNote)], ""),
 		"reportingController": "studioml.io/runner", "reportingInstance": e.runner[:min(len(e.runner), longestName)],

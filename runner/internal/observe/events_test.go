@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -51,6 +52,9 @@ func events(t *testing.T, pod string, a answer, play func(t *testing.T, e *obser
 				}
 				if len(e.Note) > 1024 { // the API server refuses those
 					t.Errorf("a note of %d bytes", len(e.Note))
+				}
+				if unfit := validation.IsDNS1123Subdomain(e.Metadata.Name); unfit != nil { // nor those
+					t.Errorf("an Event named %q: %q", e.Metadata.Name, unfit)
 				}
 				code, err := a(r.Context())
 				mu.Lock()
@@ -140,6 +144,20 @@ func TestEventsOutsideOfAPod(t *testing.T) {
 			t.Errorf("about %q, want %q", about, want)
 		}
 	})
+}
+
+// The longest names are cut, wherever that is.
+func TestEventsAboutTheLongestNames(t *testing.T) {
+	for _, between := range []string{"x", "-", ".", "x--"} {
+		name := strings.Repeat("a", 233-len(between)) + between + strings.Repeat("b", 20)
+		events(t, name, taken(0, http.StatusCreated), func(t *testing.T, e *observe.Events, got func() []written) {
+			e.Transition(byNode, "x")
+			e.Close()
+			if all := got(); len(all) != 1 || all[0].Regarding.Name != name {
+				t.Errorf("%+v", all)
+			}
+		})
+	}
 }
 
 // An API server that does not answer costs a second, and one that refuses none.

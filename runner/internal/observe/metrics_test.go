@@ -130,6 +130,7 @@ func TestLengthOfTheQueue(t *testing.T) {
 				t.Errorf("after %s: %v, counted %d times; want %v, %d", step.after, got, asked.Load(), step.want, step.asked)
 			}
 		}
+		time.Sleep(time.Hour) // nobody wants to know any more
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
