@@ -71,10 +71,11 @@ const (
 	maxGPUs  = 8   // lanes of a runner
 )
 
-// TellStory folds a record. The same record always gives the same story.
+// TellStory folds a record. The same record always gives the same story, and one of
+// nothing none.
 func TellStory(entries []history.Entry) *Story {
 	if len(entries) == 0 {
-		return &Story{}
+		return nil
 	}
 	t := &teller{story: &Story{Start: entries[0].Time}, lanes: make(map[string]*Lane), facts: history.NewFacts(), said: make(map[string]string)}
 	for _, e := range entries {
