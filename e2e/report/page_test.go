@@ -281,12 +281,13 @@ func TestMatrix(t *testing.T) {
 
 func TestMarkdown(t *testing.T) {
 	r, _ := run(t, 49)
+	r.Specs = append(r.Specs, report.Spec{Name: "<b>red</b> | `it`", Outcome: report.Failed, Failure: "\x1b[31mred\x07"})
 	var text bytes.Buffer
 	if err := r.Markdown(&text); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"# 1 of 50 failed on embedded\n", "* **two flips &lt;within> one drain** (transitions/two-flips.yaml:6)\n  * phase is Running, want Draining\n  * 1.000 s into it, line 32: expect: {a: {phase: Draining}}\n",
+		"# 2 of 51 failed on embedded\n", "* **&lt;b>red&lt;/b> \\| \\`it\\`** ()\n  * \\[31mred\n", "* **two flips &lt;within> one drain** (transitions/two-flips.yaml:6)\n  * phase is Running, want Draining\n  * 1.000 s into it, line 32: expect: {a: {phase: Draining}}\n",
 		"(scenarios/transitions-two-flips-within-one-drain/timeline.txt)", "49 of 49 pairs were played, 49 as expected", "| **DrainAndSuspend** | Suspended |", "* needs a GPU: needs gpus: there are none\n",
 	} {
 		if !strings.Contains(text.String(), want) {

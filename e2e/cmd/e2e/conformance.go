@@ -94,10 +94,16 @@ func (c playCommand) prepare(file string) (free func(), err error) {
 	if err := os.MkdirAll(c.Artifacts, 0o755); err != nil {
 		return nil, fmt.Errorf("make a place for the page: %w", err)
 	}
-	if written, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
+	_, before := os.Stat(file)
+	written, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err == nil {
+		err = written.Close()
+	}
+	if err == nil && before != nil {
+		err = os.Remove(file) // until there is one
+	}
+	if err != nil {
 		return nil, fmt.Errorf("the report must be a file that can be written: %w", err)
-	} else if err := written.Close(); err != nil {
-		return nil, err
 	}
 	lock, err := os.Create(filepath.Join(c.Artifacts, "lock"))
 	if err != nil {

@@ -59,7 +59,12 @@ func TestConformanceIsInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	report := filepath.Join(dir, "report.yaml")
-	err := c.conclude(ctx, streams{io.Discard, io.Discard}, &played{}, report, time.Now(), results, errors.New("close: signal: terminated"))
+	free, err := c.prepare(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer free()
+	err = c.conclude(ctx, streams{io.Discard, io.Discard}, &played{}, report, time.Now(), results, errors.New("close: signal: terminated"))
 	if want := "1 of 2 scenarios were played"; err == nil || !strings.HasPrefix(err.Error(), want) || !strings.HasSuffix(err.Error(), "interrupted") {
 		t.Errorf("it says %v, want %s, and that it was interrupted", err, want)
 	}
