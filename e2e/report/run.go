@@ -153,10 +153,15 @@ func (r *Run) Arrange() {
 	}
 }
 
+// byUser is what Ginkgo says of Ctrl-C, which is no fault of the spec that it meets.
+const byUser = "Interrupted by User"
+
 // specOf leaves out what nobody asked for, and set-up that went well.
 func specOf(r types.SpecReport) (Spec, bool) {
 	s := Spec{Name: r.LeafNodeText, Labels: r.Labels(), Length: r.RunTime, Outcome: Passed}
 	switch {
+	case r.State.Is(types.SpecStateInterrupted) && strings.HasPrefix(r.Failure.Message, byUser):
+		s.Outcome, s.Failure = Skipped, "it was interrupted"
 	case r.Failed():
 		s.Outcome, s.Failure = Failed, r.Failure.Message
 	case r.State.Is(types.SpecStateSkipped | types.SpecStatePending):
