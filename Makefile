@@ -183,7 +183,10 @@ SMALL_RUNNER = e2e/conformance/small/runner.py
 VARIANTS ?= all
 .PHONY: conformance conformance-variants
 CONTRACT = --runner=$(RUNNER) --level=$(LEVEL) --artifacts=$(ARTIFACTS)/conformance/$(basename $(notdir $(RUNNER))) $(if $(REPORT),--report=$(REPORT))
-ifeq ($(TARGET),kind)
+ifneq ($(filter-out kind,$(TARGET))$(and $(filter kind,$(TARGET)),$(NAMED_IMAGE)),)
+conformance:
+	@echo 'TARGET of conformance must be kind, for pods of our own image, or not be set; IMAGE=name plays pods on the cluster of KUBECONFIG' >&2; exit 2
+else ifeq ($(TARGET),kind)
 conformance: tools
 	@E2E_CONTRACT='$(CONTRACT)' $(MAKE) --no-print-directory e2e PROCS=1
 else

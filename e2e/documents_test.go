@@ -34,8 +34,15 @@ var elsewhere = map[string]string{
 	"kubectl port-forward": "the suite on kind reaches its queues so, see queues_test.go",
 }
 
-//go:embed testdata/cluster.sh
-var cluster string
+// reference are the blocks of the README that are typed behind them, by how they begin.
+var reference = []string{"kubectl create configmap studioml-go-runner", "kubectl patch configmap studioml-go-runner", "kubectl label node NODE"}
+
+var (
+	//go:embed testdata/cluster.sh
+	cluster string
+	//go:embed testdata/sentences.sh
+	sentences string
+)
 
 var fence = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$")
 
@@ -68,7 +75,8 @@ func documentSpecs() {
 		namespace := env.Namespace() + "-typed"
 		lab, worker := regexp.MustCompile(`\blab\b`), regexp.MustCompile(`\bworker-1\b`)
 		dir := GinkgoT().TempDir()
-		here := strings.NewReplacer("postgres://fleet:secret@db.example/tasks", queue,
+		here := strings.NewReplacer("postgres://fleet:secret@db.example/tasks", queue, "postgres://owner@db.example/tasks", "'"+queue+"'",
+			"/var/lib/fakegpu", filepath.Join(dir, "fakegpu"),
 			"-- sleep 10", "-- sh -c 'until [ -e "+filepath.Join(dir, "seen")+" ]; do sleep 0.1; done'")
 		script := []string{"set -e -o pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT", cluster}
 		skipped := map[string]bool{}
@@ -96,11 +104,25 @@ func documentSpecs() {
 		}
 		Expect(skipped).To(HaveLen(len(elsewhere)), "each of %v must begin a block", elsewhere)
 
+		script = append(script, "kubectl delete configmaps --all")
+		for _, begin := range reference {
+			block, err := blockOf(filepath.Join("..", "README.md"), begin)
+			Expect(err).NotTo(HaveOccurred())
+			script = append(script, here.Replace(strings.ReplaceAll(lab.ReplaceAllString(block, namespace), "NODE", "$NODE")))
+		}
+		script = append(script, here.Replace(lab.ReplaceAllString(sentences, namespace)))
+		Expect(os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte("namespace: "+namespace+"\nresources: [studio-go-runner/runner/deploy/fake-gpu]\n"), 0o644)).To(Succeed())
+
 		repository, err := filepath.Abs("..")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(os.Symlink(repository, filepath.Join(dir, "studio-go-runner"))).To(Succeed())
 		Expect(os.Mkdir(filepath.Join(dir, "bin"), 0o755)).To(Succeed())
-		Expect(os.Symlink(cmp.Or(config.client, config.runner), filepath.Join(dir, "bin", "runner"))).To(Succeed())
+		for name, file := range map[string]string{
+			"runner": cmp.Or(config.client, config.runner), "fakegpu": filepath.Join(repository, "bin", "fakegpu"),
+			"libnvidia-ml.so.1": filepath.Join(repository, "bin", "libnvidia-ml.so.1"),
+		} {
+			Expect(os.Symlink(file, filepath.Join(dir, "bin", name))).To(Succeed())
+		}
 		machine := fmt.Sprintf("127.%d.%d.", 1+rand.IntN(254), rand.IntN(256))
 
 		cmd := exec.CommandContext(ctx, "bash", "-c", strings.Join(script, "\n"))

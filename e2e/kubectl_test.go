@@ -82,26 +82,34 @@ func (k kubectl) kustomize(overlay, directory, fields string) error {
 // typed types the block of the README that begins so, in a directory and with other
 // words in place of some of its own, and returns what is printed.
 func (k kubectl) typed(ctx context.Context, dir, begin string, here ...string) (string, error) {
-	text, err := os.ReadFile(filepath.Join("..", "README.md"))
+	block, err := blockOf(filepath.Join("..", "README.md"), begin)
+	if err != nil {
+		return "", err
+	}
+	script := strings.NewReplacer(append(here, "-n lab", "-n "+k.namespace)...).Replace(block)
+	cmd := exec.CommandContext(ctx, "bash", "-ec", script)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+config.kubeconfig, "PATH="+filepath.Dir(k.program)+":"+os.Getenv("PATH"))
+	cmd.WaitDelay = 10 * time.Second // for what it has started
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w\n%s%s", err, script, out)
+	}
+	return string(out), err
+}
+
+// blockOf is the block of a document that begins so.
+func blockOf(file, begin string) (string, error) {
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return "", err
 	}
 	for _, found := range fence.FindAllStringSubmatch(string(text), -1) {
-		if !strings.HasPrefix(found[2], begin) {
-			continue
+		if strings.HasPrefix(found[2], begin) {
+			return found[2], nil
 		}
-		script := strings.NewReplacer(append(here, "-n lab", "-n "+k.namespace)...).Replace(found[2])
-		cmd := exec.CommandContext(ctx, "bash", "-ec", script)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "KUBECONFIG="+config.kubeconfig, "PATH="+filepath.Dir(k.program)+":"+os.Getenv("PATH"))
-		cmd.WaitDelay = 10 * time.Second // for what it has started
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			err = fmt.Errorf("%w\n%s%s", err, script, out)
-		}
-		return string(out), err
 	}
-	return "", fmt.Errorf("README.md has no block that begins with %q", begin)
+	return "", fmt.Errorf("%s has no block that begins with %q", filepath.Base(file), begin)
 }
 
 // image is an item of a kustomization's images, by which workloads use an image that

@@ -101,7 +101,7 @@ var (
 	assignment  = regexp.MustCompile(`^[A-Z][A-Z0-9_]*=`)
 	metavar     = regexp.MustCompile(`<\w+>`)
 	path        = regexp.MustCompile(`^(runner|e2e|fakegpu|scenarios)/[\w./-]*$`)
-	placeholder = strings.NewReplacer("…", "", "[", "", "]", "", " N", " 1", "go run ./e2e/cmd/e2e", "bin/e2e", "bin/fakegpu", "fakegpu")
+	placeholder = strings.NewReplacer("…", "", "[", "", "]", "", "attempt N", "attempt 1", "go run ./e2e/cmd/e2e", "bin/e2e", "bin/fakegpu", "fakegpu")
 )
 
 // named are the lines of a text: each is the words of a command, or one word that is a

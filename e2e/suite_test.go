@@ -162,7 +162,10 @@ var _ = ReportAfterSuite("summary", func(r Report) {
 		}
 	}
 	text := fmt.Sprintf("%s: %d passed, %d failed, %d skipped\n", config.target,
-		specs.CountWithState(types.SpecStatePassed), specs.CountWithState(types.SpecStateFailureStates), skipped)
+		specs.CountWithState(types.SpecStatePassed), specs.CountWithState(types.SpecStateFailureStates&^types.SpecStateInterrupted), skipped)
+	if n := specs.CountWithState(types.SpecStateInterrupted); n > 0 {
+		text += fmt.Sprintf("  %d interrupted\n", n)
+	}
 	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
 		text += fmt.Sprintf("  %d skipped: %s\n", reasons[reason], reason)
 	}

@@ -55,16 +55,16 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 		ctx = whileRead(ctx, stdio.Out)
 	}
 	return s.show(stdio.Out, func(yield func(view, error) bool) {
-		if err := s.ask(ctx, yield); err != nil {
+		if err := s.ask(ctx, stdio.Err, yield); err != nil {
 			yield(nil, fmt.Errorf("ask runner: %w", cmp.Or(context.Cause(ctx), err)))
 		}
 	})
 }
 
 // ask yields the status of a runner or, to who watches, each that it reports, from when
-// it first answers until it ends.
-func (s *Status) ask(ctx context.Context, yield func(view, error) bool) error {
-	const limit, again = 10 * time.Second, 20 * time.Millisecond // a runner starts in ten times that
+// it first answers until it ends. Of one that does not answer for a second that is said.
+func (s *Status) ask(ctx context.Context, errOut io.Writer, yield func(view, error) bool) error {
+	const limit, again, second = 10 * time.Second, 20 * time.Millisecond, 50 // a runner starts in ten of these
 	client, url := &http.Client{Timeout: limit}, "http://"+s.Address+"/statusz"
 	if s.Watch {
 		client, url = http.DefaultClient, url+"?watch=true"
@@ -74,7 +74,10 @@ func (s *Status) ask(ctx context.Context, yield func(view, error) bool) error {
 		return fmt.Errorf("%w; set --address to HOST:PORT", err)
 	}
 	response, err := client.Do(request)
-	for ; err != nil && s.Watch && ctx.Err() == nil; response, err = client.Do(request) {
+	for times := 1; err != nil && s.Watch && ctx.Err() == nil; response, err = client.Do(request) {
+		if times++; times == second {
+			fmt.Fprintf(errOut, "runner: %v; asking again until it answers\n", err)
+		}
 		select {
 		case <-time.After(again):
 		case <-ctx.Done():

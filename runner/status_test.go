@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,8 +22,8 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// TestWatch watches a runner that is not there yet, tells of two statuses and
-// is killed in the middle of a third.
+// TestWatch watches a runner that is not there until that was said, tells of two
+// statuses and is killed in the middle of a third.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	// Nobody else can have the port, and who comes to it is refused before Listen.
@@ -47,8 +49,7 @@ func TestWatch(t *testing.T) {
 		fmt.Fprintln(w, `{"runner":"r1","sequence":2,"phase":"Running"}`)
 		fmt.Fprint(w, `{"runner":"r1","sequ`)
 	})}
-	defer runner.Close()
-	late := time.AfterFunc(200*time.Millisecond, func() {
+	begin := func() {
 		err := unix.Listen(socket, 16)
 		if err == nil {
 			var listener net.Listener
@@ -59,18 +60,35 @@ func TestWatch(t *testing.T) {
 		if !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)
 		}
-	})
-	defer late.Stop()
+	}
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer runner.Close()
 
 	var out, errOut strings.Builder
-	if code := run(t.Context(), []string{"status", "--watch", "--output=json", "--address", address}, nil, &out, &errOut); code != 0 {
+	said := writes(func(text []byte) (int, error) {
+		if errOut.Len() == 0 {
+			serving.Go(begin)
+		}
+		return errOut.Write(text)
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if code := run(ctx, []string{"status", "--watch", "--output=json", "--address", address}, nil, &out, said); code != 0 {
 		t.Fatalf("exit code is %d: %s", code, errOut.String())
+	}
+	if want := "connect: connection refused; asking again until it answers\n"; strings.Count(errOut.String(), want) != 1 {
+		t.Errorf("it says %q, want %q once", errOut.String(), want)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	if len(lines) != 2 || !strings.HasPrefix(lines[0], `{"runner":{`) || !strings.Contains(lines[0], `"phase":"Unknown"`) || !strings.Contains(lines[1], `"phase":"Running"`) {
 		t.Errorf("printed is\n%s\nwant the two statuses, one a line", out.String())
 	}
 }
+
+type writes func([]byte) (int, error)
+
+func (w writes) Write(text []byte) (int, error) { return w(text) }
 
 // A watch of a quiet runner ends when nobody reads what it prints, and has the shape
 // of one look.

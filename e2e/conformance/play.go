@@ -25,6 +25,7 @@ type Result struct {
 	Skipped  string // why, if it was
 	Err      error
 	Length   time.Duration
+	Played   bool // to its end
 	Story    *report.Story
 	Evidence string // directory, if it failed
 }
@@ -40,7 +41,7 @@ type Player struct {
 }
 
 // Play plays the scenarios of some levels. The results are in the order of the
-// suite. An error means that they could not be played, and not that a runner failed.
+// suite. An error means that some could not be played, and not that a runner failed.
 func (p Player) Play(ctx context.Context, s *Suite, levels ...Level) ([]Result, error) {
 	var results []Result
 	for _, level := range levels {
@@ -68,7 +69,7 @@ func (p Player) Play(ctx context.Context, s *Suite, levels ...Level) ([]Result, 
 			if err := p.one(ctx, r); err != nil {
 				return err
 			}
-			r.Length = time.Since(begun)
+			r.Length, r.Played = time.Since(begun), true
 			ended <- *r
 			return nil
 		})

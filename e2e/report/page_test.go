@@ -101,6 +101,8 @@ type looks struct {
 	Drawn                         int    // shapes of the first timeline
 	Moved                         string // what the cursor tells at the begin
 	Cells                         int
+	Found                         int    // specs of row 13, once they are looked for
+	Title                         string // of the page
 }
 
 // A person who opens the page sees what failed, how, when, and where to look on,
@@ -130,6 +132,43 @@ func TestThePageShowsFirstWhatMatters(t *testing.T) {
 	}
 }
 
+// Whatever texts a run brings, and however little or much happened, the page is a page.
+func TestThePageHoldsWhateverItIsTold(t *testing.T) {
+	browser := chromium(t)
+	r, dir := run(t, 49)
+	const hostile = `</script><script>document.title = "taken"</script><img src=x onerror="document.title='taken'">`
+	long := strings.Repeat("verylong", 100)
+	var much []history.Entry
+	for i := range 1000 {
+		much = append(much, history.Entry{Runner: hostile, Process: i, Exit: exit(i)}, history.Entry{Map: &history.Map{Name: long, Data: map[string]string{"STATE": hostile}}})
+	}
+	r.Trouble = []string{hostile}
+	r.Specs = append(r.Specs,
+		report.Spec{Name: hostile, Area: "z", Outcome: report.Failed, Failure: hostile + "\x1b[31m" + long, Labels: []string{hostile}, Story: report.TellStory(nil)},
+		report.Spec{Name: long, Area: "z", Outcome: report.Failed, Failure: long, Length: time.Hour, Story: report.TellStory(clocked(much...))},
+		report.Spec{Name: "one moment", Area: "z", Outcome: report.Failed, Story: report.TellStory(clocked(history.Entry{Runner: "a", Start: true}))})
+	r.Arrange()
+	if err := r.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	saw := look(t, browser, dir, 390)
+	if saw.Title != "4 of 53 failed on embedded" || saw.Wide > 390 {
+		t.Errorf("the page is called %q and %d pixels wide", saw.Title, saw.Wide)
+	}
+	if !saw.Name || saw.Found != 1 {
+		t.Errorf("the page lists %d specs of row 13, want 1: %+v", saw.Found, saw)
+	}
+}
+
+// What two scenarios leave is apart, however long their names are alike.
+func TestLongNamesAreToldApart(t *testing.T) {
+	long := strings.Repeat("the runner goes on ", 20)
+	one, other := report.FileName("drain", long+"1"), report.FileName("drain", long+"2")
+	if one == other || len(one) > 200 {
+		t.Errorf("files of two scenarios are called %q and %q", one, other)
+	}
+}
+
 // probe is a page that shows the report in a frame of some width, and writes down
 // what can be seen of it.
 const probe = `<!DOCTYPE html><body style="margin:0"><iframe src="report.html" style="border:0;width:%dpx;height:800px"></iframe><pre id="saw"></pre><script>
@@ -145,10 +184,14 @@ frame.onload = () => {
   const link = failure.querySelector('a'), slider = failure.querySelector('input[type=range]');
   slider.value = 0;
   slider.dispatchEvent(new Event('input'));
+  const filter = page.getElementById('filter');
+  filter.value = 'row:13';
+  filter.dispatchEvent(new Event('input'));
   document.getElementById('saw').textContent = JSON.stringify({
     Name: has('h3', 'two flips <within> one drain'), Deviation: has('.deviation', 'phase is Running, want Draining'), Moment: has('.moment', '1.000 s'), Link: seen(link),
     Href: link.getAttribute('href'), Wide: page.documentElement.scrollWidth, Drawn: failure.querySelectorAll('svg rect').length,
-    Moved: failure.querySelector('.now dd').textContent, Cells: page.querySelectorAll("#matrix td").length});
+    Moved: failure.querySelector('.now dd').textContent, Cells: page.querySelectorAll("#matrix td").length,
+    Found: page.querySelectorAll('.spec:not([hidden])').length, Title: page.title});
 };
 </script>`
 
@@ -158,7 +201,7 @@ func look(t *testing.T, browser, dir string, width int) (saw looks) {
 	if err := os.WriteFile(file, fmt.Appendf(nil, probe, width), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // a busy machine starts it in one
 	defer cancel()
 	cmd := exec.CommandContext(ctx, browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
 		"--user-data-dir="+t.TempDir(), fmt.Sprintf("--window-size=%d,900", max(width, 500)), "--virtual-time-budget=5000", "--dump-dom", "file://"+file)
@@ -238,12 +281,13 @@ func TestMatrix(t *testing.T) {
 
 func TestMarkdown(t *testing.T) {
 	r, _ := run(t, 49)
+	r.Specs = append(r.Specs, report.Spec{Name: "<b>red</b> | `it`", Outcome: report.Failed, Failure: "\x1b[31mred\x07"})
 	var text bytes.Buffer
 	if err := r.Markdown(&text); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"# 1 of 50 failed on embedded\n", "* **two flips &lt;within> one drain** (transitions/two-flips.yaml:6)\n  * phase is Running, want Draining\n  * 1.000 s into it, line 32: expect: {a: {phase: Draining}}\n",
+		"# 2 of 51 failed on embedded\n", "* **&lt;b>red&lt;/b> \\| \\`it\\`** ()\n  * \\[31mred\n", "* **two flips &lt;within> one drain** (transitions/two-flips.yaml:6)\n  * phase is Running, want Draining\n  * 1.000 s into it, line 32: expect: {a: {phase: Draining}}\n",
 		"(scenarios/transitions-two-flips-within-one-drain/timeline.txt)", "49 of 49 pairs were played, 49 as expected", "| **DrainAndSuspend** | Suspended |", "* needs a GPU: needs gpus: there are none\n",
 	} {
 		if !strings.Contains(text.String(), want) {

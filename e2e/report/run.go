@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path"
@@ -73,11 +74,15 @@ type File struct {
 
 var unfit = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
 
-// FileName is a name for a scenario that every file system takes.
+// FileName is a name for a scenario that every file system takes. What is left out of a
+// long one tells it from others.
 func FileName(area, text string) string {
 	const most = 150
-	name := unfit.ReplaceAllString(area+"-"+text, "-")
-	return strings.Trim(name[:min(len(name), most)], "-")
+	name := strings.Trim(unfit.ReplaceAllString(area+"-"+text, "-"), "-")
+	if len(name) <= most {
+		return name
+	}
+	return fmt.Sprintf("%s-%08x", name[:most], crc32.ChecksumIEEE([]byte(name)))
 }
 
 // Evidence is the directory of what a scenario leaves when it fails.
@@ -89,6 +94,9 @@ func Evidence(artifacts, area, text string) string {
 // the version of Kubernetes.
 func KeepStory(artifacts, area, text string, entries []history.Entry, around ...string) error {
 	story := TellStory(entries)
+	if story == nil {
+		return nil
+	}
 	story.Around = around
 	data, err := json.Marshal(story)
 	if err == nil {
@@ -145,10 +153,15 @@ func (r *Run) Arrange() {
 	}
 }
 
+// byUser is what Ginkgo says of Ctrl-C, which is no fault of the spec that it meets.
+const byUser = "Interrupted by User"
+
 // specOf leaves out what nobody asked for, and set-up that went well.
 func specOf(r types.SpecReport) (Spec, bool) {
 	s := Spec{Name: r.LeafNodeText, Labels: r.Labels(), Length: r.RunTime, Outcome: Passed}
 	switch {
+	case r.State.Is(types.SpecStateInterrupted) && strings.HasPrefix(r.Failure.Message, byUser):
+		s.Outcome, s.Failure = Skipped, "it was interrupted"
 	case r.Failed():
 		s.Outcome, s.Failure = Failed, r.Failure.Message
 	case r.State.Is(types.SpecStateSkipped | types.SpecStatePending):

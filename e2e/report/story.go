@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -71,10 +72,11 @@ const (
 	maxGPUs  = 8   // lanes of a runner
 )
 
-// TellStory folds a record. The same record always gives the same story.
+// TellStory folds a record. The same record always gives the same story, and one of
+// nothing none.
 func TellStory(entries []history.Entry) *Story {
 	if len(entries) == 0 {
-		return &Story{}
+		return nil
 	}
 	t := &teller{story: &Story{Start: entries[0].Time}, lanes: make(map[string]*Lane), facts: history.NewFacts(), said: make(map[string]string)}
 	for _, e := range entries {
@@ -263,7 +265,7 @@ func (l *Lane) shorten() {
 
 // brief keeps a text to a line of bounded length.
 func brief(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
+	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
 	if len(text) > maxText {
 		text = strings.ToValidUTF8(text[:maxText], "") + "…"
 	}

@@ -7,6 +7,14 @@ running=()
 kubectl() {
   case "$*" in
   exec\ *) inside "$@" ;;
+  "apply -k .") # what the kubelet does with the init container of the fake GPUs
+    command kubectl "$@"
+    local created=$(command kubectl get daemonset studio-go-runner-fakegpu --output=jsonpath='{.spec.template.spec.initContainers[1].command[*]}')
+    created=${created//\/var\/lib\/fakegpu/$TMPDIR\/fakegpu}
+    created=${created//\$(FAKEGPU_PROFILE)/H100-80GB}
+    created=${created//\$(FAKEGPU_COUNT)/8}
+    ${created//\$(NODE_NAME)/$NODE}
+    ;;
   "scale deployment studioml"*)
     command kubectl create deployment "$3" --image=original
     command kubectl "$@"

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/conformance"
@@ -34,12 +35,19 @@ type playCommand struct {
 	Target   scenario.Target `enum:"existing,kind" default:"existing" help:"Which cluster that is: somebody's (existing), or the suite's own (kind)."`
 }
 
-// Run plays, and writes the report and the page.
+// Run plays, and writes the report and the page; of a run that did not come to its end
+// the page alone.
 func (c playCommand) Run(ctx context.Context, r streams) (err error) {
 	suite, err := conformance.Load(filepath.Join("e2e", "conformance"))
 	if err != nil {
 		return err
 	}
+	file := cmp.Or(c.Report, filepath.Join(c.Artifacts, "report.yaml"))
+	free, err := c.prepare(file)
+	if err != nil {
+		return err
+	}
+	defer free()
 	p, err := c.open(ctx)
 	if err != nil {
 		return err
@@ -47,13 +55,22 @@ func (c playCommand) Run(ctx context.Context, r streams) (err error) {
 	defer func() { err = errors.Join(err, p.close(context.WithoutCancel(ctx))) }()
 	begun := time.Now()
 	results, err := c.play(ctx, r, p, suite)
-	if err != nil {
-		return err
-	}
+	return c.conclude(ctx, r, p, file, begun, results, err)
+}
+
+// conclude writes what there is to write, and says how it went.
+func (c playCommand) conclude(ctx context.Context, r streams, p *played, file string, begun time.Time, results []conformance.Result, err error) error {
 	page := pageOf(p, begun, results, c.Artifacts)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = errors.New("interrupted") // and what it was about then does not matter
+		}
+		page.Trouble = []string{err.Error()}
+		return errors.Join(fmt.Errorf("%d of %d scenarios were played, see %s; there is no report: %w",
+			len(page.Specs), len(results), filepath.Join(c.Artifacts, report.PageFile), err), page.Write(c.Artifacts))
+	}
 	conforms := conformance.NewReport(p.who, string(p.kind), p.version, results)
-	file := cmp.Or(c.Report, filepath.Join(c.Artifacts, "report.yaml"))
-	if err := errors.Join(os.MkdirAll(c.Artifacts, 0o755), page.Write(c.Artifacts), conforms.Write(file)); err != nil {
+	if err := errors.Join(page.Write(c.Artifacts), conforms.Write(file)); err != nil {
 		return err
 	}
 	failed := 0
@@ -66,6 +83,36 @@ func (c playCommand) Run(ctx context.Context, r streams) (err error) {
 		return fmt.Errorf("%s %s does not conform: %d scenarios failed", p.who.Project, p.who.Version, failed)
 	}
 	return nil
+}
+
+// prepare finds out what would be found out after minutes, and keeps other runs out of
+// the artifacts until free.
+func (c playCommand) prepare(file string) (free func(), err error) {
+	if info, err := os.Stat(c.Runner); err == nil && c.Image == "" && info.Mode()&0o111 == 0 {
+		return nil, fmt.Errorf("the adapter %s must be a program: chmod +x", c.Runner)
+	}
+	if err := os.MkdirAll(c.Artifacts, 0o755); err != nil {
+		return nil, fmt.Errorf("make a place for the page: %w", err)
+	}
+	_, before := os.Stat(file)
+	written, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err == nil {
+		err = written.Close()
+	}
+	if err == nil && before != nil {
+		err = os.Remove(file) // until there is one
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the report must be a file that can be written: %w", err)
+	}
+	lock, err := os.Create(filepath.Join(c.Artifacts, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another run writes into %s (%w); wait for it, or name another directory (ARTIFACTS=…)", c.Artifacts, err), lock.Close())
+	}
+	return func() { _ = lock.Close() }, nil
 }
 
 // play tells of each scenario as it ends.
@@ -102,6 +149,9 @@ func pageOf(p *played, begun time.Time, results []conformance.Result, artifacts 
 		Around: []string{"conformance", "Kubernetes " + p.version},
 	}
 	for _, one := range results {
+		if !one.Played {
+			continue
+		}
 		s := report.Spec{Name: one.Scenario.Name, Area: string(one.Level), Location: one.Scenario.Location(), Length: one.Length, Story: one.Story, Outcome: report.Passed}
 		for _, row := range one.Scenario.Rows {
 			s.Labels = append(s.Labels, fmt.Sprintf("row:%d", row))

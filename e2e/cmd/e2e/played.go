@@ -1,11 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/rand"
@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/studioml/studio-go-runner/e2e/conformance"
+	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
@@ -71,6 +72,9 @@ const left = 2 * time.Hour
 
 // onCluster has pods for runners. What the adapter does, the shell of the image does.
 func (c playCommand) onCluster(ctx context.Context) (*played, error) {
+	if err := (targetCommand{Image: c.Image, Kubeconfig: os.Getenv("KUBECONFIG")}).lacksCluster(); err != nil {
+		return nil, err
+	}
 	script, err := os.ReadFile(c.Runner)
 	if err != nil {
 		return nil, err
@@ -114,15 +118,39 @@ func (p *played) describe(ctx context.Context) (err error) {
 	if !ok {
 		return errors.New("the target runs no programs beside its runners")
 	}
-	var text bytes.Buffer
-	if err := ground.Run(ctx, nil, &text, append(p.adapter, "describe")...); err != nil {
+	asking, cancel := context.WithTimeout(ctx, engine.Stretch(describeTime))
+	defer cancel()
+	var text description
+	if err := ground.Run(asking, nil, &text, append(p.adapter, "describe")...); err != nil {
+		if asking.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("it must end within %s: %w", engine.Stretch(describeTime), err)
+		}
 		return fmt.Errorf("ask the adapter to describe its runner: %w", err)
 	}
-	if err := yaml.UnmarshalStrict(text.Bytes(), &p.who); err != nil {
+	if err := yaml.UnmarshalStrict(text.said, &p.who); err != nil {
 		return fmt.Errorf("what the adapter describes must be organization, project, url and version as YAML: %w", err)
 	}
 	if p.who.Project == "" || p.who.Version == "" {
 		return errors.New("what the adapter describes must have a project and a version")
 	}
+	for _, value := range []string{p.who.Organization, p.who.Project, p.who.URL, p.who.Version} {
+		if strings.ContainsAny(value, "|<>[]\n") { // all of it comes into a table
+			return fmt.Errorf("what the adapter describes must be one line without | < > [ ], and is %q", value)
+		}
+	}
 	return nil
+}
+
+const describeTime = 30 * time.Second
+
+// description is what an adapter says, which is short.
+type description struct{ said []byte }
+
+func (d *description) Write(data []byte) (int, error) {
+	const most = 64 << 10
+	if len(d.said)+len(data) > most {
+		return 0, fmt.Errorf("it says more than %d bytes", most)
+	}
+	d.said = append(d.said, data...)
+	return len(data), nil
 }

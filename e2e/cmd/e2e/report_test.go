@@ -1,0 +1,37 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/onsi/ginkgo/v2/types"
+)
+
+// The page of a run is made anew from what it has left. What Ctrl-C met has not failed.
+func TestReport(t *testing.T) {
+	dir := t.TempDir()
+	text, err := json.Marshal([]types.Report{{SuiteLabels: []string{"target:embedded"}, SpecReports: types.SpecReports{{
+		LeafNodeType: types.NodeTypeIt, LeafNodeText: "two flips", State: types.SpecStateFailed, Failure: types.Failure{Message: "it is open"},
+	}, {
+		LeafNodeType: types.NodeTypeIt, LeafNodeText: "stopped", State: types.SpecStateInterrupted, Failure: types.Failure{Message: "Interrupted by User"},
+	}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "report.json"), text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	if code := run([]string{"report", dir}, &out, &errs); code != 0 {
+		t.Fatalf("exit code %d, %s", code, &errs)
+	}
+	for _, file := range []string{"report.html", "report.md"} {
+		if page, err := os.ReadFile(filepath.Join(dir, file)); err != nil || !strings.Contains(string(page), "two flips") || !strings.Contains(string(page), "1 of 1 failed") {
+			t.Errorf("%s: %v, %.300s", file, err, page)
+		}
+	}
+}
