@@ -32,6 +32,7 @@ type Fleet struct {
 	Node     string   `placeholder:"NODE" help:"The runners on a node of Kubernetes."`
 
 	client *kube.Client
+	maps   []statemap.ConfigMap // as they were read last
 }
 
 // read asks the cluster for the runners.
@@ -54,8 +55,8 @@ func (f *Fleet) read(ctx context.Context) ([]fleet.Runner, error) {
 		return nil, err
 	}
 	// A map of others may have a megabyte, and an answer must not get too long.
-	maps, err := list[statemap.ConfigMap](ctx, f, "configmaps", url.Values{"limit": {"8"}})
-	return fleet.Runners(pods, maps), err
+	f.maps, err = list[statemap.ConfigMap](ctx, f, "configmaps", url.Values{"limit": {"8"}})
+	return fleet.Runners(pods, f.maps), err
 }
 
 func list[T any](ctx context.Context, f *Fleet, kind string, query url.Values) (all []T, err error) {
@@ -92,6 +93,14 @@ func (f *Fleet) looks(ctx context.Context, errOut io.Writer) iter.Seq2[[]fleet.R
 			yield(nil, err)
 		}
 	}
+}
+
+// nobody is what to say where there is none to look at, or to wait for.
+func (f *Fleet) nobody() error {
+	if f.Node != "" {
+		return fmt.Errorf("no runner in namespace %s is on a node %s", f.Namespace, f.Node)
+	}
+	return fmt.Errorf("no runner in namespace %s: runners are its pods with %s that have not ended; runner status asks one that is no pod", f.Namespace, f.Selector)
 }
 
 // unanswered says whether an API server did not answer, or asked to be left alone.
