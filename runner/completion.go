@@ -39,6 +39,7 @@ func (c *Complete) Run(kctx *kong.Context, stdio stdio) error {
 			flags = append(slices.Clone(flags), node.Flags...)
 		}
 	}
+	before := c.Words[:max(0, len(c.Words)-1)]
 	var found []string
 	for _, child := range node.Children {
 		if !child.Hidden {
@@ -61,7 +62,7 @@ func (c *Complete) Run(kctx *kong.Context, stdio stdio) error {
 		}
 	}
 	for _, word := range found {
-		if strings.HasPrefix(word, last) && (last != "" || word[0] != '-') && !slices.Contains(c.Words, "--") {
+		if strings.HasPrefix(word, last) && word != "" && (last != "" || word[0] != '-') && !slices.Contains(before, "--") {
 			fmt.Fprintln(stdio.Out, word)
 		}
 	}

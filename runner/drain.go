@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,6 +47,11 @@ type Resume struct {
 	Reason string `placeholder:"TEXT" help:"Why; shown wherever the state is explained."`
 }
 
+// Help is what --help says besides.
+func (Resume) Help() string {
+	return "The map of a runner that was named says Running from then on, which outweighs --all: delete it with kubectl, and the runner does as all others again."
+}
+
 // Run lets runners go on.
 func (r *Resume) Run(ctx context.Context, stdio stdio) error {
 	annotations := map[string]string{}
@@ -68,10 +72,18 @@ type Steering struct {
 	FieldManager   string `env:"STUDIOML_FIELD_MANAGER" default:"${manager}" placeholder:"NAME" help:"Who sets it, as others see it (default ${default})."`
 }
 
+// Validate is called by kong.
+func (s *Steering) Validate() error {
+	if s.Timeout != nil && !s.Wait { // a script would go on, and take the runners for drained
+		return errors.New("--timeout bounds --wait: say both, or neither")
+	}
+	return s.Selection.Validate()
+}
+
 // change is a map that is to be set, and whose it is now.
 type change struct {
-	fleet.Runner
-	object map[string]any
+	fleet.Runner // its name, who has set it, when, and why
+	object       map[string]any
 }
 
 // steer sets the STATE that asks for a phase in the maps of those who are meant, in all
@@ -88,7 +100,7 @@ func (s *Steering) steer(ctx context.Context, stdio stdio, phase api.Phase, anno
 	if err != nil {
 		return err
 	}
-	changes, err := s.changes(runners, meant, phase, annotations)
+	changes, err := s.changes(meant, phase, annotations)
 	if err != nil {
 		return err
 	} else if s.Print {
@@ -114,7 +126,7 @@ func (s *Steering) steer(ctx context.Context, stdio stdio, phase api.Phase, anno
 	}
 	for _, r := range meant {
 		if s.All && r.Source == api.SourceNode && r.Effective != fleet.Asked[phase] {
-			fmt.Fprintf(stdio.Err, "runner: not %s: its own map says %s, set by %s%s\n", r.Name, r.Effective, r.SetBy, after("; ", r.Reason))
+			fmt.Fprintf(stdio.Err, "runner: not %s: its own map says %s, set by %s%s; steer it by its name, or delete that map\n", r.Name, r.Effective, r.SetBy, after("; ", r.Reason))
 		}
 	}
 	if s.Wait {
@@ -124,15 +136,11 @@ func (s *Steering) steer(ctx context.Context, stdio stdio, phase api.Phase, anno
 }
 
 // changes are the node maps of those who are meant or, for all, the global map.
-func (s *Steering) changes(runners, meant []fleet.Runner, phase api.Phase, annotations map[string]string) (changes []change, err error) {
+func (s *Steering) changes(meant []fleet.Runner, phase api.Phase, annotations map[string]string) (changes []change, err error) {
 	targets := meant
 	switch {
 	case s.All:
-		targets = []fleet.Runner{{}}
-		if i := slices.IndexFunc(runners, func(r fleet.Runner) bool { return r.Source == api.SourceGlobal }); i >= 0 {
-			targets[0] = runners[i] // which knows who has set it
-		}
-		targets[0].Name = api.GlobalMapName
+		targets = []fleet.Runner{{Name: api.GlobalMapName}}
 	case len(meant) == 0:
 		err = s.nobody()
 	}
@@ -151,7 +159,7 @@ func (s *Steering) changes(runners, meant []fleet.Runner, phase api.Phase, annot
 		if p := r.Report; !s.All && (unfit != nil || p != nil && p.Maps.Global != nil && p.Maps.Node == nil) {
 			err = errors.Join(err, fmt.Errorf("%s has no node map, since that cannot have the name of its host; steer it with all others, by --all", api.Excerpt(r.Name)))
 		}
-		changes = append(changes, change{r, map[string]any{
+		changes = append(changes, change{fleet.Owner(r.Name, s.maps), map[string]any{
 			"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": r.Name, "annotations": annotations},
 			"data": map[string]any{api.StateKey: fleet.Asked[phase]},
 		}})

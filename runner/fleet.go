@@ -33,7 +33,8 @@ type Fleet struct {
 	Node     string   `placeholder:"NODE" help:"The runners on a node of Kubernetes."`
 
 	client   *kube.Client
-	answered bool // the API server has, so that it is worth waiting for
+	maps     []statemap.ConfigMap // as they were read last
+	answered bool                 // the API server has, so that it is worth waiting for
 }
 
 // read asks the cluster for the runners.
@@ -56,9 +57,9 @@ func (f *Fleet) read(ctx context.Context) ([]fleet.Runner, error) {
 		return nil, err
 	}
 	// A map of others may have a megabyte, and an answer must not get too long.
-	maps, err := list[statemap.ConfigMap](ctx, f, "configmaps", url.Values{"limit": {"8"}})
+	f.maps, err = list[statemap.ConfigMap](ctx, f, "configmaps", url.Values{"limit": {"8"}})
 	f.answered = f.answered || err == nil
-	return fleet.Runners(pods, maps), err
+	return fleet.Runners(pods, f.maps), err
 }
 
 func list[T any](ctx context.Context, f *Fleet, kind string, query url.Values) (all []T, err error) {
@@ -102,6 +103,14 @@ func (f *Fleet) looks(ctx context.Context, errOut io.Writer) iter.Seq2[[]fleet.R
 			}
 		}
 	}
+}
+
+// nobody is what to say where there is none to look at, or to wait for.
+func (f *Fleet) nobody() error {
+	if f.Node != "" {
+		return fmt.Errorf("no runner in namespace %s is on a node %s", f.Namespace, f.Node)
+	}
+	return fmt.Errorf("no runner in namespace %s: runners are its pods with %s that have not ended; runner status asks one that is no pod", f.Namespace, f.Selector)
 }
 
 // unanswered says whether an API server did not answer, or asked to be left alone.

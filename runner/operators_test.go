@@ -97,51 +97,51 @@ func TestOperators(t *testing.T) {
 	two := []string{podSays("a", "a", "Running", off, "4", ""), podSays("b", "b", "Running", off, "4", "")}
 	for name, test := range map[string]struct {
 		args    string
-		server  scriptedServer
+		server  *scriptedServer
 		code    int
 		out     string // what is printed, with a part of it or, after a !, without
 		changes int
 	}{
-		"a map that is replaced": {"wait w --for=Suspended", scriptedServer{looks: []look{
+		"a map that is replaced": {"wait w --for=Suspended", &scriptedServer{looks: []look{
 			draining, {pods: is("Draining", suspend, "5")}, {pods: is("Draining", suspend, "5"), maps: has("7")}, {pods: is("Suspended", suspend, "7"), maps: has("7")},
 		}}, 0, "a map that it obeyed was deleted", 0},
-		"a map that is gone": {"wait w --for=Suspended", scriptedServer{looks: []look{
+		"a map that is gone": {"wait w --for=Suspended", &scriptedServer{looks: []look{
 			draining, {pods: is("Draining", suspend, "5")}, running,
 		}}, 4, "this cannot come true: w is asked for Running, source default", 0},
-		"a map that others have changed": {"wait w --for=Suspended", scriptedServer{looks: []look{
+		"a map that others have changed": {"wait w --for=Suspended", &scriptedServer{looks: []look{
 			draining, {pods: is("Draining", suspend, "5"), maps: []string{mapSays("w", "6", "Running")}},
 		}}, 4, "w is asked for Running, source node", 0},
-		"nobody for a moment": {"wait --all --for=Running", scriptedServer{looks: []look{
+		"nobody for a moment": {"wait --all --for=Running", &scriptedServer{looks: []look{
 			{pods: is("Unknown", off, "4")}, {}, running,
 		}}, 0, "w is Running", 0},
-		"nobody any more, who is drained": {"wait --all --for=Suspended", scriptedServer{looks: []look{draining, {}}}, 0, "w is Draining", 0},
-		"answers that are none": {"wait w --for=Suspended --timeout=1m", scriptedServer{looks: []look{
+		"nobody any more, who is drained": {"wait --all --for=Suspended", &scriptedServer{looks: []look{draining, {}}}, 0, "w is Draining", 0},
+		"answers that are none": {"wait w --for=Suspended --timeout=1m", &scriptedServer{looks: []look{
 			draining, {code: 503}, {code: 429}, {code: 410}, drained,
 		}}, 0, "asking again until it answers", 0},
-		"credentials that expire":       {"wait w --for=Suspended --timeout=1m", scriptedServer{looks: []look{draining, {code: 401}, draining, {code: 401}, drained}}, 0, "asking again", 0},
-		"credentials that have expired": {"wait w --for=Suspended --timeout=1m", scriptedServer{looks: []look{draining, {code: 401}}}, 1, "401", 0},
-		"no rights any more":            {"wait w --for=Suspended --timeout=1m", scriptedServer{looks: []look{draining, {code: 403}}}, 1, "403", 0},
-		"no answer at the start":        {"wait w --for=Suspended --timeout=1m", scriptedServer{looks: []look{{code: 503}}}, 1, "503", 0},
-		"no answer after a change":      {"drain w --reason=r --wait", scriptedServer{looks: []look{running, {code: 503}, drained}}, 0, "w is Suspended", 1},
-		"time is up in silence":         {"wait w --for=Suspended --timeout=2s", scriptedServer{looks: []look{draining, {hangs: true}}}, 3, "!asking again", 0},
-		"orders to the terminal": {"wait w --for=Suspended", scriptedServer{looks: []look{
+		"credentials that expire":       {"wait w --for=Suspended --timeout=1m", &scriptedServer{looks: []look{draining, {code: 401}, draining, {code: 401}, drained}}, 0, "asking again", 0},
+		"credentials that have expired": {"wait w --for=Suspended --timeout=1m", &scriptedServer{looks: []look{draining, {code: 401}}}, 1, "401", 0},
+		"no rights any more":            {"wait w --for=Suspended --timeout=1m", &scriptedServer{looks: []look{draining, {code: 403}}}, 1, "403", 0},
+		"no answer at the start":        {"wait w --for=Suspended --timeout=1m", &scriptedServer{looks: []look{{code: 503}}}, 1, "503", 0},
+		"no answer after a change":      {"drain w --reason=r --wait", &scriptedServer{looks: []look{running, {code: 503}, drained}}, 0, "w is Suspended", 1},
+		"time is up in silence":         {"wait w --for=Suspended --timeout=2s", &scriptedServer{looks: []look{draining, {hangs: true}}}, 3, "!asking again", 0},
+		"orders to the terminal": {"wait w --for=Suspended", &scriptedServer{looks: []look{
 			{pods: []string{podSays("w", "w", "Draining", suspend, "5", "a\x1b[2Jb\nc")}, maps: has("5")}, drained,
 		}}, 0, "w is Draining: a [2Jb c\n", 0},
-		"two runners of one map":     {"drain --node=n1 --reason=r", scriptedServer{looks: []look{{pods: shared}}}, 0, "n1: STATE is now DrainAndSuspend\n", 1},
-		"one of two that is refused": {"drain a b --reason=r", scriptedServer{looks: []look{{pods: two}}, refuse: "b"}, 1, "a: STATE is now DrainAndSuspend\n", 1},
-		"a map that is somewhere else": {"drain w --reason=r", scriptedServer{looks: []look{
+		"two runners of one map":     {"drain --node=n1 --reason=r", &scriptedServer{looks: []look{{pods: shared}}}, 0, "n1: STATE is now DrainAndSuspend\n", 1},
+		"one of two that is refused": {"drain a b --reason=r", &scriptedServer{looks: []look{{pods: two}}, refuse: "b"}, 1, "a: STATE is now DrainAndSuspend\n", 1},
+		"a map that is somewhere else": {"drain w --reason=r", &scriptedServer{looks: []look{
 			{pods: []string{podSays("w", "../../kube-system/configmaps/x", "Running", off, "4", "")}},
 		}}, 1, "has no node map", 0},
-		"a drain for ever":   {"drain w --reason=r --deadline=0", scriptedServer{looks: []look{running}}, 0, `"studioml.io/drain-deadline":"0s"`, 1},
-		"no time to wait":    {"wait w --for=Running --timeout=0", scriptedServer{looks: []look{running}}, 1, "must be above 0", 0},
-		"only lines, tried":  {"drain w --reason=r --wait --print --dry-run=server", scriptedServer{looks: []look{running}}, 0, " --dry-run=server ", 0},
-		"lines of a context": {"resume w --print --context=it", scriptedServer{looks: []look{running}}, 0, " --context='it' ", 0},
-		"the names of runners": {"state -o name", scriptedServer{looks: []look{
+		"a drain for ever":   {"drain w --reason=r --deadline=0", &scriptedServer{looks: []look{running}}, 0, `"studioml.io/drain-deadline":"0s"`, 1},
+		"no time to wait":    {"wait w --for=Running --timeout=0", &scriptedServer{looks: []look{running}}, 1, "must be above 0", 0},
+		"only lines, tried":  {"drain w --reason=r --wait --print --dry-run=server", &scriptedServer{looks: []look{running}}, 0, " --dry-run=server ", 0},
+		"lines of a context": {"resume w --print --context=it", &scriptedServer{looks: []look{running}}, 0, " --context='it' ", 0},
+		"the names of runners": {"state -o name", &scriptedServer{looks: []look{
 			{pods: running.pods, maps: []string{mapSays("v", "5", "Running")}},
 		}}, 0, "!v\n", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(&test.server)
+			server := httptest.NewServer(test.server)
 			defer server.Close()
 			t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "config"))
 			t.Setenv("POD_NAMESPACE", "default")

@@ -126,11 +126,12 @@ func age(t time.Time) string {
 }
 
 // pause waits until a queue may be asked again: soon, unless the last time, which
-// began at asked, was long. The error is that ctx has ended.
+// began at asked, was long. It may have been an outage, so that is bounded. The error
+// is that ctx has ended.
 func pause(ctx context.Context, asked time.Time) error {
-	const soon, share = 500 * time.Millisecond, 10
+	const soon, longest, share = 500 * time.Millisecond, 10 * time.Second, 10
 	select {
-	case <-time.After(max(soon, share*time.Since(asked))):
+	case <-time.After(min(longest, max(soon, share*time.Since(asked)))):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

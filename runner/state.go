@@ -46,6 +46,9 @@ func (s *State) Run(ctx context.Context, stdio stdio) error {
 			runners = slices.DeleteFunc(runners, func(r fleet.Runner) bool {
 				return len(s.Phase) > 0 && (r.Stray || !slices.Contains(s.Phase, strings.ToLower(string(r.Phase))))
 			})
+			if len(runners) == 0 && err == nil && len(s.Phase) == 0 && !s.Shown.Watch {
+				complain(stdio.Err, s.nobody())
+			}
 			if !yield(runnerViews{append([]fleet.Runner{}, runners...)}, err) {
 				return
 			}

@@ -17,7 +17,7 @@ import (
 type Wait struct {
 	Selection `embed:""`
 
-	For api.Phase `required:"" enum:"Running,Suspended,Terminated" placeholder:"PHASE" help:"What is to be so: ${enum}."`
+	For goal `required:"" enum:"Running,Suspended,Terminated" placeholder:"PHASE" help:"What is to be so: ${enum}."`
 }
 
 // Selection says which runners are meant, and how long to wait for them. Commands embed it.
@@ -46,12 +46,24 @@ func (s *Selection) meant(runners []fleet.Runner) ([]fleet.Runner, error) {
 	}))
 }
 
-func (s *Selection) nobody() error {
-	return fmt.Errorf("no runner in namespace %s%s", s.Namespace, after(" is on a node ", s.Node))
+// Run waits until it is so.
+func (w *Wait) Run(ctx context.Context, stdio stdio) error {
+	return w.await(ctx, stdio, api.Phase(w.For))
 }
 
-// Run waits until it is so.
-func (w *Wait) Run(ctx context.Context, stdio stdio) error { return w.await(ctx, stdio, w.For) }
+// goal is a phase, in whatever case it was typed.
+type goal api.Phase
+
+// UnmarshalText implements encoding.TextUnmarshaler, which kong knows.
+func (g *goal) UnmarshalText(text []byte) error {
+	*g = goal(text)
+	for phase := range fleet.Asked {
+		if strings.EqualFold(string(text), string(phase)) {
+			*g = goal(phase)
+		}
+	}
+	return nil
+}
 
 // ending is the end of a command with a code of its own.
 type ending struct {

@@ -152,6 +152,16 @@ func (r *Runner) setBy(m *statemap.ConfigMap) {
 	}
 }
 
+// Owner is a map of that name as far as it is known who has set it, when, and why,
+// whether or not what it says is in force.
+func Owner(name string, all []statemap.ConfigMap) Runner {
+	r := Runner{Name: name}
+	if i := slices.IndexFunc(all, func(m statemap.ConfigMap) bool { return m.Metadata.Name == name }); i >= 0 {
+		r.setBy(&all[i])
+	}
+	return r
+}
+
 // Asked is the state that asks for what is to be so.
 var Asked = map[api.Phase]api.State{
 	api.PhaseRunning: api.Running, api.PhaseSuspended: api.DrainAndSuspend, api.PhaseTerminated: api.DrainAndTerminate,
