@@ -124,7 +124,6 @@ func TestTheDrainIsShownAfterACleaner(t *testing.T) {
 	})
 }
 
-// An attempt knows of a drain that was on when it began, or at any moment since.
 func TestAnAttemptWaitsUntilItsStartIsKnown(t *testing.T) {
 	play(t, func(w *world) {
 		close(w.hold)
@@ -142,6 +141,7 @@ func TestAnAttemptWaitsUntilItsStartIsKnown(t *testing.T) {
 	})
 }
 
+// An attempt knows of a drain that was on when it began, or at any moment since.
 func TestAnAttemptKnowsOfTheDrain(t *testing.T) {
 	play(t, func(w *world) {
 		drained := func(i int) bool {
@@ -163,6 +163,11 @@ func TestAnAttemptKnowsOfTheDrain(t *testing.T) {
 		w.scheduler.SetDraining(true)
 		if !drained(1) {
 			w.Error("the second was not told")
+		}
+		close(w.ending("a")) // which makes room for one more
+		w.tasks <- cpu("c")
+		if !drained(2) {
+			w.Error("the third was not told of what was on")
 		}
 		close(w.hold)
 	})

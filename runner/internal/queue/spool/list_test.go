@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -130,7 +131,10 @@ func TestAListSaysWhatItCannotRead(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "r")
 	submit(t, s, api.Task{ID: "a"})
-	for _, sub := range []string{"ready", "held", "claims", "tasks", "results", "dead", "cancelled"} {
+	if err := os.MkdirAll(filepath.Join(dir, "claims/older/tasks"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, sub := range []string{"ready", "held", "claims", "claims/older/tasks", "tasks", "results", "dead", "cancelled"} {
 		place := filepath.Join(dir, sub)
 		if err := errors.Join(os.Rename(place, place+".away"), os.WriteFile(place, nil, 0o644)); err != nil {
 			t.Fatal(err)
@@ -138,8 +142,31 @@ func TestAListSaysWhatItCannotRead(t *testing.T) {
 		if all, err := spool.Look(dir).List(t.Context()); err == nil {
 			t.Errorf("list without %s: %+v", sub, all)
 		}
+		_, err := spool.Look(dir).Length(t.Context())
+		if counted := slices.Contains([]string{"ready", "tasks", "dead"}, sub); counted != (err != nil) {
+			t.Errorf("length without %s: %v", sub, err)
+		}
 		if err := errors.Join(os.Remove(place), os.Rename(place+".away", place)); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// Classes have directories of their own, and one order all the same.
+func TestAListIsInTheOrderOfTheSubmits(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "")
+	want := []string{"a", "b", "c", "d"}
+	for i, id := range want {
+		submit(t, s, api.Task{ID: id, Resources: api.Resources{GPUs: (len(want) - i) % 2}})
+	}
+	all, err := s.List(t.Context())
+	if err != nil || len(all) != len(want) {
+		t.Fatalf("tasks %+v, %v", all, err)
+	}
+	for i, task := range all {
+		if task.ID != want[i] || task.Position != i+1 {
+			t.Errorf("place %d is of %s, which says %d, want %s", i+1, task.ID, task.Position, want[i])
 		}
 	}
 }

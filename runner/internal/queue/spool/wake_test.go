@@ -15,6 +15,13 @@ func TestWhatWakesFetch(t *testing.T) {
 		"a submit": func(t *testing.T, _ string, s *spool.Spool) func() {
 			return func() { submit(t, s, api.Task{ID: "wanted"}) }
 		},
+		"a submit to others": func(t *testing.T, _ string, s *spool.Spool) func() {
+			submit(t, s, api.Task{ID: "before"}) // whose directory stays, so that none is made
+			if err := fetch(t, s, "before").Ack(); err != nil {
+				t.Fatal(err)
+			}
+			return func() { submit(t, s, api.Task{ID: "wanted"}) }
+		},
 		"a submit of before": func(t *testing.T, dir string, _ *spool.Spool) func() {
 			return func() {
 				drop(t, dir, "00000000000000000001-0-0-wanted.json", []byte(`{"id":"wanted","command":"true"}`))
