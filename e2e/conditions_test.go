@@ -80,8 +80,9 @@ func conditionSpecs() {
 			var status api.Status
 			Expect(json.Unmarshal([]byte(pod.Annotations[api.AnnotationStatus]), &status)).To(Succeed())
 			Expect(status.Maps.Global.ResourceVersion).To(Equal(w.version(ctx)))
-			Expect(w.do(ctx, "get", "events.events.k8s.io", "--field-selector=reason=StateTransition",
-				`--output=jsonpath={range .items[*]}{.regarding.kind}/{.regarding.name} {.action} {.related.name}/{.related.resourceVersion} {.note}{"\n"}{end}`)).To(
+			// Events go a way of their own.
+			eventually(ctx, w.do).WithArguments(ctx, "get", "events.events.k8s.io", "--field-selector=reason=StateTransition",
+				`--output=jsonpath={range .items[*]}{.regarding.kind}/{.regarding.name} {.action} {.related.name}/{.related.resourceVersion} {.note}{"\n"}{end}`).Should(
 				MatchRegexp(`Pod/a Suspend studioml-go-runner/%[1]s \w+ to Suspended, source global, version %[1]s, reason: kernel upgrade, runner a\n`, w.version(ctx)))
 
 			By("ending")

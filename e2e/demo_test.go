@@ -20,7 +20,7 @@ import (
 // demoSpecs are about make run beside what it shows, which is a scenario: that
 // nothing is left of it, whatever ends it.
 func demoSpecs() {
-	const limit = 90 * time.Second // for a control plane to come up beside others
+	const limit = 5 * time.Minute // for a control plane to come up beside others
 	spec := func(name string, end syscall.Signal, group bool, command ...string) {
 		It("make run ends with "+name, Label("area:demo"), SpecTimeout(engine.Stretch(limit)), func(ctx SpecContext) {
 			place := GinkgoT().TempDir()

@@ -51,7 +51,7 @@ func document(name string) string {
 // block of YAML is the file that its first line names.
 func documentSpecs() {
 	sentenceSpecs()
-	It("the lines of the documents for operators work as typed", Label("area:documents"), SpecTimeout(engine.Stretch(4*time.Minute)), func(ctx SpecContext) {
+	It("the lines of the documents for operators work as typed", Label("area:documents"), SpecTimeout(engine.Stretch(10*time.Minute)), func(ctx SpecContext) {
 		name := CurrentSpecReport().LeafNodeText
 		evidence := report.Evidence(config.artifacts, "documents", name)
 		env := isolate(ctx, targets.Isolation{Name: name, Needs: []scenario.Need{scenario.NeedKubectl}, Artifacts: evidence})

@@ -23,7 +23,7 @@ import (
 // sentenceSpecs look at what nobody types: what the documents have in sentences and
 // tables, and in blocks that need more than there is here.
 func sentenceSpecs() {
-	It("the documents name commands, flags, variables and files that there are", Label("area:documents"), SpecTimeout(engine.Stretch(4*time.Minute)), func(ctx SpecContext) {
+	It("the documents name commands, flags, variables and files that there are", Label("area:documents"), SpecTimeout(engine.Stretch(10*time.Minute)), func(ctx SpecContext) {
 		kubectl, err := newKubectl("")
 		Expect(err).NotTo(HaveOccurred())
 		known, err := newPrograms(ctx, map[string]string{

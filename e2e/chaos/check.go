@@ -32,6 +32,10 @@ const (
 	deaths = 10
 	// slack is for what takes its time on a busy machine: news of a map, an exit.
 	slack = 2 * time.Second
+	// ending is how long a process may take to end once its exit was ordered: the 3 s
+	// that the runner gives it, and what a busy machine takes of it. It no longer hears a
+	// signal meanwhile.
+	ending = 5 * time.Second
 	// outage is how long a runner waits for an API server that does not answer
 	// before it exits on what it knows (R6), and what follows.
 	outage = 45 * time.Second
@@ -269,8 +273,9 @@ func (c *check) exit(l *Life) {
 	}
 	switch {
 	case l.Killed == syscall.SIGKILL && slices.ContainsFunc(l.Sent, func(s Sent) bool { return s.Signal == syscall.SIGKILL }):
-	case l.Killed != 0 && signals > 0 && l.Killed == l.ends(l.End)[0].Signal && len(l.Said) == 0 && len(c.lives[l]) == 0 && l.End < l.Start.Plus(slack):
-		// Before its first instruction nobody can catch it; a shell, too, says 143.
+	case l.Killed != 0 && signals > 0 && l.Killed == l.ends(l.End)[0].Signal && len(l.Said) == 0 && len(c.lives[l]) == 0 && l.Message == "" && l.End < l.Start.Plus(startup):
+		// Before its first instruction nobody can catch it; a shell, too, says 143. The first
+		// thing that it does with signals in hand is to leave a word.
 	case l.Killed != 0:
 		bad("nobody sent that signal, or it should not end a runner")
 	case l.Code == api.ExitDrained:
@@ -278,7 +283,7 @@ func (c *check) exit(l *Life) {
 			bad("a task of it had not ended")
 		}
 		asked := c.asked(l)
-		if len(l.ends(l.End.Plus(-slack))) > 0 || signals > 0 && !asked {
+		if len(l.ends(l.End.Plus(-ending))) > 0 || signals > 0 && !asked {
 			bad("not STATE alone ended it")
 		}
 		if !asked {

@@ -132,11 +132,12 @@ func TestEachClauseFindsWhatBreaksIt(t *testing.T) {
 			r.Lives[0].End = 60 * second
 			r.Struck = append(r.Struck, Struck{Strike: Strike{Kind: "api-killed"}, Begin: 40 * second, End: 60 * second})
 		}},
-		"0 with a task":        {ExitCode, func(r *Record) { r.Lives[0].End = 3500 * second / 1000; r.Writes[0].Begin = second }},
-		"0 after a signal":     {ExitCode, func(r *Record) { r.Lives[0].Sent = []Sent{{22 * second, syscall.SIGTERM}} }},
-		"143 without a signal": {ExitCode, func(r *Record) { b2(r).Sent = nil }},
-		"10 without a signal":  {ExitCode, func(r *Record) { b2(r).Code, b2(r).Sent = 10, nil }},
-		"11 after one signal":  {ExitCode, func(r *Record) { b2(r).Code = 11 }},
+		"0 with a task":           {ExitCode, func(r *Record) { r.Lives[0].End = 3500 * second / 1000; r.Writes[0].Begin = second }},
+		"0 after a signal":        {ExitCode, func(r *Record) { r.Lives[0].Sent = []Sent{{19 * second, syscall.SIGTERM}} }},
+		"0, signalled as it ends": {"", func(r *Record) { r.Lives[0].Sent = []Sent{{22 * second, syscall.SIGTERM}} }},
+		"143 without a signal":    {ExitCode, func(r *Record) { b2(r).Sent = nil }},
+		"10 without a signal":     {ExitCode, func(r *Record) { b2(r).Code, b2(r).Sent = 10, nil }},
+		"11 after one signal":     {ExitCode, func(r *Record) { b2(r).Code = 11 }},
 		"11 after two at once": {ExitCode, func(r *Record) {
 			b2(r).Code = 11
 			b2(r).Sent = append(b2(r).Sent, Sent{70*second + second/100, syscall.SIGTERM})
@@ -150,10 +151,10 @@ func TestEachClauseFindsWhatBreaksIt(t *testing.T) {
 		"a crash":              {ExitCode, func(r *Record) { b2(r).Code = 2 }},
 		"a signal nobody sent": {ExitCode, func(r *Record) { b2(r).Code, b2(r).Killed = -1, syscall.SIGPIPE }},
 		"TERM before main": {"", func(r *Record) {
-			r.Lives = append(r.Lives, Life{Name: "c.1", Start: second, End: second + 1, Code: -1, Killed: syscall.SIGTERM, Sent: []Sent{{second, syscall.SIGTERM}}})
+			r.Lives = append(r.Lives, Life{Name: "c.1", Start: second, End: 5 * second, Code: -1, Killed: syscall.SIGTERM, Sent: []Sent{{4 * second, syscall.SIGTERM}}})
 		}},
 		"TERM later": {ExitCode, func(r *Record) {
-			r.Lives = append(r.Lives, Life{Name: "c.1", Start: second, End: 9 * second, Code: -1, Killed: syscall.SIGTERM, Sent: []Sent{{8 * second, syscall.SIGTERM}}})
+			r.Lives = append(r.Lives, Life{Name: "c.1", Start: second, End: 9 * second, Code: -1, Killed: syscall.SIGTERM, Sent: []Sent{{8 * second, syscall.SIGTERM}}, Message: "it had no time"})
 		}},
 		"an unknown code":   {ExitCode, func(r *Record) { b2(r).Code = 66 }},
 		"a GPU twice":       {HeldTwice, func(r *Record) { r.Notes = append(r.Notes, Note{"held", 8 * second, "gpu", 1, "b.2", "GPU-1"}) }},

@@ -92,7 +92,7 @@ func slowFirst(results []Result) (order []*Result) {
 }
 
 // placeTime is for making a place, which may include an API server of its own.
-const placeTime = 2 * time.Minute
+const placeTime = 5 * time.Minute
 
 // one plays a scenario in a place of its own.
 func (p Player) one(ctx context.Context, r *Result) (err error) {

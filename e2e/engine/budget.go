@@ -42,7 +42,7 @@ const (
 	exitBudget = 50 * time.Second
 	// expectBudget is for what has happened to be told: tasks, runners and the
 	// queue speak over connections of their own, each with its own delay.
-	expectBudget = 5 * time.Second
+	expectBudget = 15 * time.Second
 )
 
 // Stretch multiplies a time with E2E_TIME_FACTOR, for slow and busy machines.

@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -124,6 +125,23 @@ func TestTheDrainIsShownAfterACleaner(t *testing.T) {
 }
 
 // An attempt knows of a drain that was on when it began, or at any moment since.
+func TestAnAttemptWaitsUntilItsStartIsKnown(t *testing.T) {
+	play(t, func(w *world) {
+		close(w.hold)
+		known := make(chan struct{})
+		w.starting = func(ctx context.Context) {
+			select {
+			case <-known:
+			case <-ctx.Done():
+			}
+		}
+		w.tasks <- cpu("a")
+		w.want()
+		close(known)
+		w.want("run a", "store a", "ack a")
+	})
+}
+
 func TestAnAttemptKnowsOfTheDrain(t *testing.T) {
 	play(t, func(w *world) {
 		drained := func(i int) bool {

@@ -41,6 +41,7 @@ type world struct {
 	ends     map[string]chan struct{} // or until this is, by task
 	failures map[string]int           // how often a call fails before it works
 	onBegin  func()                   // called by Begin
+	starting func(context.Context)    // called before that
 	sick     string                   // what a check finds
 	results  *result.Store            // where attempts make something; nil for nothing
 	lost     bool                     // the claims are
@@ -275,7 +276,12 @@ func (w *world) run(slots func() int, dir string, story func()) {
 	w.drainFile = filepath.Join(dir, "draining")
 	w.scheduler = scheduler.New(scheduler.Config{
 		Slots: slots, Gate: w.gate, Queue: w, GPUs: w.pool, Executor: w,
-		Check:    func(context.Context, []string) string { return w.sick },
+		Check: func(context.Context, []string) string { return w.sick },
+		Starting: func(ctx context.Context) {
+			if w.starting != nil {
+				w.starting(ctx)
+			}
+		},
 		DrainDir: dir, Log: slog.New(slog.NewTextHandler(&w.text, nil)),
 	})
 	w.gate.Set(true)

@@ -48,10 +48,21 @@ func (s *Spool) newClaim() (*claim, error) {
 		return nil, err
 	}
 	c.say(s.runner, nil)
-	if err := errors.Join(os.MkdirAll(s.workPath(c.name), dirMode), tree.Sync(s.path(heldDir))); err != nil {
+	if err := errors.Join(s.makeWork(c.name), tree.Sync(s.path(heldDir))); err != nil {
 		return nil, errors.Join(err, s.closeClaim(c))
 	}
 	return c, nil
+}
+
+// makeWork makes the place for attempts, and no spool around it: one that is out of
+// reach could not come back to where it was.
+func (s *Spool) makeWork(claim string) error {
+	for _, dir := range []string{s.path(workDir), s.path(workDir, claim), s.workPath(claim)} {
+		if err := makeDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // say writes for people. There may be no room for it, and that must keep nobody.

@@ -46,6 +46,9 @@ func (d *delivery) Bury(reason string) error {
 	return d.settle("bury", func() error { return d.bury(reason, d.entry.spent) })
 }
 
+// MakeWork is the second half of a claim that is made.
+func (s *Spool) MakeWork(claim string) error { return s.makeWork(claim) }
+
 func (d *delivery) Work() (dir string, held []*os.File) {
 	return d.spool.workPath(d.claim.name), []*os.File{d.claim.lock}
 }

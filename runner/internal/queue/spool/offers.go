@@ -30,7 +30,7 @@ func (s *Spool) Announce(_ context.Context, o api.Offer) error {
 	}
 	text = append(text, '\n')
 	if s.offer == nil {
-		if err := os.MkdirAll(s.path(offersDir), dirMode); err != nil {
+		if err := makeDir(s.path(offersDir)); err != nil {
 			return err
 		}
 		if s.offer, err = newLock(s.path(offersDir, "offer-"+token())); err != nil {

@@ -47,6 +47,15 @@ func TestUnreachable(t *testing.T) {
 	if _, err := s.SubmitOne(&api.Task{Command: "true"}); err == nil {
 		t.Error("submit succeeded without a spool")
 	}
+	if err := s.Announce(t.Context(), api.Offer{Runner: "r"}); err == nil {
+		t.Error("an offer succeeded without a spool")
+	}
+	if err := s.MakeWork("claim"); err == nil {
+		t.Error("a claim got its place without a spool")
+	}
+	if _, err := os.Lstat(dir); err == nil {
+		t.Error("there is a new spool where the old one has to come back")
+	}
 
 	if err := os.Rename(away, dir); err != nil {
 		t.Fatal(err)
