@@ -34,7 +34,7 @@ func queueServer(t *testing.T) *pgserver.Server {
 	defer servers.Unlock()
 	if servers.shared == nil {
 		var err error
-		if servers.shared, err = pgserver.Start(); err != nil {
+		if servers.shared, err = pgserver.Start(pgserver.Hasty); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -121,7 +121,7 @@ func TestWaitThroughOutage(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts PostgreSQL")
 	}
-	server, err := pgserver.Start() // which it stops
+	server, err := pgserver.Start(pgserver.Hasty) // which it stops
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,11 @@ import (
 // generous, because only a test that fails waits for so long.
 const patience = time.Minute
 
+// Hasty is the setting of a server that waits for no disk, which beside other work may
+// take seconds, longer than a lease. What it had committed outlives its processes, as all
+// that is written does, though not the machine.
+const Hasty = "fsync=off"
+
 // Server is one server. Its methods are for one goroutine. What other processes need
 // to use its databases is plain data, which JSON carries to them.
 type Server struct {

@@ -45,11 +45,12 @@ done
 	return run
 }
 
-// serving is a daemon that works until it is told to end.
-const serving = `echo $$ >"$pidfile"
+// serving is a daemon that works until it is told to end, which may be as soon as it
+// answers.
+const serving = `trap 'rm -f "$socket" "$pidfile"; kill $!; exit' TERM
+echo $$ >"$pidfile"
 echo started
 : >"$socket"
-trap 'rm -f "$socket" "$pidfile"; kill $!; exit' TERM
 sleep 60 & wait
 `
 

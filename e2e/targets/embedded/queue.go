@@ -18,7 +18,7 @@ const template = "template"
 // StartQueues starts a PostgreSQL server for queues. Init is the program that makes
 // their tables.
 func StartQueues(ctx context.Context, init string) (s *pgserver.Server, err error) {
-	if s, err = pgserver.Start("fsync=off", "max_connections=500"); err != nil {
+	if s, err = pgserver.Start(pgserver.Hasty, "max_connections=500"); err != nil {
 		return nil, err
 	}
 	url, err := s.Database(ctx, template)

@@ -88,7 +88,12 @@ func closeGivesBack(t *testing.T, f fixture) {
 	q := f.Consumer(t)
 	begin(t, fetchID(t, q, "a"), 1)
 	fetchID(t, q, "b")
-	ok(t, "close", q.Close())
+	// A server that is too busy for a runner's last words hears its silence.
+	err := q.Close()
+	ok(t, "close", ignore(err, queue.ErrAway))
+	if err == nil {
+		wantStates(t, f.Store(t), map[string]string{"a": "Waiting 1", "b": "Waiting 2"})
+	}
 
 	other := f.Consumer(t)
 	begin(t, fetchID(t, other, "a"), 2)
@@ -124,14 +129,14 @@ func crashIsNoFailure(t *testing.T, f fixture) {
 func poisonTask(t *testing.T, f fixture) {
 	task := newTask("a")
 	f.Submit(t, task)
+	q := f.Consumer(t)
 	for n := 1; n <= 20; n += 2 {
-		d := fetchID(t, f.Consumer(t), "a")
+		d := fetchID(t, q, "a")
 		begin(t, d, n)
 		ok(t, "release", d.Release())
 		f.Doomed(t, "a", n+1, brief)()
 	}
 	// Whoever looks for work buries it, as soon as the last death is known.
-	q := f.Consumer(t)
 	ctx, found := context.WithTimeout(t.Context(), patience)
 	defer found()
 	fetched := make(chan queue.Delivery, 1)

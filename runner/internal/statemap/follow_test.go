@@ -149,7 +149,7 @@ func TestRetryAfter(t *testing.T) {
 				return strings.Contains(s.Global.Unreadable, "the API server answers "+strconv.Itoa(code)) && s.Global.Value == "Running"
 			})
 			s.first(name, "6", ConfigMap(name, "6", "DrainAndSuspend")).send(bookmark("6"))
-			if took := time.Since(last); took > 10*time.Second {
+			if took := time.Since(last); took > time.Minute { // and not after an hour
 				t.Errorf("asked again after %s", took)
 			}
 			until(t, m, "the change", func(s lifecycle.Snapshot) bool {

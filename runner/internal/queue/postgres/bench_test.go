@@ -54,7 +54,7 @@ func BenchmarkTask(b *testing.B) {
 				t.Resources.GPUs = i % 8
 			}
 			begin := time.Now()
-			_, queues := newBench(b, server, 1, tasks...)
+			_, queues := newBench(b, newServer(b), 1, tasks...)
 			submit := float64(time.Since(begin).Microseconds()) / float64(len(tasks))
 			for b.Loop() {
 				d, err := queues[0].Fetch(b.Context(), func(class api.Resources) bool { return class.GPUs == 7 })

@@ -16,7 +16,7 @@ import (
 // of them than there are connections do so.
 func TestBouncer(t *testing.T) {
 	t.Parallel()
-	s, err := pgserver.Start()
+	s, err := pgserver.Start(pgserver.Hasty)
 	must(t, err)
 	t.Cleanup(func() { s.Close() })
 	direct := newQueue(t, s)
@@ -40,14 +40,17 @@ func TestBouncer(t *testing.T) {
 	f.Submit(t, &api.Task{ID: "large", Command: "true", Resources: api.Resources{GPUs: 8}})
 	looked, fetched := make(chan bool, 1), make(chan queue.Delivery, 1)
 	go func() {
-		d, err := c.queues[0].Fetch(t.Context(), func(class api.Resources) bool {
-			select {
-			case looked <- true:
-			default:
-			}
-			return class.GPUs == 0
-		})
-		if err == nil {
+		var d queue.Delivery
+		if insist(t.Context(), func() (err error) {
+			d, err = c.queues[0].Fetch(t.Context(), func(class api.Resources) bool {
+				select {
+				case looked <- true:
+				default:
+				}
+				return class.GPUs == 0
+			})
+			return err
+		}) {
 			fetched <- d
 		}
 	}()

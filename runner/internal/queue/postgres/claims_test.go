@@ -30,7 +30,7 @@ func TestCutOffAlone(t *testing.T) {
 	t.Cleanup(func() { p.Close() })
 	f := &fixture{url: url, owner: open(t, url, "")}
 	f.Submit(t, &api.Task{ID: "a", Command: "true"})
-	alone, other := openWith(t, through(url, p), "alone", lease, lease/3), open(t, url, "other")
+	alone, other := openWith(t, through(url, p), "alone", lease, lease), open(t, url, "other")
 	mine := fetch(t, alone)
 	insist(t.Context(), func() error { _, err := mine.Begin(nil); return err })
 	p.Cut()
@@ -114,11 +114,14 @@ func TestFirstBack(t *testing.T) {
 	f.Submit(t, &api.Task{ID: "a", Command: "true"})
 	var ways []*pgserver.Proxy
 	var runners []*postgres.Queue
-	for _, name := range []string{"holder", "first"} {
+	for _, r := range []struct {
+		name  string
+		limit time.Duration
+	}{{"holder", lease}, {"first", lease / 6}} { // whose looks are to fail before they end
 		p, err := server.Proxy()
 		must(t, err)
 		t.Cleanup(func() { p.Close() })
-		ways, runners = append(ways, p), append(runners, openWith(t, through(url, p), name, lease, lease/6))
+		ways, runners = append(ways, p), append(runners, openWith(t, through(url, p), r.name, lease, r.limit))
 	}
 	holder, first := runners[0], runners[1]
 	d := fetch(t, holder)
@@ -223,7 +226,7 @@ func finish(t *testing.T, d queue.Delivery, number int, outcome api.Outcome) err
 // counted as late once.
 func TestLateEnd(t *testing.T) {
 	t.Parallel()
-	s, err := pgserver.Start()
+	s, err := pgserver.Start(pgserver.Hasty)
 	must(t, err)
 	t.Cleanup(func() { s.Close() })
 	f := &fixture{url: newQueue(t, s)}

@@ -71,3 +71,20 @@ func (q *Queue) TakeBack(t *testing.T, at time.Time) int {
 	}
 	return len(rows)
 }
+
+// Hold locks a task until it is let go.
+func (q *Queue) Hold(t *testing.T, id string) (let func()) {
+	t.Helper()
+	tx, err := q.pool.Begin(t.Context())
+	if err == nil {
+		_, err = tx.Exec(t.Context(), "select from studioml.task where id = $1 for update", id)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}

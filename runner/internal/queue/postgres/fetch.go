@@ -52,6 +52,8 @@ func (q *Queue) look(ctx context.Context, conn *pgxpool.Conn, serves func(api.Re
 			pause = min(pause, w.Pause)
 		} else if d, err = q.claim(ctx, conn, w); d != nil || err != nil {
 			return d, 0, err
+		} else { // others were faster, or a statement on that task is just ending
+			pause = min(pause, q.Look/40)
 		}
 	}
 	return nil, pause, err

@@ -176,7 +176,7 @@ func TestOutages(t *testing.T) {
 			if test.name == "full" {
 				mount(t, dir, "100m")
 			}
-			s, err := pgserver.StartIn(dir)
+			s, err := pgserver.StartIn(dir, pgserver.Hasty)
 			must(t, err)
 			t.Cleanup(func() { s.Close() })
 			direct := newQueue(t, s)

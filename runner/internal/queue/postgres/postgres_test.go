@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	err := flag.Set("test.parallel", "16") // they wait for leases to run out, mostly
 	if err == nil {
-		server, err = pgserver.Start()
+		server, err = pgserver.Start(pgserver.Hasty)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
@@ -69,7 +71,8 @@ func TestWrongPassword(t *testing.T) {
 	_, err = s.Put("data/pg_hba.conf", []byte("local all locked scram-sha-256\nlocal all all trust\n"))
 	must(t, err)
 	direct := newQueue(t, s)
-	must(t, s.Exec(t.Context(), "postgres", "select pg_reload_conf()"))
+	must(t, s.Stop()) // a reload would be told, and done some time later
+	must(t, s.Start())
 	way, err := s.Proxy()
 	must(t, err)
 	t.Cleanup(func() { way.Close() })
@@ -97,6 +100,20 @@ func TestNobodyListens(t *testing.T) {
 	}
 }
 
+// reserve keeps a port for who binds it with SO_REUSEADDR, as servers do, and from all
+// who ask for any.
+func reserve(t *testing.T) (port int) {
+	t.Helper()
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	t.Cleanup(func() { unix.Close(socket) })
+	must(t, unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+	must(t, unix.Bind(socket, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	bound, err := unix.Getsockname(socket)
+	must(t, err)
+	return bound.(*unix.SockaddrInet4).Port
+}
+
 // A server proves who it is, or no runner speaks with it.
 func TestTLS(t *testing.T) {
 	t.Parallel()
@@ -111,10 +128,7 @@ func TestTLS(t *testing.T) {
 	keyFile, err := s.Put("server.key", key)
 	must(t, err)
 	must(t, s.Stop())
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	s.Port = free.Addr().(*net.TCPAddr).Port
-	must(t, free.Close())
+	s.Port = reserve(t)
 	s.Settings = []string{"listen_addresses=127.0.0.1,127.0.0.2", "ssl=on", "ssl_cert_file=" + certificateFile, "ssl_key_file=" + keyFile}
 	must(t, s.Start())
 
