@@ -50,7 +50,7 @@ func TestReadOnlyWhileBusy(t *testing.T) {
 			}
 		})
 	}
-	for range 200 {
+	for range 20 {
 		if err := diskReadOnly(t.Context(), a, &hit{Strike: Strike{Lasts: time.Millisecond}}); err != nil {
 			t.Fatal(err)
 		}
