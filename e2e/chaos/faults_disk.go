@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -53,17 +52,24 @@ func diskInodes(ctx context.Context, a *Arena, h *hit) error {
 }
 
 // diskReadOnly puts a read-only view of the spool over it. Files that are open stay
-// writable, as with a file system that the kernel has remounted after an error.
+// writable, as with a file system that the kernel has remounted after an error. The
+// view is read-only before it is there: one through which a file is open for writing
+// cannot be made so.
 func diskReadOnly(ctx context.Context, a *Arena, h *hit) error {
 	path := a.path("disk/spool")
-	if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
+	view, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
 		return err
 	}
-	err := unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
-	if err == nil {
-		h.last(ctx)
+	defer unix.Close(view)
+	if err := unix.MountSetattr(view, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return err
 	}
-	return errors.Join(err, unix.Unmount(path, unix.MNT_DETACH))
+	if err := unix.MoveMount(view, "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return err
+	}
+	h.last(ctx)
+	return unix.Unmount(path, unix.MNT_DETACH)
 }
 
 // diskHidden takes the spool away, and nobody can make another one in its place.

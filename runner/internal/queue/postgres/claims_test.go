@@ -274,9 +274,7 @@ func TestCloseCutOff(t *testing.T) {
 		fetched <- err
 	}()
 	await(t, "the runner listens", func() bool {
-		var listeners int
-		must(t, server.Query(ctx, "postgres", `select count(*) from pg_stat_activity where query ~ 'listen studioml_wake|head'`, &listeners))
-		return listeners > 0
+		return f.owner.Count(t, "select count(*) from pg_stat_activity where datname = current_database() and state = 'idle' and query like '%recursive head%'") > 0
 	})
 	p.Cut()
 	enough()

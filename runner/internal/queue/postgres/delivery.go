@@ -110,12 +110,16 @@ type end struct {
 	result []byte
 }
 
-// tell stores what was made, ends the claim, and returns what became of the task.
+// tell stores what was made, ends the claim, and returns what became of the task. A
+// piece that is on its way has arrived before: an end that waits for it in the server
+// would not see it, and leave it there for ever.
 func (d *delivery) tell(e end, made *result.Attempt) (state api.TaskState, err error) {
 	d.ending.Store(true)
+	var left *os.Root
 	if made != nil {
-		err = d.keep(made.Files())
+		left = made.Files()
 	}
+	err = d.keep(left)
 	if err == nil {
 		state, err = one[api.TaskState](d.queue, queue.ErrLost, "end", d.claim, string(e.state), e.pause, e.spent, e.reason, e.result, d.checkpointed)
 	}

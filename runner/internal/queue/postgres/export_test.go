@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
 // Crash does to the queue what the death of its process does: nothing is given back
@@ -88,3 +90,6 @@ func (q *Queue) Hold(t *testing.T, id string) (let func()) {
 		}
 	}
 }
+
+// Follow stores what has come to the outputs of a delivery.
+func Follow(d queue.Delivery) { d.(*delivery).follow() }

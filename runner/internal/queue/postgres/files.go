@@ -34,12 +34,18 @@ const checkpoint = "checkpoint/"
 type file struct {
 	*delivery
 	name   string
+	early  bool // stored before the end, and no more once that is told
 	pieces int
 	size   int64
 }
 
+var errEnding = errors.New("the attempt ends")
+
 // Write stores a piece.
 func (f *file) Write(data []byte) (int, error) {
+	if f.early && f.ending.Load() {
+		return 0, errEnding
+	}
 	if _, err := one[int](f.queue, queue.ErrLost, "put", f.claim, f.name, f.pieces, data); err != nil {
 		return 0, err
 	}
@@ -78,7 +84,7 @@ func (d *delivery) follow() {
 		name := filepath.Base(path)
 		there = append(there, name)
 		if d.files[name] == nil {
-			d.files[name] = &file{delivery: d, name: name}
+			d.files[name] = &file{delivery: d, name: name, early: true}
 		}
 		if from, err := os.Open(path); err == nil && !d.ending.Load() { // or it is gone by now
 			d.files[name].add(from)
@@ -91,10 +97,13 @@ func (d *delivery) follow() {
 	}
 }
 
-// keep stores what an attempt has left.
+// keep stores what an attempt has left, if anything, once nothing else is on its way.
 func (d *delivery) keep(made *os.Root) error {
 	d.storing.Lock()
 	defer d.storing.Unlock()
+	if made == nil {
+		return nil
+	}
 	for _, name := range []string{api.StdoutFile, api.StderrFile, "outputs", "checkpoint"} {
 		info, err := made.Stat(name)
 		if errors.Is(err, fs.ErrNotExist) || d.kept {

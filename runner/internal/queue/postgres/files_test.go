@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -180,5 +182,37 @@ func TestReleasedLeavesNothing(t *testing.T) {
 	must(t, d.Release())
 	if stored := f.owner.Dump(t); bytes.Contains([]byte(stored), []byte("stdout")) {
 		t.Errorf("left:\n%s", stored)
+	}
+}
+
+// Nor of one that is given back while a piece of its output is on its way.
+func TestReleasedWhileStored(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	d := fetch(t, openWith(t, f.url, "runner", 10*time.Minute, time.Minute)) // it follows nothing by itself
+	_, dir, _ := begin(t, d)
+	put(t, []byte("word"), dir, "stdout")
+	waits := func(sign string) bool {
+		return f.owner.Count(t, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%"+sign+"%'") > 0
+	}
+	let := f.owner.Hold(t, "a")
+	var both sync.WaitGroup
+	defer both.Wait()
+	both.Go(func() { postgres.Follow(d) })
+	await(t, "the piece waits for the task", func() bool { return waits("insert into studioml.file") })
+	both.Go(func() {
+		if err := d.Release(); err != nil {
+			t.Error(err)
+		}
+	})
+	for soon := time.Now().Add(time.Second); !waits("insert into studioml.result") && time.Now().Before(soon); {
+		time.Sleep(5 * time.Millisecond) // the end is not to be said before the piece is there
+	}
+	let()
+	both.Wait()
+	if n := f.owner.Count(t, "select count(*) from studioml.file"); n > 0 {
+		t.Errorf("%d pieces are left", n)
 	}
 }
