@@ -50,7 +50,7 @@ func TestReadOnlyWhileBusy(t *testing.T) {
 			}
 		})
 	}
-	for range 20 {
+	for i := 0; i < 20 || i < 2000 && refused.Load() == 0; i++ {
 		if err := diskReadOnly(t.Context(), a, &hit{Strike: Strike{Lasts: time.Millisecond}}); err != nil {
 			t.Fatal(err)
 		}

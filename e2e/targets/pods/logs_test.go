@@ -190,6 +190,7 @@ func TestASignalThatEndsTheRunnerWasSent(t *testing.T) {
 func TestNotesComeWithTheStatuses(t *testing.T) {
 	e, pod := knownPod(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("container") == beside {
+			fmt.Fprint(w, "runner: connection refused; asking again until it answers\n")
 			fmt.Fprint(w, "{\"runner\":{\"sequence\":1}}\nstart\ta\t1\tr\t\n{\"runner\":{\"sequence\":2}}\nend\ta\t1\tr\t\n")
 		}
 	})

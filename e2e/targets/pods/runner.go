@@ -94,7 +94,10 @@ func (r *runner) follow(ctx context.Context, tells targets.Sink) {
 
 // hear passes on a line of the container beside the runner.
 func (r *runner) hear(ctx context.Context, line string, tells targets.Sink) {
-	if !strings.HasPrefix(line, "{") {
+	switch {
+	case strings.HasPrefix(line, "runner: ") && strings.HasSuffix(line, "asking again until it answers"):
+		return // it runs for a second, and the runner's container not yet
+	case !strings.HasPrefix(line, "{"):
 		r.env.note(ctx, line)
 		return
 	}
