@@ -204,7 +204,9 @@ func TestNotesComeWithTheStatuses(t *testing.T) {
 		}
 	})
 	told := &heard{}
-	(&runner{env: e, pod: pod}).follow(t.Context(), told)
+	bound, free := context.WithTimeout(t.Context(), 20*time.Second) // a line that is no note ends the journal, and holds up those behind it
+	defer free()
+	(&runner{env: e, pod: pod}).follow(bound, told)
 	cancel()
 	reading.Wait()
 	if want := []string{"afalse", "atrue"}; !slices.Equal(notes, want) {
