@@ -64,6 +64,7 @@ help: ## List the targets and their variables
 	@printf '  KEEP=1             keep the files of scenarios that passed, too\n'
 	@printf '  KUBEBUILDER_ASSETS=dir  etcd, kube-apiserver and kubectl, as of setup-envtest; else they are downloaded or built, once\n'
 	@printf '  KIND_NODE_IMAGE=image   what the nodes of kind are made of; else it is chosen, pulled or made, and Docker started\n'
+	@printf 'Variable of make test:\n  RUN=text           only tests whose name contains it (a regular expression)\n'
 	@printf 'Variables of make chaos:\n'
 	@printf '  SHORT=1            at most 3 minutes; else 10,000 tasks and 500 faults\n'
 	@printf '  QUEUE=postgres     the queue is in a server; QUEUE=spool in a directory. Without, the seed of a short form draws one\n'
@@ -121,9 +122,10 @@ run: build bin/e2e ## Start a control plane and two runners and watch them; DEMO
 # tests start by the hundred. What vet finds make lint has found.
 .PHONY: test
 test: export GORACE = atexit_sleep_ms=0
+test: ONE = $(if $(RUN),-run='$(value RUN)')
 test: tools $(SUPERVISOR) ## Quick tests: no cluster
-	go test -race -vet=off -timeout=20m -ldflags '-extldflags=-Wl,-z,lazy' ./...
-	cd e2e/airgap && go test -race -vet=off ./...
+	go test -race -vet=off -timeout=20m $(ONE) -ldflags '-extldflags=-Wl,-z,lazy' ./...
+	cd e2e/airgap && go test -race -vet=off $(ONE) ./...
 
 .PHONY: mutants
 mutants: tools $(SUPERVISOR) ## Break the runner, one fault at a time, and list the faults that no test notices
@@ -233,11 +235,8 @@ faults: ## A minute of faults of the queue's server, one every 5 s, while 1,000 
 	FAULTS=1m go test -race -count=1 -timeout=10m -v -run TestFaults ./runner/internal/queue/postgres
 
 .PHONY: full
-full: clients-full mutants chaos-planted faults fuzz ## What is too long for each change: more programs on the fake NVML, all mutants, planted faults, faults of the queue's server, random input, all of conformance
-	@$(MAKE) --no-print-directory conformance LEVEL=extended
-	@$(MAKE) --no-print-directory conformance LEVEL=extended TARGET=kind
-	@$(MAKE) --no-print-directory conformance RUNNER=$(SMALL_RUNNER)
-	@$(MAKE) --no-print-directory conformance-variants
+full: tools ## What is too long for each change, and what else the documents name: e2e/testdata/full.sh
+	@$(AIRGAP) kind -- bash e2e/testdata/full.sh
 
 # All of it takes a quarter of an hour on a quiet machine, and writes the page; the short form a minute.
 .PHONY: bench

@@ -27,8 +27,8 @@ CARD ?= 0
 .PHONY: compare-card
 compare-card: bin/fakegpu bin/libnvidia-ml.so.1 ## What a real card (CARD=0) answers otherwise than the fake one that is made of it
 	@mkdir -p bin/card
-	env -u FAKEGPU_STATE bin/fakegpu capture --answers $(CARD) >bin/card/real
-	env -u FAKEGPU_STATE bin/fakegpu capture $(CARD) >bin/card/card.yaml
+	bin/fakegpu capture --answers $(CARD) >bin/card/real
+	bin/fakegpu capture $(CARD) >bin/card/card.yaml
 	bin/fakegpu create bin/card/state --profile bin/card/card.yaml
 	env -u FAKEGPU_LIBRARY FAKEGPU_STATE=bin/card/state bin/fakegpu capture --answers >bin/card/fake
 	diff bin/card/real bin/card/fake || true

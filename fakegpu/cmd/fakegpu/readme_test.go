@@ -12,8 +12,7 @@ import (
 
 // elsewhere are the README's blocks that TestReadme does not type, by how they begin.
 var elsewhere = map[string]string{
-	"make compare-card": "needs a real card",
-	"CGO_CFLAGS=":       "make test runs these tests so",
+	"make compare-card": "make full types it, with a fake card",
 }
 
 // TestReadme types what fakegpu's README has, from the first block to the last.
