@@ -76,10 +76,10 @@ bin/tests-image.tar: tools bin/image/runner bin/image/fakegpu bin/image/names bi
 
 # PostgreSQL of this machine's package, for clusters that reach no registry; elsewhere
 # its own image is pulled.
-POSTGRES = $(patsubst %/bin/initdb,%,$(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin/initdb))))
-POSTGRES_SHARE = /usr/share/postgresql/$(notdir $(POSTGRES))
+POSTGRES_DIR = $(patsubst %/bin/initdb,%,$(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin/initdb))))
+POSTGRES_SHARE = /usr/share/postgresql/$(notdir $(POSTGRES_DIR))
 .PHONY: bin/postgres-image.tar
 bin/postgres-image.tar: tools
-	@$(if $(POSTGRES),$(IMAGE_FILE) --name=studio-go-runner-postgres:e2e --output=$@ --title='PostgreSQL for the scenarios' --user=65534:65534 \
-	  --add=/bin/sh=/bin/sh --add=/bin/rm=/bin/rm --add=/bin/mv=/bin/mv --add=$(POSTGRES)/bin/initdb=$(POSTGRES)/bin/initdb --add=$(POSTGRES)/bin/postgres=$(POSTGRES)/bin/postgres \
-	  $(foreach f,plpgsql dict_snowball,--add=$(POSTGRES)/lib/$f.so=$(POSTGRES)/lib/$f.so) --add=$(POSTGRES_SHARE)=$(POSTGRES_SHARE),rm -f $@)
+	@$(if $(POSTGRES_DIR),$(IMAGE_FILE) --name=studio-go-runner-postgres:e2e --output=$@ --title='PostgreSQL for the scenarios' --user=65534:65534 \
+	  --add=/bin/sh=/bin/sh --add=/bin/rm=/bin/rm --add=/bin/mv=/bin/mv --add=$(POSTGRES_DIR)/bin/initdb=$(POSTGRES_DIR)/bin/initdb --add=$(POSTGRES_DIR)/bin/postgres=$(POSTGRES_DIR)/bin/postgres \
+	  $(foreach f,plpgsql dict_snowball,--add=$(POSTGRES_DIR)/lib/$f.so=$(POSTGRES_DIR)/lib/$f.so) --add=$(POSTGRES_SHARE)=$(POSTGRES_SHARE),rm -f $@)
