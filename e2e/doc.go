@@ -51,6 +51,8 @@
 //   - targets says what a cluster must be able to do. targets/embedded is one, and
 //     targets/pods is one whose runners are pods; both use targets/place. targets/kind
 //     makes the cluster for the target kind.
+//   - controlplane is an etcd and an API server on loopback, network what can be broken
+//     between it and its clients, pgserver a server for queues, program what keeps them.
 //   - report makes what people look at: the page of a run (report.html among its
 //     artifacts), a summary in Markdown, and the line of progress of make e2e.
 //   - conformance plays the contract against any runner, through an adapter, with

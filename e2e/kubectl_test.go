@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
-	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
+	"github.com/studioml/studio-go-runner/e2e/controlplane"
 )
 
 // kubectl is the program, used in one namespace.
@@ -27,10 +27,10 @@ type kubectl struct {
 func newKubectl(namespace string) (kubectl, error) {
 	program, err := exec.LookPath("kubectl")
 	if err != nil {
-		program, err = exec.LookPath(filepath.Join(os.Getenv(embedded.EnvAssets), "kubectl"))
+		program, err = exec.LookPath(filepath.Join(os.Getenv(controlplane.EnvAssets), "kubectl"))
 	}
 	if err != nil {
-		return kubectl{}, fmt.Errorf("find kubectl: it is neither in PATH nor in %s; install it, or run this with make", embedded.EnvAssets)
+		return kubectl{}, fmt.Errorf("find kubectl: it is neither in PATH nor in %s; install it, or run this with make", controlplane.EnvAssets)
 	}
 	return kubectl{program, namespace, config.kubeconfig}, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/rand"
 
+	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -42,12 +43,12 @@ func setUpEmbedded(ctx SpecContext) (any, error) {
 	limit := engine.Stretch(placeTime)
 	starting, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("starting the control plane took more than %s", limit))
 	defer cancel()
-	plane, err := embedded.StartControlPlane(starting, "", nil)
+	plane, err := controlplane.Start(starting, "", nil)
 	if err != nil {
 		return nil, err
 	}
 	DeferCleanup(plane.Close)
-	handle := plane.Handle()
+	handle := embedded.Handle{Handle: plane.Handle()}
 	handle.Queues, err = embedded.StartQueues(starting, cmp.Or(config.client, config.runner))
 	if errors.Is(err, pgserver.ErrMissing) {
 		return handle, nil // who needs it says so

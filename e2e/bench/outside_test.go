@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
@@ -24,8 +25,8 @@ import (
 const program = "../../bin/image/runner"
 
 // plane is the API server of all of them, started when the first one needs it.
-var plane = sync.OnceValues(func() (*embedded.ControlPlane, error) {
-	return embedded.StartControlPlane(context.Background(), "", nil)
+var plane = sync.OnceValues(func() (*controlplane.ControlPlane, error) {
+	return controlplane.Start(context.Background(), "", nil)
 })
 
 func TestMain(m *testing.M) {
@@ -48,7 +49,7 @@ func isolate(b *testing.B) targets.Env {
 	check(b, err)
 	binary, err := filepath.Abs(program)
 	check(b, err)
-	t, err := embedded.New(embedded.Config{Handle: p.Handle(), RunnerBinary: binary})
+	t, err := embedded.New(embedded.Config{Handle: embedded.Handle{Handle: p.Handle()}, RunnerBinary: binary})
 	check(b, err)
 	env, err := t.Isolate(b.Context(), targets.Isolation{Name: "benchmark", NodeMaps: []string{"a"}, Permissions: scenario.PermissionsShipped, Artifacts: b.TempDir()})
 	check(b, err)

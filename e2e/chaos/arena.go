@@ -22,6 +22,7 @@ import (
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
@@ -45,7 +46,7 @@ type Arena struct {
 	Programs
 	dir    string
 	uid    int // of the runners and tasks; 0 is our own
-	plane  *embedded.ControlPlane
+	plane  *controlplane.ControlPlane
 	env    targets.Env
 	maps   corev1client.ConfigMapInterface
 	gpus   []fakegpu.GPU
@@ -83,10 +84,10 @@ func newArena(ctx context.Context, programs Programs, queue string) (a *Arena, e
 	if err != nil {
 		return a, err
 	}
-	if a.plane, err = embedded.StartControlPlane(ctx, a.dir, nil); err != nil {
+	if a.plane, err = controlplane.Start(ctx, a.dir, nil); err != nil {
 		return a, err
 	}
-	target, err := embedded.New(embedded.Config{Handle: a.plane.Handle(), RunnerBinary: a.Runner, TempDir: a.dir})
+	target, err := embedded.New(embedded.Config{Handle: embedded.Handle{Handle: a.plane.Handle()}, RunnerBinary: a.Runner, TempDir: a.dir})
 	if err != nil {
 		return a, err
 	}

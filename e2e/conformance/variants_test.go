@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/studioml/studio-go-runner/e2e/conformance"
+	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
 )
 
@@ -103,7 +104,7 @@ func TestVariants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plane, err := embedded.StartControlPlane(t.Context(), t.TempDir(), nil)
+	plane, err := controlplane.Start(t.Context(), t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +116,7 @@ func TestVariants(t *testing.T) {
 	for _, v := range drawn(t) {
 		t.Run(v.Name, func(t *testing.T) {
 			t.Parallel()
-			target, err := embedded.New(embedded.Config{Handle: plane.Handle(), Adapter: []string{v.write(t)}})
+			target, err := embedded.New(embedded.Config{Handle: embedded.Handle{Handle: plane.Handle()}, Adapter: []string{v.write(t)}})
 			if err != nil {
 				t.Fatal(err)
 			}

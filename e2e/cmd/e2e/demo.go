@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
@@ -60,7 +61,7 @@ func (c demoCommand) show(ctx context.Context, r streams, note func(error)) erro
 	}
 	defer func() { note(remove()) }()
 	fmt.Fprintln(r.out, "Starting etcd and kube-apiserver …")
-	plane, err := embedded.StartControlPlane(ctx, dir, nil)
+	plane, err := controlplane.Start(ctx, dir, nil)
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func (c demoCommand) show(ctx context.Context, r streams, note func(error)) erro
 		return err
 	}
 	target, err := embedded.New(embedded.Config{
-		Handle: plane.Handle(), RunnerBinary: filepath.Join(bin, "runner"), NVMLLibrary: filepath.Join(bin, "libnvidia-ml.so.1"), TempDir: dir,
+		Handle: embedded.Handle{Handle: plane.Handle()}, RunnerBinary: filepath.Join(bin, "runner"), NVMLLibrary: filepath.Join(bin, "libnvidia-ml.so.1"), TempDir: dir,
 	})
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/studioml/studio-go-runner/e2e/conformance"
+	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -55,12 +56,12 @@ func (c playCommand) open(ctx context.Context) (p *played, err error) {
 
 // onThisMachine has processes for runners.
 func (c playCommand) onThisMachine(ctx context.Context) (*played, error) {
-	plane, err := embedded.StartControlPlane(ctx, "", nil)
+	plane, err := controlplane.Start(ctx, "", nil)
 	if err != nil {
 		return nil, err
 	}
 	adapter := place.Adapter{c.Runner}
-	target, err := embedded.New(embedded.Config{Handle: plane.Handle(), Adapter: adapter, NVMLLibrary: c.NVML})
+	target, err := embedded.New(embedded.Config{Handle: embedded.Handle{Handle: plane.Handle()}, Adapter: adapter, NVMLLibrary: c.NVML})
 	if err != nil {
 		return nil, errors.Join(err, plane.Close())
 	}

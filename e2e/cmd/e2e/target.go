@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
 )
 
 type targetCommand struct {
@@ -82,8 +82,8 @@ func (c targetCommand) lacksDocker(ctx context.Context, r streams) error {
 // lacksPrograms says what is missing where people say that the programs are. Make has
 // them downloaded or built if they do not.
 func lacksPrograms() (err error) {
-	if os.Getenv(embedded.EnvAssets) != "" {
-		_, err = embedded.Programs()
+	if os.Getenv(controlplane.EnvAssets) != "" {
+		_, err = controlplane.Programs()
 	}
 	return err
 }

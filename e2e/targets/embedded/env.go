@@ -16,6 +16,8 @@ import (
 
 	"k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/studioml/studio-go-runner/e2e/controlplane"
+	"github.com/studioml/studio-go-runner/e2e/network"
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -35,14 +37,14 @@ const collectDeadline = 10 * time.Second
 // state of fake ones).
 type env struct {
 	place.Place
-	*ControlPlane // private to this scenario, or nil
+	plane *controlplane.ControlPlane // private to this scenario, or nil
 	*token
 	target  *Target
 	dir     string
-	journal *os.File        // see Layout
-	handle  Handle          // of the control plane, whose ever it is
-	network *network        // between the runners and the API server, or nil
-	way     *pgserver.Proxy // to the queue's server, or nil
+	journal *os.File         // see Layout
+	handle  Handle           // of the control plane, whose ever it is
+	network *network.Network // between the runners and the API server, or nil
+	way     *pgserver.Proxy  // to the queue's server, or nil
 
 	mu        sync.Mutex // guards what follows, and one start of a runner at a time
 	processes []*process // in the order of their starts, ended ones too
@@ -88,10 +90,10 @@ func (e *env) layout() (err error) {
 // connect makes everything that is in the cluster.
 func (e *env) connect(ctx context.Context) (err error) {
 	if e.Needs(scenario.NeedAPIServer) {
-		if e.ControlPlane, err = StartControlPlane(ctx, e.dir, e.Isolation.APIServerFlags); err != nil {
+		if e.plane, err = controlplane.Start(ctx, e.dir, e.Isolation.APIServerFlags); err != nil {
 			return err
 		}
-		e.handle, e.Access = e.Handle(), e.access
+		e.handle.Handle, e.Access = e.plane.Handle(), e.plane.Access
 	}
 	if err := e.Make(ctx, nil); err != nil {
 		return err
@@ -102,17 +104,23 @@ func (e *env) connect(ctx context.Context) (err error) {
 	}
 	server, ca := e.handle.Server, e.handle.CA
 	if e.Needs(scenario.NeedNetwork) {
-		if e.network, err = newNetwork(server, ca); err != nil {
+		if e.network, err = network.New(server, ca); err != nil {
 			return err
 		}
-		server, ca = e.network.server.URL, e.network.certificate()
+		server, ca = e.network.URL(), e.network.Certificate()
 	}
 	return writeKubeconfig(e.Kubeconfig(), server, ca, e.Namespace(), &api.AuthInfo{TokenFile: e.token.path})
 }
 
+// StopAPIServer kills the one of this scenario.
+func (e *env) StopAPIServer(ctx context.Context) error { return e.plane.StopAPIServer(ctx) }
+
+// StartAPIServer starts it again.
+func (e *env) StartAPIServer(ctx context.Context) error { return e.plane.StartAPIServer(ctx) }
+
 // SetNetwork changes what is between the runners and the API server.
 func (e *env) SetNetwork(n scenario.Network) error {
-	e.network.set(n)
+	e.network.Set(n)
 	return nil
 }
 
@@ -148,8 +156,8 @@ func (e *env) Collect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, collectDeadline)
 	defer cancel()
 	problems := []error{e.Place.Collect(ctx)}
-	if e.ControlPlane != nil {
-		for name, log := range e.Logs() {
+	if e.plane != nil {
+		for name, log := range e.plane.Logs() {
 			problems = append(problems, e.Save(name+".log", log))
 		}
 	}
@@ -171,16 +179,16 @@ func (e *env) Close(ctx context.Context) error {
 	e.closed = true
 	var problems []error
 	if e.network != nil {
-		e.network.close()
+		e.network.Close()
 	}
-	if e.ControlPlane != nil {
-		problems = append(problems, e.ControlPlane.Close())
+	if e.plane != nil {
+		problems = append(problems, e.plane.Close())
 	}
 	if e.dir != "" {
 		problems = append(problems, e.Run(ctx, nil, nil, "/bin/sh", "-c", janitor, "janitor", e.dir))
 	}
 	for _, p := range e.processes {
-		p.kill()
+		p.Kill()
 		p.all.Wait()
 	}
 	problems = append(problems, e.dropQueue(ctx))

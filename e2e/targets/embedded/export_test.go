@@ -11,15 +11,8 @@ import (
 // What the tests reach of the inside, to run without a control plane. Resign
 // returns a token with other times.
 var (
-	NewNetwork = newNetwork
-	Resign     = resign
+	Resign = resign
 )
-
-// The methods of the unexported types.
-func (n *network) URL() string             { return n.server.URL }
-func (n *network) Certificate() []byte     { return n.certificate() }
-func (n *network) Set(is scenario.Network) { n.set(is) }
-func (n *network) End()                    { n.close() }
 
 // Lacks says what the target lacks for a need.
 func (t *Target) Lacks(need scenario.Need) error { return t.lacks(need) }

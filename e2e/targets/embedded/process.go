@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/studioml/studio-go-runner/e2e/program"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -26,7 +27,7 @@ const (
 
 // process is a runner that was started.
 type process struct {
-	*program
+	*program.Program
 	name        string
 	address     string // where it serves
 	termination string // file for the termination message
@@ -43,7 +44,7 @@ func (p *process) run(cmd *exec.Cmd) (err error) {
 	lines := &place.Lines{Each: func(line string) error { p.tells.Log(line); return nil }}
 	cmd.Stdout = io.MultiWriter(p.log, lines)
 	cmd.Stderr, cmd.WaitDelay = cmd.Stdout, lastWords // one pipe, so that lines do not mix
-	if p.program, err = start(cmd); err != nil {
+	if p.Program, err = program.Start(cmd); err != nil {
 		return errors.Join(err, p.log.Close(), p.statuses.Close())
 	}
 	p.all.Go(func() {
@@ -67,10 +68,10 @@ func (p *process) lastMessage() string {
 // more, from being asked in a busy loop.
 func (p *process) readStatuses() {
 	const pause = 20 * time.Millisecond
-	for newest := uint64(0); !p.hasEnded(); {
+	for newest := uint64(0); !p.HasEnded(); {
 		newest = p.readStream(newest)
 		select {
-		case <-p.ended:
+		case <-p.Ended:
 		case <-time.After(pause):
 		}
 	}

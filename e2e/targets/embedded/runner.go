@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -30,7 +31,7 @@ func (e *env) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells ta
 	starts := 1
 	for _, p := range e.processes {
 		if p.name == spec.Name {
-			if !p.hasEnded() {
+			if !p.HasEnded() {
 				return nil, errors.New("it is running")
 			}
 			starts++
@@ -66,7 +67,7 @@ func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 	}
 	file := fmt.Sprintf("runner-%s.%d", spec.Name, nth)
 	p := &process{
-		name: spec.Name, address: loopback() + ":8080", termination: filepath.Join(dir, fmt.Sprintf("termination-%d", nth)),
+		name: spec.Name, address: controlplane.Loopback() + ":8080", termination: filepath.Join(dir, fmt.Sprintf("termination-%d", nth)),
 		log: e.Record(file + ".log"), statuses: e.Record(file + ".status.jsonl"),
 	}
 	added := map[string]string{

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/studioml/studio-go-runner/e2e/controlplane"
+	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -13,7 +15,6 @@ import (
 
 // Config is what the target needs.
 type Config struct {
-	// Handle is of the shared control plane, see StartControlPlane.
 	Handle Handle
 	// RunnerBinary is the program that is tested.
 	RunnerBinary string
@@ -28,6 +29,13 @@ type Config struct {
 	TempDir string
 }
 
+// Handle is what is shared by all scenarios.
+type Handle struct {
+	controlplane.Handle
+	// Queues is a server for queues; nil where there is none.
+	Queues *pgserver.Server
+}
+
 // Target is the embedded target.
 type Target struct {
 	place.Access
@@ -39,7 +47,7 @@ var _ targets.Target = (*Target)(nil)
 // New makes a target on a control plane that runs.
 func New(config Config) (t *Target, err error) {
 	t = &Target{config: config}
-	if t.Access, err = config.Handle.connect(); err != nil {
+	if t.Access, err = config.Handle.Connect(); err != nil {
 		return nil, fmt.Errorf("set up embedded target: %w", err)
 	}
 	return t, nil

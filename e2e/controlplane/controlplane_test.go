@@ -1,4 +1,4 @@
-package embedded_test
+package controlplane_test
 
 import (
 	"context"
@@ -10,26 +10,26 @@ import (
 	"testing"
 	"time"
 
-	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
+	"github.com/studioml/studio-go-runner/e2e/controlplane"
 )
 
 // What is missing is said with what to do about it.
 func TestPrograms(t *testing.T) {
 	t.Setenv("KUBEBUILDER_ASSETS", "")
-	if _, err := embedded.Programs(); err == nil || !strings.Contains(err.Error(), "run this with make") {
+	if _, err := controlplane.Programs(); err == nil || !strings.Contains(err.Error(), "run this with make") {
 		t.Errorf("error without a directory is %v", err)
 	}
 	dir := t.TempDir()
 	t.Setenv("KUBEBUILDER_ASSETS", dir)
 	for _, program := range []string{"etcd", "kube-apiserver"} {
-		if _, err := embedded.Programs(); err == nil || !strings.Contains(err.Error(), "it has no "+program) {
+		if _, err := controlplane.Programs(); err == nil || !strings.Contains(err.Error(), "it has no "+program) {
 			t.Errorf("error without %s is %v", program, err)
 		}
 		if err := os.WriteFile(filepath.Join(dir, program), nil, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got, err := embedded.Programs(); err != nil || got != dir {
+	if got, err := controlplane.Programs(); err != nil || got != dir {
 		t.Errorf("got %q, %v, want %q", got, err, dir)
 	}
 }
@@ -64,7 +64,7 @@ func TestControlPlaneThatDoesNotStart(t *testing.T) {
 					cancel(errors.New("it was too slow"))
 				}()
 			}
-			_, err := embedded.StartControlPlane(ctx, dir, nil)
+			_, err := controlplane.Start(ctx, dir, nil)
 			lastWords, _, _ := strings.Cut(strings.TrimPrefix(server, "echo "), ";")
 			if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), lastWords) {
 				t.Errorf("error is %v", err)

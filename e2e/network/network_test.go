@@ -1,4 +1,4 @@
-package embedded_test
+package network
 
 import (
 	"context"
@@ -13,16 +13,7 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
 )
-
-// network is between the test and a server.
-type network interface {
-	URL() string
-	Set(scenario.Network)
-	Certificate() []byte
-	End()
-}
 
 // silence is how long nothing is heard of what does not pass: no cause can end it, so
 // nothing else can be waited for.
@@ -31,7 +22,7 @@ const silence = 100 * time.Millisecond
 // streaming is an API server whose answers are streams, of a line for each that
 // the test sends; ended has one for each that is over. The client knows the
 // certificate of what is before it.
-func streaming(t *testing.T) (n network, lines chan string, ended chan struct{}) {
+func streaming(t *testing.T) (n *Network, lines chan string, ended chan struct{}) {
 	t.Helper()
 	lines, ended = make(chan string), make(chan struct{}, 100)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -50,16 +41,16 @@ func streaming(t *testing.T) (n network, lines chan string, ended chan struct{})
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	n, err := embedded.NewNetwork(server.URL, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	n, err := New(server.URL, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(n.End)
+	t.Cleanup(n.Close)
 	return n, lines, ended
 }
 
 // client makes connections of its own.
-func client(t *testing.T, n network) *http.Client {
+func client(t *testing.T, n *Network) *http.Client {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(n.Certificate())
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
@@ -68,7 +59,7 @@ func client(t *testing.T, n network) *http.Client {
 }
 
 // ask asks over a connection of its own.
-func ask(ctx context.Context, t *testing.T, n network) (*http.Response, error) {
+func ask(ctx context.Context, t *testing.T, n *Network) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, n.URL()+"/api", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +69,7 @@ func ask(ctx context.Context, t *testing.T, n network) (*http.Response, error) {
 }
 
 // get asks, and is answered.
-func get(t *testing.T, n network) *http.Response {
+func get(t *testing.T, n *Network) *http.Response {
 	t.Helper()
 	response, err := ask(t.Context(), t, n)
 	if err != nil {
@@ -225,7 +216,7 @@ func TestTheEndOfTheNetworkEndsConnections(t *testing.T) {
 		n, _, ended := streaming(t)
 		response := get(t, n)
 		n.Set(scenario.Network{Mode: mode})
-		n.End()
+		n.Close()
 		<-ended
 		if _, err := io.ReadAll(response.Body); err == nil {
 			t.Error("the connection outlived the network")

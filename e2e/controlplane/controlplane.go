@@ -1,4 +1,7 @@
-package embedded
+// Package controlplane runs an etcd and a kube-apiserver on the loopback interface. The
+// API server is complete as far as a runner can tell; there is no controller-manager, no
+// kubelet and no node.
+package controlplane
 
 import (
 	"context"
@@ -16,7 +19,7 @@ import (
 	"k8s.io/client-go/util/cert"
 	"k8s.io/client-go/util/keyutil"
 
-	"github.com/studioml/studio-go-runner/e2e/pgserver"
+	"github.com/studioml/studio-go-runner/e2e/program"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
@@ -41,14 +44,15 @@ func Programs() (string, error) {
 
 // ControlPlane is an etcd and a kube-apiserver that run on this machine.
 type ControlPlane struct {
-	dir    string
+	dir          string
+	place.Access // with all rights
+
 	handle Handle
 	flags  map[string]string // of the API server
-	access place.Access
-	etcd   *program
+	etcd   *program.Program
 
-	mu     sync.Mutex // one start or stop at a time
-	server *program   // nil while there is no API server
+	mu     sync.Mutex       // one start or stop at a time
+	server *program.Program // nil while there is no API server
 }
 
 // Handle is all that another process needs to use a control plane. It is plain
@@ -59,8 +63,6 @@ type Handle struct {
 	Token  string // of a user with all rights
 	// SigningKey is what tokens of service accounts are signed with, as PEM.
 	SigningKey []byte
-	// Queues is a server for queues; nil where there is none.
-	Queues *pgserver.Server
 	// Assets is the directory of the programs that it was started from.
 	Assets string
 }
@@ -68,15 +70,15 @@ type Handle struct {
 // Handle returns what other processes need.
 func (c *ControlPlane) Handle() Handle { return c.handle }
 
-// connect makes clients with all rights.
-func (h Handle) connect() (place.Access, error) {
+// Connect makes clients with all rights.
+func (h Handle) Connect() (place.Access, error) {
 	return place.Connect(&rest.Config{Host: h.Server, BearerToken: h.Token, TLSClientConfig: rest.TLSClientConfig{CAData: h.CA}})
 }
 
-// StartControlPlane starts the programs, the API server with further flags, by name
+// Start starts the programs, the API server with further flags, by name
 // without dashes, and waits until it is ready or ctx ends. Data, keys and logs are in a
 // directory that it makes below dir; empty is the system's place.
-func StartControlPlane(ctx context.Context, dir string, flags map[string]string) (_ *ControlPlane, err error) {
+func Start(ctx context.Context, dir string, flags map[string]string) (_ *ControlPlane, err error) {
 	c := &ControlPlane{}
 	if c.handle.Assets, err = Programs(); err != nil {
 		return nil, err
@@ -104,7 +106,7 @@ const socket = "unix://etcd.sock"
 
 // prepare makes keys, and what clients need to know.
 func (c *ControlPlane) prepare(flags map[string]string) error {
-	address := loopback()
+	address := Loopback()
 	certificate, key, err := cert.GenerateSelfSignedCertKey(address, nil, nil)
 	if err != nil {
 		return err
@@ -129,18 +131,18 @@ func (c *ControlPlane) prepare(flags map[string]string) error {
 		"service-cluster-ip-range":  "10.0.0.0/24", "delete-collection-workers": "8",
 	}
 	maps.Copy(c.flags, flags)
-	c.access, err = c.handle.connect()
+	c.Access, err = c.handle.Connect()
 	return err
 }
 
-// loopback is an address of this machine that is free, and stays so while no server
+// Loopback is an address of this machine that is free, and stays so while no server
 // listens there: nobody asks for it, and clients are given ports of the usual one.
-func loopback() string {
+func Loopback() string {
 	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
 }
 
 // start starts one of the programs. Its log goes on where that of the last one ended.
-func (c *ControlPlane) start(name string, flags map[string]string) (*program, error) {
+func (c *ControlPlane) start(name string, flags map[string]string) (*program.Program, error) {
 	log, err := os.OpenFile(c.log(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -148,7 +150,7 @@ func (c *ControlPlane) start(name string, flags map[string]string) (*program, er
 	defer log.Close()
 	cmd := exec.Command(filepath.Join(c.handle.Assets, name), place.Flags(flags)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = c.dir, log, log
-	return start(cmd)
+	return program.Start(cmd)
 }
 
 func (c *ControlPlane) log(name string) string { return filepath.Join(c.dir, name+".log") }
@@ -170,7 +172,7 @@ func (c *ControlPlane) StopAPIServer(context.Context) error {
 	if c.server == nil {
 		return errors.New("stop API server: it is stopped already")
 	}
-	c.server.kill()
+	c.server.Kill()
 	c.server = nil
 	return nil
 }
@@ -202,12 +204,12 @@ func (c *ControlPlane) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	return place.Poll(ctx, func() error {
-		for _, p := range []*program{c.etcd, c.server} {
-			if p.hasEnded() {
+		for _, p := range []*program.Program{c.etcd, c.server} {
+			if p.HasEnded() {
 				cancel(fmt.Errorf("%s has ended", p.Path))
 			}
 		}
-		return c.access.Admin.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+		return c.Admin.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 	})
 }
 
@@ -215,9 +217,9 @@ func (c *ControlPlane) awaitReady(ctx context.Context) error {
 func (c *ControlPlane) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, p := range []*program{c.server, c.etcd} {
+	for _, p := range []*program.Program{c.server, c.etcd} {
 		if p != nil {
-			p.kill() // nothing in it is worth a slow end
+			p.Kill() // nothing in it is worth a slow end
 		}
 	}
 	c.server = nil

@@ -1,4 +1,5 @@
-package embedded
+// Package network is what lies between clients and an API server, and can be broken.
+package network
 
 import (
 	"crypto/tls"
@@ -20,11 +21,10 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
-// network is what lies between the runners and the API server: a server that TLS
+// Network is what lies between the runners and the API server: a server that TLS
 // ends at, on connections that can be broken. It passes requests on, or answers
 // them itself.
-type network struct {
-	net.Listener
+type Network struct {
 	server *httptest.Server
 	pass   *httputil.ReverseProxy
 	open   sync.RWMutex // locked while packets are dropped
@@ -34,9 +34,9 @@ type network struct {
 	conns map[*conn]struct{}
 }
 
-// newNetwork listens on the loopback interface for requests to the API server at
+// New listens on the loopback interface for requests to the API server at
 // host, whose certificate ca has signed.
-func newNetwork(host string, ca []byte) (*network, error) {
+func New(host string, ca []byte) (*Network, error) {
 	target, err := url.Parse(host)
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func newNetwork(host string, ca []byte) (*network, error) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	quiet := log.New(io.Discard, "", 0) // broken connections are what the tests are about
-	n := &network{conns: map[*conn]struct{}{}}
+	n := &Network{conns: map[*conn]struct{}{}}
 	n.pass = &httputil.ReverseProxy{
 		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		Transport:      &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true},
@@ -55,20 +55,23 @@ func newNetwork(host string, ca []byte) (*network, error) {
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
 	n.server = httptest.NewUnstartedServer(n)
-	n.Listener, n.server.Listener = n.server.Listener, n
+	n.server.Listener = listener{n.server.Listener, n}
 	n.server.EnableHTTP2 = true
 	n.server.Config.ErrorLog = quiet
 	n.server.StartTLS()
 	return n, nil
 }
 
-// certificate is what clients have to trust, as PEM.
-func (n *network) certificate() []byte {
+// URL is where clients reach the API server through it.
+func (n *Network) URL() string { return n.server.URL }
+
+// Certificate is what clients have to trust, as PEM.
+func (n *Network) Certificate() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: n.server.Certificate().Raw})
 }
 
-// set makes the network so, for connections that are open and for new ones.
-func (n *network) set(is scenario.Network) {
+// Set makes the network so, for connections that are open and for new ones.
+func (n *Network) Set(is scenario.Network) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	dropped := n.is.Mode == "drop"
@@ -86,14 +89,14 @@ func (n *network) set(is scenario.Network) {
 	}
 }
 
-func (n *network) now() scenario.Network {
+func (n *Network) now() scenario.Network {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.is
 }
 
 // ServeHTTP answers, or passes the request on.
-func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (n *Network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	is := n.now()
 	if is.Answer == 0 {
 		n.pass.ServeHTTP(w, r)
@@ -106,7 +109,7 @@ func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // hold holds the head of an answer back.
-func (n *network) hold(response *http.Response) error {
+func (n *Network) hold(response *http.Response) error {
 	is := n.now()
 	late := time.NewTimer(time.Duration(is.Late))
 	defer late.Stop()
@@ -118,24 +121,30 @@ func (n *network) hold(response *http.Response) error {
 	}
 }
 
+// listener has connections suffer from the network.
+type listener struct {
+	net.Listener
+	network *Network
+}
+
 // Accept is that of a net.Listener.
-func (n *network) Accept() (net.Conn, error) {
-	raw, err := n.Listener.Accept()
+func (l listener) Accept() (net.Conn, error) {
+	raw, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: raw, network: n, began: time.Now()}
+	c := &conn{Conn: raw, network: l.network, began: time.Now()}
 	c.limit = time.AfterFunc(math.MaxInt64, c.end)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.conns[c] = struct{}{}
-	c.suffer(n.is)
+	l.network.mu.Lock()
+	defer l.network.mu.Unlock()
+	l.network.conns[c] = struct{}{}
+	c.suffer(l.network.is)
 	return c, nil
 }
 
-// close ends it with all its connections.
-func (n *network) close() {
-	n.set(scenario.Network{Mode: "cut"}) // streams would keep the server
+// Close ends it with all its connections.
+func (n *Network) Close() {
+	n.Set(scenario.Network{Mode: "cut"}) // streams would keep the server
 	n.server.Close()
 	n.pass.Transport.(*http.Transport).CloseIdleConnections()
 }
@@ -143,7 +152,7 @@ func (n *network) close() {
 // conn is one connection of a runner.
 type conn struct {
 	net.Conn
-	network *network
+	network *Network
 	began   time.Time
 	limit   *time.Timer // ends it
 	ended   atomic.Bool
