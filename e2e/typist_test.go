@@ -94,7 +94,11 @@ func (t *typist) write(name, text string) {
 // line that fails ends it.
 func (t *typist) types(ctx SpecContext, script []string, variables ...string) string {
 	GinkgoHelper()
-	begin := []string{"set -e -o pipefail", `trap 'echo "this line fails: $BASH_COMMAND"' ERR`, "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT"}
+	begin := []string{
+		"set -e -o pipefail",
+		`trap 'echo "this line fails: $BASH_COMMAND"' ERR`,
+		"trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT",
+	}
 	cmd := exec.CommandContext(ctx, "bash", "-c", strings.Join(append(begin, script...), "\n"))
 	cmd.Dir = t.dir
 	cmd.Env = slices.Concat(os.Environ(), variables, []string{"HOME=" + t.dir, "TMPDIR=" + t.dir, "NAMESPACE=" + t.namespace})
