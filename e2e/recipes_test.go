@@ -52,8 +52,7 @@ func recipeSpecs() {
 		Expect(os.ReadFile(filepath.Join(r.dir, "copy", "outputs", "answer"))).To(BeEquivalentTo("42\n"))
 	})
 
-	const goes = "the recipes for a node that goes: its runners drain, come back elsewhere, and go on"
-	It(goes, rows(83, 84), limit, Serial, func(ctx SpecContext) {
+	It("the recipes for a node that goes: its runners drain, come back elsewhere, and go on", rows(83, 84), limit, Serial, func(ctx SpecContext) {
 		r := newRecipes(ctx, nil, "$worker")
 		DeferCleanup(func(ctx SpecContext) {
 			for _, worker := range nodes.Workers() {
