@@ -12,7 +12,7 @@ import (
 // typers are the tests that type all blocks of a document, but those that they name
 // with a reason.
 var typers = map[string]string{
-	"README.md": "TestReadme in runner", "runner/deploy/FLEET.md": "documentSpecs and recipeSpecs", "runner/deploy/MIGRATION.md": "documentSpecs",
+	"README.md": "TestReadme in runner", "runner/deploy/FLEET.md": "documentSpecs", "runner/deploy/MIGRATION.md": "documentSpecs",
 	"fakegpu/README.md": "TestReadme in fakegpu/cmd/fakegpu",
 }
 
