@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
 	"net/url"
 	"path"
-	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/fleet"
@@ -81,28 +79,24 @@ func list[T any](ctx context.Context, f *Fleet, kind string, query url.Values) (
 
 func (f *Fleet) path(kind string) string { return "/api/v1/namespaces/" + f.Namespace + "/" + kind }
 
-// looks asks again and again, until ctx ends. Only the first answer of all must come at
-// once: who has changed something wants to know what becomes of it.
-func (f *Fleet) looks(ctx context.Context, errOut io.Writer) iter.Seq2[[]fleet.Runner, error] {
-	return func(yield func([]fleet.Runner, error) bool) {
-		for {
-			asked, expired := time.Now(), false
-			patience := func(err error) bool {
-				// A plugin of the kubeconfig gets new credentials once old ones are refused.
-				renewed := kube.Code(err) == http.StatusUnauthorized && !expired
-				expired = expired || renewed
-				return f.answered && (unanswered(err) || renewed)
-			}
-			runners, err := again(ctx, errOut, patience, func() ([]fleet.Runner, error) { return f.read(ctx) })
-			if err == nil && !yield(runners, nil) {
-				return
-			}
-			if err = cmp.Or(err, pause(ctx, asked)); err != nil {
-				yield(nil, cmp.Or(context.Cause(ctx), err))
-				return
-			}
-		}
+// poll asks again and again, until look wants no more. Only the first answer of all must
+// come at once: who has changed something wants to know what becomes of it.
+func (f *Fleet) poll(ctx context.Context, errOut io.Writer, look func([]fleet.Runner) (last bool, err error)) error {
+	expired := false
+	passes := func(err error) bool {
+		// A plugin of the kubeconfig gets new credentials once old ones are refused.
+		renewed := kube.Code(err) == http.StatusUnauthorized && !expired
+		expired = expired || renewed
+		return f.answered && (unanswered(err) || renewed)
 	}
+	return poll(ctx, errOut, passes, func() (bool, error) {
+		runners, err := f.read(ctx)
+		if err != nil {
+			return false, err
+		}
+		expired = false
+		return look(runners)
+	})
 }
 
 // nobody is what to say where there is none to look at, or to wait for.

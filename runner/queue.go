@@ -58,6 +58,12 @@ func unseen(url string) error {
 	return nil
 }
 
+// ownersQueue is a queue as the owners of tasks see it.
+type ownersQueue interface {
+	queue.Store
+	Offers(context.Context) ([]api.Offer, error)
+}
+
 // runnersQueue is the queue of a runner.
 type runnersQueue interface {
 	queue.Queue
@@ -77,9 +83,9 @@ const (
 )
 
 // open calls do with the queue.
-func (p *Place) open(use use, do func(queue.Store) error) error {
-	var store interface {
-		queue.Store
+func (p *Place) open(use use, do func(ownersQueue) error) error {
+	var opened interface {
+		ownersQueue
 		io.Closer
 	}
 	there, err := p.there()
@@ -88,14 +94,14 @@ func (p *Place) open(use use, do func(queue.Store) error) error {
 	case !there && use != toSubmit:
 		err = fmt.Errorf("there is no queue in %s; name the directory that the runners use", p.Spool)
 	case p.Queue != "":
-		store, err = postgres.Open(p.Queue, postgres.Options{})
+		opened, err = postgres.Open(p.Queue, postgres.Options{})
 	case use == toLook:
 		err = do(spool.Look(p.Spool))
 	default:
-		store, err = spool.Open(p.Spool, spool.Options{})
+		opened, err = spool.Open(p.Spool, spool.Options{})
 	}
-	if store != nil && err == nil {
-		err = errors.Join(do(store), store.Close())
+	if opened != nil && err == nil {
+		err = errors.Join(do(opened), opened.Close())
 	}
 	return p.whose(err)
 }

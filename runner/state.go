@@ -36,23 +36,15 @@ func (s *State) Run(ctx context.Context, stdio stdio) error {
 	if s.Shown.Watch {
 		ctx = whileRead(ctx, stdio.Out)
 	}
-	return s.Shown.show(stdio.Out, func(yield func(view, error) bool) {
-		for runners, err := range s.looks(ctx, stdio.Err) {
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			runners, err = s.pick(runners)
-			runners = slices.DeleteFunc(runners, func(r fleet.Runner) bool {
-				return len(s.Phase) > 0 && (r.Stray || !slices.Contains(s.Phase, strings.ToLower(string(r.Phase))))
-			})
-			if len(runners) == 0 && err == nil && len(s.Phase) == 0 && !s.Shown.Watch {
-				complain(stdio.Err, s.nobody())
-			}
-			if !yield(runnerViews{append([]fleet.Runner{}, runners...)}, err) {
-				return
-			}
+	return s.poll(ctx, stdio.Err, func(runners []fleet.Runner) (bool, error) {
+		runners, unknown := s.pick(runners)
+		runners = slices.DeleteFunc(runners, func(r fleet.Runner) bool {
+			return len(s.Phase) > 0 && (r.Stray || !slices.Contains(s.Phase, strings.ToLower(string(r.Phase))))
+		})
+		if len(runners) == 0 && unknown == nil && len(s.Phase) == 0 && !s.Shown.Watch {
+			complain(stdio.Err, s.nobody())
 		}
+		return s.Shown.show(stdio.Out, runnerViews{append([]fleet.Runner{}, runners...)}, unknown)
 	})
 }
 

@@ -65,7 +65,7 @@ func (s *Submit) Run(ctx context.Context, stdio stdio) error {
 		return fmt.Errorf("nothing was submitted:\n%w", err)
 	}
 	there, _ := s.there() // open says what is wrong
-	return s.open(toSubmit, func(store queue.Store) error {
+	return s.open(toSubmit, func(store ownersQueue) error {
 		if !there {
 			fmt.Fprintf(stdio.Err, "runner: made a new queue in %s\n", s.Spool)
 		}
@@ -86,29 +86,25 @@ func (s *Submit) Run(ctx context.Context, stdio stdio) error {
 		case !s.Wait:
 			return nil
 		}
-		return wait(whileRead(ctx, stdio.Out), patient{store, stdio.Err}, stdio, done)
+		return wait(whileRead(ctx, stdio.Out), store, stdio, done)
 	})
 }
 
 // wait follows the tasks, one after the other. It fails as the first that did.
-func wait(ctx context.Context, store queue.Store, stdio stdio, tasks []queue.Submitted) (err error) {
+func wait(ctx context.Context, store ownersQueue, stdio stdio, tasks []queue.Submitted) (err error) {
 	for _, t := range tasks {
-		end, fault := follow(ctx, store, stdio, t.ID, 1)
+		now, end, fault := follow(ctx, store, stdio, t.ID, 1)
 		if fault != nil {
 			return fault
 		}
-		if end.State == api.TaskFinished {
+		if now.State == api.TaskFinished {
 			continue
 		}
-		last, fault := resultOf(ctx, store, t.ID, end.Starts)
-		if fault != nil {
-			return fault
+		code, reason := exitCode(1), why(now, nil)
+		if end != nil {
+			code, reason = exitCode(max(end.ExitCode, 1)), cmp.Or(reason, end.Why())
 		}
-		code, reason := exitCode(1), why(end, nil)
-		if last != nil {
-			code, reason = exitCode(max(last.ExitCode, 1)), cmp.Or(reason, last.Why())
-		}
-		fmt.Fprintf(stdio.Err, "runner: task %s is %s%s\n", t.ID, strings.ToLower(string(end.State)), after(": ", reason))
+		fmt.Fprintf(stdio.Err, "runner: task %s is %s%s\n", t.ID, strings.ToLower(string(now.State)), after(": ", reason))
 		err = cmp.Or(err, error(code))
 	}
 	return err

@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
 // Tasks is the tasks command.
@@ -34,42 +32,27 @@ type taskViews struct {
 	Tasks []taskView `json:"tasks"`
 }
 
-// Run shows what the queue knows.
+// Run shows what the queue knows; to who watches, until the tasks that are named have ended.
 func (t *Tasks) Run(ctx context.Context, stdio stdio) error {
 	if t.Watch {
 		ctx = whileRead(ctx, stdio.Out)
 	}
-	return t.open(toLook, func(store queue.Store) error {
-		if t.Watch {
-			store = patient{store, stdio.Err}
-		}
-		return t.show(stdio.Out, t.looks(ctx, store))
+	unfinished := func(v taskView) bool { return !v.State.Ended() }
+	return t.open(toLook, func(store ownersQueue) error {
+		passes := func(err error) bool { return t.Watch && away(err) }
+		return poll(ctx, stdio.Err, passes, func() (bool, error) {
+			views, err := t.views(ctx, store)
+			if err != nil && len(views.Tasks) == 0 {
+				return false, err
+			}
+			last, err := t.show(stdio.Out, views, err)
+			return last || len(t.IDs) > 0 && !slices.ContainsFunc(views.Tasks, unfinished), err
+		})
 	})
 }
 
-// looks looks again and again, until the tasks that are named have ended.
-func (t *Tasks) looks(ctx context.Context, store queue.Store) iter.Seq2[view, error] {
-	unfinished := func(v taskView) bool { return !v.State.Ended() }
-	return func(yield func(view, error) bool) {
-		for asked := time.Now(); ; asked = time.Now() {
-			views, err := t.views(ctx, store)
-			switch {
-			case err != nil && len(views.Tasks) == 0:
-				yield(nil, err)
-				return
-			case !yield(views, err), len(t.IDs) > 0 && !slices.ContainsFunc(views.Tasks, unfinished):
-				return
-			}
-			if err := pause(ctx, asked); err != nil {
-				yield(nil, err)
-				return
-			}
-		}
-	}
-}
-
 // views asks for the tasks that are wanted.
-func (t *Tasks) views(ctx context.Context, store queue.Store) (taskViews, error) {
+func (t *Tasks) views(ctx context.Context, store ownersQueue) (taskViews, error) {
 	views := taskViews{[]taskView{}}
 	tasks, unknown := store.List(ctx, t.IDs...)
 	tasks = slices.DeleteFunc(tasks, func(s api.TaskStatus) bool { return !t.wants(s) })
@@ -78,9 +61,12 @@ func (t *Tasks) views(ctx context.Context, store queue.Store) (taskViews, error)
 		for _, task := range tasks {
 			ids = append(ids, task.ID)
 		}
-		tasks, _ = store.List(ctx, ids...)
+		var err error
+		if tasks, err = store.List(ctx, ids...); away(err) { // others may have gone meanwhile
+			return taskViews{}, err
+		}
 	}
-	offers := offersOf(ctx, store)
+	offers, _ := store.Offers(ctx)
 	for _, task := range tasks {
 		v := taskView{TaskStatus: task, Why: why(task, offers)}
 		if len(t.IDs) > 0 {
@@ -125,21 +111,8 @@ func (v taskViews) rows(t table) {
 	}
 }
 
-// offersOf returns what the runners of a queue say that they can do, nil if that is
-// not known.
-func offersOf(ctx context.Context, store queue.Store) []api.Offer {
-	known, ok := store.(interface {
-		Offers(context.Context) ([]api.Offer, error)
-	})
-	if ok {
-		if offers, err := known.Offers(ctx); err == nil {
-			return offers
-		}
-	}
-	return nil
-}
-
-// why says why a task is not getting on, or how it ended.
+// why says why a task is not getting on, or how it ended. No offers at all, not even an
+// empty list of them, are not known.
 func why(t api.TaskStatus, offers []api.Offer) string {
 	if t.State != api.TaskWaiting {
 		return t.Reason

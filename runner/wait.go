@@ -73,31 +73,29 @@ type ending struct {
 
 func (e ending) Unwrap() error { return e.code }
 
+// errTimedOut ends a wait that takes longer than --timeout.
+var errTimedOut = errors.New("timed out")
+
 // await tells of the runners until all that are meant are in a phase. What goes away
 // runs no task any more, and what comes begins with what the maps say.
 func (s *Selection) await(ctx context.Context, stdio stdio, phase api.Phase) error {
 	if s.Timeout != nil {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(*s.Timeout))
+		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(*s.Timeout), errTimedOut)
 		defer cancel()
 	}
-	var last map[string]string
-	var late []string
-	for runners, err := range s.looks(ctx, stdio.Err) {
-		if ctx.Err() != nil && s.Timeout != nil {
-			return ending{fmt.Errorf("timed out after %s: %s", time.Duration(*s.Timeout), cmp.Or(strings.Join(late, "; "), "nothing was heard from the API server")), api.ExitTimedOut}
-		} else if err != nil {
-			return err
-		}
+	late := []string{"nothing was heard from the API server"}
+	var said map[string]string // of whom what
+	err := s.poll(ctx, stdio.Err, func(runners []fleet.Runner) (bool, error) {
 		meant, absent := s.meant(runners)
-		if last == nil { // later a runner may be away for a moment
+		if said == nil { // later a runner may be away for a moment
 			if absent == nil && len(meant) == 0 {
 				absent = s.nobody()
 			}
 			if absent != nil {
-				return absent
+				return true, absent
 			}
-			last = map[string]string{}
+			said = map[string]string{}
 		}
 		late = nil
 		if absent != nil && phase != api.PhaseTerminated {
@@ -109,18 +107,19 @@ func (s *Selection) await(ctx context.Context, stdio stdio, phase api.Phase) err
 			missing, never := r.Missing(phase)
 			name, missing := line(r.Name), line(missing)
 			if never {
-				return ending{fmt.Errorf("this cannot come true: %s %s", name, missing), api.ExitNever}
+				return true, ending{fmt.Errorf("this cannot come true: %s %s", name, missing), api.ExitNever}
 			} else if missing != "" {
 				late = append(late, name+" "+missing)
 			}
-			if now := name + " " + cmp.Or(missing, "is "+string(phase)); now != last[r.Pod] {
+			if now := name + " " + cmp.Or(missing, "is "+string(phase)); now != said[r.Pod] {
 				fmt.Fprintln(stdio.Out, now)
-				last[r.Pod] = now
+				said[r.Pod] = now
 			}
 		}
-		if len(late) == 0 {
-			return nil
-		}
+		return len(late) == 0, nil
+	})
+	if errors.Is(err, errTimedOut) {
+		err = ending{fmt.Errorf("%w after %s: %s", err, time.Duration(*s.Timeout), strings.Join(late, "; ")), api.ExitTimedOut}
 	}
-	return nil
+	return err
 }
