@@ -93,29 +93,20 @@ func (s *Serve) Validate(kctx *kong.Context) error {
 	return errors.Join(append(problems, s.Place.Validate(kctx))...)
 }
 
-// name returns what the runner calls itself.
-func (s *Serve) name() (string, error) {
-	name := cmp.Or(s.Name, os.Getenv("HOSTNAME"))
-	if name != "" {
-		return name, nil
+// names returns what the runner calls itself, what its node map is named after, and what
+// that comes from.
+func (s *Serve) names() (name, host, from string, err error) {
+	if host := os.Getenv("HOSTNAME"); host != "" {
+		return cmp.Or(s.Name, host), host, "HOSTNAME", nil
 	}
-	name, err := os.Hostname()
+	if s.Name != "" {
+		return s.Name, s.Name, "--name", nil
+	}
+	machine, err := os.Hostname()
 	if err != nil {
-		return "", fmt.Errorf("find a name for the runner: %w; set --name", err)
+		err = fmt.Errorf("find a name for the runner: %w; set --name", err)
 	}
-	return name, nil
-}
-
-// host returns what the node map is named after, given what the runner calls itself, and
-// what that comes from.
-func (s *Serve) host(name string) (from, host string) {
-	switch host := os.Getenv("HOSTNAME"); {
-	case host != "":
-		return "HOSTNAME", host
-	case s.Name != "":
-		return "--name", name
-	}
-	return "the machine's name", name
+	return machine, machine, "the machine's name", err
 }
 
 // logger returns the process's logger, which never waits for w.

@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		kong.Name("runner"),
 		kong.Description("Run tasks on whole GPUs, steered by two Kubernetes ConfigMaps."),
 		kong.Vars{
-			"harmless_xids": strings.Join(strings.Fields(strings.Trim(fmt.Sprint(gpu.ApplicationXids), "[]")), ","),
+			"harmless_xids": strings.ReplaceAll(strings.Trim(fmt.Sprint(gpu.ApplicationXids), "[]"), " ", ","),
 			"grace":         lifecycle.DefaultGrace.String(), "kill_delay": lifecycle.DefaultKillDelay.String(),
 			"formats": "table,wide,json,yaml", "manager": strings.TrimSuffix("runner:"+os.Getenv("USER"), ":"),
 			"exit_rest":   lifecycle.ExitBudget(0, 0).String(),

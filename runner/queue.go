@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/user"
 	"regexp"
@@ -17,7 +16,6 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/observe"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
@@ -58,20 +56,20 @@ func unseen(url string) error {
 	return nil
 }
 
-// ownersQueue is a queue as the owners of tasks see it.
-type ownersQueue interface {
-	queue.Store
-	Offers(context.Context) ([]api.Offer, error)
-}
-
-// runnersQueue is the queue of a runner.
-type runnersQueue interface {
+// connection is a queue to a runner, and to the owners of tasks.
+type connection interface {
 	queue.Queue
+	queue.Store
 	queue.Offers
 	io.Closer
 	// Length says how many tasks wait, and how many are dead letters.
 	Length(context.Context) (map[api.TaskState]int, error)
 }
+
+// glance is a directory that is only looked into, so that there is nothing to close.
+type glance struct{ *spool.Spool }
+
+func (glance) Close() error { return nil }
 
 // What a command does with a queue.
 type use int
@@ -79,31 +77,34 @@ type use int
 const (
 	toLook use = iota
 	toChange
-	toSubmit // a spool is made if there is none
+	toMake // a spool is made if there is none
 )
 
-// open calls do with the queue.
-func (p *Place) open(use use, do func(ownersQueue) error) error {
-	var opened interface {
-		ownersQueue
-		io.Closer
+// with calls do with the queue.
+func (p *Place) with(use use, do func(connection) error) error {
+	q, err := p.open(use, postgres.Options{})
+	if err != nil {
+		return err
+	}
+	return p.whose(errors.Join(do(q), q.Close()))
+}
+
+// open connects to the queue, as a runner if the options name one.
+func (p *Place) open(use use, o postgres.Options) (q connection, err error) {
+	if p.Queue != "" {
+		return postgres.Open(p.Queue, o)
 	}
 	there, err := p.there()
 	switch {
 	case err != nil:
-	case !there && use != toSubmit:
+	case !there && use != toMake:
 		err = fmt.Errorf("there is no queue in %s; name the directory that the runners use", p.Spool)
-	case p.Queue != "":
-		opened, err = postgres.Open(p.Queue, postgres.Options{})
 	case use == toLook:
-		err = do(spool.Look(p.Spool))
+		q = glance{spool.Look(p.Spool)}
 	default:
-		opened, err = spool.Open(p.Spool, spool.Options{})
+		q, err = spool.Open(p.Spool, spool.Options{Runner: o.Runner, Log: o.Log})
 	}
-	if opened != nil && err == nil {
-		err = errors.Join(do(opened), opened.Close())
-	}
-	return p.whose(err)
+	return q, p.whose(err)
 }
 
 // there says whether there is a queue. It refuses a directory that should not become
@@ -142,28 +143,6 @@ func (p *Place) whose(err error) error {
 		owner = u.Username
 	}
 	return fmt.Errorf("%w; the queue belongs to the user %s: do this as that user", err, owner)
-}
-
-// forRunner connects a runner to its queue.
-func (p *Place) forRunner(name, work string, log *slog.Logger, metrics *observe.Metrics) (runnersQueue, error) {
-	if p.Queue == "" {
-		there, err := p.there()
-		if err != nil {
-			return nil, p.whose(err)
-		}
-		q, err := spool.Open(p.Spool, spool.Options{Runner: name, Log: log})
-		if err == nil && !there {
-			log.Info("made a new queue", "spool", p.Spool)
-		}
-		return q, p.whose(err)
-	}
-	q, err := postgres.Open(p.Queue, postgres.Options{Runner: name, Work: work, Log: log})
-	if err != nil {
-		return nil, err
-	}
-	log.Info("the queue is in a server", "queue", q.String())
-	metrics.Queue(&q.Failures, &q.Lost, &q.Late)
-	return q, nil
 }
 
 // Queue is the command for those who run a server.

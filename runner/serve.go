@@ -25,6 +25,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/kube"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/observe"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
 	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 	"github.com/studioml/studio-go-runner/runner/internal/supervise"
@@ -60,7 +61,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		}
 	}()
 
-	name, err := s.name()
+	name, host, from, err := s.names()
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	slog.SetDefault(log) // and with it the log of the standard library
 	klog.SetSlogLogger(log.With("component", "client-go").WithGroup("klog"))
 
-	maps, err := s.findMaps(log, name)
+	maps, err := s.findMaps(log, name, host, from)
 	if err != nil {
 		return err
 	}
@@ -109,11 +110,19 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	queue, err := s.forRunner(name, filepath.Join(drains, "attempts"), log, metrics)
+	there, _ := s.there() // open says what is wrong
+	queue, err := s.open(toMake, postgres.Options{Runner: name, Work: filepath.Join(drains, "attempts"), Log: log})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, queue.Close()) }()
+	if !there {
+		log.Info("made a new queue", "spool", s.Spool)
+	}
+	if server, ok := queue.(*postgres.Queue); ok {
+		log.Info("the queue is in a server", "queue", server.String())
+		metrics.Queue(&server.Failures, &server.Lost, &server.Late)
+	}
 	slots := func() int { return cmp.Or(s.Slots, max(1, pool.Size())) }
 	work := scheduler.New(scheduler.Config{
 		Slots: slots, Gate: theGate, Queue: queue, GPUs: pool,
@@ -227,7 +236,7 @@ func unsteered() *steering {
 }
 
 // findMaps finds the cluster and prepares to read the two maps.
-func (s *Serve) findMaps(log *slog.Logger, name string) (*steering, error) {
+func (s *Serve) findMaps(log *slog.Logger, name, host, from string) (*steering, error) {
 	cluster, doubt, err := kube.FindCluster(s.Kubeconfig, "", s.Namespace)
 	if err != nil {
 		return nil, err
@@ -243,7 +252,6 @@ func (s *Serve) findMaps(log *slog.Logger, name string) (*steering, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, host := s.host(name)
 	node, err := statemap.NodeMapName(from, host)
 	if err != nil {
 		log.Warn("no node map", "reason", err.Error())

@@ -47,7 +47,7 @@ func (s *Status) Run(ctx context.Context, stdio stdio) error {
 		}
 		return nil
 	}
-	return (&Place{s.Spool, s.Queue}).open(toLook, func(store ownersQueue) error {
+	return (&Place{s.Spool, s.Queue}).with(toLook, func(store connection) error {
 		all, err := (&Tasks{Printing: Printing{Output: "table"}}).views(ctx, store)
 		if err != nil {
 			return err

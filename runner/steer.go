@@ -25,7 +25,7 @@ type Cancel struct {
 
 // Run cancels all that it can, and says what became of them and what it could not.
 func (c *Cancel) Run(ctx context.Context, stdio stdio) error {
-	return c.open(toChange, func(store ownersQueue) error {
+	return c.with(toChange, func(store connection) error {
 		done, problems := each(c.IDs, func(id string) error { return store.Cancel(ctx, id) })
 		if len(done) == 0 {
 			return problems
@@ -60,7 +60,7 @@ func (r *Retry) Validate(kctx *kong.Context) error {
 
 // Run puts tasks back into the queue.
 func (r *Retry) Run(ctx context.Context, stdio stdio) error {
-	return r.open(toChange, func(store ownersQueue) error {
+	return r.with(toChange, func(store connection) error {
 		ids := r.IDs
 		if r.Dead {
 			tasks, err := store.List(ctx)
@@ -104,7 +104,7 @@ type Get struct {
 
 // Run copies what an attempt has left.
 func (g *Get) Run(ctx context.Context, stdio stdio) error {
-	return g.open(toLook, func(store ownersQueue) error {
+	return g.with(toLook, func(store connection) error {
 		number, err := attemptOf(ctx, store, g.ID, g.Attempt)
 		if err != nil {
 			return err
@@ -132,7 +132,7 @@ func (g *Get) Run(ctx context.Context, stdio stdio) error {
 }
 
 // keepResult adds the result where it was no file of the queue.
-func (g *Get) keepResult(ctx context.Context, store ownersQueue, attempt int) error {
+func (g *Get) keepResult(ctx context.Context, store connection, attempt int) error {
 	result, err := resultOf(ctx, store, g.ID, attempt)
 	if err != nil || result == nil {
 		return err
@@ -157,7 +157,7 @@ type Purge struct {
 
 // Run removes old tasks.
 func (p *Purge) Run(ctx context.Context, stdio stdio) error {
-	return p.open(toChange, func(store ownersQueue) error {
+	return p.with(toChange, func(store connection) error {
 		n, err := store.Purge(ctx, time.Now().Add(-time.Duration(p.Older)))
 		_, printErr := fmt.Fprintf(stdio.Out, "%d tasks removed\n", n)
 		return errors.Join(err, printErr)

@@ -65,7 +65,7 @@ func (s *Submit) Run(ctx context.Context, stdio stdio) error {
 		return fmt.Errorf("nothing was submitted:\n%w", err)
 	}
 	there, _ := s.there() // open says what is wrong
-	return s.open(toSubmit, func(store ownersQueue) error {
+	return s.with(toMake, func(store connection) error {
 		if !there {
 			fmt.Fprintf(stdio.Err, "runner: made a new queue in %s\n", s.Spool)
 		}
@@ -91,7 +91,7 @@ func (s *Submit) Run(ctx context.Context, stdio stdio) error {
 }
 
 // wait follows the tasks, one after the other. It fails as the first that did.
-func wait(ctx context.Context, store ownersQueue, stdio stdio, tasks []queue.Submitted) (err error) {
+func wait(ctx context.Context, store connection, stdio stdio, tasks []queue.Submitted) (err error) {
 	for _, t := range tasks {
 		now, end, fault := follow(ctx, store, stdio, t.ID, 1)
 		if fault != nil {

@@ -38,7 +38,7 @@ func (t *Tasks) Run(ctx context.Context, stdio stdio) error {
 		ctx = whileRead(ctx, stdio.Out)
 	}
 	unfinished := func(v taskView) bool { return !v.State.Ended() }
-	return t.open(toLook, func(store ownersQueue) error {
+	return t.with(toLook, func(store connection) error {
 		passes := func(err error) bool { return t.Watch && away(err) }
 		return poll(ctx, stdio.Err, passes, func() (bool, error) {
 			views, err := t.views(ctx, store)
@@ -52,7 +52,7 @@ func (t *Tasks) Run(ctx context.Context, stdio stdio) error {
 }
 
 // views asks for the tasks that are wanted.
-func (t *Tasks) views(ctx context.Context, store ownersQueue) (taskViews, error) {
+func (t *Tasks) views(ctx context.Context, store connection) (taskViews, error) {
 	views := taskViews{[]taskView{}}
 	tasks, unknown := store.List(ctx, t.IDs...)
 	tasks = slices.DeleteFunc(tasks, func(s api.TaskStatus) bool { return !t.wants(s) })

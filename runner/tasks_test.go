@@ -11,7 +11,7 @@ import (
 
 // goesAway is a queue that answers once.
 type goesAway struct {
-	ownersQueue
+	connection
 	asked bool
 }
 
