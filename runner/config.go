@@ -57,8 +57,7 @@ type Serve struct {
 	CheckpointLimit int64 `env:"STUDIOML_CHECKPOINT_LIMIT" default:"268435456" placeholder:"BYTES" help:"How large a checkpoint may be that a task leaves to its next attempt (default ${default})."`
 }
 
-// Validate returns all that is wrong with the configuration at once. Kong calls
-// it after parsing.
+// Validate returns all that is wrong with the configuration at once.
 func (s *Serve) Validate(kctx *kong.Context) error {
 	const duration, number = "a duration that is not negative, as 10s", "0 or more"
 	library := filepath.IsAbs(s.NVMLLibrary)
@@ -115,10 +114,16 @@ func (s *Serve) logger(w io.Writer, name string) (*slog.Logger, *logWriter) {
 	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
 		panic(err) // the flag's enum allows only levels
 	}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.String() == "" || a.Value.Equal(slog.TimeValue(time.Time{})) { // what is not known is not logged
+			return slog.Attr{}
+		}
+		return a
+	}}
 	handler := func(w io.Writer) (h slog.Handler) {
-		h = slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
+		h = slog.NewTextHandler(w, options)
 		if s.LogFormat == "json" {
-			h = slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
+			h = slog.NewJSONHandler(w, options)
 		}
 		return h.WithAttrs([]slog.Attr{slog.String("runner", name)})
 	}
