@@ -9,7 +9,6 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Completion is the completion command.
 type Completion struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"Which shell: ${enum}. For it to last: echo 'source <(runner completion bash)' >>~/.bashrc; likewise in zsh; in fish: runner completion fish | source."`
 }
@@ -17,7 +16,6 @@ type Completion struct {
 //go:embed completion.bash completion.zsh completion.fish
 var completions embed.FS
 
-// Run prints what the shell is to read.
 func (c *Completion) Run(stdio stdio) error {
 	text, err := completions.ReadFile("completion." + c.Shell)
 	fmt.Fprint(stdio.Out, string(text))

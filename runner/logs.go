@@ -3,12 +3,15 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -16,7 +19,6 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
-// Logs is the logs command.
 type Logs struct {
 	Place `embed:""`
 
@@ -204,4 +206,47 @@ func (s *stream) print(files fs.FS, name string, from, first, end int64) error {
 	n, err := io.Copy(s.out, io.LimitReader(f, end-s.pos))
 	s.pos += n
 	return err
+}
+
+const resultFile = "result.json"
+
+type Get struct {
+	Place `embed:""`
+
+	ID      string `arg:"" help:"The task."`
+	Dir     string `arg:"" type:"path" help:"Where to put its output, outputs and checkpoint; must not exist yet, or be empty."`
+	Attempt count  `placeholder:"N" help:"Which attempt; default: the last one."`
+}
+
+// Run copies what an attempt has left, and its result where that is no file of the queue.
+func (g *Get) Run(ctx context.Context, stdio stdio) error {
+	return g.with(toLook, func(store connection) error {
+		number, err := attemptOf(ctx, store, g.ID, g.Attempt)
+		if err != nil {
+			return err
+		}
+		files, err := store.Files(ctx, g.ID, number)
+		if err != nil {
+			return err
+		}
+		defer files.Close()
+		if there, _ := os.ReadDir(g.Dir); len(there) > 0 {
+			err = fmt.Errorf("%s has other files, as %s", g.Dir, there[0].Name())
+		} else {
+			err = os.CopyFS(g.Dir, files)
+		}
+		if err != nil {
+			return fmt.Errorf("copy attempt %d: %w; name a directory that does not exist yet, or is empty", number, err)
+		}
+		result, err := resultOf(ctx, store, g.ID, number)
+		if _, missing := fs.Stat(files, resultFile); missing != nil && result != nil {
+			text, _ := json.MarshalIndent(result, "", "  ")
+			err = os.WriteFile(filepath.Join(g.Dir, resultFile), text, 0o644)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(stdio.Out, "attempt %d of %s is in %s\n", number, g.ID, g.Dir)
+		return err
+	})
 }

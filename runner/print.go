@@ -48,8 +48,8 @@ func (p *Printing) print(out io.Writer, v view) error {
 		return encoder.Encode(v)
 	case "yaml":
 		text, err := yaml.Marshal(v)
-		if err == nil && p.Watch {
-			_, err = io.WriteString(out, "---\n")
+		if p.Watch {
+			text = append([]byte("---\n"), text...)
 		}
 		if err == nil {
 			_, err = out.Write(text)

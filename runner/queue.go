@@ -30,7 +30,7 @@ type Place struct {
 // secret finds a password in a URL, or in libpq's other form.
 var secret = regexp.MustCompile(`(?i)://[^/@]*:[^/@]+@|password\s*=`)
 
-// Validate is called by kong. A flag outweighs the variable of the other.
+// Validate lets a flag outweigh the variable of the other.
 func (p *Place) Validate(kctx *kong.Context) error {
 	typed := func(flag string) bool {
 		return slices.ContainsFunc(kctx.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == flag })
@@ -80,7 +80,6 @@ const (
 	toMake // a spool is made if there is none
 )
 
-// with calls do with the queue.
 func (p *Place) with(use use, do func(connection) error) error {
 	q, err := p.open(use, postgres.Options{})
 	if err != nil {
@@ -145,20 +144,16 @@ func (p *Place) whose(err error) error {
 	return fmt.Errorf("%w; the queue belongs to the user %s: do this as that user", err, owner)
 }
 
-// Queue is the command for those who run a server.
 type Queue struct {
 	Init QueueInit `cmd:"" help:"Make the tables of a queue in a PostgreSQL database, or bring them up to date."`
 }
 
-// QueueInit is the queue init command.
 type QueueInit struct {
 	Queue string `env:"STUDIOML_QUEUE" required:"" placeholder:"URL" help:"The database, as of a user who may make tables in it."`
 }
 
-// Validate is called by kong.
 func (q *QueueInit) Validate() error { return unseen(q.Queue) }
 
-// Run prints what is left to do.
 func (q *QueueInit) Run(ctx context.Context, stdio stdio) error {
 	name, grants, err := postgres.Init(ctx, q.Queue)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// Status is the status command. The variables for a queue are not meant for it.
+// Status does not take the variables for a queue, which are not meant for it.
 type Status struct {
 	Address  string `env:"STUDIOML_ADDRESS" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Runner to ask, unless --spool or --queue is given (default ${default})."`
 	Spool    string `type:"path" placeholder:"DIR" help:"Queue to look into."`
@@ -22,7 +22,6 @@ type Status struct {
 	Printing `embed:"" set:"watch=Print the runner's status at each change, until the runner ends; one that does not answer yet is waited for"`
 }
 
-// Validate refuses what makes no sense together. Kong calls it after parsing.
 func (s *Status) Validate() error {
 	switch {
 	case s.Spool != "" && s.Queue != "":
@@ -39,7 +38,6 @@ type answers struct {
 	Queue  *taskViews  `json:"queue,omitempty"`
 }
 
-// Run asks the runner or the queue.
 func (s *Status) Run(ctx context.Context, stdio stdio) error {
 	if s.Spool+s.Queue == "" {
 		if err := s.ask(ctx, stdio); err != nil {

@@ -1,17 +1,18 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// Tasks is the tasks command.
 type Tasks struct {
 	Place    `embed:""`
 	Printing `embed:"" set:"watch=Print anew at each change, until all tasks that were named have ended"`
@@ -81,15 +82,6 @@ func (t *Tasks) views(ctx context.Context, store connection) (taskViews, error) 
 	return views, unknown
 }
 
-// begin is as much of a command as a table shows: a script would make all its rows as long.
-func begin(command string) string {
-	const most = 80
-	if letters := []rune(command); len(letters) > most {
-		return string(letters[:most]) + "…"
-	}
-	return command
-}
-
 func (t *Tasks) wants(s api.TaskStatus) bool {
 	failed := !s.State.Ended() && s.Spent > 0
 	named := slices.Contains(t.State, strings.ToLower(string(s.State))) || failed && slices.Contains(t.State, "failed")
@@ -101,7 +93,10 @@ func (v taskViews) rows(t table) {
 	for _, v := range v.Tasks {
 		priority, command := "", ""
 		if task := v.Task; task != nil { // or it was no valid one
-			priority, command = fmt.Sprint(task.Priority), begin(strings.Join(append([]string{task.Command}, task.Args...), " "))
+			priority, command = fmt.Sprint(task.Priority), strings.Join(append([]string{task.Command}, task.Args...), " ")
+		}
+		if begin := fmt.Sprintf("%.80s", command); begin != command { // a script would make all rows as long
+			command = begin + "…"
 		}
 		t.row(v.ID, v.State, v.Starts, v.Runner, age(v.Since), t.wide(priority, strings.Join(v.GPUs, " "), command), v.Why)
 		for _, r := range v.Attempts {
@@ -127,35 +122,110 @@ func why(t api.TaskStatus, offers []api.Offer) string {
 	if t.Reason != "" {
 		place = t.Reason + "; " + place
 	}
-	if offers == nil {
-		return place
-	}
-	fits, open, free, closed := false, false, false, ""
-	for _, o := range offers {
-		if !o.Fits(t.Resources) {
-			continue
-		}
-		fits = true
-		if o.Phase != api.PhaseRunning {
-			closed = cmp.Or(closed, fmt.Sprintf("%s is %s", o.Runner, o.Phase))
-			continue
-		}
-		open, free = true, free || o.Running < o.Slots
-	}
+	able := slices.DeleteFunc(slices.Clone(offers), func(o api.Offer) bool { return !o.Fits(t.Resources) })
+	open := slices.DeleteFunc(slices.Clone(able), func(o api.Offer) bool { return o.Phase != api.PhaseRunning })
+	free := func(o api.Offer) bool { return o.Running < o.Slots }
 	switch {
+	case offers == nil, slices.ContainsFunc(open, free):
+		return place
 	case len(offers) == 0:
 		return place + "; no runner looks into it"
-	case !fits:
+	case len(able) == 0:
 		return fmt.Sprintf("%s; no runner has %s", place, t.Resources)
-	case !open:
-		return fmt.Sprintf("%s; no runner that could run it takes tasks: %s", place, closed)
-	case !free:
-		return place + "; all runners that could run it are busy"
+	case len(open) == 0:
+		return fmt.Sprintf("%s; no runner that could run it takes tasks: %s is %s", place, able[0].Runner, able[0].Phase)
 	}
-	return place
+	return place + "; all runners that could run it are busy"
 }
 
 // expired says whether a task still waits, though nobody starts it any more.
 func expired(t api.TaskStatus) bool {
 	return t.State == api.TaskWaiting && t.Task != nil && !t.Task.Expires.IsZero() && time.Now().After(t.Task.Expires.Time)
+}
+
+type Cancel struct {
+	Place `embed:""`
+
+	IDs []string `arg:"" name:"id" help:"Tasks that are not wanted any more."`
+}
+
+// Run cancels all that it can, and says what became of them and what it could not.
+func (c *Cancel) Run(ctx context.Context, stdio stdio) error {
+	return c.with(toChange, func(store connection) error {
+		done, problems := each(c.IDs, func(id string) error { return store.Cancel(ctx, id) })
+		if len(done) == 0 {
+			return problems
+		}
+		tasks, err := store.List(ctx, done...)
+		for _, t := range tasks {
+			said := strings.ToLower(string(t.State))
+			if t.State == api.TaskRunning {
+				said = "was asked to stop, and ends within its runner's kill delay; runner tasks shows when"
+			}
+			fmt.Fprintln(stdio.Out, t.ID, said)
+		}
+		return errors.Join(problems, err)
+	})
+}
+
+type Retry struct {
+	Place `embed:""`
+
+	IDs  []string `arg:"" optional:"" name:"id" help:"Tasks that have ended and shall run once more."`
+	Dead bool     `help:"All dead letters."`
+}
+
+func (r *Retry) Validate(kctx *kong.Context) error {
+	if r.Dead == (len(r.IDs) > 0) {
+		return errors.New("name tasks, or --dead for all dead letters")
+	}
+	return r.Place.Validate(kctx)
+}
+
+func (r *Retry) Run(ctx context.Context, stdio stdio) error {
+	return r.with(toChange, func(store connection) error {
+		ids := r.IDs
+		if r.Dead {
+			tasks, err := store.List(ctx)
+			if err != nil {
+				return err
+			}
+			for _, t := range tasks {
+				if t.State == api.TaskDead && t.Task != nil { // what was no task never will be
+					ids = append(ids, t.ID)
+				}
+			}
+		}
+		done, problems := each(ids, func(id string) error { return store.Again(ctx, id) })
+		for _, id := range done {
+			fmt.Fprintln(stdio.Out, id, "waits again")
+		}
+		return problems
+	})
+}
+
+// each does something with each task, and returns those with which it could.
+func each(ids []string, do func(id string) error) (done []string, problems error) {
+	for _, id := range ids {
+		if err := do(id); err != nil {
+			problems = errors.Join(problems, err)
+		} else {
+			done = append(done, id)
+		}
+	}
+	return done, problems
+}
+
+type Purge struct {
+	Place `embed:""`
+
+	Older span `required:"" placeholder:"AGE" help:"Remove the tasks that ended longer ago, with their results, as 30d or 12h."`
+}
+
+func (p *Purge) Run(ctx context.Context, stdio stdio) error {
+	return p.with(toChange, func(store connection) error {
+		n, err := store.Purge(ctx, time.Now().Add(-time.Duration(p.Older)))
+		_, printErr := fmt.Fprintf(stdio.Out, "%d tasks removed\n", n)
+		return errors.Join(err, printErr)
+	})
 }
