@@ -116,17 +116,13 @@ func (p *Place) there() (bool, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("open spool %s: %w; name a directory", p.Spool, errors.Unwrap(err))
 	}
-	foreign := ""
-	for _, e := range entries {
-		switch name := e.Name(); {
-		case e.IsDir() && (name == "ready" || name == "claims"):
-			return true, nil
-		case name != "lost+found" && !strings.HasPrefix(name, "."):
-			foreign = name
-		}
+	ours := func(e fs.DirEntry) bool { return e.IsDir() && (e.Name() == "ready" || e.Name() == "claims") }
+	foreign := func(e fs.DirEntry) bool { return e.Name() != "lost+found" && !strings.HasPrefix(e.Name(), ".") }
+	if slices.ContainsFunc(entries, ours) {
+		return true, nil
 	}
-	if foreign != "" {
-		return false, fmt.Errorf("there is no queue in %s, but other files, as %s; name the directory that the runners use, or an empty one for a new queue", p.Spool, foreign)
+	if i := slices.IndexFunc(entries, foreign); i >= 0 {
+		return false, fmt.Errorf("there is no queue in %s, but other files, as %s; name the directory that the runners use, or an empty one for a new queue", p.Spool, entries[i].Name())
 	}
 	return false, nil
 }
