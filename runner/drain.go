@@ -128,7 +128,8 @@ func (s *Selection) await(ctx context.Context, stdio stdio, phase api.Phase) err
 		return len(late) == 0, nil
 	})
 	if errors.Is(err, errTimedOut) {
-		err = fmt.Errorf("%w after %s: %s%w", err, time.Duration(*s.Timeout), strings.Join(late, "; "), exitCode(api.ExitTimedOut))
+		text := strings.Join(late, "; ")
+		err = fmt.Errorf("%w after %s: %s%w", err, time.Duration(*s.Timeout), text, exitCode(api.ExitTimedOut))
 	}
 	return err
 }
@@ -189,8 +190,9 @@ func (s *Steering) steer(ctx context.Context, stdio stdio, phase api.Phase, reas
 	state := fleet.Asked[phase]
 	config := func(name string) map[string]any {
 		return map[string]any{
-			"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": name, "annotations": annotations},
-			"data": map[string]any{api.StateKey: state},
+			"apiVersion": "v1", "kind": "ConfigMap",
+			"metadata": map[string]any{"name": name, "annotations": annotations},
+			"data":     map[string]any{api.StateKey: state},
 		}
 	}
 	runners, err := s.read(ctx)
@@ -217,8 +219,8 @@ func (s *Steering) steer(ctx context.Context, stdio stdio, phase api.Phase, reas
 	for _, name := range names {
 		is := "would be"
 		if s.DryRun == "none" {
-			if problem := s.apply(ctx, name, config(name), false); problem != nil { // the others are changed, whatever becomes of it
-				err = errors.Join(err, problem)
+			if problem := s.apply(ctx, name, config(name), false); problem != nil {
+				err = errors.Join(err, problem) // the others are changed, whatever becomes of this one
 				continue
 			}
 			is = "is now"
@@ -255,7 +257,8 @@ func (s *Steering) maps(meant []fleet.Runner) (names []string, problems error) {
 		names = append(names, r.Name)
 		_, unfit := statemap.NodeMapName("it", r.Name)
 		if p := r.Report; unfit != nil || p != nil && p.Maps.Global != nil && p.Maps.Node == nil {
-			problems = errors.Join(problems, fmt.Errorf("%s has no node map, since that cannot have the name of its host; steer it with all others, by --all", api.Excerpt(r.Name)))
+			problems = errors.Join(problems, fmt.Errorf("%s has no node map, since that cannot have the name of its host; "+
+				"steer it with all others, by --all", api.Excerpt(r.Name)))
 		}
 	}
 	return names, problems
@@ -281,7 +284,9 @@ func (s *Steering) apply(ctx context.Context, name string, config map[string]any
 }
 
 // kubectl prints the lines that do the same.
-func (s *Steering) kubectl(out io.Writer, names []string, config func(string) map[string]any, meant []fleet.Runner, phase api.Phase) error {
+func (s *Steering) kubectl(
+	out io.Writer, names []string, config func(name string) map[string]any, meant []fleet.Runner, phase api.Phase,
+) error {
 	flags := " --namespace=" + s.Namespace
 	if s.Kubeconfig != "" {
 		flags += " --kubeconfig=" + quoted(s.Kubeconfig)

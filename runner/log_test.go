@@ -77,7 +77,10 @@ func TestTheLogSaysWhatItDropped(t *testing.T) {
 
 // What is not known of a transition is not logged as if it were.
 func TestTheLogLeavesOutWhatIsNotKnown(t *testing.T) {
-	for format, want := range map[string]string{"text": "msg=news runner=r phase=Running zero=0\n", "json": `"msg":"news","runner":"r","phase":"Running","zero":0}` + "\n"} {
+	for format, want := range map[string]string{
+		"text": "msg=news runner=r phase=Running zero=0\n",
+		"json": `"msg":"news","runner":"r","phase":"Running","zero":0}` + "\n",
+	} {
 		var out strings.Builder
 		s := Serve{LogFormat: format, LogLevel: "info"}
 		log, lines := s.logger(&out, "r")

@@ -72,7 +72,9 @@ func resultOf(ctx context.Context, store queue.Store, id string, attempt int) (*
 
 // follow prints the output of a task from an attempt on, 0 for the last one, until it
 // has ended. It returns what became of the task, and the result of its last attempt.
-func follow(ctx context.Context, store connection, stdio stdio, id string, attempt int) (now api.TaskStatus, end *api.Result, err error) {
+func follow(ctx context.Context, store connection, stdio stdio, id string, attempt int) (
+	now api.TaskStatus, end *api.Result, err error,
+) {
 	const calm = 2 * time.Second // most tasks wait for less, and nobody needs to know why
 	var f *follower
 	said, calmUntil := "", time.Now().Add(calm)

@@ -122,7 +122,8 @@ func (p *Place) there() (bool, error) {
 		return true, nil
 	}
 	if i := slices.IndexFunc(entries, foreign); i >= 0 {
-		return false, fmt.Errorf("there is no queue in %s, but other files, as %s; name the directory that the runners use, or an empty one for a new queue", p.Spool, entries[i].Name())
+		return false, fmt.Errorf("there is no queue in %s, but other files, as %s; "+
+			"name the directory that the runners use, or an empty one for a new queue", p.Spool, entries[i].Name())
 	}
 	return false, nil
 }

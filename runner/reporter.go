@@ -64,7 +64,8 @@ func (t *reporter) transition(from, to lifecycle.Report) {
 		weaker = fmt.Sprintf("; the %s map says %s", shadowed.Source, shadowed.Value)
 	}
 	t.log.Info("transition", "from", from.Phase, "to", to.Phase, "effective", to.Effective, "source", to.Source,
-		"resource_version", to.ResourceVersion, "target", to.Target, "shadowed", shadowed.Value, "shadowed_source", shadowed.Source,
+		"resource_version", to.ResourceVersion, "target", to.Target,
+		"shadowed", shadowed.Value, "shadowed_source", shadowed.Source,
 		"reason", to.Reason, "why", to.Why, "drain_deadline", to.Deadline)
 	t.metrics.Transition(from.Phase, to.Phase)
 	if from.Phase != to.Phase {

@@ -182,7 +182,9 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 var errExit = errors.New("exit")
 
 // together runs the parts until the lifecycle orders the exit or one of them fails.
-func together(ctx context.Context, life *lifecycle.Loop, all ...func(context.Context) error) (exit lifecycle.Exit, err error) {
+func together(
+	ctx context.Context, life *lifecycle.Loop, all ...func(context.Context) error,
+) (exit lifecycle.Exit, err error) {
 	parts, ctx := errgroup.WithContext(ctx)
 	for _, part := range all {
 		parts.Go(func() error { return part(ctx) })

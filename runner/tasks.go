@@ -93,7 +93,8 @@ func (v taskViews) rows(t table) {
 	for _, v := range v.Tasks {
 		priority, command := "", ""
 		if task := v.Task; task != nil { // or it was no valid one
-			priority, command = fmt.Sprint(task.Priority), strings.Join(append([]string{task.Command}, task.Args...), " ")
+			priority = fmt.Sprint(task.Priority)
+			command = strings.Join(append([]string{task.Command}, task.Args...), " ")
 		}
 		if begin := fmt.Sprintf("%.80s", command); begin != command { // a script would make all rows as long
 			command = begin + "…"
@@ -133,7 +134,8 @@ func why(t api.TaskStatus, offers []api.Offer) string {
 	case len(able) == 0:
 		return fmt.Sprintf("%s; no runner has %s", place, t.Resources)
 	case len(open) == 0:
-		return fmt.Sprintf("%s; no runner that could run it takes tasks: %s is %s", place, able[0].Runner, able[0].Phase)
+		first := able[0]
+		return fmt.Sprintf("%s; no runner that could run it takes tasks: %s is %s", place, first.Runner, first.Phase)
 	}
 	return place + "; all runners that could run it are busy"
 }
