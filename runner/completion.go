@@ -9,7 +9,6 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Completion is the completion command.
 type Completion struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"Which shell: ${enum}. For it to last: echo 'source <(runner completion bash)' >>~/.bashrc; likewise in zsh; in fish: runner completion fish | source."`
 }
@@ -17,7 +16,6 @@ type Completion struct {
 //go:embed completion.bash completion.zsh completion.fish
 var completions embed.FS
 
-// Run prints what the shell is to read.
 func (c *Completion) Run(stdio stdio) error {
 	text, err := completions.ReadFile("completion." + c.Shell)
 	fmt.Fprint(stdio.Out, string(text))
@@ -31,15 +29,19 @@ type Complete struct {
 
 // Run walks along the words to the command to which the last one belongs.
 func (c *Complete) Run(kctx *kong.Context, stdio stdio) error {
-	node, flags, last := kctx.Model.Node, kctx.Model.Flags, ""
-	for i, word := range c.Words {
-		child := slices.IndexFunc(node.Children, func(n *kong.Node) bool { return n.Name == word })
-		if last = word; i < len(c.Words)-1 && child >= 0 {
-			node = node.Children[child]
-			flags = append(slices.Clone(flags), node.Flags...)
+	if len(c.Words) == 0 {
+		c.Words = []string{""}
+	}
+	before, last := c.Words[:len(c.Words)-1], c.Words[len(c.Words)-1]
+	node := kctx.Model.Node
+	for _, word := range before {
+		if word == "--" {
+			return nil // what follows is a command of others
+		}
+		if i := slices.IndexFunc(node.Children, func(n *kong.Node) bool { return n.Name == word }); i >= 0 {
+			node = node.Children[i]
 		}
 	}
-	before := c.Words[:max(0, len(c.Words)-1)]
 	var found []string
 	for _, child := range node.Children {
 		if !child.Hidden {
@@ -47,32 +49,21 @@ func (c *Complete) Run(kctx *kong.Context, stdio stdio) error {
 		}
 	}
 	for _, value := range node.Positional {
-		found = append(found, choices(value)...)
+		found = append(found, value.EnumSlice()...)
 	}
-	for _, flag := range flags {
-		values := choices(flag.Value)
-		if len(values) == 0 && !flag.IsBool() {
-			values = []string{""}
-		}
-		for _, value := range values {
-			found = append(found, "--"+flag.Name+"="+value)
-		}
+	for _, flag := range slices.Concat(node.AllFlags(true)...) {
 		if flag.IsBool() {
 			found = append(found, "--"+flag.Name)
+			continue
+		}
+		for _, value := range flag.EnumSlice() { // "" where any is taken
+			found = append(found, "--"+flag.Name+"="+value)
 		}
 	}
 	for _, word := range found {
-		if strings.HasPrefix(word, last) && word != "" && (last != "" || word[0] != '-') && !slices.Contains(before, "--") {
+		if strings.HasPrefix(word, last) && word != "" && (last != "" || word[0] != '-') {
 			fmt.Fprintln(stdio.Out, word)
 		}
 	}
 	return nil
-}
-
-// choices are the values of which one must be taken; none where any is taken.
-func choices(v *kong.Value) []string {
-	if v.Enum == "" {
-		return nil
-	}
-	return v.EnumSlice()
 }

@@ -57,8 +57,7 @@ type Serve struct {
 	CheckpointLimit int64 `env:"STUDIOML_CHECKPOINT_LIMIT" default:"268435456" placeholder:"BYTES" help:"How large a checkpoint may be that a task leaves to its next attempt (default ${default})."`
 }
 
-// Validate returns all that is wrong with the configuration at once. Kong calls
-// it after parsing.
+// Validate returns all that is wrong with the configuration at once.
 func (s *Serve) Validate(kctx *kong.Context) error {
 	const duration, number = "a duration that is not negative, as 10s", "0 or more"
 	library := filepath.IsAbs(s.NVMLLibrary)
@@ -93,29 +92,20 @@ func (s *Serve) Validate(kctx *kong.Context) error {
 	return errors.Join(append(problems, s.Place.Validate(kctx))...)
 }
 
-// name returns what the runner calls itself.
-func (s *Serve) name() (string, error) {
-	name := cmp.Or(s.Name, os.Getenv("HOSTNAME"))
-	if name != "" {
-		return name, nil
+// names returns what the runner calls itself, what its node map is named after, and what
+// that comes from.
+func (s *Serve) names() (name, host, from string, err error) {
+	if host := os.Getenv("HOSTNAME"); host != "" {
+		return cmp.Or(s.Name, host), host, "HOSTNAME", nil
 	}
-	name, err := os.Hostname()
+	if s.Name != "" {
+		return s.Name, s.Name, "--name", nil
+	}
+	machine, err := os.Hostname()
 	if err != nil {
-		return "", fmt.Errorf("find a name for the runner: %w; set --name", err)
+		err = fmt.Errorf("find a name for the runner: %w; set --name", err)
 	}
-	return name, nil
-}
-
-// host returns what the node map is named after, given what the runner calls itself, and
-// what that comes from.
-func (s *Serve) host(name string) (from, host string) {
-	switch host := os.Getenv("HOSTNAME"); {
-	case host != "":
-		return "HOSTNAME", host
-	case s.Name != "":
-		return "--name", name
-	}
-	return "the machine's name", name
+	return machine, machine, "the machine's name", err
 }
 
 // logger returns the process's logger, which never waits for w.
@@ -124,10 +114,16 @@ func (s *Serve) logger(w io.Writer, name string) (*slog.Logger, *logWriter) {
 	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
 		panic(err) // the flag's enum allows only levels
 	}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.String() == "" || a.Value.Equal(slog.TimeValue(time.Time{})) { // what is not known is not logged
+			return slog.Attr{}
+		}
+		return a
+	}}
 	handler := func(w io.Writer) (h slog.Handler) {
-		h = slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
+		h = slog.NewTextHandler(w, options)
 		if s.LogFormat == "json" {
-			h = slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
+			h = slog.NewJSONHandler(w, options)
 		}
 		return h.WithAttrs([]slog.Attr{slog.String("runner", name)})
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
-// executor runs attempts as processes.
 type executor struct {
 	*Serve
 	runner string
@@ -25,7 +24,6 @@ type executor struct {
 
 var _ scheduler.Executor = (*executor)(nil)
 
-// Execute implements scheduler.Executor.
 func (e *executor) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, error) {
 	log := e.log.With("task", a.Task.ID, "attempt", a.Number)
 	draft, err := a.Results.Begin(a.Task.ID, a.Number)

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
 	"net/url"
 	"path"
-	"time"
+	"slices"
+	"strings"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/fleet"
@@ -33,7 +33,7 @@ type Fleet struct {
 	Node     string   `placeholder:"NODE" help:"The runners on a node of Kubernetes."`
 
 	client   *kube.Client
-	maps     []statemap.ConfigMap // as they were read last
+	known    []statemap.ConfigMap // as they were read last
 	answered bool                 // the API server has, so that it is worth waiting for
 }
 
@@ -57,9 +57,9 @@ func (f *Fleet) read(ctx context.Context) ([]fleet.Runner, error) {
 		return nil, err
 	}
 	// A map of others may have a megabyte, and an answer must not get too long.
-	f.maps, err = list[statemap.ConfigMap](ctx, f, "configmaps", url.Values{"limit": {"8"}})
+	f.known, err = list[statemap.ConfigMap](ctx, f, "configmaps", url.Values{"limit": {"8"}})
 	f.answered = f.answered || err == nil
-	return fleet.Runners(pods, f.maps), err
+	return fleet.Runners(pods, f.known), err
 }
 
 func list[T any](ctx context.Context, f *Fleet, kind string, query url.Values) (all []T, err error) {
@@ -81,28 +81,26 @@ func list[T any](ctx context.Context, f *Fleet, kind string, query url.Values) (
 
 func (f *Fleet) path(kind string) string { return "/api/v1/namespaces/" + f.Namespace + "/" + kind }
 
-// looks asks again and again, until ctx ends. Only the first answer of all must come at
-// once: who has changed something wants to know what becomes of it.
-func (f *Fleet) looks(ctx context.Context, errOut io.Writer) iter.Seq2[[]fleet.Runner, error] {
-	return func(yield func([]fleet.Runner, error) bool) {
-		for {
-			asked, expired := time.Now(), false
-			patience := func(err error) bool {
-				// A plugin of the kubeconfig gets new credentials once old ones are refused.
-				renewed := kube.Code(err) == http.StatusUnauthorized && !expired
-				expired = expired || renewed
-				return f.answered && (unanswered(err) || renewed)
-			}
-			runners, err := again(ctx, errOut, patience, func() ([]fleet.Runner, error) { return f.read(ctx) })
-			if err == nil && !yield(runners, nil) {
-				return
-			}
-			if err = cmp.Or(err, pause(ctx, asked)); err != nil {
-				yield(nil, cmp.Or(context.Cause(ctx), err))
-				return
-			}
-		}
+// poll asks again and again, until look wants no more. Only the first answer of all must
+// come at once: who has changed something wants to know what becomes of it.
+func (f *Fleet) poll(ctx context.Context, errOut io.Writer, look func([]fleet.Runner) (last bool, err error)) error {
+	expired := false
+	passes := func(err error) bool {
+		code := kube.Code(err) // 0 where nobody answered
+		// A plugin of the kubeconfig gets new credentials once old ones are refused.
+		renewed := code == http.StatusUnauthorized && !expired
+		expired = expired || renewed
+		later := code == http.StatusGone || code == http.StatusTooManyRequests || code >= http.StatusInternalServerError
+		return f.answered && (renewed || later || code == 0)
 	}
+	return poll(ctx, errOut, passes, func() (bool, error) {
+		runners, err := f.read(ctx)
+		if err != nil {
+			return false, err
+		}
+		expired = false
+		return look(runners)
+	})
 }
 
 // nobody is what to say where there is none to look at, or to wait for.
@@ -111,12 +109,6 @@ func (f *Fleet) nobody() error {
 		return fmt.Errorf("no runner in namespace %s is on a node %s", f.Namespace, f.Node)
 	}
 	return fmt.Errorf("no runner in namespace %s: runners are its pods with %s that have not ended; runner status asks one that is no pod", f.Namespace, f.Selector)
-}
-
-// unanswered says whether an API server did not answer, or asked to be left alone.
-func unanswered(err error) bool {
-	code := kube.Code(err)
-	return err != nil && (code == 0 || code == http.StatusGone || code == http.StatusTooManyRequests || code >= http.StatusInternalServerError)
 }
 
 // pick returns the runners that are meant, all if none is named. A name that is nobody's
@@ -141,4 +133,83 @@ func (f *Fleet) pick(runners []fleet.Runner) (picked []fleet.Runner, problems er
 		}
 	}
 	return picked, problems
+}
+
+type State struct {
+	Fleet `embed:""`
+	Shown struct {
+		Printing `embed:"" set:"watch=Print anew at each change"`
+	} `embed:"" set:"formats=table,wide,json,yaml,name"`
+
+	Phase []string `enum:"unknown,running,draining,suspended,terminated" placeholder:"PHASE" help:"Show only those: ${enum}."`
+}
+
+func (State) Help() string {
+	return "SEEN is whether a runner has acted on the newest version of both maps. TASKS, and GPUS (in use/healthy/all), are as of its last report: " +
+		"runners report each change of state, and in a drain what is left. A map that is no runner's has the phase ?."
+}
+
+// runnerViews are what is known of runners.
+type runnerViews struct {
+	Runners []fleet.Runner `json:"runners"`
+}
+
+func (s *State) Run(ctx context.Context, stdio stdio) error {
+	if s.Shown.Watch {
+		ctx = whileRead(ctx, stdio.Out)
+	}
+	return s.poll(ctx, stdio.Err, func(runners []fleet.Runner) (bool, error) {
+		runners, unknown := s.pick(runners)
+		runners = slices.DeleteFunc(runners, func(r fleet.Runner) bool {
+			return len(s.Phase) > 0 && (r.Stray || !slices.Contains(s.Phase, strings.ToLower(string(r.Phase))))
+		})
+		if len(runners) == 0 && unknown == nil && len(s.Phase) == 0 && !s.Shown.Watch {
+			complain(stdio.Err, s.nobody())
+		}
+		return s.Shown.show(stdio.Out, runnerViews{append([]fleet.Runner{}, runners...)}, unknown)
+	})
+}
+
+func (v runnerViews) rows(t table) {
+	if t.format == "name" {
+		for _, r := range v.Runners {
+			if !r.Stray { // which no other command takes for a runner
+				t.row(r.Name)
+			}
+		}
+		return
+	}
+	t.row("NAME", "STATE", "SOURCE", "PHASE", "SINCE", "TASKS", "OLDEST", "GPUS", "SEEN", "SHADOWED", "SET-BY", "SET", t.wide("POD", "NODE"), "WHY")
+	for _, r := range v.Runners {
+		since, tasks, oldest, gpus, seen, shadowed := "", "", "", "", map[bool]string{true: "yes", false: "no"}[r.Seen], ""
+		if s := r.Report; s != nil {
+			since, tasks, gpus = age(s.Since), fmt.Sprint(s.Tasks.Running+s.Tasks.Waiting), gpuCounts(s.GPUs)
+			if len(s.InFlight) > 0 {
+				oldest = age(s.InFlight[0].Started)
+			}
+		}
+		if r.Shadowed != nil {
+			shadowed = fmt.Sprintf("%s=%s", r.Shadowed.Source, r.Shadowed.Value)
+		}
+		phase := string(r.Phase)
+		if r.Stray {
+			phase, seen = "?", ""
+		}
+		t.row(r.Name, r.Effective, r.Source, phase, since, tasks, oldest, gpus, seen, shadowed, r.SetBy, age(r.SetAt),
+			t.wide(r.Pod, r.Node), strings.TrimPrefix(r.Problem+after("; ", r.Reason), "; "))
+	}
+}
+
+// gpuCounts says how many are in use, are healthy, and are there.
+func gpuCounts(gpus []api.GPU) string {
+	used, healthy := 0, 0
+	for _, g := range gpus {
+		if g.Task != "" {
+			used++
+		}
+		if g.Health == api.Healthy {
+			healthy++
+		}
+	}
+	return fmt.Sprintf("%d/%d/%d", used, healthy, len(gpus))
 }

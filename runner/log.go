@@ -55,7 +55,7 @@ func (l *logWriter) Write(line []byte) (int, error) {
 
 // flush waits until all lines are written, but not for long.
 func (l *logWriter) flush() {
-	within(logEnd, func() {
+	hurry(func() {
 		l.lines <- nil
 		<-l.written
 	})
@@ -64,12 +64,12 @@ func (l *logWriter) flush() {
 // complain writes the last word of a process, and does not wait for long where
 // nobody reads it: the process must end.
 func complain(w io.Writer, problem error) {
-	within(logEnd, func() { fmt.Fprintf(w, "runner: %v\n", problem) })
+	hurry(func() { fmt.Fprintf(w, "runner: %v\n", problem) })
 }
 
-// within waits no longer than that for something which, at the end of a process, may
-// as well be left undone.
-func within(limit time.Duration, do func()) {
+// hurry waits only for a moment for something which, at the end of a process, may as
+// well be left undone.
+func hurry(do func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -77,6 +77,6 @@ func within(limit time.Duration, do func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(limit):
+	case <-time.After(logEnd):
 	}
 }

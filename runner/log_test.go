@@ -9,6 +9,9 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // tap is a writer that may be closed for a while, or broken.
@@ -70,4 +73,22 @@ func TestTheLogSaysWhatItDropped(t *testing.T) {
 			t.Errorf("written is %q", text)
 		}
 	})
+}
+
+// What is not known of a transition is not logged as if it were.
+func TestTheLogLeavesOutWhatIsNotKnown(t *testing.T) {
+	for format, want := range map[string]string{
+		"text": "msg=news runner=r phase=Running zero=0\n",
+		"json": `"msg":"news","runner":"r","phase":"Running","zero":0}` + "\n",
+	} {
+		var out strings.Builder
+		s := Serve{LogFormat: format, LogLevel: "info"}
+		log, lines := s.logger(&out, "r")
+		log.Info("news", "phase", api.PhaseRunning, "target", api.Unset, "why", "", "heard", time.Time{}, "zero", 0)
+		log.Debug("more")
+		lines.flush()
+		if got := out.String(); !strings.HasSuffix(got, want) || !strings.Contains(got, time.Now().Format("2006")) {
+			t.Errorf("%s: logged is %q, want the end %q", format, got, want)
+		}
+	}
 }

@@ -3,12 +3,15 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -16,7 +19,6 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
-// Logs is the logs command.
 type Logs struct {
 	Place `embed:""`
 
@@ -27,16 +29,17 @@ type Logs struct {
 
 // Run prints the output of an attempt where it came from: stdout and stderr.
 func (l *Logs) Run(ctx context.Context, stdio stdio) error {
-	return l.open(toLook, func(store queue.Store) error {
+	return l.with(toLook, func(store connection) error {
 		if l.Follow {
-			_, err := follow(whileRead(ctx, stdio.Out), patient{store, stdio.Err}, stdio, l.ID, int(l.Attempt))
+			_, _, err := follow(whileRead(ctx, stdio.Out), store, stdio, l.ID, int(l.Attempt))
 			return err
 		}
 		number, err := attemptOf(ctx, store, l.ID, l.Attempt)
 		if err != nil {
 			return err
 		}
-		return newFollower(store, stdio, l.ID, number).next(ctx)
+		_, err = newFollower(store, stdio, l.ID, number).next(ctx)
+		return err
 	})
 }
 
@@ -68,24 +71,25 @@ func resultOf(ctx context.Context, store queue.Store, id string, attempt int) (*
 }
 
 // follow prints the output of a task from an attempt on, 0 for the last one, until it
-// has ended.
-func follow(ctx context.Context, store queue.Store, stdio stdio, id string, attempt int) (api.TaskStatus, error) {
+// has ended. It returns what became of the task, and the result of its last attempt.
+func follow(ctx context.Context, store connection, stdio stdio, id string, attempt int) (
+	now api.TaskStatus, end *api.Result, err error,
+) {
 	const calm = 2 * time.Second // most tasks wait for less, and nobody needs to know why
 	var f *follower
 	said, calmUntil := "", time.Now().Add(calm)
-	for {
-		asked := time.Now()
+	err = poll(ctx, stdio.Err, away, func() (bool, error) {
 		tasks, err := store.List(ctx, id) // before what it prints: nothing comes after an end
 		if err != nil {
-			return api.TaskStatus{}, err
+			return false, err
 		}
-		now := tasks[0]
+		now = tasks[0]
 		if f == nil && now.Starts >= max(attempt, 1) {
 			f = newFollower(store, stdio, id, cmp.Or(attempt, now.Starts))
 		}
 		for f != nil {
-			if err := f.next(ctx); err != nil {
-				return now, err
+			if end, err = f.next(ctx); err != nil {
+				return false, err
 			}
 			if f.number >= now.Starts {
 				break
@@ -93,16 +97,18 @@ func follow(ctx context.Context, store queue.Store, stdio stdio, id string, atte
 			f = newFollower(store, stdio, id, f.number+1)
 		}
 		if now.State.Ended() || expired(now) {
-			return now, nil
+			return true, nil
 		}
-		if reason := why(now, offersOf(ctx, store)); now.State == api.TaskWaiting && reason != said && asked.After(calmUntil) {
-			fmt.Fprintf(stdio.Err, "runner: task %s waits: %s\n", id, reason)
-			said = reason
+		if now.State == api.TaskWaiting && time.Now().After(calmUntil) {
+			offers, _ := store.Offers(ctx)
+			if reason := why(now, offers); reason != said {
+				fmt.Fprintf(stdio.Err, "runner: task %s waits: %s\n", id, reason)
+				said = reason
+			}
 		}
-		if err := pause(ctx, asked); err != nil {
-			return now, err
-		}
-	}
+		return false, nil
+	})
+	return now, end, err
 }
 
 // follower prints what an attempt prints, once.
@@ -126,24 +132,24 @@ func newFollower(store queue.Store, stdio stdio, id string, number int) *followe
 		streams: [2]stream{{file: api.StdoutFile, out: stdio.Out}, {file: api.StderrFile, out: stdio.Err}}}
 }
 
-// next prints what has come since.
-func (f *follower) next(ctx context.Context) error {
+// next prints what has come since, and returns the result of the attempt if it has one.
+func (f *follower) next(ctx context.Context) (*api.Result, error) {
 	result, err := resultOf(ctx, f.store, f.id, f.number)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	files, err := f.store.Files(ctx, f.id, f.number)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it died with its runner, or is on its way to its place
+		return result, nil // it died with its runner, or is on its way to its place
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer files.Close()
 	if result == nil {
-		return errors.Join(f.streams[0].live(files), f.streams[1].live(files))
+		return nil, errors.Join(f.streams[0].live(files), f.streams[1].live(files))
 	}
-	return errors.Join(f.streams[0].rest(files, result.StdoutLeftOut), f.streams[1].rest(files, result.StderrLeftOut))
+	return result, errors.Join(f.streams[0].rest(files, result.StdoutLeftOut), f.streams[1].rest(files, result.StderrLeftOut))
 }
 
 // live prints what there is of an output that is still written.
@@ -202,4 +208,47 @@ func (s *stream) print(files fs.FS, name string, from, first, end int64) error {
 	n, err := io.Copy(s.out, io.LimitReader(f, end-s.pos))
 	s.pos += n
 	return err
+}
+
+const resultFile = "result.json"
+
+type Get struct {
+	Place `embed:""`
+
+	ID      string `arg:"" help:"The task."`
+	Dir     string `arg:"" type:"path" help:"Where to put its output, outputs and checkpoint; must not exist yet, or be empty."`
+	Attempt count  `placeholder:"N" help:"Which attempt; default: the last one."`
+}
+
+// Run copies what an attempt has left, and its result where that is no file of the queue.
+func (g *Get) Run(ctx context.Context, stdio stdio) error {
+	return g.with(toLook, func(store connection) error {
+		number, err := attemptOf(ctx, store, g.ID, g.Attempt)
+		if err != nil {
+			return err
+		}
+		files, err := store.Files(ctx, g.ID, number)
+		if err != nil {
+			return err
+		}
+		defer files.Close()
+		if there, _ := os.ReadDir(g.Dir); len(there) > 0 {
+			err = fmt.Errorf("%s has other files, as %s", g.Dir, there[0].Name())
+		} else {
+			err = os.CopyFS(g.Dir, files)
+		}
+		if err != nil {
+			return fmt.Errorf("copy attempt %d: %w; name a directory that does not exist yet, or is empty", number, err)
+		}
+		result, err := resultOf(ctx, store, g.ID, number)
+		if _, missing := fs.Stat(files, resultFile); missing != nil && result != nil {
+			text, _ := json.MarshalIndent(result, "", "  ")
+			err = os.WriteFile(filepath.Join(g.Dir, resultFile), text, 0o644)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(stdio.Out, "attempt %d of %s is in %s\n", number, g.ID, g.Dir)
+		return err
+	})
 }

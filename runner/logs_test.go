@@ -81,7 +81,7 @@ func TestFollowing(t *testing.T) {
 				}
 				last := fmt.Sprintf("\n%d\n", number)
 				for deadline := time.Now().Add(20 * time.Second); !strings.HasSuffix(out.String(), last); {
-					if err := f.next(t.Context()); err != nil || time.Now().After(deadline) {
+					if _, err := f.next(t.Context()); err != nil || time.Now().After(deadline) {
 						t.Fatalf("error %v; the last lines are %q, want %q", err, out.String()[max(0, out.Len()-100):], last)
 					}
 				}
@@ -92,7 +92,7 @@ func TestFollowing(t *testing.T) {
 			}
 			tell.Close()
 			store.end = new(<-ends)
-			if err := f.next(t.Context()); err != nil {
+			if _, err := f.next(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			marks += checkFollowed(t, out.String(), number)
@@ -122,7 +122,7 @@ func TestFollowingAtTheEnd(t *testing.T) {
 		if strings.HasSuffix(whole, "more") {
 			store.end = &api.Result{Attempt: 1, StdoutLeftOut: 5}
 		}
-		if err := f.next(t.Context()); err != nil {
+		if _, err := f.next(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -132,7 +132,7 @@ func TestFollowingAtTheEnd(t *testing.T) {
 	out.Reset()
 	os.Remove(filepath.Join(dir, api.OutputPart("stdout", 4, 5)))
 	late := newFollower(&oneAttempt{dir: dir}, stdio{Out: &out, Err: io.Discard}, "a", 1)
-	if err := late.next(t.Context()); err != nil || out.String() != "head\n… 9 bytes left out …\n and more" {
+	if _, err := late.next(t.Context()); err != nil || out.String() != "head\n… 9 bytes left out …\n and more" {
 		t.Errorf("who comes in the middle of it sees %q, error %v", out.String(), err)
 	}
 }
@@ -147,7 +147,7 @@ func TestLogsOfOneThatDied(t *testing.T) {
 	}
 	var out bytes.Buffer
 	f := newFollower(&oneAttempt{dir: dir, end: &api.Result{Attempt: 1, Outcome: api.MachineFailed}}, stdio{Out: &out, Err: io.Discard}, "a", 1)
-	if err := f.next(t.Context()); err != nil || out.String() != "head more\n… 4 bytes left out …\ntail" {
+	if _, err := f.next(t.Context()); err != nil || out.String() != "head more\n… 4 bytes left out …\ntail" {
 		t.Errorf("printed %q, error %v", out.String(), err)
 	}
 }

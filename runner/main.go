@@ -33,8 +33,9 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// cli is the command line. Every flag can be set by the environment variable
-// that --help names with it, which is what a Deployment's envFrom does.
+// cli is the command line: the type of each command has its flags, Validate, which kong
+// calls after parsing, Run, and Help, which --help says besides. Every flag can be set by
+// the environment variable that --help names with it, which is what envFrom does.
 type cli struct {
 	Serve      Serve      `cmd:"" help:"Take tasks from the queue and run them, as the two ConfigMaps say. See 'runner serve --help'."`
 	Submit     Submit     `cmd:"" help:"Put tasks into the queue: documents, or a command, as in 'runner submit --gpus=1 -- python3 train.py'."`
@@ -70,7 +71,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		kong.Name("runner"),
 		kong.Description("Run tasks on whole GPUs, steered by two Kubernetes ConfigMaps."),
 		kong.Vars{
-			"harmless_xids": strings.Join(strings.Fields(strings.Trim(fmt.Sprint(gpu.ApplicationXids), "[]")), ","),
+			"harmless_xids": strings.ReplaceAll(strings.Trim(fmt.Sprint(gpu.ApplicationXids), "[]"), " ", ","),
 			"grace":         lifecycle.DefaultGrace.String(), "kill_delay": lifecycle.DefaultKillDelay.String(),
 			"formats": "table,wide,json,yaml", "manager": strings.TrimSuffix("runner:"+os.Getenv("USER"), ":"),
 			"exit_rest":   lifecycle.ExitBudget(0, 0).String(),
@@ -109,17 +110,17 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	}
 	command.BindTo(ctx, (*context.Context)(nil))
 	err = command.Run(stdio{in, out, errOut})
-	if errors.Is(err, errUnread) {
+	var code exitCode
+	switch {
+	case err == nil, errors.Is(err, errUnread):
 		return 0
+	case !errors.As(err, &code):
+		code = api.ExitError
 	}
-	exit := exitCode(0)
-	if err != nil && !errors.As(err, &exit) {
-		exit = api.ExitError
+	if words := strings.TrimSpace(err.Error()); words != "" {
+		complain(errOut, errors.New(words))
 	}
-	if err != nil && err.Error() != exit.Error() { // or something went wrong while it ended
-		complain(errOut, err)
-	}
-	return int(exit)
+	return int(code)
 }
 
 // joined makes one argument of a flag and a number below 0, which kong takes for
@@ -138,15 +139,14 @@ func joined(args []string) (all []string) {
 
 var belowZero = regexp.MustCompile(`^-\d`)
 
-// exitCode carries the code of a process that ended as it should, but not with 0.
+// exitCode is the code of a process that does not end with 0 or 1. It has no words of its
+// own: errors around it may have some.
 type exitCode int
 
-func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+func (exitCode) Error() string { return "" }
 
-// Version is the version command.
 type Version struct{}
 
-// Run prints the version, that of the sources, and that of Go.
 func (Version) Run(io stdio) error {
 	info, _ := debug.ReadBuildInfo()
 	_, err := fmt.Fprintf(io.Out, "studio-go-runner %s, sources %s, %s\n", version, info.Main.Version, info.GoVersion)
@@ -156,7 +156,6 @@ func (Version) Run(io stdio) error {
 // span is a duration that may be in days.
 type span time.Duration
 
-// UnmarshalText implements encoding.TextUnmarshaler, which kong knows.
 func (s *span) UnmarshalText(text []byte) error {
 	d, err := model.ParseDuration(string(text))
 	if err != nil {
@@ -169,7 +168,6 @@ func (s *span) UnmarshalText(text []byte) error {
 // count counts from 1; 0 is what nobody has given.
 type count int
 
-// UnmarshalText implements encoding.TextUnmarshaler.
 func (c *count) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(string(text), 10, 31)
 	if err != nil || n == 0 {

@@ -139,8 +139,7 @@ func TestNameOfTheNodeMap(t *testing.T) {
 	} {
 		t.Setenv("HOSTNAME", test.variable)
 		s := Serve{Name: test.flag}
-		name, err := s.name()
-		if from, host := s.host(name); err != nil || name != test.name || from != test.from || host != test.host {
+		if name, host, from, err := s.names(); err != nil || name != test.name || from != test.from || host != test.host {
 			t.Errorf("%+v: named %q, %v; its map %q, from %s", test, name, err, host, from)
 		}
 	}

@@ -2,20 +2,16 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"iter"
-	"os"
 	"reflect"
 	"strings"
 	"text/tabwriter"
 	"time"
 	"unicode"
 
-	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"sigs.k8s.io/yaml"
 )
@@ -24,24 +20,22 @@ import (
 type Printing struct {
 	Output string `short:"o" enum:"${formats}" default:"table" help:"How to print: ${enum}."`
 	Watch  bool   `short:"w" help:"${watch}; as JSON it is one line each."`
+
+	before view // what was printed last
 }
 
 // view is what can be printed: as a document, or as rows for people.
 type view interface{ rows(t table) }
 
-// show prints the first of what looks finds or, to who watches, each that differs from
-// the one before. One may come with an error, as where not all that was named is known.
-func (p *Printing) show(out io.Writer, looks iter.Seq2[view, error]) error {
-	var before view
-	for v, err := range looks {
-		if v != nil && !reflect.DeepEqual(v, before) {
-			err = errors.Join(p.print(out, v), err)
-		}
-		if before = v; err != nil || !p.Watch {
-			return err
-		}
+// show prints what differs from what was printed last, though not all that was named may
+// be known, and says whether nothing follows it.
+func (p *Printing) show(out io.Writer, v view, unknown error) (last bool, err error) {
+	if !reflect.DeepEqual(v, p.before) {
+		err = p.print(out, v)
 	}
-	return nil
+	p.before = v
+	err = errors.Join(err, unknown)
+	return err != nil || !p.Watch, err
 }
 
 func (p *Printing) print(out io.Writer, v view) error {
@@ -54,8 +48,8 @@ func (p *Printing) print(out io.Writer, v view) error {
 		return encoder.Encode(v)
 	case "yaml":
 		text, err := yaml.Marshal(v)
-		if err == nil && p.Watch {
-			_, err = io.WriteString(out, "---\n")
+		if p.Watch {
+			text = append([]byte("---\n"), text...)
 		}
 		if err == nil {
 			_, err = out.Write(text)
@@ -123,39 +117,4 @@ func age(t time.Time) string {
 		return duration.HumanDuration(d)
 	}
 	return "-"
-}
-
-// pause waits until a queue may be asked again: soon, unless the last time, which
-// began at asked, was long. It may have been an outage, so that is bounded. The error
-// is that ctx has ended.
-func pause(ctx context.Context, asked time.Time) error {
-	const soon, longest, share = 500 * time.Millisecond, 10 * time.Second, 10
-	select {
-	case <-time.After(min(longest, max(soon, share*time.Since(asked)))):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// errUnread ends a command that watches when nobody reads what it prints. Who reads
-// has seen enough, so it is no failure.
-var errUnread = errors.New("nobody reads the output any more")
-
-// whileRead returns a context that ends when nobody reads the output any more, as
-// after head -n 1: what is quiet would not tell by an error for hours. Its goroutine
-// ends with the reader, or with the process. Files always have a reader.
-func whileRead(ctx context.Context, out io.Writer) context.Context {
-	file, ok := out.(*os.File)
-	if !ok {
-		return ctx
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	polled := []unix.PollFd{{Fd: int32(file.Fd())}} // no events are asked for: errors and hang-ups are told anyway
-	go func() {
-		for err := error(unix.EINTR); err == unix.EINTR; _, err = unix.Poll(polled, -1) {
-		}
-		cancel(errUnread)
-	}()
-	return ctx
 }

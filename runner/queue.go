@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/user"
 	"regexp"
@@ -17,7 +16,6 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/observe"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
@@ -32,7 +30,7 @@ type Place struct {
 // secret finds a password in a URL, or in libpq's other form.
 var secret = regexp.MustCompile(`(?i)://[^/@]*:[^/@]+@|password\s*=`)
 
-// Validate is called by kong. A flag outweighs the variable of the other.
+// Validate lets a flag outweigh the variable of the other.
 func (p *Place) Validate(kctx *kong.Context) error {
 	typed := func(flag string) bool {
 		return slices.ContainsFunc(kctx.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == flag })
@@ -58,14 +56,20 @@ func unseen(url string) error {
 	return nil
 }
 
-// runnersQueue is the queue of a runner.
-type runnersQueue interface {
+// connection is a queue to a runner, and to the owners of tasks.
+type connection interface {
 	queue.Queue
+	queue.Store
 	queue.Offers
 	io.Closer
 	// Length says how many tasks wait, and how many are dead letters.
 	Length(context.Context) (map[api.TaskState]int, error)
 }
+
+// glance is a directory that is only looked into, so that there is nothing to close.
+type glance struct{ *spool.Spool }
+
+func (glance) Close() error { return nil }
 
 // What a command does with a queue.
 type use int
@@ -73,31 +77,33 @@ type use int
 const (
 	toLook use = iota
 	toChange
-	toSubmit // a spool is made if there is none
+	toMake // a spool is made if there is none
 )
 
-// open calls do with the queue.
-func (p *Place) open(use use, do func(queue.Store) error) error {
-	var store interface {
-		queue.Store
-		io.Closer
+func (p *Place) with(use use, do func(connection) error) error {
+	q, err := p.open(use, postgres.Options{})
+	if err != nil {
+		return err
+	}
+	return p.whose(errors.Join(do(q), q.Close()))
+}
+
+// open connects to the queue, as a runner if the options name one.
+func (p *Place) open(use use, o postgres.Options) (q connection, err error) {
+	if p.Queue != "" {
+		return postgres.Open(p.Queue, o)
 	}
 	there, err := p.there()
 	switch {
 	case err != nil:
-	case !there && use != toSubmit:
+	case !there && use != toMake:
 		err = fmt.Errorf("there is no queue in %s; name the directory that the runners use", p.Spool)
-	case p.Queue != "":
-		store, err = postgres.Open(p.Queue, postgres.Options{})
 	case use == toLook:
-		err = do(spool.Look(p.Spool))
+		q = glance{spool.Look(p.Spool)}
 	default:
-		store, err = spool.Open(p.Spool, spool.Options{})
+		q, err = spool.Open(p.Spool, spool.Options{Runner: o.Runner, Log: o.Log})
 	}
-	if store != nil && err == nil {
-		err = errors.Join(do(store), store.Close())
-	}
-	return p.whose(err)
+	return q, p.whose(err)
 }
 
 // there says whether there is a queue. It refuses a directory that should not become
@@ -110,17 +116,14 @@ func (p *Place) there() (bool, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("open spool %s: %w; name a directory", p.Spool, errors.Unwrap(err))
 	}
-	foreign := ""
-	for _, e := range entries {
-		switch name := e.Name(); {
-		case e.IsDir() && (name == "ready" || name == "claims"):
-			return true, nil
-		case name != "lost+found" && !strings.HasPrefix(name, "."):
-			foreign = name
-		}
+	ours := func(e fs.DirEntry) bool { return e.IsDir() && (e.Name() == "ready" || e.Name() == "claims") }
+	foreign := func(e fs.DirEntry) bool { return e.Name() != "lost+found" && !strings.HasPrefix(e.Name(), ".") }
+	if slices.ContainsFunc(entries, ours) {
+		return true, nil
 	}
-	if foreign != "" {
-		return false, fmt.Errorf("there is no queue in %s, but other files, as %s; name the directory that the runners use, or an empty one for a new queue", p.Spool, foreign)
+	if i := slices.IndexFunc(entries, foreign); i >= 0 {
+		return false, fmt.Errorf("there is no queue in %s, but other files, as %s; "+
+			"name the directory that the runners use, or an empty one for a new queue", p.Spool, entries[i].Name())
 	}
 	return false, nil
 }
@@ -138,42 +141,16 @@ func (p *Place) whose(err error) error {
 	return fmt.Errorf("%w; the queue belongs to the user %s: do this as that user", err, owner)
 }
 
-// forRunner connects a runner to its queue.
-func (p *Place) forRunner(name, work string, log *slog.Logger, metrics *observe.Metrics) (runnersQueue, error) {
-	if p.Queue == "" {
-		there, err := p.there()
-		if err != nil {
-			return nil, p.whose(err)
-		}
-		q, err := spool.Open(p.Spool, spool.Options{Runner: name, Log: log})
-		if err == nil && !there {
-			log.Info("made a new queue", "spool", p.Spool)
-		}
-		return q, p.whose(err)
-	}
-	q, err := postgres.Open(p.Queue, postgres.Options{Runner: name, Work: work, Log: log})
-	if err != nil {
-		return nil, err
-	}
-	log.Info("the queue is in a server", "queue", q.String())
-	metrics.Queue(&q.Failures, &q.Lost, &q.Late)
-	return q, nil
-}
-
-// Queue is the command for those who run a server.
 type Queue struct {
 	Init QueueInit `cmd:"" help:"Make the tables of a queue in a PostgreSQL database, or bring them up to date."`
 }
 
-// QueueInit is the queue init command.
 type QueueInit struct {
 	Queue string `env:"STUDIOML_QUEUE" required:"" placeholder:"URL" help:"The database, as of a user who may make tables in it."`
 }
 
-// Validate is called by kong.
 func (q *QueueInit) Validate() error { return unseen(q.Queue) }
 
-// Run prints what is left to do.
 func (q *QueueInit) Run(ctx context.Context, stdio stdio) error {
 	name, grants, err := postgres.Init(ctx, q.Queue)
 	if err != nil {

@@ -25,7 +25,6 @@ type reporter struct {
 	board   *observe.Board
 	work    *scheduler.Scheduler
 	gpus    *gpu.Pool
-	heard   func() time.Time // when the API server last gave a sign of life
 }
 
 // publish shows what is so after each step of the lifecycle.
@@ -59,39 +58,28 @@ func mapStatus(v lifecycle.View, inForce api.State, problem *lifecycle.Problem) 
 
 // transition logs, counts and writes an Event for a change of what is reported.
 func (t *reporter) transition(from, to lifecycle.Report) {
-	fields := []any{"from", from.Phase, "to", to.Phase, "effective", to.Effective, "source", to.Source, "resource_version", to.ResourceVersion}
-	s := t.board.Latest() // which has it by now
-	text := fmt.Sprintf("%s to %s%s, source %s%s%s%s, runner %s", from.Phase, to.Phase, after(", target ", string(to.Target)), to.Source,
-		after(", version ", to.ResourceVersion), after(", drain deadline ", to.Deadline), after(", reason: ", to.Why), s.Runner)
-	if to.Target != api.Unset {
-		fields = append(fields, "target", to.Target)
-	}
+	shadowed, weaker := api.Shadowed{}, ""
 	if to.Shadowed != nil {
-		fields = append(fields, "shadowed", to.Shadowed.Value, "shadowed_source", to.Shadowed.Source)
-		text += fmt.Sprintf("; the %s map says %s", to.Shadowed.Source, to.Shadowed.Value)
+		shadowed = *to.Shadowed
+		weaker = fmt.Sprintf("; the %s map says %s", shadowed.Source, shadowed.Value)
 	}
-	for _, note := range []struct{ key, value string }{{"reason", to.Reason}, {"why", to.Why}, {"drain_deadline", to.Deadline}} {
-		if note.value != "" {
-			fields = append(fields, note.key, note.value)
-		}
-	}
-	t.log.Info("transition", fields...)
+	t.log.Info("transition", "from", from.Phase, "to", to.Phase, "effective", to.Effective, "source", to.Source,
+		"resource_version", to.ResourceVersion, "target", to.Target,
+		"shadowed", shadowed.Value, "shadowed_source", shadowed.Source,
+		"reason", to.Reason, "why", to.Why, "drain_deadline", to.Deadline)
 	t.metrics.Transition(from.Phase, to.Phase)
 	if from.Phase != to.Phase {
-		t.events.Transition(s, text)
+		s := t.board.Latest() // which has it by now
+		t.events.Transition(s, fmt.Sprintf("%s to %s%s, source %s%s%s%s, runner %s%s", from.Phase, to.Phase,
+			after(", target ", string(to.Target)), to.Source, after(", version ", to.ResourceVersion),
+			after(", drain deadline ", to.Deadline), after(", reason: ", to.Why), s.Runner, weaker))
 	}
 }
 
 // problem does the same for what is wrong with a map.
 func (t *reporter) problem(v lifecycle.View, p lifecycle.Problem) {
-	fields := []any{"map", v.Name, "kind", p.Kind, "problem", p.Text}
-	if v.ResourceVersion != "" {
-		fields = append(fields, "resource_version", v.ResourceVersion)
-	}
-	if at := t.heard(); !at.IsZero() {
-		fields = append(fields, "heard", at)
-	}
-	t.log.Warn("map problem", fields...)
+	t.log.Warn("map problem", "map", v.Name, "kind", p.Kind, "problem", p.Text,
+		"resource_version", v.ResourceVersion, "heard", t.board.Latest().Heard)
 	scope := api.SourceNode
 	if v.Name == api.GlobalMapName {
 		scope = api.SourceGlobal

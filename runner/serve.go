@@ -25,6 +25,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/kube"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/observe"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
 	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 	"github.com/studioml/studio-go-runner/runner/internal/supervise"
@@ -60,7 +61,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		}
 	}()
 
-	name, err := s.name()
+	name, host, from, err := s.names()
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	slog.SetDefault(log) // and with it the log of the standard library
 	klog.SetSlogLogger(log.With("component", "client-go").WithGroup("klog"))
 
-	maps, err := s.findMaps(log, name)
+	maps, err := s.findMaps(log, name, host, from)
 	if err != nil {
 		return err
 	}
@@ -109,11 +110,19 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	queue, err := s.forRunner(name, filepath.Join(drains, "attempts"), log, metrics)
+	there, _ := s.there() // open says what is wrong
+	queue, err := s.open(toMake, postgres.Options{Runner: name, Work: filepath.Join(drains, "attempts"), Log: log})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, queue.Close()) }()
+	if !there {
+		log.Info("made a new queue", "spool", s.Spool)
+	}
+	if server, ok := queue.(*postgres.Queue); ok {
+		log.Info("the queue is in a server", "queue", server.String())
+		metrics.Queue(&server.Failures, &server.Lost, &server.Late)
+	}
 	slots := func() int { return cmp.Or(s.Slots, max(1, pool.Size())) }
 	work := scheduler.New(scheduler.Config{
 		Slots: slots, Gate: theGate, Queue: queue, GPUs: pool,
@@ -125,7 +134,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		},
 		DrainDir: drains, Log: log, Starting: maps.pod.Busy,
 	})
-	says := &reporter{log: log, metrics: metrics, events: maps.events, board: board, work: work, gpus: pool, heard: maps.heard}
+	says := &reporter{log: log, metrics: metrics, events: maps.events, board: board, work: work, gpus: pool}
 	life := &lifecycle.Loop{
 		Machine: lifecycle.Machine{
 			Settle: s.Settle, DrainDeadline: s.DrainDeadline, GracePeriod: s.GracePeriod,
@@ -169,38 +178,35 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	return exitCode(exit.Code)
 }
 
+// errExit ends the parts of a runner when the lifecycle has ordered the exit.
+var errExit = errors.New("exit")
+
 // together runs the parts until the lifecycle orders the exit or one of them fails.
-func together(ctx context.Context, life *lifecycle.Loop, all ...func(context.Context) error) (lifecycle.Exit, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+func together(
+	ctx context.Context, life *lifecycle.Loop, all ...func(context.Context) error,
+) (exit lifecycle.Exit, err error) {
 	parts, ctx := errgroup.WithContext(ctx)
-	exits := make(chan lifecycle.Exit, 1)
 	for _, part := range all {
 		parts.Go(func() error { return part(ctx) })
 	}
 	parts.Go(func() error {
-		if exit, err := life.Run(ctx); err == nil { // else another part has ended it, which has the reason
-			exits <- exit
-			cancel()
+		ordered, err := life.Run(ctx)
+		if err == nil {
+			exit, err = ordered, errExit
 		}
-		return nil
+		return err
 	})
-
 	ended := make(chan error, 1)
 	go func() { ended <- parts.Wait() }()
 	<-ctx.Done()
-	var failure error
 	select {
-	case failure = <-ended:
+	case <-ended:
 	case <-time.After(lifecycle.EndAfter / 2): // a task that cannot be killed must not keep the process
-		failure = errors.New("a part of the runner did not end")
 	}
-	select {
-	case exit := <-exits:
-		return exit, nil
-	default:
-		return lifecycle.Exit{}, cmp.Or(failure, context.Cause(ctx))
+	if err := context.Cause(ctx); err != errExit { // what came first is the reason for the rest
+		return lifecycle.Exit{}, err
 	}
+	return exit, nil
 }
 
 // steering is where the state comes from.
@@ -209,25 +215,15 @@ type steering struct {
 	run       func(context.Context) error
 	updates   <-chan lifecycle.Snapshot
 	fresh     func(context.Context) (lifecycle.Snapshot, error)
-	events    *observe.Events  // nil where there is no cluster
-	pod       *observe.Pod     // nil outside of one
-	heard     func() time.Time // when the API server last gave a sign of life
-}
-
-// unsteered stands in for the maps where there is no cluster.
-func unsteered() *steering {
-	off := lifecycle.Snapshot{Off: true}
-	updates := make(chan lifecycle.Snapshot, 1)
-	updates <- off
-	return &steering{
-		run: func(context.Context) error { return nil }, updates: updates,
-		fresh: func(context.Context) (lifecycle.Snapshot, error) { return off, nil },
-		heard: func() time.Time { return time.Time{} },
-	}
+	// Where there is no cluster there are no Events, and nobody was heard; outside of a
+	// pod there is none to write on.
+	events *observe.Events
+	heard  func() time.Time
+	pod    *observe.Pod
 }
 
 // findMaps finds the cluster and prepares to read the two maps.
-func (s *Serve) findMaps(log *slog.Logger, name string) (*steering, error) {
+func (s *Serve) findMaps(log *slog.Logger, name, host, from string) (*steering, error) {
 	cluster, doubt, err := kube.FindCluster(s.Kubeconfig, "", s.Namespace)
 	if err != nil {
 		return nil, err
@@ -237,13 +233,18 @@ func (s *Serve) findMaps(log *slog.Logger, name string) (*steering, error) {
 	}
 	if cluster == nil {
 		log.Info("no cluster found, so no ConfigMap steers this runner; see --kubeconfig")
-		return unsteered(), nil
+		off := lifecycle.Snapshot{Off: true}
+		updates := make(chan lifecycle.Snapshot, 1)
+		updates <- off
+		return &steering{
+			updates: updates, run: func(context.Context) error { return nil },
+			fresh: func(context.Context) (lifecycle.Snapshot, error) { return off, nil },
+		}, nil
 	}
 	client, err := kube.New(cluster.Config)
 	if err != nil {
 		return nil, err
 	}
-	from, host := s.host(name)
 	node, err := statemap.NodeMapName(from, host)
 	if err != nil {
 		log.Warn("no node map", "reason", err.Error())
@@ -252,9 +253,9 @@ func (s *Serve) findMaps(log *slog.Logger, name string) (*steering, error) {
 	}
 	maps := statemap.New(client, cluster.Namespace, node, log)
 	return &steering{
-		cluster.Namespace, maps.Run, maps.Updates(), maps.Fresh,
-		observe.NewEvents(client, log, cluster.Namespace, name, s.PodName, s.PodUID),
-		observe.NewPod(client, log, cluster.Namespace, s.PodName, s.PodUID), client.Heard,
+		namespace: cluster.Namespace, run: maps.Run, updates: maps.Updates(), fresh: maps.Fresh, heard: client.Heard,
+		events: observe.NewEvents(client, log, cluster.Namespace, name, s.PodName, s.PodUID),
+		pod:    observe.NewPod(client, log, cluster.Namespace, s.PodName, s.PodUID),
 	}, nil
 }
 

@@ -12,10 +12,9 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
-// Status is the status command. The variables for a queue are not meant for it.
+// Status does not take the variables for a queue, which are not meant for it.
 type Status struct {
 	Address  string `env:"STUDIOML_ADDRESS" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Runner to ask, unless --spool or --queue is given (default ${default})."`
 	Spool    string `type:"path" placeholder:"DIR" help:"Queue to look into."`
@@ -23,7 +22,6 @@ type Status struct {
 	Printing `embed:"" set:"watch=Print the runner's status at each change, until the runner ends; one that does not answer yet is waited for"`
 }
 
-// Validate refuses what makes no sense together. Kong calls it after parsing.
 func (s *Status) Validate() error {
 	switch {
 	case s.Spool != "" && s.Queue != "":
@@ -40,33 +38,29 @@ type answers struct {
 	Queue  *taskViews  `json:"queue,omitempty"`
 }
 
-// Run asks the runner or the queue.
 func (s *Status) Run(ctx context.Context, stdio stdio) error {
-	if s.Spool+s.Queue != "" {
-		return (&Place{s.Spool, s.Queue}).open(toLook, func(store queue.Store) error {
-			all, err := (&Tasks{Printing: Printing{Output: "table"}}).views(ctx, store)
-			if err != nil {
-				return err
-			}
-			return s.print(stdio.Out, answers{Queue: &all})
-		})
-	}
-	if s.Watch {
-		ctx = whileRead(ctx, stdio.Out)
-	}
-	return s.show(stdio.Out, func(yield func(view, error) bool) {
-		if err := s.ask(ctx, stdio.Err, yield); err != nil {
-			yield(nil, fmt.Errorf("ask runner: %w", cmp.Or(context.Cause(ctx), err)))
+	if s.Spool+s.Queue == "" {
+		if err := s.ask(ctx, stdio); err != nil {
+			return fmt.Errorf("ask runner: %w", err)
 		}
+		return nil
+	}
+	return (&Place{s.Spool, s.Queue}).with(toLook, func(store connection) error {
+		all, err := (&Tasks{Printing: Printing{Output: "table"}}).views(ctx, store)
+		if err != nil {
+			return err
+		}
+		return s.print(stdio.Out, answers{Queue: &all})
 	})
 }
 
-// ask yields the status of a runner or, to who watches, each that it reports, from when
+// ask prints the status of a runner or, to who watches, each that it reports, from when
 // it first answers until it ends. Of one that does not answer for a second that is said.
-func (s *Status) ask(ctx context.Context, errOut io.Writer, yield func(view, error) bool) error {
+func (s *Status) ask(ctx context.Context, stdio stdio) error {
 	const limit, again, second = 10 * time.Second, 20 * time.Millisecond, 50 // a runner starts in ten of these
 	client, url := &http.Client{Timeout: limit}, "http://"+s.Address+"/statusz"
 	if s.Watch {
+		ctx = whileRead(ctx, stdio.Out)
 		client, url = http.DefaultClient, url+"?watch=true"
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -76,7 +70,7 @@ func (s *Status) ask(ctx context.Context, errOut io.Writer, yield func(view, err
 	response, err := client.Do(request)
 	for times := 1; err != nil && s.Watch && ctx.Err() == nil; response, err = client.Do(request) {
 		if times++; times == second {
-			fmt.Fprintf(errOut, "runner: %v; asking again until it answers\n", err)
+			fmt.Fprintf(stdio.Err, "runner: %v; asking again until it answers\n", err)
 		}
 		select {
 		case <-time.After(again):
@@ -84,7 +78,7 @@ func (s *Status) ask(ctx context.Context, errOut io.Writer, yield func(view, err
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%w; is it running, and is --address where it listens?", err)
+		return fmt.Errorf("%w; is it running, and is --address where it listens?", cmp.Or(context.Cause(ctx), err))
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -93,12 +87,15 @@ func (s *Status) ask(ctx context.Context, errOut io.Writer, yield func(view, err
 	for decoder := json.NewDecoder(response.Body); ; {
 		var status api.Status
 		switch err := decoder.Decode(&status); {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
 		case errors.Is(err, io.EOF), s.Watch && errors.Is(err, io.ErrUnexpectedEOF):
 			return nil // the runner has ended, however it did
 		case err != nil:
 			return fmt.Errorf("read status: %w", err)
-		case !yield(answers{Runner: &status}, nil):
-			return nil
+		}
+		if last, err := s.show(stdio.Out, answers{Runner: &status}, nil); last {
+			return err
 		}
 	}
 }

@@ -20,7 +20,6 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
-// Submit is the submit command.
 type Submit struct {
 	Place `embed:""`
 
@@ -40,7 +39,7 @@ type Submit struct {
 	command []string // what follows --
 }
 
-// Validate refuses what would be overheard. Kong calls it after parsing.
+// Validate refuses what would be overheard.
 func (s *Submit) Validate(kctx *kong.Context) error {
 	if s.command != nil && len(s.Files) > 0 {
 		return fmt.Errorf("there are a file, %s, and a command after --; submit one at a time", api.Excerpt(s.Files[0]))
@@ -65,7 +64,7 @@ func (s *Submit) Run(ctx context.Context, stdio stdio) error {
 		return fmt.Errorf("nothing was submitted:\n%w", err)
 	}
 	there, _ := s.there() // open says what is wrong
-	return s.open(toSubmit, func(store queue.Store) error {
+	return s.with(toMake, func(store connection) error {
 		if !there {
 			fmt.Fprintf(stdio.Err, "runner: made a new queue in %s\n", s.Spool)
 		}
@@ -78,37 +77,31 @@ func (s *Submit) Run(ctx context.Context, stdio stdio) error {
 				return err
 			}
 		}
-		switch {
-		case err != nil && len(tasks) > 1:
-			return fmt.Errorf("%d of %d tasks were submitted; submit the same again for the rest: %w", len(done), len(tasks), err)
-		case err != nil:
-			return err
-		case !s.Wait:
-			return nil
+		if err != nil && len(tasks) > 1 {
+			err = fmt.Errorf("%d of %d tasks were submitted; submit the same again for the rest: %w", len(done), len(tasks), err)
 		}
-		return wait(whileRead(ctx, stdio.Out), patient{store, stdio.Err}, stdio, done)
+		if err != nil || !s.Wait {
+			return err
+		}
+		return wait(whileRead(ctx, stdio.Out), store, stdio, done)
 	})
 }
 
 // wait follows the tasks, one after the other. It fails as the first that did.
-func wait(ctx context.Context, store queue.Store, stdio stdio, tasks []queue.Submitted) (err error) {
+func wait(ctx context.Context, store connection, stdio stdio, tasks []queue.Submitted) (err error) {
 	for _, t := range tasks {
-		end, fault := follow(ctx, store, stdio, t.ID, 1)
+		now, end, fault := follow(ctx, store, stdio, t.ID, 1)
 		if fault != nil {
 			return fault
 		}
-		if end.State == api.TaskFinished {
+		if now.State == api.TaskFinished {
 			continue
 		}
-		last, fault := resultOf(ctx, store, t.ID, end.Starts)
-		if fault != nil {
-			return fault
+		code, reason := exitCode(1), why(now, nil)
+		if end != nil {
+			code, reason = exitCode(max(end.ExitCode, 1)), cmp.Or(reason, end.Why())
 		}
-		code, reason := exitCode(1), why(end, nil)
-		if last != nil {
-			code, reason = exitCode(max(last.ExitCode, 1)), cmp.Or(reason, last.Why())
-		}
-		fmt.Fprintf(stdio.Err, "runner: task %s is %s%s\n", t.ID, strings.ToLower(string(end.State)), after(": ", reason))
+		fmt.Fprintf(stdio.Err, "runner: task %s is %s%s\n", t.ID, strings.ToLower(string(now.State)), after(": ", reason))
 		err = cmp.Or(err, error(code))
 	}
 	return err
@@ -120,20 +113,17 @@ func (s *Submit) tasks(stdin io.Reader) (tasks []*api.Task, err error) {
 		t, err := s.task(time.Now())
 		return []*api.Task{t}, err
 	}
-	var problems []error
-	files := s.Files
-	if len(files) == 0 {
-		files = []string{"-"}
+	if len(s.Files) == 0 {
+		s.Files = []string{"-"}
 	}
-	for _, file := range files {
-		read, err := readTasks(file, stdin)
-		tasks = append(tasks, read...)
-		problems = append(problems, err)
+	for _, file := range s.Files {
+		read, problem := readTasks(file, stdin)
+		tasks, err = append(tasks, read...), errors.Join(err, problem)
 	}
-	if err := errors.Join(problems...); err != nil {
-		return nil, err
+	if err == nil {
+		err = queue.Check(tasks)
 	}
-	return tasks, queue.Check(tasks)
+	return tasks, err
 }
 
 // task makes one of a command and its flags.
@@ -145,24 +135,21 @@ func (s *Submit) task(now time.Time) (*api.Task, error) {
 	if len(s.command) > 0 {
 		t.Command, t.Args = s.command[0], s.command[1:]
 	}
-	var problems []error
+	var memory, expiry error
 	if s.GPUMemory != "" {
-		problems = append(problems, t.Resources.GPUMemory.UnmarshalJSON([]byte(strconv.Quote(s.GPUMemory))))
+		memory = t.Resources.GPUMemory.UnmarshalJSON([]byte(strconv.Quote(s.GPUMemory)))
 	}
 	if s.Expires != "" {
 		var fromNow span
-		err := fromNow.UnmarshalText([]byte(s.Expires))
-		if t.Expires.Time = now.Add(time.Duration(fromNow)).UTC().Truncate(time.Second); err != nil {
-			if err = t.Expires.UnmarshalJSON([]byte(strconv.Quote(s.Expires))); err != nil {
-				err = fmt.Errorf("%w, or a duration from now, as 12h", err)
-			}
+		if fromNow.UnmarshalText([]byte(s.Expires)) == nil {
+			t.Expires.Time = now.Add(time.Duration(fromNow)).UTC().Truncate(time.Second)
+		} else if err := t.Expires.UnmarshalJSON([]byte(strconv.Quote(s.Expires))); err != nil {
+			expiry = fmt.Errorf("%w, or a duration from now, as 12h", err)
+		} else if t.Expires.Before(now) {
+			expiry = fmt.Errorf("expires: is %s, which is over; must be a time to come, or a duration from now, as 12h", api.Excerpt(s.Expires))
 		}
-		if err == nil && t.Expires.Before(now.Truncate(time.Second)) {
-			err = fmt.Errorf("expires: is %s, which is over; must be a time to come, or a duration from now, as 12h", api.Excerpt(s.Expires))
-		}
-		problems = append(problems, err)
 	}
-	return t, errors.Join(append(problems, t.Validate())...)
+	return t, errors.Join(memory, expiry, t.Validate())
 }
 
 // separator is a line between documents, comments what is none: both as editors,
@@ -174,7 +161,7 @@ var (
 
 // readTasks reads the documents of one file; errors name the file and which
 // document of it.
-func readTasks(file string, stdin io.Reader) ([]*api.Task, error) {
+func readTasks(file string, stdin io.Reader) (tasks []*api.Task, err error) {
 	const most = 256 << 20 // so that an endless file ends
 	name, from := "standard input", stdin
 	if file != "-" {
@@ -195,21 +182,18 @@ func readTasks(file string, stdin io.Reader) ([]*api.Task, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read task documents: %w", err)
 	}
-	var tasks []*api.Task
-	var problems []error
 	for n, document := range separator.Split(string(text), -1) {
 		if strings.TrimSpace(comments.ReplaceAllString(document, "")) == "" {
 			continue
 		}
-		t, err := api.ParseTask([]byte(document))
-		if err != nil {
-			problems = append(problems, fmt.Errorf("%s, document %d: %w", name, n+1, err))
-			continue
+		t, problem := api.ParseTask([]byte(document))
+		if problem != nil {
+			err = errors.Join(err, fmt.Errorf("%s, document %d: %w", name, n+1, problem))
 		}
 		tasks = append(tasks, t)
 	}
-	if len(tasks) == 0 && len(problems) == 0 {
-		return nil, fmt.Errorf("%s holds no task document", name)
+	if len(tasks) == 0 {
+		err = fmt.Errorf("%s holds no task document", name)
 	}
-	return tasks, errors.Join(problems...)
+	return tasks, err
 }

@@ -1,19 +1,18 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
-// Tasks is the tasks command.
 type Tasks struct {
 	Place    `embed:""`
 	Printing `embed:"" set:"watch=Print anew at each change, until all tasks that were named have ended"`
@@ -34,42 +33,27 @@ type taskViews struct {
 	Tasks []taskView `json:"tasks"`
 }
 
-// Run shows what the queue knows.
+// Run shows what the queue knows; to who watches, until the tasks that are named have ended.
 func (t *Tasks) Run(ctx context.Context, stdio stdio) error {
 	if t.Watch {
 		ctx = whileRead(ctx, stdio.Out)
 	}
-	return t.open(toLook, func(store queue.Store) error {
-		if t.Watch {
-			store = patient{store, stdio.Err}
-		}
-		return t.show(stdio.Out, t.looks(ctx, store))
+	unfinished := func(v taskView) bool { return !v.State.Ended() }
+	return t.with(toLook, func(store connection) error {
+		passes := func(err error) bool { return t.Watch && away(err) }
+		return poll(ctx, stdio.Err, passes, func() (bool, error) {
+			views, err := t.views(ctx, store)
+			if err != nil && len(views.Tasks) == 0 {
+				return false, err
+			}
+			last, err := t.show(stdio.Out, views, err)
+			return last || len(t.IDs) > 0 && !slices.ContainsFunc(views.Tasks, unfinished), err
+		})
 	})
 }
 
-// looks looks again and again, until the tasks that are named have ended.
-func (t *Tasks) looks(ctx context.Context, store queue.Store) iter.Seq2[view, error] {
-	unfinished := func(v taskView) bool { return !v.State.Ended() }
-	return func(yield func(view, error) bool) {
-		for asked := time.Now(); ; asked = time.Now() {
-			views, err := t.views(ctx, store)
-			switch {
-			case err != nil && len(views.Tasks) == 0:
-				yield(nil, err)
-				return
-			case !yield(views, err), len(t.IDs) > 0 && !slices.ContainsFunc(views.Tasks, unfinished):
-				return
-			}
-			if err := pause(ctx, asked); err != nil {
-				yield(nil, err)
-				return
-			}
-		}
-	}
-}
-
 // views asks for the tasks that are wanted.
-func (t *Tasks) views(ctx context.Context, store queue.Store) (taskViews, error) {
+func (t *Tasks) views(ctx context.Context, store connection) (taskViews, error) {
 	views := taskViews{[]taskView{}}
 	tasks, unknown := store.List(ctx, t.IDs...)
 	tasks = slices.DeleteFunc(tasks, func(s api.TaskStatus) bool { return !t.wants(s) })
@@ -78,9 +62,12 @@ func (t *Tasks) views(ctx context.Context, store queue.Store) (taskViews, error)
 		for _, task := range tasks {
 			ids = append(ids, task.ID)
 		}
-		tasks, _ = store.List(ctx, ids...)
+		var err error
+		if tasks, err = store.List(ctx, ids...); away(err) { // others may have gone meanwhile
+			return taskViews{}, err
+		}
 	}
-	offers := offersOf(ctx, store)
+	offers, _ := store.Offers(ctx)
 	for _, task := range tasks {
 		v := taskView{TaskStatus: task, Why: why(task, offers)}
 		if len(t.IDs) > 0 {
@@ -95,15 +82,6 @@ func (t *Tasks) views(ctx context.Context, store queue.Store) (taskViews, error)
 	return views, unknown
 }
 
-// begin is as much of a command as a table shows: a script would make all its rows as long.
-func begin(command string) string {
-	const most = 80
-	if letters := []rune(command); len(letters) > most {
-		return string(letters[:most]) + "…"
-	}
-	return command
-}
-
 func (t *Tasks) wants(s api.TaskStatus) bool {
 	failed := !s.State.Ended() && s.Spent > 0
 	named := slices.Contains(t.State, strings.ToLower(string(s.State))) || failed && slices.Contains(t.State, "failed")
@@ -115,7 +93,11 @@ func (v taskViews) rows(t table) {
 	for _, v := range v.Tasks {
 		priority, command := "", ""
 		if task := v.Task; task != nil { // or it was no valid one
-			priority, command = fmt.Sprint(task.Priority), begin(strings.Join(append([]string{task.Command}, task.Args...), " "))
+			priority = fmt.Sprint(task.Priority)
+			command = strings.Join(append([]string{task.Command}, task.Args...), " ")
+		}
+		if begin := fmt.Sprintf("%.80s", command); begin != command { // a script would make all rows as long
+			command = begin + "…"
 		}
 		t.row(v.ID, v.State, v.Starts, v.Runner, age(v.Since), t.wide(priority, strings.Join(v.GPUs, " "), command), v.Why)
 		for _, r := range v.Attempts {
@@ -125,21 +107,8 @@ func (v taskViews) rows(t table) {
 	}
 }
 
-// offersOf returns what the runners of a queue say that they can do, nil if that is
-// not known.
-func offersOf(ctx context.Context, store queue.Store) []api.Offer {
-	known, ok := store.(interface {
-		Offers(context.Context) ([]api.Offer, error)
-	})
-	if ok {
-		if offers, err := known.Offers(ctx); err == nil {
-			return offers
-		}
-	}
-	return nil
-}
-
-// why says why a task is not getting on, or how it ended.
+// why says why a task is not getting on, or how it ended. No offers at all, not even an
+// empty list of them, are not known.
 func why(t api.TaskStatus, offers []api.Offer) string {
 	if t.State != api.TaskWaiting {
 		return t.Reason
@@ -154,35 +123,111 @@ func why(t api.TaskStatus, offers []api.Offer) string {
 	if t.Reason != "" {
 		place = t.Reason + "; " + place
 	}
-	if offers == nil {
-		return place
-	}
-	fits, open, free, closed := false, false, false, ""
-	for _, o := range offers {
-		if !o.Fits(t.Resources) {
-			continue
-		}
-		fits = true
-		if o.Phase != api.PhaseRunning {
-			closed = cmp.Or(closed, fmt.Sprintf("%s is %s", o.Runner, o.Phase))
-			continue
-		}
-		open, free = true, free || o.Running < o.Slots
-	}
+	able := slices.DeleteFunc(slices.Clone(offers), func(o api.Offer) bool { return !o.Fits(t.Resources) })
+	open := slices.DeleteFunc(slices.Clone(able), func(o api.Offer) bool { return o.Phase != api.PhaseRunning })
+	free := func(o api.Offer) bool { return o.Running < o.Slots }
 	switch {
+	case offers == nil, slices.ContainsFunc(open, free):
+		return place
 	case len(offers) == 0:
 		return place + "; no runner looks into it"
-	case !fits:
+	case len(able) == 0:
 		return fmt.Sprintf("%s; no runner has %s", place, t.Resources)
-	case !open:
-		return fmt.Sprintf("%s; no runner that could run it takes tasks: %s", place, closed)
-	case !free:
-		return place + "; all runners that could run it are busy"
+	case len(open) == 0:
+		first := able[0]
+		return fmt.Sprintf("%s; no runner that could run it takes tasks: %s is %s", place, first.Runner, first.Phase)
 	}
-	return place
+	return place + "; all runners that could run it are busy"
 }
 
 // expired says whether a task still waits, though nobody starts it any more.
 func expired(t api.TaskStatus) bool {
 	return t.State == api.TaskWaiting && t.Task != nil && !t.Task.Expires.IsZero() && time.Now().After(t.Task.Expires.Time)
+}
+
+type Cancel struct {
+	Place `embed:""`
+
+	IDs []string `arg:"" name:"id" help:"Tasks that are not wanted any more."`
+}
+
+// Run cancels all that it can, and says what became of them and what it could not.
+func (c *Cancel) Run(ctx context.Context, stdio stdio) error {
+	return c.with(toChange, func(store connection) error {
+		done, problems := each(c.IDs, func(id string) error { return store.Cancel(ctx, id) })
+		if len(done) == 0 {
+			return problems
+		}
+		tasks, err := store.List(ctx, done...)
+		for _, t := range tasks {
+			said := strings.ToLower(string(t.State))
+			if t.State == api.TaskRunning {
+				said = "was asked to stop, and ends within its runner's kill delay; runner tasks shows when"
+			}
+			fmt.Fprintln(stdio.Out, t.ID, said)
+		}
+		return errors.Join(problems, err)
+	})
+}
+
+type Retry struct {
+	Place `embed:""`
+
+	IDs  []string `arg:"" optional:"" name:"id" help:"Tasks that have ended and shall run once more."`
+	Dead bool     `help:"All dead letters."`
+}
+
+func (r *Retry) Validate(kctx *kong.Context) error {
+	if r.Dead == (len(r.IDs) > 0) {
+		return errors.New("name tasks, or --dead for all dead letters")
+	}
+	return r.Place.Validate(kctx)
+}
+
+func (r *Retry) Run(ctx context.Context, stdio stdio) error {
+	return r.with(toChange, func(store connection) error {
+		ids := r.IDs
+		if r.Dead {
+			tasks, err := store.List(ctx)
+			if err != nil {
+				return err
+			}
+			for _, t := range tasks {
+				if t.State == api.TaskDead && t.Task != nil { // what was no task never will be
+					ids = append(ids, t.ID)
+				}
+			}
+		}
+		done, problems := each(ids, func(id string) error { return store.Again(ctx, id) })
+		for _, id := range done {
+			fmt.Fprintln(stdio.Out, id, "waits again")
+		}
+		return problems
+	})
+}
+
+// each does something with each task, and returns those with which it could.
+func each(ids []string, do func(id string) error) (done []string, problems error) {
+	for _, id := range ids {
+		if err := do(id); err != nil {
+			problems = errors.Join(problems, err)
+		} else {
+			done = append(done, id)
+		}
+	}
+	return done, problems
+}
+
+type Purge struct {
+	Place `embed:""`
+
+	Older span `required:"" placeholder:"AGE" help:"Remove the tasks that ended longer ago, with their results, as 30d or 12h."`
+}
+
+func (p *Purge) Run(ctx context.Context, stdio stdio) error {
+	return p.with(toChange, func(store connection) error {
+		n, err := store.Purge(ctx, time.Now().Add(-time.Duration(p.Older)))
+		_, printErr := fmt.Fprintf(stdio.Out, "%d tasks removed\n", n)
+		return errors.Join(err, printErr)
+	})
 }

@@ -1,20 +1,11 @@
 package main
 
 import (
-	"io"
 	"testing"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
-
-// Who waits for a task asks through a patient store, and is told no less than others.
-func TestWhoWaitsIsToldOfRunners(t *testing.T) {
-	if offers := offersOf(t.Context(), patient{spool.Look(t.TempDir()), io.Discard}); offers == nil {
-		t.Error("it is not known that there is no runner")
-	}
-}
 
 func TestWhy(t *testing.T) {
 	two := api.Resources{GPUs: 2, GPUMemory: 40 << 30}
