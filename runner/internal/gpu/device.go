@@ -4,11 +4,6 @@ package gpu
 
 import (
 	"cmp"
-	"fmt"
-	"regexp"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -20,6 +15,10 @@ type Device struct {
 	Index       int    // NVML's index of the GPU, which is not CUDA's
 	Model       string
 	MemoryBytes uint64
+
+	Health       api.Health // empty means Healthy
+	HealthReason string     // why it is not, in a sentence
+
 	// Near says how close other devices are, by UUID. Who is missing is Far.
 	Near map[string]Closeness
 }
@@ -31,148 +30,5 @@ func (d Device) gpu() string { return cmp.Or(d.Parent, d.UUID) }
 // so that only its index is known.
 func (d Device) silent() bool { return d.UUID == "" }
 
-// Visible returns those of the devices that the environment leaves to this
-// process, in the order in which CUDA's names them. NVML itself knows neither
-// variable.
-//
-// nvidia is NVIDIA_VISIBLE_DEVICES of NVIDIA's container toolkit: all, a list
-// of indices or UUIDs, or none and the empty text for no device at all. Void
-// hides nothing: it says that the toolkit was told of the devices in another
-// way (CDI), and then NVML shows only those. The indices may be those of the
-// host, of a container that the toolkit has already left with these GPUs only.
-// cuda is CUDA_VISIBLE_DEVICES of the CUDA programming guide: a list of indices
-// or of UUIDs, which may be shortened while they stay unique; it ends at the
-// first entry that names no device, and a device named twice leaves none.
-// A nil variable is not set and hides nothing. Indices count the GPUs in NVML's
-// order, for CUDA among the visible ones. Both take the UUID of a MIG device, in full, as well; an entry for a
-// GPU that is divided into MIG devices means all of them.
-//
-// A GPU that has not answered yet is a device without UUID. It has its index
-// nevertheless, and is left where a UUID that no other device has may be its own.
-func Visible(devices []Device, nvidia, cuda *string) ([]Device, error) {
-	visible := devices
-	if nvidia != nil {
-		var err error
-		if visible, err = visibleToToolkit(visible, *nvidia); err != nil {
-			return nil, err
-		}
-	}
-	if cuda != nil {
-		visible = visibleToCUDA(visible, *cuda)
-	}
-	return visible, nil
-}
-
-// elsewhere matches what says that the GPUs were given in another way: the
-// directory under which a device plugin mounts them, and names of CDI.
-var elsewhere = regexp.MustCompile(`^(/.*|[^/=]+/[^/=]+=.+)$`)
-
-func visibleToToolkit(devices []Device, list string) ([]Device, error) {
-	switch strings.TrimSpace(list) {
-	case "all", "void":
-		return devices, nil
-	case "none", "":
-		return nil, nil
-	}
-	entries := strings.Split(list, ",")
-	for i := range entries {
-		entries[i] = strings.TrimSpace(entries[i])
-	}
-	if !slices.ContainsFunc(entries, func(e string) bool { return !elsewhere.MatchString(e) }) || countsOnHost(devices, entries) {
-		return devices, nil
-	}
-	var named []Device
-	for _, entry := range entries {
-		found, _ := find(devices, entry, func(_ int, d Device) bool {
-			return strconv.Itoa(d.Index) == entry || !d.silent() && d.gpu() == entry
-		})
-		if len(found) == 0 {
-			return nil, fmt.Errorf("NVIDIA_VISIBLE_DEVICES names %s, but NVML shows no such GPU, only %s; "+
-				"allowed are all, none, void, indices as of nvidia-smi here, and UUIDs; in a container that was given its GPUs in another way, set it to void",
-				api.Excerpt(entry), indices(devices))
-		}
-		named = append(named, found...)
-	}
-	// In a container, NVML's order is that of the machine, whatever was named first.
-	hidden := func(d Device) bool { return !slices.ContainsFunc(named, d.same) }
-	return slices.DeleteFunc(slices.Clone(devices), hidden), nil
-}
-
-// countsOnHost reports whether the entries can only be indices of the host, of
-// which the container has these GPUs and no others, as docker run --gpus
-// '"device=2,3"' leaves it: as many indices as GPUs, and not all of them from
-// here. NVML counts the GPUs of a container anew.
-func countsOnHost(devices []Device, entries []string) bool {
-	here, named, foreign := make(map[string]bool), make(map[string]bool), false
-	for _, d := range devices {
-		here[strconv.Itoa(d.Index)] = true
-	}
-	for _, entry := range entries {
-		if _, err := strconv.ParseUint(entry, 10, 32); err != nil {
-			return false
-		}
-		named[entry] = true
-		foreign = foreign || !here[entry]
-	}
-	return foreign && len(named) == len(here)
-}
-
-// indices says in words which GPUs there are.
-func indices(devices []Device) string {
-	var list []string
-	for _, d := range devices {
-		list = append(list, strconv.Itoa(d.Index))
-	}
-	return "GPU " + strings.Join(slices.Compact(list), ", ")
-}
-
-func visibleToCUDA(devices []Device, list string) (visible []Device) {
-	for entry := range strings.SplitSeq(list, ",") {
-		entry = strings.TrimSpace(entry)
-		named, sure := find(devices, entry, func(place int, d Device) bool {
-			return strconv.Itoa(place) == entry || strings.HasPrefix(entry, "GPU-") && strings.HasPrefix(d.gpu(), entry)
-		})
-		if len(named) == 0 {
-			break
-		}
-		for _, d := range named {
-			if !slices.ContainsFunc(visible, d.same) {
-				visible = append(visible, d)
-			} else if sure {
-				return nil
-			}
-		}
-	}
-	return visible
-}
-
 // same reports whether both are the same device, be it a silent one.
 func (d Device) same(other Device) bool { return d.UUID == other.UUID && d.Index == other.Index }
-
-// find returns the devices that entry names: a MIG device by its UUID, or those
-// of the one GPU that matches, judged by its place among the GPUs and its first
-// device. Devices of one GPU have one index. A UUID of none may be that of a GPU
-// that has not answered yet, or of a MIG device of such a one; then it returns all
-// of those, and is not sure. It returns none where more than one matches.
-func find(devices []Device, entry string, matches func(place int, d Device) bool) (named []Device, sure bool) {
-	found := make(map[int]bool) // by index
-	for i, d := range devices {
-		if d.Parent != "" && d.UUID == entry {
-			return devices[i : i+1], true
-		}
-		if _, seen := found[d.Index]; !seen {
-			found[d.Index] = matches(len(found), d)
-		}
-		if found[d.Index] {
-			named = append(named, d)
-		}
-	}
-	if len(named) > 0 && named[0].Index == named[len(named)-1].Index {
-		return named, true
-	}
-	shortened := func(d Device) bool { return strings.HasPrefix(d.gpu(), entry) }
-	if !strings.HasPrefix(entry, "GPU-") && !strings.HasPrefix(entry, "MIG-") || slices.ContainsFunc(devices, shortened) {
-		return nil, true
-	}
-	return slices.DeleteFunc(slices.Clone(devices), func(d Device) bool { return !d.silent() }), false
-}

@@ -1,6 +1,7 @@
 package gpu_test
 
 import (
+	"cmp"
 	"testing"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -13,16 +14,33 @@ func TestNewsOfDevices(t *testing.T) {
 	one, two, large := gpu.Device{UUID: "GPU-1"}, gpu.Device{UUID: "GPU-2"}, gpu.Device{UUID: "GPU-1", MemoryBytes: 80 << 30}
 	p := gpu.NewPool([]gpu.Device{one})
 	state := p.State()
-	p.SetDevices([]gpu.Device{large})
+	p.SetDevices([]gpu.Device{one}, "")
 	if state.Err() != nil {
 		t.Error("the same device is news")
 	}
+	p.SetDevices([]gpu.Device{large}, "")
 	if _, ok := p.Reserve("a", api.Resources{GPUs: 1, GPUMemory: 80 << 30}, nil); !ok {
 		t.Error("not reserved, though it has the memory")
 	}
-	p.SetDevices([]gpu.Device{large, two})
+	p.SetDevices([]gpu.Device{large, two}, "")
 	state = p.State()
-	if p.SetDevices([]gpu.Device{{UUID: "GPU-3"}, large}); state.Err() == nil {
+	if p.SetDevices([]gpu.Device{{UUID: "GPU-3"}, large}, ""); state.Err() == nil {
 		t.Error("another device is no news")
 	}
+}
+
+// setHealth says how a GPU is, with its MIG devices.
+func setHealth(p *gpu.Pool, uuid string, is api.Health, reason string) {
+	var devices []gpu.Device
+	for _, g := range p.List() {
+		d := gpu.Device{
+			UUID: g.UUID, Parent: g.Parent, Index: g.Index, Model: g.Model, MemoryBytes: g.MemoryBytes,
+			Health: g.Health, HealthReason: g.HealthReason,
+		}
+		if cmp.Or(d.Parent, d.UUID) == uuid {
+			d.Health, d.HealthReason = is, reason
+		}
+		devices = append(devices, d)
+	}
+	p.SetDevices(devices, "")
 }

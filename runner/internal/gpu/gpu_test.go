@@ -280,12 +280,12 @@ func TestOnlyHealthyDevicesAreGiven(t *testing.T) {
 	held := reserve(t, pool, "a", api.Resources{GPUs: 1})
 	for _, is := range []api.Health{api.Sick, api.Retiring, api.Sick} {
 		state := pool.State()
-		pool.SetHealth(held[0], is, "Xid 79")
+		setHealth(pool, held[0], is, "Xid 79")
 		if state.Err() == nil {
 			t.Errorf("%s: the state lives on", is)
 		}
 		state = pool.State()
-		pool.SetHealth(held[0], is, "Xid 79")
+		setHealth(pool, held[0], is, "Xid 79")
 		if state.Err() != nil {
 			t.Errorf("%s: the state ended with nothing new", is)
 		}
@@ -311,7 +311,7 @@ func TestOnlyHealthyDevicesAreGiven(t *testing.T) {
 	if got := pool.Sick(others); got != "" {
 		t.Errorf("Sick of healthy devices is %q", got)
 	}
-	pool.SetHealth(held[0], api.Healthy, "")
+	setHealth(pool, held[0], api.Healthy, "")
 	if got := reserve(t, pool, "c", api.Resources{GPUs: 1}); !cmp.Equal(got, held) {
 		t.Errorf("reserved %v, want the healed %v", got, held)
 	}
@@ -323,7 +323,7 @@ func TestOnlyHealthyDevicesAreGiven(t *testing.T) {
 func TestRetireLeavesTheSickAsTheyAre(t *testing.T) {
 	pool := gpu.NewPool(append(slices.Clone(machine[:2]), gpu.Device{UUID: "MIG-1", Parent: "GPU-1"}))
 	held := reserve(t, pool, "a", api.Resources{GPUs: 1})
-	pool.SetHealth("GPU-1", api.Sick, "Xid 79")
+	setHealth(pool, "GPU-1", api.Sick, "Xid 79")
 	for i := range 2 {
 		state := pool.State()
 		pool.Retire("NVML does not answer")
@@ -349,11 +349,11 @@ func TestDevicesComeAndGo(t *testing.T) {
 	pool := gpu.NewPool(machine[:2])
 	held := reserve(t, pool, "a", api.Resources{GPUs: 2})
 	state := pool.State()
-	pool.SetDevices(machine[:2])
+	pool.SetDevices(machine[:2], "")
 	if state.Err() != nil {
 		t.Error("the state ended with nothing new")
 	}
-	pool.SetDevices(machine[1:3])
+	pool.SetDevices(machine[1:3], "")
 	if state.Err() == nil {
 		t.Error("the state lives on")
 	}
@@ -367,7 +367,7 @@ func TestDevicesComeAndGo(t *testing.T) {
 		t.Errorf("reserved %v, want the new one", got)
 	}
 	pool.Free(held)
-	pool.SetDevices(machine)
+	pool.SetDevices(machine, "")
 	if !pool.Fits(api.Resources{GPUs: 4}) || !pool.Available(api.Resources{GPUs: 3}, nil) {
 		t.Error("the device is back and cannot be used")
 	}
@@ -397,7 +397,7 @@ func TestMIGDevicesAreForTasksOfOneGPU(t *testing.T) {
 	if got, want := reserve(t, pool, "two", api.Resources{GPUs: 2}), []string{"GPU-0", "GPU-2"}; !cmp.Equal(got, want) {
 		t.Errorf("two GPUs are %v, want %v", got, want)
 	}
-	pool.SetHealth("GPU-1", api.Sick, "Xid 79")
+	setHealth(pool, "GPU-1", api.Sick, "Xid 79")
 	if pool.Available(api.Resources{GPUs: 1}, nil) || pool.Sick([]string{"MIG-1"}) == "" {
 		t.Error("a sick GPU has healthy MIG devices")
 	}
@@ -410,7 +410,7 @@ func TestAGPUThatIsDividedUnderATaskIsNotGivenAgain(t *testing.T) {
 	for _, test := range []struct{ before, after []gpu.Device }{{whole, parts}, {parts, whole}} {
 		pool := gpu.NewPool(test.before)
 		first := reserve(t, pool, "first", one)
-		pool.SetDevices(test.after)
+		pool.SetDevices(test.after, "")
 		if got := reserve(t, pool, "second", one); got[0] != "GPU-2" {
 			t.Errorf("with %v held, the next task got %v", first, got)
 		}

@@ -15,7 +15,7 @@ func TestALookAtAMachineInDisorder(t *testing.T) {
 	machine, m := newMachine("GPU-a", "GPU-b"), newMonitor("-", "-")
 	look := func(want ...string) map[nvml.Device]string {
 		t.Helper()
-		answering, _, err := m.look(machine)
+		answering, err := m.look(machine)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +62,7 @@ func TestALookAtAMachineInDisorder(t *testing.T) {
 func TestAGPUIsReadOnceForAllItsParts(t *testing.T) {
 	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
 	divide(machine, "MIG-1", "MIG-2")
-	if _, _, err := m.look(machine); err != nil {
+	if _, err := m.look(machine); err != nil {
 		t.Fatal(err)
 	}
 	if got := m.Readings(); len(got) != 1 {
@@ -105,7 +105,7 @@ func TestTheTopologyIsAskedForOnce(t *testing.T) {
 			machine.gpus[1].GetP2PStatusFunc = link
 		}
 		asked = 0
-		if _, _, err := m.look(machine); err != nil {
+		if _, err := m.look(machine); err != nil {
 			t.Fatal(err)
 		}
 		if (asked > 0) != want {

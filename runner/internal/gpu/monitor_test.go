@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +21,8 @@ import (
 // fakeMachine is NVML with GPUs that a test loses and brings back.
 type fakeMachine struct {
 	nvml.Interface
-	gpus []*fakeGPU
+	gpus  []*fakeGPU
+	looks atomic.Int32 // that have begun
 }
 
 type fakeGPU struct {
@@ -35,7 +37,10 @@ func newMachine(uuids ...string) *fakeMachine {
 		m.gpus = append(m.gpus, newGPU(uuid))
 	}
 	lib := &mock.Interface{
-		DeviceGetCountFunc: func() (int, nvml.Return) { return len(m.gpus), nvml.SUCCESS },
+		DeviceGetCountFunc: func() (int, nvml.Return) {
+			m.looks.Add(1)
+			return len(m.gpus), nvml.SUCCESS
+		},
 		DeviceGetHandleByIndexFunc: func(i int) (nvml.Device, nvml.Return) {
 			return m.gpus[i], m.gpus[i].code
 		},
@@ -81,8 +86,8 @@ func newMonitor(nvidia, cuda string) *Monitor {
 		return &s
 	}
 	return &Monitor{
-		Visible: func(devices []Device) ([]Device, error) { return Visible(devices, variable(nvidia), variable(cuda)) },
-		Pool:    NewPool(nil), Log: slog.New(slog.DiscardHandler), HarmlessXids: ApplicationXids,
+		NVIDIA: variable(nvidia), CUDA: variable(cuda),
+		Pool: NewPool(nil), Log: slog.New(slog.DiscardHandler), HarmlessXids: ApplicationXids,
 	}
 }
 
@@ -126,10 +131,10 @@ func TestASilentGPUKeepsItsPlace(t *testing.T) {
 			}
 			want := test.first
 			for range 2 {
-				_, problem, err := m.look(machine)
-				if err != nil {
+				if _, err := m.look(machine); err != nil {
 					t.Fatal(err)
 				}
+				problem := m.Pool.Problem()
 				if got := m.Pool.healthy(); !slices.Equal(got, want) {
 					t.Errorf("%v, want %v", got, want)
 				}
@@ -148,8 +153,9 @@ func TestASilentGPUKeepsItsPlace(t *testing.T) {
 func TestAProblemSaysWhichGPUIsSilent(t *testing.T) {
 	machine := newMachine("GPU-a", "GPU-b")
 	machine.gpus[1].code = nvml.ERROR_GPU_IS_LOST
-	if _, problem, err := newMonitor("-", "-").look(machine); err != nil || problem != "GPU 1 has not answered yet: "+nvml.ERROR_GPU_IS_LOST.Error() {
-		t.Errorf("problem %q, error %v", problem, err)
+	m := newMonitor("-", "-")
+	if _, err := m.look(machine); err != nil || m.Pool.Problem() != "GPU 1 has not answered yet: "+nvml.ERROR_GPU_IS_LOST.Error() {
+		t.Errorf("problem %q, error %v", m.Pool.Problem(), err)
 	}
 }
 
@@ -159,8 +165,8 @@ func TestAForbiddenGPUHasNoPlace(t *testing.T) {
 	machine := newMachine("GPU-a", "GPU-b")
 	machine.gpus[0].code = nvml.ERROR_NO_PERMISSION
 	m := newMonitor("-", "0")
-	if _, problem, err := m.look(machine); err != nil || problem != "" {
-		t.Errorf("problem %q, error %v", problem, err)
+	if _, err := m.look(machine); err != nil || m.Pool.Problem() != "" {
+		t.Errorf("problem %q, error %v", m.Pool.Problem(), err)
 	}
 	if got := m.Pool.healthy(); !slices.Equal(got, []string{"GPU-b"}) {
 		t.Errorf("%v, want GPU-b", got)
@@ -179,7 +185,7 @@ func TestVisibleIsAboutTheMachineOfTheStart(t *testing.T) {
 		machine, m := newMachine("GPU-a", "GPU-b"), newMonitor("-", test.cuda)
 		look := func(want []string) {
 			t.Helper()
-			if _, _, err := m.look(machine); err != nil {
+			if _, err := m.look(machine); err != nil {
 				t.Fatal(err)
 			}
 			if got := m.Pool.healthy(); !slices.Equal(got, want) {
@@ -198,7 +204,7 @@ func TestVisibleIsAboutTheMachineOfTheStart(t *testing.T) {
 
 func TestAnImpossibleVariableEndsTheRunnerAtTheStart(t *testing.T) {
 	var wrong *visibleError
-	if _, _, err := newMonitor("7,8", "-").look(newMachine("GPU-a")); !errors.As(err, &wrong) {
+	if _, err := newMonitor("7,8", "-").look(newMachine("GPU-a")); !errors.As(err, &wrong) {
 		t.Errorf("error %v, want one of the configuration", err)
 	}
 }
@@ -247,7 +253,7 @@ func TestAHangAfterAnEventIsNoticed(t *testing.T) {
 	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		machine, m := newMachine("GPU-a"), newMonitor("-", "-")
-		if _, _, err := m.look(machine); err != nil {
+		if _, err := m.look(machine); err != nil {
 			t.Fatal(err)
 		}
 		other := newGPU("GPU-unknown to the set")
@@ -276,7 +282,7 @@ func TestAGPUIsNotGivenBeforeItsHealthIsKnown(t *testing.T) {
 		}
 		return 0, 0, false, true, nvml.SUCCESS
 	}
-	if _, _, err := m.look(machine); err != nil {
+	if _, err := m.look(machine); err != nil {
 		t.Fatal(err)
 	}
 	if list := m.Pool.List(); len(list) != 1 || list[0].Health != api.Sick {
@@ -313,7 +319,7 @@ func TestAnAnswerThatFailsChangesNoHealth(t *testing.T) {
 		{nvml.SUCCESS, nvml.GPU_RECOVERY_ACTION_GPU_RESET, api.Sick}, {nvml.ERROR_NOT_SUPPORTED, 0, api.Healthy},
 	} {
 		code, action = test.code, test.action
-		if _, _, err := m.look(machine); err != nil {
+		if _, err := m.look(machine); err != nil {
 			t.Fatal(err)
 		}
 		if got := m.Pool.List()[0]; got.Health != test.want {
@@ -337,7 +343,7 @@ func TestADividedGPUStaysSoWhileNVMLDoesNotTell(t *testing.T) {
 		return part, nvml.SUCCESS
 	}
 	for _, code = range []nvml.Return{nvml.SUCCESS, nvml.ERROR_UNKNOWN, nvml.SUCCESS} {
-		if _, _, err := m.look(machine); err != nil {
+		if _, err := m.look(machine); err != nil {
 			t.Fatal(err)
 		}
 		want := []string{"MIG-a"}
@@ -357,7 +363,7 @@ func TestTheXidOfALostGPUCanStillBeRead(t *testing.T) {
 	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
 	for _, code := range []nvml.Return{nvml.SUCCESS, nvml.ERROR_GPU_IS_LOST} {
 		machine.gpus[0].code = code
-		if _, _, err := m.look(machine); err != nil {
+		if _, err := m.look(machine); err != nil {
 			t.Fatal(err)
 		}
 		m.record("GPU-a").raise(79, nil)

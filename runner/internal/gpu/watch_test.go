@@ -110,21 +110,19 @@ func (w *watched) set(change func()) {
 	change()
 }
 
-// count is how many looks are over.
-func (m *Monitor) count() uint64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.over
+// check looks anew at a GPU.
+func (w *watched) check(uuid string) string {
+	w.Look(w.ctx)
+	return w.Pool.Sick([]string{uuid})
 }
 
 func TestTheMachineIsLookedAtEveryInterval(t *testing.T) {
 	watchMachine(t, func(w *watched) {
-		if n := w.count(); n != 1 {
+		if n := w.looks.Load(); n != 1 {
 			t.Errorf("%d looks at the start, want one", n)
 		}
-		w.First(w.ctx) // returns at once
 		time.Sleep(50*time.Second + slice)
-		if n := w.count(); n != 11 {
+		if n := w.looks.Load(); n != 11 {
 			t.Errorf("%d looks in 50 seconds, want 11", n)
 		}
 		if got := w.Readings(); len(got) != 2 || got[0].UUID != "GPU-a" || got[1].UUID != "GPU-b" {
@@ -169,21 +167,21 @@ func TestAnEventCallsForALookAtOnce(t *testing.T) {
 // A task that failed is judged by a look that began after its end.
 func TestCheckLooksAnew(t *testing.T) {
 	watchMachine(t, func(w *watched) {
-		if got := w.Check(w.ctx, []string{"GPU-a"}); got != "" || w.count() != 2 {
-			t.Errorf("Check says %q after %d looks, want nothing after the second", got, w.count())
+		if got := w.check("GPU-a"); got != "" || w.looks.Load() != 2 {
+			t.Errorf("it says %q after %d looks, want nothing after the second", got, w.looks.Load())
 		}
 		start := time.Now()
 		w.set(func() { w.gpus[0].code = nvml.ERROR_GPU_IS_LOST })
-		got := w.Check(w.ctx, []string{"GPU-a"})
+		got := w.check("GPU-a")
 		if want := "GPU GPU-a is sick: " + nvml.ERROR_GPU_IS_LOST.Error(); got != want || time.Since(start) > slice {
-			t.Errorf("Check says %q after %s, want %q within %s", got, time.Since(start), want, slice)
+			t.Errorf("it says %q after %s, want %q within %s", got, time.Since(start), want, slice)
 		}
-		if w.Check(w.ctx, []string{"GPU-b"}) != "" {
+		if w.check("GPU-b") != "" {
 			t.Error("the other GPU is sick")
 		}
-		looks := w.count()
+		looks := w.looks.Load()
 		time.Sleep(w.Interval - slice)
-		if n := w.count(); n > looks {
+		if n := w.looks.Load(); n > looks {
 			t.Errorf("%d looks although nobody asks any more", n-looks)
 		}
 	})
@@ -202,8 +200,8 @@ func TestCheckDuringALookWaitsForTheNext(t *testing.T) {
 			}
 		})
 		<-reading
-		if got, want := w.Check(w.ctx, []string{"GPU-a"}), "GPU GPU-a is sick: "+nvml.ERROR_GPU_IS_LOST.Error(); got != want {
-			t.Errorf("Check says %q, want %q", got, want)
+		if got, want := w.check("GPU-a"), "GPU GPU-a is sick: "+nvml.ERROR_GPU_IS_LOST.Error(); got != want {
+			t.Errorf("it says %q, want %q", got, want)
 		}
 	})
 }
@@ -213,28 +211,22 @@ func TestWhoWaitsForALookMayGiveUp(t *testing.T) {
 	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor("-", "-") // nobody looks
-		for name, wait := range map[string]func(context.Context){
-			"Check": func(ctx context.Context) { m.Check(ctx, nil) },
-			"First": m.First,
-		} {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			start := time.Now()
-			wait(ctx)
-			if d := time.Since(start); d != time.Second {
-				t.Errorf("%s has waited %s, want one second", name, d)
-			}
-			cancel()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		m.Look(ctx)
+		if d := time.Since(start); d != time.Second {
+			t.Errorf("it has waited %s, want one second", d)
 		}
 		waited := make(chan struct{})
 		go func() {
-			m.First(t.Context())
+			m.Look(t.Context())
 			close(waited)
 		}()
 		synctest.Wait()
 		m.lookBegins()
 		m.lookIsOver()
 		<-waited
-		m.First(t.Context()) // the next one need not wait
 	})
 }
 
@@ -281,21 +273,21 @@ func TestAHangIsNoticedAfterItsTime(t *testing.T) {
 	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor("-", "-")
-		m.Pool.SetDevices([]Device{{UUID: "GPU-a"}})
+		m.Pool.SetDevices([]Device{{UUID: "GPU-a"}}, "")
 		m.lookBegins()
 		time.Sleep(hangLimit - 1)
 		synctest.Wait()
-		if len(m.Pool.healthy()) != 1 || m.isWanted() {
+		if len(m.Pool.healthy()) != 1 {
 			t.Error("a hang is noticed before its time")
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if len(m.Pool.healthy()) != 0 || !m.isWanted() || !strings.HasPrefix(m.Pool.Problem(), "NVML has not answered since ") {
-			t.Errorf("healthy %v, another look wanted %v, problem %q", m.Pool.healthy(), m.isWanted(), m.Pool.Problem())
+		if len(m.Pool.healthy()) != 0 || !strings.HasPrefix(m.Pool.Problem(), "NVML has not answered since ") {
+			t.Errorf("healthy %v, problem %q", m.Pool.healthy(), m.Pool.Problem())
 		}
 		// Between its questions NVML owes no answer.
 		m = newMonitor("-", "-")
-		m.Pool.SetDevices([]Device{{UUID: "GPU-a"}})
+		m.Pool.SetDevices([]Device{{UUID: "GPU-a"}}, "")
 		m.lookBegins()
 		m.lookIsOver()
 		time.Sleep(time.Hour)
