@@ -68,7 +68,10 @@ func (m *Monitor) wait(ctx context.Context, events eventSet, d time.Duration) bo
 		m.hang.Stop()
 	}
 	if code != nvml.SUCCESS && code != nvml.ERROR_TIMEOUT {
-		pause(ctx, d) // it may have answered at once, and may do so again
+		select {
+		case <-time.After(d): // it may have answered at once, and may do so again
+		case <-ctx.Done():
+		}
 	}
 	return code == nvml.SUCCESS || code == nvml.ERROR_GPU_IS_LOST
 }

@@ -125,7 +125,7 @@ func TestVisibleWithASilentGPU(t *testing.T) {
 		{"0", []int{0}, []int{0}},
 		{"1", []int{1}, []int{1}},
 		{"2,0,3", []int{0, 2, 3}, []int{2, 0, 3}},
-		{"0,0", []int{0}, nil},
+		{"0,0", []int{0}, []int{0}}, // for now
 		{"4", nil, nil},
 		{"", nil, nil},
 		{"0,,1", nil, []int{0}},

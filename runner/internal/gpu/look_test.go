@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
-	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
 )
 
 // A GPU that answers under another index is not listed twice, one that does not
@@ -78,9 +77,6 @@ func TestAGPUIsReadOnceForAllItsParts(t *testing.T) {
 
 // divide puts a machine's first GPU into MIG mode.
 func divide(machine *fakeMachine, parts ...string) {
-	machine.Interface.(*mock.Interface).ExtensionsFunc = func() nvml.ExtendedInterface {
-		return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return nil }}
-	}
 	g := machine.gpus[0]
 	g.GetMigModeFunc = func() (int, int, nvml.Return) { return nvml.DEVICE_MIG_ENABLE, 0, nvml.SUCCESS }
 	g.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return len(parts), nvml.SUCCESS }

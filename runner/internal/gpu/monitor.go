@@ -265,11 +265,3 @@ func (m *Monitor) tell(problem string, news bool) {
 		m.Log.Warn("GPUs are not available", "problem", problem)
 	}
 }
-
-// pause waits, or returns early when ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
-}

@@ -72,6 +72,7 @@ func newGPU(uuid string) *fakeGPU {
 		GetMemoryInfo_v2Func:             func() (nvml.Memory_v2, nvml.Return) { return nvml.Memory_v2{}, no },
 		GetTemperatureFunc:               func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 0, no },
 		GetPowerUsageFunc:                func() (uint32, nvml.Return) { return 0, no },
+		GetMigModeFunc:                   func() (int, int, nvml.Return) { return 0, 0, no },
 		GetUtilizationRatesFunc:          func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{}, no },
 	}
 	return g
@@ -331,9 +332,6 @@ func TestAnAnswerThatFailsChangesNoHealth(t *testing.T) {
 // The whole GPU would be given away beside its MIG devices.
 func TestADividedGPUStaysSoWhileNVMLDoesNotTell(t *testing.T) {
 	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
-	machine.Interface.(*mock.Interface).ExtensionsFunc = func() nvml.ExtendedInterface {
-		return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return nil }}
-	}
 	g, code := machine.gpus[0], nvml.SUCCESS
 	g.GetMigModeFunc = func() (int, int, nvml.Return) { return nvml.DEVICE_MIG_ENABLE, 0, code }
 	g.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 1, nvml.SUCCESS }

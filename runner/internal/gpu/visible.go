@@ -11,35 +11,31 @@ import (
 )
 
 // Visible returns those of the devices that the environment leaves to this
-// process, in the order in which CUDA's names them. NVML itself knows neither
-// variable.
+// process, in the order in which CUDA names them. NVML itself knows neither
+// variable. One that is nil is not set, and hides nothing.
 //
-// nvidia is NVIDIA_VISIBLE_DEVICES of NVIDIA's container toolkit: all, a list
-// of indices or UUIDs, or none and the empty text for no device at all. Void
-// hides nothing: it says that the toolkit was told of the devices in another
-// way (CDI), and then NVML shows only those. The indices may be those of the
-// host, of a container that the toolkit has already left with these GPUs only.
-// cuda is CUDA_VISIBLE_DEVICES of the CUDA programming guide: a list of indices
-// or of UUIDs, which may be shortened while they stay unique; it ends at the
-// first entry that names no device, and a device named twice leaves none.
-// A nil variable is not set and hides nothing. Indices count the GPUs in NVML's
-// order, for CUDA among the visible ones. Both take the UUID of a MIG device, in full, as well; an entry for a
-// GPU that is divided into MIG devices means all of them.
+// nvidia is NVIDIA_VISIBLE_DEVICES of NVIDIA's container toolkit: all, a list of
+// indices or UUIDs, or none and the empty text for no device at all. The indices may
+// be those of the host, of a container that has these GPUs only. Void hides nothing:
+// the toolkit was told of the devices in another way, and NVML shows only those.
+// cuda is CUDA_VISIBLE_DEVICES of the CUDA programming guide: a list of indices among
+// what is left, or of UUIDs, which may be shortened while they stay unique; it ends at
+// the first entry that names no device, and a device named twice leaves none.
+// Both take the UUID of a MIG device in full; an entry for a GPU that is divided means
+// all of its MIG devices.
 //
 // A GPU that has not answered yet is a device without UUID. It has its index
 // nevertheless, and is left where a UUID that no other device has may be its own.
 func Visible(devices []Device, nvidia, cuda *string) ([]Device, error) {
 	visible := devices
+	var err error
 	if nvidia != nil {
-		var err error
-		if visible, err = visibleToToolkit(visible, *nvidia); err != nil {
-			return nil, err
-		}
+		visible, err = visibleToToolkit(visible, *nvidia)
 	}
 	if cuda != nil {
 		visible = visibleToCUDA(visible, *cuda)
 	}
-	return visible, nil
+	return visible, err
 }
 
 // elsewhere matches what says that the GPUs were given in another way: the
@@ -62,7 +58,7 @@ func visibleToToolkit(devices []Device, list string) ([]Device, error) {
 	}
 	var named []Device
 	for _, entry := range entries {
-		found, _ := find(devices, entry, func(_ int, d Device) bool {
+		found := find(devices, entry, func(_ int, d Device) bool {
 			return strconv.Itoa(d.Index) == entry || !d.silent() && d.gpu() == entry
 		})
 		if len(found) == 0 {
@@ -108,7 +104,7 @@ func indices(devices []Device) string {
 func visibleToCUDA(devices []Device, list string) (visible []Device) {
 	for entry := range strings.SplitSeq(list, ",") {
 		entry = strings.TrimSpace(entry)
-		named, sure := find(devices, entry, func(place int, d Device) bool {
+		named := find(devices, entry, func(place int, d Device) bool {
 			return strconv.Itoa(place) == entry || strings.HasPrefix(entry, "GPU-") && strings.HasPrefix(d.gpu(), entry)
 		})
 		if len(named) == 0 {
@@ -117,7 +113,7 @@ func visibleToCUDA(devices []Device, list string) (visible []Device) {
 		for _, d := range named {
 			if !slices.ContainsFunc(visible, d.same) {
 				visible = append(visible, d)
-			} else if sure {
+			} else if !d.silent() {
 				return nil
 			}
 		}
@@ -129,12 +125,12 @@ func visibleToCUDA(devices []Device, list string) (visible []Device) {
 // of the one GPU that matches, judged by its place among the GPUs and its first
 // device. Devices of one GPU have one index. A UUID of none may be that of a GPU
 // that has not answered yet, or of a MIG device of such a one; then it returns all
-// of those, and is not sure. It returns none where more than one matches.
-func find(devices []Device, entry string, matches func(place int, d Device) bool) (named []Device, sure bool) {
+// of those. It returns none where more than one matches.
+func find(devices []Device, entry string, matches func(place int, d Device) bool) (named []Device) {
 	found := make(map[int]bool) // by index
 	for i, d := range devices {
 		if d.Parent != "" && d.UUID == entry {
-			return devices[i : i+1], true
+			return devices[i : i+1]
 		}
 		if _, seen := found[d.Index]; !seen {
 			found[d.Index] = matches(len(found), d)
@@ -144,11 +140,11 @@ func find(devices []Device, entry string, matches func(place int, d Device) bool
 		}
 	}
 	if len(named) > 0 && named[0].Index == named[len(named)-1].Index {
-		return named, true
+		return named
 	}
 	shortened := func(d Device) bool { return strings.HasPrefix(d.gpu(), entry) }
 	if !strings.HasPrefix(entry, "GPU-") && !strings.HasPrefix(entry, "MIG-") || slices.ContainsFunc(devices, shortened) {
-		return nil, true
+		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(devices), func(d Device) bool { return !d.silent() }), false
+	return slices.DeleteFunc(slices.Clone(devices), func(d Device) bool { return !d.silent() })
 }
