@@ -14,8 +14,7 @@ func TestALookAtAMachineInDisorder(t *testing.T) {
 	machine, m := newMachine("GPU-a", "GPU-b"), newMonitor("-", "-")
 	look := func(want ...string) map[nvml.Device]string {
 		t.Helper()
-		answering, err := m.look(machine)
-		if err != nil {
+		if err := m.lookAt(machine); err != nil {
 			t.Fatal(err)
 		}
 		var got []string
@@ -25,7 +24,7 @@ func TestALookAtAMachineInDisorder(t *testing.T) {
 		if strings.Join(got, " ") != strings.Join(want, " ") {
 			t.Errorf("known %q, want %q", got, want)
 		}
-		return answering
+		return m.events.gpus
 	}
 	if got := look("GPU-a@0", "GPU-b@1"); len(got) != 2 || got[machine.gpus[0]] != "GPU-a" {
 		t.Errorf("answering %v, want both", got)
@@ -61,7 +60,7 @@ func TestALookAtAMachineInDisorder(t *testing.T) {
 func TestAGPUIsReadOnceForAllItsParts(t *testing.T) {
 	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
 	divide(machine, "MIG-1", "MIG-2")
-	if _, err := m.look(machine); err != nil {
+	if err := m.lookAt(machine); err != nil {
 		t.Fatal(err)
 	}
 	if got := m.Readings(); len(got) != 1 {
@@ -101,7 +100,7 @@ func TestTheTopologyIsAskedForOnce(t *testing.T) {
 			machine.gpus[1].GetP2PStatusFunc = link
 		}
 		asked = 0
-		if _, err := m.look(machine); err != nil {
+		if err := m.lookAt(machine); err != nil {
 			t.Fatal(err)
 		}
 		if (asked > 0) != want {

@@ -49,11 +49,11 @@ type Monitor struct {
 	known   []Device           // all devices that were there at the last look, visible or not
 	places  []Device           // all that were ever there, for Visible
 	chosen  map[string]bool    // the UUIDs that Visible has left; nil before it did
-	hang    *time.Timer        // runs while NVML owes an answer
+	lib     nvml.Interface     // while it is open
+	events  eventSet
 
 	mu       sync.Mutex
-	asked    []chan struct{} // by those who want a look that has not begun
-	answer   []chan struct{} // and who gets the one in progress; closed when it is over
+	asked    []chan struct{} // by those who want a look that has not begun; closed when it is over
 	readings []Reading
 }
 
@@ -62,9 +62,13 @@ type Monitor struct {
 // NVML, however often that takes. It returns the error of Visible: that is one of the
 // configuration.
 func (m *Monitor) Run(ctx context.Context) error {
+	defer m.close()
 	for ctx.Err() == nil {
-		m.lookBegins()
-		err := m.open(ctx)
+		over := m.begin()
+		err := m.open()
+		if err == nil && m.lib != nil {
+			err = m.look()
+		}
 		if wrong, ok := errors.AsType[*visibleError](err); ok {
 			return wrong.error
 		}
@@ -72,16 +76,17 @@ func (m *Monitor) Run(ctx context.Context) error {
 			// Those that run may well not need NVML: a driver that was updated
 			// under them serves them to their end.
 			m.tell(err.Error(), m.Pool.Retire(err.Error()))
+			m.close()
 		}
-		m.lookIsOver()
-		m.rest(ctx, eventSet{})
+		over()
+		m.rest(ctx)
 	}
 	return nil
 }
 
-// open opens NVML, and watches until it fails or ctx ends.
-func (m *Monitor) open(ctx context.Context) error {
-	if m.Library == none {
+// open opens NVML, unless it is open or there is to be none.
+func (m *Monitor) open() error {
+	if m.lib != nil || m.Library == none {
 		return nil
 	}
 	var options []nvml.LibraryOption
@@ -93,43 +98,33 @@ func (m *Monitor) open(ctx context.Context) error {
 		// Nothing else of the library may be called now, not even for the text of the error.
 		return cmp.Or(initErrors[code], fmt.Errorf("initialize NVML: error %d", int(code)))
 	}
-	defer lib.Shutdown() // its answer changes nothing
-	return m.watch(ctx, lib)
+	m.lib = lib
+	return nil
 }
 
-// watch looks at the machine again and again.
-func (m *Monitor) watch(ctx context.Context, lib nvml.Interface) error {
-	var events eventSet
-	defer func() { events.free() }()
-	for ctx.Err() == nil {
-		m.lookBegins()
-		gpus, err := m.look(lib)
-		if err != nil {
-			return err
-		}
-		events = m.subscribe(lib, events, gpus)
-		m.lookIsOver()
-		m.rest(ctx, events)
+func (m *Monitor) close() {
+	m.events.free()
+	if m.lib != nil {
+		m.lib.Shutdown() // its answer changes nothing
 	}
-	return nil
+	m.events, m.lib = eventSet{}, nil
 }
 
 // rest waits until another look is due: after the interval, after an event, or when
 // somebody asks for it.
-func (m *Monitor) rest(ctx context.Context, events eventSet) {
+func (m *Monitor) rest(ctx context.Context) {
 	for end := time.Now().Add(m.Interval); time.Now().Before(end) && ctx.Err() == nil && !m.isAsked(); {
-		if m.wait(ctx, events, min(slice, time.Until(end))) {
+		if m.wait(ctx, min(slice, time.Until(end))) {
 			return
 		}
 	}
 }
 
-// look reads what there is now and tells the pool. It returns the GPUs that
-// answer, with their UUIDs.
-func (m *Monitor) look(lib nvml.Interface) (answering map[nvml.Device]string, err error) {
-	found, err := takeInventory(lib, m.known)
+// look reads what there is now and tells the pool.
+func (m *Monitor) look() error {
+	found, err := takeInventory(m.lib, m.known)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(m.known) == 0 && len(found.devices) > 0 {
 		m.Log.Info("GPUs found", "count", len(found.devices))
@@ -145,15 +140,15 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[nvml.Device]string, er
 	m.known = devices
 	visible, problem, err := m.visible(devices, found.failures)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	answering = make(map[nvml.Device]string)
+	answering := make(map[nvml.Device]string)
 	var readings []Reading
 	for i, d := range visible {
 		r, gpu := m.record(d.gpu()), found.gpus[d.gpu()]
 		if i == 0 || visible[i-1].gpu() != d.gpu() { // else examined with another of its MIG devices
 			m.examine(r, d.gpu(), gpu, found.failures[d.Index])
-			readings = append(readings, measureLoad(lib, gpu, d, r))
+			readings = append(readings, measureLoad(m.lib, gpu, d, r))
 		}
 		if r.failure == nil {
 			answering[gpu] = d.gpu()
@@ -161,10 +156,11 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[nvml.Device]string, er
 		visible[i].Health, visible[i].HealthReason = r.health, r.reason
 	}
 	m.tell(problem, m.Pool.SetDevices(visible, problem))
+	m.subscribe(answering)
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.readings = readings
-	m.mu.Unlock()
-	return answering, nil
+	return nil
 }
 
 // examine finds out how a GPU is that answers, or why it does not.
@@ -214,21 +210,19 @@ func (m *Monitor) Readings() []Reading {
 	return m.readings
 }
 
-func (m *Monitor) lookBegins() {
-	m.ask()
+// begin notes that a look begins, and that NVML owes an answer until it is over.
+func (m *Monitor) begin() (over func()) {
+	hang := time.AfterFunc(hangLimit, m.hangs)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.answer, m.asked = append(m.answer, m.asked...), nil
-}
-
-func (m *Monitor) lookIsOver() {
-	m.hang.Stop()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, over := range m.answer {
-		close(over)
+	asked := m.asked
+	m.asked = nil
+	return func() {
+		hang.Stop()
+		for _, a := range asked {
+			close(a)
+		}
 	}
-	m.answer = nil
 }
 
 // isAsked reports whether somebody waits for another look.
@@ -236,14 +230,6 @@ func (m *Monitor) isAsked() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.asked) > 0
-}
-
-// ask must be called before NVML is asked, and hang be stopped when it has answered.
-func (m *Monitor) ask() {
-	if m.hang == nil {
-		m.hang = time.AfterFunc(hangLimit, m.hangs)
-	}
-	m.hang.Reset(hangLimit)
 }
 
 // hangs keeps new tasks away from GPUs of which NVML does not tell how they are,

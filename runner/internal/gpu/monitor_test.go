@@ -44,6 +44,8 @@ func newMachine(uuids ...string) *fakeMachine {
 		DeviceGetHandleByIndexFunc: func(i int) (nvml.Device, nvml.Return) {
 			return m.gpus[i], m.gpus[i].code
 		},
+		EventSetCreateFunc: func() (nvml.EventSet, nvml.Return) { return nil, nvml.ERROR_NOT_SUPPORTED },
+		ShutdownFunc:       func() nvml.Return { return nvml.SUCCESS },
 		ExtensionsFunc: func() nvml.ExtendedInterface {
 			return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return errors.New("missing") }}
 		},
@@ -72,6 +74,7 @@ func newGPU(uuid string) *fakeGPU {
 		GetMemoryInfo_v2Func:             func() (nvml.Memory_v2, nvml.Return) { return nvml.Memory_v2{}, no },
 		GetTemperatureFunc:               func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 0, no },
 		GetPowerUsageFunc:                func() (uint32, nvml.Return) { return 0, no },
+		GetSupportedEventTypesFunc:       func() (uint64, nvml.Return) { return 0, no },
 		GetMigModeFunc:                   func() (int, int, nvml.Return) { return 0, 0, no },
 		GetUtilizationRatesFunc:          func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{}, no },
 	}
@@ -90,6 +93,12 @@ func newMonitor(nvidia, cuda string) *Monitor {
 		NVIDIA: variable(nvidia), CUDA: variable(cuda),
 		Pool: NewPool(nil), Log: slog.New(slog.DiscardHandler), HarmlessXids: ApplicationXids,
 	}
+}
+
+// lookAt looks at a machine.
+func (m *Monitor) lookAt(lib nvml.Interface) error {
+	m.lib = lib
+	return m.look()
 }
 
 // healthy is what the pool has to give.
@@ -132,7 +141,7 @@ func TestASilentGPUKeepsItsPlace(t *testing.T) {
 			}
 			want := test.first
 			for range 2 {
-				if _, err := m.look(machine); err != nil {
+				if err := m.lookAt(machine); err != nil {
 					t.Fatal(err)
 				}
 				problem := m.Pool.Problem()
@@ -155,7 +164,7 @@ func TestAProblemSaysWhichGPUIsSilent(t *testing.T) {
 	machine := newMachine("GPU-a", "GPU-b")
 	machine.gpus[1].code = nvml.ERROR_GPU_IS_LOST
 	m := newMonitor("-", "-")
-	if _, err := m.look(machine); err != nil || m.Pool.Problem() != "GPU 1 has not answered yet: "+nvml.ERROR_GPU_IS_LOST.Error() {
+	if err := m.lookAt(machine); err != nil || m.Pool.Problem() != "GPU 1 has not answered yet: "+nvml.ERROR_GPU_IS_LOST.Error() {
 		t.Errorf("problem %q, error %v", m.Pool.Problem(), err)
 	}
 }
@@ -166,7 +175,7 @@ func TestAForbiddenGPUHasNoPlace(t *testing.T) {
 	machine := newMachine("GPU-a", "GPU-b")
 	machine.gpus[0].code = nvml.ERROR_NO_PERMISSION
 	m := newMonitor("-", "0")
-	if _, err := m.look(machine); err != nil || m.Pool.Problem() != "" {
+	if err := m.lookAt(machine); err != nil || m.Pool.Problem() != "" {
 		t.Errorf("problem %q, error %v", m.Pool.Problem(), err)
 	}
 	if got := m.Pool.healthy(); !slices.Equal(got, []string{"GPU-b"}) {
@@ -186,7 +195,7 @@ func TestVisibleIsAboutTheMachineOfTheStart(t *testing.T) {
 		machine, m := newMachine("GPU-a", "GPU-b"), newMonitor("-", test.cuda)
 		look := func(want []string) {
 			t.Helper()
-			if _, err := m.look(machine); err != nil {
+			if err := m.lookAt(machine); err != nil {
 				t.Fatal(err)
 			}
 			if got := m.Pool.healthy(); !slices.Equal(got, want) {
@@ -205,7 +214,7 @@ func TestVisibleIsAboutTheMachineOfTheStart(t *testing.T) {
 
 func TestAnImpossibleVariableEndsTheRunnerAtTheStart(t *testing.T) {
 	var wrong *visibleError
-	if _, err := newMonitor("7,8", "-").look(newMachine("GPU-a")); !errors.As(err, &wrong) {
+	if err := newMonitor("7,8", "-").lookAt(newMachine("GPU-a")); !errors.As(err, &wrong) {
 		t.Errorf("error %v, want one of the configuration", err)
 	}
 }
@@ -228,8 +237,8 @@ func TestAnXidOfAGPUThatIsLostIsRemembered(t *testing.T) {
 	machine, m := newMachine("GPU-a", "GPU-b"), newMonitor("-", "-")
 	lost := machine.gpus[1]
 	lost.code = nvml.ERROR_GPU_IS_LOST
-	set := events(machine, 0, nvml.SUCCESS, nvml.EventData{Device: lost, EventType: nvml.EventTypeXidCriticalError, EventData: 79})
-	if !m.wait(t.Context(), set, 0) {
+	m.events = events(machine, 0, nvml.SUCCESS, nvml.EventData{Device: lost, EventType: nvml.EventTypeXidCriticalError, EventData: 79})
+	if !m.wait(t.Context(), 0) {
 		t.Error("no look at once")
 	}
 	if r := m.record("GPU-b"); r.xid != 79 || r.last != 79 {
@@ -242,7 +251,8 @@ func TestALostGPUCallsForALook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		machine, m := newMachine("GPU-a"), newMonitor("-", "-")
 		for code, want := range map[nvml.Return]bool{nvml.ERROR_GPU_IS_LOST: true, nvml.ERROR_TIMEOUT: false, nvml.ERROR_UNKNOWN: false} {
-			if got := m.wait(t.Context(), events(machine, 0, code, nvml.EventData{}), slice); got != want {
+			m.events = events(machine, 0, code, nvml.EventData{})
+			if got := m.wait(t.Context(), slice); got != want {
 				t.Errorf("after error %d: %v, want %v", code, got, want)
 			}
 		}
@@ -254,7 +264,7 @@ func TestAHangAfterAnEventIsNoticed(t *testing.T) {
 	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		machine, m := newMachine("GPU-a"), newMonitor("-", "-")
-		if _, err := m.look(machine); err != nil {
+		if err := m.lookAt(machine); err != nil {
 			t.Fatal(err)
 		}
 		other := newGPU("GPU-unknown to the set")
@@ -262,9 +272,9 @@ func TestAHangAfterAnEventIsNoticed(t *testing.T) {
 			time.Sleep(8 * time.Second)
 			return "", nvml.ERROR_GPU_IS_LOST
 		}
-		set := events(machine, 0, nvml.SUCCESS, nvml.EventData{Device: other, EventType: nvml.EventTypeXidCriticalError, EventData: 79})
+		m.events = events(machine, 0, nvml.SUCCESS, nvml.EventData{Device: other, EventType: nvml.EventTypeXidCriticalError, EventData: 79})
 		done := make(chan bool)
-		go func() { done <- m.wait(t.Context(), set, slice) }()
+		go func() { done <- m.wait(t.Context(), slice) }()
 		time.Sleep(hangLimit + time.Second)
 		synctest.Wait()
 		if g := m.Pool.List()[0]; g.Health != api.Retiring || !strings.Contains(g.HealthReason, "not answered since") {
@@ -283,7 +293,7 @@ func TestAGPUIsNotGivenBeforeItsHealthIsKnown(t *testing.T) {
 		}
 		return 0, 0, false, true, nvml.SUCCESS
 	}
-	if _, err := m.look(machine); err != nil {
+	if err := m.lookAt(machine); err != nil {
 		t.Fatal(err)
 	}
 	if list := m.Pool.List(); len(list) != 1 || list[0].Health != api.Sick {
@@ -320,7 +330,7 @@ func TestAnAnswerThatFailsChangesNoHealth(t *testing.T) {
 		{nvml.SUCCESS, nvml.GPU_RECOVERY_ACTION_GPU_RESET, api.Sick}, {nvml.ERROR_NOT_SUPPORTED, 0, api.Healthy},
 	} {
 		code, action = test.code, test.action
-		if _, err := m.look(machine); err != nil {
+		if err := m.lookAt(machine); err != nil {
 			t.Fatal(err)
 		}
 		if got := m.Pool.List()[0]; got.Health != test.want {
@@ -341,7 +351,7 @@ func TestADividedGPUStaysSoWhileNVMLDoesNotTell(t *testing.T) {
 		return part, nvml.SUCCESS
 	}
 	for _, code = range []nvml.Return{nvml.SUCCESS, nvml.ERROR_UNKNOWN, nvml.SUCCESS} {
-		if _, err := m.look(machine); err != nil {
+		if err := m.lookAt(machine); err != nil {
 			t.Fatal(err)
 		}
 		want := []string{"MIG-a"}
@@ -361,7 +371,7 @@ func TestTheXidOfALostGPUCanStillBeRead(t *testing.T) {
 	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
 	for _, code := range []nvml.Return{nvml.SUCCESS, nvml.ERROR_GPU_IS_LOST} {
 		machine.gpus[0].code = code
-		if _, err := m.look(machine); err != nil {
+		if err := m.lookAt(machine); err != nil {
 			t.Fatal(err)
 		}
 		m.record("GPU-a").raise(79, nil)
@@ -394,12 +404,12 @@ func TestEventsThatWereRefusedAreAskedForAgain(t *testing.T) {
 			return answers[g.uuid]
 		}
 	}
-	var set eventSet
+	m.lib = machine
 	for i, want := range []int{1, 2, 3, 3} {
 		if i == 2 {
 			delete(answers, "GPU-a")
 		}
-		set = m.subscribe(machine, set, gpus)
+		m.subscribe(gpus)
 		if asked["GPU-a"] != want {
 			t.Errorf("look %d: asked %d times, want %d", i, asked["GPU-a"], want)
 		}

@@ -16,6 +16,7 @@ import (
 type Pool struct {
 	mu      sync.Mutex
 	devices []*pooled       // all that were ever there, in the order in which they came
+	size    int             // how many are there now
 	state   context.Context // ends at the next change that could make a request fit, or no longer fit
 	changed context.CancelFunc
 	problem string // what is wrong with NVML itself
@@ -28,7 +29,6 @@ type Pool struct {
 // pooled is a device and who has it.
 type pooled struct {
 	Device
-	removed   bool
 	task      string   // that holds it; empty for none
 	lock      *os.File // what keeps other processes away from it meanwhile
 	elsewhere bool     // another process has it
@@ -72,12 +72,13 @@ func (p *Pool) find(uuid string) *pooled {
 func (p *Pool) SetDevices(devices []Device, problem string) (news bool) {
 	return p.learn(problem, func() {
 		for _, d := range p.devices {
-			d.removed, d.Health, d.HealthReason = true, api.Sick, "removed"
+			d.Health, d.HealthReason = api.Sick, "removed"
 		}
+		p.size = len(devices)
 		for _, d := range devices {
 			d.Health = cmp.Or(d.Health, api.Healthy)
 			if known := p.find(d.UUID); known != nil {
-				known.removed, known.Device = false, d
+				known.Device = d
 			} else {
 				p.devices = append(p.devices, &pooled{Device: d})
 			}
@@ -133,13 +134,7 @@ func (p *Pool) Sick(uuids []string) string {
 func (p *Pool) Size() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := 0
-	for _, d := range p.devices {
-		if !d.removed {
-			n++
-		}
-	}
-	return n
+	return p.size
 }
 
 // suits reports whether a task with this request can use the device. A process

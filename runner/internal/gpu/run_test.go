@@ -227,9 +227,8 @@ func TestTheMonitorFollowsADriver(t *testing.T) {
 // An error of the configuration ends the runner, with its own words.
 func TestAnErrorOfTheConfigurationEndsTheMonitor(t *testing.T) {
 	machine, m := newMachine("GPU-a"), newMonitor("7,8", "-")
-	err := m.watch(t.Context(), machine)
-	var wrong *visibleError
-	if !errors.As(err, &wrong) || !strings.HasPrefix(wrong.error.Error(), `NVIDIA_VISIBLE_DEVICES names "7"`) {
-		t.Errorf("watch ended with %v", err)
+	m.lib = machine
+	if err := m.Run(t.Context()); err == nil || !strings.HasPrefix(err.Error(), `NVIDIA_VISIBLE_DEVICES names "7"`) {
+		t.Errorf("Run ended with %v", err)
 	}
 }

@@ -136,11 +136,11 @@ func TestWhatComesLaterGetsThePlaceAfterAllOthers(t *testing.T) {
 // Only the first error of the configuration ends the runner.
 func TestALaterErrorOfTheConfigurationChangesNothing(t *testing.T) {
 	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
-	if _, err := m.look(machine); err != nil {
+	if err := m.lookAt(machine); err != nil {
 		t.Fatal(err)
 	}
 	m.NVIDIA = new("GPU-b")
-	if _, err := m.look(machine); err != nil {
+	if err := m.lookAt(machine); err != nil {
 		t.Errorf("error %v, want none any more", err)
 	}
 	if got := m.Pool.healthy(); !slices.Equal(got, []string{"GPU-a"}) {

@@ -42,10 +42,9 @@ type watched struct {
 	log logText
 	ctx context.Context // of the bubble
 
-	mu     sync.Mutex
-	event  *nvml.EventData // comes once
-	sets   int             // of events, made and not freed
-	failed error           // of watch
+	mu    sync.Mutex
+	event *nvml.EventData // comes once
+	sets  int             // of events, made and not freed
 }
 
 // watchMachine watches a machine with two GPUs while the story goes on.
@@ -53,6 +52,7 @@ func watchMachine(t *testing.T, story func(*watched)) {
 	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := &watched{Monitor: newMonitor("-", "-"), fakeMachine: newMachine("GPU-a", "GPU-b")}
+		w.lib, w.Library = w.fakeMachine, "/no/such/library"
 		w.Interval, w.Log = 5*time.Second, slog.New(slog.NewTextHandler(&w.log, nil))
 		w.Interface.(*mock.Interface).EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) {
 			w.sets++
@@ -70,7 +70,9 @@ func watchMachine(t *testing.T, story func(*watched)) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			w.failed = w.watch(ctx, w.fakeMachine)
+			if err := w.Run(ctx); err != nil {
+				t.Error(err)
+			}
 		}()
 		synctest.Wait()
 		story(w)
@@ -224,8 +226,7 @@ func TestWhoWaitsForALookMayGiveUp(t *testing.T) {
 			close(waited)
 		}()
 		synctest.Wait()
-		m.lookBegins()
-		m.lookIsOver()
+		m.begin()()
 		<-waited
 	})
 }
@@ -237,8 +238,11 @@ func TestAMachineThatCannotBeCountedEndsTheWatch(t *testing.T) {
 		})
 		time.Sleep(w.Interval + slice)
 		synctest.Wait()
-		if w.failed == nil || !strings.Contains(w.failed.Error(), "NVML does not count the GPUs: "+nvml.ERROR_UNKNOWN.Error()) {
-			t.Errorf("watch ended with %v", w.failed)
+		if line := "NVML does not count the GPUs: " + nvml.ERROR_UNKNOWN.Error(); !strings.Contains(w.log.String(), line) {
+			t.Errorf("the log does not have %s:\n%s", line, w.log.String())
+		}
+		if got := w.Pool.healthy(); len(got) > 0 {
+			t.Errorf("healthy %v", got)
 		}
 	})
 }
@@ -274,7 +278,7 @@ func TestAHangIsNoticedAfterItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor("-", "-")
 		m.Pool.SetDevices([]Device{{UUID: "GPU-a"}}, "")
-		m.lookBegins()
+		m.begin()
 		time.Sleep(hangLimit - 1)
 		synctest.Wait()
 		if len(m.Pool.healthy()) != 1 {
@@ -288,20 +292,20 @@ func TestAHangIsNoticedAfterItsTime(t *testing.T) {
 		// Between its questions NVML owes no answer.
 		m = newMonitor("-", "-")
 		m.Pool.SetDevices([]Device{{UUID: "GPU-a"}}, "")
-		m.lookBegins()
-		m.lookIsOver()
+		m.begin()()
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if len(m.Pool.healthy()) != 1 {
 			t.Error("a hang is noticed although the look is over")
 		}
-		m.wait(t.Context(), events(newMachine("GPU-a"), 0, nvml.ERROR_TIMEOUT, nvml.EventData{}), 0)
+		m.events = events(newMachine("GPU-a"), 0, nvml.ERROR_TIMEOUT, nvml.EventData{})
+		m.wait(t.Context(), 0)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if len(m.Pool.healthy()) != 1 {
 			t.Error("a hang is noticed although nothing was asked")
 		}
-		m.lookBegins()
+		m.begin()
 		time.Sleep(hangLimit)
 		synctest.Wait()
 		if len(m.Pool.healthy()) != 0 {
@@ -319,7 +323,8 @@ func TestTheWaitForAnEventTakesItsTime(t *testing.T) {
 			"no events": {}, "an error": events(newMachine("GPU-a"), 0, nvml.ERROR_UNKNOWN, nvml.EventData{}),
 		} {
 			start := time.Now()
-			if m.wait(t.Context(), set, slice) || time.Since(start) != slice {
+			m.events = set
+			if m.wait(t.Context(), slice) || time.Since(start) != slice {
 				t.Errorf("%s: it has waited %s, want %s", name, time.Since(start), slice)
 			}
 		}
