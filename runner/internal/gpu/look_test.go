@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -108,6 +109,34 @@ func TestTheTopologyIsAskedForOnce(t *testing.T) {
 		}
 		if near := m.known[0].Near[m.known[1].UUID]; near != Linked {
 			t.Errorf("look %d: the GPUs are %d close, want %d", i, near, Linked)
+		}
+	}
+}
+
+// The whole GPU would be given away beside its MIG devices.
+func TestADividedGPUStaysSoWhileNVMLDoesNotTell(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	g, code := machine.gpus[0], nvml.SUCCESS
+	g.GetMigModeFunc = func() (int, int, nvml.Return) { return nvml.DEVICE_MIG_ENABLE, 0, code }
+	g.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 1, nvml.SUCCESS }
+	g.GetMigDeviceHandleByIndexFunc = func(int) (nvml.Device, nvml.Return) {
+		part := newGPU("MIG-a")
+		part.GetNameFunc = func() (string, nvml.Return) { return "part of a model", nvml.SUCCESS }
+		return part, nvml.SUCCESS
+	}
+	for _, code = range []nvml.Return{nvml.SUCCESS, nvml.ERROR_UNKNOWN, nvml.SUCCESS} {
+		if err := m.lookAt(machine); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"MIG-a"}
+		if code != nvml.SUCCESS {
+			want = nil
+		}
+		if got := m.Pool.healthy(); !slices.Equal(got, want) {
+			t.Errorf("with error %d: %v, want %v", code, got, want)
+		}
+		if got := m.Readings()[0].Model; got != "model" {
+			t.Errorf("with error %d: the load is that of a %s, want that of the GPU", code, got)
 		}
 	}
 }

@@ -29,6 +29,33 @@ func TestNewsOfDevices(t *testing.T) {
 	}
 }
 
+// What is wrong with NVML is in the pool, which tells whoever waits for it.
+func TestAProblemIsToldOnce(t *testing.T) {
+	p := gpu.NewPool(nil)
+	for i, test := range []struct {
+		problem string
+		news    bool
+	}{{"", false}, {"no driver", true}, {"no driver", false}, {"no permission", true}, {"", true}, {"", false}} {
+		state := p.State()
+		if news := p.SetDevices(nil, test.problem); news != test.news || (state.Err() != nil) != test.news || p.Problem() != test.problem {
+			t.Errorf("step %d: news %v, state ended %v, problem %q; want %v and %q", i, news, state.Err() != nil, p.Problem(), test.news, test.problem)
+		}
+	}
+}
+
+// A task without GPUs has nothing to give back, and nobody need look.
+func TestFreeingNothingIsNoChange(t *testing.T) {
+	p := gpu.NewPool([]gpu.Device{{UUID: "GPU-a"}})
+	state := p.State()
+	p.Free(nil)
+	if state.Err() != nil {
+		t.Error("the state has ended")
+	}
+	if got := p.List()[0]; got.Health != api.Healthy || got.Task != "" {
+		t.Errorf("listed %+v", got)
+	}
+}
+
 // setHealth says how a GPU is, with its MIG devices.
 func setHealth(p *gpu.Pool, uuid string, is api.Health, reason string) {
 	var devices []gpu.Device
