@@ -1,3 +1,5 @@
+// Package gpu knows the GPUs of the machine: which there are, which of them
+// this runner may use, and which task holds which.
 package gpu
 
 import (
@@ -10,6 +12,24 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
+
+// Device is what a task can be given: a whole GPU, or a MIG device.
+type Device struct {
+	UUID        string
+	Parent      string // UUID of the GPU that a MIG device is part of
+	Index       int    // NVML's index of the GPU, which is not CUDA's
+	Model       string
+	MemoryBytes uint64
+
+	Health       api.Health // empty means Healthy
+	HealthReason string     // why it is not, in a sentence
+
+	// Near says how close other devices are, by UUID. Who is missing is Far.
+	Near map[string]Closeness
+}
+
+// gpu is the UUID of the GPU that the device is or is part of.
+func (d Device) gpu() string { return cmp.Or(d.Parent, d.UUID) }
 
 // Pool hands out devices, each to one task at a time. It never waits: who
 // needs devices that are not free asks again when the present state ends.

@@ -33,7 +33,8 @@ func limitDisk(parent context.Context, dir string, limit int64) (ctx context.Con
 			}
 			begin := time.Now()
 			if size := takes(ctx, dir); size > limit {
-				cancel(breach{api.Failed, fmt.Sprintf("the files in its directory took %d bytes, of the %d that --disk-limit allows", size, limit)})
+				const text = "the files in its directory took %d bytes, of the %d that --disk-limit allows"
+				cancel(breach{api.Failed, fmt.Sprintf(text, size, limit)})
 			}
 			pause = max(diskPause, 20*time.Since(begin))
 		}

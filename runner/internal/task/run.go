@@ -135,8 +135,9 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 	kill, enough := limitDisk(kill, spec.Dir, spec.DiskLimit)
 	defer enough()
 	if timeout := time.Duration(spec.Task.Timeout); timeout > 0 {
+		over := breach{api.TimedOut, fmt.Sprintf("the timeout of %s ended it", timeout)}
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, timeout, breach{api.TimedOut, fmt.Sprintf("the timeout of %s ended it", timeout)})
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, over)
 		defer cancel()
 	}
 	why := attend(ctx, kill, process)
