@@ -8,6 +8,8 @@ import (
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // What the driver reserves is not used by anybody, where the driver can say so.
@@ -40,7 +42,7 @@ func TestReservedMemoryIsNotUsed(t *testing.T) {
 		lib := &mock.Interface{ExtensionsFunc: func() nvml.ExtendedInterface {
 			return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return test.missing }}
 		}}
-		got := measureLoad(lib, g, Device{UUID: "GPU-1"}, &record{})
+		got := measureLoad(lib, g, Device{GPU: api.GPU{UUID: "GPU-1"}}, &record{})
 		if _, memory, _ := strings.Cut(values(got), "XID_ERRORS 0"); strings.TrimPrefix(memory, ", ") != test.want {
 			t.Errorf("%s: %s, want %s", test.name, memory, test.want)
 		}
@@ -61,7 +63,8 @@ func TestMeasureLoad(t *testing.T) {
 	}
 	want := "XID_ERRORS 31, GPU_TEMP 51, POWER_USAGE 123.5, GPU_UTIL 97, FB_USED 4, FB_FREE 6, FB_RESERVED 0"
 	for range 2 {
-		got := measureLoad(machine, machine.gpus[0], Device{UUID: "GPU-a", Index: 2}, &record{model: "model", last: 31})
+		d := Device{GPU: api.GPU{UUID: "GPU-a", Index: 2}}
+		got := measureLoad(machine, machine.gpus[0], d, &record{model: "model", last: 31})
 		if got.UUID != "GPU-a" || got.Model != "model" || got.Index != 2 || values(got) != want {
 			t.Errorf("with error %d: read %+v, want %s", code, got, want)
 		}

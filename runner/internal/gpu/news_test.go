@@ -11,7 +11,8 @@ import (
 // A machine whose devices stay as they are is no news, and one that is exchanged
 // is, with what is now known of it.
 func TestNewsOfDevices(t *testing.T) {
-	one, two, large := gpu.Device{UUID: "GPU-1"}, gpu.Device{UUID: "GPU-2"}, gpu.Device{UUID: "GPU-1", MemoryBytes: 80 << 30}
+	one, two := gpu.Device{GPU: api.GPU{UUID: "GPU-1"}}, gpu.Device{GPU: api.GPU{UUID: "GPU-2"}}
+	large := gpu.Device{GPU: api.GPU{UUID: "GPU-1", MemoryBytes: 80 << 30}}
 	p := gpu.NewPool([]gpu.Device{one})
 	state := p.State()
 	p.SetDevices([]gpu.Device{one}, "")
@@ -24,7 +25,7 @@ func TestNewsOfDevices(t *testing.T) {
 	}
 	p.SetDevices([]gpu.Device{large, two}, "")
 	state = p.State()
-	if p.SetDevices([]gpu.Device{{UUID: "GPU-3"}, large}, ""); state.Err() == nil {
+	if p.SetDevices([]gpu.Device{{GPU: api.GPU{UUID: "GPU-3"}}, large}, ""); state.Err() == nil {
 		t.Error("another device is no news")
 	}
 }
@@ -45,7 +46,7 @@ func TestAProblemIsToldOnce(t *testing.T) {
 
 // A task without GPUs has nothing to give back, and nobody need look.
 func TestFreeingNothingIsNoChange(t *testing.T) {
-	p := gpu.NewPool([]gpu.Device{{UUID: "GPU-a"}})
+	p := gpu.NewPool([]gpu.Device{{GPU: api.GPU{UUID: "GPU-a"}}})
 	state := p.State()
 	p.Free(nil)
 	if state.Err() != nil {
@@ -60,10 +61,7 @@ func TestFreeingNothingIsNoChange(t *testing.T) {
 func setHealth(p *gpu.Pool, uuid string, is api.Health, reason string) {
 	var devices []gpu.Device
 	for _, g := range p.List() {
-		d := gpu.Device{
-			UUID: g.UUID, Parent: g.Parent, Index: g.Index, Model: g.Model, MemoryBytes: g.MemoryBytes,
-			Health: g.Health, HealthReason: g.HealthReason,
-		}
+		d := gpu.Device{GPU: g}
 		if cmp.Or(d.Parent, d.UUID) == uuid {
 			d.Health, d.HealthReason = is, reason
 		}

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // errNoNVML means that the machine has no NVML library: the runner goes on
@@ -106,7 +108,7 @@ func describe(handle nvml.Device) (Device, error) {
 	if code != nvml.SUCCESS {
 		return Device{}, fmt.Errorf("memory: %w", code)
 	}
-	return Device{UUID: uuid, Model: model, MemoryBytes: memory.Total}, nil
+	return Device{GPU: api.GPU{UUID: uuid, Model: model, MemoryBytes: memory.Total}}, nil
 }
 
 // measure fills in how close the GPUs are. MIG devices are close to nothing: no

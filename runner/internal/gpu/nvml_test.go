@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
 )
 
@@ -40,8 +41,8 @@ func driver(handles ...*mock.Device) nvml.Interface {
 func TestInventoryWithNoAnswerAboutTheTopology(t *testing.T) {
 	got, _, err := gpu.InventoryOf(driver(handle("GPU-0"), handle("GPU-1")))
 	want := []gpu.Device{
-		{UUID: "GPU-0", Index: 0, Model: "model of GPU-0", MemoryBytes: 40 * gib},
-		{UUID: "GPU-1", Index: 1, Model: "model of GPU-1", MemoryBytes: 40 * gib},
+		{GPU: api.GPU{UUID: "GPU-0", Index: 0, Model: "model of GPU-0", MemoryBytes: 40 * gib}},
+		{GPU: api.GPU{UUID: "GPU-1", Index: 1, Model: "model of GPU-1", MemoryBytes: 40 * gib}},
 	}
 	if err != nil || !cmp.Equal(got, want, cmpopts.EquateEmpty()) {
 		t.Errorf("error %v, devices %s", err, cmp.Diff(want, got))
@@ -108,10 +109,10 @@ func TestInventoryListsMIGDevicesInPlaceOfTheirGPU(t *testing.T) {
 
 	devices, _, err := gpu.InventoryOf(driver(machine...))
 	want := []gpu.Device{
-		{UUID: "GPU-0", Index: 0, Model: "model of GPU-0", MemoryBytes: 40 * gib},
-		{UUID: "MIG-a", Parent: "GPU-1", Index: 1, Model: "model of MIG-a", MemoryBytes: 40 * gib},
-		{UUID: "MIG-b", Parent: "GPU-1", Index: 1, Model: "model of MIG-b", MemoryBytes: 40 * gib},
-		{UUID: "GPU-2", Index: 2, Model: "model of GPU-2", MemoryBytes: 40 * gib},
+		{GPU: api.GPU{UUID: "GPU-0", Index: 0, Model: "model of GPU-0", MemoryBytes: 40 * gib}},
+		{GPU: api.GPU{UUID: "MIG-a", Parent: "GPU-1", Index: 1, Model: "model of MIG-a", MemoryBytes: 40 * gib}},
+		{GPU: api.GPU{UUID: "MIG-b", Parent: "GPU-1", Index: 1, Model: "model of MIG-b", MemoryBytes: 40 * gib}},
+		{GPU: api.GPU{UUID: "GPU-2", Index: 2, Model: "model of GPU-2", MemoryBytes: 40 * gib}},
 	}
 	if err != nil || !cmp.Equal(devices, want, cmpopts.EquateEmpty()) {
 		t.Errorf("error %v, devices %s", err, cmp.Diff(want, devices))

@@ -17,7 +17,10 @@ import (
 func topology(count int, between func(a, b int) gpu.Closeness) []gpu.Device {
 	devices := make([]gpu.Device, count)
 	for i := range devices {
-		devices[i] = gpu.Device{UUID: fmt.Sprintf("GPU-%02d", i), Index: i, MemoryBytes: 80 * gib, Near: make(map[string]gpu.Closeness)}
+		devices[i] = gpu.Device{
+			GPU:  api.GPU{UUID: fmt.Sprintf("GPU-%02d", i), Index: i, MemoryBytes: 80 * gib},
+			Near: make(map[string]gpu.Closeness),
+		}
 		for j := range count {
 			devices[i].Near[fmt.Sprintf("GPU-%02d", j)] = between(i, j)
 		}

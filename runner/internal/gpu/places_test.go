@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 func TestASilentGPUKeepsItsPlace(t *testing.T) {
@@ -141,14 +143,15 @@ func TestWhatComesLaterGetsThePlaceAfterAllOthers(t *testing.T) {
 		return all
 	}
 	m := newMonitor("-", "-")
-	m.place([]Device{{UUID: "GPU-b", Index: 1}}, map[int]error{0: nvml.ERROR_GPU_IS_LOST})
-	m.place([]Device{{UUID: "GPU-a", Index: 0}, {UUID: "GPU-b", Index: 1}}, nil)
+	m.place([]Device{{GPU: api.GPU{UUID: "GPU-b", Index: 1}}}, map[int]error{0: nvml.ERROR_GPU_IS_LOST})
+	m.place([]Device{{GPU: api.GPU{UUID: "GPU-a", Index: 0}}, {GPU: api.GPU{UUID: "GPU-b", Index: 1}}}, nil)
 	if got := places(m); !slices.Equal(got, []string{"GPU-a", "GPU-b"}) {
 		t.Errorf("places %q, want the silent one taken by who has its index", got)
 	}
 	// A GPU is gone, and another one has its index.
-	m.place([]Device{{UUID: "GPU-c", Index: 0}, {UUID: "GPU-b", Index: 1}}, nil)
-	m.place([]Device{{UUID: "GPU-c", Index: 0}, {UUID: "GPU-d", Index: 1}}, map[int]error{1: nvml.ERROR_GPU_IS_LOST, 0: nvml.ERROR_UNKNOWN})
+	m.place([]Device{{GPU: api.GPU{UUID: "GPU-c", Index: 0}}, {GPU: api.GPU{UUID: "GPU-b", Index: 1}}}, nil)
+	m.place([]Device{{GPU: api.GPU{UUID: "GPU-c", Index: 0}}, {GPU: api.GPU{UUID: "GPU-d", Index: 1}}},
+		map[int]error{1: nvml.ERROR_GPU_IS_LOST, 0: nvml.ERROR_UNKNOWN})
 	if got := places(m); !slices.Equal(got, []string{"GPU-a", "GPU-b", "GPU-c", "GPU-d"}) {
 		t.Errorf("places %q, want the new ones behind", got)
 	}
@@ -159,7 +162,9 @@ func TestWhatComesLaterGetsThePlaceAfterAllOthers(t *testing.T) {
 	}
 	// A MIG device has the place of its GPU, wherever the GPU is now; also that
 	// of the GPU itself before it was divided, and the first one's.
-	m.place([]Device{{UUID: "MIG-c", Parent: "GPU-c", Index: 5}, {UUID: "MIG-a", Parent: "GPU-a", Index: 7}}, nil)
+	m.place([]Device{
+		{GPU: api.GPU{UUID: "MIG-c", Parent: "GPU-c", Index: 5}}, {GPU: api.GPU{UUID: "MIG-a", Parent: "GPU-a", Index: 7}},
+	}, nil)
 	for _, p := range m.places[4:] {
 		if want := map[string]int{"MIG-c": 2, "MIG-a": 0}[p.UUID]; p.Index != want {
 			t.Errorf("%s has the index %d, want %d", p.UUID, p.Index, want)
@@ -167,7 +172,9 @@ func TestWhatComesLaterGetsThePlaceAfterAllOthers(t *testing.T) {
 	}
 	// What did not change keeps its place.
 	before := len(m.places)
-	m.place([]Device{{UUID: "GPU-a", Index: 0}, {UUID: "MIG-c", Parent: "GPU-c", Index: 5}}, nil)
+	m.place([]Device{
+		{GPU: api.GPU{UUID: "GPU-a", Index: 0}}, {GPU: api.GPU{UUID: "MIG-c", Parent: "GPU-c", Index: 5}},
+	}, nil)
 	if len(m.places) != before {
 		t.Errorf("places %q, want no new one", places(m))
 	}

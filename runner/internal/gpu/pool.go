@@ -15,15 +15,7 @@ import (
 
 // Device is what a task can be given: a whole GPU, or a MIG device.
 type Device struct {
-	UUID        string
-	Parent      string // UUID of the GPU that a MIG device is part of
-	Index       int    // NVML's index of the GPU, which is not CUDA's
-	Model       string
-	MemoryBytes uint64
-
-	Health       api.Health // empty means Healthy
-	HealthReason string     // why it is not, in a sentence
-
+	api.GPU // an empty Health is Healthy
 	// Near says how close other devices are, by UUID. Who is missing is Far.
 	Near map[string]Closeness
 }
@@ -49,8 +41,7 @@ type Pool struct {
 // pooled is a device and who has it.
 type pooled struct {
 	Device
-	task      string   // that holds it; empty for none
-	lock      *os.File // what keeps other processes away from it meanwhile
+	lock      *os.File // what keeps other processes away from it while a task has it
 	elsewhere bool     // another process has it
 }
 
@@ -98,6 +89,7 @@ func (p *Pool) SetDevices(devices []Device, problem string) (news bool) {
 		for _, d := range devices {
 			d.Health = cmp.Or(d.Health, api.Healthy)
 			if known := p.find(d.UUID); known != nil {
+				d.Task = known.Task
 				known.Device = d
 			} else {
 				p.devices = append(p.devices, &pooled{Device: d})
@@ -200,7 +192,7 @@ func (p *Pool) Reserve(task string, r api.Resources, spare *api.Resources) (uuid
 			continue // with those that are left
 		}
 		for _, d := range chosen {
-			d.task = task
+			d.Task = task
 			uuids = append(uuids, d.UUID)
 		}
 		return uuids, true
@@ -213,7 +205,7 @@ func (p *Pool) Reserve(task string, r api.Resources, spare *api.Resources) (uuid
 func (p *Pool) free(r api.Resources, spare *api.Resources) (free []*pooled) {
 	for _, d := range p.devices {
 		used := slices.ContainsFunc(p.devices, func(by *pooled) bool {
-			return by.task != "" && (by == d || by.UUID == d.Parent || by.Parent == d.UUID)
+			return by.Task != "" && (by == d || by.UUID == d.Parent || by.Parent == d.UUID)
 		})
 		if d.Health == api.Healthy && !used && !d.elsewhere && d.suits(r) && (spare == nil || !d.suits(*spare)) {
 			free = append(free, d)
@@ -228,10 +220,10 @@ func (p *Pool) Free(uuids []string) {
 	defer p.mu.Unlock()
 	for _, uuid := range uuids {
 		d := p.find(uuid)
-		if d == nil || d.task == "" {
+		if d == nil || d.Task == "" {
 			panic("gpu: device freed twice: " + uuid) // two tasks could have shared it
 		}
-		d.task = ""
+		d.Task = ""
 		d.unlock()
 	}
 	if len(uuids) > 0 {
@@ -249,10 +241,7 @@ func (p *Pool) List() []api.GPU {
 func (p *Pool) list() []api.GPU {
 	list := make([]api.GPU, len(p.devices))
 	for i, d := range p.devices {
-		list[i] = api.GPU{
-			UUID: d.UUID, Parent: d.Parent, Index: d.Index, Model: d.Model, MemoryBytes: d.MemoryBytes,
-			Task: d.task, Health: d.Health, HealthReason: d.HealthReason,
-		}
+		list[i] = d.GPU
 	}
 	return list
 }

@@ -133,7 +133,7 @@ func TestOnlyHealthyDevicesAreGiven(t *testing.T) {
 }
 
 func TestRetireLeavesTheSickAsTheyAre(t *testing.T) {
-	pool := gpu.NewPool(append(slices.Clone(machine[:2]), gpu.Device{UUID: "MIG-1", Parent: "GPU-1"}))
+	pool := gpu.NewPool(append(slices.Clone(machine[:2]), gpu.Device{GPU: api.GPU{UUID: "MIG-1", Parent: "GPU-1"}}))
 	held := reserve(t, pool, "a", api.Resources{GPUs: 1})
 	setHealth(pool, "GPU-1", api.Sick, "Xid 79")
 	for i := range 2 {
@@ -195,10 +195,10 @@ func TestDevicesComeAndGo(t *testing.T) {
 // CUDA uses one MIG device and nothing beside it.
 func TestMIGDevicesAreForTasksOfOneGPU(t *testing.T) {
 	pool := gpu.NewPool([]gpu.Device{
-		{UUID: "GPU-0", MemoryBytes: 40 * gib},
-		{UUID: "MIG-1", Parent: "GPU-1", MemoryBytes: 5 * gib},
-		{UUID: "MIG-2", Parent: "GPU-1", MemoryBytes: 5 * gib},
-		{UUID: "GPU-2", MemoryBytes: 40 * gib},
+		{GPU: api.GPU{UUID: "GPU-0", MemoryBytes: 40 * gib}},
+		{GPU: api.GPU{UUID: "MIG-1", Parent: "GPU-1", MemoryBytes: 5 * gib}},
+		{GPU: api.GPU{UUID: "MIG-2", Parent: "GPU-1", MemoryBytes: 5 * gib}},
+		{GPU: api.GPU{UUID: "GPU-2", MemoryBytes: 40 * gib}},
 	})
 	if pool.Fits(api.Resources{GPUs: 3}) {
 		t.Error("three GPUs fit")
@@ -216,8 +216,10 @@ func TestMIGDevicesAreForTasksOfOneGPU(t *testing.T) {
 }
 
 func TestAGPUThatIsDividedUnderATaskIsNotGivenAgain(t *testing.T) {
-	whole := []gpu.Device{{UUID: "GPU-1"}, {UUID: "GPU-2"}}
-	parts := []gpu.Device{{UUID: "MIG-1", Parent: "GPU-1"}, {UUID: "MIG-2", Parent: "GPU-1"}, {UUID: "GPU-2"}}
+	whole := []gpu.Device{{GPU: api.GPU{UUID: "GPU-1"}}, {GPU: api.GPU{UUID: "GPU-2"}}}
+	parts := []gpu.Device{
+		{GPU: api.GPU{UUID: "MIG-1", Parent: "GPU-1"}}, {GPU: api.GPU{UUID: "MIG-2", Parent: "GPU-1"}}, whole[1],
+	}
 	one := api.Resources{GPUs: 1}
 	for _, test := range []struct{ before, after []gpu.Device }{{whole, parts}, {parts, whole}} {
 		pool := gpu.NewPool(test.before)

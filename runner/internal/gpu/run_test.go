@@ -75,7 +75,7 @@ func run(t *testing.T, change func(*Monitor)) *running {
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &running{Monitor: newMonitor("-", "-"), ended: make(chan error, 1), stop: cancel}
 	r.Interval, r.Log = 10*time.Millisecond, slog.New(slog.NewTextHandler(&r.log, nil))
-	r.Pool.SetDevices([]Device{{UUID: "GPU-before"}}, "")
+	r.Pool.SetDevices([]Device{{GPU: api.GPU{UUID: "GPU-before"}}}, "")
 	change(r.Monitor)
 	go func() { r.ended <- r.Run(ctx) }()
 	t.Cleanup(cancel)

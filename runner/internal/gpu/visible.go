@@ -220,7 +220,7 @@ func (m *Monitor) place(devices []Device, failures map[int]error) {
 	for i, err := range failures {
 		taken := at(func(p Device) bool { return p.Index == i }) >= 0
 		if !taken && !errors.Is(err, nvml.ERROR_NO_PERMISSION) { // such a GPU is another's, and CUDA does not count it
-			m.places = append(m.places, Device{Index: i})
+			m.places = append(m.places, Device{GPU: api.GPU{Index: i}})
 		}
 	}
 	if start {

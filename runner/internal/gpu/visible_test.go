@@ -7,16 +7,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
 )
 
 const gib = 1 << 30
 
 var machine = []gpu.Device{
-	{UUID: "GPU-aaaa1111", Index: 0, Model: "small", MemoryBytes: 16 * gib},
-	{UUID: "GPU-aaaa2222", Index: 1, Model: "large", MemoryBytes: 80 * gib},
-	{UUID: "GPU-bbbb3333", Index: 2, Model: "small", MemoryBytes: 16 * gib},
-	{UUID: "GPU-cccc4444", Index: 3, Model: "small", MemoryBytes: 16 * gib},
+	{GPU: api.GPU{UUID: "GPU-aaaa1111", Index: 0, Model: "small", MemoryBytes: 16 * gib}},
+	{GPU: api.GPU{UUID: "GPU-aaaa2222", Index: 1, Model: "large", MemoryBytes: 80 * gib}},
+	{GPU: api.GPU{UUID: "GPU-bbbb3333", Index: 2, Model: "small", MemoryBytes: 16 * gib}},
+	{GPU: api.GPU{UUID: "GPU-cccc4444", Index: 3, Model: "small", MemoryBytes: 16 * gib}},
 }
 
 func TestVisible(t *testing.T) {
@@ -115,8 +116,8 @@ func FuzzVisible(f *testing.F) {
 // A GPU that does not answer has no UUID, but its place.
 func TestVisibleWithASilentGPU(t *testing.T) {
 	devices := slices.Clone(machine)
-	devices[0] = gpu.Device{Index: 0}
-	devices[2] = gpu.Device{Index: 2}
+	devices[0] = gpu.Device{GPU: api.GPU{Index: 0}}
+	devices[2] = gpu.Device{GPU: api.GPU{Index: 2}}
 	for _, list := range []struct {
 		entries      string
 		nvidia, cuda []int // nil for an error, or none
@@ -162,10 +163,10 @@ func indices(devices []gpu.Device) (indices []int) {
 
 func TestVisibleMIGDevices(t *testing.T) {
 	devices := []gpu.Device{
-		{UUID: "GPU-0000", Index: 0},
-		{UUID: "MIG-1a", Parent: "GPU-1111", Index: 1},
-		{UUID: "MIG-1b", Parent: "GPU-1111", Index: 1},
-		{UUID: "GPU-3333", Index: 3}, // GPU 2 is divided, and has no MIG device
+		{GPU: api.GPU{UUID: "GPU-0000", Index: 0}},
+		{GPU: api.GPU{UUID: "MIG-1a", Parent: "GPU-1111", Index: 1}},
+		{GPU: api.GPU{UUID: "MIG-1b", Parent: "GPU-1111", Index: 1}},
+		{GPU: api.GPU{UUID: "GPU-3333", Index: 3}}, // GPU 2 is divided, and has no MIG device
 	}
 	for _, list := range []struct {
 		entries      string

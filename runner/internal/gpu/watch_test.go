@@ -277,7 +277,7 @@ func TestAHangIsNoticedAfterItsTime(t *testing.T) {
 	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor("-", "-")
-		m.Pool.SetDevices([]Device{{UUID: "GPU-a"}}, "")
+		m.Pool.SetDevices([]Device{{GPU: api.GPU{UUID: "GPU-a"}}}, "")
 		m.begin()
 		time.Sleep(hangLimit - 1)
 		synctest.Wait()
@@ -291,7 +291,7 @@ func TestAHangIsNoticedAfterItsTime(t *testing.T) {
 		}
 		// Between its questions NVML owes no answer.
 		m = newMonitor("-", "-")
-		m.Pool.SetDevices([]Device{{UUID: "GPU-a"}}, "")
+		m.Pool.SetDevices([]Device{{GPU: api.GPU{UUID: "GPU-a"}}}, "")
 		m.begin()()
 		time.Sleep(time.Hour)
 		synctest.Wait()

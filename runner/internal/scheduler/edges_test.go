@@ -249,7 +249,9 @@ func TestTheLimitHoldsForATaskThatMustTakeAnotherGPU(t *testing.T) {
 	playOn(t, 100, 3, func(w *world) {
 		// GPU-2 is large, and the only one that the head cannot do without.
 		w.pool.SetDevices([]gpu.Device{
-			{UUID: "GPU-0", MemoryBytes: 40 << 30}, {UUID: "GPU-1", MemoryBytes: 80 << 30}, {UUID: "GPU-2", MemoryBytes: 80 << 30},
+			{GPU: api.GPU{UUID: "GPU-0", MemoryBytes: 40 << 30}},
+			{GPU: api.GPU{UUID: "GPU-1", MemoryBytes: 80 << 30}},
+			{GPU: api.GPU{UUID: "GPU-2", MemoryBytes: 80 << 30}},
 		}, "")
 		large := api.Resources{GPUs: 2, GPUMemory: 80 << 30}
 		w.give(&api.Task{ID: "first", Command: "x", Resources: api.Resources{GPUs: 1, GPUMemory: 80 << 30}})

@@ -187,7 +187,9 @@ func TestTheOneThatWaitsIsGivenBackWhenItsGPUsAreGone(t *testing.T) {
 	for name, lose := range map[string]func(*gpu.Pool){
 		"sick":     func(p *gpu.Pool) { setHealth(p, "GPU-1", api.Sick, "Xid 79") },
 		"retiring": func(p *gpu.Pool) { setHealth(p, "GPU-1", api.Retiring, "remap pending") },
-		"removed":  func(p *gpu.Pool) { p.SetDevices([]gpu.Device{{UUID: "GPU-0", MemoryBytes: 40 << 30}}, "") },
+		"removed": func(p *gpu.Pool) {
+			p.SetDevices([]gpu.Device{{GPU: api.GPU{UUID: "GPU-0", MemoryBytes: 40 << 30}}}, "")
+		},
 	} {
 		playOn(t, 2, 2, func(w *world) {
 			w.give(onGPUs("first", 1)) // on the smaller one
@@ -228,7 +230,7 @@ func TestMoreGPUsAreMoreSlots(t *testing.T) {
 			w.give(cpu("a"))
 			w.give(cpu("b"))
 			w.want("run a")
-			w.pool.SetDevices([]gpu.Device{{UUID: "GPU-0"}, {UUID: "GPU-1"}}, "")
+			w.pool.SetDevices([]gpu.Device{{GPU: api.GPU{UUID: "GPU-0"}}, {GPU: api.GPU{UUID: "GPU-1"}}}, "")
 			w.want("run a", "run b")
 		})
 	})
@@ -238,7 +240,7 @@ func TestMoreGPUsAreMoreSlots(t *testing.T) {
 func setHealth(p *gpu.Pool, uuid string, is api.Health, reason string) {
 	var devices []gpu.Device
 	for _, g := range p.List() {
-		d := gpu.Device{UUID: g.UUID, MemoryBytes: g.MemoryBytes, Health: g.Health, HealthReason: g.HealthReason}
+		d := gpu.Device{GPU: g}
 		if d.UUID == uuid {
 			d.Health, d.HealthReason = is, reason
 		}

@@ -332,7 +332,7 @@ func TestRandomTasks(t *testing.T) {
 func randomTasks(t *testing.T, r *rand.Rand, dir string) {
 	devices := make([]gpu.Device, machineGPUs)
 	for i := range devices {
-		devices[i] = gpu.Device{UUID: fmt.Sprintf("GPU-%d", i)}
+		devices[i] = gpu.Device{GPU: api.GPU{UUID: fmt.Sprintf("GPU-%d", i)}}
 	}
 	m := &machine{
 		T: t, pool: gpu.NewPool(devices), gate: gate.New(), added: make(chan struct{}), entries: make(map[*api.Task]*entry),
