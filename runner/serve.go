@@ -130,7 +130,8 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		Check: func(ctx context.Context, uuids []string) string {
 			ctx, cancel := context.WithTimeout(ctx, nvmlLimit)
 			defer cancel()
-			return monitor.Check(ctx, uuids)
+			monitor.Look(ctx)
+			return pool.Sick(uuids)
 		},
 		DrainDir: drains, Log: log, Starting: maps.pod.Busy,
 	})
@@ -154,7 +155,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 			// It would only fetch what needs no GPU, and then find that there are some.
 			known, cancel := context.WithTimeout(ctx, nvmlLimit)
 			defer cancel()
-			monitor.First(known)
+			monitor.Look(known)
 			return work.Run(ctx)
 		},
 		func(context.Context) error {
@@ -270,9 +271,7 @@ func (s *Serve) monitor(pool *gpu.Pool, log *slog.Logger) *gpu.Monitor {
 	}
 	return &gpu.Monitor{
 		Library: s.NVMLLibrary, Interval: s.GPUInterval, HarmlessXids: s.HarmlessXids, Pool: pool, Log: log,
-		Visible: func(devices []gpu.Device) ([]gpu.Device, error) {
-			return gpu.Visible(devices, variable(api.EnvNVDevices), variable(api.EnvCUDADevices))
-		},
+		NVIDIA: variable(api.EnvNVDevices), CUDA: variable(api.EnvCUDADevices),
 	}
 }
 

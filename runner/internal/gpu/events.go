@@ -25,15 +25,15 @@ func (s eventSet) free() {
 // wantedEvents are the events after which the monitor looks at once.
 const wantedEvents = nvml.EventTypeXidCriticalError | nvml.EventTypeDoubleBitEccError | nvml.EventTypeSingleBitEccError
 
-// subscribe returns a set with the GPUs that answer now: a set with a lost GPU
+// subscribe makes a set with the GPUs that answer now: a set with a lost GPU
 // reports nothing but the loss. The new set is there before the old one is
 // read for the last time, so that no event falls between them.
-func (m *Monitor) subscribe(lib nvml.Interface, old eventSet, gpus map[nvml.Device]string) eventSet {
-	if old.EventSet != nil && maps.Equal(old.gpus, gpus) {
-		return old
+func (m *Monitor) subscribe(gpus map[nvml.Device]string) {
+	if m.events.EventSet != nil && maps.Equal(m.events.gpus, gpus) {
+		return
 	}
 	next := eventSet{gpus: make(map[nvml.Device]string)}
-	if set, code := lib.EventSetCreate(); code == nvml.SUCCESS {
+	if set, code := m.lib.EventSetCreate(); code == nvml.SUCCESS {
 		next.EventSet = set
 	}
 	for gpu, uuid := range gpus {
@@ -52,34 +52,37 @@ func (m *Monitor) subscribe(lib nvml.Interface, old eventSet, gpus map[nvml.Devi
 		}
 		r.deaf = code
 	}
-	for old.EventSet != nil && m.next(old, 0) == nvml.SUCCESS {
+	for m.events.EventSet != nil && m.next(0) == nvml.SUCCESS {
 	}
-	old.free()
-	return next
+	m.events.free()
+	m.events = next
 }
 
 // wait waits for an event and reports whether something came that calls for a
 // look. Without events it only waits.
-func (m *Monitor) wait(ctx context.Context, events eventSet, d time.Duration) bool {
+func (m *Monitor) wait(ctx context.Context, d time.Duration) bool {
 	code := nvml.ERROR_NOT_SUPPORTED
-	if events.EventSet != nil {
-		m.ask()
-		code = m.next(events, d)
-		m.hang.Stop()
+	if m.events.EventSet != nil {
+		hang := time.AfterFunc(hangLimit, m.hangs)
+		code = m.next(d)
+		hang.Stop()
 	}
 	if code != nvml.SUCCESS && code != nvml.ERROR_TIMEOUT {
-		pause(ctx, d) // it may have answered at once, and may do so again
+		select {
+		case <-time.After(d): // it may have answered at once, and may do so again
+		case <-ctx.Done():
+		}
 	}
 	return code == nvml.SUCCESS || code == nvml.ERROR_GPU_IS_LOST
 }
 
 // next waits for an event, notes it, and returns NVML's answer.
-func (m *Monitor) next(events eventSet, d time.Duration) nvml.Return {
-	event, code := events.Wait(uint32(d.Milliseconds()))
+func (m *Monitor) next(d time.Duration) nvml.Return {
+	event, code := m.events.Wait(uint32(d.Milliseconds()))
 	if code != nvml.SUCCESS || event.EventType != nvml.EventTypeXidCriticalError {
 		return code
 	}
-	uuid, known := events.gpus[event.Device]
+	uuid, known := m.events.gpus[event.Device]
 	if !known { // it may be lost by now, so it is asked only if it must be
 		uuid, _ = event.Device.GetUUID()
 	}

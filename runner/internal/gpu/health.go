@@ -46,14 +46,14 @@ var recoveries = map[nvml.DeviceGpuRecoveryAction]struct {
 // record is what is remembered of a GPU from one look at it to the next.
 type record struct {
 	signs
-	counted  bool        // NVML has told how many errors there are
 	baseline uint64      // uncorrected errors that were there before, or that a reset has left
 	xid      uint64      // the Xid that took the GPU out; 0 for none
 	xidShown bool        // whether the driver itself has shown the damage since
 	last     uint64      // the last Xid of any kind
 	model    string      // when it last told
 	deaf     nvml.Return // why NVML does not tell its events; SUCCESS if it does, or cannot
-	told     api.Health  // in the log
+	health   api.Health  // as of the last look
+	reason   string
 }
 
 // raise remembers an Xid. Only the first counts: the others follow from it.
@@ -99,10 +99,8 @@ func (r *record) read(d nvml.Device) {
 
 // count notes how many uncorrected errors there are.
 func (r *record) count(errors uint64) {
-	if !r.counted || errors < r.baseline {
-		r.baseline = errors
-	}
-	r.counted, r.uncorrected = true, errors
+	r.baseline = min(r.baseline, errors)
+	r.uncorrected = errors
 }
 
 // diagnose says how a GPU is. An Xid is an event and says nothing about what is

@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"errors"
+	"math"
 	"testing"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -76,7 +77,7 @@ func TestDiagnose(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var r record
+			r := record{baseline: math.MaxUint64}
 			for i, c := range story {
 				if c.xid != 0 {
 					r.raise(c.xid, ApplicationXids)

@@ -55,10 +55,11 @@ func (p *Pool) lock(devices []*pooled) bool {
 				taken.unlock()
 			}
 			return false
-		case err != nil && !p.unlocked:
-			p.unlocked = true
-			p.log.Warn("GPUs cannot be locked, so another runner on this machine may use them at the same time; "+
-				"set --gpu-lock to a directory that all of them may write, or to off", "error", err)
+		case err != nil:
+			p.unlocked.Do(func() {
+				p.log.Warn("GPUs cannot be locked, so another runner on this machine may use them at the same time; "+
+					"set --gpu-lock to a directory that all of them may write, or to off", "error", err)
+			})
 		}
 	}
 	return true

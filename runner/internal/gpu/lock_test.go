@@ -18,7 +18,7 @@ import (
 // catalogue: row 73
 func TestAGPUIsHeldOnceOnAMachine(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "locks")
-	devices := []gpu.Device{{UUID: "GPU-0"}, {UUID: "GPU-1"}}
+	devices := []gpu.Device{{GPU: api.GPU{UUID: "GPU-0"}}, {GPU: api.GPU{UUID: "GPU-1"}}}
 	a, b := gpu.NewPool(devices), gpu.NewPool(devices)
 	for _, p := range []*gpu.Pool{a, b} {
 		p.LockIn(dir, slog.New(slog.DiscardHandler))
@@ -64,7 +64,7 @@ func TestLocksOfWhatIsNotReserved(t *testing.T) {
 	percent := debug.SetGCPercent(-1) // it would close what was forgotten
 	defer debug.SetGCPercent(percent)
 	dir := filepath.Join(t.TempDir(), "locks")
-	devices := []gpu.Device{{UUID: "GPU-0"}, {UUID: "GPU-1"}}
+	devices := []gpu.Device{{GPU: api.GPU{UUID: "GPU-0"}}, {GPU: api.GPU{UUID: "GPU-1"}}}
 	pool := func(devices []gpu.Device) *gpu.Pool {
 		p := gpu.NewPool(devices)
 		p.LockIn(dir, slog.New(slog.DiscardHandler))
@@ -101,7 +101,7 @@ func TestTheLocksAreRemoved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "locks")
 	pools := make([]*gpu.Pool, 2)
 	for i := range pools {
-		pools[i] = gpu.NewPool([]gpu.Device{{UUID: "GPU-0"}})
+		pools[i] = gpu.NewPool([]gpu.Device{{GPU: api.GPU{UUID: "GPU-0"}}})
 		pools[i].LockIn(dir, slog.New(slog.DiscardHandler))
 	}
 	uuids, _ := pools[0].Reserve("a", api.Resources{GPUs: 1}, nil)
@@ -123,7 +123,7 @@ func TestWithoutLocksItIsSaidOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	p := gpu.NewPool([]gpu.Device{{UUID: "GPU-0"}})
+	p := gpu.NewPool([]gpu.Device{{GPU: api.GPU{UUID: "GPU-0"}}})
 	p.LockIn(filepath.Join(file, "locks"), slog.New(slog.NewTextHandler(&log, nil)))
 	for range 2 {
 		uuids, ok := p.Reserve("a", api.Resources{GPUs: 1}, nil)

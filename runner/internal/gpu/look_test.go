@@ -2,11 +2,11 @@ package gpu
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
-	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
 )
 
 // A GPU that answers under another index is not listed twice, one that does not
@@ -15,8 +15,7 @@ func TestALookAtAMachineInDisorder(t *testing.T) {
 	machine, m := newMachine("GPU-a", "GPU-b"), newMonitor("-", "-")
 	look := func(want ...string) map[nvml.Device]string {
 		t.Helper()
-		answering, _, err := m.look(machine)
-		if err != nil {
+		if err := m.lookAt(machine); err != nil {
 			t.Fatal(err)
 		}
 		var got []string
@@ -26,7 +25,7 @@ func TestALookAtAMachineInDisorder(t *testing.T) {
 		if strings.Join(got, " ") != strings.Join(want, " ") {
 			t.Errorf("known %q, want %q", got, want)
 		}
-		return answering
+		return m.events.gpus
 	}
 	if got := look("GPU-a@0", "GPU-b@1"); len(got) != 2 || got[machine.gpus[0]] != "GPU-a" {
 		t.Errorf("answering %v, want both", got)
@@ -62,7 +61,7 @@ func TestALookAtAMachineInDisorder(t *testing.T) {
 func TestAGPUIsReadOnceForAllItsParts(t *testing.T) {
 	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
 	divide(machine, "MIG-1", "MIG-2")
-	if _, _, err := m.look(machine); err != nil {
+	if err := m.lookAt(machine); err != nil {
 		t.Fatal(err)
 	}
 	if got := m.Readings(); len(got) != 1 {
@@ -78,9 +77,6 @@ func TestAGPUIsReadOnceForAllItsParts(t *testing.T) {
 
 // divide puts a machine's first GPU into MIG mode.
 func divide(machine *fakeMachine, parts ...string) {
-	machine.Interface.(*mock.Interface).ExtensionsFunc = func() nvml.ExtendedInterface {
-		return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return nil }}
-	}
 	g := machine.gpus[0]
 	g.GetMigModeFunc = func() (int, int, nvml.Return) { return nvml.DEVICE_MIG_ENABLE, 0, nvml.SUCCESS }
 	g.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return len(parts), nvml.SUCCESS }
@@ -105,7 +101,7 @@ func TestTheTopologyIsAskedForOnce(t *testing.T) {
 			machine.gpus[1].GetP2PStatusFunc = link
 		}
 		asked = 0
-		if _, _, err := m.look(machine); err != nil {
+		if err := m.lookAt(machine); err != nil {
 			t.Fatal(err)
 		}
 		if (asked > 0) != want {
@@ -113,6 +109,34 @@ func TestTheTopologyIsAskedForOnce(t *testing.T) {
 		}
 		if near := m.known[0].Near[m.known[1].UUID]; near != Linked {
 			t.Errorf("look %d: the GPUs are %d close, want %d", i, near, Linked)
+		}
+	}
+}
+
+// The whole GPU would be given away beside its MIG devices.
+func TestADividedGPUStaysSoWhileNVMLDoesNotTell(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	g, code := machine.gpus[0], nvml.SUCCESS
+	g.GetMigModeFunc = func() (int, int, nvml.Return) { return nvml.DEVICE_MIG_ENABLE, 0, code }
+	g.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 1, nvml.SUCCESS }
+	g.GetMigDeviceHandleByIndexFunc = func(int) (nvml.Device, nvml.Return) {
+		part := newGPU("MIG-a")
+		part.GetNameFunc = func() (string, nvml.Return) { return "part of a model", nvml.SUCCESS }
+		return part, nvml.SUCCESS
+	}
+	for _, code = range []nvml.Return{nvml.SUCCESS, nvml.ERROR_UNKNOWN, nvml.SUCCESS} {
+		if err := m.lookAt(machine); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"MIG-a"}
+		if code != nvml.SUCCESS {
+			want = nil
+		}
+		if got := m.Pool.healthy(); !slices.Equal(got, want) {
+			t.Errorf("with error %d: %v, want %v", code, got, want)
+		}
+		if got := m.Readings()[0].Model; got != "model" {
+			t.Errorf("with error %d: the load is that of a %s, want that of the GPU", code, got)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -33,10 +34,8 @@ type Monitor struct {
 	// Library is the NVML library; empty means where the loader finds it, and none
 	// leaves the machine alone, and the pool empty.
 	Library string
-	// Visible chooses the devices that this runner may use, among those that
-	// have been there since the start, each with its index as of then. One that
-	// has never answered has no UUID.
-	Visible func([]Device) ([]Device, error)
+	// NVIDIA and CUDA choose the devices that this runner may use; see Visible.
+	NVIDIA, CUDA *string
 	// HarmlessXids leave a GPU in service.
 	HarmlessXids []uint64
 	// Interval is how often the monitor looks at everything. Events it sees at
@@ -50,47 +49,44 @@ type Monitor struct {
 	known   []Device           // all devices that were there at the last look, visible or not
 	places  []Device           // all that were ever there, for Visible
 	chosen  map[string]bool    // the UUIDs that Visible has left; nil before it did
-	hang    *time.Timer        // runs while NVML owes an answer
+	lib     nvml.Interface     // while it is open
+	events  eventSet
 
 	mu       sync.Mutex
-	begun    uint64    // how many looks have begun
-	over     uint64    // the last one that is over
-	wanted   uint64    // the last one that somebody waits for
-	end      sync.Cond // of a look
+	asked    []chan struct{} // by those who want a look that has not begun; closed when it is over
 	readings []Reading
 }
 
 // Run watches the machine until ctx ends, and a call of NVML that hangs then: nothing
 // in Go can end it, so that whoever ends the process does not wait for it. It opens
-// NVML, however often that takes, and looks until that is of no use any more. It
-// returns the error of Visible: that is one of the configuration.
+// NVML, however often that takes. It returns the error of Visible: that is one of the
+// configuration.
 func (m *Monitor) Run(ctx context.Context) error {
+	defer m.close()
 	for ctx.Err() == nil {
-		m.lookBegins()
-		err := m.open(ctx)
-		wrong, configuration := errors.AsType[*visibleError](err)
-		if err != nil && !configuration {
+		over := m.begin()
+		err := m.open()
+		if err == nil && m.lib != nil {
+			err = m.look()
+		}
+		if wrong, ok := errors.AsType[*visibleError](err); ok {
+			return wrong.error
+		}
+		if err != nil {
 			// Those that run may well not need NVML: a driver that was updated
 			// under them serves them to their end.
-			m.trouble(err.Error())
-			m.Pool.Retire(err.Error())
+			m.tell(err.Error(), m.Pool.Retire(err.Error()))
+			m.close()
 		}
-		m.lookIsOver()
-		switch {
-		case configuration:
-			return wrong.error
-		case m.Library == none, errors.Is(err, errNoNVML):
-			<-ctx.Done() // a library does not come by itself
-			return nil
-		}
-		pause(ctx, m.Interval)
+		over()
+		m.rest(ctx)
 	}
 	return nil
 }
 
-// open opens NVML, and watches until it fails or ctx ends.
-func (m *Monitor) open(ctx context.Context) error {
-	if m.Library == none {
+// open opens NVML, unless it is open or there is to be none.
+func (m *Monitor) open() error {
+	if m.lib != nil || m.Library == none {
 		return nil
 	}
 	var options []nvml.LibraryOption
@@ -102,39 +98,33 @@ func (m *Monitor) open(ctx context.Context) error {
 		// Nothing else of the library may be called now, not even for the text of the error.
 		return cmp.Or(initErrors[code], fmt.Errorf("initialize NVML: error %d", int(code)))
 	}
-	defer lib.Shutdown() // its answer changes nothing
-	return m.watch(ctx, lib)
-}
-
-// watch looks at the machine at every interval, at every event, and when
-// Check asks for it.
-func (m *Monitor) watch(ctx context.Context, lib nvml.Interface) error {
-	var events eventSet
-	defer func() { events.free() }()
-	for ctx.Err() == nil {
-		m.lookBegins()
-		gpus, problem, err := m.look(lib)
-		if err != nil {
-			return err
-		}
-		events = m.subscribe(lib, events, gpus)
-		m.trouble(problem)
-		m.lookIsOver()
-		for end := time.Now().Add(m.Interval); time.Now().Before(end) && ctx.Err() == nil && !m.isWanted(); {
-			if m.wait(ctx, events, max(0, min(slice, time.Until(end)))) {
-				break
-			}
-		}
-	}
+	m.lib = lib
 	return nil
 }
 
-// look reads what there is now and tells the pool. It returns the GPUs that
-// answer, with their UUIDs, and what is wrong with one that the pool does not have.
-func (m *Monitor) look(lib nvml.Interface) (answering map[nvml.Device]string, problem string, err error) {
-	found, err := takeInventory(lib, m.known)
+func (m *Monitor) close() {
+	m.events.free()
+	if m.lib != nil {
+		m.lib.Shutdown() // its answer changes nothing
+	}
+	m.events, m.lib = eventSet{}, nil
+}
+
+// rest waits until another look is due: after the interval, after an event, or when
+// somebody asks for it.
+func (m *Monitor) rest(ctx context.Context) {
+	for end := time.Now().Add(m.Interval); time.Now().Before(end) && ctx.Err() == nil && !m.isAsked(); {
+		if m.wait(ctx, min(slice, time.Until(end))) {
+			return
+		}
+	}
+}
+
+// look reads what there is now and tells the pool.
+func (m *Monitor) look() error {
+	found, err := takeInventory(m.lib, m.known)
 	if err != nil {
-		return nil, "", err
+		return err
 	}
 	if len(m.known) == 0 && len(found.devices) > 0 {
 		m.Log.Info("GPUs found", "count", len(found.devices))
@@ -150,82 +140,66 @@ func (m *Monitor) look(lib nvml.Interface) (answering map[nvml.Device]string, pr
 	m.known = devices
 	visible, problem, err := m.visible(devices, found.failures)
 	if err != nil {
-		return nil, "", err
+		return err
 	}
-	answering = make(map[nvml.Device]string)
+	answering := make(map[nvml.Device]string)
 	var readings []Reading
 	for i, d := range visible {
-		if i > 0 && visible[i-1].gpu() == d.gpu() {
-			continue // read by another of its MIG devices
+		r, gpu := m.record(d.gpu()), found.gpus[d.gpu()]
+		if i == 0 || visible[i-1].gpu() != d.gpu() { // else examined with another of its MIG devices
+			m.examine(r, d.gpu(), gpu, found.failures[d.Index])
+			readings = append(readings, measureLoad(m.lib, gpu, d, r))
 		}
-		uuid, r, gpu := d.gpu(), m.record(d.gpu()), found.gpus[d.gpu()]
-		if r.failure = found.failures[d.Index]; gpu != nil {
-			r.read(gpu)
-		}
-		is, reason := r.diagnose()
-		if is != cmp.Or(r.told, api.Healthy) {
-			level := slog.LevelWarn
-			if is == api.Healthy {
-				level = slog.LevelInfo
-			}
-			m.Log.Log(context.Background(), level, "GPU health", "gpu", uuid, "health", is, "reason", reason)
-		}
-		r.told = is
-		m.Pool.SetHealth(uuid, is, reason)
 		if r.failure == nil {
-			answering[gpu] = uuid
+			answering[gpu] = d.gpu()
 		}
-		readings = append(readings, measureLoad(lib, gpu, d, r))
+		visible[i].Health, visible[i].HealthReason = r.health, r.reason
 	}
-	// Only now, for a task would get a device that nobody knows to be well.
-	m.Pool.SetDevices(visible)
+	m.tell(problem, m.Pool.SetDevices(visible, problem))
+	m.subscribe(answering)
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.readings = readings
-	m.mu.Unlock()
-	return answering, problem, nil
+	return nil
 }
 
+// examine finds out how a GPU is that answers, or why it does not.
+func (m *Monitor) examine(r *record, uuid string, gpu nvml.Device, failure error) {
+	if r.failure = failure; failure == nil {
+		r.read(gpu)
+	}
+	before := r.health
+	r.health, r.reason = r.diagnose()
+	if r.health != before {
+		level := slog.LevelWarn
+		if r.health == api.Healthy {
+			level = slog.LevelInfo
+		}
+		m.Log.Log(context.Background(), level, "GPU health", "gpu", uuid, "health", r.health, "reason", r.reason)
+	}
+}
+
+// record is what is remembered of a GPU.
 func (m *Monitor) record(uuid string) *record {
 	if m.records == nil {
 		m.records = make(map[string]*record)
 	}
 	if m.records[uuid] == nil {
-		m.records[uuid] = new(record)
+		m.records[uuid] = &record{baseline: math.MaxUint64, health: api.Healthy}
 	}
 	return m.records[uuid]
 }
 
-// Check returns why one of the devices is sick, as of a look that began after
-// the call, or the empty text. It waits for that look until ctx ends.
-func (m *Monitor) Check(ctx context.Context, uuids []string) string {
-	m.await(ctx, m.want())
-	return m.Pool.Sick(uuids)
-}
-
-// First waits until the machine was looked at once, or ctx ends.
-func (m *Monitor) First(ctx context.Context) { m.await(ctx, 1) }
-
-// want asks for another look than the one in progress, which may have passed
-// anything already, and returns its number.
-func (m *Monitor) want() uint64 {
+// Look waits for a look at the machine that begins after the call, or until ctx ends:
+// the one in progress may have passed anything already.
+func (m *Monitor) Look(ctx context.Context) {
+	over := make(chan struct{})
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.wanted = m.begun + 1
-	return m.wanted
-}
-
-// await waits until that many looks are over, or ctx ends.
-func (m *Monitor) await(ctx context.Context, looks uint64) {
-	defer context.AfterFunc(ctx, func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.end.Broadcast()
-	})()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.end.L = &m.mu
-	for m.over < looks && ctx.Err() == nil {
-		m.end.Wait()
+	m.asked = append(m.asked, over)
+	m.mu.Unlock()
+	select {
+	case <-over:
+	case <-ctx.Done():
 	}
 }
 
@@ -236,63 +210,44 @@ func (m *Monitor) Readings() []Reading {
 	return m.readings
 }
 
-func (m *Monitor) lookBegins() {
-	m.ask()
+// begin notes that a look begins, and that NVML owes an answer until it is over.
+func (m *Monitor) begin() (over func()) {
+	hang := time.AfterFunc(hangLimit, m.hangs)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.begun++
-}
-
-func (m *Monitor) lookIsOver() {
-	m.hang.Stop()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.over = m.begun
-	m.end.Broadcast()
-}
-
-// isWanted reports whether somebody waits for another look.
-func (m *Monitor) isWanted() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.wanted > m.begun
-}
-
-// ask must be called before NVML is asked, and hang be stopped when it has answered.
-func (m *Monitor) ask() {
-	if m.hang == nil {
-		m.hang = time.AfterFunc(hangLimit, m.hangs)
+	asked := m.asked
+	m.asked = nil
+	return func() {
+		hang.Stop()
+		for _, a := range asked {
+			close(a)
+		}
 	}
-	m.hang.Reset(hangLimit)
 }
 
-// hangs keeps new tasks away from GPUs of which NVML does not tell how they are.
-// The look that comes to an end after all is followed by another, which finds how
-// things are.
+// isAsked reports whether somebody waits for another look.
+func (m *Monitor) isAsked() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.asked) > 0
+}
+
+// hangs keeps new tasks away from GPUs of which NVML does not tell how they are,
+// until the next look is over.
 func (m *Monitor) hangs() {
 	problem := "NVML has not answered since " + time.Now().Add(-hangLimit).Format(time.TimeOnly)
-	m.want()
-	m.trouble(problem)
-	m.Pool.Retire(problem)
+	m.tell(problem, m.Pool.Retire(problem))
 }
 
-// trouble tells and, when it is news, logs what is wrong with NVML itself.
-func (m *Monitor) trouble(problem string) {
-	news := m.Pool.SetProblem(problem)
+// tell logs what is wrong with NVML itself, if it is news.
+func (m *Monitor) tell(problem string, news bool) {
 	switch {
-	case news && problem == errNoNVML.Error():
-		m.Log.Info(problem)
-	case news && problem != "":
-		m.Log.Warn("GPUs are not available", "problem", problem)
-	case news:
+	case !news:
+	case problem == "":
 		m.Log.Info("NVML answers")
-	}
-}
-
-// pause waits, or returns early when ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
+	case problem == errNoNVML.Error():
+		m.Log.Info(problem)
+	default:
+		m.Log.Warn("GPUs are not available", "problem", problem)
 	}
 }

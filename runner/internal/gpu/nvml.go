@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // errNoNVML means that the machine has no NVML library: the runner goes on
@@ -34,7 +36,7 @@ func takeInventory(lib nvml.Interface, before []Device) (inventory, error) {
 			found.failures[i] = code
 			continue
 		}
-		devices, err := devicesOf(lib, gpu, before)
+		devices, err := devicesOf(gpu, before)
 		if err != nil {
 			found.failures[i] = err
 			continue
@@ -44,30 +46,31 @@ func takeInventory(lib nvml.Interface, before []Device) (inventory, error) {
 			found.devices, found.gpus[d.gpu()] = append(found.devices, d), gpu
 		}
 	}
-	if !slices.EqualFunc(found.devices, before, func(a, b Device) bool { return a.UUID == b.UUID }) {
+	if slices.EqualFunc(found.devices, before, func(a, b Device) bool { return a.UUID == b.UUID }) {
+		for i := range before {
+			found.devices[i].Near = before[i].Near
+		}
+	} else {
 		found.measure()
-		return found, nil
-	}
-	for i := range before {
-		found.devices[i].Near = before[i].Near
 	}
 	return found, nil
 }
 
 // devicesOf returns what tasks can have of a GPU: the whole, or the MIG devices
 // that exist.
-func devicesOf(lib nvml.Interface, gpu nvml.Device, before []Device) (parts []Device, err error) {
+func devicesOf(gpu nvml.Device, before []Device) (parts []Device, err error) {
 	whole, err := describe(gpu)
 	if err != nil {
 		return nil, err
 	}
-	mig, code := divided(lib, gpu)
-	parted := slices.ContainsFunc(before, func(b Device) bool { return b.Parent == whole.UUID })
+	mode, _, code := gpu.GetMigMode()
+	divided := slices.ContainsFunc(before, func(b Device) bool { return b.Parent == whole.UUID })
 	switch {
-	case code != nvml.SUCCESS && parted: // its MIG devices may be in use: the whole is not to be had
-		return nil, fmt.Errorf("MIG mode: %w", code)
-	case !mig:
+	case code == nvml.SUCCESS && mode == nvml.DEVICE_MIG_ENABLE:
+	case code == nvml.SUCCESS, code == nvml.ERROR_NOT_SUPPORTED, !divided:
 		return []Device{whole}, nil
+	default: // its MIG devices may be in use: the whole is not to be had
+		return nil, fmt.Errorf("MIG mode: %w", code)
 	}
 	most, code := gpu.GetMaxMigDeviceCount()
 	if code != nvml.SUCCESS {
@@ -105,21 +108,7 @@ func describe(handle nvml.Device) (Device, error) {
 	if code != nvml.SUCCESS {
 		return Device{}, fmt.Errorf("memory: %w", code)
 	}
-	return Device{UUID: uuid, Model: model, MemoryBytes: memory.Total}, nil
-}
-
-// divided reports whether the GPU is in MIG mode, in which a task can use only
-// its MIG devices. A driver older than R450 has no such function, and calling
-// one that is missing ends the process.
-func divided(lib nvml.Interface, gpu nvml.Device) (bool, nvml.Return) {
-	if lib.Extensions().LookupSymbol("nvmlDeviceGetMigMode") != nil {
-		return false, nvml.SUCCESS
-	}
-	mode, _, code := gpu.GetMigMode()
-	if code == nvml.ERROR_NOT_SUPPORTED {
-		return false, nvml.SUCCESS
-	}
-	return code == nvml.SUCCESS && mode == nvml.DEVICE_MIG_ENABLE, code
+	return Device{GPU: api.GPU{UUID: uuid, Model: model, MemoryBytes: memory.Total}}, nil
 }
 
 // measure fills in how close the GPUs are. MIG devices are close to nothing: no

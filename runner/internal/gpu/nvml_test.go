@@ -1,7 +1,6 @@
 package gpu_test
 
 import (
-	"errors"
 	"testing"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -9,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
 )
 
@@ -29,23 +29,20 @@ func handle(uuid string) *mock.Device {
 	}
 }
 
-func driver(missing error, handles ...*mock.Device) nvml.Interface {
+func driver(handles ...*mock.Device) nvml.Interface {
 	return &mock.Interface{
 		DeviceGetCountFunc: func() (int, nvml.Return) { return len(handles), nvml.SUCCESS },
 		DeviceGetHandleByIndexFunc: func(i int) (nvml.Device, nvml.Return) {
 			return handles[i], nvml.SUCCESS
 		},
-		ExtensionsFunc: func() nvml.ExtendedInterface {
-			return &mock.ExtendedInterface{LookupSymbolFunc: func(string) error { return missing }}
-		},
 	}
 }
 
 func TestInventoryWithNoAnswerAboutTheTopology(t *testing.T) {
-	got, _, err := gpu.InventoryOf(driver(nil, handle("GPU-0"), handle("GPU-1")))
+	got, _, err := gpu.InventoryOf(driver(handle("GPU-0"), handle("GPU-1")))
 	want := []gpu.Device{
-		{UUID: "GPU-0", Index: 0, Model: "model of GPU-0", MemoryBytes: 40 * gib},
-		{UUID: "GPU-1", Index: 1, Model: "model of GPU-1", MemoryBytes: 40 * gib},
+		{GPU: api.GPU{UUID: "GPU-0", Index: 0, Model: "model of GPU-0", MemoryBytes: 40 * gib}},
+		{GPU: api.GPU{UUID: "GPU-1", Index: 1, Model: "model of GPU-1", MemoryBytes: 40 * gib}},
 	}
 	if err != nil || !cmp.Equal(got, want, cmpopts.EquateEmpty()) {
 		t.Errorf("error %v, devices %s", err, cmp.Diff(want, got))
@@ -55,7 +52,7 @@ func TestInventoryWithNoAnswerAboutTheTopology(t *testing.T) {
 func TestInventorySaysWhatCannotBeRead(t *testing.T) {
 	lost := handle("GPU-1")
 	lost.GetNameFunc = func() (string, nvml.Return) { return "", nvml.ERROR_GPU_IS_LOST }
-	devices, failures, err := gpu.InventoryOf(driver(nil, handle("GPU-0"), lost))
+	devices, failures, err := gpu.InventoryOf(driver(handle("GPU-0"), lost))
 	if want := map[int]string{1: "name: " + nvml.ERROR_GPU_IS_LOST.Error()}; err != nil || !cmp.Equal(failures, want) || len(devices) != 1 {
 		t.Errorf("devices %v, failures %v, error %v, want %v", devices, failures, err, want)
 	}
@@ -87,7 +84,7 @@ func TestCloseness(t *testing.T) {
 				return test.ancestor, nvml.SUCCESS
 			}
 		}
-		devices, _, err := gpu.InventoryOf(driver(nil, a, b))
+		devices, _, err := gpu.InventoryOf(driver(a, b))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,20 +107,14 @@ func TestInventoryListsMIGDevicesInPlaceOfTheirGPU(t *testing.T) {
 	}
 	machine := []*mock.Device{handle("GPU-0"), divided, handle("GPU-2")}
 
-	devices, _, err := gpu.InventoryOf(driver(nil, machine...))
+	devices, _, err := gpu.InventoryOf(driver(machine...))
 	want := []gpu.Device{
-		{UUID: "GPU-0", Index: 0, Model: "model of GPU-0", MemoryBytes: 40 * gib},
-		{UUID: "MIG-a", Parent: "GPU-1", Index: 1, Model: "model of MIG-a", MemoryBytes: 40 * gib},
-		{UUID: "MIG-b", Parent: "GPU-1", Index: 1, Model: "model of MIG-b", MemoryBytes: 40 * gib},
-		{UUID: "GPU-2", Index: 2, Model: "model of GPU-2", MemoryBytes: 40 * gib},
+		{GPU: api.GPU{UUID: "GPU-0", Index: 0, Model: "model of GPU-0", MemoryBytes: 40 * gib}},
+		{GPU: api.GPU{UUID: "MIG-a", Parent: "GPU-1", Index: 1, Model: "model of MIG-a", MemoryBytes: 40 * gib}},
+		{GPU: api.GPU{UUID: "MIG-b", Parent: "GPU-1", Index: 1, Model: "model of MIG-b", MemoryBytes: 40 * gib}},
+		{GPU: api.GPU{UUID: "GPU-2", Index: 2, Model: "model of GPU-2", MemoryBytes: 40 * gib}},
 	}
 	if err != nil || !cmp.Equal(devices, want, cmpopts.EquateEmpty()) {
 		t.Errorf("error %v, devices %s", err, cmp.Diff(want, devices))
-	}
-
-	// An old driver does not even have the function that asks for it.
-	devices, _, err = gpu.InventoryOf(driver(errors.New("missing"), machine...))
-	if err != nil || !cmp.Equal(uuids(devices), []string{"GPU-0", "GPU-1", "GPU-2"}) {
-		t.Errorf("with an old driver: error %v, %v", err, uuids(devices))
 	}
 }

@@ -1,6 +1,9 @@
+// Package gpu knows the GPUs of the machine: which there are, which of them
+// this runner may use, and which task holds which.
 package gpu
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -10,40 +13,43 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
+// Device is what a task can be given: a whole GPU, or a MIG device.
+type Device struct {
+	api.GPU // an empty Health is Healthy
+	// Near says how close other devices are, by UUID. Who is missing is Far.
+	Near map[string]Closeness
+}
+
+// gpu is the UUID of the GPU that the device is or is part of.
+func (d Device) gpu() string { return cmp.Or(d.Parent, d.UUID) }
+
 // Pool hands out devices, each to one task at a time. It never waits: who
 // needs devices that are not free asks again when the present state ends.
 type Pool struct {
 	mu      sync.Mutex
-	devices []*pooled         // all that were ever there, in the order in which they came
-	present map[string]bool   // UUIDs of those that are there now
-	health  map[string]health // by UUID of the GPU; missing is healthy
-	state   context.Context   // ends at the next change that could make a request fit, or no longer fit
+	devices []*pooled       // all that were ever there, in the order in which they came
+	size    int             // how many are there now
+	state   context.Context // ends at the next change that could make a request fit, or no longer fit
 	changed context.CancelFunc
 	problem string // what is wrong with NVML itself
 
 	lockDir  string // where the locks are; empty for none
 	log      *slog.Logger
-	unlocked bool // there are no locks, and that was said
+	unlocked sync.Once // there are no locks, and that was said
 }
 
 // pooled is a device and who has it.
 type pooled struct {
 	Device
-	task      string   // that holds it; empty for none
-	lock      *os.File // what keeps other processes away from it meanwhile
+	lock      *os.File // what keeps other processes away from it while a task has it
 	elsewhere bool     // another process has it
 }
 
-type health struct {
-	is     api.Health
-	reason string
-}
-
-// NewPool returns a pool of free and healthy devices.
+// NewPool returns a pool of free devices.
 func NewPool(devices []Device) *Pool {
-	p := &Pool{health: make(map[string]health)}
+	p := new(Pool)
 	p.state, p.changed = context.WithCancel(context.Background())
-	p.SetDevices(devices)
+	p.SetDevices(devices, "")
 	return p
 }
 
@@ -71,89 +77,56 @@ func (p *Pool) find(uuid string) *pooled {
 	return nil
 }
 
-// SetDevices says which devices there are now. New ones are added; those that
-// are missing are Sick until they are back. Their health is SetHealth's.
-func (p *Pool) SetDevices(devices []Device) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	present := make(map[string]bool)
-	same := len(devices) == len(p.present)
-	for _, d := range devices {
-		same = same && p.present[d.UUID]
-		present[d.UUID] = true
-		if known := p.find(d.UUID); known != nil {
-			known.Device = d
-		} else {
-			p.devices = append(p.devices, &pooled{Device: d})
+// SetDevices says which devices there are now, and in a sentence why these may not be
+// all that the machine has, or nothing. Those that are missing are Sick until they are
+// back. It reports whether the problem is news.
+func (p *Pool) SetDevices(devices []Device, problem string) (news bool) {
+	return p.learn(problem, func() {
+		for _, d := range p.devices {
+			d.Health, d.HealthReason = api.Sick, "removed"
 		}
-	}
-	p.present = present
-	if !same {
-		p.change()
-	}
-}
-
-// SetHealth says how a GPU is, with its MIG devices, and why it is so unless it is
-// Healthy. One that nothing was said of is Healthy; saying the same again changes
-// nothing.
-func (p *Pool) SetHealth(uuid string, is api.Health, reason string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := health{is, reason}
-	if is == api.Healthy {
-		now = health{}
-	}
-	if p.health[uuid] == now {
-		return
-	}
-	p.health[uuid] = now
-	p.change()
+		p.size = len(devices)
+		for _, d := range devices {
+			d.Health = cmp.Or(d.Health, api.Healthy)
+			if known := p.find(d.UUID); known != nil {
+				d.Task = known.Task
+				known.Device = d
+			} else {
+				p.devices = append(p.devices, &pooled{Device: d})
+			}
+		}
+	})
 }
 
 // Retire makes every healthy device Retiring, because nobody can tell how it is.
 // What was Sick before stays so: that it is not known to be well is no news.
-func (p *Pool) Retire(reason string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	news := false
-	for _, d := range p.devices {
-		if p.healthOf(d).is == api.Healthy {
-			p.health[d.gpu()], news = health{api.Retiring, reason}, true
+func (p *Pool) Retire(problem string) (news bool) {
+	return p.learn(problem, func() {
+		for _, d := range p.devices {
+			if d.Health == api.Healthy {
+				d.Health, d.HealthReason = api.Retiring, problem
+			}
 		}
-	}
-	if news {
-		p.change()
-	}
+	})
 }
 
-// SetProblem says in a sentence why the pool may not be what the machine is, or
-// is empty; the empty text ends it. It reports whether that is news.
-func (p *Pool) SetProblem(problem string) (news bool) {
+func (p *Pool) learn(problem string, change func()) (news bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if news = problem != p.problem; news {
-		p.problem = problem
+	before := p.list()
+	change()
+	news, p.problem = problem != p.problem, problem
+	if news || !slices.Equal(before, p.list()) {
 		p.change()
 	}
 	return news
 }
 
-// Problem returns what SetProblem said last.
+// Problem is what is wrong with NVML itself; empty for nothing.
 func (p *Pool) Problem() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.problem
-}
-
-// healthOf returns what is known of a device.
-func (p *Pool) healthOf(d *pooled) health {
-	if !p.present[d.UUID] {
-		return health{api.Sick, "removed"}
-	}
-	if h := p.health[d.gpu()]; h != (health{}) {
-		return h
-	}
-	return health{is: api.Healthy}
 }
 
 // Sick returns the first of the devices that is sick, and why, in one sentence
@@ -162,8 +135,8 @@ func (p *Pool) Sick(uuids []string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, d := range p.devices {
-		if h := p.healthOf(d); h.is == api.Sick && slices.Contains(uuids, d.UUID) {
-			return "GPU " + d.UUID + " is sick: " + h.reason
+		if d.Health == api.Sick && slices.Contains(uuids, d.UUID) {
+			return "GPU " + d.UUID + " is sick: " + d.HealthReason
 		}
 	}
 	return ""
@@ -173,12 +146,12 @@ func (p *Pool) Sick(uuids []string) string {
 func (p *Pool) Size() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.present)
+	return p.size
 }
 
 // suits reports whether a task with this request can use the device. A process
 // can use one MIG device and no other device with it, says the CUDA guide.
-func suits(d Device, r api.Resources) bool {
+func (d Device) suits(r api.Resources) bool {
 	return d.MemoryBytes >= uint64(r.GPUMemory) && (d.Parent == "" || r.GPUs <= 1)
 }
 
@@ -189,7 +162,7 @@ func (p *Pool) Fits(r api.Resources) bool {
 	defer p.mu.Unlock()
 	n := 0
 	for _, d := range p.devices {
-		if suits(d.Device, r) && p.healthOf(d).is == api.Healthy {
+		if d.Health == api.Healthy && d.suits(r) {
 			n++
 		}
 	}
@@ -219,7 +192,7 @@ func (p *Pool) Reserve(task string, r api.Resources, spare *api.Resources) (uuid
 			continue // with those that are left
 		}
 		for _, d := range chosen {
-			d.task = task
+			d.Task = task
 			uuids = append(uuids, d.UUID)
 		}
 		return uuids, true
@@ -232,9 +205,9 @@ func (p *Pool) Reserve(task string, r api.Resources, spare *api.Resources) (uuid
 func (p *Pool) free(r api.Resources, spare *api.Resources) (free []*pooled) {
 	for _, d := range p.devices {
 		used := slices.ContainsFunc(p.devices, func(by *pooled) bool {
-			return by.task != "" && (by == d || by.UUID == d.Parent || by.Parent == d.UUID)
+			return by.Task != "" && (by == d || by.UUID == d.Parent || by.Parent == d.UUID)
 		})
-		if !used && !d.elsewhere && suits(d.Device, r) && (spare == nil || !suits(d.Device, *spare)) && p.healthOf(d).is == api.Healthy {
+		if d.Health == api.Healthy && !used && !d.elsewhere && d.suits(r) && (spare == nil || !d.suits(*spare)) {
 			free = append(free, d)
 		}
 	}
@@ -247,10 +220,10 @@ func (p *Pool) Free(uuids []string) {
 	defer p.mu.Unlock()
 	for _, uuid := range uuids {
 		d := p.find(uuid)
-		if d == nil || d.task == "" {
+		if d == nil || d.Task == "" {
 			panic("gpu: device freed twice: " + uuid) // two tasks could have shared it
 		}
-		d.task = ""
+		d.Task = ""
 		d.unlock()
 	}
 	if len(uuids) > 0 {
@@ -262,13 +235,13 @@ func (p *Pool) Free(uuids []string) {
 func (p *Pool) List() []api.GPU {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.list()
+}
+
+func (p *Pool) list() []api.GPU {
 	list := make([]api.GPU, len(p.devices))
 	for i, d := range p.devices {
-		h := p.healthOf(d)
-		list[i] = api.GPU{
-			UUID: d.UUID, Parent: d.Parent, Index: d.Index, Model: d.Model, MemoryBytes: d.MemoryBytes,
-			Task: d.task, Health: h.is, HealthReason: h.reason,
-		}
+		list[i] = d.GPU
 	}
 	return list
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // stub is a driver's library on a machine without GPUs. What its functions
-// answer is the number in a file; it notes each shutdown in another.
+// answer is the number in a file; it notes each start and shutdown in others.
 const stub = `
 #include <stdio.h>
 static int answer(const char *name) {
@@ -27,12 +27,12 @@ static int answer(const char *name) {
 	if (f) { if (fscanf(f, "%d", &code) != 1) code = 0; fclose(f); }
 	return code;
 }
-int nvmlInit_v2(void) { return answer(DIR "/init"); }
-int nvmlShutdown(void) {
-	FILE *f = fopen(DIR "/shutdown", "a");
+static void note(const char *name) {
+	FILE *f = fopen(name, "a");
 	if (f) { fputs("x", f); fclose(f); }
-	return 0;
 }
+int nvmlInit_v2(void) { note(DIR "/inits"); return answer(DIR "/init"); }
+int nvmlShutdown(void) { note(DIR "/shutdowns"); return 0; }
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = 0; return answer(DIR "/count"); }
 const char *nvmlErrorString(int code) { return "no luck"; }
 int nvmlEventSetCreate(void **set) { return 3; }
@@ -75,7 +75,7 @@ func run(t *testing.T, change func(*Monitor)) *running {
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &running{Monitor: newMonitor("-", "-"), ended: make(chan error, 1), stop: cancel}
 	r.Interval, r.Log = 10*time.Millisecond, slog.New(slog.NewTextHandler(&r.log, nil))
-	r.Pool.SetDevices([]Device{{UUID: "GPU-before"}})
+	r.Pool.SetDevices([]Device{{GPU: api.GPU{UUID: "GPU-before"}}}, "")
 	change(r.Monitor)
 	go func() { r.ended <- r.Run(ctx) }()
 	t.Cleanup(cancel)
@@ -111,39 +111,36 @@ func (r *running) until(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// first waits for the end of the first look.
-func (r *running) first(t *testing.T) {
+// look waits for the end of a look.
+func (r *running) look(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if r.First(ctx); ctx.Err() != nil {
+	if r.Look(ctx); ctx.Err() != nil {
 		t.Fatal("nobody looked")
 	}
 }
 
 func TestAMonitorThatIsOffLeavesThePoolAlone(t *testing.T) {
 	r := run(t, func(m *Monitor) { m.Library = "none" })
-	r.first(t)
+	r.look(t)
 	if got := r.Pool.healthy(); len(got) != 1 || r.Pool.Problem() != "" {
 		t.Errorf("healthy %v, problem %q", got, r.Pool.Problem())
 	}
-	time.Sleep(20 * time.Millisecond) // Run must not end meanwhile
+	r.look(t) // Run has not ended
 	r.end(t)
 }
 
 // R13: no library is a runner without GPUs, and is said once.
 func TestWithoutALibraryTheRunnerGoesOn(t *testing.T) {
 	r := run(t, func(m *Monitor) { m.Library = "/no/such/library" })
-	r.first(t)
+	r.look(t)
 	if got := r.Pool.healthy(); len(got) != 0 || r.Pool.Problem() != errNoNVML.Error() {
 		t.Errorf("healthy %v, problem %q, want none and %q", got, r.Pool.Problem(), errNoNVML)
 	}
-	time.Sleep(20 * time.Millisecond) // in which it would be opened again
+	r.look(t)
 	if text := r.log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, `level=INFO msg="`+errNoNVML.Error()+`"`) {
 		t.Errorf("log, want one line of level INFO:\n%s", text)
-	}
-	if n := r.count(); n != 1 {
-		t.Errorf("%d looks, want one", n)
 	}
 	r.end(t)
 }
@@ -162,38 +159,40 @@ func TestTheMonitorFollowsADriver(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	shutdowns := func() int {
-		text, _ := os.ReadFile(filepath.Join(dir, "shutdown"))
+	noted := func(name string) int {
+		text, _ := os.ReadFile(filepath.Join(dir, name))
 		return len(text)
 	}
-	for _, name := range []string{"count", "shutdown"} {
+	for _, name := range []string{"count", "inits", "shutdowns"} {
 		os.RemoveAll(filepath.Join(dir, name)) // of the last run
 	}
 	answer("init", 9)
 	r := run(t, func(m *Monitor) { m.Library = library })
-	r.first(t)
+	r.look(t)
 	const notLoaded = "the NVIDIA driver is not loaded; load it, or set --nvml-library=none to run without GPUs"
 	if r.Pool.Problem() != notLoaded || len(r.Pool.healthy()) != 0 {
 		t.Errorf("problem %q, want %q and no healthy GPU", r.Pool.Problem(), notLoaded)
 	}
 	start := time.Now()
-	before := r.count()
-	r.until(t, "more tries", func() bool { return r.count() > before+5 })
+	before := noted("inits")
+	r.until(t, "more tries", func() bool { return noted("inits") > before+5 })
 	if d := time.Since(start); d < 5*r.Interval {
 		t.Errorf("six tries in %s, want a pause of %s between them", d, r.Interval)
 	}
 	answer("init", 0)
 	r.until(t, "the driver", func() bool { return r.Pool.Problem() == "" && r.Pool.Size() == 0 })
-	if shutdowns() != 0 {
+	if noted("shutdowns") != 0 {
 		t.Error("a driver that was not there was shut down")
 	}
 	answer("count", 999)
-	r.until(t, "the end of NVML", func() bool { return r.Pool.Problem() == "NVML does not count the GPUs: no luck" && shutdowns() > 0 })
+	r.until(t, "the end of NVML", func() bool {
+		return r.Pool.Problem() == "NVML does not count the GPUs: no luck" && noted("shutdowns") > 0
+	})
 	answer("count", 0)
 	r.until(t, "the driver again", func() bool { return r.Pool.Problem() == "" })
-	last := shutdowns()
+	last := noted("shutdowns")
 	r.end(t)
-	if shutdowns() != last+1 {
+	if noted("shutdowns") != last+1 {
 		t.Error("the driver was not shut down at the end")
 	}
 	text, line := r.log.String(), `level=WARN msg="GPUs are not available" problem="`+notLoaded+`"`
@@ -215,12 +214,11 @@ func TestTheMonitorFollowsADriver(t *testing.T) {
 			r := run(t, func(m *Monitor) { m.Library = library })
 			r.until(t, "the hang", func() bool { return strings.HasPrefix(r.Pool.Problem(), "NVML has not answered since ") })
 			r.until(t, "its GPU retiring", func() bool { return r.Pool.List()[0].Health == api.Retiring })
-			before := r.count()
 			answer(function, 0) // which is what the next call finds
 			if _, err := held.WriteString("999"); errors.Join(err, held.Close()) != nil {
 				t.Error(err)
 			}
-			r.until(t, "the end of the call", func() bool { return r.count() > before })
+			r.until(t, "the end of the call", func() bool { return r.Pool.Problem() == "" })
 			r.end(t)
 		})
 	}
@@ -229,9 +227,8 @@ func TestTheMonitorFollowsADriver(t *testing.T) {
 // An error of the configuration ends the runner, with its own words.
 func TestAnErrorOfTheConfigurationEndsTheMonitor(t *testing.T) {
 	machine, m := newMachine("GPU-a"), newMonitor("7,8", "-")
-	err := m.watch(t.Context(), machine)
-	var wrong *visibleError
-	if !errors.As(err, &wrong) || !strings.HasPrefix(wrong.error.Error(), `NVIDIA_VISIBLE_DEVICES names "7"`) {
-		t.Errorf("watch ended with %v", err)
+	m.lib = machine
+	if err := m.Run(t.Context()); err == nil || !strings.HasPrefix(err.Error(), `NVIDIA_VISIBLE_DEVICES names "7"`) {
+		t.Errorf("Run ended with %v", err)
 	}
 }

@@ -1,12 +1,8 @@
 package gpu
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
-	"log/slog"
-	"slices"
-	"strings"
+	"math"
 	"testing"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -23,7 +19,7 @@ func TestReadSigns(t *testing.T) {
 		change  func(*mock.Device)
 		before  signs
 		want    signs
-		counted bool
+		counted bool // NVML has told how many errors there are
 	}{
 		"no such things": {func(*mock.Device) {}, before, signs{}, true},
 		"a GPU that does not even tell its name": {func(d *mock.Device) {
@@ -54,129 +50,65 @@ func TestReadSigns(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := newGPU("GPU-a")
 			test.change(g.Device)
-			r := record{signs: test.before}
-			if r.read(g); r.signs != test.want || r.counted != test.counted {
-				t.Errorf("read %+v, counted %v; want %+v, %v", r.signs, r.counted, test.want, test.counted)
+			r := record{signs: test.before, baseline: math.MaxUint64}
+			if r.read(g); r.signs != test.want || (r.baseline < math.MaxUint64) != test.counted {
+				t.Errorf("read %+v, baseline %d; want %+v, counted: %v", r.signs, r.baseline, test.want, test.counted)
 			}
 		})
 	}
 }
 
-// What each answer of NVML is in the metrics, under the names and in the units of
-// dcgm-exporter; what fails is not there.
-func TestMeasureLoad(t *testing.T) {
-	machine := newMachine("GPU-a")
-	d := machine.gpus[0].Device
-	code := nvml.SUCCESS
-	d.GetTemperatureFunc = func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 51, code }
-	d.GetPowerUsageFunc = func() (uint32, nvml.Return) { return 123_500, code }
-	d.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{Gpu: 97, Memory: 3}, code }
-	d.GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) {
-		return nvml.Memory{Total: 10 << 20, Used: 4 << 20, Free: 6 << 20}, code
-	}
-	want := "XID_ERRORS 31, GPU_TEMP 51, POWER_USAGE 123.5, GPU_UTIL 97, FB_USED 4, FB_FREE 6, FB_RESERVED 0"
-	for range 2 {
-		got := measureLoad(machine, machine.gpus[0], Device{UUID: "GPU-a", Index: 2}, &record{model: "model", last: 31})
-		if got.UUID != "GPU-a" || got.Model != "model" || got.Index != 2 || values(got) != want {
-			t.Errorf("with error %d: read %+v, want %s", code, got, want)
-		}
-		code, want = nvml.ERROR_UNKNOWN, "XID_ERRORS 31"
-	}
-}
-
-func values(r Reading) string {
-	var list []string
-	for _, v := range r.Values {
-		list = append(list, fmt.Sprint(v.Name, " ", v.Value))
-	}
-	return strings.Join(list, ", ")
-}
-
-// A device that comes later gets a place that no other has, and that no variable
-// of the environment meant.
-func TestWhatComesLaterGetsThePlaceAfterAllOthers(t *testing.T) {
-	places := func(m *Monitor) (all []string) {
-		for _, p := range m.places {
-			all = append(all, p.UUID)
-		}
-		return all
-	}
-	m := newMonitor("-", "-")
-	m.place([]Device{{UUID: "GPU-b", Index: 1}}, map[int]error{0: nvml.ERROR_GPU_IS_LOST})
-	m.place([]Device{{UUID: "GPU-a", Index: 0}, {UUID: "GPU-b", Index: 1}}, nil)
-	if got := places(m); !slices.Equal(got, []string{"GPU-a", "GPU-b"}) {
-		t.Errorf("places %q, want the silent one taken by who has its index", got)
-	}
-	// A GPU is gone, and another one has its index.
-	m.place([]Device{{UUID: "GPU-c", Index: 0}, {UUID: "GPU-b", Index: 1}}, nil)
-	m.place([]Device{{UUID: "GPU-c", Index: 0}, {UUID: "GPU-d", Index: 1}}, map[int]error{1: nvml.ERROR_GPU_IS_LOST, 0: nvml.ERROR_UNKNOWN})
-	if got := places(m); !slices.Equal(got, []string{"GPU-a", "GPU-b", "GPU-c", "GPU-d"}) {
-		t.Errorf("places %q, want the new ones behind", got)
-	}
-	for i, p := range m.places {
-		if p.Index != i {
-			t.Errorf("%s has the index %d, want %d", p.UUID, p.Index, i)
-		}
-	}
-	// A MIG device has the place of its GPU, wherever the GPU is now; also that
-	// of the GPU itself before it was divided, and the first one's.
-	m.place([]Device{{UUID: "MIG-c", Parent: "GPU-c", Index: 5}, {UUID: "MIG-a", Parent: "GPU-a", Index: 7}}, nil)
-	for _, p := range m.places[4:] {
-		if want := map[string]int{"MIG-c": 2, "MIG-a": 0}[p.UUID]; p.Index != want {
-			t.Errorf("%s has the index %d, want %d", p.UUID, p.Index, want)
-		}
-	}
-	// What did not change keeps its place.
-	before := len(m.places)
-	m.place([]Device{{UUID: "GPU-a", Index: 0}, {UUID: "MIG-c", Parent: "GPU-c", Index: 5}}, nil)
-	if len(m.places) != before {
-		t.Errorf("places %q, want no new one", places(m))
-	}
-}
-
-// Only the first error of the configuration ends the runner.
-func TestALaterErrorOfTheConfigurationIsLogged(t *testing.T) {
+// A GPU that is new may be sick, and what tells may take its time.
+func TestAGPUIsNotGivenBeforeItsHealthIsKnown(t *testing.T) {
 	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
-	var log bytes.Buffer
-	m.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	if _, _, err := m.look(machine); err != nil {
+	machine.gpus[0].GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) {
+		if got := m.Pool.healthy(); len(got) > 0 {
+			t.Errorf("tasks can have %v already", got)
+		}
+		return 0, 0, false, true, nvml.SUCCESS
+	}
+	if err := m.lookAt(machine); err != nil {
 		t.Fatal(err)
 	}
-	m.Visible = func([]Device) ([]Device, error) { return nil, errors.New("no such GPU") }
-	if _, _, err := m.look(machine); err != nil {
-		t.Errorf("error %v, want none any more", err)
-	}
-	if got := log.String(); !strings.Contains(got, `level=DEBUG msg="visible GPUs stay as they were" reason="no such GPU"`) {
-		t.Errorf("log %q, want the reason", got)
-	}
-	if got := m.Pool.healthy(); !slices.Equal(got, []string{"GPU-a"}) {
-		t.Errorf("%v, want GPU-a as before", got)
+	if list := m.Pool.List(); len(list) != 1 || list[0].Health != api.Sick {
+		t.Errorf("pool %v, want one sick GPU", list)
 	}
 }
 
-// What is wrong with NVML is in the pool, which tells whoever waits for it.
-func TestAProblemIsToldOnce(t *testing.T) {
-	p := NewPool(nil)
-	for i, test := range []struct {
-		problem string
-		news    bool
-	}{{"", false}, {"no driver", true}, {"no driver", false}, {"no permission", true}, {"", true}, {"", false}} {
-		state := p.State()
-		if news := p.SetProblem(test.problem); news != test.news || (state.Err() != nil) != test.news || p.Problem() != test.problem {
-			t.Errorf("step %d: news %v, state ended %v, problem %q; want %v and %q", i, news, state.Err() != nil, p.Problem(), test.news, test.problem)
+// What NVML fails to tell for a moment is as it was before.
+func TestAnAnswerThatFailsChangesNoHealth(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	g, code, errors, action := machine.gpus[0], nvml.ERROR_UNKNOWN, uint64(5), nvml.DeviceGpuRecoveryAction(0)
+	g.GetTotalEccErrorsFunc = func(nvml.MemoryErrorType, nvml.EccCounterType) (uint64, nvml.Return) {
+		if code != nvml.SUCCESS {
+			return 0, code
 		}
+		return errors, code
 	}
-}
-
-// A task without GPUs has nothing to give back, and nobody need look.
-func TestFreeingNothingIsNoChange(t *testing.T) {
-	p := NewPool([]Device{{UUID: "GPU-a"}})
-	state := p.State()
-	p.Free(nil)
-	if state.Err() != nil {
-		t.Error("the state has ended")
+	g.GetFieldValuesFunc = func(values []nvml.FieldValue) nvml.Return {
+		values[0].NvmlReturn = uint32(code)
+		if code == nvml.SUCCESS {
+			values[0].Value[0] = byte(action)
+		}
+		return nvml.SUCCESS
 	}
-	if got := p.List()[0]; got.Health != api.Healthy || got.Task != "" {
-		t.Errorf("listed %+v", got)
+	for i, test := range []struct {
+		code   nvml.Return
+		action nvml.DeviceGpuRecoveryAction
+		want   api.Health
+	}{
+		{nvml.ERROR_UNKNOWN, 0, api.Healthy}, {nvml.SUCCESS, 0, api.Healthy}, // the errors are old
+		{nvml.ERROR_UNKNOWN, 0, api.Healthy}, {nvml.SUCCESS, 0, api.Healthy},
+		{nvml.SUCCESS, nvml.GPU_RECOVERY_ACTION_GPU_RESET, api.Sick}, {nvml.ERROR_UNKNOWN, 0, api.Sick},
+		{nvml.SUCCESS, 0, api.Healthy},
+		{nvml.SUCCESS, nvml.GPU_RECOVERY_ACTION_GPU_RESET, api.Sick}, {nvml.ERROR_NOT_SUPPORTED, 0, api.Healthy},
+	} {
+		code, action = test.code, test.action
+		if err := m.lookAt(machine); err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Pool.List()[0]; got.Health != test.want {
+			t.Errorf("look %d: %s (%s), want %s", i, got.Health, got.HealthReason, test.want)
+		}
 	}
 }

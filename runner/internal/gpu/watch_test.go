@@ -42,10 +42,9 @@ type watched struct {
 	log logText
 	ctx context.Context // of the bubble
 
-	mu     sync.Mutex
-	event  *nvml.EventData // comes once
-	sets   int             // of events, made and not freed
-	failed error           // of watch
+	mu    sync.Mutex
+	event *nvml.EventData // comes once
+	sets  int             // of events, made and not freed
 }
 
 // watchMachine watches a machine with two GPUs while the story goes on.
@@ -53,6 +52,7 @@ func watchMachine(t *testing.T, story func(*watched)) {
 	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := &watched{Monitor: newMonitor("-", "-"), fakeMachine: newMachine("GPU-a", "GPU-b")}
+		w.lib, w.Library = w.fakeMachine, "/no/such/library"
 		w.Interval, w.Log = 5*time.Second, slog.New(slog.NewTextHandler(&w.log, nil))
 		w.Interface.(*mock.Interface).EventSetCreateFunc = func() (nvml.EventSet, nvml.Return) {
 			w.sets++
@@ -70,7 +70,9 @@ func watchMachine(t *testing.T, story func(*watched)) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			w.failed = w.watch(ctx, w.fakeMachine)
+			if err := w.Run(ctx); err != nil {
+				t.Error(err)
+			}
 		}()
 		synctest.Wait()
 		story(w)
@@ -110,21 +112,19 @@ func (w *watched) set(change func()) {
 	change()
 }
 
-// count is how many looks are over.
-func (m *Monitor) count() uint64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.over
+// check looks anew at a GPU.
+func (w *watched) check(uuid string) string {
+	w.Look(w.ctx)
+	return w.Pool.Sick([]string{uuid})
 }
 
 func TestTheMachineIsLookedAtEveryInterval(t *testing.T) {
 	watchMachine(t, func(w *watched) {
-		if n := w.count(); n != 1 {
+		if n := w.looks.Load(); n != 1 {
 			t.Errorf("%d looks at the start, want one", n)
 		}
-		w.First(w.ctx) // returns at once
 		time.Sleep(50*time.Second + slice)
-		if n := w.count(); n != 11 {
+		if n := w.looks.Load(); n != 11 {
 			t.Errorf("%d looks in 50 seconds, want 11", n)
 		}
 		if got := w.Readings(); len(got) != 2 || got[0].UUID != "GPU-a" || got[1].UUID != "GPU-b" {
@@ -169,21 +169,21 @@ func TestAnEventCallsForALookAtOnce(t *testing.T) {
 // A task that failed is judged by a look that began after its end.
 func TestCheckLooksAnew(t *testing.T) {
 	watchMachine(t, func(w *watched) {
-		if got := w.Check(w.ctx, []string{"GPU-a"}); got != "" || w.count() != 2 {
-			t.Errorf("Check says %q after %d looks, want nothing after the second", got, w.count())
+		if got := w.check("GPU-a"); got != "" || w.looks.Load() != 2 {
+			t.Errorf("it says %q after %d looks, want nothing after the second", got, w.looks.Load())
 		}
 		start := time.Now()
 		w.set(func() { w.gpus[0].code = nvml.ERROR_GPU_IS_LOST })
-		got := w.Check(w.ctx, []string{"GPU-a"})
+		got := w.check("GPU-a")
 		if want := "GPU GPU-a is sick: " + nvml.ERROR_GPU_IS_LOST.Error(); got != want || time.Since(start) > slice {
-			t.Errorf("Check says %q after %s, want %q within %s", got, time.Since(start), want, slice)
+			t.Errorf("it says %q after %s, want %q within %s", got, time.Since(start), want, slice)
 		}
-		if w.Check(w.ctx, []string{"GPU-b"}) != "" {
+		if w.check("GPU-b") != "" {
 			t.Error("the other GPU is sick")
 		}
-		looks := w.count()
+		looks := w.looks.Load()
 		time.Sleep(w.Interval - slice)
-		if n := w.count(); n > looks {
+		if n := w.looks.Load(); n > looks {
 			t.Errorf("%d looks although nobody asks any more", n-looks)
 		}
 	})
@@ -202,8 +202,8 @@ func TestCheckDuringALookWaitsForTheNext(t *testing.T) {
 			}
 		})
 		<-reading
-		if got, want := w.Check(w.ctx, []string{"GPU-a"}), "GPU GPU-a is sick: "+nvml.ERROR_GPU_IS_LOST.Error(); got != want {
-			t.Errorf("Check says %q, want %q", got, want)
+		if got, want := w.check("GPU-a"), "GPU GPU-a is sick: "+nvml.ERROR_GPU_IS_LOST.Error(); got != want {
+			t.Errorf("it says %q, want %q", got, want)
 		}
 	})
 }
@@ -213,28 +213,21 @@ func TestWhoWaitsForALookMayGiveUp(t *testing.T) {
 	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor("-", "-") // nobody looks
-		for name, wait := range map[string]func(context.Context){
-			"Check": func(ctx context.Context) { m.Check(ctx, nil) },
-			"First": m.First,
-		} {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			start := time.Now()
-			wait(ctx)
-			if d := time.Since(start); d != time.Second {
-				t.Errorf("%s has waited %s, want one second", name, d)
-			}
-			cancel()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		m.Look(ctx)
+		if d := time.Since(start); d != time.Second {
+			t.Errorf("it has waited %s, want one second", d)
 		}
 		waited := make(chan struct{})
 		go func() {
-			m.First(t.Context())
+			m.Look(t.Context())
 			close(waited)
 		}()
 		synctest.Wait()
-		m.lookBegins()
-		m.lookIsOver()
+		m.begin()()
 		<-waited
-		m.First(t.Context()) // the next one need not wait
 	})
 }
 
@@ -245,8 +238,11 @@ func TestAMachineThatCannotBeCountedEndsTheWatch(t *testing.T) {
 		})
 		time.Sleep(w.Interval + slice)
 		synctest.Wait()
-		if w.failed == nil || !strings.Contains(w.failed.Error(), "NVML does not count the GPUs: "+nvml.ERROR_UNKNOWN.Error()) {
-			t.Errorf("watch ended with %v", w.failed)
+		if line := "NVML does not count the GPUs: " + nvml.ERROR_UNKNOWN.Error(); !strings.Contains(w.log.String(), line) {
+			t.Errorf("the log does not have %s:\n%s", line, w.log.String())
+		}
+		if got := w.Pool.healthy(); len(got) > 0 {
+			t.Errorf("healthy %v", got)
 		}
 	})
 }
@@ -281,35 +277,35 @@ func TestAHangIsNoticedAfterItsTime(t *testing.T) {
 	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor("-", "-")
-		m.Pool.SetDevices([]Device{{UUID: "GPU-a"}})
-		m.lookBegins()
+		m.Pool.SetDevices([]Device{{GPU: api.GPU{UUID: "GPU-a"}}}, "")
+		m.begin()
 		time.Sleep(hangLimit - 1)
 		synctest.Wait()
-		if len(m.Pool.healthy()) != 1 || m.isWanted() {
+		if len(m.Pool.healthy()) != 1 {
 			t.Error("a hang is noticed before its time")
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if len(m.Pool.healthy()) != 0 || !m.isWanted() || !strings.HasPrefix(m.Pool.Problem(), "NVML has not answered since ") {
-			t.Errorf("healthy %v, another look wanted %v, problem %q", m.Pool.healthy(), m.isWanted(), m.Pool.Problem())
+		if len(m.Pool.healthy()) != 0 || !strings.HasPrefix(m.Pool.Problem(), "NVML has not answered since ") {
+			t.Errorf("healthy %v, problem %q", m.Pool.healthy(), m.Pool.Problem())
 		}
 		// Between its questions NVML owes no answer.
 		m = newMonitor("-", "-")
-		m.Pool.SetDevices([]Device{{UUID: "GPU-a"}})
-		m.lookBegins()
-		m.lookIsOver()
+		m.Pool.SetDevices([]Device{{GPU: api.GPU{UUID: "GPU-a"}}}, "")
+		m.begin()()
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if len(m.Pool.healthy()) != 1 {
 			t.Error("a hang is noticed although the look is over")
 		}
-		m.wait(t.Context(), events(newMachine("GPU-a"), 0, nvml.ERROR_TIMEOUT, nvml.EventData{}), 0)
+		m.events = events(newMachine("GPU-a"), 0, nvml.ERROR_TIMEOUT, nvml.EventData{})
+		m.wait(t.Context(), 0)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if len(m.Pool.healthy()) != 1 {
 			t.Error("a hang is noticed although nothing was asked")
 		}
-		m.lookBegins()
+		m.begin()
 		time.Sleep(hangLimit)
 		synctest.Wait()
 		if len(m.Pool.healthy()) != 0 {
@@ -327,7 +323,8 @@ func TestTheWaitForAnEventTakesItsTime(t *testing.T) {
 			"no events": {}, "an error": events(newMachine("GPU-a"), 0, nvml.ERROR_UNKNOWN, nvml.EventData{}),
 		} {
 			start := time.Now()
-			if m.wait(t.Context(), set, slice) || time.Since(start) != slice {
+			m.events = set
+			if m.wait(t.Context(), slice) || time.Since(start) != slice {
 				t.Errorf("%s: it has waited %s, want %s", name, time.Since(start), slice)
 			}
 		}

@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +31,7 @@ type Attempt struct {
 	number int
 
 	dir     string   // what the task has; scratch is in it, so that it is not beside the next one
-	clean   []touch  // of dir and what is in it, before the task had them
+	before  []seen   // in dir, before the task had it
 	kept    string   // what is made for the store, which knows it as <task>/<number>
 	out     *os.Root // kept
 	work    *os.Root // where both are
@@ -42,20 +42,14 @@ type Attempt struct {
 
 // Begin makes the directories of an attempt.
 func (s *Store) Begin(task string, attempt int) (*Attempt, error) {
-	a, err := s.begin(task, attempt)
+	a, err := s.open(task, attempt)
+	if err == nil {
+		if err = errors.Join(a.makeRoom(), a.prepare()); err != nil {
+			err = errors.Join(err, a.Discard())
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("begin result of attempt %d of task %s: %w", attempt, api.Excerpt(task), err)
-	}
-	return a, nil
-}
-
-func (s *Store) begin(task string, attempt int) (*Attempt, error) {
-	a, err := s.open(task, attempt)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(a.makeRoom(), a.prepare()); err != nil {
-		return nil, errors.Join(err, a.Discard())
 	}
 	return a, nil
 }
@@ -102,10 +96,10 @@ func (a *Attempt) prepare() error {
 // room is what the task has: a directory, and empty ones in it.
 var room = []string{".", scratchDir, outputsDir, checkpointDir}
 
-// makeRoom makes what the task has, or takes what the last one has not touched: making
-// and removing directories would be a quarter of the cost of a short task.
+// makeRoom makes what the task has, or takes what the last one has left as it was:
+// making and removing directories would be a quarter of the cost of a short task.
 func (a *Attempt) makeRoom() error {
-	if os.Rename(a.untouched(), a.dir) != nil {
+	if os.Rename(a.unused(), a.dir) != nil {
 		err := os.Mkdir(a.dir, 0o700)
 		for _, dir := range room[1:] {
 			err = errors.Join(err, os.Mkdir(filepath.Join(a.dir, dir), dirMode))
@@ -114,53 +108,37 @@ func (a *Attempt) makeRoom() error {
 			return err
 		}
 	}
-	a.clean = a.touched()
+	a.before = a.inRoom()
 	return nil
 }
 
-// untouched is beside the directory for unfinished attempts.
-func (a *Attempt) untouched() string {
+// unused is what the next attempt may have. It is beside the directory for unfinished
+// attempts.
+func (a *Attempt) unused() string {
 	return filepath.Join(filepath.Dir(filepath.Dir(a.dir)), "untouched")
 }
 
-// touch is the last change of a directory: a file in it, a mode, an attribute.
-type touch struct {
-	when time.Duration
-	mode uint32
+// seen is what a task can have done to a directory.
+type seen struct {
+	mode    fs.FileMode
+	entries int
 }
 
-// touched looks at the room; nil is what cannot be looked at.
-func (a *Attempt) touched() (last []touch) {
+// inRoom looks at the room, and follows no link; nil is none that can be looked at.
+func (a *Attempt) inRoom() (all []seen) {
 	for _, dir := range room {
-		var s unix.Stat_t
-		if unix.Lstat(filepath.Join(a.dir, dir), &s) != nil {
+		path := filepath.Join(a.dir, dir)
+		info, err := os.Lstat(path)
+		if err != nil || !info.IsDir() {
 			return nil
 		}
-		last = append(last, touch{time.Duration(s.Ctim.Nano()), s.Mode})
-	}
-	return last
-}
-
-// coarse is above the steps of the clocks of file systems.
-const coarse = 3 * time.Second
-
-// asBefore says whether the task has done nothing to its room. Two changes in one step
-// of a clock look like one, so what was made or moved just before is looked into.
-func (a *Attempt) asBefore() bool {
-	now := a.touched()
-	if now == nil || !slices.Equal(now, a.clean) {
-		return false
-	}
-	for i, dir := range room {
-		if now[0].when-now[i].when > coarse {
-			continue
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return nil
 		}
-		names, err := os.ReadDir(filepath.Join(a.dir, dir))
-		if err != nil || len(names) > 0 && (dir != "." || len(names) != len(room)-1) {
-			return false
-		}
+		all = append(all, seen{info.Mode(), len(entries)})
 	}
-	return true
+	return all
 }
 
 // Stdout is the path for the standard output.
@@ -185,11 +163,11 @@ var ErrNoRoom = errors.New("there is no room left where the queue is, and it was
 // more than is stored. left says what could not be removed.
 func (a *Attempt) Close(r *api.Result, limits Limits) (left, err error) {
 	full := r.Outcome == api.Failed && a.full()
-	same := !a.resumed && a.asBefore()
+	same := !a.resumed && a.before != nil && slices.Equal(a.inRoom(), a.before)
 	if !same {
 		say(r, a.take())
 	}
-	if !same || os.Rename(a.dir, a.untouched()) != nil {
+	if !same || os.Rename(a.dir, a.unused()) != nil {
 		left = tree.Remove(a.dir)
 	}
 	if full && a.full() {

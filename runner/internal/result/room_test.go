@@ -25,6 +25,10 @@ func TestOnlyAnUntouchedDirectoryIsUsedAgain(t *testing.T) {
 		"it is a link": func(dir string) error {
 			return errors.Join(os.Rename(dir, dir+".x"), os.Symlink(dir+".x", dir))
 		},
+		"outputs is a link": func(dir string) error {
+			outputs := filepath.Join(dir, "..", "outputs")
+			return errors.Join(os.Remove(outputs), os.Symlink(dir, outputs))
+		},
 		"it is gone": func(dir string) error { return os.RemoveAll(filepath.Dir(dir)) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -231,7 +231,7 @@ func TestATaskWhoseGPUIsGoneIsGivenBack(t *testing.T) {
 		before := len(w.noted())
 		w.fetched = func() {
 			for i := range 3 {
-				w.pool.SetHealth(fmt.Sprint("GPU-", i), api.Sick, "Xid 79")
+				setHealth(w.pool, fmt.Sprint("GPU-", i), api.Sick, "Xid 79")
 			}
 		}
 		w.give(onGPUs("late", 1))
@@ -249,8 +249,10 @@ func TestTheLimitHoldsForATaskThatMustTakeAnotherGPU(t *testing.T) {
 	playOn(t, 100, 3, func(w *world) {
 		// GPU-2 is large, and the only one that the head cannot do without.
 		w.pool.SetDevices([]gpu.Device{
-			{UUID: "GPU-0", MemoryBytes: 40 << 30}, {UUID: "GPU-1", MemoryBytes: 80 << 30}, {UUID: "GPU-2", MemoryBytes: 80 << 30},
-		})
+			{GPU: api.GPU{UUID: "GPU-0", MemoryBytes: 40 << 30}},
+			{GPU: api.GPU{UUID: "GPU-1", MemoryBytes: 80 << 30}},
+			{GPU: api.GPU{UUID: "GPU-2", MemoryBytes: 80 << 30}},
+		}, "")
 		large := api.Resources{GPUs: 2, GPUMemory: 80 << 30}
 		w.give(&api.Task{ID: "first", Command: "x", Resources: api.Resources{GPUs: 1, GPUMemory: 80 << 30}})
 		w.give(&api.Task{ID: "head", Command: "x", Resources: large})
@@ -263,7 +265,7 @@ func TestTheLimitHoldsForATaskThatMustTakeAnotherGPU(t *testing.T) {
 		}
 		close(w.ending("holds GPU-0"))
 		synctest.Wait()
-		w.fetched = func() { w.pool.SetHealth("GPU-0", api.Retiring, "remap pending") }
+		w.fetched = func() { setHealth(w.pool, "GPU-0", api.Retiring, "remap pending") }
 		w.give(onGPUs("late", 1))
 		w.fetched = nil
 		if got := w.noted(); got[len(got)-1] != "release late" {

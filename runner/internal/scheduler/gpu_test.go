@@ -128,9 +128,9 @@ func TestATaskWhoseGPUBecomesSickIsStoppedAndLosesNoAttempt(t *testing.T) {
 	play(t, func(w *world) {
 		w.give(onGPU("a"))
 		w.want("run a")
-		w.pool.SetHealth("GPU-0", api.Retiring, "remap pending")
+		setHealth(w.pool, "GPU-0", api.Retiring, "remap pending")
 		w.want("run a") // it may finish
-		w.pool.SetHealth("GPU-0", api.Sick, "Xid 79")
+		setHealth(w.pool, "GPU-0", api.Sick, "Xid 79")
 		w.want("run a", "terminate a", "store a", "release a")
 		r := w.stored[0]
 		if want := "GPU GPU-0 is sick: Xid 79"; r.Outcome != api.MachineFailed || r.Reason != want {
@@ -143,7 +143,7 @@ func TestATaskWhoseGPUBecomesSickIsStoppedAndLosesNoAttempt(t *testing.T) {
 		w.give(onGPU("b"))
 		w.give(cpu("c"))
 		w.want("run a", "terminate a", "store a", "release a", "refused b", "run c")
-		w.pool.SetHealth("GPU-0", api.Healthy, "")
+		setHealth(w.pool, "GPU-0", api.Healthy, "")
 		w.give(onGPU("b"))
 		w.want("run a", "terminate a", "store a", "release a", "refused b", "run c", "run b")
 		close(w.hold)
@@ -185,9 +185,11 @@ func TestSuccessAndOtherStopsAreNotBlamedOnTheMachine(t *testing.T) {
 
 func TestTheOneThatWaitsIsGivenBackWhenItsGPUsAreGone(t *testing.T) {
 	for name, lose := range map[string]func(*gpu.Pool){
-		"sick":     func(p *gpu.Pool) { p.SetHealth("GPU-1", api.Sick, "Xid 79") },
-		"retiring": func(p *gpu.Pool) { p.SetHealth("GPU-1", api.Retiring, "remap pending") },
-		"removed":  func(p *gpu.Pool) { p.SetDevices([]gpu.Device{{UUID: "GPU-0", MemoryBytes: 40 << 30}}) },
+		"sick":     func(p *gpu.Pool) { setHealth(p, "GPU-1", api.Sick, "Xid 79") },
+		"retiring": func(p *gpu.Pool) { setHealth(p, "GPU-1", api.Retiring, "remap pending") },
+		"removed": func(p *gpu.Pool) {
+			p.SetDevices([]gpu.Device{{GPU: api.GPU{UUID: "GPU-0", MemoryBytes: 40 << 30}}}, "")
+		},
 	} {
 		playOn(t, 2, 2, func(w *world) {
 			w.give(onGPUs("first", 1)) // on the smaller one
@@ -228,8 +230,21 @@ func TestMoreGPUsAreMoreSlots(t *testing.T) {
 			w.give(cpu("a"))
 			w.give(cpu("b"))
 			w.want("run a")
-			w.pool.SetDevices([]gpu.Device{{UUID: "GPU-0"}, {UUID: "GPU-1"}})
+			w.pool.SetDevices([]gpu.Device{{GPU: api.GPU{UUID: "GPU-0"}}, {GPU: api.GPU{UUID: "GPU-1"}}}, "")
 			w.want("run a", "run b")
 		})
 	})
+}
+
+// setHealth says how a GPU is. Nobody else may do so meanwhile.
+func setHealth(p *gpu.Pool, uuid string, is api.Health, reason string) {
+	var devices []gpu.Device
+	for _, g := range p.List() {
+		d := gpu.Device{GPU: g}
+		if d.UUID == uuid {
+			d.Health, d.HealthReason = is, reason
+		}
+		devices = append(devices, d)
+	}
+	p.SetDevices(devices, "")
 }

@@ -246,14 +246,16 @@ func (m *machine) die(r *rand.Rand) {
 	}
 	m.mu.Unlock()
 	synctest.Wait()
-	m.pool.SetHealth(uuid, api.Sick, "Xid 79")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	setHealth(m.pool, uuid, api.Sick, "Xid 79")
 }
 
 func (m *machine) heal(uuid string) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	delete(m.dying, uuid)
-	m.mu.Unlock()
-	m.pool.SetHealth(uuid, api.Healthy, "")
+	setHealth(m.pool, uuid, api.Healthy, "")
 }
 
 // check is the scheduler's question about the GPUs of a failed attempt.
@@ -262,7 +264,7 @@ func (m *machine) check(_ context.Context, uuids []string) string {
 	defer m.mu.Unlock()
 	for _, uuid := range uuids {
 		if m.dying[uuid] {
-			m.pool.SetHealth(uuid, api.Sick, "Xid 79")
+			setHealth(m.pool, uuid, api.Sick, "Xid 79")
 			return uuid + " is sick: Xid 79"
 		}
 	}
@@ -330,7 +332,7 @@ func TestRandomTasks(t *testing.T) {
 func randomTasks(t *testing.T, r *rand.Rand, dir string) {
 	devices := make([]gpu.Device, machineGPUs)
 	for i := range devices {
-		devices[i] = gpu.Device{UUID: fmt.Sprintf("GPU-%d", i)}
+		devices[i] = gpu.Device{GPU: api.GPU{UUID: fmt.Sprintf("GPU-%d", i)}}
 	}
 	m := &machine{
 		T: t, pool: gpu.NewPool(devices), gate: gate.New(), added: make(chan struct{}), entries: make(map[*api.Task]*entry),
@@ -354,7 +356,9 @@ func randomTasks(t *testing.T, r *rand.Rand, dir string) {
 		case n < troubles/3:
 			m.die(r)
 		case n < 2*troubles/3:
-			m.pool.SetHealth(fmt.Sprintf("GPU-%d", r.IntN(machineGPUs)), api.Retiring, "remap pending")
+			m.mu.Lock()
+			setHealth(m.pool, fmt.Sprintf("GPU-%d", r.IntN(machineGPUs)), api.Retiring, "remap pending")
+			m.mu.Unlock()
 		case n < troubles:
 			for i := range machineGPUs {
 				m.heal(fmt.Sprintf("GPU-%d", i))

@@ -247,7 +247,7 @@ func playOn(t *testing.T, slots, gpus int, story func(*world)) {
 		w := newWorld(t)
 		devices := make([]gpu.Device, gpus)
 		for i := range devices {
-			devices[i] = gpu.Device{UUID: fmt.Sprintf("GPU-%d", i), MemoryBytes: 40 << 30}
+			devices[i] = gpu.Device{GPU: api.GPU{UUID: fmt.Sprintf("GPU-%d", i), MemoryBytes: 40 << 30}}
 		}
 		devices[gpus-1].MemoryBytes = 80 << 30
 		w.pool = gpu.NewPool(devices)

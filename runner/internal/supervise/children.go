@@ -104,11 +104,10 @@ const reapPause = time.Second
 // any child takes exit statuses away.
 func Reap(ctx context.Context) error {
 	prepare()
-	tick := time.NewTicker(reapPause)
-	defer tick.Stop()
+	tick := time.Tick(reapPause)
 	for {
 		select {
-		case <-tick.C:
+		case <-tick:
 		case <-ctx.Done():
 			return nil
 		}

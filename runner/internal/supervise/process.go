@@ -135,14 +135,7 @@ func Start(c Command) (*Process, error) {
 }
 
 func (p *Process) hear() (m message, err error) {
-	var text [12]byte
-	n, err := p.socket.Read(text[:])
-	if err == nil && n < len(text) {
-		err = io.ErrUnexpectedEOF
-	}
-	if err == nil {
-		_, err = binary.Decode(text[:], binary.NativeEndian, &m)
-	}
+	err = binary.Read(p.socket, binary.NativeEndian, &m)
 	return m, err
 }
 
@@ -150,10 +143,9 @@ func (p *Process) hear() (m message, err error) {
 func (p *Process) attend(err error) {
 	defer close(p.done)
 	known, done := false, false
-	for m := (message{}); err == nil && !done; {
-		if m, err = p.hear(); err != nil {
-			break
-		}
+	for err == nil && !done {
+		var m message
+		m, err = p.hear()
 		switch m.Kind {
 		case 'e', 'd':
 			p.state.Status, p.state.Asked, known = syscall.WaitStatus(m.A), m.B != 0, true

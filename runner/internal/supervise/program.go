@@ -37,38 +37,36 @@ func program() (string, error) {
 			return "", fmt.Errorf("this runner was built without its supervisor, and it cannot be built now: %w; build it with make", err)
 		}
 	}
-	file, err := unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	fd, err := unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC|unix.MFD_EXEC)
 	if err == unix.EINVAL { // a kernel before 6.3 has no MFD_EXEC, and needs none
-		file, err = unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC)
+		fd, err = unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC)
 	}
 	if err != nil {
 		return "", fmt.Errorf("make room for the supervisor: %w", err)
 	}
 	// A child has the files that it gets at low numbers before it starts this one.
 	for _, least := range []int{100, 32} { // as far as the limit allows
-		if high, err := unix.FcntlInt(uintptr(file), unix.F_DUPFD_CLOEXEC, least); err == nil {
-			unix.Close(file)
-			file = high
+		if high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, least); err == nil {
+			unix.Close(fd)
+			fd = high
 			break
 		}
 	}
-	for len(code) > 0 {
-		n, err := unix.Write(file, code)
-		if err != nil {
-			unix.Close(file)
-			return "", fmt.Errorf("write the supervisor: %w", err)
-		}
-		code = code[n:]
+	file := os.NewFile(uintptr(fd), "supervisor")
+	if _, err := file.Write(code); err != nil {
+		file.Close()
+		return "", fmt.Errorf("write the supervisor: %w", err)
 	}
-	// It stays open for as long as this process lives.
-	memory.path = fmt.Sprintf("/proc/self/fd/%d", file)
+	memory.path, memory.file = fmt.Sprintf("/proc/self/fd/%d", fd), file
 	return memory.path, nil
 }
 
-// memory is where the supervisor is; what was refused once may be granted later.
+// memory is where the supervisor is, for as long as this process lives; what was
+// refused once may be granted later.
 var memory struct {
 	sync.Mutex
 	path string
+	file *os.File
 }
 
 // compile is for go build and go test without make, where gcc is.

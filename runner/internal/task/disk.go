@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // diskPause is how long nobody looks at what a task's directory takes. A look at many
@@ -15,14 +17,7 @@ import (
 // at most.
 var diskPause = 2 * time.Second
 
-// overDisk is the cause of the end of an attempt that took too much room.
-type overDisk struct{ size, limit int64 }
-
-func (o overDisk) Error() string {
-	return fmt.Sprintf("the files in its directory took %d bytes, of the %d that --disk-limit allows", o.size, o.limit)
-}
-
-// limitDisk returns a context that ends with parent, or with overDisk when the files
+// limitDisk returns a context that ends with parent, or with a breach when the files
 // in dir take more than limit; 0 is no limit. What the task fills in two seconds is
 // not bounded, nor are files that it has removed and holds open.
 func limitDisk(parent context.Context, dir string, limit int64) (ctx context.Context, stop func()) {
@@ -38,7 +33,8 @@ func limitDisk(parent context.Context, dir string, limit int64) (ctx context.Con
 			}
 			begin := time.Now()
 			if size := takes(ctx, dir); size > limit {
-				cancel(overDisk{size, limit})
+				const text = "the files in its directory took %d bytes, of the %d that --disk-limit allows"
+				cancel(breach{api.Failed, fmt.Sprintf(text, size, limit)})
 			}
 			pause = max(diskPause, 20*time.Since(begin))
 		}

@@ -11,14 +11,7 @@ import (
 // of this container, or, with version 1 of cgroups, all of the machine.
 var memoryCounters = []string{"/sys/fs/cgroup/memory.events", "/proc/vmstat"}
 
-// memoryWatch remembers what the counter said; less than 0 if it could not be read.
-type memoryWatch struct{ before int }
-
-func newMemoryWatch() memoryWatch { return memoryWatch{memoryKills()} }
-
-// ranOut says whether the kernel has ended a process since.
-func (m memoryWatch) ranOut() bool { return m.before >= 0 && memoryKills() > m.before }
-
+// memoryKills is what the counter says; less than 0 if it cannot be read.
 func memoryKills() int {
 	text := buffers.Get().(*[32 << 10]byte) // /proc/vmstat is made anew for each read
 	defer buffers.Put(text)

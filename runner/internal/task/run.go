@@ -114,7 +114,7 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 		}
 		return
 	}
-	memory := newMemoryWatch()
+	kills := memoryKills()
 	process, err := supervise.Start(supervise.Command{
 		Path: path, Args: append([]string{spec.Task.Command}, spec.Task.Args...), Env: env, Dir: dir,
 		Stdout: stdout, Stderr: stderr, OutputDelay: max(spec.KillDelay, time.Second),
@@ -133,41 +133,43 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 		return
 	}
 	kill, enough := limitDisk(kill, spec.Dir, spec.DiskLimit)
-	why := attend(ctx, kill, process, time.Duration(spec.Task.Timeout))
-	enough()
-	if over, ok := errors.AsType[overDisk](context.Cause(kill)); ok && why == interrupted(kill) {
-		why = stop{api.Failed, over.Error()}
+	defer enough()
+	if timeout := time.Duration(spec.Task.Timeout); timeout > 0 {
+		over := breach{api.TimedOut, fmt.Sprintf("the timeout of %s ended it", timeout)}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, over)
+		defer cancel()
 	}
+	why := attend(ctx, kill, process)
 	classify(r, process.State(), why)
 	if r.ExitCode == api.ExitInterrupted && r.Outcome != api.Interrupted && spec.Drained != nil && spec.Drained() {
 		r.Outcome = api.Interrupted
 		r.Reason = fmt.Sprintf("interrupted: it left with exit status %d in a drain, to go on later", r.ExitCode)
 	}
-	if r.Outcome == api.Failed && memory.ranOut() {
+	if r.Outcome == api.Failed && kills >= 0 && memoryKills() > kills {
 		r.Reason += "; meanwhile the kernel ended a process for want of memory"
 	}
 }
 
+// breach is why an attempt was ended from here that is not interrupted by that.
+type breach struct {
+	outcome api.Outcome
+	reason  string
+}
+
+func (b breach) Error() string { return b.reason }
+
 // attend returns when nothing of the attempt is left, with the reason for which it
-// was ended from here, if it was. Only the first one counts.
-func attend(ctx, kill context.Context, process *supervise.Process, timeout time.Duration) (why stop) {
-	var timedOut <-chan time.Time
-	if timeout > 0 {
-		timer := time.NewTimer(timeout)
-		defer timer.Stop()
-		timedOut = timer.C
-	}
+// was ended from here, or nil. Only the first one counts.
+func attend(ctx, kill context.Context, process *supervise.Process) (why error) {
 	select {
 	case <-process.Done():
-		return stop{}
+		return nil
 	case <-kill.Done():
-		why = interrupted(kill)
+		why = context.Cause(kill)
 		process.Kill()
 	case <-ctx.Done():
-		why = interrupted(ctx)
-		process.Terminate()
-	case <-timedOut:
-		why = stop{api.TimedOut, fmt.Sprintf("the timeout of %s ended it", timeout)}
+		why = context.Cause(ctx)
 		process.Terminate()
 	}
 	select {
@@ -179,18 +181,8 @@ func attend(ctx, kill context.Context, process *supervise.Process, timeout time.
 	return why
 }
 
-// stop says why a process was ended from here. Without an outcome it was not.
-type stop struct {
-	outcome api.Outcome
-	reason  string
-}
-
-func interrupted(ctx context.Context) stop {
-	return stop{api.Interrupted, "interrupted: " + context.Cause(ctx).Error()}
-}
-
 // classify fills in how the attempt ended.
-func classify(r *api.Result, end supervise.State, why stop) {
+func classify(r *api.Result, end supervise.State, why error) {
 	how := ""
 	switch {
 	case end.Unsupervised:
@@ -203,8 +195,12 @@ func classify(r *api.Result, end supervise.State, why stop) {
 		how = fmt.Sprintf("exit status %d", r.ExitCode)
 	}
 	switch {
-	case why.outcome != "" && (end.Asked || end.Unsupervised):
-		r.Outcome, r.Reason = why.outcome, fmt.Sprintf("%s (%s)", why.reason, how)
+	case why != nil && (end.Asked || end.Unsupervised):
+		r.Outcome, r.Reason = api.Interrupted, "interrupted: "+why.Error()
+		if b, ok := errors.AsType[breach](why); ok {
+			r.Outcome, r.Reason = b.outcome, b.reason
+		}
+		r.Reason += fmt.Sprintf(" (%s)", how)
 	case r.ExitCode == 0:
 		r.Outcome = api.Succeeded
 		if end.OutputOpen {

@@ -8,34 +8,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 )
 
-// Sync makes the names in directories durable. A file of package os would cost more
-// than all the rest.
+// Sync makes the names in directories durable.
 func Sync(dirs ...string) error {
 	for _, dir := range dirs {
-		f := -1
-		err := again(func() (err error) {
-			f, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-			return err
-		})
-		if err == nil {
-			err = errors.Join(again(func() error { return unix.Fsync(f) }), unix.Close(f))
-		}
+		d, err := os.Open(dir)
 		if err != nil {
-			return &fs.PathError{Op: "sync", Path: dir, Err: err}
+			return err
+		}
+		if err := errors.Join(d.Sync(), d.Close()); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-// again does what a signal may interrupt.
-func again(do func() error) (err error) {
-	for err = do(); err == unix.EINTR; err = do() {
-	}
-	return err
 }
 
 // Remove removes a directory with all that is in it, also where its modes forbid
