@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -57,12 +58,7 @@ func (s *Spool) newClaim() (*claim, error) {
 // makeWork makes the place for attempts, and no spool around it: one that is out of
 // reach could not come back to where it was.
 func (s *Spool) makeWork(claim string) error {
-	for _, dir := range []string{s.path(workDir), s.path(workDir, claim), s.workPath(claim)} {
-		if err := makeDir(dir); err != nil {
-			return err
-		}
-	}
-	return nil
+	return cmp.Or(makeDir(s.path(workDir)), makeDir(s.path(workDir, claim)), makeDir(s.workPath(claim)))
 }
 
 // say writes for people. There may be no room for it, and that must keep nobody.

@@ -1,10 +1,8 @@
 package spool
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,31 +29,17 @@ func (s *Spool) writeLetter(id string, letter api.DeadLetter) error {
 	return tree.Sync(s.path(deadDir))
 }
 
-// buryFile buries a file that is no task, or none that may run. It is claimed first,
-// and goes back if it was exchanged since it was read.
+// buryFile buries a file that is no task. Whoever else comes upon it writes the same
+// letter, and so does who comes after a runner that died in between.
 func (s *Spool) buryFile(path string, bad *badDocument) error {
-	c, err := s.takeClaim()
-	if err != nil {
-		return err
-	}
-	defer func() { s.idle <- c }()
 	name := filepath.Base(path)
-	taken := s.heldPath(c.name, name)
-	if err := rename(path, taken); errors.Is(err, errGone) {
-		return nil // another was faster
-	} else if err != nil {
+	letter, reason := unreadableName(name, bad.text), shorten(bad.Error())
+	document := string(bad.text[:min(len(bad.text), api.MaxTaskBytes)])
+	if err := s.writeLetter(letter, api.DeadLetter{Document: document, Reason: reason}); err != nil {
 		return err
 	}
-	letter, reason := unreadableName(name, bad.text), shorten(bad.Error())
-	document, err := readFile(taken, api.MaxTaskBytes)
-	if err == nil && bytes.Equal(document, bad.text) {
-		err = s.writeLetter(letter, api.DeadLetter{Document: string(document[:min(len(document), api.MaxTaskBytes)]), Reason: reason})
-		if err == nil {
-			s.log.Warn("buried a file that is no task", "file", api.Excerpt(name), "letter", letter, "reason", reason)
-			return remove(taken)
-		}
-	}
-	return errors.Join(err, rename(taken, path))
+	s.log.Warn("buried a file that is no task", "file", api.Excerpt(name), "letter", letter, "reason", reason)
+	return remove(path)
 }
 
 // shorten keeps what came from a document in the hundreds of bytes. The texts
@@ -71,8 +55,8 @@ func shorten(text string) string {
 var unsafeInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
 // unreadableName names the dead letter of a file after the file, so that
-// people find it, and after its contents, so that two files never share one
-// and the same file gets it again if the runner dies in between.
+// people find it, and after its contents, so that two files never share one and
+// the same file always gets the same.
 func unreadableName(file string, document []byte) string {
 	const maxName = 100 // of the 255 bytes that file systems allow
 	name := unsafeInName.ReplaceAllString("unreadable-"+file, "_")

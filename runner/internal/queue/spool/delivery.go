@@ -133,17 +133,14 @@ func (d *delivery) settle(verb string, end func() error) error {
 }
 
 func (d *delivery) end(r api.Result) (api.TaskState, error) {
-	mark := d.spool.path(cancelledDir, d.task.ID)
-	cancelled, err := present(mark)
+	cancelled, err := present(d.spool.mark(d.task.ID))
 	switch {
 	case err != nil:
 		return "", err
-	case r.Outcome == api.Succeeded && cancelled: // too late
-		return api.TaskFinished, errors.Join(remove(mark), d.remove())
 	case r.Outcome == api.Succeeded:
-		return api.TaskFinished, d.remove()
+		return api.TaskFinished, d.succeed(cancelled)
 	case cancelled || r.Outcome == api.Cancelled:
-		if err := d.spool.mark(d.task.ID); err != nil {
+		if err := d.spool.cancel(d.task.ID); err != nil {
 			return "", err
 		}
 		return api.TaskCancelled, d.remove()
@@ -151,6 +148,16 @@ func (d *delivery) end(r api.Result) (api.TaskState, error) {
 		return api.TaskWaiting, d.release()
 	}
 	return d.retry(r)
+}
+
+// succeed ends the task, for which a cancel came too late.
+func (d *delivery) succeed(cancelled bool) error {
+	if cancelled {
+		if err := remove(d.spool.mark(d.task.ID)); err != nil {
+			return err
+		}
+	}
+	return d.remove()
 }
 
 // remove takes the task out of the queue. That needs no sync: whoever finds it
@@ -171,12 +178,13 @@ func (d *delivery) unlessGone(err error) error {
 }
 
 func (d *delivery) release() error {
-	if cancelled, err := present(d.spool.path(cancelledDir, d.task.ID)); err != nil {
+	cancelled, err := present(d.spool.mark(d.task.ID))
+	switch {
+	case err != nil:
 		return err
-	} else if cancelled {
+	case cancelled:
 		return d.remove()
-	}
-	if d.counted {
+	case d.counted:
 		return d.giveBack(d.entry.ended(false))
 	}
 	return d.giveBack(d.entry)

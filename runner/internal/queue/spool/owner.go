@@ -105,7 +105,7 @@ func (v *view) status(id string) (api.TaskStatus, error) {
 		return e.TaskStatus, err
 	}
 	t := api.TaskStatus{ID: id, State: state, Starts: s.lastAttempt(id)}
-	at := map[api.TaskState]string{api.TaskDead: s.letter(id), api.TaskCancelled: s.path(cancelledDir, id), api.TaskFinished: s.path(resultsDir, id)}[state]
+	at := map[api.TaskState]string{api.TaskDead: s.letter(id), api.TaskCancelled: s.mark(id), api.TaskFinished: s.path(resultsDir, id)}[state]
 	if info, err := os.Stat(at); err == nil {
 		t.Since = info.ModTime().UTC()
 	}
@@ -143,13 +143,16 @@ func (s *Spool) Cancel(ctx context.Context, id string) error {
 		case state != "" && state.Ended():
 			return fmt.Errorf("%w: it is %s", queue.ErrEnded, state)
 		}
-		return s.mark(id)
+		return s.cancel(id)
 	})
 }
 
-// mark makes a task cancelled, durably.
-func (s *Spool) mark(id string) error {
-	if err := writeFile(s.path(cancelledDir, id), nil, false); err != nil && !errors.Is(err, os.ErrExist) {
+// mark is the file that says that a task was cancelled.
+func (s *Spool) mark(id string) string { return s.path(cancelledDir, id) }
+
+// cancel makes a task cancelled, durably.
+func (s *Spool) cancel(id string) error {
+	if err := writeFile(s.mark(id), nil, false); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	return tree.Sync(s.path(cancelledDir))
@@ -171,9 +174,9 @@ func (s *Spool) Again(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		if mark := s.path(cancelledDir, id); isThere(mark) {
+		if isThere(s.mark(id)) {
 			letter := api.DeadLetter{Task: task, Reason: "it was cancelled, and a retry was interrupted"}
-			if err := errors.Join(s.writeLetter(id, letter), remove(mark)); err != nil {
+			if err := errors.Join(s.writeLetter(id, letter), remove(s.mark(id))); err != nil {
 				return err
 			}
 		}
@@ -248,7 +251,7 @@ func (s *Spool) Purge(ctx context.Context, before time.Time) (n int, err error) 
 
 // quietSince says whether nothing became of a task since then.
 func (s *Spool) quietSince(id string, then time.Time) bool {
-	for _, trace := range []string{s.path(resultsDir, id), s.letter(id), s.path(cancelledDir, id)} {
+	for _, trace := range []string{s.path(resultsDir, id), s.letter(id), s.mark(id)} {
 		if info, err := os.Lstat(trace); err == nil && !info.ModTime().Before(then) {
 			return false
 		}
@@ -262,7 +265,7 @@ func (s *Spool) forget(id string) error {
 	if err := os.Rename(s.path(resultsDir, id), gone); err != nil && !missing(err) {
 		return err
 	}
-	return errors.Join(remove(s.letter(id)), remove(s.path(cancelledDir, id)), tree.Remove(gone))
+	return errors.Join(remove(s.letter(id)), remove(s.mark(id)), tree.Remove(gone))
 }
 
 // Results implements queue.Store.

@@ -58,7 +58,7 @@ func (v *view) state(id string) (api.TaskState, error) {
 	}
 	open := s.links(id) > 1 // first: what ends a task is written before it leaves the queue
 	dead, err1 := present(s.letter(id))
-	cancelled, err2 := present(s.path(cancelledDir, id))
+	cancelled, err2 := present(s.mark(id))
 	failed := false // as far as that is known
 	if !dead && !cancelled && !open && !v.all && v.entries[id].State == "" {
 		finished, err := s.succeeded(id, s.lastAttempt(id))
