@@ -141,12 +141,8 @@ func (s *Spool) reclaim() {
 		}
 		if claim, entry, _ := strings.Cut(name, "-"); !isThere(s.lockPath(claim)) && isThere(s.path(heldDir, name)) {
 			s.sayOnce("could not take back a task", name, fmt.Errorf("somebody has removed its lock, so nobody can tell whether a runner has it; "+
-				"if none has, move it to %s", s.path(tasksDir, entry)))
+				"if none has, move it to %s", s.path(readyDir, entryOf(entry).bucket.name(), entry)))
 		}
-	}
-	claims, _ := dirNames(s.path(claimsDir))
-	for _, claim := range claims {
-		s.sayOnce("could not take back a claim", claim, s.reclaimOlder(s.path(claimsDir, claim)))
 	}
 }
 
@@ -188,13 +184,13 @@ func (s *Spool) died(claim string, e entry, runner string, gpus []string) error 
 	return err
 }
 
-// takeBack moves what a dead runner has left to where it came from. What is no entry
-// of today goes to where people put files, for adopt to judge.
+// takeBack moves what a dead runner has left to where it came from.
 func (s *Spool) takeBack(path, name string) error {
 	defer s.ring()
 	e, err := parseName(name)
-	if err != nil || e.from == 0 {
-		return errors.Join(rename(path, s.path(tasksDir, name)), tree.Sync(s.path(tasksDir)))
+	if err != nil { // it was about to bury it
+		document, _ := readFile(path, api.MaxTaskBytes)
+		return s.buryFile(path, &badDocument{err, document})
 	}
 	return s.enter(e.bucket, func(dir string) error { return rename(path, filepath.Join(dir, name)) })
 }

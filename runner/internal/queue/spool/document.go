@@ -74,13 +74,7 @@ func (s *Spool) readDocument(id string) ([]byte, error) {
 		return nil, os.Remove(s.document(id))
 	case !missing(err):
 		return nil, err
-	}
-	// Runners of before kept none.
-	if letter := readLetter(s.letter(id)); letter.Task != nil {
-		document, err = format(letter.Task)
-		return document, errors.Join(err, s.writeDocument(id, document, true))
-	}
-	if s.lastAttempt(id) > 0 {
+	case s.lastAttempt(id) > 0:
 		return nil, errors.New("id: is in use by a task that has results; choose another id, or leave it out to have one made")
 	}
 	return nil, nil
@@ -108,7 +102,10 @@ func (s *Spool) writeDocument(id string, document []byte, durable bool) error {
 // link makes the document of a task appear under a name in the queue, in one step.
 func (s *Spool) link(t *api.Task, path string) error {
 	err := os.Link(s.document(t.ID), path)
-	if err == nil || errors.Is(err, os.ErrExist) || !isThere(filepath.Dir(path)) {
+	if errors.Is(err, os.ErrExist) { // the word that it did was lost
+		return nil
+	}
+	if err == nil || !isThere(filepath.Dir(path)) {
 		return err
 	}
 	// There are file systems that have no links, and people who remove results.

@@ -68,16 +68,13 @@ func (e entry) name() string {
 		e.class.GPUs, uint64(e.class.GPUMemory), e.starts, e.deaths, e.spent, e.expires, e.id)
 }
 
-// parseName reads a name of today, or one of before, which says nothing of a bucket.
+// parseName is the inverse of name.
 func parseName(name string) (e entry, err error) {
 	text, isJSON := strings.CutSuffix(name, ".json")
 	if f := strings.SplitN(text, "-", 11); len(f) == 11 {
 		e = entry{newBucket(f[0], f[1], f[2], f[4], f[5]), number[int64](f[3]), number[int](f[6]), number[int](f[7]), number[int](f[8]), number[int64](f[9]), f[10]}
 	}
-	if e.name() != name {
-		e = parseOlder(text)
-	}
-	if !isJSON || e.id == "" || e.spent > e.starts {
+	if !isJSON || e.name() != name || e.id == "" || e.spent > e.starts {
 		return entry{}, fmt.Errorf("file name %s is not one that submit gives; put tasks into the queue with the command submit", api.Excerpt(name))
 	}
 	return e, nil
@@ -126,10 +123,7 @@ func readEntry(path string) (e entry, task *api.Task, err error) {
 	if e, err = parseName(filepath.Base(path)); err == nil {
 		task, err = parse(e.id, document)
 	}
-	switch {
-	case err == nil && e.from == 0: // of before
-		e = e.of(task)
-	case err == nil && e.of(task) != e:
+	if err == nil && e.of(task) != e {
 		err = errors.New("file name says other than the task document")
 	}
 	if err != nil {

@@ -50,7 +50,7 @@ func (s *Spool) wait(ctx context.Context, serves func(api.Resources) bool) (*del
 	var overflow chan error
 	if watch, err := fsnotify.NewWatcher(); err == nil {
 		defer watch.Close()
-		if watch.Add(s.path(readyDir)) == nil && watch.Add(s.path(tasksDir)) == nil {
+		if watch.Add(s.path(readyDir)) == nil {
 			events, overflow = watch.Events, watch.Errors
 		}
 	}
@@ -94,15 +94,15 @@ func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*del
 	if s.due(&s.reclaimed, s.rescan) {
 		s.reclaim()
 	}
-	problem := s.adopt(ctx)
+	var problem error
 	if s.due(&s.tidied, 60*s.rescan) {
 		s.sweep()
 		// What has expired, of classes, too, that nobody serves.
-		d, err := s.front(ctx, func(api.Resources) bool { return true }, func(name string) bool { return entryOf(name).expired(time.Now()) != "" })
+		var d *delivery
+		d, problem = s.front(ctx, func(api.Resources) bool { return true }, func(name string) bool { return entryOf(name).expired(time.Now()) != "" })
 		if d != nil { // the clock was set back
-			err = d.Release()
+			problem = d.Release()
 		}
-		problem = errors.Join(problem, err)
 	}
 	d, err := s.front(ctx, serves, func(string) bool { return true })
 	if d != nil {

@@ -40,7 +40,7 @@ func (s *Spool) named(v *view, dirs ...string) []string {
 // Length says how many tasks wait, and how many are dead letters, by the names alone.
 func (s *Spool) Length(context.Context) (map[api.TaskState]int, error) {
 	buckets, err := s.buckets()
-	places := map[string]api.TaskState{deadDir: api.TaskDead, tasksDir: api.TaskWaiting}
+	places := map[string]api.TaskState{deadDir: api.TaskDead}
 	for _, b := range buckets {
 		places[path.Join(readyDir, b.name())] = api.TaskWaiting
 	}
@@ -116,21 +116,6 @@ func (v *view) status(id string) (api.TaskStatus, error) {
 	return t, err
 }
 
-// locked runs what an owner asks for, one at a time.
-func (s *Spool) locked(ctx context.Context, what string, do func(lock *os.File) error) error {
-	lock, err := s.lockSubmit(ctx)
-	if err == nil {
-		defer lock.Close()
-		if err = s.adoptLocked(lock); err == nil {
-			err = do(lock)
-		}
-	}
-	if err != nil && !strings.HasPrefix(err.Error(), what) {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return err
-}
-
 // Cancel implements queue.Store. It leaves a mark: whoever has the task, or comes
 // upon it, removes it.
 func (s *Spool) Cancel(ctx context.Context, id string) error {
@@ -180,8 +165,7 @@ func (s *Spool) Again(ctx context.Context, id string) error {
 				return err
 			}
 		}
-		e := entry{starts: s.lastAttempt(id)}.of(task)
-		if err := s.enqueue(lock, []*entering{{entry: e, put: func(path string) error { return s.link(task, path) }}}); err != nil {
+		if err := s.enqueue(lock, &entering{entry: entry{starts: s.lastAttempt(id)}.of(task), task: task}); err != nil {
 			return err
 		}
 		return remove(s.letter(id))

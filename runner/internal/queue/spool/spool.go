@@ -17,7 +17,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
-// The directories of a spool. Two are those of runners of before.
+// The directories of a spool.
 const (
 	readyDir     = "ready"
 	heldDir      = "held"
@@ -26,8 +26,6 @@ const (
 	cancelledDir = "cancelled"
 	resultsDir   = "results"
 	tmpDir       = "tmp"
-	tasksDir     = "tasks"
-	claimsDir    = "claims"
 	submitLock   = "submit.lock"
 )
 
@@ -111,7 +109,7 @@ func (s *Spool) prepare() error {
 	if err := os.MkdirAll(s.dir, dirMode); err != nil {
 		return err
 	}
-	for _, sub := range []string{readyDir, heldDir, workDir, deadDir, cancelledDir, resultsDir, tmpDir, tasksDir, claimsDir} {
+	for _, sub := range []string{readyDir, heldDir, workDir, deadDir, cancelledDir, resultsDir, tmpDir} {
 		if err := makeDir(s.path(sub)); err != nil {
 			return err
 		}

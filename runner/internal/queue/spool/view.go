@@ -111,11 +111,8 @@ func (v *view) readAll() {
 	var all []Entry
 	buckets, err := v.spool.buckets()
 	v.note(err)
-	places := []string{tasksDir}
 	for _, b := range buckets {
-		places = append(places, filepath.Join(readyDir, b.name()))
-	}
-	for _, place := range places {
+		place := filepath.Join(readyDir, b.name())
 		names, err := fileNames(v.spool.path(place))
 		v.note(err)
 		for _, name := range names {
@@ -161,7 +158,7 @@ func entryOf(name string) entry {
 	return e
 }
 
-// readRunning reads what runners have claimed, those of before as well.
+// readRunning reads what runners have claimed.
 func (v *view) readRunning() {
 	s := v.spool
 	v.entries = map[string]Entry{}
@@ -171,16 +168,6 @@ func (v *view) readRunning() {
 		if claim, name, ok := strings.Cut(file, "-"); ok {
 			runner, gpus := s.said(claim)
 			v.running(entryOf(name), filepath.Join(heldDir, file), runner, gpus)
-		}
-	}
-	claims, err := dirNames(s.path(claimsDir))
-	v.note(err)
-	for _, claim := range claims {
-		names, err := fileNames(s.path(claimsDir, claim, tasksDir))
-		v.note(err)
-		owner, _ := readFile(s.path(claimsDir, claim, "owner"), 1<<10)
-		for _, name := range names {
-			v.running(entryOf(name), filepath.Join(claimsDir, claim, tasksDir, name), strings.TrimSpace(string(owner)), nil)
 		}
 	}
 }

@@ -22,11 +22,6 @@ func TestWhatWakesFetch(t *testing.T) {
 			}
 			return func() { submit(t, s, api.Task{ID: "wanted"}) }
 		},
-		"a submit of before": func(t *testing.T, dir string, _ *spool.Spool) func() {
-			return func() {
-				drop(t, dir, "00000000000000000001-0-0-wanted.json", []byte(`{"id":"wanted","command":"true"}`))
-			}
-		},
 		"a task of a dead runner": func(t *testing.T, dir string, s *spool.Spool) func() {
 			crashed := open(t, dir, "crashed")
 			submit(t, s, api.Task{ID: "wanted"})
