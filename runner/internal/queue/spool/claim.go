@@ -35,8 +35,15 @@ const lockSuffix = ".lock"
 
 func (s *Spool) lockPath(claim string) string { return s.path(heldDir, claim+lockSuffix) }
 
-// heldPath is where a file is while it is claimed.
-func (s *Spool) heldPath(claim, name string) string { return s.path(heldDir, claim+"-"+name) }
+// heldPath is where the file of an entry is while it is claimed.
+func (s *Spool) heldPath(claim string, e entry) string { return s.path(heldDir, claim+"-"+e.name()) }
+
+// parseHeld reads the name of a file that is claimed.
+func parseHeld(name string) (claim string, e entry, ok bool) {
+	claim, name, _ = strings.Cut(name, "-")
+	e, ok = parseName(name)
+	return claim, e, ok
+}
 
 // workPath is where attempts are made. What they leave beside it goes with the claim.
 func (s *Spool) workPath(claim string) string { return s.path(workDir, claim, "attempt") }
@@ -139,9 +146,9 @@ func (s *Spool) reclaim() {
 			s.sayOnce("could not take back a claim", claim, s.reclaimOne(claim))
 			continue
 		}
-		if claim, entry, _ := strings.Cut(name, "-"); !isThere(s.lockPath(claim)) && isThere(s.path(heldDir, name)) {
+		if claim, e, ok := parseHeld(name); ok && !isThere(s.lockPath(claim)) && isThere(s.path(heldDir, name)) {
 			s.sayOnce("could not take back a task", name, fmt.Errorf("somebody has removed its lock, so nobody can tell whether a runner has it; "+
-				"if none has, move it to %s", s.path(readyDir, entryOf(entry).bucket.name(), entry)))
+				"if none has, move it to %s", s.path(readyDir, e.bucket.name(), e.name())))
 		}
 	}
 }
@@ -154,12 +161,14 @@ func (s *Spool) reclaimOne(name string) error {
 		}
 		runner, gpus := s.said(name)
 		for _, file := range names {
-			if entry, ok := strings.CutPrefix(file, name+"-"); ok {
-				s.sayOnce("could not store how an attempt ended", file, s.died(name, entryOf(entry), runner, gpus))
-				if err := s.takeBack(s.path(heldDir, file), entry); err != nil {
+			if claim, e, ok := parseHeld(file); ok && claim == name {
+				s.sayOnce("could not store how an attempt ended", file, s.died(name, e, runner, gpus))
+				back := func(dir string) error { return rename(s.path(heldDir, file), filepath.Join(dir, e.name())) }
+				if err := s.enter(e.bucket, back); err != nil {
 					return err
 				}
-				s.log.Info("took a task back from a dead runner", "file", entry, "runner", runner)
+				s.ring()
+				s.log.Info("took a task back from a dead runner", "task", e.id, "runner", runner)
 			}
 		}
 		return s.closeClaim(&claim{name: name, lock: lock})
@@ -182,17 +191,6 @@ func (s *Spool) died(claim string, e entry, runner string, gpus []string) error 
 		return nil
 	}
 	return err
-}
-
-// takeBack moves what a dead runner has left to where it came from.
-func (s *Spool) takeBack(path, name string) error {
-	defer s.ring()
-	e, err := parseName(name)
-	if err != nil { // it was about to bury it
-		document, _ := readFile(path, api.MaxTaskBytes)
-		return s.buryFile(path, &badDocument{err, document})
-	}
-	return s.enter(e.bucket, func(dir string) error { return rename(path, filepath.Join(dir, name)) })
 }
 
 // sayOnce logs a problem with something, and not again while it stays the same.

@@ -1,12 +1,9 @@
 package spool
 
 import (
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -29,16 +26,15 @@ func (s *Spool) writeLetter(id string, letter api.DeadLetter) error {
 	return tree.Sync(s.path(deadDir))
 }
 
-// buryFile buries a file that is no task. Whoever else comes upon it writes the same
-// letter, and so does who comes after a runner that died in between.
-func (s *Spool) buryFile(path string, bad *badDocument) error {
-	name := filepath.Base(path)
-	letter, reason := unreadableName(name, bad.text), shorten(bad.Error())
+// buryFile buries a file of the queue whose document is no task. Whoever else comes upon
+// it writes the same letter, and so does who comes after a runner that died in between.
+func (s *Spool) buryFile(path string, e entry, bad *badDocument) error {
 	document := string(bad.text[:min(len(bad.text), api.MaxTaskBytes)])
-	if err := s.writeLetter(letter, api.DeadLetter{Document: document, Reason: reason}); err != nil {
+	reason := shorten(bad.Error())
+	if err := s.writeLetter(e.id, api.DeadLetter{Document: document, Reason: reason, Attempts: e.spent}); err != nil {
 		return err
 	}
-	s.log.Warn("buried a file that is no task", "file", api.Excerpt(name), "letter", letter, "reason", reason)
+	s.log.Warn("buried a document that is no task", "task", e.id, "reason", reason)
 	return remove(path)
 }
 
@@ -50,18 +46,6 @@ func shorten(text string) string {
 		return text
 	}
 	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(text[:limit], ""), len(text))
-}
-
-var unsafeInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
-
-// unreadableName names the dead letter of a file after the file, so that
-// people find it, and after its contents, so that two files never share one and
-// the same file always gets the same.
-func unreadableName(file string, document []byte) string {
-	const maxName = 100 // of the 255 bytes that file systems allow
-	name := unsafeInName.ReplaceAllString("unreadable-"+file, "_")
-	sum := sha256.Sum256(append([]byte(file+"\x00"), document...))
-	return fmt.Sprintf("%s-%x", name[:min(len(name), maxName)], sum[:4])
 }
 
 // readLetter puts what is wrong with a letter in the place of its reason.

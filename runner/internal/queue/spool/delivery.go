@@ -47,7 +47,7 @@ func (d *delivery) Task() *api.Task { return d.task }
 func (d *delivery) Context() context.Context { return d.ctx }
 
 // path is where the file is.
-func (d *delivery) path() string { return d.spool.heldPath(d.claim.name, d.entry.name()) }
+func (d *delivery) path() string { return d.spool.heldPath(d.claim.name, d.entry) }
 
 func (d *delivery) Begin(gpus []string) (int, error) {
 	d.mu.Lock()
@@ -68,7 +68,7 @@ func (d *delivery) begin() error {
 	}
 	if !d.counted {
 		next := d.entry.begun()
-		if err := rename(d.path(), d.spool.heldPath(d.claim.name, next.name())); err != nil {
+		if err := rename(d.path(), d.spool.heldPath(d.claim.name, next)); err != nil {
 			return err // errGone as well: what is not in the claim must not start
 		}
 		d.entry, d.counted = next, true

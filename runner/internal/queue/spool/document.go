@@ -58,9 +58,9 @@ type badDocument struct {
 func (b *badDocument) Error() string { return b.problem.Error() }
 
 // newer says whether the file may be a task to a newer version.
-func (b *badDocument) newer(e entry) bool {
+func (b *badDocument) newer(id string) bool {
 	var fields struct{ ID string }
-	return e.id != "" && json.Unmarshal(b.text, &fields) == nil && fields.ID == e.id
+	return json.Unmarshal(b.text, &fields) == nil && fields.ID == id
 }
 
 // readDocument returns the document of an id that is in use, and nothing for one

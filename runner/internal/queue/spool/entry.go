@@ -3,7 +3,6 @@ package spool
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -68,16 +67,15 @@ func (e entry) name() string {
 		e.class.GPUs, uint64(e.class.GPUMemory), e.starts, e.deaths, e.spent, e.expires, e.id)
 }
 
-// parseName is the inverse of name.
-func parseName(name string) (e entry, err error) {
+// parseName is the inverse of name. What it does not know is no file of the queue.
+func parseName(name string) (e entry, ok bool) {
 	text, isJSON := strings.CutSuffix(name, ".json")
-	if f := strings.SplitN(text, "-", 11); len(f) == 11 {
-		e = entry{newBucket(f[0], f[1], f[2], f[4], f[5]), number[int64](f[3]), number[int](f[6]), number[int](f[7]), number[int](f[8]), number[int64](f[9]), f[10]}
+	f := strings.SplitN(text, "-", 11)
+	if !isJSON || len(f) != 11 {
+		return entry{}, false
 	}
-	if !isJSON || e.name() != name || e.id == "" || e.spent > e.starts {
-		return entry{}, fmt.Errorf("file name %s is not one that submit gives; put tasks into the queue with the command submit", api.Excerpt(name))
-	}
-	return e, nil
+	e = entry{newBucket(f[0], f[1], f[2], f[4], f[5]), number[int64](f[3]), number[int](f[6]), number[int](f[7]), number[int](f[8]), number[int64](f[9]), f[10]}
+	return e, e.name() == name && validID(e.id) && e.spent <= e.starts
 }
 
 // of is the entry with what the document of its task says.
@@ -114,20 +112,18 @@ func (e entry) expired(now time.Time) string {
 	return ""
 }
 
-// readEntry reads a file of the queue.
-func readEntry(path string) (e entry, task *api.Task, err error) {
+// readEntry reads the file of an entry.
+func readEntry(path string, e entry) (*api.Task, error) {
 	document, err := readFile(path, api.MaxTaskBytes)
 	if err != nil {
-		return entry{}, nil, err
+		return nil, err
 	}
-	if e, err = parseName(filepath.Base(path)); err == nil {
-		task, err = parse(e.id, document)
-	}
+	task, err := parse(e.id, document)
 	if err == nil && e.of(task) != e {
 		err = errors.New("file name says other than the task document")
 	}
 	if err != nil {
-		return e, nil, &badDocument{err, document}
+		return nil, &badDocument{err, document}
 	}
-	return e, task, nil
+	return task, nil
 }

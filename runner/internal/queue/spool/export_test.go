@@ -114,8 +114,8 @@ func ResultsDir(dir string) string { return filepath.Join(dir, resultsDir) }
 
 // Parse makes the parser of the queue's files accessible to fuzzing.
 var Parse = func(name string, document []byte) (canonical string, valid bool) {
-	e, err := parseName(name)
-	if err != nil {
+	e, ok := parseName(name)
+	if !ok {
 		return "", false
 	}
 	task, err := parse(e.id, document)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -99,7 +100,10 @@ func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*del
 		s.sweep()
 		// What has expired, of classes, too, that nobody serves.
 		var d *delivery
-		d, problem = s.front(ctx, func(api.Resources) bool { return true }, func(name string) bool { return entryOf(name).expired(time.Now()) != "" })
+		d, problem = s.front(ctx, func(api.Resources) bool { return true }, func(name string) bool {
+			e, ok := parseName(name)
+			return ok && e.expired(time.Now()) != ""
+		})
 		if d != nil { // the clock was set back
 			problem = d.Release()
 		}
@@ -114,16 +118,20 @@ func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*del
 // try claims a task. Nothing and no error means that it must not run, or that
 // another runner was faster.
 func (s *Spool) try(path string) (*delivery, error) {
-	e, task, err := readEntry(path)
+	e, ok := parseName(filepath.Base(path))
+	if !ok { // people have put it there
+		return nil, nil
+	}
+	task, err := readEntry(path, e)
 	var bad *badDocument
 	switch {
 	case missing(err):
 		return nil, nil
-	case errors.As(err, &bad) && bad.newer(e):
+	case errors.As(err, &bad) && bad.newer(e.id):
 		s.sayOnce("left a task to a newer runner", e.id, bad)
 		return nil, nil
 	case errors.As(err, &bad): // somebody has changed it by hand, or the disk
-		return nil, s.buryFile(path, bad)
+		return nil, s.buryFile(path, e, bad)
 	case err != nil:
 		return nil, err
 	}

@@ -25,6 +25,7 @@ const olderMain = `package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"

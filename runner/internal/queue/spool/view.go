@@ -13,8 +13,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// Entry is a file in the queue, and what its name and its place say of the task. The
-// name is the id where it is none of a task.
+// Entry is a file in the queue, and what its name and its place say of the task.
 type Entry struct {
 	api.TaskStatus
 	File string // its path from the spool
@@ -54,7 +53,7 @@ func (s *Spool) look() *view {
 func (v *view) state(id string) (api.TaskState, error) {
 	s := v.spool
 	if !validID(id) {
-		return v.entries[id].State, v.err // of what people have put there
+		return "", v.err
 	}
 	open := s.links(id) > 1 // first: what ends a task is written before it leaves the queue
 	dead, err1 := present(s.letter(id))
@@ -116,7 +115,9 @@ func (v *view) readAll() {
 		names, err := fileNames(v.spool.path(place))
 		v.note(err)
 		for _, name := range names {
-			all = append(all, waiting(entryOf(name), filepath.Join(place, name)))
+			if e, ok := parseName(name); ok {
+				all = append(all, waiting(e, filepath.Join(place, name)))
+			}
 		}
 	}
 	// Within a priority, what pauses comes last.
@@ -149,15 +150,6 @@ func (v *view) note(err error) {
 	}
 }
 
-// entryOf is what a name says; of one that is none of a task it is the id.
-func entryOf(name string) entry {
-	e, err := parseName(name)
-	if err != nil {
-		e.id = name
-	}
-	return e
-}
-
 // readRunning reads what runners have claimed.
 func (v *view) readRunning() {
 	s := v.spool
@@ -165,22 +157,20 @@ func (v *view) readRunning() {
 	names, err := fileNames(s.path(heldDir))
 	v.note(err)
 	for _, file := range names {
-		if claim, name, ok := strings.Cut(file, "-"); ok {
-			runner, gpus := s.said(claim)
-			v.running(entryOf(name), filepath.Join(heldDir, file), runner, gpus)
+		claim, e, ok := parseHeld(file)
+		if !ok {
+			continue
 		}
+		runner, gpus := s.said(claim)
+		at := waiting(e, filepath.Join(heldDir, file))
+		at.State, at.Reason, at.NotBefore, at.Runner = api.TaskRunning, "", time.Time{}, runner
+		if e.deaths > 0 { // else they are those of the task before
+			at.GPUs = gpus
+		}
+		var stat unix.Stat_t
+		if unix.Lstat(s.path(at.File), &stat) == nil { // it came, or was begun, then
+			at.Since = time.Unix(stat.Ctim.Unix()).UTC()
+		}
+		v.entries[e.id] = at
 	}
-}
-
-func (v *view) running(e entry, file, runner string, gpus []string) {
-	at := waiting(e, file)
-	at.State, at.Reason, at.NotBefore, at.Runner = api.TaskRunning, "", time.Time{}, runner
-	if e.deaths > 0 { // else they are those of the task before
-		at.GPUs = gpus
-	}
-	var stat unix.Stat_t
-	if unix.Lstat(v.spool.path(file), &stat) == nil { // it came, or was begun, then
-		at.Since = time.Unix(stat.Ctim.Unix()).UTC()
-	}
-	v.entries[e.id] = at
 }
