@@ -50,11 +50,12 @@ func (s *Spool) workPath(claim string) string { return s.path(workDir, claim, "a
 
 // newClaim makes a claim.
 func (s *Spool) newClaim() (*claim, error) {
-	c := &claim{name: token()}
-	var err error
-	if c.lock, err = newLock(s.lockPath(c.name)); err != nil {
+	name := token()
+	lock, err := newLock(s.lockPath(name))
+	if err != nil {
 		return nil, err
 	}
+	c := &claim{name: name, lock: lock}
 	c.say(s.runner, nil)
 	if err := errors.Join(s.makeWork(c.name), tree.Sync(s.path(heldDir))); err != nil {
 		return nil, errors.Join(err, s.closeClaim(c))
@@ -179,12 +180,9 @@ func (s *Spool) reclaimOne(name string) error {
 	return err
 }
 
-// died stores the result of an attempt that a dead runner had begun. It comes before the
-// task waits again, and where it cannot be stored it keeps no task.
+// died stores the result of an attempt that a dead runner had begun, if it had. It comes
+// before the task waits again, and where it cannot be stored it keeps no task.
 func (s *Spool) died(claim string, e entry, runner string, gpus []string) error {
-	if e.starts == 0 {
-		return nil
-	}
 	err := result.New(s.path(resultsDir), func() (string, error) { return s.workPath(claim), nil }).Died(api.Result{
 		Task: e.id, Attempt: e.starts, Outcome: api.MachineFailed, ExitCode: -1, Reason: queue.NoSign, Runner: runner, GPUs: gpus})
 	if missing(err) || errors.Is(err, os.ErrExist) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	kjson "sigs.k8s.io/json"
 
@@ -140,9 +141,4 @@ func (s *Spool) succeeded(id string, attempt int) (bool, error) {
 }
 
 // lastAttempt is the number of the last attempt that has a result, 0 if none has.
-func (s *Spool) lastAttempt(id string) (last int) {
-	for _, n := range s.results().Attempts(id) {
-		last = n
-	}
-	return last
-}
+func (s *Spool) lastAttempt(id string) int { return slices.Max(append(s.results().Attempts(id), 0)) }

@@ -3,7 +3,6 @@ package spool
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -41,41 +40,23 @@ func (b bucket) name() string {
 	return fmt.Sprintf("%s-%d-%d", b.order(), b.class.GPUs, uint64(b.class.GPUMemory))
 }
 
+// parseBucket is the inverse of name.
 func parseBucket(name string) (b bucket, ok bool) {
-	f := strings.Split(name, "-")
-	if len(f) != 5 {
-		return bucket{}, false
-	}
-	b = newBucket(f[0], f[1], f[2], f[3], f[4])
+	fmt.Sscanf(name, "%d-%d-%d-%d-%d", &b.rank, &b.from, &b.pauses, &b.class.GPUs, &b.class.GPUMemory)
 	return b, b.name() == name
 }
 
-func newBucket(rank, from, pauses, gpus, memory string) bucket {
-	return bucket{number[int](rank), number[int64](from), number[int](pauses),
-		api.Resources{GPUs: number[int](gpus), GPUMemory: number[api.Bytes](memory)}}
-}
-
-// number reads a part of a name; what is none does not give the name again.
-func number[T int | int64 | api.Bytes](text string) T {
-	n, _ := strconv.ParseInt(text, 10, 64)
-	return T(n)
-}
-
-// name is the inverse of parseName. Names sort in the order in which the tasks start.
+// name sorts as the tasks start.
 func (e entry) name() string {
 	return fmt.Sprintf("%s-%016d-%d-%d-%d-%d-%d-%d-%s.json", e.order(), e.key,
 		e.class.GPUs, uint64(e.class.GPUMemory), e.starts, e.deaths, e.spent, e.expires, e.id)
 }
 
-// parseName is the inverse of name. What it does not know is no file of the queue.
+// parseName is the inverse of name.
 func parseName(name string) (e entry, ok bool) {
-	text, isJSON := strings.CutSuffix(name, ".json")
-	f := strings.SplitN(text, "-", 11)
-	if !isJSON || len(f) != 11 {
-		return entry{}, false
-	}
-	e = entry{newBucket(f[0], f[1], f[2], f[4], f[5]), number[int64](f[3]), number[int](f[6]), number[int](f[7]), number[int](f[8]), number[int64](f[9]), f[10]}
-	return e, e.name() == name && validID(e.id) && e.spent <= e.starts
+	fmt.Sscanf(strings.TrimSuffix(name, ".json"), "%d-%d-%d-%d-%d-%d-%d-%d-%d-%d-%s", &e.rank, &e.from, &e.pauses, &e.key,
+		&e.class.GPUs, &e.class.GPUMemory, &e.starts, &e.deaths, &e.spent, &e.expires, &e.id)
+	return e, e.name() == name && e.id != "" && e.spent <= e.starts
 }
 
 // of is the entry with what the document of its task says.
