@@ -91,27 +91,20 @@ func (s *Spool) usable(c *claim) bool {
 	return err == nil && len(left) == 0 && isAt(c.lock, s.lockPath(c.name))
 }
 
-// closeClaim removes a claim that has no task. What is left if that fails, others will
-// try to remove.
+// closeClaim removes a claim that has no task: its directory in one step, and then all
+// that can be of what is in it. What is left if that fails, others will try to remove.
 func (s *Spool) closeClaim(c *claim) error {
 	defer c.lock.Close()
-	if err := s.discardDir(s.path(workDir, c.name)); err != nil && !errors.Is(err, errGone) {
+	gone := s.path(tmpDir, gonePrefix+token())
+	if err := rename(s.path(workDir, c.name), gone); err == nil {
+		s.sayOnce("could not remove what is left of an attempt", filepath.Base(gone), tree.Remove(gone))
+	} else if !errors.Is(err, errGone) {
 		return err
 	}
 	if isAt(c.lock, s.lockPath(c.name)) {
 		return os.Remove(s.lockPath(c.name))
 	}
 	return nil
-}
-
-// discardDir removes a directory in one step, and then all that can be of what is in it.
-func (s *Spool) discardDir(path string) error {
-	gone := s.path(tmpDir, gonePrefix+token())
-	err := rename(path, gone)
-	if err == nil {
-		s.sayOnce("could not remove what is left of an attempt", filepath.Base(gone), tree.Remove(gone))
-	}
-	return err
 }
 
 // mostIdle is above the number of tasks that a runner has at a time.
@@ -162,15 +155,17 @@ func (s *Spool) reclaimOne(name string) error {
 		}
 		runner, gpus := s.said(name)
 		for _, file := range names {
-			if claim, e, ok := parseHeld(file); ok && claim == name {
-				s.sayOnce("could not store how an attempt ended", file, s.died(name, e, runner, gpus))
-				back := func(dir string) error { return rename(s.path(heldDir, file), filepath.Join(dir, e.name())) }
-				if err := s.enter(e.bucket, back); err != nil {
-					return err
-				}
-				s.ring()
-				s.log.Info("took a task back from a dead runner", "task", e.id, "runner", runner)
+			claim, e, ok := parseHeld(file)
+			if !ok || claim != name {
+				continue
 			}
+			s.sayOnce("could not store how an attempt ended", file, s.died(name, e, runner, gpus))
+			back := func(dir string) error { return rename(s.path(heldDir, file), filepath.Join(dir, e.name())) }
+			if err := s.enter(e.bucket, back); err != nil {
+				return err
+			}
+			s.ring()
+			s.log.Info("took a task back from a dead runner", "task", e.id, "runner", runner)
 		}
 		return s.closeClaim(&claim{name: name, lock: lock})
 	})
@@ -183,6 +178,9 @@ func (s *Spool) reclaimOne(name string) error {
 // died stores the result of an attempt that a dead runner had begun, if it had. It comes
 // before the task waits again, and where it cannot be stored it keeps no task.
 func (s *Spool) died(claim string, e entry, runner string, gpus []string) error {
+	if e.starts == 0 {
+		return nil
+	}
 	err := result.New(s.path(resultsDir), func() (string, error) { return s.workPath(claim), nil }).Died(api.Result{
 		Task: e.id, Attempt: e.starts, Outcome: api.MachineFailed, ExitCode: -1, Reason: queue.NoSign, Runner: runner, GPUs: gpus})
 	if missing(err) || errors.Is(err, os.ErrExist) {
