@@ -177,6 +177,28 @@ func TestBeginComesOnce(t *testing.T) {
 	}
 }
 
+func TestSettledOnce(t *testing.T) {
+	s := open(t, t.TempDir(), "r")
+	submit(t, s, api.Task{ID: "a"})
+	d := fetch(t, s, "a")
+	if err := d.Release(); err != nil {
+		t.Fatal(err)
+	}
+	again := fetch(t, s, "a")
+	_, beginErr := d.Begin(nil)
+	_, retryErr := d.Retry("test")
+	for verb, err := range map[string]error{
+		"ack": d.Ack(), "release": d.Release(), "bury": d.Bury("test"), "begin": beginErr, "retry": retryErr,
+	} {
+		if err == nil {
+			t.Errorf("%s after release succeeded", verb)
+		}
+	}
+	if err := again.Ack(); err != nil {
+		t.Error(err)
+	}
+}
+
 // What fails leaves nothing behind in the directories for what is not complete.
 func TestWhatFailsLeavesNothingBehind(t *testing.T) {
 	dir := t.TempDir()

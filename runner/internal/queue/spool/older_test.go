@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -247,5 +248,23 @@ func waitFor(t *testing.T, so func() bool) {
 		if time.Now().After(end) {
 			t.Fatal("it never came to be so")
 		}
+	}
+}
+
+// What a version of before kept elsewhere is not passed over in silence.
+func TestTasksElsewhere(t *testing.T) {
+	for _, place := range []string{"tasks", "claims/x/tasks"} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, place, "00000000000000000001-0-0-a.json")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(`{"id":"a","command":"true"}`), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := spool.Open(dir, spool.Options{}); err == nil || !strings.Contains(err.Error(), place) {
+			t.Errorf("with a file in %s: %v, want an error that names it", place, err)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		open(t, dir, "")
 	}
 }

@@ -71,3 +71,30 @@ func TestWhatWakesFetch(t *testing.T) {
 		})
 	}
 }
+
+func TestCloseEndsFetch(t *testing.T) {
+	s := open(t, t.TempDir(), "r")
+	submit(t, s, api.Task{ID: "refused"})
+	looked := make(chan struct{}, 1)
+	ended := make(chan error)
+	go func() {
+		_, err := s.Fetch(t.Context(), func(api.Resources) bool {
+			select {
+			case looked <- struct{}{}:
+			default:
+			}
+			return false
+		})
+		ended <- err
+	}()
+	<-looked
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("fetch gave no error")
+	}
+	if _, err := s.Fetch(t.Context(), anyClass); err == nil {
+		t.Error("fetch after close gave no error")
+	}
+}
