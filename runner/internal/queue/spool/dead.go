@@ -28,24 +28,16 @@ func (s *Spool) writeLetter(id string, letter api.DeadLetter) error {
 
 // buryFile buries a file of the queue whose document is no task. Whoever else comes upon
 // it writes the same letter, and so does who comes after a runner that died in between.
-func (s *Spool) buryFile(path string, e entry, bad *badDocument) error {
-	document := string(bad.text[:min(len(bad.text), api.MaxTaskBytes)])
-	reason := shorten(bad.Error())
-	if err := s.writeLetter(e.id, api.DeadLetter{Document: document, Reason: reason, Attempts: e.spent}); err != nil {
+func (s *Spool) buryFile(path string, e entry, document []byte, problem error) error {
+	const longest = 600 // bytes, of which a document may have said any number
+	reason := problem.Error()
+	reason = strings.ToValidUTF8(reason[:min(len(reason), longest)], "…")
+	document = document[:min(len(document), api.MaxTaskBytes)]
+	if err := s.writeLetter(e.id, api.DeadLetter{Document: string(document), Reason: reason, Attempts: e.spent}); err != nil {
 		return err
 	}
 	s.log.Warn("buried a document that is no task", "task", e.id, "reason", reason)
 	return remove(path)
-}
-
-// shorten keeps what came from a document in the hundreds of bytes. The texts
-// are those of errors, in which values are escaped already.
-func shorten(text string) string {
-	const limit = 600
-	if len(text) <= limit {
-		return text
-	}
-	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(text[:limit], ""), len(text))
 }
 
 // readLetter puts what is wrong with a letter in the place of its reason.

@@ -50,18 +50,10 @@ func format(task *api.Task) ([]byte, error) {
 	return text.Bytes(), err
 }
 
-// badDocument is the error for a file that is no task to this version.
-type badDocument struct {
-	problem error
-	text    []byte
-}
-
-func (b *badDocument) Error() string { return b.problem.Error() }
-
-// newer says whether the file may be a task to a newer version.
-func (b *badDocument) newer(id string) bool {
+// newer says whether what is no task to this version may be one to a newer version.
+func newer(id string, document []byte) bool {
 	var fields struct{ ID string }
-	return json.Unmarshal(b.text, &fields) == nil && fields.ID == id
+	return json.Unmarshal(document, &fields) == nil && fields.ID == id
 }
 
 // readDocument returns the document of an id that is in use, and nothing for one

@@ -93,18 +93,11 @@ func (e entry) expired(now time.Time) string {
 	return ""
 }
 
-// readEntry reads the file of an entry.
-func readEntry(path string, e entry) (*api.Task, error) {
-	document, err := readFile(path, api.MaxTaskBytes)
-	if err != nil {
-		return nil, err
-	}
+// read reads the document of an entry.
+func (e entry) read(document []byte) (*api.Task, error) {
 	task, err := parse(e.id, document)
 	if err == nil && e.of(task) != e {
 		err = errors.New("file name says other than the task document")
 	}
-	if err != nil {
-		return nil, &badDocument{err, document}
-	}
-	return task, nil
+	return task, err
 }

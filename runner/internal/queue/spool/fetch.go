@@ -122,18 +122,19 @@ func (s *Spool) try(path string) (*delivery, error) {
 	if !ok { // people have put it there
 		return nil, nil
 	}
-	task, err := readEntry(path, e)
-	var bad *badDocument
-	switch {
-	case missing(err):
+	document, err := readFile(path, api.MaxTaskBytes)
+	if missing(err) {
 		return nil, nil
-	case errors.As(err, &bad) && bad.newer(e.id):
-		s.sayOnce("left a task to a newer runner", e.id, bad)
-		return nil, nil
-	case errors.As(err, &bad): // somebody has changed it by hand, or the disk
-		return nil, s.buryFile(path, e, bad)
-	case err != nil:
+	} else if err != nil {
 		return nil, err
+	}
+	task, err := e.read(document)
+	switch {
+	case err != nil && newer(e.id, document):
+		s.sayOnce("left a task to a newer runner", e.id, err)
+		return nil, nil
+	case err != nil: // somebody has changed it by hand, or the disk
+		return nil, s.buryFile(path, e, document, err)
 	}
 	c, err := s.takeClaim()
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"path"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -24,35 +23,19 @@ import (
 // and waits for nobody.
 func Look(dir string) *Spool { return &Spool{dir: dir} }
 
-// named lists the ids that files or directories in these directories are named by.
-func (s *Spool) named(v *view, dirs ...string) []string {
-	ids := map[string]bool{}
-	for _, dir := range dirs {
-		all, err := names(s.path(dir), func(e fs.DirEntry) bool { return e.IsDir() == (dir == resultsDir) })
-		v.note(err)
-		for _, name := range all {
-			ids[strings.TrimSuffix(name, ".json")] = true
-		}
-	}
-	return slices.Collect(maps.Keys(ids))
-}
-
 // Length says how many tasks wait, and how many are dead letters, by the names alone.
 func (s *Spool) Length(context.Context) (map[api.TaskState]int, error) {
-	buckets, err := s.buckets()
-	places := map[string]api.TaskState{deadDir: api.TaskDead}
+	buckets, err1 := s.buckets()
+	dead, err2 := fileNames(s.path(deadDir))
+	waiting, err := 0, errors.Join(err1, err2)
 	for _, b := range buckets {
-		places[path.Join(readyDir, b.name())] = api.TaskWaiting
-	}
-	tasks := make(map[api.TaskState]int)
-	for place, state := range places {
-		names, problem := fileNames(s.path(place))
-		if !missing(problem) { // else a bucket that has just gone
+		names, problem := fileNames(s.path(readyDir, b.name()))
+		if !missing(problem) { // else it has just gone
 			err = errors.Join(err, problem)
 		}
-		tasks[state] += len(names)
+		waiting += len(names)
 	}
-	return tasks, err
+	return map[api.TaskState]int{api.TaskWaiting: waiting, api.TaskDead: len(dead)}, err
 }
 
 // List implements queue.Store.
@@ -61,9 +44,11 @@ func (s *Spool) List(ctx context.Context, ids ...string) ([]api.TaskStatus, erro
 	named := len(ids) > 0
 	if !named {
 		v.readAll()
-		ids = slices.Concat(s.named(v, resultsDir, deadDir, cancelledDir), slices.Collect(maps.Keys(v.entries)))
-		slices.Sort(ids)
-		ids = slices.Compact(ids)
+		known := v.named(resultsDir, deadDir, cancelledDir)
+		for id := range v.entries {
+			known[id] = true
+		}
+		ids = slices.Sorted(maps.Keys(known))
 	}
 	if v.err != nil {
 		return nil, fmt.Errorf("list spool %s: %w", s.dir, v.err)
@@ -207,7 +192,7 @@ func (s *Spool) Purge(ctx context.Context, before time.Time) (n int, err error) 
 	err = s.locked(ctx, "purge", func(*os.File) error {
 		v := s.look()
 		v.readAll()
-		for _, id := range s.named(v, resultsDir, deadDir, cancelledDir) {
+		for id := range v.named(resultsDir, deadDir, cancelledDir) {
 			state, err := v.state(id)
 			if err = cmp.Or(err, v.err, ctx.Err()); err != nil {
 				return err

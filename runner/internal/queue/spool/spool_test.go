@@ -166,9 +166,9 @@ func TestUnreadableFiles(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "r")
 	valid := `{"id":"a","command":"true"}`
-	drop(t, dir, entryName(0, 0, 1, "d"), []byte(valid))                  // spent > starts
-	drop(t, dir, entryName(0, 0, 0, "b"), []byte(valid))                  // a copy
-	drop(t, dir, entryName(0, 0, 0, "a"), []byte(valid+valid))            // two
+	drop(t, dir, entryName(0, 0, 1, "d"), []byte(valid))       // spent > starts
+	drop(t, dir, entryName(0, 0, 0, "b"), []byte(valid))       // a copy
+	drop(t, dir, entryName(0, 0, 0, "a"), []byte(valid+valid)) // two
 	drop(t, dir, entryName(0, 0, 0, "c"), []byte("\x00\xff"))  // hostile
 	drop(t, dir, "00-a.yaml", []byte(valid))                   // by hand
 	drop(t, dir, ".hidden", []byte("an editor's"))

@@ -3,6 +3,7 @@ package spool
 import (
 	"cmp"
 	"errors"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -126,11 +127,7 @@ func (v *view) readAll() {
 		return cmp.Or(strings.Compare(x[:min(2, len(x))], y[:min(2, len(y))]), a.NotBefore.Compare(b.NotBefore), strings.Compare(x, y))
 	})
 	v.readRunning()
-	ended := map[string]bool{}
-	for _, id := range v.spool.named(v, deadDir, cancelledDir) {
-		ended[id] = true
-	}
-	position := 0
+	ended, position := v.named(deadDir, cancelledDir), 0
 	for _, e := range all {
 		if _, seen := v.entries[e.ID]; seen {
 			continue
@@ -141,6 +138,19 @@ func (v *view) readAll() {
 		}
 		v.entries[e.ID] = e
 	}
+}
+
+// named has the ids that files or directories in these directories are named by.
+func (v *view) named(dirs ...string) map[string]bool {
+	ids := map[string]bool{}
+	for _, dir := range dirs {
+		all, err := names(v.spool.path(dir), func(e fs.DirEntry) bool { return e.IsDir() == (dir == resultsDir) })
+		v.note(err)
+		for _, name := range all {
+			ids[strings.TrimSuffix(name, ".json")] = true
+		}
+	}
+	return ids
 }
 
 // note remembers what could not be read, but for what has just gone.
