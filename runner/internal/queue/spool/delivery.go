@@ -167,11 +167,12 @@ func (d *delivery) remove() error { return d.unlessGone(unlink(d.path())) }
 // unlessGone is no error where the file was moved by the call before, or by people. If
 // the whole queue was exchanged, it may come back.
 func (d *delivery) unlessGone(err error) error {
-	lock, deleted := d.claim.lock, false
-	if info, err := lock.Stat(); err == nil {
-		deleted = info.Sys().(*syscall.Stat_t).Nlink == 0
+	if !errors.Is(err, errGone) {
+		return err
 	}
-	if errors.Is(err, errGone) && (deleted || isAt(lock, d.spool.lockPath(d.claim.name))) {
+	lock, err1 := d.claim.lock.Stat()
+	deleted := err1 == nil && lock.Sys().(*syscall.Stat_t).Nlink == 0
+	if deleted || isAt(d.claim.lock, d.spool.lockPath(d.claim.name)) {
 		return nil
 	}
 	return err

@@ -20,14 +20,12 @@ import (
 // on the same machine, and looks again after Options.Rescan for all the rest.
 func (s *Spool) Fetch(ctx context.Context, serves func(class api.Resources) bool) (queue.Delivery, error) {
 	s.mu.Lock()
-	closed := s.isClosed()
-	if !closed {
-		s.fetches.Add(1)
-	}
-	s.mu.Unlock()
-	if closed {
+	if s.isClosed() {
+		s.mu.Unlock()
 		return nil, fmt.Errorf("fetch task: %w", errClosed)
 	}
+	s.fetches.Add(1)
+	s.mu.Unlock()
 	defer s.fetches.Done()
 
 	d, err := s.scan(ctx, serves)

@@ -209,17 +209,14 @@ func (s *Spool) list(dir string, read func(dir string) ([]string, error)) ([]str
 	return names, err
 }
 
-// took takes note that a file of a bucket has gone, or is not to be tried again soon.
+// took takes note that the first file of a bucket has gone, or is not to be tried again
+// soon. If another has gone, the names are read anew.
 func (s *Spool) took(dir, name string) {
 	last := lastChange(dir)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known, ok := s.lists[dir]; ok {
-		if i, there := slices.BinarySearch(known.names, name); there {
-			known.names = slices.Concat(known.names[:i], known.names[i+1:]) // others may look at it
-		}
-		known.change = last
-		s.lists[dir] = known
+	if known := s.lists[dir]; len(known.names) > 0 && known.names[0] == name {
+		s.lists[dir] = list{known.read, last, known.names[1:]}
 	}
 }
 
