@@ -142,6 +142,10 @@ func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool, suit
 	all, err := s.list(s.path(readyDir), dirNames)
 	problems := []error{err}
 	now, served := time.Now(), map[api.Resources]bool{}
+	var last bucket // and those of other classes beside it may be for what comes next
+	if len(all) > 0 {
+		last, _ = parseBucket(all[len(all)-1])
+	}
 	for len(all) > 0 {
 		var files []file // of all classes that have the same priority, and came at the same time
 		for first, _ := parseBucket(all[0]); len(all) > 0; all = all[1:] {
@@ -159,7 +163,7 @@ func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool, suit
 				problems = append(problems, err)
 			}
 			if len(names) == 0 {
-				if b.pauses == 1 || len(all) > 1 { // the last one may be for what comes next
+				if b.pauses == 1 || b.order() != last.order() {
 					os.Remove(dir) // if it is still empty
 				}
 				continue
