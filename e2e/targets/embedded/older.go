@@ -11,8 +11,8 @@ import (
 )
 
 // releases are what a rolling upgrade may begin with, by whether the queue is in a
-// server. Between them main kept its spool in another way for a day, which is not read.
-var releases = map[bool]string{false: "8e6c9f9", true: "a4079e2"}
+// server.
+var releases = map[bool]string{false: "a5cef6c", true: "a4079e2"}
 
 // build makes the program of a commit at a path.
 const build = `dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT && git -C "$(git rev-parse --show-toplevel)" archive "$1" | tar -x -C "$dir" &&

@@ -157,15 +157,14 @@ type directory struct {
 
 func newDirectory(t *testing.T) fixture { return &directory{place: newPlace(t, t.TempDir())} }
 
-// SubmitDocument puts the file where people of before did, but old enough not to be
-// taken for one that is still being written.
+// SubmitDocument puts a file into a bucket, in one step.
 func (d *directory) SubmitDocument(t *testing.T, document []byte) {
 	t.Helper()
 	d.dropped++
 	made := filepath.Join(d.where, "tmp", "drop")
-	name := fmt.Sprintf("%020d-0-0-x.json", d.dropped)
-	ok(t, "drop", errors.Join(os.WriteFile(made, document, 0o644), os.Chtimes(made, time.Time{}, time.Now().Add(-time.Minute)),
-		os.Rename(made, filepath.Join(d.where, "tasks", name))))
+	bucket := filepath.Join(d.where, "ready", "10-0000000000000001-0-0-0")
+	name := fmt.Sprintf("10-0000000000000001-0-%016d-0-0-0-0-0-0-document-%d.json", d.dropped, d.dropped)
+	ok(t, "drop", errors.Join(os.MkdirAll(bucket, 0o755), os.WriteFile(made, document, 0o644), os.Rename(made, filepath.Join(bucket, name))))
 }
 
 func (d *directory) Dead(t *testing.T) (letters []api.DeadLetter) {

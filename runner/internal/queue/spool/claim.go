@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -34,19 +35,27 @@ const lockSuffix = ".lock"
 
 func (s *Spool) lockPath(claim string) string { return s.path(heldDir, claim+lockSuffix) }
 
-// heldPath is where a file is while it is claimed.
-func (s *Spool) heldPath(claim, name string) string { return s.path(heldDir, claim+"-"+name) }
+// heldPath is where the file of an entry is while it is claimed.
+func (s *Spool) heldPath(claim string, e entry) string { return s.path(heldDir, claim+"-"+e.name()) }
+
+// parseHeld reads the name of a file that is claimed.
+func parseHeld(name string) (claim string, e entry, ok bool) {
+	claim, name, _ = strings.Cut(name, "-")
+	e, ok = parseName(name)
+	return claim, e, ok
+}
 
 // workPath is where attempts are made. What they leave beside it goes with the claim.
 func (s *Spool) workPath(claim string) string { return s.path(workDir, claim, "attempt") }
 
 // newClaim makes a claim.
 func (s *Spool) newClaim() (*claim, error) {
-	c := &claim{name: token()}
-	var err error
-	if c.lock, err = newLock(s.lockPath(c.name)); err != nil {
+	name := token()
+	lock, err := newLock(s.lockPath(name))
+	if err != nil {
 		return nil, err
 	}
+	c := &claim{name: name, lock: lock}
 	c.say(s.runner, nil)
 	if err := errors.Join(s.makeWork(c.name), tree.Sync(s.path(heldDir))); err != nil {
 		return nil, errors.Join(err, s.closeClaim(c))
@@ -57,12 +66,7 @@ func (s *Spool) newClaim() (*claim, error) {
 // makeWork makes the place for attempts, and no spool around it: one that is out of
 // reach could not come back to where it was.
 func (s *Spool) makeWork(claim string) error {
-	for _, dir := range []string{s.path(workDir), s.path(workDir, claim), s.workPath(claim)} {
-		if err := makeDir(dir); err != nil {
-			return err
-		}
-	}
-	return nil
+	return cmp.Or(makeDir(s.path(workDir)), makeDir(s.path(workDir, claim)), makeDir(s.workPath(claim)))
 }
 
 // say writes for people. There may be no room for it, and that must keep nobody.
@@ -87,27 +91,20 @@ func (s *Spool) usable(c *claim) bool {
 	return err == nil && len(left) == 0 && isAt(c.lock, s.lockPath(c.name))
 }
 
-// closeClaim removes a claim that has no task. What is left if that fails, others will
-// try to remove.
+// closeClaim removes a claim that has no task: its directory in one step, and then all
+// that can be of what is in it. What is left if that fails, others will try to remove.
 func (s *Spool) closeClaim(c *claim) error {
 	defer c.lock.Close()
-	if err := s.discardDir(s.path(workDir, c.name)); err != nil && !errors.Is(err, errGone) {
+	gone := s.path(tmpDir, gonePrefix+token())
+	if err := rename(s.path(workDir, c.name), gone); err == nil {
+		s.sayOnce("could not remove what is left of an attempt", filepath.Base(gone), tree.Remove(gone))
+	} else if !errors.Is(err, errGone) {
 		return err
 	}
 	if isAt(c.lock, s.lockPath(c.name)) {
 		return os.Remove(s.lockPath(c.name))
 	}
 	return nil
-}
-
-// discardDir removes a directory in one step, and then all that can be of what is in it.
-func (s *Spool) discardDir(path string) error {
-	gone := s.path(tmpDir, gonePrefix+token())
-	err := rename(path, gone)
-	if err == nil {
-		s.sayOnce("could not remove what is left of an attempt", filepath.Base(gone), tree.Remove(gone))
-	}
-	return err
 }
 
 // mostIdle is above the number of tasks that a runner has at a time.
@@ -143,14 +140,10 @@ func (s *Spool) reclaim() {
 			s.sayOnce("could not take back a claim", claim, s.reclaimOne(claim))
 			continue
 		}
-		if claim, entry, _ := strings.Cut(name, "-"); !isThere(s.lockPath(claim)) && isThere(s.path(heldDir, name)) {
+		if claim, e, ok := parseHeld(name); ok && !isThere(s.lockPath(claim)) && isThere(s.path(heldDir, name)) {
 			s.sayOnce("could not take back a task", name, fmt.Errorf("somebody has removed its lock, so nobody can tell whether a runner has it; "+
-				"if none has, move it to %s", s.path(tasksDir, entry)))
+				"if none has, move it to %s", s.path(readyDir, e.bucket.name(), e.name())))
 		}
-	}
-	claims, _ := dirNames(s.path(claimsDir))
-	for _, claim := range claims {
-		s.sayOnce("could not take back a claim", claim, s.reclaimOlder(s.path(claimsDir, claim)))
 	}
 }
 
@@ -162,13 +155,17 @@ func (s *Spool) reclaimOne(name string) error {
 		}
 		runner, gpus := s.said(name)
 		for _, file := range names {
-			if entry, ok := strings.CutPrefix(file, name+"-"); ok {
-				s.sayOnce("could not store how an attempt ended", file, s.died(name, entryOf(entry), runner, gpus))
-				if err := s.takeBack(s.path(heldDir, file), entry); err != nil {
-					return err
-				}
-				s.log.Info("took a task back from a dead runner", "file", entry, "runner", runner)
+			claim, e, ok := parseHeld(file)
+			if !ok || claim != name {
+				continue
 			}
+			s.sayOnce("could not store how an attempt ended", file, s.died(name, e, runner, gpus))
+			back := func(dir string) error { return rename(s.path(heldDir, file), filepath.Join(dir, e.name())) }
+			if err := s.enter(e.bucket, back); err != nil {
+				return err
+			}
+			s.ring()
+			s.log.Info("took a task back from a dead runner", "task", e.id, "runner", runner)
 		}
 		return s.closeClaim(&claim{name: name, lock: lock})
 	})
@@ -178,8 +175,8 @@ func (s *Spool) reclaimOne(name string) error {
 	return err
 }
 
-// died stores the result of an attempt that a dead runner had begun. It comes before the
-// task waits again, and where it cannot be stored it keeps no task.
+// died stores the result of an attempt that a dead runner had begun, if it had. It comes
+// before the task waits again, and where it cannot be stored it keeps no task.
 func (s *Spool) died(claim string, e entry, runner string, gpus []string) error {
 	if e.starts == 0 {
 		return nil
@@ -190,17 +187,6 @@ func (s *Spool) died(claim string, e entry, runner string, gpus []string) error 
 		return nil
 	}
 	return err
-}
-
-// takeBack moves what a dead runner has left to where it came from. What is no entry
-// of today goes to where people put files, for adopt to judge.
-func (s *Spool) takeBack(path, name string) error {
-	defer s.ring()
-	e, err := parseName(name)
-	if err != nil || e.from == 0 {
-		return errors.Join(rename(path, s.path(tasksDir, name)), tree.Sync(s.path(tasksDir)))
-	}
-	return s.enter(e.bucket, func(dir string) error { return rename(path, filepath.Join(dir, name)) })
 }
 
 // sayOnce logs a problem with something, and not again while it stays the same.

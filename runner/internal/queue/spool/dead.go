@@ -1,14 +1,9 @@
 package spool
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -31,53 +26,18 @@ func (s *Spool) writeLetter(id string, letter api.DeadLetter) error {
 	return tree.Sync(s.path(deadDir))
 }
 
-// buryFile buries a file that is no task, or none that may run. It is claimed first,
-// and goes back if it was exchanged since it was read.
-func (s *Spool) buryFile(path string, bad *badDocument) error {
-	c, err := s.takeClaim()
-	if err != nil {
+// buryFile buries a file of the queue whose document is no task. Whoever else comes upon
+// it writes the same letter, and so does who comes after a runner that died in between.
+func (s *Spool) buryFile(path string, e entry, document []byte, problem error) error {
+	const longest = 600 // bytes, of which a document may have said any number
+	reason := problem.Error()
+	reason = strings.ToValidUTF8(reason[:min(len(reason), longest)], "…")
+	document = document[:min(len(document), api.MaxTaskBytes)]
+	if err := s.writeLetter(e.id, api.DeadLetter{Document: string(document), Reason: reason, Attempts: e.spent}); err != nil {
 		return err
 	}
-	defer func() { s.idle <- c }()
-	name := filepath.Base(path)
-	taken := s.heldPath(c.name, name)
-	if err := rename(path, taken); errors.Is(err, errGone) {
-		return nil // another was faster
-	} else if err != nil {
-		return err
-	}
-	letter, reason := unreadableName(name, bad.text), shorten(bad.Error())
-	document, err := readFile(taken, api.MaxTaskBytes)
-	if err == nil && bytes.Equal(document, bad.text) {
-		err = s.writeLetter(letter, api.DeadLetter{Document: string(document[:min(len(document), api.MaxTaskBytes)]), Reason: reason})
-		if err == nil {
-			s.log.Warn("buried a file that is no task", "file", api.Excerpt(name), "letter", letter, "reason", reason)
-			return remove(taken)
-		}
-	}
-	return errors.Join(err, rename(taken, path))
-}
-
-// shorten keeps what came from a document in the hundreds of bytes. The texts
-// are those of errors, in which values are escaped already.
-func shorten(text string) string {
-	const limit = 600
-	if len(text) <= limit {
-		return text
-	}
-	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(text[:limit], ""), len(text))
-}
-
-var unsafeInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
-
-// unreadableName names the dead letter of a file after the file, so that
-// people find it, and after its contents, so that two files never share one
-// and the same file gets it again if the runner dies in between.
-func unreadableName(file string, document []byte) string {
-	const maxName = 100 // of the 255 bytes that file systems allow
-	name := unsafeInName.ReplaceAllString("unreadable-"+file, "_")
-	sum := sha256.Sum256(append([]byte(file+"\x00"), document...))
-	return fmt.Sprintf("%s-%x", name[:min(len(name), maxName)], sum[:4])
+	s.log.Warn("buried a document that is no task", "task", e.id, "reason", reason)
+	return remove(path)
 }
 
 // readLetter puts what is wrong with a letter in the place of its reason.

@@ -47,7 +47,7 @@ func (d *delivery) Task() *api.Task { return d.task }
 func (d *delivery) Context() context.Context { return d.ctx }
 
 // path is where the file is.
-func (d *delivery) path() string { return d.spool.heldPath(d.claim.name, d.entry.name()) }
+func (d *delivery) path() string { return d.spool.heldPath(d.claim.name, d.entry) }
 
 func (d *delivery) Begin(gpus []string) (int, error) {
 	d.mu.Lock()
@@ -68,7 +68,7 @@ func (d *delivery) begin() error {
 	}
 	if !d.counted {
 		next := d.entry.begun()
-		if err := rename(d.path(), d.spool.heldPath(d.claim.name, next.name())); err != nil {
+		if err := rename(d.path(), d.spool.heldPath(d.claim.name, next)); err != nil {
 			return err // errGone as well: what is not in the claim must not start
 		}
 		d.entry, d.counted = next, true
@@ -133,17 +133,14 @@ func (d *delivery) settle(verb string, end func() error) error {
 }
 
 func (d *delivery) end(r api.Result) (api.TaskState, error) {
-	mark := d.spool.path(cancelledDir, d.task.ID)
-	cancelled, err := present(mark)
+	cancelled, err := present(d.spool.mark(d.task.ID))
 	switch {
 	case err != nil:
 		return "", err
-	case r.Outcome == api.Succeeded && cancelled: // too late
-		return api.TaskFinished, errors.Join(remove(mark), d.remove())
 	case r.Outcome == api.Succeeded:
-		return api.TaskFinished, d.remove()
+		return api.TaskFinished, d.succeed(cancelled)
 	case cancelled || r.Outcome == api.Cancelled:
-		if err := d.spool.mark(d.task.ID); err != nil {
+		if err := d.spool.cancel(d.task.ID); err != nil {
 			return "", err
 		}
 		return api.TaskCancelled, d.remove()
@@ -153,6 +150,16 @@ func (d *delivery) end(r api.Result) (api.TaskState, error) {
 	return d.retry(r)
 }
 
+// succeed ends the task, for which a cancel came too late.
+func (d *delivery) succeed(cancelled bool) error {
+	if cancelled {
+		if err := remove(d.spool.mark(d.task.ID)); err != nil {
+			return err
+		}
+	}
+	return d.remove()
+}
+
 // remove takes the task out of the queue. That needs no sync: whoever finds it
 // again after a power failure finds why, too, which is on the disk.
 func (d *delivery) remove() error { return d.unlessGone(unlink(d.path())) }
@@ -160,23 +167,25 @@ func (d *delivery) remove() error { return d.unlessGone(unlink(d.path())) }
 // unlessGone is no error where the file was moved by the call before, or by people. If
 // the whole queue was exchanged, it may come back.
 func (d *delivery) unlessGone(err error) error {
-	lock, deleted := d.claim.lock, false
-	if info, err := lock.Stat(); err == nil {
-		deleted = info.Sys().(*syscall.Stat_t).Nlink == 0
+	if !errors.Is(err, errGone) {
+		return err
 	}
-	if errors.Is(err, errGone) && (deleted || isAt(lock, d.spool.lockPath(d.claim.name))) {
+	lock, err1 := d.claim.lock.Stat()
+	deleted := err1 == nil && lock.Sys().(*syscall.Stat_t).Nlink == 0
+	if deleted || isAt(d.claim.lock, d.spool.lockPath(d.claim.name)) {
 		return nil
 	}
 	return err
 }
 
 func (d *delivery) release() error {
-	if cancelled, err := present(d.spool.path(cancelledDir, d.task.ID)); err != nil {
+	cancelled, err := present(d.spool.mark(d.task.ID))
+	switch {
+	case err != nil:
 		return err
-	} else if cancelled {
+	case cancelled:
 		return d.remove()
-	}
-	if d.counted {
+	case d.counted:
 		return d.giveBack(d.entry.ended(false))
 	}
 	return d.giveBack(d.entry)

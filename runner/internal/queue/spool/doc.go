@@ -12,7 +12,6 @@
 //	runners/                       what runners offer, see offers.go
 //	tmp/                           half-made files, and what is being removed
 //	submit.lock                    for submits, and what owners ask for
-//	tasks/, claims/                of runners of before, see older.go
 //
 // A task is one file, and all that the queue needs to know of it is in the file's
 // name: priority, class, its place among those of its priority, how often it was
@@ -54,10 +53,8 @@
 // removes the claim. A claim has one task at most, so that one which cannot be ended
 // keeps no other; a runner has as many claims as it ever had tasks at a time.
 //
-// Versions share a spool during a rolling upgrade. Runners and submits of before know
-// tasks/ for what waits, and claims/. What they leave there is taken over. A document
-// in ready/ was good for the version that submitted it: who does not understand it, or
-// the name of its bucket, leaves it there for who does. Only what is no JSON, or not
-// the task that its name says, is buried. So a later version may add fields and values
-// to documents; what it changes about names, it puts under other names of buckets.
+// Versions share a spool during a rolling upgrade. A document in ready/ was good for the
+// version that submitted it: who does not understand it, or its name, leaves it there for
+// who does. Only what is no JSON, or not the task that its name says, is buried. So a
+// later version may add fields and values to documents, and kinds of names.
 package spool

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	kjson "sigs.k8s.io/json"
 
@@ -49,18 +50,10 @@ func format(task *api.Task) ([]byte, error) {
 	return text.Bytes(), err
 }
 
-// badDocument is the error for a file that is no task to this version.
-type badDocument struct {
-	problem error
-	text    []byte
-}
-
-func (b *badDocument) Error() string { return b.problem.Error() }
-
-// newer says whether the file may be a task to a newer version.
-func (b *badDocument) newer(e entry) bool {
+// newer says whether what is no task to this version may be one to a newer version.
+func newer(id string, document []byte) bool {
 	var fields struct{ ID string }
-	return e.id != "" && json.Unmarshal(b.text, &fields) == nil && fields.ID == e.id
+	return json.Unmarshal(document, &fields) == nil && fields.ID == id
 }
 
 // readDocument returns the document of an id that is in use, and nothing for one
@@ -74,13 +67,7 @@ func (s *Spool) readDocument(id string) ([]byte, error) {
 		return nil, os.Remove(s.document(id))
 	case !missing(err):
 		return nil, err
-	}
-	// Runners of before kept none.
-	if letter := readLetter(s.letter(id)); letter.Task != nil {
-		document, err = format(letter.Task)
-		return document, errors.Join(err, s.writeDocument(id, document, true))
-	}
-	if s.lastAttempt(id) > 0 {
+	case s.lastAttempt(id) > 0:
 		return nil, errors.New("id: is in use by a task that has results; choose another id, or leave it out to have one made")
 	}
 	return nil, nil
@@ -108,7 +95,10 @@ func (s *Spool) writeDocument(id string, document []byte, durable bool) error {
 // link makes the document of a task appear under a name in the queue, in one step.
 func (s *Spool) link(t *api.Task, path string) error {
 	err := os.Link(s.document(t.ID), path)
-	if err == nil || errors.Is(err, os.ErrExist) || !isThere(filepath.Dir(path)) {
+	if errors.Is(err, os.ErrExist) { // the word that it did was lost
+		return nil
+	}
+	if err == nil || !isThere(filepath.Dir(path)) {
 		return err
 	}
 	// There are file systems that have no links, and people who remove results.
@@ -143,9 +133,4 @@ func (s *Spool) succeeded(id string, attempt int) (bool, error) {
 }
 
 // lastAttempt is the number of the last attempt that has a result, 0 if none has.
-func (s *Spool) lastAttempt(id string) (last int) {
-	for _, n := range s.results().Attempts(id) {
-		last = n
-	}
-	return last
-}
+func (s *Spool) lastAttempt(id string) int { return slices.Max(append(s.results().Attempts(id), 0)) }

@@ -87,14 +87,14 @@ func TestWhatPeopleReadOfTheQueue(t *testing.T) {
 	}
 	begun("else")
 	store(t, dir, "finished", 1, api.Succeeded)
-	drop(t, dir, "00000000000000000001-1-1-lost.json", []byte(`{"id":"lost","command":"true","maxAttempts":1}`))
-	drop(t, dir, "00000000000000000002-1-0-finished.json", []byte(`{"id":"finished","command":"true"}`))
-	drop(t, dir, "0 no task", []byte("x"))
+	drop(t, dir, entryName(1, 1, 1, "lost"), []byte(`{"id":"lost","command":"true","maxAttempts":1}`))
+	drop(t, dir, entryName(1, 1, 0, "finished"), []byte(`{"id":"finished","command":"true"}`))
+	drop(t, dir, entryName(0, 0, 0, "none"), []byte("x"))
 	submit(t, s, api.Task{ID: "last"})
 	fetch(t, s, "last")
 	wantLog(t, log, `level=INFO msg="removed a task from the queue" task=finished reason="it was finished before"`,
 		`level=WARN msg="removed a task from the queue" task=lost reason="attempt 1 of 1 began, and its runner died before it ended"`,
-		`level=WARN msg="buried a file that is no task" file="\"0 no task\"" letter=unreadable-0_no_task-`)
+		`level=WARN msg="buried a document that is no task" task=none reason="task document: `)
 }
 
 // The claims of dead runners are looked for once in a rescan, not in each look
@@ -115,13 +115,11 @@ func TestDeadRunnersAreLookedForOnceInARescan(t *testing.T) {
 	}
 }
 
-// A task that is on its way is listed where it goes, and files that are none
-// are all listed.
+// A task that is on its way is listed where it goes, and files that are none are not.
 func TestContentsOfASpoolInDisorder(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir, "") // makes the directories
-	name := func(key int, id string) string { return fmt.Sprintf("%020d-0-0-%s.json", key, id) }
-	now := func(id string) string { return "10-0000000000000001-0-0000000000000001-0-0-0-0-0-0-" + id + ".json" }
+	name := func(id string) string { return entryName(0, 0, 0, id) }
 	write := func(path, text string) {
 		t.Helper()
 		path = filepath.Join(dir, path)
@@ -130,16 +128,14 @@ func TestContentsOfASpoolInDisorder(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"dead", "claimed", "ready", "cancelled"} {
-		write("tasks/"+name(1, id), "")
-		write("ready/10-0000000000000001-0-0-0/"+now(id), "")
+		write("ready/"+firstBucket+"/"+name(id), "")
 	}
 	write("cancelled/cancelled", "")
-	write("claims/x/owner", "somebody\n")
 	write("held/x.lock", "somebody\n")
 	for _, id := range []string{"dead", "claimed"} {
-		write("held/x-"+now(id), "")
+		write("held/x-"+name(id), "")
 	}
-	for _, by := range []string{"tasks/hand-1", "tasks/hand-2", "held/x-hand-3", "claims/x/tasks/hand-4"} {
+	for _, by := range []string{"ready/" + firstBucket + "/hand-1", "held/x-hand-2"} { // none of the queue
 		write(by, "")
 	}
 	write("dead/dead.json", `{"reason": "why"}`)
@@ -153,10 +149,10 @@ func TestContentsOfASpoolInDisorder(t *testing.T) {
 		slices.Sort(all)
 		return all
 	}
-	if diff := cmp.Diff([]string{":hand-1", ":hand-2", ":ready"}, got(c.Ready)); diff != "" {
+	if diff := cmp.Diff([]string{":ready"}, got(c.Ready)); diff != "" {
 		t.Errorf("ready (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"somebody:claimed", "somebody:hand-3", "somebody:hand-4"}, got(c.Claimed)); diff != "" {
+	if diff := cmp.Diff([]string{"somebody:claimed"}, got(c.Claimed)); diff != "" {
 		t.Errorf("claimed (-want +got):\n%s", diff)
 	}
 	if len(c.Dead) != 2 || !strings.HasPrefix(c.Dead[0].Reason, "the dead letter cannot be read: ") || c.Dead[1].Reason != "why" {
@@ -178,6 +174,28 @@ func TestBeginComesOnce(t *testing.T) {
 	}
 	if c := contents(t, dir).Claimed; len(c) != 1 || c[0].Starts != 1 {
 		t.Errorf("claimed %+v, want one start", c)
+	}
+}
+
+func TestSettledOnce(t *testing.T) {
+	s := open(t, t.TempDir(), "r")
+	submit(t, s, api.Task{ID: "a"})
+	d := fetch(t, s, "a")
+	if err := d.Release(); err != nil {
+		t.Fatal(err)
+	}
+	again := fetch(t, s, "a")
+	_, beginErr := d.Begin(nil)
+	_, retryErr := d.Retry("test")
+	for verb, err := range map[string]error{
+		"ack": d.Ack(), "release": d.Release(), "bury": d.Bury("test"), "begin": beginErr, "retry": retryErr,
+	} {
+		if err == nil {
+			t.Errorf("%s after release succeeded", verb)
+		}
+	}
+	if err := again.Ack(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -334,7 +352,7 @@ func TestTheDocumentIsKeptAsItIs(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "r")
 	text := `{"id":"large","command":"true"}`
-	drop(t, dir, "00000000000000000001-0-0-large.json", []byte(text+strings.Repeat(" ", api.MaxTaskBytes-len(text))))
+	drop(t, dir, entryName(0, 0, 0, "large"), []byte(text+strings.Repeat(" ", api.MaxTaskBytes-len(text))))
 	fetch(t, s, "large")
 	if _, err := s.SubmitOne(&api.Task{ID: "b", Command: "true", Args: []string{"a<b && c>d"}}); err != nil {
 		t.Fatal(err)

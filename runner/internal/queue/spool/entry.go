@@ -3,8 +3,6 @@ package spool
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -42,45 +40,23 @@ func (b bucket) name() string {
 	return fmt.Sprintf("%s-%d-%d", b.order(), b.class.GPUs, uint64(b.class.GPUMemory))
 }
 
+// parseBucket is the inverse of name.
 func parseBucket(name string) (b bucket, ok bool) {
-	f := strings.Split(name, "-")
-	if len(f) != 5 {
-		return bucket{}, false
-	}
-	b = newBucket(f[0], f[1], f[2], f[3], f[4])
+	fmt.Sscanf(name, "%d-%d-%d-%d-%d", &b.rank, &b.from, &b.pauses, &b.class.GPUs, &b.class.GPUMemory)
 	return b, b.name() == name
 }
 
-func newBucket(rank, from, pauses, gpus, memory string) bucket {
-	return bucket{number[int](rank), number[int64](from), number[int](pauses),
-		api.Resources{GPUs: number[int](gpus), GPUMemory: number[api.Bytes](memory)}}
-}
-
-// number reads a part of a name; what is none does not give the name again.
-func number[T int | int64 | api.Bytes](text string) T {
-	n, _ := strconv.ParseInt(text, 10, 64)
-	return T(n)
-}
-
-// name is the inverse of parseName. Names sort in the order in which the tasks start.
+// name sorts as the tasks start.
 func (e entry) name() string {
 	return fmt.Sprintf("%s-%016d-%d-%d-%d-%d-%d-%d-%s.json", e.order(), e.key,
 		e.class.GPUs, uint64(e.class.GPUMemory), e.starts, e.deaths, e.spent, e.expires, e.id)
 }
 
-// parseName reads a name of today, or one of before, which says nothing of a bucket.
-func parseName(name string) (e entry, err error) {
-	text, isJSON := strings.CutSuffix(name, ".json")
-	if f := strings.SplitN(text, "-", 11); len(f) == 11 {
-		e = entry{newBucket(f[0], f[1], f[2], f[4], f[5]), number[int64](f[3]), number[int](f[6]), number[int](f[7]), number[int](f[8]), number[int64](f[9]), f[10]}
-	}
-	if e.name() != name {
-		e = parseOlder(text)
-	}
-	if !isJSON || e.id == "" || e.spent > e.starts {
-		return entry{}, fmt.Errorf("file name %s is not one that submit gives; put tasks into the queue with the command submit", api.Excerpt(name))
-	}
-	return e, nil
+// parseName is the inverse of name.
+func parseName(name string) (e entry, ok bool) {
+	fmt.Sscanf(strings.TrimSuffix(name, ".json"), "%d-%d-%d-%d-%d-%d-%d-%d-%d-%d-%s", &e.rank, &e.from, &e.pauses, &e.key,
+		&e.class.GPUs, &e.class.GPUMemory, &e.starts, &e.deaths, &e.spent, &e.expires, &e.id)
+	return e, e.name() == name && e.id != "" && e.spent <= e.starts
 }
 
 // of is the entry with what the document of its task says.
@@ -117,23 +93,11 @@ func (e entry) expired(now time.Time) string {
 	return ""
 }
 
-// readEntry reads a file of the queue.
-func readEntry(path string) (e entry, task *api.Task, err error) {
-	document, err := readFile(path, api.MaxTaskBytes)
-	if err != nil {
-		return entry{}, nil, err
-	}
-	if e, err = parseName(filepath.Base(path)); err == nil {
-		task, err = parse(e.id, document)
-	}
-	switch {
-	case err == nil && e.from == 0: // of before
-		e = e.of(task)
-	case err == nil && e.of(task) != e:
+// read reads the document of an entry.
+func (e entry) read(document []byte) (*api.Task, error) {
+	task, err := parse(e.id, document)
+	if err == nil && e.of(task) != e {
 		err = errors.New("file name says other than the task document")
 	}
-	if err != nil {
-		return e, nil, &badDocument{err, document}
-	}
-	return e, task, nil
+	return task, err
 }

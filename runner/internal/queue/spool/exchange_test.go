@@ -86,13 +86,22 @@ func TestAClaimThatComesBack(t *testing.T) {
 func TestClaimsInDisorder(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir, "")
-	odd, half := filepath.Join(dir, "claims", "odd"), filepath.Join(dir, "held", "half.lock")
-	if err := errors.Join(os.MkdirAll(filepath.Join(odd, "lock"), 0o755), os.MkdirAll(filepath.Join(odd, "tasks"), 0o755)); err != nil {
-		t.Fatal(err)
+	odd, half := filepath.Join(dir, "held", "odd"), filepath.Join(dir, "held", "half.lock")
+	way := filepath.Join(dir, "ready", firstBucket)
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := os.WriteFile(half, nil, 0o644); err != nil {
-		t.Fatal(err)
+	disorder := func() {
+		t.Helper()
+		write(way, "") // where its directory should be
+		write(odd+"-"+entryName(0, 0, 0, "odd"), `{"id":"odd","command":"true"}`)
+		write(odd+".lock", "")
 	}
+	write(half, "")
+	disorder()
 	s, log := openLogged(t, dir, rescan)
 	told := func(times int) {
 		t.Helper()
@@ -114,13 +123,16 @@ func TestClaimsInDisorder(t *testing.T) {
 	if _, err := os.Stat(half); err == nil {
 		t.Error("half of a claim is still there")
 	}
-	if err := os.Rename(filepath.Join(odd, "lock"), filepath.Join(odd, "away")); err != nil {
+	if err := os.Remove(way); err != nil {
 		t.Fatal(err)
 	}
-	told(1) // nobody can tell whose it is, so it stays
-	if err := os.Rename(filepath.Join(odd, "away"), filepath.Join(odd, "lock")); err != nil {
+	if err := fetch(t, s, "odd").Ack(); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Remove(way); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	disorder()
 	told(2)
 }
 
@@ -197,13 +209,13 @@ func TestTheLockIsRemoved(t *testing.T) {
 		return strings.Contains(log.String(), "could not take back a task")
 	})
 	text := log.String()
-	to := text[strings.Index(text, dir+"/tasks/"):]
+	to := text[strings.Index(text, dir+"/ready/"):]
 	to = to[:strings.IndexAny(to, "\" \n")]
 	from, err := filepath.Glob(filepath.Join(dir, "held", "*-"+filepath.Base(to)))
 	if err != nil || len(from) != 1 {
 		t.Fatalf("files %q, %v", from, err)
 	}
-	if err := os.Rename(from[0], to); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.Rename(from[0], to)); err != nil {
 		t.Fatal(err)
 	}
 	fetch(t, s, "a")

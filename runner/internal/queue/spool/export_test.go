@@ -58,9 +58,7 @@ func (d *delivery) Work() (dir string, held []*os.File) {
 func (s *Spool) Crash() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.isClosed() {
-		close(s.closed)
-	}
+	s.close()
 	for len(s.idle) > 0 {
 		(<-s.idle).lock.Close()
 	}
@@ -116,8 +114,8 @@ func ResultsDir(dir string) string { return filepath.Join(dir, resultsDir) }
 
 // Parse makes the parser of the queue's files accessible to fuzzing.
 var Parse = func(name string, document []byte) (canonical string, valid bool) {
-	e, err := parseName(name)
-	if err != nil || e.from == 0 {
+	e, ok := parseName(name)
+	if !ok {
 		return "", false
 	}
 	task, err := parse(e.id, document)
@@ -128,12 +126,6 @@ var Parse = func(name string, document []byte) (canonical string, valid bool) {
 		panic("parse let an invalid task pass")
 	}
 	return e.name(), true
-}
-
-// Bury does what Fetch does with a file of tasks/ that it has read as this, and could
-// not read as a task.
-func (s *Spool) Bury(name, document string) error {
-	return s.buryFile(s.path(tasksDir, name), &badDocument{errors.New("it was read before"), []byte(document)})
 }
 
 // Tidy lets the next look for what has expired, or is left over, be the first one after

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -19,14 +20,12 @@ import (
 // on the same machine, and looks again after Options.Rescan for all the rest.
 func (s *Spool) Fetch(ctx context.Context, serves func(class api.Resources) bool) (queue.Delivery, error) {
 	s.mu.Lock()
-	closed := s.isClosed()
-	if !closed {
-		s.fetches.Add(1)
-	}
-	s.mu.Unlock()
-	if closed {
+	if s.isClosed() {
+		s.mu.Unlock()
 		return nil, fmt.Errorf("fetch task: %w", errClosed)
 	}
+	s.fetches.Add(1)
+	s.mu.Unlock()
 	defer s.fetches.Done()
 
 	d, err := s.scan(ctx, serves)
@@ -50,7 +49,7 @@ func (s *Spool) wait(ctx context.Context, serves func(api.Resources) bool) (*del
 	var overflow chan error
 	if watch, err := fsnotify.NewWatcher(); err == nil {
 		defer watch.Close()
-		if watch.Add(s.path(readyDir)) == nil && watch.Add(s.path(tasksDir)) == nil {
+		if watch.Add(s.path(readyDir)) == nil {
 			events, overflow = watch.Events, watch.Errors
 		}
 	}
@@ -61,17 +60,16 @@ func (s *Spool) wait(ctx context.Context, serves func(api.Resources) bool) (*del
 			return d, err
 		}
 		for woken := false; !woken; {
+			woken = true
 			select {
 			case <-ctx.Done():
 				return nil, ctx.Err()
-			case <-s.closed:
+			case <-s.open.Done():
 				return nil, errClosed
 			case e := <-events:
 				woken = e.Has(fsnotify.Create) || e.Has(fsnotify.Chmod) && e.Name == s.path(readyDir)
 			case <-overflow:
-				woken = true
 			case <-tick.C:
-				woken = true
 			}
 		}
 	}
@@ -95,15 +93,18 @@ func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*del
 	if s.due(&s.reclaimed, s.rescan) {
 		s.reclaim()
 	}
-	problem := s.adopt(ctx)
+	var problem error
 	if s.due(&s.tidied, 60*s.rescan) {
 		s.sweep()
 		// What has expired, of classes, too, that nobody serves.
-		d, err := s.front(ctx, func(api.Resources) bool { return true }, func(name string) bool { return entryOf(name).expired(time.Now()) != "" })
+		var d *delivery
+		d, problem = s.front(ctx, func(api.Resources) bool { return true }, func(name string) bool {
+			e, ok := parseName(name)
+			return ok && e.expired(time.Now()) != ""
+		})
 		if d != nil { // the clock was set back
-			err = d.Release()
+			problem = d.Release()
 		}
-		problem = errors.Join(problem, err)
 	}
 	d, err := s.front(ctx, serves, func(string) bool { return true })
 	if d != nil {
@@ -115,18 +116,23 @@ func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*del
 // try claims a task. Nothing and no error means that it must not run, or that
 // another runner was faster.
 func (s *Spool) try(path string) (*delivery, error) {
-	e, task, err := readEntry(path)
-	var bad *badDocument
-	switch {
-	case missing(err):
+	e, ok := parseName(filepath.Base(path))
+	if !ok { // people have put it there
 		return nil, nil
-	case errors.As(err, &bad) && bad.newer(e):
-		s.sayOnce("left a task to a newer runner", e.id, bad)
+	}
+	document, err := readFile(path, api.MaxTaskBytes)
+	if missing(err) {
 		return nil, nil
-	case errors.As(err, &bad): // somebody has changed it by hand, or the disk
-		return nil, s.buryFile(path, bad)
-	case err != nil:
+	} else if err != nil {
 		return nil, err
+	}
+	task, err := e.read(document)
+	switch {
+	case err != nil && newer(e.id, document):
+		s.sayOnce("left a task to a newer runner", e.id, err)
+		return nil, nil
+	case err != nil: // somebody has changed it by hand, or the disk
+		return nil, s.buryFile(path, e, document, err)
 	}
 	c, err := s.takeClaim()
 	if err != nil {
@@ -134,23 +140,21 @@ func (s *Spool) try(path string) (*delivery, error) {
 	}
 	d := &delivery{spool: s, claim: c, task: task, entry: e}
 	d.ctx, d.stop = context.WithCancelCause(context.Background())
-	switch err := rename(path, d.path()); {
-	case errors.Is(err, errGone):
+	if err := rename(path, d.path()); errors.Is(err, errGone) {
 		s.idle <- c
 		return nil, nil
-	case err != nil:
+	} else if err != nil {
 		c.lock.Close() // what may be in it comes back like that of a dead runner
 		return nil, err
 	}
 	removed, err := s.examine(d)
-	switch {
-	case err != nil:
+	if err != nil {
 		if fault := d.release(); fault != nil {
 			c.lock.Close() // as above
 			return nil, errors.Join(err, fault)
 		}
-		fallthrough
-	case removed:
+	}
+	if removed || err != nil {
 		s.idle <- c
 		return nil, err
 	}
@@ -167,48 +171,40 @@ const deathLimit = 10
 
 // examine removes a task that must not run.
 func (s *Spool) examine(d *delivery) (removed bool, err error) {
-	e, mark := d.entry, s.path(cancelledDir, d.task.ID)
-	cancelled, err1 := present(mark)
+	e, died := d.entry, d.entry.deaths > 0
+	cancelled, err1 := present(s.mark(e.id))
 	letter, err2 := present(s.letter(e.id))
 	finished, err3 := false, error(nil)
-	if e.deaths > 0 {
+	if died { // else it would be that of an earlier run
 		finished, err3 = s.succeeded(e.id, e.starts)
 	}
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return false, err
 	}
-	why, bury := "", ""
-	switch {
-	case finished && cancelled: // too late
-		err = remove(mark)
-		fallthrough
-	case finished: // its runner could not say so any more
-		why = "it was finished before"
+	level, end, why := slog.LevelInfo, d.remove, ""
+	bury := func(reason string) {
+		level, end, why = slog.LevelWarn, func() error { return d.bury(reason, e.spent) }, reason
+	}
+	switch expired := e.expired(time.Now()); {
+	case finished: // its runner could not say so any more, and a cancel was too late
+		end, why = func() error { return d.succeed(cancelled) }, "it was finished before"
 	case cancelled:
 		why = "it was cancelled"
-	case e.deaths > 0 && letter:
+	case died && letter:
 		why = "it was buried before"
 	case e.spent >= d.task.Attempts():
-		bury = fmt.Sprintf("attempt %d of %d began, and its runner died before it ended", e.spent, d.task.Attempts())
+		bury(fmt.Sprintf("attempt %d of %d began, and its runner died before it ended", e.spent, d.task.Attempts()))
 	case e.deaths >= deathLimit:
-		bury = fmt.Sprintf("%d runners died while they ran it, and no more try it", e.deaths)
-	default:
-		bury = e.expired(time.Now())
-	}
-	level := slog.LevelInfo
-	switch {
-	case err != nil:
-	case bury != "":
-		level, err = slog.LevelWarn, d.bury(bury, e.spent)
-	case why != "":
-		err = d.remove()
+		bury(fmt.Sprintf("%d runners died while they ran it, and no more try it", e.deaths))
+	case expired != "":
+		bury(expired)
 	case letter: // it was brought back, and that was interrupted
 		return false, remove(s.letter(e.id))
 	default:
 		return false, nil
 	}
-	if err == nil {
-		s.log.Log(context.Background(), level, "removed a task from the queue", "task", e.id, "reason", why+bury)
+	if err = end(); err == nil {
+		s.log.Log(context.Background(), level, "removed a task from the queue", "task", e.id, "reason", why)
 	}
 	return true, err
 }
@@ -219,7 +215,7 @@ func (s *Spool) attend() {
 	defer tick.Stop()
 	for {
 		select {
-		case <-s.closed:
+		case <-s.open.Done():
 			return
 		case <-tick.C:
 		}
@@ -227,7 +223,7 @@ func (s *Spool) attend() {
 		held := slices.Collect(maps.Keys(s.held))
 		s.mu.Unlock()
 		for _, d := range held {
-			if isThere(s.path(cancelledDir, d.task.ID)) {
+			if isThere(s.mark(d.task.ID)) {
 				d.stop(queue.ErrCancelled)
 			}
 		}

@@ -176,13 +176,10 @@ func overwrite(f *os.File, text []byte) error {
 // tryLock takes the lock of an open file and says whether it could.
 func tryLock(f *os.File) (bool, error) {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	switch err {
-	case nil:
-		return true, nil
-	case unix.EWOULDBLOCK:
-		return false, nil
+	if err != nil && err != unix.EWOULDBLOCK {
+		return false, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
 	}
-	return false, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+	return err == nil, nil
 }
 
 // isAt says whether path still leads to the open file.

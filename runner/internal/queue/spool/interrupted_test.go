@@ -187,32 +187,6 @@ func TestPurgeOfWhatStays(t *testing.T) {
 	}
 }
 
-// A file of before counts the deaths of runners in its starts.
-func TestDeathsBefore(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir, "r")
-	drop(t, dir, "00000000000000000001-1000001-0-a.json", []byte(`{"id":"a","command":"true"}`))
-	if n := begin(t, fetch(t, s, "a")); n != 2 {
-		t.Errorf("attempt %d, want 2", n)
-	}
-	letter(t, dir, "b") // and one that was never started was brought back
-	drop(t, dir, "00000000000000000001-0-0-b.json", []byte(`{"id":"b","command":"true"}`))
-	fetch(t, s, "b")
-}
-
-// What people have put there, and cannot be kept, is told to who finds nothing else.
-func TestAFileThatCannotBeKept(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir, "r")
-	if err := os.WriteFile(filepath.Join(dir, "results", "a"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	drop(t, dir, "00000000000000000001-0-0-a.json", []byte(`{"id":"a","command":"true"}`))
-	if d, err := s.Fetch(t.Context(), anyClass); d != nil || err == nil || !strings.Contains(err.Error(), "not a directory") {
-		t.Errorf("fetched %v, %v", d, err)
-	}
-}
-
 // Tasks of several classes start in the order of their submits.
 func TestOrderOfClasses(t *testing.T) {
 	dir := t.TempDir()

@@ -9,22 +9,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
 
-// olderMain is a process of before, in words that its package knew from the first
-// release on.
+// olderMain is a process of before.
 const olderMain = `package main
 
 import (
@@ -47,20 +43,24 @@ func main() {
 	switch os.Args[1] {
 	case "submit":
 		for _, id := range os.Args[3:] {
-			_, err := s.Submit(&api.Task{ID: id, Command: "true"})
+			_, err := s.Submit(context.Background(), []*api.Task{{ID: id, Command: "true"}})
 			check(err)
 		}
 	case "run": // until it is killed, or has the task hold
 		for {
-			d, err := s.Fetch(context.Background(), func(*api.Task) bool { return true })
+			d, err := s.Fetch(context.Background(), func(api.Resources) bool { return true })
 			check(err)
-			_, err = d.Begin()
+			n, err := d.Begin(nil)
 			check(err)
 			fmt.Println(d.Task().ID)
 			if d.Task().ID == "hold" {
 				select {}
 			}
-			check(d.Ack())
+			results, _ := d.Local()
+			made, err := results.Begin(d.Task().ID, n)
+			check(err)
+			_, err = d.Finish(api.Result{Task: d.Task().ID, Attempt: n, Outcome: api.Succeeded}, made)
+			check(err)
 		}
 	}
 	check(s.Close())
@@ -102,7 +102,7 @@ func TestRunnersOfBefore(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds programs of before")
 	}
-	for _, commit := range []string{"8e6c9f9", "e9ef810"} {
+	for _, commit := range []string{"a5cef6c"} {
 		t.Run(commit, func(t *testing.T) {
 			t.Parallel()
 			program := older(t, commit)
@@ -220,9 +220,9 @@ func TestRunnersOfBefore(t *testing.T) {
 				t.Errorf("dead %+v", c.Dead)
 			}
 
-			// An id of now is in use for those of before.
+			// An id of now is known to those of before.
 			submit(t, s, api.Task{ID: "known"})
-			if out, err := olderSubmits("known"); err == nil || !strings.Contains(string(out), "in use") {
+			if out, err := olderSubmits("known"); err != nil {
 				t.Errorf("submit of before of a known id: %v, %s", err, out)
 			}
 			// And theirs for those of now, while nobody runs.
@@ -251,74 +251,20 @@ func waitFor(t *testing.T, so func() bool) {
 	}
 }
 
-// A claim of before is left alone while its runner lives, and its ids are in use; then
-// all of it is taken back at once.
-func TestAClaimOfBefore(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir, "")
-	claim := filepath.Join(dir, "claims", "x")
-	err := errors.Join(os.MkdirAll(filepath.Join(claim, "tasks"), 0o755), os.WriteFile(filepath.Join(claim, "lock"), nil, 0o644))
-	for i, id := range []string{"a", "b"} {
-		name := fmt.Sprintf("%020d-0-0-%s.json", i+1, id)
-		err = errors.Join(err, os.WriteFile(filepath.Join(claim, "tasks", name), []byte(`{"id":"`+id+`","command":"true"}`+"\n"), 0o644))
-	}
-	lock, openErr := os.OpenFile(filepath.Join(claim, "lock"), os.O_RDWR, 0)
-	if err = errors.Join(err, openErr, unix.Flock(int(lock.Fd()), unix.LOCK_EX)); err != nil {
-		t.Fatal(err)
-	}
-	for _, id := range []string{"a", "b"} {
-		if done, err := s.Submit(t.Context(), []*api.Task{{ID: id, Command: "true"}}); err != nil || done[0].Before != api.TaskRunning {
-			t.Errorf("submit of %s gave %+v, %v", id, done, err)
+// What a version of before kept elsewhere is not passed over in silence.
+func TestTasksElsewhere(t *testing.T) {
+	for _, place := range []string{"tasks", "claims/x/tasks"} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, place, "00000000000000000001-0-0-a.json")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(`{"id":"a","command":"true"}`), 0o644)); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if n := globs(t, dir, "claims/x/tasks/*"); n != 2 {
-		t.Errorf("%d tasks are left to the runner of before, want both", n)
-	}
-	lock.Close()
-	half := filepath.Join(dir, "claims", "half") // of which only the lock is left
-	if err := errors.Join(os.Mkdir(half, 0o755), os.WriteFile(filepath.Join(half, "lock"), nil, 0o644)); err != nil {
-		t.Fatal(err)
-	}
-	now, log := openLogged(t, dir, rescan)
-	if n := globs(t, dir, "claims/*"); n != 0 {
-		t.Errorf("%d claims of before are left", n)
-	}
-	if n := strings.Count(log.String(), `msg="took a task back from a dead runner"`); n != 2 {
-		t.Errorf("told %d times, want of each task:\n%s", n, log)
-	}
-	fetch(t, now, "a")
-	fetch(t, now, "b")
-}
-
-// What runners of before have ended is known by its id, and can run again.
-func TestWhatRunnersOfBeforeHaveEnded(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir, "r")
-	letter := `{"task":{"id":"dead","command":"true"},"reason":"why","attempts":3,"time":"2026-01-01T00:00:00Z"}`
-	if err := os.WriteFile(filepath.Join(dir, "dead", "dead.json"), []byte(letter), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	store(t, dir, "finished", 2, api.Succeeded)
-	all, err := s.List(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]api.TaskState{}
-	for _, task := range all {
-		got[task.ID] = task.State
-	}
-	if diff := cmp.Diff(map[string]api.TaskState{"dead": api.TaskDead, "finished": api.TaskFinished}, got); diff != "" {
-		t.Errorf("tasks (-want +got):\n%s", diff)
-	}
-	done, err := s.Submit(t.Context(), []*api.Task{{ID: "dead", Command: "true"}})
-	if want := []queue.Submitted{{ID: "dead", Before: api.TaskDead}}; err != nil || !slices.Equal(done, want) {
-		t.Errorf("submit of the same gave %+v, %v", done, err)
-	}
-	if err := s.Again(t.Context(), "dead"); err != nil {
-		t.Error(err)
-	}
-	fetch(t, s, "dead")
-	if err := s.Again(t.Context(), "finished"); err == nil || !strings.Contains(err.Error(), "document is not known") {
-		t.Errorf("again of a task without a document gave %v", err)
+		if _, err := spool.Open(dir, spool.Options{}); err == nil || !strings.Contains(err.Error(), place) {
+			t.Errorf("with a file in %s: %v, want an error that names it", place, err)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		open(t, dir, "")
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"path"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -24,35 +23,19 @@ import (
 // and waits for nobody.
 func Look(dir string) *Spool { return &Spool{dir: dir} }
 
-// named lists the ids that files or directories in these directories are named by.
-func (s *Spool) named(v *view, dirs ...string) []string {
-	ids := map[string]bool{}
-	for _, dir := range dirs {
-		all, err := names(s.path(dir), func(e fs.DirEntry) bool { return e.IsDir() == (dir == resultsDir) })
-		v.note(err)
-		for _, name := range all {
-			ids[strings.TrimSuffix(name, ".json")] = true
-		}
-	}
-	return slices.Collect(maps.Keys(ids))
-}
-
 // Length says how many tasks wait, and how many are dead letters, by the names alone.
 func (s *Spool) Length(context.Context) (map[api.TaskState]int, error) {
-	buckets, err := s.buckets()
-	places := map[string]api.TaskState{deadDir: api.TaskDead, tasksDir: api.TaskWaiting}
+	buckets, err1 := s.buckets()
+	dead, err2 := fileNames(s.path(deadDir))
+	waiting, err := 0, errors.Join(err1, err2)
 	for _, b := range buckets {
-		places[path.Join(readyDir, b.name())] = api.TaskWaiting
-	}
-	tasks := make(map[api.TaskState]int)
-	for place, state := range places {
-		names, problem := fileNames(s.path(place))
-		if !missing(problem) { // else a bucket that has just gone
+		names, problem := fileNames(s.path(readyDir, b.name()))
+		if !missing(problem) { // else it has just gone
 			err = errors.Join(err, problem)
 		}
-		tasks[state] += len(names)
+		waiting += len(names)
 	}
-	return tasks, err
+	return map[api.TaskState]int{api.TaskWaiting: waiting, api.TaskDead: len(dead)}, err
 }
 
 // List implements queue.Store.
@@ -61,9 +44,11 @@ func (s *Spool) List(ctx context.Context, ids ...string) ([]api.TaskStatus, erro
 	named := len(ids) > 0
 	if !named {
 		v.readAll()
-		ids = slices.Concat(s.named(v, resultsDir, deadDir, cancelledDir), slices.Collect(maps.Keys(v.entries)))
-		slices.Sort(ids)
-		ids = slices.Compact(ids)
+		known := v.named(resultsDir, deadDir, cancelledDir)
+		for id := range v.entries {
+			known[id] = true
+		}
+		ids = slices.Sorted(maps.Keys(known))
 	}
 	if v.err != nil {
 		return nil, fmt.Errorf("list spool %s: %w", s.dir, v.err)
@@ -105,7 +90,7 @@ func (v *view) status(id string) (api.TaskStatus, error) {
 		return e.TaskStatus, err
 	}
 	t := api.TaskStatus{ID: id, State: state, Starts: s.lastAttempt(id)}
-	at := map[api.TaskState]string{api.TaskDead: s.letter(id), api.TaskCancelled: s.path(cancelledDir, id), api.TaskFinished: s.path(resultsDir, id)}[state]
+	at := map[api.TaskState]string{api.TaskDead: s.letter(id), api.TaskCancelled: s.mark(id), api.TaskFinished: s.path(resultsDir, id)}[state]
 	if info, err := os.Stat(at); err == nil {
 		t.Since = info.ModTime().UTC()
 	}
@@ -114,21 +99,6 @@ func (v *view) status(id string) (api.TaskStatus, error) {
 		t.Reason, t.Spent, t.Task = letter.Reason, letter.Attempts, letter.Task
 	}
 	return t, err
-}
-
-// locked runs what an owner asks for, one at a time.
-func (s *Spool) locked(ctx context.Context, what string, do func(lock *os.File) error) error {
-	lock, err := s.lockSubmit(ctx)
-	if err == nil {
-		defer lock.Close()
-		if err = s.adoptLocked(lock); err == nil {
-			err = do(lock)
-		}
-	}
-	if err != nil && !strings.HasPrefix(err.Error(), what) {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return err
 }
 
 // Cancel implements queue.Store. It leaves a mark: whoever has the task, or comes
@@ -143,13 +113,16 @@ func (s *Spool) Cancel(ctx context.Context, id string) error {
 		case state != "" && state.Ended():
 			return fmt.Errorf("%w: it is %s", queue.ErrEnded, state)
 		}
-		return s.mark(id)
+		return s.cancel(id)
 	})
 }
 
-// mark makes a task cancelled, durably.
-func (s *Spool) mark(id string) error {
-	if err := writeFile(s.path(cancelledDir, id), nil, false); err != nil && !errors.Is(err, os.ErrExist) {
+// mark is the file that says that a task was cancelled.
+func (s *Spool) mark(id string) string { return s.path(cancelledDir, id) }
+
+// cancel makes a task cancelled, durably.
+func (s *Spool) cancel(id string) error {
+	if err := writeFile(s.mark(id), nil, false); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	return tree.Sync(s.path(cancelledDir))
@@ -171,14 +144,13 @@ func (s *Spool) Again(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		if mark := s.path(cancelledDir, id); isThere(mark) {
+		if isThere(s.mark(id)) {
 			letter := api.DeadLetter{Task: task, Reason: "it was cancelled, and a retry was interrupted"}
-			if err := errors.Join(s.writeLetter(id, letter), remove(mark)); err != nil {
+			if err := errors.Join(s.writeLetter(id, letter), remove(s.mark(id))); err != nil {
 				return err
 			}
 		}
-		e := entry{starts: s.lastAttempt(id)}.of(task)
-		if err := s.enqueue(lock, []*entering{{entry: e, put: func(path string) error { return s.link(task, path) }}}); err != nil {
+		if err := s.enqueue(lock, &entering{entry: entry{starts: s.lastAttempt(id)}.of(task), task: task}); err != nil {
 			return err
 		}
 		return remove(s.letter(id))
@@ -220,7 +192,7 @@ func (s *Spool) Purge(ctx context.Context, before time.Time) (n int, err error) 
 	err = s.locked(ctx, "purge", func(*os.File) error {
 		v := s.look()
 		v.readAll()
-		for _, id := range s.named(v, resultsDir, deadDir, cancelledDir) {
+		for id := range v.named(resultsDir, deadDir, cancelledDir) {
 			state, err := v.state(id)
 			if err = cmp.Or(err, v.err, ctx.Err()); err != nil {
 				return err
@@ -248,7 +220,7 @@ func (s *Spool) Purge(ctx context.Context, before time.Time) (n int, err error) 
 
 // quietSince says whether nothing became of a task since then.
 func (s *Spool) quietSince(id string, then time.Time) bool {
-	for _, trace := range []string{s.path(resultsDir, id), s.letter(id), s.path(cancelledDir, id)} {
+	for _, trace := range []string{s.path(resultsDir, id), s.letter(id), s.mark(id)} {
 		if info, err := os.Lstat(trace); err == nil && !info.ModTime().Before(then) {
 			return false
 		}
@@ -262,7 +234,7 @@ func (s *Spool) forget(id string) error {
 	if err := os.Rename(s.path(resultsDir, id), gone); err != nil && !missing(err) {
 		return err
 	}
-	return errors.Join(remove(s.letter(id)), remove(s.path(cancelledDir, id)), tree.Remove(gone))
+	return errors.Join(remove(s.letter(id)), remove(s.mark(id)), tree.Remove(gone))
 }
 
 // Results implements queue.Store.

@@ -61,20 +61,20 @@ func (e *end) next(to entry) entry {
 	return to
 }
 
-// entering is a task on its way into the queue, or one that is known to be in.
+// entering is a task on its way into the queue.
 type entering struct {
 	entry
-	put func(path string) error // makes its file in ready/; nil for one that is in
-	in  bool
+	task *api.Task
+	in   bool
 }
 
 // enqueue lets tasks in, at the end and in their order, and says in each that it did.
 // The caller has the lock.
-func (s *Spool) enqueue(lock *os.File, all []*entering) error {
+func (s *Spool) enqueue(lock *os.File, all ...*entering) error {
 	at := readEnd(lock)
 	together := map[bucket][]*entering{}
 	for _, t := range all {
-		if t.put != nil {
+		if !t.in {
 			t.entry = at.next(t.entry)
 			together[t.bucket] = append(together[t.bucket], t)
 		}
@@ -82,27 +82,28 @@ func (s *Spool) enqueue(lock *os.File, all []*entering) error {
 	if len(together) == 0 {
 		return nil
 	}
+	if err := at.write(lock); err != nil {
+		return err
+	}
 	defer s.ring()
-	err := at.write(lock)
 	for b, some := range together {
-		if err != nil {
-			break
-		}
 		done := 0 // what was put once may have been taken, and must not be put again
-		err = s.enter(b, func(dir string) error {
+		err := s.enter(b, func(dir string) error {
 			for ; done < len(some); done++ {
-				t := some[done]
-				if err := t.put(filepath.Join(dir, t.name())); err != nil && !errors.Is(err, os.ErrExist) {
+				if err := s.link(some[done].task, filepath.Join(dir, some[done].name())); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
+		if err != nil {
+			return err
+		}
 		for _, t := range some {
-			t.in = err == nil
+			t.in = true
 		}
 	}
-	return err
+	return nil
 }
 
 // enter lets put make entries in a bucket, which it makes if need be, and makes all
@@ -137,19 +138,23 @@ func (s *Spool) ring() {
 // front takes the first task that may start, of the classes that are served and with a
 // name that suits.
 func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool, suits func(name string) bool) (*delivery, error) {
+	type file struct{ name, dir string }
 	all, err := s.list(s.path(readyDir), dirNames)
 	problems := []error{err}
-	now, asked, refused := time.Now(), map[api.Resources]bool{}, map[api.Resources]bool{}
+	now, served := time.Now(), map[api.Resources]bool{}
+	var last bucket // and those of other classes beside it may be for what comes next
+	if len(all) > 0 {
+		last, _ = parseBucket(all[len(all)-1])
+	}
 	for len(all) > 0 {
-		var files [][2]string // of all classes that have the same priority, and came at the same time
-		var empty []string
-		first, _ := parseBucket(all[0])
-		for ; len(all) > 0; all = all[1:] {
+		var files []file // of all classes that have the same priority, and came at the same time
+		for first, _ := parseBucket(all[0]); len(all) > 0; all = all[1:] {
 			b, ok := parseBucket(all[0])
 			if b.order() != first.order() {
 				break
 			}
-			if !ok || refused[b.class] || !b.due(now) {
+			serve, asked := served[b.class]
+			if !ok || asked && !serve || !b.due(now) {
 				continue
 			}
 			dir := s.path(readyDir, all[0])
@@ -158,28 +163,27 @@ func (s *Spool) front(ctx context.Context, serves func(api.Resources) bool, suit
 				problems = append(problems, err)
 			}
 			if len(names) == 0 {
-				empty = append(empty, dir)
-			} else if !asked[b.class] {
-				asked[b.class], refused[b.class] = true, !serves(b.class)
+				if b.pauses == 1 || b.order() != last.order() {
+					os.Remove(dir) // if it is still empty
+				}
+				continue
+			}
+			if !asked {
+				served[b.class] = serves(b.class)
 			}
 			for _, name := range names {
-				if !refused[b.class] && suits(name) {
-					files = append(files, [2]string{name, dir})
+				if served[b.class] && suits(name) {
+					files = append(files, file{name, dir})
 				}
 			}
 		}
-		for _, dir := range empty {
-			if first.pauses == 1 || len(all) > 0 { // the last one may be for what comes next
-				os.Remove(dir) // if it is still empty
-			}
-		}
-		slices.SortFunc(files, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+		slices.SortFunc(files, func(a, b file) int { return strings.Compare(a.name, b.name) })
 		for _, f := range files {
 			if ctx.Err() != nil {
 				break
 			}
-			d, err := s.try(filepath.Join(f[1], f[0]))
-			s.took(f[1], f[0])
+			d, err := s.try(filepath.Join(f.dir, f.name))
+			s.took(f.dir, f.name)
 			if d != nil {
 				return d, nil
 			}
@@ -209,17 +213,14 @@ func (s *Spool) list(dir string, read func(dir string) ([]string, error)) ([]str
 	return names, err
 }
 
-// took takes note that a file of a bucket has gone, or is not to be tried again soon.
+// took takes note that the first file of a bucket has gone, or is not to be tried again
+// soon. If another has gone, the names are read anew.
 func (s *Spool) took(dir, name string) {
 	last := lastChange(dir)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known, ok := s.lists[dir]; ok {
-		if i, there := slices.BinarySearch(known.names, name); there {
-			known.names = slices.Concat(known.names[:i], known.names[i+1:]) // others may look at it
-		}
-		known.change = last
-		s.lists[dir] = known
+	if known := s.lists[dir]; len(known.names) > 0 && known.names[0] == name {
+		s.lists[dir] = list{known.read, last, known.names[1:]}
 	}
 }
 
@@ -242,9 +243,9 @@ func lastChange(dir string) change {
 	return change{s.Ino, s.Ctim}
 }
 
-// lockSubmit keeps other submitters out, those of before as well, so that of two
-// with the same ID one comes first, and keys grow in the order of the submits. It
-// is held for milliseconds: hundreds of them take their turns.
+// lockSubmit keeps other submitters out, so that of two with the same ID one comes
+// first, and keys grow in the order of the submits. It is held for milliseconds:
+// hundreds of them take their turns.
 func (s *Spool) lockSubmit(ctx context.Context) (lock *os.File, err error) {
 	lock, err = os.OpenFile(s.path(submitLock), os.O_RDWR|os.O_CREATE, fileMode)
 	if err == nil {
@@ -263,15 +264,27 @@ func (s *Spool) lockSubmit(ctx context.Context) (lock *os.File, err error) {
 		if free {
 			return lock, nil
 		}
-		if err == nil {
-			select {
-			case <-time.After(pause):
-				continue
-			case <-ctx.Done():
-				err = fmt.Errorf("waited for %s, which others that submit hold: %w", lock.Name(), ctx.Err())
-			}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			err = fmt.Errorf("waited for %s, which others that submit hold: %w", lock.Name(), ctx.Err())
 		}
-		lock.Close()
-		return nil, err
+		if err != nil {
+			lock.Close()
+			return nil, err
+		}
 	}
+}
+
+// locked runs what an owner asks for, one at a time.
+func (s *Spool) locked(ctx context.Context, what string, do func(lock *os.File) error) error {
+	lock, err := s.lockSubmit(ctx)
+	if err == nil {
+		defer lock.Close()
+		err = do(lock)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
 }

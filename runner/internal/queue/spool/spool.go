@@ -2,8 +2,10 @@ package spool
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -16,7 +18,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
-// The directories of a spool. Two are those of runners of before.
+// The directories of a spool.
 const (
 	readyDir     = "ready"
 	heldDir      = "held"
@@ -25,8 +27,6 @@ const (
 	cancelledDir = "cancelled"
 	resultsDir   = "results"
 	tmpDir       = "tmp"
-	tasksDir     = "tasks"
-	claimsDir    = "claims"
 	submitLock   = "submit.lock"
 )
 
@@ -58,11 +58,12 @@ type Spool struct {
 	runner string
 	rescan time.Duration
 	log    *slog.Logger
-	closed chan struct{}
+	open   context.Context // ends with Close
+	close  context.CancelFunc
 	idle   chan *claim // those without a task
 
 	// fetches counts the calls of Fetch, and attend, for Close to wait for. It grows
-	// only while mu is held and closed is open.
+	// only while mu is held and the spool is open.
 	fetches sync.WaitGroup
 
 	mu        sync.Mutex
@@ -87,16 +88,16 @@ func Open(dir string, opts Options) (*Spool, error) {
 		runner: opts.Runner,
 		rescan: cmp.Or(opts.Rescan, time.Second),
 		log:    cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
-		closed: make(chan struct{}),
 		idle:   make(chan *claim, mostIdle),
 		held:   map[*delivery]bool{},
 		told:   map[string]string{},
 		lists:  map[string]list{},
 	}
+	s.open, s.close = context.WithCancel(context.Background())
 	absolute, err := filepath.Abs(dir) // tasks run elsewhere
 	if err == nil {
 		s.dir = absolute
-		err = s.open()
+		err = s.prepare()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open spool %s: %w; name a directory that this user may write, "+
@@ -105,17 +106,22 @@ func Open(dir string, opts Options) (*Spool, error) {
 	return s, nil
 }
 
-func (s *Spool) open() error {
+func (s *Spool) prepare() error {
 	if err := os.MkdirAll(s.dir, dirMode); err != nil {
 		return err
 	}
-	for _, sub := range []string{readyDir, heldDir, workDir, deadDir, cancelledDir, resultsDir, tmpDir, tasksDir, claimsDir} {
+	for _, sub := range []string{readyDir, heldDir, workDir, deadDir, cancelledDir, resultsDir, tmpDir} {
 		if err := makeDir(s.path(sub)); err != nil {
 			return err
 		}
 	}
 	if err := tree.Sync(s.dir); err != nil {
 		return err
+	}
+	for _, before := range []string{"tasks/*.json", "claims/*/tasks/*.json"} { // nobody would ever find them
+		if left, _ := fs.Glob(os.DirFS(s.dir), before); len(left) > 0 {
+			return fmt.Errorf("%s is of an older version, which kept tasks elsewhere; let its runners end them, or move them away and submit them again", left[0])
+		}
 	}
 	s.sweep()
 	if s.runner == "" {
@@ -140,7 +146,7 @@ func (s *Spool) Close() error {
 		s.mu.Unlock()
 		return nil
 	}
-	close(s.closed)
+	s.close()
 	s.mu.Unlock()
 	s.fetches.Wait()
 
@@ -181,11 +187,4 @@ func (s *Spool) path(elements ...string) string {
 	return filepath.Join(append([]string{s.dir}, elements...)...)
 }
 
-func (s *Spool) isClosed() bool {
-	select {
-	case <-s.closed:
-		return true
-	default:
-		return false
-	}
-}
+func (s *Spool) isClosed() bool { return s.open.Err() != nil }

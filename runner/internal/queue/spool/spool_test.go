@@ -2,6 +2,8 @@ package spool_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,18 +67,19 @@ func fetch(t *testing.T, s *spool.Spool, want string) spool.Delivery {
 	return d.(spool.Delivery)
 }
 
-// drop puts a file where people of before did, but old enough not to be taken for one
-// that is still being written.
+// firstBucket comes before all that is submitted.
+const firstBucket = "10-0000000000000001-0-0-0"
+
+// entryName is the name of a file in it.
+func entryName(starts, deaths, spent int, id string) string {
+	return fmt.Sprintf("10-0000000000000001-0-0000000000000001-0-0-%d-%d-%d-0-%s.json", starts, deaths, spent, id)
+}
+
+// drop puts a file there.
 func drop(t *testing.T, dir, name string, document []byte) {
 	t.Helper()
-	made := filepath.Join(dir, "tmp", "drop")
-	if err := os.WriteFile(made, document, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chtimes(made, time.Time{}, time.Now().Add(-time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(made, filepath.Join(dir, "tasks", name)); err != nil {
+	path := filepath.Join(dir, "ready", firstBucket, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, document, 0o644)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -163,23 +166,23 @@ func TestUnreadableFiles(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, "r")
 	valid := `{"id":"a","command":"true"}`
-	drop(t, dir, "00-a.yaml", []byte(valid))                              // by hand
-	drop(t, dir, "00000000000000000001-0-1-a.json", []byte(valid))        // spent > starts
-	drop(t, dir, "00000000000000000001-0-0-b.json", []byte(valid))        // a copy
-	drop(t, dir, "00000000000000000001-0-0-a.json", []byte(valid+valid))  // two
-	drop(t, dir, "\x1b[31m"+strings.Repeat("x", 200), []byte("\x00\xff")) // hostile
+	drop(t, dir, entryName(0, 0, 1, "d"), []byte(valid))       // spent > starts
+	drop(t, dir, entryName(0, 0, 0, "b"), []byte(valid))       // a copy
+	drop(t, dir, entryName(0, 0, 0, "a"), []byte(valid+valid)) // two
+	drop(t, dir, entryName(0, 0, 0, "c"), []byte("\x00\xff"))  // hostile
+	drop(t, dir, "00-a.yaml", []byte(valid))                   // by hand
 	drop(t, dir, ".hidden", []byte("an editor's"))
-	if err := os.Mkdir(filepath.Join(dir, "tasks", "directory"), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "ready", firstBucket, "directory"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink("/dev/zero", filepath.Join(dir, "tasks", "link")); err != nil {
+	if err := os.Symlink("/dev/zero", filepath.Join(dir, "ready", firstBucket, "link")); err != nil {
 		t.Fatal(err)
 	}
 	submit(t, s, api.Task{ID: "good"})
 	fetch(t, s, "good")
 	c := contents(t, dir)
-	if len(c.Dead) != 5 || len(c.Ready) != 0 {
-		t.Errorf("dead: %+v\nready: %+v\nwant 5 and none", c.Dead, c.Ready)
+	if len(c.Dead) != 3 || len(c.Ready) != 0 {
+		t.Errorf("dead: %+v\nready: %+v\nwant 3 and none", c.Dead, c.Ready)
 	}
 	for _, d := range c.Dead {
 		if strings.ContainsAny(d.ID, "\x1b/") || strings.Contains(d.Reason, "\x1b") || d.Document == "" {
@@ -189,29 +192,14 @@ func TestUnreadableFiles(t *testing.T) {
 	if n := globs(t, dir, "held/*.lock"); n > 2 {
 		t.Errorf("there are %d claims, want one that was used again, and that of good", n)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "tasks", ".hidden")); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, "ready", firstBucket, ".hidden")); err != nil {
 		t.Error("a hidden file was touched")
 	}
-	if n, err := s.Purge(t.Context(), time.Now().Add(time.Hour)); n != 5 || err != nil {
+	if n := globs(t, dir, "ready/"+firstBucket+"/*"); n != 5 { // with the hidden one
+		t.Errorf("%d files are left that are none of the queue, want 5", n)
+	}
+	if n, err := s.Purge(t.Context(), time.Now().Add(time.Hour)); n != 3 || err != nil {
 		t.Errorf("purged %d, %v, want what was no task", n, err)
-	}
-}
-
-// A file that is being copied into tasks/ by hand is not judged half-written.
-func TestUnreadableFileIsGivenTime(t *testing.T) {
-	dir := t.TempDir()
-	s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if err := os.WriteFile(filepath.Join(dir, "tasks", "0"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	submit(t, s, api.Task{ID: "good"})
-	fetch(t, s, "good")
-	if c := contents(t, dir); len(c.Dead) != 0 || len(c.Ready) != 1 {
-		t.Errorf("dead: %+v, ready: %+v; want the fresh file to stay", c.Dead, c.Ready)
 	}
 }
 

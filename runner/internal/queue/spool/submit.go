@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
@@ -20,47 +21,47 @@ func (s *Spool) Submit(ctx context.Context, tasks []*api.Task) (done []queue.Sub
 	if err := queue.Check(tasks); err != nil {
 		return nil, err
 	}
-	err = s.locked(ctx, "submit", func(lock *os.File) (err error) {
-		known := s.look()
-		for len(tasks) > 0 && err == nil {
-			n := min(len(tasks), submitBatch)
-			var more []queue.Submitted
-			more, err = s.submit(ctx, lock, known, tasks[:n])
-			done, tasks = append(done, more...), tasks[n:]
+	lock, err := s.lockSubmit(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("submit: %w", err)
+	}
+	defer lock.Close()
+	known := s.look()
+	for some := range slices.Chunk(tasks, submitBatch) {
+		more, err := s.submit(ctx, lock, known, some)
+		done = append(done, more...)
+		if err != nil {
+			return done, err
 		}
-		return err
-	})
-	return done, err
+	}
+	return done, nil
 }
 
 // submit writes all documents, makes them durable, and then lets them into the
 // queue. Those that it returns are in it, even if it returns an error.
 func (s *Spool) submit(ctx context.Context, lock *os.File, known *view, tasks []*api.Task) (done []queue.Submitted, err error) {
 	var all []*entering
-	fresh := false
 	for _, given := range tasks {
 		t := *given
 		t.ID = cmp.Or(t.ID, token()) // 80 random bits
-		before, wrote, problem := s.writeNew(&t, known, len(tasks) == 1)
+		before, problem := s.writeNew(&t, known, len(tasks) == 1)
 		if problem = cmp.Or(problem, ctx.Err()); problem != nil {
 			err = fmt.Errorf("submit task%s: %w", queue.Named(given.ID), problem)
 			break
 		}
-		fresh = fresh || wrote
-		one := &entering{entry: entry{}.of(&t), in: before != ""}
+		one := &entering{entry: entry{}.of(&t), task: &t, in: before != ""}
 		if !one.in {
 			one.starts = s.lastAttempt(t.ID)
-			one.put = func(path string) error { return s.link(&t, path) }
 		}
 		all = append(all, one)
 		done = append(done, queue.Submitted{ID: t.ID, Before: before})
 	}
-	if fresh && len(tasks) > 1 {
+	if len(tasks) > 1 {
 		if problem := syncAll(s.path(resultsDir)); problem != nil {
 			return nil, errors.Join(err, problem)
 		}
 	}
-	err = errors.Join(err, s.enqueue(lock, all))
+	err = errors.Join(err, s.enqueue(lock, all...))
 	for i, t := range all {
 		if !t.in {
 			return done[:i], err
@@ -71,24 +72,22 @@ func (s *Spool) submit(ctx context.Context, lock *os.File, known *view, tasks []
 
 // writeNew writes the document of a task, unless it is there already. If it is, and
 // the task came into the queue, before says what became of that.
-func (s *Spool) writeNew(t *api.Task, known *view, durable bool) (before api.TaskState, wrote bool, err error) {
+func (s *Spool) writeNew(t *api.Task, known *view, durable bool) (before api.TaskState, err error) {
 	document, err := format(t)
-	if err != nil {
-		return "", false, err
+	if err == nil {
+		_, err = parse(t.ID, document) // what Fetch would not read must not get in
 	}
-	// What Fetch would not read must not get in.
-	if _, err := parse(t.ID, document); err != nil {
-		return "", false, err
+	if err != nil {
+		return "", err
 	}
 	there, err := s.readDocument(t.ID)
 	switch {
 	case err != nil:
-		return "", false, err
+		return "", err
 	case there == nil:
-		return "", true, s.writeDocument(t.ID, document, durable)
+		return "", s.writeDocument(t.ID, document, durable)
 	case !bytes.Equal(there, document):
-		return "", false, errors.New("id: is in use by another task; choose another id, or leave it out to have one made")
+		return "", errors.New("id: is in use by another task; choose another id, or leave it out to have one made")
 	}
-	before, err = known.state(t.ID)
-	return before, false, err
+	return known.state(t.ID)
 }

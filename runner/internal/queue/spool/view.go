@@ -3,6 +3,7 @@ package spool
 import (
 	"cmp"
 	"errors"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,8 +14,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// Entry is a file in the queue, and what its name and its place say of the task. The
-// name is the id where it is none of a task.
+// Entry is a file in the queue, and what its name and its place say of the task.
 type Entry struct {
 	api.TaskStatus
 	File string // its path from the spool
@@ -54,11 +54,11 @@ func (s *Spool) look() *view {
 func (v *view) state(id string) (api.TaskState, error) {
 	s := v.spool
 	if !validID(id) {
-		return v.entries[id].State, v.err // of what people have put there
+		return "", v.err
 	}
 	open := s.links(id) > 1 // first: what ends a task is written before it leaves the queue
 	dead, err1 := present(s.letter(id))
-	cancelled, err2 := present(s.path(cancelledDir, id))
+	cancelled, err2 := present(s.mark(id))
 	failed := false // as far as that is known
 	if !dead && !cancelled && !open && !v.all && v.entries[id].State == "" {
 		finished, err := s.succeeded(id, s.lastAttempt(id))
@@ -111,15 +111,14 @@ func (v *view) readAll() {
 	var all []Entry
 	buckets, err := v.spool.buckets()
 	v.note(err)
-	places := []string{tasksDir}
 	for _, b := range buckets {
-		places = append(places, filepath.Join(readyDir, b.name()))
-	}
-	for _, place := range places {
+		place := filepath.Join(readyDir, b.name())
 		names, err := fileNames(v.spool.path(place))
 		v.note(err)
 		for _, name := range names {
-			all = append(all, waiting(entryOf(name), filepath.Join(place, name)))
+			if e, ok := parseName(name); ok {
+				all = append(all, waiting(e, filepath.Join(place, name)))
+			}
 		}
 	}
 	// Within a priority, what pauses comes last.
@@ -128,11 +127,7 @@ func (v *view) readAll() {
 		return cmp.Or(strings.Compare(x[:min(2, len(x))], y[:min(2, len(y))]), a.NotBefore.Compare(b.NotBefore), strings.Compare(x, y))
 	})
 	v.readRunning()
-	ended := map[string]bool{}
-	for _, id := range v.spool.named(v, deadDir, cancelledDir) {
-		ended[id] = true
-	}
-	position := 0
+	ended, position := v.named(deadDir, cancelledDir), 0
 	for _, e := range all {
 		if _, seen := v.entries[e.ID]; seen {
 			continue
@@ -145,6 +140,19 @@ func (v *view) readAll() {
 	}
 }
 
+// named has the ids that files or directories in these directories are named by.
+func (v *view) named(dirs ...string) map[string]bool {
+	ids := map[string]bool{}
+	for _, dir := range dirs {
+		all, err := names(v.spool.path(dir), func(e fs.DirEntry) bool { return e.IsDir() == (dir == resultsDir) })
+		v.note(err)
+		for _, name := range all {
+			ids[strings.TrimSuffix(name, ".json")] = true
+		}
+	}
+	return ids
+}
+
 // note remembers what could not be read, but for what has just gone.
 func (v *view) note(err error) {
 	if !missing(err) || !isThere(v.spool.path(resultsDir)) {
@@ -152,48 +160,27 @@ func (v *view) note(err error) {
 	}
 }
 
-// entryOf is what a name says; of one that is none of a task it is the id.
-func entryOf(name string) entry {
-	e, err := parseName(name)
-	if err != nil {
-		e.id = name
-	}
-	return e
-}
-
-// readRunning reads what runners have claimed, those of before as well.
+// readRunning reads what runners have claimed.
 func (v *view) readRunning() {
 	s := v.spool
 	v.entries = map[string]Entry{}
 	names, err := fileNames(s.path(heldDir))
 	v.note(err)
 	for _, file := range names {
-		if claim, name, ok := strings.Cut(file, "-"); ok {
-			runner, gpus := s.said(claim)
-			v.running(entryOf(name), filepath.Join(heldDir, file), runner, gpus)
+		claim, e, ok := parseHeld(file)
+		if !ok {
+			continue
 		}
-	}
-	claims, err := dirNames(s.path(claimsDir))
-	v.note(err)
-	for _, claim := range claims {
-		names, err := fileNames(s.path(claimsDir, claim, tasksDir))
-		v.note(err)
-		owner, _ := readFile(s.path(claimsDir, claim, "owner"), 1<<10)
-		for _, name := range names {
-			v.running(entryOf(name), filepath.Join(claimsDir, claim, tasksDir, name), strings.TrimSpace(string(owner)), nil)
+		runner, gpus := s.said(claim)
+		at := waiting(e, filepath.Join(heldDir, file))
+		at.State, at.Reason, at.NotBefore, at.Runner = api.TaskRunning, "", time.Time{}, runner
+		if e.deaths > 0 { // else they are those of the task before
+			at.GPUs = gpus
 		}
+		var stat unix.Stat_t
+		if unix.Lstat(s.path(at.File), &stat) == nil { // it came, or was begun, then
+			at.Since = time.Unix(stat.Ctim.Unix()).UTC()
+		}
+		v.entries[e.id] = at
 	}
-}
-
-func (v *view) running(e entry, file, runner string, gpus []string) {
-	at := waiting(e, file)
-	at.State, at.Reason, at.NotBefore, at.Runner = api.TaskRunning, "", time.Time{}, runner
-	if e.deaths > 0 { // else they are those of the task before
-		at.GPUs = gpus
-	}
-	var stat unix.Stat_t
-	if unix.Lstat(v.spool.path(file), &stat) == nil { // it came, or was begun, then
-		at.Since = time.Unix(stat.Ctim.Unix()).UTC()
-	}
-	v.entries[e.id] = at
 }

@@ -22,11 +22,6 @@ func TestWhatWakesFetch(t *testing.T) {
 			}
 			return func() { submit(t, s, api.Task{ID: "wanted"}) }
 		},
-		"a submit of before": func(t *testing.T, dir string, _ *spool.Spool) func() {
-			return func() {
-				drop(t, dir, "00000000000000000001-0-0-wanted.json", []byte(`{"id":"wanted","command":"true"}`))
-			}
-		},
 		"a task of a dead runner": func(t *testing.T, dir string, s *spool.Spool) func() {
 			crashed := open(t, dir, "crashed")
 			submit(t, s, api.Task{ID: "wanted"})
@@ -62,7 +57,10 @@ func TestWhatWakesFetch(t *testing.T) {
 			looked := make(chan struct{}, 10)
 			go func() {
 				_, err := s.Fetch(ctx, func(class api.Resources) bool {
-					looked <- struct{}{}
+					select {
+					case looked <- struct{}{}:
+					default: // it is known that it looks
+					}
 					return class.GPUs == 0
 				})
 				fetched <- err
@@ -74,5 +72,32 @@ func TestWhatWakesFetch(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestCloseEndsFetch(t *testing.T) {
+	s := open(t, t.TempDir(), "r")
+	submit(t, s, api.Task{ID: "refused"})
+	looked := make(chan struct{}, 1)
+	ended := make(chan error)
+	go func() {
+		_, err := s.Fetch(t.Context(), func(api.Resources) bool {
+			select {
+			case looked <- struct{}{}:
+			default:
+			}
+			return false
+		})
+		ended <- err
+	}()
+	<-looked
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("fetch gave no error")
+	}
+	if _, err := s.Fetch(t.Context(), anyClass); err == nil {
+		t.Error("fetch after close gave no error")
 	}
 }
