@@ -116,7 +116,7 @@ func (p *Place) there() (bool, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("open spool %s: %w; name a directory", p.Spool, errors.Unwrap(err))
 	}
-	ours := func(e fs.DirEntry) bool { return e.IsDir() && (e.Name() == "ready" || e.Name() == "claims") }
+	ours := func(e fs.DirEntry) bool { return e.IsDir() && e.Name() == "ready" }
 	foreign := func(e fs.DirEntry) bool { return e.Name() != "lost+found" && !strings.HasPrefix(e.Name(), ".") }
 	if slices.ContainsFunc(entries, ours) {
 		return true, nil

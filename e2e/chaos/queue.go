@@ -35,7 +35,7 @@ func openDirectory(a *Arena) (directory, error) {
 func (d directory) variable() string { return "STUDIOML_SPOOL=" + d.path("spool") }
 
 func (d directory) empty(context.Context) bool {
-	for _, pattern := range []string{"tasks/*", "ready/*/*", "held/*-*"} {
+	for _, pattern := range []string{"ready/*/*", "held/*-*"} {
 		if found, err := filepath.Glob(d.path("disk/spool", pattern)); err != nil || len(found) > 0 {
 			return false
 		}
