@@ -27,7 +27,7 @@ func newMark(entries []history.Entry) mark {
 }
 
 func setMark(name scenario.NewMark, ctx context.Context, p *play) error {
-	for that := range scenario.Actions[scenario.Conditions](p.scenario.Steps) {
+	for _, that := range scenario.Actions[scenario.Conditions](p.scenario.Steps) {
 		for subject, condition := range that {
 			for fact, want := range condition {
 				if growth, ok := want.(scenario.Growth); ok && growth.Since == scenario.Mark(name) {

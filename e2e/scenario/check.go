@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -8,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml/token"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -21,12 +24,15 @@ const maxTimeout = Duration(time.Hour)
 // value checks itself (Checked).
 type Checker struct {
 	format   *Format
-	problems *problems
-	// variables replaces ${…}; nil while the matrix itself is read.
-	variables *variables
-	// places are what the file gives, by path, as steps[2].await.a.phase.
-	places map[string]*place
-	again  bool // the file has to be read again, since a text became typed
+	problems problems
+	// values replace ${…}: those of the matrix by name, and those of predictions by
+	// name.part. They are nil while the matrix itself is read.
+	values Combination
+
+	// What is known by path, as steps[2].await.a.phase.
+	places map[string]*token.Position // where it stands; nil if the file does not have it
+	varies map[string]bool            // it is a text with a variable in it
+	failed map[string]bool            // it was said to be wrong, and needs no further check
 
 	// File is as much of it as was read.
 	File *File
@@ -37,52 +43,36 @@ type Checker struct {
 	Asserts bool            // something can fail because of what a runner or the API server does
 }
 
-// place is a field or a list's element in a file.
-type place struct {
-	line   int    // 0 where the file has none
-	raw    string // a number or truth value, as it was written
-	varies bool   // it is a text with a variable in it
-	typed  bool   // such a text must become a number or truth value
-	failed bool   // it could not be read, and needs no further check
+func newChecker(f *Format, p problems, values Combination, into *File) *Checker {
+	return &Checker{format: f, problems: p, values: values, File: into, Groups: map[Group]*Submit{},
+		places: map[string]*token.Position{}, varies: map[string]bool{}, failed: map[string]bool{}, done: map[string]bool{}}
 }
 
-func newChecker(f *Format, p *problems, v *variables, into *File) *Checker {
-	return &Checker{format: f, problems: p, variables: v, places: map[string]*place{}, File: into, Groups: map[Group]*Submit{}, done: map[string]bool{}}
-}
-
-func (c *Checker) at(path string) *place {
-	if c.places[path] == nil {
-		c.places[path] = &place{}
-	}
-	return c.places[path]
-}
-
-// Bad reports a mistake at a path, unless what stands there could not even be
-// read.
+// Bad reports a mistake at a path, unless what stands there is known to be wrong.
 func (c *Checker) Bad(at, format string, args ...any) {
-	if !c.at(at).failed {
+	if !c.failed[at] {
 		c.problems.add(c.line(at), at, fmt.Sprintf(format, args...))
 	}
 }
 
-// badLine reports a mistake on a line, after which what is at the path is looked at
+// fail reports a mistake on a line, after which what is at the path is looked at
 // no further.
-func (c *Checker) badLine(line int, at, format string, args ...any) {
-	c.at(at).failed = true
+func (c *Checker) fail(line int, at, format string, args ...any) {
+	c.failed[at] = true
 	c.problems.add(line, at, fmt.Sprintf(format, args...))
 }
 
 // line returns the line of a path, or of the nearest path around it.
 func (c *Checker) line(path string) int {
-	for path != "" && c.at(path).line == 0 {
+	for path != "" && c.places[path] == nil {
 		path = path[:max(0, strings.LastIndexAny(path, ".["))]
 	}
-	return max(1, c.at(path).line)
+	return cmp.Or(c.places[path], &token.Position{Line: 1}).Line
 }
 
 // Needs reports a field that is set where another one, that it needs, is not.
 func (c *Checker) Needs(at, field string, is bool, why string) {
-	if c.at(at+"."+field).line > 0 && !is {
+	if c.places[at+"."+field] != nil && !is {
 		c.Bad(at+"."+field, "is set, but %s", why)
 	}
 }

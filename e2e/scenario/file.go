@@ -34,7 +34,7 @@ type File struct {
 	// the start of a runner, computed by an oracle that shares no code with it:
 	// ${name.effective}, ${name.phase} (of an idle runner), ${name.source} and
 	// ${name.shadowed} ("none" if there is none).
-	Predict map[VariableName]Pair `json:"predict,omitempty"`
+	Predict map[string]Pair `json:"predict,omitempty"`
 
 	// APIServerFlags are further flags of the scenario's own API server, without
 	// dashes, as feature-gates: WatchList=false.
@@ -54,11 +54,11 @@ type File struct {
 
 // Matrix is the variables of a family and the values that each takes. Which varies
 // most slowly is the order of the file.
-type Matrix map[VariableName][]string
+type Matrix map[string][]string
 
 // Combination gives values to variables of a matrix. In a file they may be numbers
 // and truth values.
-type Combination map[VariableName]string
+type Combination map[string]string
 
 // Pair is the two values that a prediction is made for, written like Map's
 // scalar form.

@@ -1,9 +1,6 @@
 package scenario
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // Network is what lies between the runners and the API server. As a text it is
 // "restore" (nothing), "cut" (connections are ended and refused), "drop" (they
@@ -23,19 +20,18 @@ type Network struct {
 	Late Duration `json:"late,omitempty"`
 }
 
-var networkModes = []string{"restore", "cut", "drop"}
+// networkText is what the short form is.
+const networkText = "restore, cut, drop, or a positive duration, such as 500ms"
 
-// UnmarshalText reads the short forms.
+// UnmarshalText reads the short form.
 func (n *Network) UnmarshalText(text []byte) error {
-	if slices.Contains(networkModes, string(text)) {
-		*n = Network{Mode: string(text)}
+	*n = Network{}
+	switch mode := string(text); mode {
+	case "restore", "cut", "drop":
+		n.Mode = mode
 		return nil
 	}
-	*n = Network{}
-	if n.Limit.UnmarshalText(text) != nil {
-		return mustBe("restore, cut, drop, or a positive duration, such as 500ms")
-	}
-	return nil
+	return n.Limit.UnmarshalText(text)
 }
 
 // String is how a report names it.

@@ -1,7 +1,7 @@
 package scenario
 
 import (
-	"encoding/base64"
+	"errors"
 	"maps"
 	"regexp"
 	"slices"
@@ -120,16 +120,13 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 func (d *Duration) UnmarshalText(text []byte) error {
 	read, err := time.ParseDuration(string(text))
 	if err != nil || read <= 0 {
-		return mustBe("a positive duration, such as 90s")
+		return errors.New("must be " + positive)
 	}
 	*d = Duration(read)
 	return nil
 }
 
-// mustBe is the error of a text that stands for nothing: it says what would.
-type mustBe string
-
-func (m mustBe) Error() string { return string(m) }
+const positive = "a positive duration, such as 90s"
 
 // The texts that follow a rule of their own. Each checks itself.
 type (
@@ -152,8 +149,6 @@ type (
 )
 
 var (
-	// nameRule keeps clear of the signs that Ginkgo's label filter uses.
-	nameRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
 	flagRule = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
 	dataRule = regexp.MustCompile(`^[-._a-zA-Z0-9]{1,253}$`)
 	// hostRule is RFC 1123's label, as Kubernetes wants it in names, and
@@ -161,11 +156,6 @@ var (
 	hostRule      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	subdomainRule = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 )
-
-// Check wants small letters, digits and dashes.
-func (n Name) Check(c *Checker, at string) {
-	c.match(at, nameRule, string(n), "is %s; must be small letters, digits and '-'")
-}
 
 // Check wants a flag.
 func (f Flag) Check(c *Checker, at string) {
@@ -202,14 +192,6 @@ func (m NewMark) Check(c *Checker, at string) {
 		c.Bad(at, "%s was marked before", quote(string(m)))
 	}
 	c.marks = append(c.marks, Mark(m))
-}
-
-// UnmarshalText reads base64.
-func (b *Base64) UnmarshalText(text []byte) (err error) {
-	if *b, err = base64.StdEncoding.AppendDecode(nil, text); err != nil {
-		return mustBe("base64")
-	}
-	return nil
 }
 
 // NodeMap is the name of the node map of the runner with that name, which counts where
