@@ -32,28 +32,28 @@ func (p *play) nothingLost() error {
 	if len(p.submitted) == 0 {
 		return nil
 	}
-	return p.bounded(queueBudget, func(ctx context.Context) error {
-		contents, err := p.readQueue(ctx)
-		if err != nil {
-			return err
+	ctx, cancel := context.WithTimeoutCause(p.ctx, Stretch(expectBudget), errSlow)
+	defer cancel()
+	contents, err := p.readQueue(ctx)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(conserved(p.submitted, contents)...); err != nil {
+		return err
+	}
+	// The tasks' notes take another way than the queue's contents.
+	missing, finished := "", contents.In(api.TaskFinished)
+	err = p.record.Wait(ctx, func(f *history.Facts) bool {
+		i := slices.IndexFunc(finished, func(id string) bool { return f.Task(id).Finished == 0 })
+		if i >= 0 {
+			missing = finished[i]
 		}
-		if err := errors.Join(conserved(p.submitted, contents)...); err != nil {
-			return err
-		}
-		// The tasks' notes take another way than the queue's contents.
-		missing, finished := "", contents.In(api.TaskFinished)
-		err = p.record.Wait(ctx, func(f *history.Facts) bool {
-			i := slices.IndexFunc(finished, func(id string) bool { return f.Task(id).Finished == 0 })
-			if i >= 0 {
-				missing = finished[i]
-			}
-			return i < 0
-		})
-		if err != nil {
-			return fmt.Errorf("R12: task %s has a result, but never said that it came to its end", missing)
-		}
-		return nil
+		return i < 0
 	})
+	if err != nil {
+		return fmt.Errorf("R12: task %s has a result, but never said that it came to its end", missing)
+	}
+	return nil
 }
 
 // conserved compares what was submitted with where it is now.

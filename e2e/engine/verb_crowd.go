@@ -11,7 +11,7 @@ import (
 
 func init() {
 	add(scenario.Verb{Name: "crowd", Doc: "Fills the runners' namespace with maps that concern none of them. " +
-		"They are there when the step ends; until the scenario does, they are changed, one at a time."}, 0, Crowd.do)
+		"They are there when the step ends; until the scenario does, they are changed, one at a time."}, Crowd.do)
 }
 
 // Crowd is maps that concern no runner.

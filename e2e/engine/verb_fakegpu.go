@@ -11,7 +11,7 @@ import (
 
 func init() {
 	add(scenario.Verb{Name: "fakegpu", Need: scenario.NeedFakeGPUs,
-		Doc: "Changes the fake GPUs of runners, started or not: a command line of fakegpu with DIR for the state directory, as inject xid DIR 0 79."}, runnerBudget, fakegpu.do)
+		Doc: "Changes the fake GPUs of runners, started or not: a command line of fakegpu with DIR for the state directory, as inject xid DIR 0 79."}, fakegpu.do)
 }
 
 type (

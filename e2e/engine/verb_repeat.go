@@ -9,7 +9,7 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "repeat", Doc: "Does steps again and again."}, 0, Repeat.do)
+	add(scenario.Verb{Name: "repeat", Doc: "Does steps again and again."}, Repeat.do)
 }
 
 // Repeat is steps that are done more than once.

@@ -19,7 +19,7 @@ type does[C any] map[string]func(C, context.Context) error
 // addSwitch makes a verb that has one of a few words.
 func addSwitch[C any](v scenario.Verb, does does[C]) {
 	v.Rules = scenario.OneOf(slices.Sorted(maps.Keys(does))...)
-	add(v, switchBudget, func(word string, ctx context.Context, p *play) error {
+	add(v, func(word string, ctx context.Context, p *play) error {
 		c, err := control[C](p)
 		if err != nil {
 			return err
@@ -56,7 +56,7 @@ func init() {
 	addSwitch(scenario.Verb{Name: "permissions", Doc: "Changes the rights of the runners."}, permissions)
 	add(scenario.Verb{Name: "network", Need: scenario.NeedNetwork,
 		Doc: "Changes what lies between the runners and the API server: restore, cut, drop, how long a connection lives, or what answers in its place."},
-		switchBudget, func(n scenario.Network, _ context.Context, p *play) error {
+		func(n scenario.Network, _ context.Context, p *play) error {
 			c, err := control[targets.NetworkControl](p)
 			if err != nil {
 				return err

@@ -10,9 +10,9 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "mark", Rules: scenario.Seen, Doc: "Names this point of the record, for never, offset and what must not grow."}, 0, setMark)
-	add(scenario.Verb{Name: "wait", Doc: "Lets time pass, where there is no cause to wait for."}, 0, Pause.do)
-	add(scenario.Verb{Name: "offset", Doc: "Waits until so much time has passed since a mark, so that the next step has its place in time. It fails where that is over already."}, 0, Offset.do)
+	add(scenario.Verb{Name: "mark", Rules: scenario.Seen, Doc: "Names this point of the record, for never, offset and what must not grow."}, setMark)
+	add(scenario.Verb{Name: "wait", Doc: "Lets time pass, where there is no cause to wait for."}, Pause.do)
+	add(scenario.Verb{Name: "offset", Doc: "Waits until so much time has passed since a mark, so that the next step has its place in time. It fails where that is over already."}, Offset.do)
 }
 
 // mark is a point of the record.

@@ -9,7 +9,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
@@ -18,17 +17,12 @@ import (
 // where it is done, in a file verb_*.go; a fact is a row of the table in facts.go.
 var Format = &scenario.Format{Facts: formatOf(factTable)}
 
-// verb is how a step is done.
-type verb struct {
-	budget time.Duration // for the step, 0 for a verb that bounds itself
-	do     func(value any, ctx context.Context, p *play) error
-}
-
-var verbs = map[string]verb{}
+// verbs are how steps are done.
+var verbs = map[string]func(value any, ctx context.Context, p *play) error{}
 
 // add makes a verb part of the format: do is given what stands behind it.
-func add[V any](v scenario.Verb, budget time.Duration, do func(V, context.Context, *play) error) {
-	verbs[v.Name] = verb{budget, func(value any, ctx context.Context, p *play) error { return do(value.(V), ctx, p) }}
+func add[V any](v scenario.Verb, do func(V, context.Context, *play) error) {
+	verbs[v.Name] = func(value any, ctx context.Context, p *play) error { return do(value.(V), ctx, p) }
 	v.Type = reflect.TypeFor[V]()
 	Format.Verbs = append(Format.Verbs, v)
 	slices.SortFunc(Format.Verbs, func(a, b scenario.Verb) int { return strings.Compare(a.Name, b.Name) })
@@ -47,10 +41,12 @@ func (p *play) steps(all []scenario.Step) error {
 // do does a step. Its error says where it stands, if it stands in the file; that of a
 // nested one did so already.
 func (p *play) do(step scenario.Step) error {
-	v := verbs[step.Verb]
-	err := p.bounded(v.budget, func(ctx context.Context) error { return v.do(step.Value, ctx, p) })
+	err := verbs[step.Verb](step.Value, p.ctx, p)
 	if _, nested := step.Value.(scenario.Nested); err == nil || nested {
 		return err
+	}
+	if end := p.ctx.Err(); end != nil && errors.Is(err, end) {
+		err = fmt.Errorf("%w: %w", err, context.Cause(p.ctx))
 	}
 	err = fmt.Errorf("%s: %w", describe(step), err)
 	if step.Line > 0 {
