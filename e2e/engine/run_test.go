@@ -152,8 +152,11 @@ steps:
 		"submit early-1 {Group:early Hold:false Fail:false IgnoreTerm:false Steps:0 Lasts:0s} gpus=0",
 		"submit work-1 {Group:work Hold:true Fail:false IgnoreTerm:true Steps:0 Lasts:2s} gpus=1",
 		"submit work-2 {Group:work Hold:true Fail:false IgnoreTerm:true Steps:0 Lasts:2s} gpus=1",
-		"start a", "start b", "release work", "permissions named", "admission", "network cut", "network restore",
-		"network 500ms", "network drop", "network answers 429", "network late by 2s", "token rotate", "permissions shipped", "permissions shipped", "queue hide", "queue restore", "apiserver stop", "apiserver start", "start b", "kubectl get cm",
+		"start a", "start b", "release work", "permissions named", "admission",
+		"network {Mode:cut Limit:0s Answer:0 RetryAfter:0s Late:0s}", "network {Mode:restore Limit:0s Answer:0 RetryAfter:0s Late:0s}",
+		"network {Mode: Limit:500ms Answer:0 RetryAfter:0s Late:0s}", "network {Mode:drop Limit:0s Answer:0 RetryAfter:0s Late:0s}",
+		"network {Mode: Limit:0s Answer:429 RetryAfter:45s Late:0s}", "network {Mode: Limit:0s Answer:0 RetryAfter:0s Late:2s}",
+		"token rotate", "permissions shipped", "permissions shipped", "queue hide", "queue restore", "apiserver stop", "apiserver start", "start b", "kubectl get cm",
 		"owner cancel work-1", "owner retry work-1",
 	}
 	if diff := cmp.Diff(want, env.calls); diff != "" {
@@ -195,44 +198,44 @@ func TestMessages(t *testing.T) {
 		want        string
 	}{
 		{name: "await", script: drains, steps: "[{await: {a: {phase: Suspended, running: 0}}}]",
-			want: `await a: phase is Draining, want Suspended; running is 1, want 0; waited T, then that is enough
+			want: `await: phase is Draining, want Suspended; running is 1, want 0; waited T, then that is enough
   a: Draining to DrainAndSuspend, source global, effective DrainAndSuspend, 1 running, 0 waiting; waits for 1 task`},
 		{name: "subjects", script: drains, steps: "[{await: {a: {running: 1}, tasks: {finished: 1}}}]",
-			want: `await a, tasks: tasks: finished is 0, want 1; waited T, then that is enough
+			want: `await: tasks: finished is 0, want 1; waited T, then that is enough
   a: Draining to DrainAndSuspend, source global, effective DrainAndSuspend, 1 running, 0 waiting; waits for 1 task
   tasks: 0 started, 0 finished`},
 		{name: "exited", script: exits, steps: "[{await: {a: {phase: Suspended}}}]",
-			want: `await a: phase is Running, want Suspended; a: it has exited with 10 (the drain deadline has passed), so this will not come any more
+			want: `await: phase is Running, want Suspended; a: it has exited with 10 (the drain deadline has passed), so this will not come any more
   a: Running, source default, effective Running, 0 running, 0 waiting; exited with 10: the drain deadline has passed
     first
     it goes wrong`},
 		{name: "exit code", script: exits, steps: "[{await: {a: {exit: 0}}}]",
-			want: `await a: exit is 10, want 0; a: it has exited with 10 (the drain deadline has passed), so this will not come any more
+			want: `await: exit is 10, want 0; a: it has exited with 10 (the drain deadline has passed), so this will not come any more
   a: Running, source default, effective Running, 0 running, 0 waiting; exited with 10: the drain deadline has passed
     first
     it goes wrong`},
 		{name: "too many", script: drains, steps: "[{await: {a: {running: 1}}}, {await: {a: {processes: 2}}}]",
-			want: `await a: processes is 1, want 2; a: only steps change processes
+			want: `await: processes is 1, want 2; a: only steps change processes
   a: Draining to DrainAndSuspend, source global, effective DrainAndSuspend, 1 running, 0 waiting; waits for 1 task`},
 		{name: "expect", script: idle, steps: "[{await: {a: {phase: Running}}}, {expect: {a: {live: false}}}]",
-			want: `expect a: live is true, want false; waited T, then that is enough
+			want: `expect: live is true, want false; waited T, then that is enough
   a: Running, source default, effective Running, 0 running, 0 waiting`},
 		{name: "never", script: exits, steps: "[{await: {a: {exit: 10}}}, {never: {that: {a: {phase: Running}}}}]",
-			want: `never a: a: what must never be was so, T into the scenario: Running, source default, effective Running, 0 running, 0 waiting`},
+			want: `never: a: what must never be was so, T into the scenario: Running, source default, effective Running, 0 running, 0 waiting`},
 		{name: "queue", script: idle, change: func(e *fakeEnv) { e.queueErr = errFake }, steps: "[{await: {tasks: {left: 0}}}]",
-			want: `await tasks: left is not known: the queue cannot be read: made to fail; waited T, then that is enough
+			want: `await: left is not known: the queue cannot be read: made to fail; waited T, then that is enough
   tasks: 0 started, 0 finished`},
 		{name: "journal", script: idle, change: func(e *fakeEnv) { e.journalFails = errFake }, steps: "[{await: {tasks: {finished: 1}}}]",
-			want: `await tasks: finished is 0, want 1; waited T, then that is enough
+			want: `await: finished is 0, want 1; waited T, then that is enough
   tasks: 0 started, 0 finished
   the record may have a gap: the journal has failed: made to fail
 the record may have a gap: the journal has failed: made to fail`},
 		{name: "wait", script: idle, steps: "[{wait: {for: 50s, because: it is a test}}, {expect: {a: {processes: 1}}}]",
-			want: "wait 50s: that is enough"},
+			want: "wait: that is enough"},
 		{name: "cannot", script: idle, steps: "[{network: cut}, {expect: {a: {processes: 1}}}]",
-			want: `network cut: the target said that it can do this, but its Env cannot`},
+			want: `network: the target said that it can do this, but its Env cannot`},
 		{name: "not there", script: idle, steps: "[{delete: [global]}, {expect: {a: {processes: 1}}}]",
-			want: `delete global: global: configmaps "studioml-go-runner" not found`},
+			want: `delete: global: configmaps "studioml-go-runner" not found`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -276,7 +279,7 @@ func TestRulesAreApplied(t *testing.T) {
 // The line of a step is that of the file.
 func TestLine(t *testing.T) {
 	_, err := run(t, newFakeEnv(t, idle), "steps:\n  - expect: {a: {processes: 1}}\n\n  - expect: {a: {processes: 2}}\n")
-	if want := "scenarios/x/fake.yaml:9: expect a: processes is 1, want 2; "; err == nil || !strings.HasPrefix(err.Error(), want) {
+	if want := "scenarios/x/fake.yaml:9: expect: processes is 1, want 2; "; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }
@@ -363,7 +366,7 @@ func TestLastWholeLook(t *testing.T) {
 	t.Setenv("E2E_TIME_FACTOR", "0.1")
 	env := &secondLookHangs{fakeEnv: newFakeEnv(t, idle)}
 	_, err := run(t, env, head+"tasks: [{group: work}]\nsteps:\n  - await: {a: {phase: Running}}\n  - expect: {tasks/work: {queued: 2}}\n")
-	if err == nil || !strings.Contains(err.Error(), "expect tasks/work: queued is 1, want 2; waited") {
+	if err == nil || !strings.Contains(err.Error(), "expect: queued is 1, want 2; waited") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	crowds "github.com/studioml/studio-go-runner/e2e/crowd"
@@ -21,8 +20,6 @@ type Crowd struct {
 	// Every is the time between two changes.
 	Every scenario.Duration `json:"every"`
 }
-
-func (c Crowd) String() string { return fmt.Sprintf("of %d maps", c.Maps) }
 
 func (c Crowd) do(ctx context.Context, p *play) error {
 	all, err := crowds.Make(ctx, p.env.Client(), p.env.Namespace(), c.Maps)

@@ -27,8 +27,6 @@ type Manifest struct {
 	Refused string `json:"refused,omitempty" jsonschema:"pattern=\\S"`
 }
 
-func (m Manifest) String() string { return "" }
-
 // Check counts a refusal as something that can fail.
 func (m Manifest) Check(c *scenario.Checker, _ string) {
 	if m.Refused != "" {

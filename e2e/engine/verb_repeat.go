@@ -20,8 +20,6 @@ type Repeat struct {
 	Steps []scenario.Step `json:"steps"`
 }
 
-func (r Repeat) String() string { return fmt.Sprintf("%d times", r.Times) }
-
 // Nested are the steps, for whoever looks for some kind of step.
 func (r Repeat) Nested() []scenario.Step { return r.Steps }
 

@@ -49,8 +49,6 @@ type Pause struct {
 	Because string `json:"because" jsonschema:"pattern=\\S"`
 }
 
-func (w Pause) String() string { return w.For.String() }
-
 func (w Pause) Check(c *scenario.Checker, at string) {
 	if w.For >= c.File.Timeout {
 		c.Bad(at+".for", "is %s; must be below the scenario's timeout of %s", w.For, c.File.Timeout)
@@ -70,8 +68,6 @@ type Offset struct {
 	// Late is how much later it may be.
 	Late scenario.Duration `json:"late,omitempty" jsonschema:"default=500ms"`
 }
-
-func (o Offset) String() string { return fmt.Sprintf("of %s to %s", o.By, o.Since) }
 
 func (o Offset) do(ctx context.Context, p *play) error {
 	left := time.Duration(o.By) - time.Since(p.marks[o.Since].time)

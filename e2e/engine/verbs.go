@@ -48,7 +48,7 @@ func (p *play) do(step scenario.Step) error {
 	if end := p.ctx.Err(); end != nil && errors.Is(err, end) {
 		err = fmt.Errorf("%w: %w", err, context.Cause(p.ctx))
 	}
-	err = fmt.Errorf("%s: %w", describe(step), err)
+	err = fmt.Errorf("%s: %w", step.Verb, err)
 	if step.Line > 0 {
 		err = fmt.Errorf("%s:%d: %w", p.scenario.Path, step.Line, err)
 	}
@@ -59,26 +59,9 @@ func (p *play) do(step scenario.Step) error {
 func detail(s scenario.Step) string {
 	text, err := json.Marshal(map[string]any{s.Verb: s.Value})
 	if err != nil {
-		return describe(s)
+		return s.Verb
 	}
 	return string(text)
-}
-
-// describe names a step in a few words: the verb, and what it is about.
-func describe(s scenario.Step) string {
-	about := fmt.Sprint(s.Value)
-	switch v := reflect.ValueOf(s.Value); v.Kind() {
-	case reflect.Map:
-		var keys []string
-		for _, key := range v.MapKeys() {
-			keys = append(keys, key.String())
-		}
-		slices.Sort(keys)
-		about = strings.Join(keys, ", ")
-	case reflect.Slice:
-		about = strings.Trim(strings.ReplaceAll(about, " ", ", "), "[]")
-	}
-	return strings.TrimSpace(s.Verb + " " + about)
 }
 
 // each does the same for several subjects, in their order.

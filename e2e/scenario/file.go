@@ -130,9 +130,6 @@ type Submit struct {
 	Expires Duration `json:"expires,omitempty"`
 }
 
-// String is how a report names it.
-func (s Submit) String() string { return string(s.Group) }
-
 // Runner is one runner process or pod.
 type Runner struct {
 	// Delayed runners are started by a start step.

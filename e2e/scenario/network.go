@@ -1,7 +1,5 @@
 package scenario
 
-import "fmt"
-
 // Network is what lies between the runners and the API server. As a text it is
 // "restore" (nothing), "cut" (connections are ended and refused), "drop" (they
 // stay open, and nothing passes any more: no answer, no reset), or a duration
@@ -32,19 +30,6 @@ func (n *Network) UnmarshalText(text []byte) error {
 		return nil
 	}
 	return n.Limit.UnmarshalText(text)
-}
-
-// String is how a report names it.
-func (n Network) String() string {
-	switch {
-	case n.Mode != "":
-		return n.Mode
-	case n.Limit > 0:
-		return n.Limit.String()
-	case n.Late > 0:
-		return "late by " + n.Late.String()
-	}
-	return fmt.Sprintf("answers %d", n.Answer)
 }
 
 // Check wants one thing at a time.
