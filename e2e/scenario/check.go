@@ -122,9 +122,6 @@ func (f File) Check(c *Checker, _ string) {
 	if len(f.Steps) > 0 && !c.Asserts {
 		c.Bad("steps", "cannot fail: no step says what must be so; add an await, expect or never")
 	}
-	if strings.ContainsAny(f.Name, "\n\r") {
-		c.Bad("name", "has more than one line")
-	}
 	if f.Timeout > maxTimeout {
 		c.Bad("timeout", "is %s; must be at most %s", f.Timeout, maxTimeout)
 	}
@@ -164,7 +161,6 @@ func (r Runner) Check(c *Checker, at string) {
 
 // Check wants a map that the API server can have.
 func (m Map) Check(c *Checker, at string) {
-	c.Needs(at, "absent", m.Absent, "is false; leave it out")
 	if m.Absent && !reflect.DeepEqual(m, Map{Absent: true}) {
 		c.Bad(at, "is absent and has other fields too")
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"path"
 	"reflect"
 	"slices"
 
@@ -16,19 +15,6 @@ import (
 // maxCombinations bounds a family. The largest of the catalogue has 96
 // members; more than this is a mistake in the matrix.
 const maxCombinations = 1000
-
-// expand returns the scenarios of a file, one for each combination.
-func (f *Format) expand(name string, root ast.MapNode) ([]Scenario, error) {
-	p := problems{}
-	all := newChecker(f, p, nil, &File{}).combinations(root)
-	for i := range all {
-		s := &all[i]
-		c := newChecker(f, p, maps.Clone(s.Values), &s.File)
-		c.load(root)
-		s.Path, s.Line, s.Area = name, cmp.Or(s.Line, c.line("name")), path.Base(path.Dir(name))
-	}
-	return all, p.in(name)
-}
 
 // family are the fields of a file that give values to its variables.
 var family = []string{"matrix", "exclude", "include"}

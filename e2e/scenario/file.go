@@ -7,7 +7,7 @@ package scenario
 type File struct {
 	// Name is what the spec is called. In a family it says what differs, as
 	// "global ${global}, node ${node}".
-	Name string `json:"name" jsonschema:"pattern=\\S,maxLength=120"`
+	Name string `json:"name" jsonschema:"title=one line of text,pattern=^.*\\S.*$,maxLength=120"`
 	// Rows are the rows of the catalogue (contract, section 4) that it shows.
 	Rows []Row `json:"rows"`
 	// About says in a sentence or two why the scenario matters.

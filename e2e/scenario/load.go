@@ -1,9 +1,11 @@
 package scenario
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -77,18 +79,22 @@ func (f *Format) Load(name string) ([]Scenario, error) {
 	return f.Parse(filepath.ToSlash(name), text)
 }
 
-// Parse reads the scenarios in the text of one file; name is the path that the
-// scenarios and the errors carry.
+// Parse reads the scenarios in the text of one file, one for each combination of its
+// matrix; name is the path that the scenarios and the errors carry.
 func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
 	root, err := parseYAML(name, text)
 	if err != nil {
 		return nil, err
 	}
-	all, err := f.expand(name, root)
-	if err == nil {
-		err = errors.Join(sameNames(all)...)
+	p := problems{}
+	all := newChecker(f, p, nil, &File{}).combinations(root)
+	for i := range all {
+		s := &all[i]
+		c := newChecker(f, p, maps.Clone(s.Values), &s.File)
+		c.load(root)
+		s.Path, s.Line, s.Area = name, cmp.Or(s.Line, c.line("name")), path.Base(path.Dir(name))
 	}
-	if err != nil {
+	if err := cmp.Or(p.in(name), errors.Join(sameNames(all)...)); err != nil {
 		return nil, err
 	}
 	return all, nil
