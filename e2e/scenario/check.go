@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/token"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -98,13 +98,6 @@ func (c *Checker) Word(at, word string, allowed []string) {
 	}
 }
 
-// match reports a text that does not follow a rule.
-func (c *Checker) match(at string, rule *regexp.Regexp, text, complaint string) {
-	if !rule.MatchString(text) {
-		c.Bad(at, complaint, quote(text))
-	}
-}
-
 // subject reports a name that neither a runner nor one of the others has.
 func (c *Checker) subject(at, name string, others ...string) {
 	if _, ok := c.File.Runners[name]; ok || len(c.File.Runners) == 0 || slices.Contains(others, name) {
@@ -133,7 +126,9 @@ func (f File) Check(c *Checker, _ string) {
 		if slices.Contains([]string{Global, Tasks, Runners}, name) {
 			c.Bad(at, "a runner cannot be called %s, which is a subject of its own", name)
 		}
-		c.match(at, hostRule, name, "%s cannot be a host name; must be up to 63 small letters, digits and '-'")
+		for _, why := range validation.IsDNS1123Label(name) {
+			c.Bad(at, "cannot be a host name: %s", why)
+		}
 		r := f.Runners[name]
 		if other, ok := f.Runners[r.Machine]; r.Machine != "" && (!ok || other.GPUs == 0 || other.Machine != "") {
 			c.Bad(at+".machine", "is %s, which is no runner with gpus and a machine of its own", quote(r.Machine))
@@ -165,7 +160,9 @@ func (m Map) Check(c *Checker, at string) {
 		c.Bad(at, "is absent and has other fields too")
 	}
 	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
-		c.match(at+".data."+key, dataRule, key, "key %s is not allowed; must be letters, digits, '-', '_' and '.'")
+		for _, why := range validation.IsConfigMapKey(key) {
+			c.Bad(at+".data."+key, "cannot be a key: %s", why)
+		}
 		if _, both := m.BinaryData[key]; both {
 			c.Bad(at+".binaryData."+key, "is in data too")
 		}

@@ -165,7 +165,7 @@ func (all Conditions) Check(c *Checker, at string) {
 			fact, at := c.format.fact(name), at+"."+name
 			switch {
 			case fact.Of&of == 0 && of == OfTasks:
-				c.Bad(at, "is of runners; tasks have %s", list(c.format.factsOfTasks()))
+				c.Bad(at, "is of runners; write it below one of them")
 			case fact.Of&of == 0:
 				c.Bad(at, "is of tasks; write it below the subject %s", Tasks)
 			}
@@ -174,13 +174,4 @@ func (all Conditions) Check(c *Checker, at string) {
 			}
 		}
 	}
-}
-
-func (f *Format) factsOfTasks() (names []string) {
-	for _, fact := range f.Facts {
-		if fact.Of&OfTasks != 0 {
-			names = append(names, fact.Name)
-		}
-	}
-	return names
 }

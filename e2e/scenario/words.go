@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -148,18 +150,13 @@ type (
 	Base64 []byte
 )
 
-var (
-	flagRule = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
-	dataRule = regexp.MustCompile(`^[-._a-zA-Z0-9]{1,253}$`)
-	// hostRule is RFC 1123's label, as Kubernetes wants it in names, and
-	// subdomainRule several of them.
-	hostRule      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-	subdomainRule = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
-)
+var flagRule = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
 
 // Check wants a flag.
 func (f Flag) Check(c *Checker, at string) {
-	c.match(at, flagRule, string(f), "flag %s cannot be one; write it without dashes in front")
+	if !flagRule.MatchString(string(f)) {
+		c.Bad(at, "flag %s cannot be one; write it without dashes in front", quote(string(f)))
+	}
 }
 
 // Check wants a runner of the file.
@@ -202,7 +199,7 @@ func (r Runner) NodeMap(name string) string {
 	if r.Hostname != "" && r.Hostname != NoHost {
 		host = r.Hostname
 	}
-	if host == api.GlobalMapName || len(host) > 253 || !subdomainRule.MatchString(host) {
+	if host == api.GlobalMapName || validation.IsDNS1123Subdomain(host) != nil {
 		return ""
 	}
 	return host
