@@ -33,11 +33,8 @@ func (f fakegpuLine) Check(c *scenario.Checker, at string) {
 }
 
 func (f fakegpu) do(ctx context.Context, p *play) error {
-	c, err := control[targets.FakeGPUControl](p)
-	if err != nil {
-		return err
-	}
 	return eachOf(f, func(name scenario.RunnerName, line fakegpuLine) error {
-		return c.ChangeGPUs(ctx, targets.RunnerSpec{Name: string(name), Runner: p.scenario.Runners[string(name)]}, strings.Fields(string(line)))
+		spec := targets.RunnerSpec{Name: string(name), Runner: p.scenario.Runners[string(name)]}
+		return with(p, func(c targets.FakeGPUControl) error { return c.ChangeGPUs(ctx, spec, strings.Fields(string(line))) })
 	})
 }

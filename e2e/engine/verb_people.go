@@ -33,19 +33,17 @@ func (k kubectl) Check(c *scenario.Checker, at string) {
 }
 
 func (k kubectl) do(ctx context.Context, p *play) error {
-	c, err := control[targets.KubectlControl](p)
-	if err != nil {
-		return err
-	}
-	p.record.Add(history.Entry{Output: "$ kubectl " + string(k) + "\n"})
-	output, err := c.Kubectl(ctx, string(k))
-	if output != "" {
-		p.record.Add(history.Entry{Output: output})
-	}
-	if err != nil {
-		return err
-	}
-	return p.recorded(ctx)
+	return with(p, func(c targets.KubectlControl) error {
+		p.record.Add(history.Entry{Output: "$ kubectl " + string(k) + "\n"})
+		output, err := c.Kubectl(ctx, string(k))
+		if output != "" {
+			p.record.Add(history.Entry{Output: output})
+		}
+		if err != nil {
+			return err
+		}
+		return p.recorded(ctx)
+	})
 }
 
 type owner []string

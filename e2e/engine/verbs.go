@@ -79,14 +79,11 @@ func eachOf[S ~string, V any](all map[S]V, do func(S, V) error) error {
 	return each(slices.Sorted(maps.Keys(all)), func(s S) error { return do(s, all[s]) })
 }
 
-// errCannot means that the Env lacks what it promised when it was made.
-var errCannot = errors.New("the target said that it can do this, but its Env cannot")
-
-// control is an ability of the Env that only some targets have.
-func control[C any](p *play) (C, error) {
+// with does something with an ability of the Env that only some targets have.
+func with[C any](p *play, do func(C) error) error {
 	c, ok := p.env.(C)
 	if !ok {
-		return c, errCannot
+		return errors.New("the target said that it can do this, but its Env cannot")
 	}
-	return c, nil
+	return do(c)
 }

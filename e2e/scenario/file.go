@@ -3,6 +3,8 @@
 // target; the engine runs what this package returns.
 package scenario
 
+import "github.com/studioml/studio-go-runner/runner/api"
+
 // File is one scenario, or a family of them when it has a matrix.
 type File struct {
 	// Name is what the spec is called. In a family it says what differs, as
@@ -119,7 +121,7 @@ type Submit struct {
 	// GPUs is the number of whole GPUs that each task asks for.
 	GPUs int `json:"gpus,omitempty" jsonschema:"minimum=0,maximum=64"`
 	// GPUMemory is the memory that each of them must have, as 16Gi.
-	GPUMemory string `json:"gpuMemory,omitempty"`
+	GPUMemory api.Bytes `json:"gpuMemory,omitempty"`
 	// MaxAttempts is that of the task document.
 	MaxAttempts int `json:"maxAttempts,omitempty" jsonschema:"minimum=1,maximum=100"`
 	// Timeout is that of the task document.

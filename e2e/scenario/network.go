@@ -50,5 +50,5 @@ const (
 	TokenRevoke Token = "revoke" // its service account was made anew
 )
 
-// Tokens are all of them.
-var Tokens = []Token{TokenRotate, TokenExpire, TokenRevoke}
+// Words are those that files can have.
+func (Token) Words() []string { return Words(TokenRotate, TokenExpire, TokenRevoke) }

@@ -7,6 +7,8 @@ import (
 	"reflect"
 
 	"github.com/invopop/jsonschema"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 const (
@@ -71,6 +73,8 @@ func mapped(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Base64]():
 		return &jsonschema.Schema{Type: "string", Title: "base64",
 			Pattern: "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"}
+	case reflect.TypeFor[api.Bytes]():
+		return &jsonschema.Schema{Type: "string"}
 	case reflect.TypeFor[Name]():
 		return &jsonschema.Schema{Type: "string", Title: "small letters, digits and '-'",
 			Pattern: "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"} // which keeps clear of the signs of Ginkgo's label filter

@@ -103,11 +103,8 @@ const (
 	PermissionsNone       Permissions = "none"
 )
 
-// PermissionSets are all of them.
-var PermissionSets = []Permissions{PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone}
-
 // Words are those that files can have.
-func (Permissions) Words() []string { return Words(PermissionSets...) }
+func (Permissions) Words() []string { return Words(PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone) }
 
 // Duration is a time.Duration written as 500ms; files have positive ones only.
 type Duration time.Duration
