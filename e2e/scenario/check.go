@@ -91,20 +91,13 @@ func (c *Checker) Once(what string) bool {
 	return !before
 }
 
-// Word reports a word that is not allowed.
-func (c *Checker) Word(at, word string, allowed []string) {
-	if !slices.Contains(allowed, word) {
-		c.Bad(at, "%s", notAWord(word, allowed))
-	}
-}
-
 // subject reports a name that neither a runner nor one of the others has.
 func (c *Checker) subject(at, name string, others ...string) {
 	if _, ok := c.File.Runners[name]; ok || len(c.File.Runners) == 0 || slices.Contains(others, name) {
 		return // a file without runners is reported already
 	}
 	subjects := append(others, slices.Sorted(maps.Keys(c.File.Runners))...)
-	c.Bad(at, "%s is not in this file; must be %s%s", quote(name), list(subjects), api.DidYouMean(name, subjects))
+	c.problems.add(c.line(at), at, fmt.Sprintf("%s is not in this file; must be %s%s", quote(name), list(subjects), api.DidYouMean(name, subjects)))
 }
 
 func join(at, name string) string { return strings.TrimPrefix(at+"."+name, ".") }
