@@ -57,10 +57,7 @@ func (p *play) apply(ctx context.Context, subject scenario.MapName, m scenario.M
 		}
 	}
 	object.Labels, object.Annotations, object.Finalizers, object.Data = m.Labels, m.Annotations, m.Finalizers, m.Data
-	object.Immutable, object.BinaryData = new(m.Immutable), make(map[string][]byte)
-	for key, value := range m.BinaryData {
-		object.BinaryData[key] = value
-	}
+	object.Immutable, object.BinaryData = new(m.Immutable), m.BinaryData
 	return p.put(ctx, object)
 }
 

@@ -45,7 +45,9 @@ func init() {
 			return with(p, func(c targets.TokenControl) error { return c.SetToken(ctx, what) })
 		})
 	add(scenario.Verb{Name: "permissions", Doc: "Changes the rights of the runners."},
-		func(set scenario.Permissions, ctx context.Context, p *play) error { return p.env.SetPermissions(ctx, set) })
+		func(set scenario.Permissions, ctx context.Context, p *play) error {
+			return p.env.SetPermissions(ctx, set)
+		})
 	add(scenario.Verb{Name: "network", Need: scenario.NeedNetwork,
 		Doc: "Changes what lies between the runners and the API server: restore, cut, drop, how long a connection lives, or what answers in its place."},
 		func(n scenario.Network, _ context.Context, p *play) error {

@@ -38,9 +38,8 @@ type Checker struct {
 	File *File
 	// What the steps so far have done.
 	Groups  map[Group]*Submit // that were submitted
-	marks   []Mark
-	done    map[string]bool // what can be done once
-	Asserts bool            // something can fail because of what a runner or the API server does
+	done    map[string]bool   // what can be done once
+	Asserts bool              // something can fail because of what a runner or the API server does
 }
 
 func newChecker(f *Format, p problems, values Combination, into *File) *Checker {

@@ -80,7 +80,7 @@ type Map struct {
 	// Data is sent as it is.
 	Data map[string]string `json:"data,omitempty"`
 	// BinaryData is sent as it is, which is base64.
-	BinaryData map[string]Base64 `json:"binaryData,omitempty"`
+	BinaryData map[string][]byte `json:"binaryData,omitempty"`
 	// Finalizers keep a deleted map there until they are taken away.
 	Finalizers []string `json:"finalizers,omitempty"`
 	// Annotations are set on the map.

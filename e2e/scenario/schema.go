@@ -70,7 +70,7 @@ func mapped(t reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "object", AdditionalProperties: scalar}
 	case reflect.TypeFor[Duration]():
 		return &jsonschema.Schema{Type: "string", Pattern: "^" + duration + "$", Title: positive}
-	case reflect.TypeFor[Base64]():
+	case reflect.TypeFor[[]byte]():
 		return &jsonschema.Schema{Type: "string", Title: "base64",
 			Pattern: "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"}
 	case reflect.TypeFor[api.Bytes]():

@@ -104,7 +104,9 @@ const (
 )
 
 // Words are those that files can have.
-func (Permissions) Words() []string { return Words(PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone) }
+func (Permissions) Words() []string {
+	return Words(PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone)
+}
 
 // Duration is a time.Duration written as 500ms; files have positive ones only.
 type Duration time.Duration
@@ -143,8 +145,6 @@ type (
 	// marks one.
 	Mark    string
 	NewMark string
-	// Base64 is binary data.
-	Base64 []byte
 )
 
 var flagRule = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
@@ -160,11 +160,7 @@ func (f Flag) Check(c *Checker, at string) {
 func (r RunnerName) Check(c *Checker, at string) { c.subject(at, string(r)) }
 
 // Check wants the subject of a map.
-func (m MapName) Check(c *Checker, at string) {
-	if m != Global {
-		c.subject(at, string(m), Global)
-	}
-}
+func (m MapName) Check(c *Checker, at string) { c.subject(at, string(m), Global) }
 
 // Check wants a group that was submitted.
 func (g Group) Check(c *Checker, at string) {
@@ -175,17 +171,16 @@ func (g Group) Check(c *Checker, at string) {
 
 // Check wants a mark that was set.
 func (m Mark) Check(c *Checker, at string) {
-	if !slices.Contains(c.marks, m) {
-		c.Bad(at, "no earlier step marks %s%s", quote(string(m)), api.DidYouMean(string(m), Words(c.marks...)))
+	if !c.done["mark "+string(m)] {
+		c.Bad(at, "no earlier step marks %s", quote(string(m)))
 	}
 }
 
 // Check lets later steps name the mark.
 func (m NewMark) Check(c *Checker, at string) {
-	if slices.Contains(c.marks, Mark(m)) {
+	if !c.Once("mark " + string(m)) {
 		c.Bad(at, "%s was marked before", quote(string(m)))
 	}
-	c.marks = append(c.marks, Mark(m))
 }
 
 // NodeMap is the name of the node map of the runner with that name, which counts where
