@@ -114,8 +114,6 @@ func (f fact) hopeless(views []*view, have, want any) string {
 	n, _ := have.(int)
 	most, isNumber := want.(int)
 	switch v := views[0]; {
-	case f.steps:
-		return "only steps change " + f.Name
 	case f.grows && isNumber && n > most:
 		return f.Name + " never gets smaller"
 	case !f.grows && len(views) == 1 && v.runner != nil && v.runner.Exit != nil:

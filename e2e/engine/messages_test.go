@@ -50,7 +50,7 @@ func TestMessages(t *testing.T) {
     first
     it goes wrong`},
 		{name: "too many", script: drains, steps: "[{await: {a: {running: 1}}}, {await: {a: {processes: 2}}}]",
-			want: `await: processes is 1, want 2; a: only steps change processes
+			want: `await: processes is 1, want 2; waited T, then that is enough
   a: Draining to DrainAndSuspend, source global, effective DrainAndSuspend, 1 running, 0 waiting; waits for 1 task`},
 		{name: "expect", script: idle, steps: "[{await: {a: {phase: Running}}}, {expect: {a: {live: false}}}]",
 			want: `expect: live is true, want false; waited T, then that is enough
