@@ -39,7 +39,8 @@ func (p *play) submitFrom(ctx context.Context, first int, s scenario.Submit) err
 	var tasks []api.Task
 	for n := range s.Count {
 		tasks = append(tasks, api.Task{
-			ID: fmt.Sprintf("%s-%d", s.Group, first+n), Command: command, Args: args, Resources: api.Resources{GPUs: s.GPUs, GPUMemory: s.GPUMemory},
+			ID: fmt.Sprintf("%s-%d", s.Group, first+n), Command: command, Args: args,
+			Resources:   api.Resources{GPUs: s.GPUs, GPUMemory: s.GPUMemory},
 			MaxAttempts: s.MaxAttempts, Timeout: api.Duration(s.Timeout), Priority: s.Priority, Expires: expires,
 		})
 	}

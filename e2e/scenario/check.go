@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -50,7 +49,7 @@ func newChecker(f *Format, p problems, values Combination, into *File) *Checker 
 // Bad reports a mistake at a path, unless what stands there is known to be wrong.
 func (c *Checker) Bad(at, format string, args ...any) {
 	if !c.failed[at] {
-		c.problems.add(c.line(at), at, fmt.Sprintf(format, args...))
+		c.problems.add(c.line(at), at, format, args...)
 	}
 }
 
@@ -58,7 +57,7 @@ func (c *Checker) Bad(at, format string, args ...any) {
 // no further.
 func (c *Checker) fail(line int, at, format string, args ...any) {
 	c.failed[at] = true
-	c.problems.add(line, at, fmt.Sprintf(format, args...))
+	c.problems.add(line, at, format, args...)
 }
 
 // line returns the line of a path, or of the nearest path around it.
@@ -79,7 +78,7 @@ func (c *Checker) Needs(at, field string, is bool, why string) {
 // Need reports an ability that the file uses and does not ask for.
 func (c *Checker) Need(at string, n Need) {
 	if !slices.Contains(c.File.Needs, n) {
-		c.problems.add(c.line(at), at, fmt.Sprintf("needs a target with %s; add it to needs", n))
+		c.problems.add(c.line(at), at, "needs a target with %s; add it to needs", n)
 	}
 }
 
@@ -96,7 +95,8 @@ func (c *Checker) subject(at, name string, others ...string) {
 		return // a file without runners is reported already
 	}
 	subjects := append(others, slices.Sorted(maps.Keys(c.File.Runners))...)
-	c.problems.add(c.line(at), at, fmt.Sprintf("%s is not in this file; must be %s%s", quote(name), list(subjects), api.DidYouMean(name, subjects)))
+	hint := api.DidYouMean(name, subjects)
+	c.problems.add(c.line(at), at, "%s is not in this file; must be %s%s", quote(name), list(subjects), hint)
 }
 
 func join(at, name string) string { return strings.TrimPrefix(at+"."+name, ".") }

@@ -83,7 +83,8 @@ func (c *Checker) combinations(root ast.MapNode) (all []Scenario) {
 // product returns all combinations; the first variable of the file changes most slowly.
 func (c *Checker) product() []Scenario {
 	all, place := []Scenario{{Values: Combination{}}}, func(name string) int { return c.places["matrix."+name].Offset }
-	for i, name := range slices.SortedFunc(maps.Keys(c.File.Matrix), func(a, b string) int { return cmp.Compare(place(a), place(b)) }) {
+	names := slices.SortedFunc(maps.Keys(c.File.Matrix), func(a, b string) int { return cmp.Compare(place(a), place(b)) })
+	for i, name := range names {
 		var longer []Scenario
 		for _, one := range all {
 			for j, value := range c.File.Matrix[name] {

@@ -111,7 +111,8 @@ func sameNames(all []Scenario) (errs []error) {
 			first[s.Name] = s
 			continue
 		}
-		errs = append(errs, fmt.Errorf("%s: name %s is also that of %s; it must say what differs", s.Location(), quote(s.Name), other.Location()))
+		errs = append(errs, fmt.Errorf("%s: name %s is also that of %s; it must say what differs",
+			s.Location(), quote(s.Name), other.Location()))
 	}
 	return errs
 }

@@ -32,7 +32,8 @@ type problems map[problem]bool
 
 // add adds a problem with the field at a path, empty for the file. Keys of the file
 // are part of a path, so it may hold anything.
-func (p problems) add(line int, at, text string) {
+func (p problems) add(line int, at, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
 	if at != "" {
 		text = printable(at) + ": " + text
 	}

@@ -135,7 +135,7 @@ func (c *Checker) mapping(mapping ast.MapNode, at string, wanted func(key string
 		place := begin(iter.Key())
 		plain, ok := iter.Key().(*ast.StringNode)
 		if !ok {
-			c.problems.add(place.Line, at, fmt.Sprintf("key %s is not a plain text; put it in quotes", quote(iter.Key().String())))
+			c.problems.add(place.Line, at, "key %s is not a plain text; put it in quotes", quote(iter.Key().String()))
 			continue
 		}
 		key, ok := c.replace(plain.Value, at, place.Line)
@@ -144,7 +144,8 @@ func (c *Checker) mapping(mapping ast.MapNode, at string, wanted func(key string
 		}
 		below := join(at, key)
 		if _, twice := all[key]; twice {
-			c.problems.add(place.Line, at, fmt.Sprintf("key %s stands here a second time, first on line %d", quote(key), c.places[below].Line))
+			first := c.places[below].Line
+			c.problems.add(place.Line, at, "key %s stands here a second time, first on line %d", quote(key), first)
 			continue
 		}
 		c.places[below] = place

@@ -81,10 +81,12 @@ func marksIn(file, source string, shown map[scenario.Row][]witness) error {
 			continue
 		}
 		for text := range strings.SplitSeq(list, ",") {
-			n, err := strconv.Atoi(strings.TrimSpace(text))
+			text = strings.TrimSpace(text)
+			n, err := strconv.Atoi(text)
 			row := scenario.Row(n)
 			if err != nil || row < 1 || row > scenario.MaxRow {
-				errs = append(errs, fmt.Errorf("%s:%d: row %s is not in the catalogue; must be 1 to %d", file, i+1, strings.TrimSpace(text), scenario.MaxRow))
+				errs = append(errs, fmt.Errorf("%s:%d: row %s is not in the catalogue; must be 1 to %d",
+					file, i+1, text, scenario.MaxRow))
 				continue
 			}
 			shown[row] = append(shown[row], witness{file: file, test: name})
