@@ -72,7 +72,7 @@ func (m *Maps) Run(ctx context.Context) error {
 	var both sync.WaitGroup
 	for _, view := range []*lifecycle.View{&m.current.Global, &m.current.Node} {
 		if name := view.Name; name != "" {
-			both.Go(func() { (&follower{Maps: m, seen: lifecycle.View{Name: name}, shown: view}).run(ctx) })
+			both.Go(func() { (&follower{Maps: m, name: name, view: view}).run(ctx) })
 		}
 	}
 	both.Wait()
