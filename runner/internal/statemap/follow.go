@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/studioml/studio-go-runner/runner/internal/kube"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 )
@@ -128,8 +130,8 @@ func (f *follower) list(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, listLimit)
 	defer cancel()
 	var list struct {
-		Metadata Metadata    `json:"metadata"`
-		Items    []ConfigMap `json:"items"`
+		Metadata metav1.ListMeta `json:"metadata"`
+		Items    []ConfigMap     `json:"items"`
 	}
 	if err := f.client.Get(ctx, f.path(), only(f.name), &list); err != nil {
 		return err
