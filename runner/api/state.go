@@ -44,19 +44,14 @@ func ParseState(value string) (State, error) {
 	if s := State(trimmed); slices.Contains(States, s) {
 		return s, nil
 	}
-	var names []string
-	for _, s := range States {
-		names = append(names, string(s))
-	}
-	hint := DidYouMean(trimmed, names)
 	return Unset, fmt.Errorf("%s is %s; must be Running, DrainAndTerminate or DrainAndSuspend%s",
-		StateKey, Excerpt(trimmed), hint)
+		StateKey, Excerpt(trimmed), DidYouMean(trimmed, States))
 }
 
 // DidYouMean names what value was probably meant to be: the same letters in
 // another case or with other separators, or at most two edits away. It is empty
 // where nothing is near.
-func DidYouMean(value string, names []string) string {
+func DidYouMean[T ~string](value string, names []T) string {
 	const maxEdits, maxLen = 2, 64 // a longer value is no slip of the pen
 	if len(value) > maxLen {
 		return ""
@@ -69,9 +64,9 @@ func DidYouMean(value string, names []string) string {
 			return r
 		}, strings.ToLower(s))
 	}
-	best, distance := "", maxEdits+1
+	best, distance := T(""), maxEdits+1
 	for _, s := range names {
-		if d := levenshtein.Distance(plain(value), plain(s), nil); d < distance && d < len(s) {
+		if d := levenshtein.Distance(plain(value), plain(string(s)), nil); d < distance && d < len(s) {
 			best, distance = s, d
 		}
 	}

@@ -55,7 +55,7 @@ func Runners(pods []Pod, all []statemap.ConfigMap) (runners []Runner) {
 		byName[all[i].Metadata.Name] = &all[i]
 	}
 	names := map[string]bool{api.GlobalMapName: true}
-	slices.SortFunc(pods, func(a, b Pod) int { return b.Metadata.CreationTimestamp.Compare(a.Metadata.CreationTimestamp) })
+	slices.SortFunc(pods, func(a, b Pod) int { return b.Metadata.CreationTimestamp.Compare(a.Metadata.CreationTimestamp.Time) })
 	for _, p := range pods {
 		if r := newRunner(&p, byName); !p.ended() || !names[r.Name] { // else it has a successor
 			names[r.Name] = true

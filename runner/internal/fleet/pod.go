@@ -8,18 +8,15 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 )
 
 // Pod is what counts of a pod.
 type Pod struct {
-	Metadata struct {
-		statemap.Metadata
-		CreationTimestamp time.Time
-		DeletionTimestamp *time.Time
-	}
-	Spec struct {
+	Metadata metav1.ObjectMeta
+	Spec     struct {
 		NodeName, Hostname string
 		HostNetwork        bool
 		Containers         []struct {

@@ -133,48 +133,38 @@ func (p *Pod) Run(ctx context.Context, board *Board) error {
 	if p == nil {
 		return nil
 	}
-	var (
-		written      mark
-		since        = make(map[string]condition)
-		due, soonest time.Time // of the next write: when there is news, and in any case
-		pause        = podPace
-	)
+	var written mark
+	since := make(map[string]condition)
+	wait := func(limit time.Duration, news, task <-chan struct{}) {
+		select {
+		case <-time.After(limit):
+		case <-news:
+		case <-task:
+		case <-ctx.Done():
+		}
+	}
+	pause := podPace
 	for ctx.Err() == nil {
-		page, now := board.latest(), time.Now()
-		want, wake := p.look(page.status, now)
-		switch {
-		case reflect.DeepEqual(want, written):
-			due = time.Time{}
-		case want.busy && !written.busy:
-			due = now // a task waits for it
-		case due.IsZero():
-			due = now
-			// All of a fleet see that, and who starts will soon know more.
-			if written.news.PID == 0 || !reflect.DeepEqual(want.news.Maps.Global, written.news.Maps.Global) {
-				due = now.Add(rand.N(podSpread))
-			}
-		}
-		if !due.IsZero() {
-			wake = due
-			if due.Before(soonest) {
-				wake = soonest
-			}
-		}
-		if due.IsZero() || now.Before(wake) {
-			select {
-			case <-page.turned:
-			case <-p.wanted:
-			case <-time.After(wake.Sub(now)):
-			case <-ctx.Done():
-			}
+		page := board.latest()
+		want, wake := p.look(page.status, time.Now())
+		if reflect.DeepEqual(want, written) {
+			wait(time.Until(wake), page.turned, p.wanted)
 			continue
 		}
-		if err := p.put(ctx, page.status, want, since); err != nil {
-			pause = min(2*pause, podLongest)
-			soonest = time.Now().Add(pause/2 + rand.N(pause/2))
+		// All of a fleet see that, and who starts will soon know more. A task does not wait for
+		// it, and those who were refused are spread already.
+		fleet := written.news.PID == 0 || !reflect.DeepEqual(want.news.Maps.Global, written.news.Maps.Global)
+		if fleet && (written.busy || !want.busy) && pause == podPace {
+			wait(rand.N(podSpread), nil, p.wanted)
+			page = board.latest()
+			want, _ = p.look(page.status, time.Now())
+		}
+		if p.put(ctx, page.status, want, since) == nil {
+			written, pause = want, podPace
+			wait(podPace, nil, nil)
 		} else {
-			written, due, pause = want, time.Time{}, podPace
-			soonest = time.Now().Add(podPace)
+			pause = min(2*pause, podLongest)
+			wait(pause/2+rand.N(pause/2), nil, nil)
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), podEnd)

@@ -178,6 +178,36 @@ func TestThePodsOfAFleet(t *testing.T) {
 	}
 }
 
+// While a pod waits for its turn in a fleet, a task does not wait for it, and what is written
+// in the end is what is so then.
+func TestThePodWhoseTurnIsYetToCome(t *testing.T) {
+	podOf(t, nil, func(t *testing.T, p *Pod, b *Board, all func() []wrote, _ func()) {
+		b.Publish(in(api.PhaseRunning, "1"))
+		time.Sleep(time.Millisecond)
+		begin := time.Now()
+		p.Busy(t.Context())
+		if took := time.Since(begin); took > 10*time.Millisecond {
+			t.Errorf("a task has waited for %s", took)
+		}
+		time.Sleep(time.Minute)
+		before := len(all())
+		b.Publish(in(api.PhaseSuspended, "2"))
+		time.Sleep(time.Millisecond)
+		b.Publish(in(api.PhaseRunning, "3"))
+		time.Sleep(time.Minute)
+		if got := all(); len(got) != before+1 || got[before].Metadata.Labels[api.LabelPhase] != "Running" {
+			t.Errorf("written in one turn: %+v", got[before:])
+		}
+		begin = time.Now()
+		busy := in(api.PhaseRunning, "4")
+		busy.Tasks.Running = 1
+		b.Publish(busy)
+		if got := all(); !got[len(got)-1].at.Equal(begin) {
+			t.Error("a task has waited for the turn of its pod")
+		}
+	})
+}
+
 // What a drain does is shown, with its reason; the last word is written at the end, and
 // at once.
 func TestThePodOfADrain(t *testing.T) {
@@ -241,10 +271,15 @@ func TestThePodOfADrain(t *testing.T) {
 func TestThePodWithoutTheRight(t *testing.T) {
 	var refused atomic.Int64
 	var may atomic.Bool
+	var last time.Time
 	log := podOf(t, func() error {
 		if may.Load() {
 			return nil
 		}
+		if now := time.Now(); !last.IsZero() && now.Sub(last) > podLongest+10*time.Millisecond {
+			t.Errorf("a pause of %s", now.Sub(last))
+		}
+		last = time.Now()
 		refused.Add(1)
 		return &kube.Refusal{Code: 403, Message: "no"}
 	}, func(t *testing.T, p *Pod, b *Board, all func() []wrote, _ func()) {

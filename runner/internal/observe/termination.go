@@ -22,12 +22,12 @@ func TerminationMessage(path, message string, create bool) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("write termination message: %w", err)
+	if err == nil {
+		_ = f.SetWriteDeadline(time.Now().Add(time.Second)) // files have none and need none
+		_, err = f.WriteString(message)
+		err = errors.Join(err, f.Close())
 	}
-	_ = f.SetWriteDeadline(time.Now().Add(time.Second)) // files have none and need none
-	_, err = f.WriteString(message)
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err != nil {
 		return fmt.Errorf("write termination message: %w", err)
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/studioml/studio-go-runner/runner/internal/kube"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 )
@@ -29,8 +31,8 @@ const (
 // follower keeps the view of one map up to date.
 type follower struct {
 	*Maps
-	seen    lifecycle.View
-	shown   *lifecycle.View // in the snapshot of Maps, under its lock
+	name    string
+	view    *lifecycle.View // in the snapshot of Maps, under its lock
 	version string          // where the next watch begins; empty asks for a list
 }
 
@@ -87,7 +89,7 @@ func (f *follower) round(ctx context.Context) (verb string, err error) {
 	limit := shortest + rand.N(shortest)
 	ctx, cancel := context.WithTimeout(ctx, limit+longestPause) // should the server forget it
 	defer cancel()
-	query := only(f.seen.Name)
+	query := only(f.name)
 	query.Set("resourceVersion", f.version)
 	query.Set("allowWatchBookmarks", "true")
 	query.Set("timeoutSeconds", strconv.Itoa(int(limit.Seconds())))
@@ -96,8 +98,7 @@ func (f *follower) round(ctx context.Context) (verb string, err error) {
 		return "watch", err
 	}
 	defer stream.Close()
-	f.seen.Unreadable, f.seen.Denied = "", time.Time{}
-	f.show()
+	f.note(func(v *lifecycle.View) { v.Unreadable, v.Denied = "", time.Time{} })
 	for {
 		var m ConfigMap
 		kind, err := stream.Next(&m)
@@ -109,20 +110,19 @@ func (f *follower) round(ctx context.Context) (verb string, err error) {
 			// The connection broke, or time was up. Whether the map can be read
 			// is what the next watch says.
 			if !errors.Is(err, io.EOF) {
-				f.log.Debug("watch ended", "map", f.seen.Name, "reason", err.Error())
+				f.log.Debug("watch ended", "map", f.name, "reason", err.Error())
 			}
 			return "", nil
-		case kind != kube.Bookmark && m.Metadata.Name != f.seen.Name:
-			return "watch", fmt.Errorf("asked for %q, got a map named %.80q", f.seen.Name, m.Metadata.Name)
+		case kind != kube.Bookmark && m.Metadata.Name != f.name:
+			return "watch", fmt.Errorf("asked for %q, got a map named %.80q", f.name, m.Metadata.Name)
 		}
 		f.version = m.Metadata.ResourceVersion
 		switch kind {
 		case kube.Added, kube.Modified:
-			fill(&f.seen, &m)
+			f.note(func(v *lifecycle.View) { fill(v, &m) })
 		case kube.Deleted:
-			gone(&f.seen, f.version)
+			f.note(func(v *lifecycle.View) { gone(v, f.version) })
 		}
-		f.show()
 	}
 }
 
@@ -130,10 +130,10 @@ func (f *follower) list(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, listLimit)
 	defer cancel()
 	var list struct {
-		Metadata Metadata    `json:"metadata"`
-		Items    []ConfigMap `json:"items"`
+		Metadata metav1.ListMeta `json:"metadata"`
+		Items    []ConfigMap     `json:"items"`
 	}
-	if err := f.client.Get(ctx, f.path(), only(f.seen.Name), &list); err != nil {
+	if err := f.client.Get(ctx, f.path(), only(f.name), &list); err != nil {
 		return err
 	}
 	if len(list.Items) == 0 {
@@ -144,25 +144,24 @@ func (f *follower) list(ctx context.Context) error {
 		case ending:
 			return fmt.Errorf("namespace %q is being deleted", f.namespace)
 		}
-		gone(&f.seen, list.Metadata.ResourceVersion)
-	} else if m := &list.Items[0]; m.Metadata.Name == f.seen.Name {
-		fill(&f.seen, m)
+		f.note(func(v *lifecycle.View) { gone(v, list.Metadata.ResourceVersion) })
+	} else if m := &list.Items[0]; m.Metadata.Name == f.name {
+		f.note(func(v *lifecycle.View) { fill(v, m) })
 	} else {
-		return fmt.Errorf("asked for %q, got a map named %.80q", f.seen.Name, m.Metadata.Name)
+		return fmt.Errorf("asked for %q, got a map named %.80q", f.name, m.Metadata.Name)
 	}
 	f.version = list.Metadata.ResourceVersion
-	f.show()
 	return nil
 }
 
-// show hands the snapshot on with what was seen, if that is news.
-func (f *follower) show() {
+// note changes the view, and hands the snapshot on if that is news.
+func (f *follower) note(change func(*lifecycle.View)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if *f.shown == f.seen {
+	before := *f.view
+	if change(f.view); *f.view == before {
 		return
 	}
-	*f.shown = f.seen
 	// Nobody sends without the lock, so there is room once the old snapshot is out.
 	select {
 	case <-f.updates:
@@ -176,19 +175,20 @@ func (f *follower) unreadable(ctx context.Context, verb string, err error) {
 	if ctx.Err() != nil {
 		return // ended by us
 	}
-	text := fmt.Sprintf("ConfigMap %q in namespace %q", f.seen.Name, f.namespace)
+	text := fmt.Sprintf("ConfigMap %q in namespace %q", f.name, f.namespace)
 	forbidden := kube.Code(err) == http.StatusForbidden
 	if forbidden {
 		text += fmt.Sprintf(": not allowed to %s configmaps; grant get, list and watch on configmaps to the runner's service account", verb)
 	} else {
 		text += fmt.Sprintf(" cannot be read: %v", err)
 	}
-	f.log.Debug("map unreadable", "map", f.seen.Name, "verb", verb, "error", err)
-	f.seen.Unreadable = text
-	if !forbidden {
-		f.seen.Denied = time.Time{}
-	} else if f.seen.Denied.IsZero() {
-		f.seen.Denied = time.Now()
-	}
-	f.show()
+	f.log.Debug("map unreadable", "map", f.name, "verb", verb, "error", err)
+	f.note(func(v *lifecycle.View) {
+		v.Unreadable = text
+		if !forbidden {
+			v.Denied = time.Time{}
+		} else if v.Denied.IsZero() {
+			v.Denied = time.Now()
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -72,7 +73,7 @@ func (m *Maps) Run(ctx context.Context) error {
 	var both sync.WaitGroup
 	for _, view := range []*lifecycle.View{&m.current.Global, &m.current.Node} {
 		if name := view.Name; name != "" {
-			both.Go(func() { (&follower{Maps: m, seen: lifecycle.View{Name: name}, shown: view}).run(ctx) })
+			both.Go(func() { (&follower{Maps: m, name: name, view: view}).run(ctx) })
 		}
 	}
 	both.Wait()
@@ -134,11 +135,7 @@ func (m *Maps) get(ctx context.Context, v *lifecycle.View) error {
 // ending says whether the namespace is being deleted, or is gone. A runner that
 // may not read it does not know; it then takes what happens to a map at its word.
 func (m *Maps) ending(ctx context.Context) (bool, error) {
-	var namespace struct {
-		Metadata struct {
-			Deleted string `json:"deletionTimestamp"`
-		} `json:"metadata"`
-	}
+	var namespace metav1.PartialObjectMetadata
 	err := m.client.Get(ctx, "/api/v1/namespaces/"+m.namespace, nil, &namespace)
 	switch kube.Code(err) {
 	case http.StatusForbidden:
@@ -146,7 +143,7 @@ func (m *Maps) ending(ctx context.Context) (bool, error) {
 	case http.StatusNotFound:
 		return true, nil
 	}
-	return namespace.Metadata.Deleted != "", err
+	return namespace.DeletionTimestamp != nil, err
 }
 
 func (m *Maps) path() string { return "/api/v1/namespaces/" + m.namespace + "/configmaps" }

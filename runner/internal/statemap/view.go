@@ -17,17 +17,9 @@ import (
 
 // ConfigMap is what counts of a ConfigMap.
 type ConfigMap struct {
-	Metadata   Metadata                   `json:"metadata"`
+	Metadata   metav1.ObjectMeta          `json:"metadata"`
 	Data       map[string]string          `json:"data"`
 	BinaryData map[string]json.RawMessage `json:"binaryData"`
-}
-
-// Metadata is what counts of an object's.
-type Metadata struct {
-	Name            string                      `json:"name"`
-	ResourceVersion string                      `json:"resourceVersion"`
-	Annotations     map[string]string           `json:"annotations"`
-	ManagedFields   []metav1.ManagedFieldsEntry `json:"managedFields"`
 }
 
 // View is what is known to who has just read the map.
