@@ -49,6 +49,41 @@ func TestReap(t *testing.T) {
 	t.Errorf("children that nobody waits for: %s", left)
 }
 
+// An attempt that ends as it should ends nothing that comes from elsewhere.
+func TestOrphansFromElsewhereStay(t *testing.T) {
+	attempt := func() {
+		p, err := supervise.Start(shell(t, "exit 0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-p.Done()
+	}
+	attempt() // from now on this process gets orphans
+	wantOrphan(t)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script := "(setsid sh -c 'echo $$ >" + pipe + "; exec sleep 1000' &)"
+	if err := exec.Command("sh", "-c", script).Run(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(pipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	attempt()
+	if err := unix.Kill(pid, 0); err != nil {
+		t.Errorf("the orphan: %v, want that it lives", err)
+	}
+	unix.Kill(pid, unix.SIGKILL)
+	unix.Wait4(pid, nil, 0, nil)
+}
+
 // wantOrphan waits until a process that loses its parent gets this one.
 func wantOrphan(t *testing.T) {
 	t.Helper()
