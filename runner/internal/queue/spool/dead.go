@@ -33,7 +33,8 @@ func (s *Spool) buryFile(path string, e entry, document []byte, problem error) e
 	reason := problem.Error()
 	reason = strings.ToValidUTF8(reason[:min(len(reason), longest)], "…")
 	document = document[:min(len(document), api.MaxTaskBytes)]
-	if err := s.writeLetter(e.id, api.DeadLetter{Document: string(document), Reason: reason, Attempts: e.spent}); err != nil {
+	letter := api.DeadLetter{Document: string(document), Reason: reason, Attempts: e.spent}
+	if err := s.writeLetter(e.id, letter); err != nil {
 		return err
 	}
 	s.log.Warn("buried a document that is no task", "task", e.id, "reason", reason)

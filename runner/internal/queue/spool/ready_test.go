@@ -71,6 +71,22 @@ func TestBuckets(t *testing.T) {
 	}
 }
 
+// Those of other classes beside the last one stay as well: else who submits and who looks
+// for work would make and remove one in turns.
+func TestBucketsBesideTheLast(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	submit(t, s, api.Task{ID: "a"})
+	submit(t, s, api.Task{ID: "b", Resources: api.Resources{GPUs: 1}})
+	if err := fetch(t, s, "a").Ack(); err != nil {
+		t.Fatal(err)
+	}
+	fetch(t, s, "b") // which looks into the empty one first
+	if n := globs(t, dir, "ready/*"); n != 2 {
+		t.Errorf("%d buckets are left, want both", n)
+	}
+}
+
 // What people put between the lanes keeps nobody from a task, and is left alone
 // where it is none of the queue.
 func TestForeignNamesInReady(t *testing.T) {

@@ -120,7 +120,8 @@ func (s *Spool) prepare() error {
 	}
 	for _, before := range []string{"tasks/*.json", "claims/*/tasks/*.json"} { // nobody would ever find them
 		if left, _ := fs.Glob(os.DirFS(s.dir), before); len(left) > 0 {
-			return fmt.Errorf("%s is of an older version, which kept tasks elsewhere; let its runners end them, or move them away and submit them again", left[0])
+			return fmt.Errorf("%s is of an older version, which kept tasks elsewhere; "+
+				"let its runners end them, or move them away and submit them again", left[0])
 		}
 	}
 	s.sweep()
