@@ -115,12 +115,7 @@ type end struct {
 // would not see it, and leave it there for ever.
 func (d *delivery) tell(e end, made *result.Attempt) (state api.TaskState, err error) {
 	d.ending.Store(true)
-	var left *os.Root
-	if made != nil {
-		left = made.Files()
-	}
-	err = d.keep(left)
-	if err == nil {
+	if err = d.keep(made); err == nil {
 		state, err = one[api.TaskState](d.queue, queue.ErrLost, "end", d.claim, string(e.state), e.pause, e.spent, e.reason, e.result, d.checkpointed)
 	}
 	switch {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/result"
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
@@ -98,14 +99,15 @@ func (d *delivery) follow() {
 }
 
 // keep stores what an attempt has left, if anything, once nothing else is on its way.
-func (d *delivery) keep(made *os.Root) error {
+func (d *delivery) keep(made *result.Attempt) error {
 	d.storing.Lock()
 	defer d.storing.Unlock()
-	if made == nil {
+	if made == nil || made.Files() == nil {
 		return nil
 	}
+	left := made.Files()
 	for _, name := range []string{api.StdoutFile, api.StderrFile, "outputs", "checkpoint"} {
-		info, err := made.Stat(name)
+		info, err := left.Stat(name)
 		if errors.Is(err, fs.ErrNotExist) || d.kept {
 			continue
 		} else if err != nil {
@@ -114,8 +116,8 @@ func (d *delivery) keep(made *os.Root) error {
 		f := &file{delivery: d, name: name}
 		if info.IsDir() {
 			f.name += "/"
-			err = f.store(func(to io.Writer) error { return pack(to, made, name) })
-		} else if from, fault := made.Open(name); fault == nil {
+			err = f.store(func(to io.Writer) error { return pack(to, left, name) })
+		} else if from, fault := left.Open(name); fault == nil {
 			err = f.add(from)
 		} else {
 			err = fault
