@@ -128,7 +128,7 @@ func (p *Pod) look(s api.Status, now time.Time) (m mark, wake time.Time) {
 	return m, wake
 }
 
-// Run writes until ctx ends, and then what is so at the end.
+// Run writes until ctx ends or the board is closed, and then what is so at the end.
 func (p *Pod) Run(ctx context.Context, board *Board) error {
 	if p == nil {
 		return nil
@@ -144,7 +144,7 @@ func (p *Pod) Run(ctx context.Context, board *Board) error {
 		}
 	}
 	pause := podPace
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !board.isClosed() {
 		page := board.latest()
 		want, wake := p.look(page.status, time.Now())
 		if reflect.DeepEqual(want, written) {

@@ -338,3 +338,30 @@ func TestNoPod(t *testing.T) {
 		t.Errorf("%v, %v", p, err)
 	}
 }
+
+// A board that is closed has no news; a pod that waited for some would not rest. The
+// clock is the real one, as that of a bubble stands still while something is busy.
+func TestThePodEndsWithTheBoard(t *testing.T) {
+	t.Parallel()
+	p := NewPod(nil, slog.New(slog.DiscardHandler), "lab", "pod-1", "42")
+	b := NewBoard(api.Status{Runner: "a", PID: 1, Phase: api.PhaseRunning})
+	p.write = func(context.Context, any) error {
+		b.Close()
+		return nil
+	}
+	p.wanted <- struct{}{} // so that the first write is at once
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx, b) }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * podPace):
+		t.Error("it goes on, though the board is closed")
+		cancel()
+		<-ended
+	}
+	cancel()
+}
