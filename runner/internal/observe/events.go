@@ -53,8 +53,11 @@ type Events struct {
 // object is what is written of a Kubernetes object, or of a reference to one.
 type object map[string]any
 
-// NewEvents prepares to write Events into a namespace.
+// NewEvents prepares to write Events into a namespace, or none without a client.
 func NewEvents(client *kube.Client, log *slog.Logger, namespace, runner, podName, podUID string) *Events {
+	if client == nil {
+		return nil
+	}
 	e := &Events{
 		client: client, log: log, namespace: namespace, runner: runner,
 		limit: rate.NewLimiter(rate.Every(eventPace), eventBurst), last: make(chan struct{}), held: make(map[string]object),

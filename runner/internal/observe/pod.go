@@ -53,9 +53,9 @@ type Pod struct {
 	told   chan struct{} // closed when the pod says that it is busy, or cannot
 }
 
-// NewPod prepares to write on a pod, or on none if it has no name.
+// NewPod prepares to write on a pod, or on none if it has no name or there is no client.
 func NewPod(client *kube.Client, log *slog.Logger, namespace, name, uid string) *Pod {
-	if name == "" {
+	if client == nil || name == "" {
 		return nil
 	}
 	path := "/api/v1/namespaces/" + namespace + "/pods/" + name + "/status"
