@@ -40,17 +40,14 @@ type Fleet struct {
 // read asks the cluster for the runners.
 func (f *Fleet) read(ctx context.Context) ([]fleet.Runner, error) {
 	if f.client == nil {
-		found, _, err := kube.FindCluster(f.Kubeconfig, f.Context, f.Namespace)
-		if err == nil && found == nil {
+		client, namespace, _, err := kube.FindCluster(f.Kubeconfig, f.Context, f.Namespace)
+		if err == nil && client == nil {
 			err = errors.New("no cluster found; see --kubeconfig")
-		}
-		if err == nil {
-			f.Namespace = found.Namespace
-			f.client, err = kube.New(found.Config)
 		}
 		if err != nil {
 			return nil, err
 		}
+		f.client, f.Namespace = client, namespace
 	}
 	pods, err := list[fleet.Pod](ctx, f, "pods", url.Values{"labelSelector": {f.Selector}, "limit": {"200"}})
 	if err != nil {

@@ -80,11 +80,13 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	slog.SetDefault(log) // and with it the log of the standard library
 	klog.SetSlogLogger(log.With("component", "client-go").WithGroup("klog"))
 
-	maps, err := s.findMaps(log, name, host, from)
+	maps, client, namespace, err := s.findMaps(log, host, from)
 	if err != nil {
 		return err
 	}
-	defer maps.events.Close()
+	events := observe.NewEvents(client, log, namespace, name, s.PodName, s.PodUID)
+	defer events.Close()
+	pod := observe.NewPod(client, log, namespace, s.PodName, s.PodUID)
 	pool := gpu.NewPool(nil)
 	if s.GPULock != "off" {
 		pool.LockIn(s.GPULock, log)
@@ -99,9 +101,9 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	theGate.Most = s.MaxTasks
 	board := observe.NewBoard(api.Status{
 		Runner: name, Version: version, PID: os.Getpid(), Started: time.Now(),
-		Phase: api.PhaseUnknown, Maps: api.Maps{Namespace: maps.namespace},
+		Phase: api.PhaseUnknown, Maps: api.Maps{Namespace: namespace},
 	})
-	board.Heard = maps.heard
+	board.Heard = client.Heard
 	metrics := observe.NewMetrics(board)
 	metrics.Dropped(func() float64 { return float64(lines.dropped.Load()) })
 	metrics.Registry.MustRegister(observe.GPULoad(monitor.Readings))
@@ -133,23 +135,23 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 			monitor.Look(ctx)
 			return pool.Sick(uuids)
 		},
-		DrainDir: drains, Log: log, Starting: maps.pod.Busy,
+		DrainDir: drains, Log: log, Starting: pod.Busy,
 	})
-	says := &reporter{log: log, metrics: metrics, events: maps.events, board: board, work: work, gpus: pool}
+	says := &reporter{log: log, metrics: metrics, events: events, board: board, work: work, gpus: pool}
 	life := &lifecycle.Loop{
 		Machine: lifecycle.Machine{
 			Settle: s.Settle, DrainDeadline: s.DrainDeadline, GracePeriod: s.GracePeriod,
 			KillDelay: s.KillDelay, Park: s.OnTerminate == "park", MaxTasks: s.MaxTasks, MaxIdle: s.MaxIdle,
 		},
 		Log: log, Gate: theGate, Signals: signals,
-		Maps: maps.updates, Fresh: maps.fresh, Stop: work.Stop, Devices: pool.State,
+		Maps: maps.Updates(), Fresh: maps.Fresh, Stop: work.Stop, Devices: pool.State,
 		Publish: says.publish, Transition: says.transition, Problem: says.problem,
 	}
 	server := observe.NewServer(observe.Handler(board, metrics.Registry), log)
 
-	log.Info("serving", "address", listener.Addr().String(), "version", version, "namespace", maps.namespace, "spool", s.Spool)
-	exit, err := together(ctx, life, maps.run, monitor.Run, supervise.Reap, metrics.Queued(queue.Length),
-		func(ctx context.Context) error { return maps.pod.Run(ctx, board) },
+	log.Info("serving", "address", listener.Addr().String(), "version", version, "namespace", namespace, "spool", s.Spool)
+	exit, err := together(ctx, life, maps.Run, monitor.Run, supervise.Reap, metrics.Queued(queue.Length),
+		func(ctx context.Context) error { return pod.Run(ctx, board) },
 		func(ctx context.Context) error { return announce(ctx, board, slots, queue) },
 		func(ctx context.Context) error {
 			// It would only fetch what needs no GPU, and then find that there are some.
@@ -210,54 +212,27 @@ func together(
 	return exit, nil
 }
 
-// steering is where the state comes from.
-type steering struct {
-	namespace string
-	run       func(context.Context) error
-	updates   <-chan lifecycle.Snapshot
-	fresh     func(context.Context) (lifecycle.Snapshot, error)
-	// Where there is no cluster there are no Events, and nobody was heard; outside of a
-	// pod there is none to write on.
-	events *observe.Events
-	heard  func() time.Time
-	pod    *observe.Pod
-}
-
-// findMaps finds the cluster and prepares to read the two maps.
-func (s *Serve) findMaps(log *slog.Logger, name, host, from string) (*steering, error) {
-	cluster, doubt, err := kube.FindCluster(s.Kubeconfig, "", s.Namespace)
+// findMaps finds the cluster, and with it the two maps. Without one there is no client,
+// and what would be read or written with it is not.
+func (s *Serve) findMaps(
+	log *slog.Logger, host, from string,
+) (maps *statemap.Maps, client *kube.Client, namespace string, err error) {
+	client, namespace, doubt, err := kube.FindCluster(s.Kubeconfig, "", s.Namespace)
 	if err != nil {
-		return nil, err
+		return nil, nil, "", err
 	}
 	if doubt != "" {
 		log.Warn("kubeconfig is of no use", "reason", doubt)
 	}
-	if cluster == nil {
+	node := ""
+	if client == nil {
 		log.Info("no cluster found, so no ConfigMap steers this runner; see --kubeconfig")
-		off := lifecycle.Snapshot{Off: true}
-		updates := make(chan lifecycle.Snapshot, 1)
-		updates <- off
-		return &steering{
-			updates: updates, run: func(context.Context) error { return nil },
-			fresh: func(context.Context) (lifecycle.Snapshot, error) { return off, nil },
-		}, nil
-	}
-	client, err := kube.New(cluster.Config)
-	if err != nil {
-		return nil, err
-	}
-	node, err := statemap.NodeMapName(from, host)
-	if err != nil {
+	} else if node, err = statemap.NodeMapName(from, host); err != nil {
 		log.Warn("no node map", "reason", err.Error())
 	} else {
 		log.Info("node map", "name", node, "from", from)
 	}
-	maps := statemap.New(client, cluster.Namespace, node, log)
-	return &steering{
-		namespace: cluster.Namespace, run: maps.Run, updates: maps.Updates(), fresh: maps.Fresh, heard: client.Heard,
-		events: observe.NewEvents(client, log, cluster.Namespace, name, s.PodName, s.PodUID),
-		pod:    observe.NewPod(client, log, cluster.Namespace, s.PodName, s.PodUID),
-	}, nil
+	return statemap.New(client, namespace, node, log), client, namespace, nil
 }
 
 // monitor keeps the pool in step with the GPUs that this runner may give to

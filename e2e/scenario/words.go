@@ -165,7 +165,7 @@ func (m MapName) Check(c *Checker, at string) { c.subject(at, string(m), Global)
 // Check wants a group that was submitted.
 func (g Group) Check(c *Checker, at string) {
 	if c.Groups[g] == nil {
-		c.Bad(at, "no earlier step submits group %s%s", quote(string(g)), api.DidYouMean(string(g), Words(slices.Sorted(maps.Keys(c.Groups))...)))
+		c.Bad(at, "no earlier step submits group %s%s", quote(string(g)), api.DidYouMean(string(g), slices.Sorted(maps.Keys(c.Groups))))
 	}
 }
 

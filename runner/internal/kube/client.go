@@ -52,12 +52,12 @@ func New(config *rest.Config) (*Client, error) {
 }
 
 // Heard is when the last byte came from the API server, the answers to pings
-// included; zero if none ever came.
+// included; zero if none ever came, or there is no client.
 func (c *Client) Heard() time.Time {
-	if at := c.heard.Load(); at != 0 {
-		return time.Unix(0, at)
+	if c == nil || c.heard.Load() == 0 {
+		return time.Time{}
 	}
-	return time.Time{}
+	return time.Unix(0, c.heard.Load())
 }
 
 // Get reads an object or a list.

@@ -68,7 +68,7 @@ users: [{name: u, user: {token: t}}]
 			}
 			defer func(file string) { clientcmd.RecommendedHomeFile = file }(clientcmd.RecommendedHomeFile)
 			clientcmd.RecommendedHomeFile = cmp.Or(test.home, dir+"/no")
-			cluster, doubt, err := kube.FindCluster(test.flag, test.context, test.namespace)
+			client, namespace, doubt, err := kube.FindCluster(test.flag, test.context, test.namespace)
 			if !strings.Contains(doubt, test.doubt) || test.doubt == "" && doubt != "" {
 				t.Errorf("doubt %q, want %q", doubt, test.doubt)
 			}
@@ -79,8 +79,8 @@ users: [{name: u, user: {token: t}}]
 				}
 			case err != nil:
 				t.Error(err)
-			case cluster == nil && test.want != "" || cluster != nil && cluster.Namespace != test.want:
-				t.Errorf("cluster %+v, want the namespace %q", cluster, test.want)
+			case (client != nil) != (test.want != "") || namespace != test.want:
+				t.Errorf("client %v of namespace %q, want the namespace %q", client, namespace, test.want)
 			}
 		})
 	}

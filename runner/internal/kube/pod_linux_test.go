@@ -77,12 +77,12 @@ func TestNamespaceInAPod(t *testing.T) {
 				t.Setenv(name, value)
 			}
 			write(account+"/namespace", test.pod)
-			cluster, _, err := kube.FindCluster(test.flag, "", test.namespace)
-			if err != nil || cluster == nil {
-				t.Fatalf("cluster %v, error %v", cluster, err)
+			client, namespace, _, err := kube.FindCluster(test.flag, "", test.namespace)
+			if err != nil || client == nil {
+				t.Fatalf("client %v, error %v", client, err)
 			}
-			if cluster.Namespace != test.want || cluster.Config.Host != test.host {
-				t.Errorf("namespace %q at %s, want %q at %s", cluster.Namespace, cluster.Config.Host, test.want, test.host)
+			if namespace != test.want || client.Address() != test.host {
+				t.Errorf("namespace %q at %s, want %q at %s", namespace, client.Address(), test.want, test.host)
 			}
 		})
 	}
@@ -91,8 +91,8 @@ func TestNamespaceInAPod(t *testing.T) {
 	clientcmd.RecommendedHomeFile = t.TempDir()
 	t.Setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
 	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
-	cluster, doubt, err := kube.FindCluster("", "", "")
-	if err != nil || cluster == nil || cluster.Config.Host != "https://10.0.0.1:443" || !strings.Contains(doubt, "is a directory") {
-		t.Errorf("cluster %v, doubt %q, error %v", cluster, doubt, err)
+	client, _, doubt, err := kube.FindCluster("", "", "")
+	if err != nil || client == nil || client.Address() != "https://10.0.0.1:443" || !strings.Contains(doubt, "is a directory") {
+		t.Errorf("client %v, doubt %q, error %v", client, doubt, err)
 	}
 }

@@ -101,6 +101,12 @@ func (b *Board) Watch(ctx context.Context) iter.Seq[api.Status] {
 	}
 }
 
+func (b *Board) isClosed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
+}
+
 // Close ends all streams after the status that is shown now.
 func (b *Board) Close() {
 	b.mu.Lock()

@@ -53,8 +53,11 @@ type Events struct {
 // object is what is written of a Kubernetes object, or of a reference to one.
 type object map[string]any
 
-// NewEvents prepares to write Events into a namespace.
+// NewEvents prepares to write Events into a namespace, or none without a client.
 func NewEvents(client *kube.Client, log *slog.Logger, namespace, runner, podName, podUID string) *Events {
+	if client == nil {
+		return nil
+	}
 	e := &Events{
 		client: client, log: log, namespace: namespace, runner: runner,
 		limit: rate.NewLimiter(rate.Every(eventPace), eventBurst), last: make(chan struct{}), held: make(map[string]object),
@@ -122,18 +125,15 @@ func (e *Events) add(about, related object, kind, reason, action, text string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	alike, late := fmt.Sprint(about["name"], related["name"], reason, action), !e.limit.Allow()
+	if first := e.held[alike]; late && first != nil {
+		series, _ := first["series"].(object)
+		count, _ := series["count"].(int)
+		first["series"] = object{"count": max(count, 1) + 1, "lastObservedTime": stamp}
+		first["regarding"], first["related"], first["note"] = about, related, event["note"]
+		return
+	}
 	if late {
-		first := e.held[alike]
 		e.held[alike] = event
-		if first != nil {
-			count := 2
-			if series, ok := first["series"].(object); ok {
-				count = series["count"].(int) + 1
-			}
-			event["metadata"], event["eventTime"] = first["metadata"], first["eventTime"]
-			event["series"] = object{"count": count, "lastObservedTime": stamp}
-			return
-		}
 	}
 	before, done := e.last, make(chan struct{})
 	e.last = done
@@ -143,7 +143,6 @@ func (e *Events) add(about, related object, kind, reason, action, text string) {
 		if late {
 			_ = e.limit.Wait(e.open)
 			e.mu.Lock()
-			event = e.held[alike]
 			delete(e.held, alike)
 			e.mu.Unlock()
 		}

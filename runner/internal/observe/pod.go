@@ -53,9 +53,9 @@ type Pod struct {
 	told   chan struct{} // closed when the pod says that it is busy, or cannot
 }
 
-// NewPod prepares to write on a pod, or on none if it has no name.
+// NewPod prepares to write on a pod, or on none if it has no name or there is no client.
 func NewPod(client *kube.Client, log *slog.Logger, namespace, name, uid string) *Pod {
-	if name == "" {
+	if client == nil || name == "" {
 		return nil
 	}
 	path := "/api/v1/namespaces/" + namespace + "/pods/" + name + "/status"
@@ -128,7 +128,7 @@ func (p *Pod) look(s api.Status, now time.Time) (m mark, wake time.Time) {
 	return m, wake
 }
 
-// Run writes until ctx ends, and then what is so at the end.
+// Run writes until ctx ends or the board is closed, and then what is so at the end.
 func (p *Pod) Run(ctx context.Context, board *Board) error {
 	if p == nil {
 		return nil
@@ -144,7 +144,7 @@ func (p *Pod) Run(ctx context.Context, board *Board) error {
 		}
 	}
 	pause := podPace
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !board.isClosed() {
 		page := board.latest()
 		want, wake := p.look(page.status, time.Now())
 		if reflect.DeepEqual(want, written) {

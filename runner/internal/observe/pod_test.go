@@ -46,7 +46,7 @@ func podOf(t *testing.T, refuse func() error, test func(t *testing.T, p *Pod, b 
 		var mu sync.Mutex
 		var all []wrote
 		ending := false
-		p := NewPod(nil, slog.New(slog.NewTextHandler(&text, nil)), "lab", "pod-1", "42")
+		p := NewPod(new(kube.Client), slog.New(slog.NewTextHandler(&text, nil)), "lab", "pod-1", "42")
 		p.write = func(ctx context.Context, patch any) error {
 			w := wrote{at: time.Now()}
 			if content, err := json.Marshal(patch); err != nil || json.Unmarshal(content, &w) != nil {
@@ -330,11 +330,43 @@ func TestThePodOfASilentServer(t *testing.T) {
 	})
 }
 
-// A runner outside of a pod has none.
+// A runner outside of a pod has none to write on, and one without a cluster nothing at all.
 func TestNoPod(t *testing.T) {
-	p := NewPod(nil, nil, "lab", "", "")
-	p.Busy(t.Context())
-	if err := p.Run(t.Context(), nil); p != nil || err != nil {
-		t.Errorf("%v, %v", p, err)
+	for _, p := range []*Pod{NewPod(new(kube.Client), nil, "lab", "", ""), NewPod(nil, nil, "", "pod-1", "42")} {
+		p.Busy(t.Context())
+		if err := p.Run(t.Context(), nil); p != nil || err != nil {
+			t.Errorf("%v, %v", p, err)
+		}
 	}
+	e := NewEvents(nil, nil, "", "a", "pod-1", "42")
+	e.Transition(api.Status{}, "x")
+	e.Problem("node-1", "x")
+	e.Close()
+}
+
+// A board that is closed has no news; a pod that waited for some would not rest. The
+// clock is the real one, as that of a bubble stands still while something is busy.
+func TestThePodEndsWithTheBoard(t *testing.T) {
+	t.Parallel()
+	p := NewPod(new(kube.Client), slog.New(slog.DiscardHandler), "lab", "pod-1", "42")
+	b := NewBoard(api.Status{Runner: "a", PID: 1, Phase: api.PhaseRunning})
+	p.write = func(context.Context, any) error {
+		b.Close()
+		return nil
+	}
+	p.wanted <- struct{}{} // so that the first write is at once
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx, b) }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * podPace):
+		t.Error("it goes on, though the board is closed")
+		cancel()
+		<-ended
+	}
+	cancel()
 }

@@ -49,14 +49,20 @@ func NodeMapName(from, hostname string) (string, error) {
 }
 
 // New prepares to read the global map and, unless node is empty, the node map
-// of that name.
+// of that name. Without a client there is no cluster that has any.
 func New(client *kube.Client, namespace, node string, log *slog.Logger) *Maps {
 	m := &Maps{client: client, namespace: namespace, node: node, log: log, updates: make(chan lifecycle.Snapshot, 1)}
 	m.current = m.empty()
+	if m.current.Off {
+		m.updates <- m.current
+	}
 	return m
 }
 
 func (m *Maps) empty() lifecycle.Snapshot {
+	if m.client == nil {
+		return lifecycle.Snapshot{Off: true}
+	}
 	return lifecycle.Snapshot{
 		Namespace: m.namespace,
 		Global:    lifecycle.View{Name: api.GlobalMapName},
@@ -104,7 +110,9 @@ func (m *Maps) readOnce(ctx context.Context) (fresh lifecycle.Snapshot, err erro
 	m.mu.Lock()
 	known := m.current.Node
 	m.mu.Unlock()
-	fresh = m.empty()
+	if fresh = m.empty(); fresh.Off {
+		return fresh, nil
+	}
 	// The namespace comes first: a map that goes with it goes later than that.
 	fresh.Ending, err = m.ending(ctx)
 	err = errors.Join(err, m.get(ctx, &fresh.Global))

@@ -52,6 +52,15 @@ func until(t *testing.T, m *statemap.Maps, what string, wanted func(lifecycle.Sn
 	}
 }
 
+// Without a cluster the runner just runs.
+func TestNoClusterNoMaps(t *testing.T) {
+	m := follow(t, nil, "")
+	until(t, m, "that there are none", func(s lifecycle.Snapshot) bool { return s == lifecycle.Snapshot{Off: true} })
+	if s, err := m.Fresh(t.Context()); err != nil || !s.Off {
+		t.Errorf("fresh: %+v, %v", s, err)
+	}
+}
+
 func TestMapsAreFollowed(t *testing.T) {
 	s, client := newServer(t)
 	s.put(api.GlobalMapName, "Running")
