@@ -137,7 +137,8 @@ func programs() (dir string, err error) {
 	return filepath.Dir(path), nil
 }
 
-// command runs a program of the server's as its user, and not longer than the tests run.
+// command runs a program as the server's user, and not longer than the tests run. One
+// without a path is of PostgreSQL.
 func (s *Server) command(name string, args ...string) *exec.Cmd {
 	if !strings.Contains(name, "/") {
 		name = filepath.Join(s.bin, name)
@@ -157,25 +158,25 @@ func (s *Server) Start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
-		err := s.start(ctx)
+		args := []string{"-D", s.data(), "-k", s.Dir, "-p", strconv.Itoa(s.Port)}
+		for _, setting := range append([]string{"listen_addresses=", "max_connections=200"}, s.Settings...) {
+			args = append(args, "-c", setting)
+		}
+		err := s.start(ctx, s.command("postgres", args...))
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
 	}
 }
 
-func (s *Server) start(ctx context.Context) error {
+// start starts a process of the server, and waits until it answers.
+func (s *Server) start(ctx context.Context, cmd *exec.Cmd) error {
 	log, err := os.OpenFile(filepath.Join(s.Dir, "log"), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	begin, _ := log.Seek(0, 2)
-	args := []string{"-D", s.data(), "-k", s.Dir, "-p", strconv.Itoa(s.Port)}
-	for _, setting := range append([]string{"listen_addresses=", "max_connections=200"}, s.Settings...) {
-		args = append(args, "-c", setting)
-	}
-	cmd := s.command("postgres", args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err
