@@ -42,7 +42,8 @@ func StartPair(disk string) (p *Pair, err error) {
 // standby starts a server that follows this one, beside it and with the same settings.
 // From then on this one answers a commit when both have it.
 func (s *Server) standby() (*Server, error) {
-	standby, err := begin(filepath.Dir(s.Dir), s.Settings, "pg_basebackup", "-d", s.URL("postgres"), "-R", "-c", "fast", "--no-sync")
+	standby, err := begin(filepath.Dir(s.Dir), s.Settings,
+		"pg_basebackup", "-d", s.URL("postgres"), "-R", "-c", "fast", "--no-sync")
 	if err != nil {
 		return nil, err
 	}
