@@ -1,10 +1,13 @@
 package pgserver
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,20 +27,38 @@ func StartPair(disk string) (p *Pair, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	dir, err := os.MkdirTemp(disk, "pgserver-")
-	if err != nil {
+	if p.Primary, err = StartIn(disk, "max_wal_size=32MB", "wal_retrieve_retry_interval=100ms"); err != nil {
 		return p, err
 	}
-	if p.Primary, err = StartIn(dir, "max_wal_size=32MB", "wal_retrieve_retry_interval=100ms"); err != nil {
-		return p, err
-	}
-	if p.Standby, err = p.Primary.Standby(); err != nil {
+	if p.Standby, err = p.Primary.standby(); err != nil {
 		return p, err
 	}
 	if p.way, err = p.Primary.Proxy(); err == nil {
 		p.other, err = p.Standby.Proxy()
 	}
 	return p, err
+}
+
+// standby starts a server that follows this one, beside it and with the same settings.
+// From then on this one answers a commit when both have it.
+func (s *Server) standby() (*Server, error) {
+	standby, err := begin(filepath.Dir(s.Dir), s.Settings,
+		"pg_basebackup", "-d", s.URL("postgres"), "-R", "-c", "fast", "--no-sync")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, say := range []string{"alter system set synchronous_standby_names = '*'", "select pg_reload_conf()"} {
+		err = errors.Join(err, s.Exec(ctx, "postgres", say))
+	}
+	for state := ""; err == nil && state != "sync"; time.Sleep(10 * time.Millisecond) {
+		err = s.Query(ctx, "postgres", "select coalesce(max(sync_state), '') from pg_stat_replication", &state)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("commit with the standby: %w", err), standby.Close())
+	}
+	return standby, nil
 }
 
 // URL names a database by way of both: of that which may be written to.
@@ -49,7 +70,10 @@ func (p *Pair) URL(database string) string {
 
 // FailOver kills the server, and lets the standby take over.
 func (p *Pair) FailOver() error {
-	err := errors.Join(p.Primary.Kill(), p.Standby.Promote())
+	err := p.Primary.Kill()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err = errors.Join(err, p.Standby.Exec(ctx, "postgres", "select pg_promote()"))
 	p.Primary, p.Standby, p.way, p.other = p.Standby, p.Primary, p.other, p.way
 	return err
 }
@@ -58,7 +82,7 @@ func (p *Pair) FailOver() error {
 func (p *Pair) renew() error {
 	err := p.Standby.Close()
 	if p.Standby = nil; err == nil {
-		p.Standby, err = p.Primary.Standby()
+		p.Standby, err = p.Primary.standby()
 	}
 	if err == nil {
 		p.other.To(p.Standby)

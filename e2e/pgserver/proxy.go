@@ -1,6 +1,7 @@
 package pgserver
 
 import (
+	"context"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -12,13 +13,13 @@ import (
 // dropped, and no side hears of it.
 type Proxy struct {
 	listener net.Listener
+	over     context.Context
+	end      context.CancelFunc
 	all      sync.WaitGroup
 
 	mu     sync.Mutex
 	server *Server
 	open   chan struct{} // closed while packets pass
-	conns  map[net.Conn]bool
-	over   bool
 }
 
 // Proxy begins to pass connections on.
@@ -27,8 +28,8 @@ func (s *Server) Proxy() (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{listener: listener, open: make(chan struct{}), conns: make(map[net.Conn]bool)}
-	p.To(s)
+	p := &Proxy{listener: listener, server: s, open: make(chan struct{})}
+	p.over, p.end = context.WithCancel(context.Background())
 	close(p.open)
 	p.all.Go(p.accept)
 	return p, nil
@@ -77,38 +78,33 @@ func (p *Proxy) accept() {
 }
 
 func (p *Proxy) serve(client net.Conn) {
-	if !p.keep(client) {
-		return
-	}
+	defer client.Close()
 	server, err := net.Dial("unix", p.wait())
-	if err != nil || !p.keep(server) {
-		client.Close()
+	if err != nil {
 		return
 	}
+	defer context.AfterFunc(p.over, func() {
+		client.Close()
+		server.Close()
+	})()
 	p.all.Go(func() { p.pass(server, client) })
 	p.pass(client, server)
 }
 
-// keep has the connection closed with the proxy.
-func (p *Proxy) keep(c net.Conn) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.over {
-		c.Close()
-	}
-	p.conns[c] = true
-	return !p.over
-}
-
-// wait waits until packets pass, and says where to.
+// wait waits until packets pass or the proxy ends, and says where to.
 func (p *Proxy) wait() (socket string) {
 	p.mu.Lock()
 	open, s := p.open, p.server
 	p.mu.Unlock()
-	<-open
+	select {
+	case <-open:
+	case <-p.over.Done():
+	}
 	return filepath.Join(s.Dir, ".s.PGSQL."+strconv.Itoa(s.Port))
 }
 
+// pass ends both directions when it ends. What a cut has held back is dropped for good
+// when the proxy ends.
 func (p *Proxy) pass(to, from net.Conn) {
 	defer to.Close()
 	defer from.Close()
@@ -116,7 +112,10 @@ func (p *Proxy) pass(to, from net.Conn) {
 	for {
 		n, err := from.Read(packet)
 		p.wait()
-		if _, fault := to.Write(packet[:n]); fault != nil || err != nil {
+		if err != nil || p.over.Err() != nil {
+			return
+		}
+		if _, err := to.Write(packet[:n]); err != nil {
 			return
 		}
 	}
@@ -125,17 +124,7 @@ func (p *Proxy) pass(to, from net.Conn) {
 // Close ends all connections.
 func (p *Proxy) Close() error {
 	err := p.listener.Close()
-	p.mu.Lock()
-	p.over = true
-	for c := range p.conns {
-		c.Close()
-	}
-	select {
-	case <-p.open:
-	default:
-		close(p.open)
-	}
-	p.mu.Unlock()
+	p.end()
 	p.all.Wait()
 	return err
 }

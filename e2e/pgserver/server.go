@@ -47,22 +47,21 @@ type Server struct {
 	ended chan error
 }
 
-// Start makes an empty server in a new directory and starts it.
-func Start(settings ...string) (*Server, error) {
-	dir, err := os.MkdirTemp("", "pgserver-")
-	if err != nil {
-		return nil, err
-	}
-	return StartIn(dir, settings...)
+// Start makes an empty server and starts it.
+func Start(settings ...string) (*Server, error) { return StartIn("", settings...) }
+
+// StartIn makes it on the disk of a directory.
+func StartIn(disk string, settings ...string) (*Server, error) {
+	// The smallest files of the log, so that the server fits a small disk.
+	return begin(disk, settings, "initdb", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "--wal-segsize=1")
 }
 
-// StartIn makes it in a directory that is there, which it removes in the end.
-func StartIn(dir string, settings ...string) (*Server, error) {
-	s, err := settle(dir)
+// begin starts a server whose data a program makes.
+func begin(disk string, settings []string, program string, args ...string) (*Server, error) {
+	s, err := settle(disk)
 	s.Settings = settings
 	if err == nil {
-		// The smallest files of the log, so that the server fits a small disk.
-		err = s.run("initdb", "-D", s.data(), "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "--wal-segsize=1")
+		err = s.run(program, append(args, "-D", s.data())...)
 	}
 	if err == nil {
 		err = s.Start()
@@ -73,11 +72,14 @@ func StartIn(dir string, settings ...string) (*Server, error) {
 	return s, nil
 }
 
-// settle gives a directory to a server that is still to be made. The server refuses
+// settle gives a new directory to a server that is still to be made. The server refuses
 // to be root's. Its port is only part of the socket's name.
-func settle(dir string) (s *Server, err error) {
-	s = &Server{Dir: dir, Port: 5432}
+func settle(disk string) (s *Server, err error) {
+	s = &Server{Port: 5432}
 	if s.bin, err = programs(); err != nil {
+		return s, err
+	}
+	if s.Dir, err = os.MkdirTemp(disk, "pgserver-"); err != nil {
 		return s, err
 	}
 	owner, err := user.Current()
@@ -122,13 +124,8 @@ var ErrMissing = errors.New("PostgreSQL is missing")
 
 // programs finds the newest server that is installed.
 func programs() (dir string, err error) {
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
-	version := func(path string) int {
-		n, _ := strconv.Atoi(strings.Split(path, "/")[4])
-		return n
-	}
-	if len(found) > 0 {
-		return filepath.Dir(slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) })), nil
+	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb"); len(found) > 0 {
+		return filepath.Dir(slices.Max(found)), nil // versions have two digits
 	}
 	path, err := exec.LookPath("initdb")
 	if err != nil {
@@ -140,7 +137,8 @@ func programs() (dir string, err error) {
 	return filepath.Dir(path), nil
 }
 
-// command runs a program of the server's as its user, and not longer than the tests run.
+// command runs a program as the server's user, and not longer than the tests run. One
+// without a path is of PostgreSQL.
 func (s *Server) command(name string, args ...string) *exec.Cmd {
 	if !strings.Contains(name, "/") {
 		name = filepath.Join(s.bin, name)
@@ -160,25 +158,25 @@ func (s *Server) Start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
-		err := s.start(ctx)
+		args := []string{"-D", s.data(), "-k", s.Dir, "-p", strconv.Itoa(s.Port)}
+		for _, setting := range append([]string{"listen_addresses=", "max_connections=200"}, s.Settings...) {
+			args = append(args, "-c", setting)
+		}
+		err := s.start(ctx, s.command("postgres", args...))
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
 	}
 }
 
-func (s *Server) start(ctx context.Context) error {
+// start starts a process of the server, and waits until it answers.
+func (s *Server) start(ctx context.Context, cmd *exec.Cmd) error {
 	log, err := os.OpenFile(filepath.Join(s.Dir, "log"), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	begin, _ := log.Seek(0, 2)
-	args := []string{"-D", s.data(), "-k", s.Dir, "-p", strconv.Itoa(s.Port)}
-	for _, setting := range append([]string{"listen_addresses=", "max_connections=200"}, s.Settings...) {
-		args = append(args, "-c", setting)
-	}
-	cmd := s.command("postgres", args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err

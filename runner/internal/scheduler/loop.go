@@ -161,16 +161,10 @@ func (s *Scheduler) overtake(ctx context.Context, next *fetched) {
 }
 
 func (s *Scheduler) start(ctx context.Context, h *fetched, uuids []string) {
-	s.mu.Lock()
-	s.busy++
-	s.mu.Unlock()
 	stop := s.newStopper()
 	s.tasks.Go(func() {
 		s.attempt(ctx, h.ticket, h.delivery, uuids, stop)
 		s.forget(stop)
-		s.mu.Lock()
-		s.busy--
-		s.mu.Unlock()
 		select {
 		case s.left <- struct{}{}:
 		default: // a token is there already; its reader will see this slot too
@@ -182,7 +176,7 @@ func (s *Scheduler) start(ctx context.Context, h *fetched, uuids []string) {
 func (s *Scheduler) slotFree() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.busy < s.Slots()
+	return len(s.running) < s.Slots()
 }
 
 func (s *Scheduler) decline(ctx context.Context, h *fetched, reason string) {

@@ -85,9 +85,8 @@ type Scheduler struct {
 	backoff *wait.Backoff
 
 	mu       sync.Mutex
-	busy     int // slots in use
 	draining bool
-	running  map[*stopper]struct{} // of all attempts, from before they begin
+	running  map[*stopper]struct{} // of all attempts, from before they begin: one for each slot in use
 	refusals *wait.Backoff         // how long to pause when the machine refuses an attempt
 }
 

@@ -22,21 +22,19 @@ func (s *Scheduler) execute(a Attempt, terminate context.CancelCauseFunc) (api.R
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	defer ended()
-	if len(a.GPUs) > 0 {
-		watch.Go(func() {
-			for running.Err() == nil {
-				state := s.GPUs.State()
-				if sick := s.GPUs.Sick(a.GPUs); sick != "" {
-					terminate(sickGPU(sick))
-					return
-				}
-				select {
-				case <-state.Done():
-				case <-running.Done():
-				}
+	watch.Go(func() {
+		for running.Err() == nil {
+			state := s.GPUs.State()
+			if sick := s.GPUs.Sick(a.GPUs); sick != "" {
+				terminate(sickGPU(sick))
+				return
 			}
-		})
-	}
+			select {
+			case <-state.Done():
+			case <-running.Done():
+			}
+		}
+	})
 	return s.Executor.Execute(a)
 }
 

@@ -90,11 +90,7 @@ func TestFaults(t *testing.T) {
 		must(t, err)
 		every = 5 * time.Second
 	}
-	disk, err := os.MkdirTemp("", "pgserver-")
-	must(t, err)
-	mount(t, disk, "400m")
-	must(t, os.Chmod(disk, 0o755))
-	p, url := newPair(t, disk)
+	p, url := newPair(t, mount(t, "400m"))
 	c := newCrowd(t, url, 10<<10)
 	owner := open(t, url, "")
 	var submits sync.WaitGroup

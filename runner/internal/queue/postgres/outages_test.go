@@ -171,12 +171,11 @@ func TestOutages(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			dir, err := os.MkdirTemp("", "pgserver-")
-			must(t, err)
+			disk := os.TempDir()
 			if test.name == "full" {
-				mount(t, dir, "100m")
+				disk = mount(t, "100m")
 			}
-			s, err := pgserver.StartIn(dir, pgserver.Hasty)
+			s, err := pgserver.StartIn(disk, pgserver.Hasty)
 			must(t, err)
 			t.Cleanup(func() { s.Close() })
 			direct := newQueue(t, s)
@@ -251,16 +250,20 @@ func through(direct string, p *pgserver.Proxy) string {
 	return u.String()
 }
 
-func mount(t *testing.T, dir, size string) {
+// mount makes a small disk, and returns where it is.
+func mount(t *testing.T, size string) (dir string) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("only root can mount a small disk")
 	}
-	must(t, unix.Mount("pgserver", dir, "tmpfs", 0, "size="+size))
+	dir, err := os.MkdirTemp("", "pgserver-")
+	must(t, err)
+	must(t, unix.Mount("pgserver", dir, "tmpfs", 0, "mode=755,size="+size))
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, 0); err != nil {
 			t.Error(err)
 		}
 		os.Remove(dir)
 	})
+	return dir
 }
