@@ -48,7 +48,7 @@ func hasGPUs(node corev1.Node) bool {
 func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (fake bool, err error) {
 	const interval = 2 * time.Second
 	limit := 30 * time.Second
-	if t.handle.Owned {
+	if t.config.Owned {
 		limit = 90 * time.Second // less than the suite gives a place
 	}
 	var node *corev1.Node
@@ -73,7 +73,7 @@ func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (fake bool, err er
 		return false, err
 	}
 	none := fmt.Sprintf("no node has %d %s to spare%s", gpus, gpuResource, have)
-	if t.handle.Owned {
+	if t.config.Owned {
 		return false, errors.New(none) // nobody else is the reason
 	}
 	return false, targets.Cannot(none)
@@ -114,7 +114,7 @@ func (e *env) gpus(pod *corev1.Pod, spec targets.RunnerSpec) (before string, err
 		tolerateGPUs(pod)
 		c.Resources.Limits = corev1.ResourceList{gpuResource: *resource.NewQuantity(int64(spec.GPUs), resource.DecimalSI)}
 		c.Env = slices.DeleteFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == api.EnvNVDevices }) // it is the plugin's to set
-		if class := e.target.handle.RuntimeClass; class != "" {
+		if class := e.target.config.RuntimeClass; class != "" {
 			pod.Spec.RuntimeClassName = &class
 		}
 		with := corev1.NodeSelectorOpDoesNotExist
