@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -162,9 +163,9 @@ func (t *Target) inspectImage(ctx context.Context) error {
 		}
 		const script = `for p; do command -v $p >/dev/null || { echo "it has no $p in PATH, which the tests need" >&2; exit 1; }; done
 f=$(command -v fakegpu) && cd "$(dirname "$(readlink -f "$f")")" && pwd || true`
-		var library []byte
-		library, err = e.Output(ctx, nil, append([]string{"/bin/sh", "-c", script, "sh"}, strings.Fields(programs)...)...)
-		if dir := strings.TrimSpace(string(library)); dir != "" {
+		var library bytes.Buffer
+		err = e.Run(ctx, nil, &library, append([]string{"/bin/sh", "-c", script, "sh"}, strings.Fields(programs)...)...)
+		if dir := strings.TrimSpace(library.String()); dir != "" {
 			t.config.Library = dir + "/libnvidia-ml.so.1"
 		}
 	}
