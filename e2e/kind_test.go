@@ -36,7 +36,7 @@ const (
 // kindHandle is what all processes need.
 type kindHandle struct {
 	Kind kind.Handle
-	Pods pods.Handle
+	Pods pods.Config
 }
 
 // nodes is the kind cluster, for specs about nodes; nil on other targets.
@@ -52,7 +52,6 @@ type kindSetUp struct {
 	cluster *kind.Cluster
 	pods    pods.Config
 	target  *pods.Target
-	handle  pods.Handle
 }
 
 // setUpKind makes a cluster of three nodes, two of them with fake GPUs, on the
@@ -70,12 +69,12 @@ func setUpKind(ctx SpecContext) (any, error) {
 		kind.Action{Name: "look at it", Do: func(context.Context) error { upIn = time.Since(began); return s.connect() }},
 		kind.Action{Name: "load the images of the runner and the fake GPUs", Do: s.load},
 		kind.Action{Name: "give the workers fake GPUs", Do: s.fakeGPUs},
-		kind.Action{Name: "inspect it as a target", Do: func(context.Context) (err error) { s.handle, err = setUpPods(ctx, s.pods); return err }},
+		kind.Action{Name: "inspect it as a target", Do: func(context.Context) (err error) { s.pods, err = setUpPods(ctx, s.pods); return err }},
 	)
 	if err != nil {
 		return nil, err
 	}
-	return kindHandle{s.cluster.Handle, s.handle}, nil
+	return kindHandle{s.cluster.Handle, s.pods}, nil
 }
 
 func (s *kindSetUp) create(ctx context.Context) (err error) {
@@ -133,7 +132,7 @@ func openKind(data []byte) (targets.Target, error) {
 		return nil, err
 	}
 	useKind(handle.Kind)
-	return pods.Open(handle.Pods)
+	return pods.Connect(handle.Pods)
 }
 
 // contractSpec plays the contract on the cluster as on anybody's.

@@ -109,7 +109,10 @@ func TestE2E(t *testing.T) {
 		operatorSpecs()
 	}
 	if config.target == "kind" {
-		clusterSpecs()
+		nodeSpecs()
+		gpuSpecs()
+		outageSpecs()
+		imageSpecs()
 		evictionSpecs()
 		operatorsOnKind()
 		recipeSpecs()

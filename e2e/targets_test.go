@@ -81,26 +81,26 @@ func setUpExisting(ctx SpecContext) (any, error) {
 const suiteTime = 2 * time.Hour
 
 // setUpPods looks at a cluster and sees to it that nothing stays there.
-func setUpPods(ctx SpecContext, c pods.Config) (handle pods.Handle, err error) {
+func setUpPods(ctx SpecContext, c pods.Config) (pods.Config, error) {
 	if err := findClient(); err != nil {
-		return handle, err
+		return c, err
 	}
 	c.Run, c.Expires, c.Client = rand.String(8), time.Now().Add(suiteTime), config.client
 	t, err := pods.Connect(c)
 	if err != nil {
-		return handle, err
+		return c, err
 	}
 	if err := t.CheckPermissions(ctx); err != nil {
-		return handle, err
+		return c, err
 	}
 	if n, err := pods.SweepExpired(ctx, t.Admin, time.Now()); err != nil {
-		return handle, err
+		return c, err
 	} else if n > 0 {
 		fmt.Printf("removed %d namespaces that earlier runs have left\n", n)
 	}
 	cleaner, err := startJanitor(c)
 	if err != nil {
-		return handle, err
+		return c, err
 	}
 	DeferCleanup(func(ctx SpecContext) error {
 		if err := t.Sweep(ctx); err != nil {
@@ -109,21 +109,21 @@ func setUpPods(ctx SpecContext, c pods.Config) (handle pods.Handle, err error) {
 		return cleaner.dismiss()
 	}, NodeTimeout(engine.Stretch(2*cleanupTime)))
 	if c.Server, err = setUpQueues(ctx, t); err != nil {
-		return handle, err
+		return c, err
 	}
 	if t, err = pods.Connect(c); err != nil {
-		return handle, err
+		return c, err
 	}
 	if err := t.Inspect(ctx); err != nil {
-		return handle, err
+		return c, err
 	}
-	return t.Handle(), nil
+	return t.Config(), nil
 }
 
 func openPods(data []byte) (targets.Target, error) {
-	var handle pods.Handle
-	if err := json.Unmarshal(data, &handle); err != nil {
+	var inspected pods.Config
+	if err := json.Unmarshal(data, &inspected); err != nil {
 		return nil, err
 	}
-	return pods.Open(handle)
+	return pods.Connect(inspected)
 }

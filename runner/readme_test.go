@@ -21,7 +21,7 @@ var elsewhere = map[string]string{
 	"kubectl create configmap studio": "e2e/documents_test.go types it at an API server",
 	"kubectl patch configmap studio":  "likewise",
 	"kubectl label node NODE":         "likewise",
-	"kubectl apply -k .":              "e2e/nodes_test.go types it on kind, which has GPUs",
+	"kubectl apply -k .":              "e2e/image_test.go types it on kind, which has GPUs",
 	"kubectl run -n lab build":        "likewise",
 	"kubectl delete -k .":             "likewise",
 	"namespace: lab":                  "e2e/kubectl_test.go applies such a kustomization",

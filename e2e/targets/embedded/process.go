@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -15,11 +16,11 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/program"
 	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 const (
+	maxLine        = 1 << 20         // bytes; longer ones are cut into several
 	maxTermination = 4 << 10         // bytes that Kubernetes keeps of a termination message
 	probeTimeout   = time.Second     // the kubelet's default for a probe
 	lastWords      = 2 * time.Second // for what is printed by what outlives the runner
@@ -41,20 +42,34 @@ var _ targets.Runner = (*process)(nil)
 
 // run starts the runner, which tells the sink until it has ended.
 func (p *process) run(cmd *exec.Cmd) (err error) {
-	lines := &place.Lines{Each: func(line string) error { p.tells.Log(line); return nil }}
-	cmd.Stdout = io.MultiWriter(p.log, lines)
+	output, printed := io.Pipe()
+	cmd.Stdout = io.MultiWriter(p.log, printed)
 	cmd.Stderr, cmd.WaitDelay = cmd.Stdout, lastWords // one pipe, so that lines do not mix
 	if p.Program, err = program.Start(cmd); err != nil {
 		return errors.Join(err, p.log.Close(), p.statuses.Close())
 	}
+	var words sync.WaitGroup
+	words.Go(func() { p.readLog(output) })
 	p.all.Go(func() {
 		p.readStatuses() // until it has ended
-		lines.Last()
+		printed.Close()
+		words.Wait()
 		exit := targets.Exit{Code: p.ProcessState.ExitCode(), Message: p.lastMessage(), Time: time.Now()}
 		_ = errors.Join(p.log.Close(), p.statuses.Close())
 		p.tells.Exit(exit)
 	})
 	return nil
+}
+
+// readLog passes on what the process prints, to the end of that, by lines.
+func (p *process) readLog(output io.Reader) {
+	for lines := bufio.NewReaderSize(output, maxLine); ; {
+		line, _, err := lines.ReadLine()
+		if err != nil {
+			return
+		}
+		p.tells.Log(string(line))
+	}
 }
 
 // lastMessage reads what the runner left; a killed one leaves nothing.

@@ -106,8 +106,28 @@ func (e *env) environment(ctx context.Context, spec targets.RunnerSpec, dir stri
 	if spec.GPUs == 0 {
 		return append(env, api.EnvNVDevices+"=none"), nil // should the machine have any
 	}
-	gpus, err := e.FakeGPUs(ctx, spec)
-	return append(env, assignments(gpus)...), err
+	return append(env, assignments(e.ShowGPUs(spec))...), e.makeGPUs(ctx, spec)
+}
+
+// makeGPUs makes the fake GPUs of a runner's machine, unless that was done before.
+func (e *env) makeGPUs(ctx context.Context, spec targets.RunnerSpec) error {
+	if e.Layout.Library == "" {
+		return errors.New("there is no fake NVML library for GPUs")
+	}
+	if _, err := os.Stat(e.GPUs(spec)); err == nil {
+		return nil
+	}
+	return e.Run(ctx, nil, nil, e.CreateGPUs(spec)...)
+}
+
+// ChangeGPUs runs the fakegpu command on the state of a runner's GPUs.
+func (e *env) ChangeGPUs(ctx context.Context, spec targets.RunnerSpec, words []string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.makeGPUs(ctx, spec); err != nil {
+		return err
+	}
+	return e.Run(ctx, nil, nil, e.GPUCommand(spec, words)...)
 }
 
 // assignments are variables as an environment has them.

@@ -1,3 +1,6 @@
+// Package kind makes a kind cluster for the tests: nodes that are containers of
+// the Docker that answers. Where none does, or kind's published node image is out
+// of reach, the program e2e/airgap makes both.
 package kind
 
 import (
@@ -7,22 +10,22 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 const (
 	// createTimeout is for kind create, which takes 25 s on two idle cores, and minutes
 	// on busy ones.
 	createTimeout = 10 * time.Minute
-	// readyTimeout is for what follows until CoreDNS answers, 10 s there.
+	// readyTimeout is for each step that follows until CoreDNS answers, 10 s there.
 	readyTimeout = 10 * time.Minute
 	// closeTimeout is for kind delete, which takes 3 s.
 	closeTimeout = 2 * time.Minute
@@ -86,8 +89,9 @@ func Create(ctx context.Context, config Config) (_ *Cluster, err error) {
 	err = BringUp(ctx, c.out,
 		Action{"create the nodes", func(ctx context.Context) error { return c.create(ctx, config) }},
 		Action{"make a client", c.connect},
-		Action{"wait until all nodes are ready", until(c.nodesReady)},
-		Action{"wait until CoreDNS answers", until(c.dnsReady)}, // the last that a new cluster starts
+		Action{"wait until all nodes are ready", c.kubectl("wait", "--for=condition=Ready", "node", "--all")},
+		// The last that a new cluster starts.
+		Action{"wait until CoreDNS answers", c.kubectl("rollout", "status", "--namespace=kube-system", "deployment/coredns")},
 	)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -218,34 +222,12 @@ func (c *Cluster) CollectLogs(ctx context.Context, dir string) error {
 
 // kind runs the program; the error has what it says.
 func (c *Cluster) kind(ctx context.Context, args ...string) error {
-	_, err := output(ctx, nil, c.Kind, args...)
-	return err
+	return place.Program(ctx, os.Environ(), nil, nil, append([]string{c.Kind}, args...)...)
 }
 
-// docker runs a docker command, with stdin if it is not nil, and returns its
-// output; the error has what it says.
-func docker(ctx context.Context, stdin io.Reader, args ...string) (string, error) {
-	return output(ctx, stdin, "docker", args...)
-}
-
-// output runs a program to its end, or to that of ctx.
-func output(ctx context.Context, stdin io.Reader, program string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Stdin = stdin
-	// With what it started: a docker run of kind would go on, and make its node.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 5 * time.Second
-	var problems strings.Builder
-	cmd.Stderr = &problems
-	out, err := cmd.Output()
-	if ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", filepath.Base(program), strings.Join(args, " "), err, strings.TrimSpace(string(out)+problems.String()))
-	}
-	return string(out), nil
+// docker runs a docker command; the error has what it says.
+func docker(ctx context.Context, stdin io.Reader, stdout io.Writer, args ...string) error {
+	return place.Program(ctx, os.Environ(), stdin, stdout, append([]string{"docker"}, args...)...)
 }
 
 // say tells the progress.

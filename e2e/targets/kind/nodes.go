@@ -2,9 +2,17 @@ package kind
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 // ControlPlane is the name of the node with the API server.
@@ -16,7 +24,18 @@ func (c *Cluster) Workers() []string { return []string{c.Name + "-worker", c.Nam
 // Run runs a program in a node, with stdin if it is not nil, and returns its
 // output. The error has what it says.
 func (c *Cluster) Run(ctx context.Context, node string, stdin io.Reader, program string, args ...string) (string, error) {
-	return docker(ctx, stdin, append([]string{"exec", "--interactive", "--privileged", node, program}, args...)...)
+	var output strings.Builder
+	err := docker(ctx, stdin, &output, append([]string{"exec", "--interactive", "--privileged", node, program}, args...)...)
+	return output.String(), err
+}
+
+// kubectl is an action that has the control plane's kubectl wait for something.
+func (c *Cluster) kubectl(words ...string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		words := append(words, "--kubeconfig=/etc/kubernetes/admin.conf", "--timeout="+readyTimeout.String())
+		_, err := c.Run(ctx, c.ControlPlane(), nil, "kubectl", words...)
+		return err
+	}
 }
 
 // LoadArchive loads the images of a docker or OCI archive into nodes.
@@ -26,15 +45,47 @@ func (c *Cluster) LoadArchive(ctx context.Context, archive string, nodes ...stri
 
 // StopNode stops a node as a machine that loses its power does.
 func (c *Cluster) StopNode(ctx context.Context, node string) error {
-	_, err := docker(ctx, nil, "kill", node)
-	return err
+	return docker(ctx, nil, nil, "kill", node)
 }
 
 // StartNode starts a node that was stopped and waits until pods run on it again.
 func (c *Cluster) StartNode(ctx context.Context, node string) error {
 	began := time.Now()
-	if _, err := docker(ctx, nil, "start", node); err != nil {
+	if err := docker(ctx, nil, nil, "start", node); err != nil {
 		return err
 	}
-	return until(func(ctx context.Context) error { return c.backSince(ctx, node, began) })(ctx)
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	return place.Poll(ctx, func() error { return c.backSince(ctx, node, began) })
+}
+
+// backSince says what a node that was started again lacks. For a while the API
+// server has what was true before: only what is newer counts.
+func (c *Cluster) backSince(ctx context.Context, name string, began time.Time) error {
+	began = began.Truncate(time.Second) // as precise as the API server's times
+	node, err := c.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	ready := slices.ContainsFunc(node.Status.Conditions, func(condition corev1.NodeCondition) bool {
+		return condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue && !condition.LastHeartbeatTime.Time.Before(began)
+	})
+	if !ready {
+		return errors.New("its kubelet has not said that it is ready")
+	}
+	// Services cannot be reached before kube-proxy has written its rules, nor
+	// names be resolved while CoreDNS is thought to be where it was.
+	system, err := c.client.CoreV1().Pods(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + name})
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, pod := range system.Items {
+		if pod.DeletionTimestamp == nil && !slices.ContainsFunc(pod.Status.ContainerStatuses, func(status corev1.ContainerStatus) bool {
+			return status.Ready && status.State.Running != nil && !status.State.Running.StartedAt.Time.Before(began)
+		}) {
+			problems = append(problems, fmt.Errorf("its %s does not run", pod.Name))
+		}
+	}
+	return errors.Join(problems...)
 }

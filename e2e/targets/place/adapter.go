@@ -1,16 +1,14 @@
 package place
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // Adapter is the command line of a program that starts runners of another make, and
@@ -49,17 +47,9 @@ func (a Adapter) Run(spec targets.RunnerSpec, added map[string]string) (command 
 }
 
 // hand gives tasks to the adapter, which puts them into the queue: a document a line.
-func (p *Place) hand(ctx context.Context, tasks []api.Task) error {
-	var lines bytes.Buffer
-	encoder := json.NewEncoder(&lines)
-	for _, t := range tasks {
-		if err := encoder.Encode(t); err != nil {
-			return fmt.Errorf("write task %s: %w", t.ID, err)
-		}
-	}
+func (p *Place) hand(ctx context.Context, tasks io.Reader) error {
 	command := append([]string{"env", variables["spool"] + "=" + p.Layout.Spool, variables["namespace"] + "=" + p.namespace}, p.Layout.Adapter...)
-	_, err := p.Output(ctx, &lines, append(command, adapterSubmit)...)
-	return err
+	return p.Ground.Run(ctx, tasks, nil, append(command, adapterSubmit)...)
 }
 
 // AdapterFlags are the flags of a scenario's runner that adapters know, in seconds.

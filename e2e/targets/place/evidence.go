@@ -27,7 +27,7 @@ func (p *Place) Collect(ctx context.Context) error {
 	if p.Isolation.Artifacts == "" {
 		return nil
 	}
-	problems := []error{p.CollectObjects(ctx)}
+	problems := []error{p.collectObjects(ctx)}
 	if p.Layout.Adapter == nil { // else nobody sees into the queue
 		queue, err := p.Queue(ctx)
 		if err == nil {
@@ -38,9 +38,9 @@ func (p *Place) Collect(ctx context.Context) error {
 	return errors.Join(problems...)
 }
 
-// CollectObjects saves what there is in the namespaces: maps, Events, Roles, pods,
+// collectObjects saves what there is in the namespaces: maps, Events, Roles, pods,
 // volume claims and workloads.
-func (p *Place) CollectObjects(ctx context.Context) error {
+func (p *Place) collectObjects(ctx context.Context) error {
 	var problems []error
 	for _, namespace := range p.Namespaces() {
 		prefix := ""

@@ -2,8 +2,6 @@ package place
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"path"
 	"slices"
 	"strconv"
@@ -13,49 +11,14 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// FakeGPUs makes the fake GPUs of a runner's machine, unless that was done before,
-// and returns the variables that show them to the runner.
-func (p *Place) FakeGPUs(ctx context.Context, spec targets.RunnerSpec) (map[string]string, error) {
-	return p.ShowGPUs(spec), p.makeGPUs(ctx, spec)
-}
-
-// ChangeGPUs runs the fakegpu command on the state of a runner's GPUs.
-func (p *Place) ChangeGPUs(ctx context.Context, spec targets.RunnerSpec, words []string) error {
-	err := p.makeGPUs(ctx, spec)
-	if err == nil {
-		_, err = p.Output(ctx, nil, p.GPUCommand(spec, words)...)
-	}
-	return err
-}
-
-func (p *Place) makeGPUs(ctx context.Context, spec targets.RunnerSpec) error {
-	if p.Layout.Library == "" {
-		return errors.New("there is no fake NVML library for GPUs")
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	dir := p.gpus(spec)
-	if p.machines[dir] {
-		return nil
-	}
-	if _, err := p.Output(ctx, nil, p.CreateGPUs(spec)...); err != nil {
-		return err
-	}
-	if p.machines == nil {
-		p.machines = map[string]bool{}
-	}
-	p.machines[dir] = true
-	return nil
-}
-
-// gpus is the directory of the state of a runner's GPUs.
-func (p *Place) gpus(spec targets.RunnerSpec) string {
+// GPUs is the directory of the state of a runner's fake GPUs.
+func (p *Place) GPUs(spec targets.RunnerSpec) string {
 	return path.Join(p.Layout.Machines, cmp.Or(spec.Machine, spec.Name))
 }
 
 // ShowGPUs are the variables that show fake GPUs to a runner.
 func (p *Place) ShowGPUs(spec targets.RunnerSpec) map[string]string {
-	dir := p.gpus(spec)
+	dir := p.GPUs(spec)
 	variables := map[string]string{
 		"STUDIOML_NVML_LIBRARY": p.Layout.Library,
 		fakegpu.EnvState:        dir,
@@ -77,6 +40,6 @@ func (p *Place) CreateGPUs(spec targets.RunnerSpec) []string {
 // program is beside the library.
 func (p *Place) GPUCommand(spec targets.RunnerSpec, words []string) []string {
 	words = slices.Clone(words)
-	words[slices.Index(words, "DIR")] = p.gpus(spec)
+	words[slices.Index(words, "DIR")] = p.GPUs(spec)
 	return append([]string{path.Join(path.Dir(p.Layout.Library), "fakegpu")}, words...)
 }

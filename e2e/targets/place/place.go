@@ -5,7 +5,6 @@
 package place
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"io"
@@ -98,7 +97,6 @@ type Place struct {
 
 	mu        sync.Mutex // guards what follows
 	elsewhere string
-	machines  map[string]bool // those that were made
 }
 
 // Make makes the namespace, with these labels, and the account. What there is
@@ -136,13 +134,6 @@ func (p *Place) Client() klient.Client { return p.Klient }
 
 // Needs says whether the scenario has a need.
 func (p *Place) Needs(need scenario.Need) bool { return slices.Contains(p.Isolation.Needs, need) }
-
-// Output runs a program on the ground and returns what it prints.
-func (p *Place) Output(ctx context.Context, stdin io.Reader, command ...string) ([]byte, error) {
-	var stdout bytes.Buffer
-	err := p.Ground.Run(ctx, stdin, &stdout, command...)
-	return stdout.Bytes(), err
-}
 
 // ServeArgs are the arguments of runner serve: what every runner of the tests
 // has, what its target adds, and the scenario's flags, which win.

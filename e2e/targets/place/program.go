@@ -13,14 +13,16 @@ import (
 )
 
 // Program runs a program of this machine to its end, with these variables more. What
-// it prints on stderr is in the error.
+// it prints on stderr is in the error. With ctx ends what it has started as well: a
+// docker run of kind would go on, and make its node.
 func Program(ctx context.Context, variables []string, stdin io.Reader, stdout io.Writer, command ...string) error {
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, &stderr
 	cmd.Env = append(PassedOn(), variables...)
 	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)

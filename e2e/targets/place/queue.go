@@ -15,21 +15,23 @@ import (
 // The queue is used through the command line of the runner, as people do: by a
 // program of this machine, wherever the runners are.
 
-// Submit puts tasks into the queue with one call of runner submit.
+// Submit puts tasks into the queue with one call of runner submit, or of the adapter.
 func (p *Place) Submit(ctx context.Context, tasks []api.Task) error {
-	if p.Layout.Adapter != nil {
-		return p.hand(ctx, tasks)
-	}
 	if len(tasks) == 0 {
 		return nil
 	}
 	var documents bytes.Buffer
 	encoder := json.NewEncoder(&documents)
 	for _, task := range tasks {
-		documents.WriteString("---\n")
+		if p.Layout.Adapter == nil {
+			documents.WriteString("---\n") // as YAML has it
+		}
 		if err := encoder.Encode(task); err != nil {
 			return fmt.Errorf("write task %s: %w", task.ID, err)
 		}
+	}
+	if p.Layout.Adapter != nil {
+		return p.hand(ctx, &documents)
 	}
 	return p.client(ctx, cmp.Or(p.Layout.Submits, p.Layout.Runner), &documents, nil, "submit", "-")
 }

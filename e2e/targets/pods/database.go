@@ -36,7 +36,7 @@ func (s Server) URL(address, database string, user *url.Userinfo) string {
 // createQueue makes the database of the scenario, and says where it is: to pods with
 // a Secret.
 func (e *env) createQueue(ctx context.Context) error {
-	s, name := e.target.handle.Server, e.Namespace()
+	s, name := e.target.config.Server, e.Namespace()
 	if s.Here == "" {
 		return nil // a look at the image
 	}
@@ -61,7 +61,7 @@ func (e *env) dropQueue(ctx context.Context) error {
 	if e.Layout.Queue == "" {
 		return nil
 	}
-	return e.target.handle.Server.Exec(ctx, fmt.Sprintf("drop database %q with (force)", e.Namespace()))
+	return e.target.config.Server.Exec(ctx, fmt.Sprintf("drop database %q with (force)", e.Namespace()))
 }
 
 // Exec runs a statement as the server's owner.

@@ -46,7 +46,7 @@ var (
 func newEnv(t *Target, isolation targets.Isolation) *env {
 	e := &env{target: t, Place: place.Place{Access: t.Access, Isolation: isolation}, notes: make(chan string), machines: map[string][][]string{}}
 	e.Ground = e
-	e.Layout = place.Layout{Runner: t.handle.Client, Library: t.handle.Library, Journal: journal, Machines: machines, Adapter: t.handle.Adapter}
+	e.Layout = place.Layout{Runner: t.config.Client, Library: t.config.Library, Journal: journal, Machines: machines, Adapter: t.config.Adapter}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }
@@ -155,7 +155,7 @@ func (e *env) Close(ctx context.Context) error {
 		e.watch.close()
 	}
 	remove := place.Remove
-	if e.target.handle.Passing {
+	if e.target.config.Passing {
 		remove = empty
 	}
 	var problems []error

@@ -16,11 +16,20 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/fakegpu"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // gpuResource is what NVIDIA's device plugin advertises.
 const gpuResource = "nvidia.com/gpu"
+
+// The nodes with fake GPUs of runner/deploy/fake-gpu carry a label, and have
+// the library and the state in these directories.
+const (
+	fakeLabel   = "studioml.io/fakegpu"
+	fakeLibrary = "/var/lib/fakegpu/lib"
+	fakeState   = "/var/lib/fakegpu/state"
+)
 
 // usesPlugin says whether runners get GPUs from the cluster. Those that a
 // scenario changes are of the scenario alone.
@@ -48,7 +57,7 @@ func hasGPUs(node corev1.Node) bool {
 func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (fake bool, err error) {
 	const interval = 2 * time.Second
 	limit := 30 * time.Second
-	if t.handle.Owned {
+	if t.config.Owned {
 		limit = 90 * time.Second // less than the suite gives a place
 	}
 	var node *corev1.Node
@@ -73,7 +82,7 @@ func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (fake bool, err er
 		return false, err
 	}
 	none := fmt.Sprintf("no node has %d %s to spare%s", gpus, gpuResource, have)
-	if t.handle.Owned {
+	if t.config.Owned {
 		return false, errors.New(none) // nobody else is the reason
 	}
 	return false, targets.Cannot(none)
@@ -114,7 +123,7 @@ func (e *env) gpus(pod *corev1.Pod, spec targets.RunnerSpec) (before string, err
 		tolerateGPUs(pod)
 		c.Resources.Limits = corev1.ResourceList{gpuResource: *resource.NewQuantity(int64(spec.GPUs), resource.DecimalSI)}
 		c.Env = slices.DeleteFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == api.EnvNVDevices }) // it is the plugin's to set
-		if class := e.target.handle.RuntimeClass; class != "" {
+		if class := e.target.config.RuntimeClass; class != "" {
 			pod.Spec.RuntimeClassName = &class
 		}
 		with := corev1.NodeSelectorOpDoesNotExist
@@ -141,6 +150,20 @@ func (e *env) gpus(pod *corev1.Pod, spec targets.RunnerSpec) (before string, err
 		before += "'" + strings.Join(words, "' '") + "' || exit\n"
 	}
 	return before, nil
+}
+
+// showFakeDriver does for a pod what NVIDIA's container runtime does where
+// there is a driver: it puts the library where the runner finds it.
+func showFakeDriver(pod *corev1.Pod) {
+	c := &pod.Spec.Containers[0]
+	for name, dir := range map[string]string{"fakegpu-lib": fakeLibrary, "fakegpu-state": fakeState} {
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+			HostPath: &corev1.HostPathVolumeSource{Path: dir, Type: new(corev1.HostPathDirectory)},
+		}})
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: name, MountPath: dir, ReadOnly: true})
+	}
+	setEnv(c, "STUDIOML_NVML_LIBRARY", fakeLibrary+"/libnvidia-ml.so.1")
+	setEnv(c, fakegpu.EnvState, fakeState)
 }
 
 // ChangeGPUs does it in the runner's pod, if it has one, and in those that follow.

@@ -91,11 +91,11 @@ func TestSweep(t *testing.T) {
 	if got, want := names(), []string{"in-use", "mine", "somebody's", "wanted"}; !slices.Equal(got, want) {
 		t.Errorf("left are %v, want %v", got, want)
 	}
-	target := &Target{Access: place.Access{Admin: client}, handle: Handle{Config: Config{Run: "this", Passing: true}}}
+	target := &Target{Access: place.Access{Admin: client}, config: Config{Run: "this", Passing: true}}
 	if err := target.Sweep(t.Context()); err != nil || len(names()) != 4 {
 		t.Errorf("left are %v, %v, of a cluster that passes", names(), err)
 	}
-	target.handle.Passing = false
+	target.config.Passing = false
 	if err := target.Sweep(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -127,7 +127,7 @@ func TestEmpty(t *testing.T) {
 func TestPodsForNodesWithGPUs(t *testing.T) {
 	for _, gpus := range []int{0, 2} {
 		has := gpus > 0
-		e := newEnv(&Target{handle: Handle{Config: Config{RuntimeClass: "nvidia"}}}, targets.Isolation{GPUs: 2, Needs: []scenario.Need{scenario.NeedGPUs}})
+		e := newEnv(&Target{config: Config{RuntimeClass: "nvidia"}}, targets.Isolation{GPUs: 2, Needs: []scenario.Need{scenario.NeedGPUs}})
 		pod, err := e.runnerPod(t.Context(), targets.RunnerSpec{Name: "a", Runner: scenario.Runner{GPUs: gpus}})
 		if err != nil {
 			t.Fatal(err)
@@ -155,7 +155,7 @@ func TestPodsForNodesWithGPUs(t *testing.T) {
 // A pod is the machine of its fake GPUs: what was done to them before is done to those
 // of the next pod as well.
 func TestFakeGPUsStayAsTheyAre(t *testing.T) {
-	e := newEnv(&Target{handle: Handle{Library: "/lib/libnvidia-ml.so.1"}}, targets.Isolation{GPUs: 2, Needs: []scenario.Need{scenario.NeedFakeGPUs}})
+	e := newEnv(&Target{config: Config{Library: "/lib/libnvidia-ml.so.1"}}, targets.Isolation{GPUs: 2, Needs: []scenario.Need{scenario.NeedFakeGPUs}})
 	e.watch = &watch{pods: cache.NewStore(cache.MetaNamespaceKeyFunc)}
 	spec := targets.RunnerSpec{Name: "a", Runner: scenario.Runner{GPUs: 2, Profile: "T4"}}
 	if err := e.ChangeGPUs(t.Context(), spec, []string{"inject", "xid", "DIR", "0", "79"}); err != nil {
@@ -262,7 +262,7 @@ func TestEndsOfPods(t *testing.T) {
 // A runner of another make is started by its adapter, and asked for nothing that only
 // ours has.
 func TestAPodOfAnotherMake(t *testing.T) {
-	e := newEnv(&Target{handle: Handle{Config: Config{Image: "theirs", Adapter: []string{"/bin/sh", "-c", "text", "adapter"}}}}, targets.Isolation{})
+	e := newEnv(&Target{config: Config{Image: "theirs", Adapter: []string{"/bin/sh", "-c", "text", "adapter"}}}, targets.Isolation{})
 	e.Layout.Spool = "postgres://there"
 	pod, err := e.runnerPod(t.Context(), targets.RunnerSpec{Name: "a", Runner: scenario.Runner{Slots: 2, Flags: map[scenario.Flag]string{"settle": "4s"}}})
 	if err != nil {

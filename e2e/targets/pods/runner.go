@@ -76,7 +76,7 @@ func (r *runner) follow(ctx context.Context, tells targets.Sink) {
 	defer cancel()
 	var words sync.WaitGroup
 	words.Go(func() { r.read(ctx, runnerContainer, tells, tells.Log) })
-	if r.env.target.handle.Adapter == nil { // else it has a sidecar
+	if r.env.target.config.Adapter == nil { // else it has a sidecar
 		r.env.following.Go(func() { r.env.letGo(reading, r.pod) })
 		words.Go(func() { r.read(reading, beside, tells, func(line string) { r.hear(ctx, line, tells) }) })
 	}

@@ -98,7 +98,7 @@ func (t *Target) forTests(set *appsv1.StatefulSet, image string) {
 	if image != "" {
 		pod.Containers[0].Image = image
 	}
-	if t.handle.Owned {
+	if t.config.Owned {
 		pod.NodeSelector = map[string]string{"node-role.kubernetes.io/control-plane": ""}
 		pod.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
 	}

@@ -55,7 +55,7 @@ func (e *env) shippedPod(ctx context.Context, name string) (*corev1.Pod, error) 
 		return nil, fmt.Errorf("%s does not have exactly one container called %s", jobFile, runnerContainer)
 	}
 	c := &containers[0]
-	c.Image = e.target.handle.Image
+	c.Image = e.target.config.Image
 	directory, at := Volume()
 	pod.Spec.Volumes = append(pod.Spec.Volumes, directory)
 	c.VolumeMounts = append(c.VolumeMounts, at)
@@ -74,7 +74,7 @@ func (e *env) queueOf(pod *corev1.Pod) {
 	pod.Spec.Volumes = slices.DeleteFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == shipped })
 	c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == shipped })
 	c.Env = slices.DeleteFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == "STUDIOML_SPOOL" })
-	if e.target.handle.Adapter == nil {
+	if e.target.config.Adapter == nil {
 		c.Env = append(c.Env, corev1.EnvVar{Name: "STUDIOML_QUEUE", ValueFrom: &corev1.EnvVarSource{
 			SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: queueSecret}, Key: queueURL, Optional: new(e.Layout.Queue == "")},
 		}})
@@ -99,7 +99,7 @@ func (e *env) runnerPod(ctx context.Context, spec targets.RunnerSpec) (*corev1.P
 	c := &pod.Spec.Containers[0]
 	c.Args = place.ServeArgs(spec, nil)
 	command := []string{"runner"}
-	if adapter := e.target.handle.Adapter; adapter != nil {
+	if adapter := e.target.config.Adapter; adapter != nil {
 		command = adapt(c, adapter, spec, e.Layout.Spool, e.Namespace())
 	}
 	before := ""
@@ -121,7 +121,7 @@ func (e *env) runnerPod(ctx context.Context, spec targets.RunnerSpec) (*corev1.P
 		c.Command = append([]string{"/bin/sh", "-c", before + `exec "$@"`, "sh"}, command...)
 	}
 
-	if e.target.handle.Adapter != nil {
+	if e.target.config.Adapter != nil {
 		pod.Spec.InitContainers = append(pod.Spec.InitContainers, Sidecar(c.Image, c.SecurityContext))
 		return pod, nil
 	}

@@ -21,15 +21,15 @@ const (
 
 // Labels mark a namespace of this run.
 func (t *Target) Labels() map[string]string {
-	return map[string]string{runLabel: t.handle.Run, expiresLabel: strconv.FormatInt(t.handle.Expires.Unix(), 10)}
+	return map[string]string{runLabel: t.config.Run, expiresLabel: strconv.FormatInt(t.config.Expires.Unix(), 10)}
 }
 
 // Sweep removes everything that this run has made, unless the cluster is to pass, too.
 func (t *Target) Sweep(ctx context.Context) error {
-	if t.handle.Passing {
+	if t.config.Passing {
 		return nil
 	}
-	_, err := sweep(ctx, t.Admin, runLabel+"="+t.handle.Run, func(int64) bool { return true })
+	_, err := sweep(ctx, t.Admin, runLabel+"="+t.config.Run, func(int64) bool { return true })
 	return err
 }
 

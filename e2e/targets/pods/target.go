@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,54 +43,50 @@ type Config struct {
 	// Owned says that the cluster is the suite's own: it may make things that
 	// are not in a namespace. Passing, that it is removed after the run.
 	Owned, Passing bool
+
+	// What Inspect finds, so that other processes need not look again: the nodes, and
+	// the fake NVML in the image, with fakegpu beside it; empty if it has none.
+	Nodes   []corev1.Node
+	Library string
 }
 
 // Target is a cluster whose runners are pods.
 type Target struct {
 	place.Access
-	handle Handle
+	config Config
 }
 
 var _ targets.Target = (*Target)(nil)
 
-// Connect makes a target that does not know yet what the cluster can do.
-func Connect(config Config) (*Target, error) { return Open(Handle{Config: config}) }
-
 // Inspect looks at what can be done on the cluster: what nodes it has, and what
 // is in the image.
 func (t *Target) Inspect(ctx context.Context) error {
-	if t.handle.Image == "" {
-		return fmt.Errorf("inspect target %s: no image is given; name one that has the runner and a shell (IMAGE=…)", t.handle.Name)
+	if t.config.Image == "" {
+		return fmt.Errorf("inspect target %s: no image is given; name one that has the runner and a shell (IMAGE=…)", t.config.Name)
 	}
 	for _, look := range []func(context.Context) error{t.findNodes, t.inspectImage} {
 		if err := look(ctx); err != nil {
-			return fmt.Errorf("inspect target %s: %w", t.handle.Name, err)
+			return fmt.Errorf("inspect target %s: %w", t.config.Name, err)
 		}
 	}
 	return nil
 }
 
-// Handle is what another process needs to use the same target.
-type Handle struct {
-	Config
-	Nodes   []corev1.Node
-	Library string // the fake NVML in the image, with fakegpu beside it; empty if it has none
-}
+// Config is for other processes, which use the same target.
+func (t *Target) Config() Config { return t.config }
 
-// Handle is for Open.
-func (t *Target) Handle() Handle { return t.handle }
-
-// Open makes the target that another process has inspected.
-func Open(handle Handle) (t *Target, err error) {
+// Connect makes a target. Unless the configuration is that of one that was inspected, it
+// does not know yet what the cluster can do.
+func Connect(config Config) (t *Target, err error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = handle.Kubeconfig
-	t = &Target{handle: handle}
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	rules.ExplicitPath = config.Kubeconfig
+	t = &Target{config: config}
+	access, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err == nil {
-		t.Access, err = place.Connect(config)
+		t.Access, err = place.Connect(access)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("connect to target %s (KUBECONFIG): %w", handle.Name, err)
+		return nil, fmt.Errorf("connect to target %s (KUBECONFIG): %w", config.Name, err)
 	}
 	return t, nil
 }
@@ -101,19 +98,19 @@ func (t *Target) findNodes(ctx context.Context) error {
 	}
 	for _, node := range nodes.Items {
 		node.ManagedFields, node.Status.Images = nil, nil // much, and nobody reads it
-		t.handle.Nodes = append(t.handle.Nodes, node)
+		t.config.Nodes = append(t.config.Nodes, node)
 	}
 	return nil
 }
 
 // lacks says what the cluster and the image lack for a need, or "".
 func (t *Target) lacks(need scenario.Need) (reason string) {
-	noFakes := t.handle.Library == ""
+	noFakes := t.config.Library == ""
 	switch need {
 	case scenario.NeedSignals:
 		return ""
 	case scenario.NeedGPUs:
-		if noFakes && !slices.ContainsFunc(t.handle.Nodes, hasGPUs) {
+		if noFakes && !slices.ContainsFunc(t.config.Nodes, hasGPUs) {
 			return "no node has " + gpuResource + " to allocate, and the image has no fake GPUs"
 		}
 		return ""
@@ -123,7 +120,7 @@ func (t *Target) lacks(need scenario.Need) (reason string) {
 		}
 		return ""
 	case scenario.NeedAdmission:
-		if !t.handle.Owned {
+		if !t.config.Owned {
 			return "an admission policy is for the whole cluster, and this one is somebody's own"
 		}
 		return ""
@@ -161,15 +158,15 @@ func (t *Target) inspectImage(ctx context.Context) error {
 	err := e.make(ctx)
 	if err == nil {
 		programs := "runner mkfifo touch kill"
-		if t.handle.Adapter != nil {
+		if t.config.Adapter != nil {
 			programs = "mkfifo touch kill"
 		}
 		const script = `for p; do command -v $p >/dev/null || { echo "it has no $p in PATH, which the tests need" >&2; exit 1; }; done
 f=$(command -v fakegpu) && cd "$(dirname "$(readlink -f "$f")")" && pwd || true`
-		var library []byte
-		library, err = e.Output(ctx, nil, append([]string{"/bin/sh", "-c", script, "sh"}, strings.Fields(programs)...)...)
-		if dir := strings.TrimSpace(string(library)); dir != "" {
-			t.handle.Library = dir + "/libnvidia-ml.so.1"
+		var library bytes.Buffer
+		err = e.Run(ctx, nil, &library, append([]string{"/bin/sh", "-c", script, "sh"}, strings.Fields(programs)...)...)
+		if dir := strings.TrimSpace(library.String()); dir != "" {
+			t.config.Library = dir + "/libnvidia-ml.so.1"
 		}
 	}
 	return errors.Join(err, e.Close(context.WithoutCancel(ctx)))
