@@ -78,7 +78,8 @@ func (m *Monitor) wait(ctx context.Context, d time.Duration) bool {
 
 // next waits for an event, notes it, and returns NVML's answer.
 func (m *Monitor) next(d time.Duration) nvml.Return {
-	event, code := m.events.Wait(uint32(d.Milliseconds()))
+	// What is below zero, where the end has passed meanwhile, would be for ever to NVML.
+	event, code := m.events.Wait(uint32(max(0, d).Milliseconds()))
 	if code != nvml.SUCCESS || event.EventType != nvml.EventTypeXidCriticalError {
 		return code
 	}

@@ -41,6 +41,19 @@ func TestAnXidOfAGPUThatIsLostIsRemembered(t *testing.T) {
 	}
 }
 
+// On a busy machine the end of a wait may have passed before it begins: a number below
+// zero would be 49 days to NVML.
+func TestAWaitThatIsOverBeforeItBegins(t *testing.T) {
+	m, asked := newMonitor("-", "-"), uint32(1)
+	m.events = eventSet{EventSet: &mock.EventSet{WaitFunc: func(timeout uint32) (nvml.EventData, nvml.Return) {
+		asked = timeout
+		return nvml.EventData{}, nvml.ERROR_TIMEOUT
+	}}}
+	if m.wait(t.Context(), -time.Second) || asked != 0 {
+		t.Errorf("NVML is asked to wait for %d ms, want 0", asked)
+	}
+}
+
 func TestALostGPUCallsForALook(t *testing.T) {
 	within(t)
 	synctest.Test(t, func(t *testing.T) {
