@@ -69,16 +69,17 @@ func (m *Monitor) Run(ctx context.Context) error {
 		if err == nil && m.lib != nil {
 			err = m.look()
 		}
-		if wrong, ok := errors.AsType[*visibleError](err); ok {
-			return wrong.error
-		}
-		if err != nil {
+		wrong, configuration := errors.AsType[*visibleError](err)
+		if err != nil && !configuration {
 			// Those that run may well not need NVML: a driver that was updated
 			// under them serves them to their end.
 			m.tell(err.Error(), m.Pool.Retire(err.Error()))
 			m.close()
 		}
 		over()
+		if configuration {
+			return wrong.error
+		}
 		m.rest(ctx)
 	}
 	return nil
@@ -233,10 +234,13 @@ func (m *Monitor) isAsked() bool {
 }
 
 // hangs keeps new tasks away from GPUs of which NVML does not tell how they are,
-// until the next look is over.
+// until a look is over that begins once it has answered, which follows at once.
 func (m *Monitor) hangs() {
 	problem := "NVML has not answered since " + time.Now().Add(-hangLimit).Format(time.TimeOnly)
 	m.tell(problem, m.Pool.Retire(problem))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = append(m.asked, make(chan struct{})) // nobody waits for it
 }
 
 // tell logs what is wrong with NVML itself, if it is news.

@@ -44,6 +44,7 @@ type watched struct {
 
 	mu    sync.Mutex
 	event *nvml.EventData // comes once
+	hang  time.Duration   // of the next wait for an event
 	sets  int             // of events, made and not freed
 }
 
@@ -95,9 +96,10 @@ func within(t *testing.T) {
 
 func (w *watched) waitEvent(ms uint32) (nvml.EventData, nvml.Return) {
 	w.mu.Lock()
-	event := w.event
-	w.event = nil
+	event, hang := w.event, w.hang
+	w.event, w.hang = nil, 0
 	w.mu.Unlock()
+	time.Sleep(hang)
 	if event != nil {
 		return *event, nvml.SUCCESS
 	}
@@ -228,6 +230,26 @@ func TestWhoWaitsForALookMayGiveUp(t *testing.T) {
 		synctest.Wait()
 		m.begin()()
 		<-waited
+	})
+}
+
+// After a hang of the wait for events, too, nothing but a look tells how things are, and
+// tasks do not wait for the interval until then.
+func TestALookFollowsAHang(t *testing.T) {
+	watchMachine(t, func(w *watched) {
+		w.Look(w.ctx) // an interval begins
+		w.mu.Lock()
+		w.hang = hangLimit + slice
+		w.mu.Unlock()
+		time.Sleep(slice + hangLimit)
+		synctest.Wait()
+		if got := w.Pool.healthy(); len(got) != 0 {
+			t.Errorf("healthy %v while NVML hangs", got)
+		}
+		time.Sleep(4 * slice)
+		if got, problem := w.Pool.healthy(), w.Pool.Problem(); len(got) != 2 || problem != "" {
+			t.Errorf("healthy %v, problem %q, want both GPUs back", got, problem)
+		}
 	})
 }
 

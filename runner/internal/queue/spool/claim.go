@@ -156,8 +156,11 @@ func (s *Spool) reclaimOne(name string) error {
 		runner, gpus := s.said(name)
 		for _, file := range names {
 			claim, e, ok := parseHeld(file)
-			if !ok || claim != name {
+			if claim != name {
 				continue
+			}
+			if !ok { // without the lock nobody could tell any more whether a runner has it
+				return fmt.Errorf("%s has no name that this version knows, so it is left to a newer runner", file)
 			}
 			s.sayOnce("could not store how an attempt ended", file, s.died(name, e, runner, gpus))
 			back := func(dir string) error { return rename(s.path(heldDir, file), filepath.Join(dir, e.name())) }

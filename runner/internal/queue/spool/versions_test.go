@@ -55,3 +55,35 @@ func TestDocumentsOfALaterVersion(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What a runner of a later version had, under a name that says more, keeps its claim, so
+// that another of that version finds it.
+func TestANameOfALaterVersionKeepsItsClaim(t *testing.T) {
+	dir := t.TempDir()
+	crashed := open(t, dir, "crashed")
+	submit(t, crashed, api.Task{ID: "held"})
+	fetch(t, crashed, "held")
+	crashed.Crash()
+	held, err := filepath.Glob(filepath.Join(dir, "held", "*-held.json"))
+	if err != nil || len(held) != 1 {
+		t.Fatalf("held are %v, %v; want one task", held, err)
+	}
+	claim, name, _ := strings.Cut(filepath.Base(held[0]), "-")
+	later := filepath.Join(dir, "held", claim+"-later-"+name)
+	if err := os.Rename(held[0], later); err != nil {
+		t.Fatal(err)
+	}
+	s, log := openLogged(t, dir, rescan)
+	for _, id := range []string{"a", "b"} { // two looks
+		submit(t, s, api.Task{ID: id})
+		fetch(t, s, id)
+	}
+	for _, file := range []string{later, filepath.Join(dir, "held", claim+".lock")} {
+		if _, err := os.Stat(file); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := strings.Count(log.String(), filepath.Base(later)+" has no name that this version knows"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, log.String())
+	}
+}
