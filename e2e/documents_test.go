@@ -1,8 +1,8 @@
 package e2e_test
 
 import (
-	"cmp"
 	_ "embed"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -30,8 +29,9 @@ var documents = []string{"FLEET.md", "MIGRATION.md"}
 
 // elsewhere are the blocks of the documents that need nodes, by how they begin.
 var elsewhere = map[string]string{
-	"kubectl drain":        "nodes_test.go plays it on kind",
-	"kubectl port-forward": "the suite on kind reaches its queues so, see queues_test.go",
+	"kubectl drain":                 "recipeSpecs type it on kind",
+	"kubectl port-forward":          "likewise",
+	"kubectl create serviceaccount": "likewise",
 }
 
 // reference are the blocks of the README that are typed behind them, by how they begin.
@@ -44,8 +44,6 @@ var (
 	sentences string
 )
 
-var fence = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$")
-
 func document(name string) string {
 	text, err := os.ReadFile(filepath.Join("..", "runner", "deploy", name))
 	if err != nil {
@@ -54,8 +52,7 @@ func document(name string) string {
 	return string(text)
 }
 
-// documentSpecs type what the documents have, from the first block to the last. A
-// block of YAML is the file that its first line names.
+// documentSpecs type what the documents have, from the first block to the last.
 func documentSpecs() {
 	sentenceSpecs()
 	It("the lines of the documents for operators work as typed", Label("area:documents"), SpecTimeout(engine.Stretch(10*time.Minute)), func(ctx SpecContext) {
@@ -71,84 +68,63 @@ func documentSpecs() {
 		queue, err := server.Database(ctx, "fleet")
 		Expect(err).NotTo(HaveOccurred())
 
+		defineDrainers(ctx, strings.TrimPrefix(shell[0], "KUBECONFIG="))
 		// What others on the same control plane may have as well gets another name.
-		namespace := env.Namespace() + "-typed"
-		lab, worker := regexp.MustCompile(`\blab\b`), regexp.MustCompile(`\bworker-1\b`)
-		dir := GinkgoT().TempDir()
-		here := strings.NewReplacer("postgres://fleet:secret@db.example/tasks", queue, "postgres://owner@db.example/tasks", "'"+queue+"'",
-			"/var/lib/fakegpu", filepath.Join(dir, "fakegpu"),
-			"-- sleep 10", "-- sh -c 'until [ -e "+filepath.Join(dir, "seen")+" ]; do sleep 0.1; done'")
-		script := []string{"set -e -o pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT", cluster}
-		skipped := map[string]bool{}
-	blocks:
-		for _, found := range fence.FindAllStringSubmatch(strings.Join(slices.Collect(eachDocument), "\n"), -1) {
-			language, block := found[1], lab.ReplaceAllString(found[2], namespace)
-			for begin := range elsewhere {
-				if strings.HasPrefix(block, begin) {
-					skipped[begin] = true
-					continue blocks
-				}
-			}
-			switch language {
-			case "text": // nothing to type
-			case "sh":
-				script = append(script, here.Replace(worker.ReplaceAllString(block, namespace)))
-			case "yaml":
-				first, _, _ := strings.Cut(block, "\n")
-				file := filepath.Join(dir, strings.TrimPrefix(first, "# "))
-				Expect(os.MkdirAll(filepath.Dir(file), 0o755)).To(Succeed())
-				Expect(os.WriteFile(file, []byte(block), 0o644)).To(Succeed())
-			default:
-				Fail(fmt.Sprintf("a block of %q; must be sh, yaml or text:\n%s", language, block))
-			}
-		}
-		Expect(skipped).To(HaveLen(len(elsewhere)), "each of %v must begin a block", elsewhere)
-
+		t := newTypist(env.Namespace()+"-typed", elsewhere)
+		t.here = strings.NewReplacer("postgres://fleet:secret@db.example/tasks", queue, "postgres://owner@db.example/tasks", "'"+queue+"'",
+			"/var/lib/fakegpu", filepath.Join(t.dir, "fakegpu"), "worker-1", "$NODE", "node NODE", "node $NODE",
+			"-- sleep 10", "-- sh -c 'until [ -e "+filepath.Join(t.dir, "seen")+" ]; do sleep 0.1; done'")
+		t.write("kustomization.yaml", "namespace: "+t.namespace+"\nresources: [studio-go-runner/runner/deploy/fake-gpu]\n")
+		script := append([]string{cluster}, t.lines(strings.Join(slices.Collect(eachDocument), "\n"))...)
 		script = append(script, "kubectl delete configmaps --all")
 		for _, begin := range reference {
 			block, err := blockOf(filepath.Join("..", "README.md"), begin)
 			Expect(err).NotTo(HaveOccurred())
-			script = append(script, here.Replace(strings.ReplaceAll(lab.ReplaceAllString(block, namespace), "NODE", "$NODE")))
+			script = append(script, t.says(block))
 		}
-		script = append(script, here.Replace(lab.ReplaceAllString(sentences, namespace)))
-		Expect(os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte("namespace: "+namespace+"\nresources: [studio-go-runner/runner/deploy/fake-gpu]\n"), 0o644)).To(Succeed())
-
-		repository, err := filepath.Abs("..")
-		Expect(err).NotTo(HaveOccurred())
-		Expect(os.Symlink(repository, filepath.Join(dir, "studio-go-runner"))).To(Succeed())
-		Expect(os.Mkdir(filepath.Join(dir, "bin"), 0o755)).To(Succeed())
-		for name, file := range map[string]string{
-			"runner": cmp.Or(config.client, config.runner), "fakegpu": filepath.Join(repository, "bin", "fakegpu"),
-			"libnvidia-ml.so.1": filepath.Join(repository, "bin", "libnvidia-ml.so.1"),
-		} {
-			Expect(os.Symlink(file, filepath.Join(dir, "bin", name))).To(Succeed())
-		}
+		script = append(script, t.says(sentences))
 		machine := fmt.Sprintf("127.%d.%d.", 1+rand.IntN(254), rand.IntN(256))
-
-		cmd := exec.CommandContext(ctx, "bash", "-c", strings.Join(script, "\n"))
-		cmd.Dir = dir
-		cmd.Env = append(append(os.Environ(), shell...), "HOME="+dir, "TMPDIR="+dir, "NAMESPACE="+namespace, "NODE="+namespace,
-			"ADDRESSES="+machine+"1:8080 "+machine+"2:8080", "STUDIOML_NVML_LIBRARY=none", "STUDIOML_TERMINATION_LOG="+filepath.Join(dir, "last-words"))
-		for i, variable := range cmd.Env {
-			if path, ok := strings.CutPrefix(variable, "PATH="); ok {
-				cmd.Env[i] = "PATH=" + filepath.Join(dir, "bin") + ":" + path
-			}
-		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		cmd.WaitDelay = 10 * time.Second
-		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-		out, err := cmd.CombinedOutput()
-		GinkgoWriter.Printf("%s\n", out) // whole, which gomega's words are not
-		Expect(err).NotTo(HaveOccurred())
-		Expect(string(out)).To(And(
+		out := t.types(ctx, script, append(shell, "NODE="+t.namespace, "ADDRESSES="+machine+"1:8080 "+machine+"2:8080",
+			"STUDIOML_NVML_LIBRARY=none", "STUDIOML_TERMINATION_LOG="+filepath.Join(t.dir, "last-words"))...)
+		Expect(out).To(And(
 			ContainSubstring("\nhello\n"), ContainSubstring("\ninside\n"),
 			MatchRegexp(`StateTransition +pod/studio-go-runner-0-fghij +Unknown to Running, source global`),
 			MatchRegexp(`(?m)^Phase: +Suspended`), ContainSubstring("attempt 1 of hello is in"),
 			MatchRegexp(`pod/studio-go-runner-[01]-fghij still has work\n`), MatchRegexp(`(?m)^long +Finished +1 `),
 			Not(ContainSubstring("poddisruptionbudget.policy/studio-go-runner-canary")),
-			MatchRegexp(`(?s)configmap/studio-go-runner-1 labeled\n.*uncordoned\n.*configmap "studio-go-runner-1" deleted`)))
-		Expect(os.ReadFile(filepath.Join(dir, "copy", "outputs", "answer"))).To(BeEquivalentTo("42\n"))
+			MatchRegexp(`(?s)configmap/studio-go-runner-1 labeled\n.*uncordoned\n.*configmap "studio-go-runner-1" deleted`),
+			ContainSubstring("machinedrainrule.cluster.x-k8s.io/studio-go-runner created\n")))
+		Expect(os.ReadFile(filepath.Join(t.dir, "copy", "outputs", "answer"))).To(BeEquivalentTo("42\n"))
 	})
+}
+
+// drainers are the objects of what empties nodes by itself, by the modules that define them.
+var drainers = map[string][]string{
+	"sigs.k8s.io/cluster-api": {"config/crd/bases/cluster.x-k8s.io_machinedrainrules.yaml", "config/crd/bases/cluster.x-k8s.io_machines.yaml"},
+	"sigs.k8s.io/karpenter":   {"pkg/apis/crds/karpenter.sh_nodepools.yaml"},
+}
+
+// defineDrainers has the API server know those objects, so that it refuses a field that
+// there is not.
+func defineDrainers(ctx SpecContext, kubeconfig string) {
+	GinkgoHelper()
+	k, err := newKubectl("")
+	Expect(err).NotTo(HaveOccurred())
+	k.kubeconfig = kubeconfig
+	for module, files := range drainers {
+		get := exec.CommandContext(ctx, "go", "mod", "download", "-json", module)
+		get.Dir = filepath.Join("..", "e2e", "testdata", "drainers") // the suite runs in bin
+		out, err := get.Output()
+		Expect(err).NotTo(HaveOccurred(), "%s", out)
+		var downloaded struct{ Dir string }
+		Expect(json.Unmarshal(out, &downloaded)).To(Succeed())
+		for _, file := range files {
+			for _, words := range [][]string{{"apply", "--server-side"}, {"wait", "--for=condition=established"}} {
+				_, err := k.try(ctx, nil, append(words, "--filename="+filepath.Join(downloaded.Dir, filepath.FromSlash(file)))...)
+				Expect(err).NotTo(HaveOccurred())
+			}
+		}
+	}
 }
 
 func eachDocument(yield func(string) bool) {

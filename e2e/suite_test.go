@@ -112,6 +112,7 @@ func TestE2E(t *testing.T) {
 		clusterSpecs()
 		evictionSpecs()
 		operatorsOnKind()
+		recipeSpecs()
 		memorySpecs()
 	}
 	RegisterFailHandler(Fail)

@@ -1,0 +1,163 @@
+package e2e_test
+
+import (
+	_ "embed"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/studioml/studio-go-runner/e2e/engine"
+	"github.com/studioml/studio-go-runner/e2e/report"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+)
+
+//go:embed testdata/nodes.sh
+var onNodes string
+
+// recipes are FLEET.md's.
+const recipes = "FLEET.md"
+
+// alone are the blocks that take a node away from everybody, by how they begin.
+var alone = []string{"follow() {", "node=worker-1", "kubectl drain", "kubectl delete configmap $names"}
+
+// recipeSpecs type FLEET.md where there are nodes, and all that documentSpecs stands in for.
+func recipeSpecs() {
+	limit := SpecTimeout(engine.Stretch(5 * time.Minute))
+
+	It("the recipes for operators work as typed, on nodes", rows(83), limit, SpecPriority(2), func(ctx SpecContext) {
+		left := map[string]string{
+			"kubectl port-forward":                             "it is typed first",
+			"kubectl apply --filename=machine-drain-rule.yaml": "documentSpecs types it, where rules are known",
+		}
+		for _, begin := range alone {
+			left[begin] = "the next one types it"
+		}
+		r := newRecipes(ctx, left, nodeOfFirst)
+		out := r.types(ctx, r.lines(document(recipes))...)
+		Expect(out).To(And(
+			ContainSubstring("\nhello\n"), ContainSubstring("\ninside\n"),
+			MatchRegexp(`StateTransition +pod/studio-go-runner-0-\w{5} +Unknown to Running, source global`),
+			MatchRegexp(`pod/studio-go-runner-[01]-\w{5} still has work\n`),
+			MatchRegexp(`(?m)^long +Finished +1 `),
+			ContainSubstring("job.batch/resume-now condition met\n"),
+		))
+		Expect(os.ReadFile(filepath.Join(r.dir, "copy", "outputs", "answer"))).To(BeEquivalentTo("42\n"))
+	})
+
+	It("the recipes for a node that goes: its runners drain, come back elsewhere, and go on", rows(83, 84), limit, Serial, func(ctx SpecContext) {
+		r := newRecipes(ctx, nil, "$worker")
+		DeferCleanup(func(ctx SpecContext) {
+			for _, worker := range nodes.Workers() {
+				free := `--patch={"spec":{"unschedulable":null,"taints":null}}`
+				_, err := r.kubectl.try(ctx, nil, "patch", "node", worker, free)
+				Expect(err).NotTo(HaveOccurred())
+			}
+		}, NodeTimeout(engine.Stretch(cleanupTime)))
+		block := func(begin string) string {
+			GinkgoHelper()
+			text, err := blockOf(filepath.Join("..", "runner", "deploy", recipes), begin)
+			Expect(err).NotTo(HaveOccurred())
+			return r.says(text)
+		}
+		const both = `until [ "$(runners | wc -l)" = 2 ]; do sleep 0.5; done; runner wait --all --for=Running`
+		_ = r.lines(document(recipes)) // for its files
+		out := r.types(ctx, slices.Concat(functions.FindAllString(document(recipes), -1), []string{
+			block("kubectl create namespace"), block("export STUDIOML_QUEUE='"), block("state() {"), both,
+			"worker=" + nodeOfFirst,
+			"runner submit --id=first -- sleep 6; runner submit --id=second -- sleep 6",
+			"until [ $(runner tasks | grep -c Running) = 2 ]; do sleep 0.5; done",
+			block("follow() {"), both,
+			"kubectl taint node $worker karpenter.sh/disrupted:NoSchedule; follow; drained spec.nodeName=$worker",
+			"kubectl taint node $worker karpenter.sh/disrupted-; follow", both,
+			block("node=worker-1"), block("kubectl drain"), block("kubectl delete configmap $names"), both,
+			"runner tasks; kubectl get pods --field-selector=spec.nodeName!=$worker --output=name",
+			"(runners() { echo pod/evicted; }; drained)", // nobody waits for it
+		})...)
+		Expect(out).To(And(
+			MatchRegexp(`(?s)studio-go-runner-0 labeled\n.*pod/studio-go-runner-0-\w{5} still has work\n.*uncordoned\n`),
+			MatchRegexp(`(?s)uncordoned\n.*configmap "studio-go-runner-0" deleted`),
+			MatchRegexp(`(?m)^studio-go-runner-1 +Running +global +Running `),
+			Not(ContainSubstring("configmap/studio-go-runner-1")),
+			MatchRegexp(`(?m)^first +Finished +1 `), MatchRegexp(`(?m)^second +Finished +1 `),
+			MatchRegexp(`(?s)pod/studio-go-runner-0-\w{5} evicted\n.*pod/studio-go-runner-0-\w{5}\npod/studio-go-runner-1-\w{5}\n`),
+		))
+	})
+}
+
+// nodeOfFirst is where the runner with the index 0 is.
+const nodeOfFirst = "$(kubectl get pods --selector=batch.kubernetes.io/job-completion-index=0" +
+	" --output=jsonpath={.items[0].spec.nodeName})"
+
+// functions are those of a document's blocks.
+var functions = regexp.MustCompile(`(?ms)^\w+\(\) \{.*?^\}$`)
+
+// typedRecipes has the recipes typed, in a namespace and with a queue of their own.
+type typedRecipes struct {
+	*typist
+	kubectl kubectl
+	begin   []string
+	address string // of the server of the queue, for pods
+}
+
+// newRecipes has worker-1 be another node.
+func newRecipes(ctx SpecContext, elsewhere map[string]string, worker string) *typedRecipes {
+	GinkgoHelper()
+	name := CurrentSpecReport().LeafNodeText
+	env := isolate(ctx, targets.Isolation{Name: name, Artifacts: report.Evidence(config.artifacts, "documents", name)})
+	cleanup := NodeTimeout(engine.Stretch(cleanupTime))
+	DeferCleanup(func(ctx SpecContext) { Expect(env.Close(ctx)).To(Succeed()) }, cleanup)
+	k, err := newKubectl(env.Namespace())
+	Expect(err).NotTo(HaveOccurred())
+	do := func(ctx SpecContext, words ...string) string {
+		GinkgoHelper()
+		out, err := k.try(ctx, nil, words...)
+		Expect(err).NotTo(HaveOccurred())
+		return out
+	}
+	queue := do(ctx, "get", "secret", "studio-go-runner-queue", "--output=go-template={{.data.url | base64decode}}")
+	at, err := url.Parse(queue)
+	Expect(err).NotTo(HaveOccurred())
+	server := do(ctx, "get", "services", "--all-namespaces",
+		fmt.Sprintf("--output=jsonpath={.items[?(@.spec.clusterIP==%q)].metadata.namespace}", at.Hostname()))
+
+	k.namespace += "-typed"
+	r := &typedRecipes{typist: newTypist(k.namespace, elsewhere), kubectl: k, address: at.Host}
+	DeferCleanup(func(ctx SpecContext) { // the Jobs first, as the recipes have it
+		do(ctx, "delete", "jobs,cronjobs", "--all")
+		do(ctx, "delete", "namespace", "--wait=false", k.namespace)
+	}, cleanup)
+	image, tag, _ := strings.Cut(config.image, ":")
+	const fewer, canary = `"completions":2,"parallelism":2}}'`, "kubectl exec job/studio-go-runner-canary -- runner status"
+	r.here = strings.NewReplacer(
+		"postgres://fleet:secret@db.example/tasks", queue,
+		"postgres://owner@db.example/tasks", queue,
+		"example/runner:v1", config.image,
+		"example/runner, newTag: v1", image+", newTag: "+tag,
+		"example/runner, newTag: v2", image+", newTag: "+tag,
+		"service/studio-go-runner-postgres 5432", "--namespace="+server+" service/studio-go-runner-postgres :5432 >forward &",
+		"kubectl drain $node", "kubectl drain $node --pod-selector="+runnerLabel, // others have pods there
+		// What a person sees before the next line.
+		fewer, fewer+"; kubectl wait --for=delete pod --selector=batch.kubernetes.io/job-completion-index=2 --timeout=5m",
+		"runner tasks --runner=", "until "+canary+" | grep '^Phase: *Running'; do sleep 1; done; runner tasks --runner=",
+		"kubectl uncordon worker-1", "runner state; kubectl uncordon "+worker,
+		"worker-1", worker,
+	)
+	forward, err := blockOf(filepath.Join("..", "runner", "deploy", recipes), "kubectl port-forward")
+	Expect(err).NotTo(HaveOccurred())
+	r.begin = []string{r.says(forward), onNodes}
+	return r
+}
+
+func (r *typedRecipes) types(ctx SpecContext, lines ...string) string {
+	GinkgoHelper()
+	return r.typist.types(ctx, append(r.begin, lines...),
+		"KUBECONFIG="+r.kubectl.kubeconfig, "PATH="+filepath.Dir(r.kubectl.program)+":"+os.Getenv("PATH"), "ADDRESS="+r.address)
+}
