@@ -131,7 +131,7 @@ func blackBox(s scenario.Scenario) error {
 			bad(step.Line, "%s is not open to every runner; must be one of %s", step.Verb, strings.Join(openVerbs, ", "))
 		}
 	}
-	for that := range scenario.Actions[scenario.Conditions](s.Steps) {
+	for _, that := range scenario.Actions[scenario.Conditions](s.Steps) {
 		for subject, condition := range that {
 			for fact := range condition {
 				if !slices.Contains(openFacts, fact) {

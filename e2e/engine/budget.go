@@ -3,29 +3,15 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
 	"time"
 )
 
-// The budgets of what a scenario does and waits for, on a healthy machine. They
-// are for failing with a clear word, not for measuring: each is far above what
-// the thing takes.
+// The budgets of what a scenario waits for, on a healthy machine. They are for
+// failing with a clear word, not for measuring: each is far above what the thing
+// takes. What a step does has the scenario's timeout.
 const (
-	// clusterBudget is for a call of the API server, conflicts included.
-	clusterBudget = 20 * time.Second
-	// runnerBudget is for a runner to start.
-	runnerBudget = 30 * time.Second
-	// queueBudget is for a look into the queue.
-	queueBudget = 20 * time.Second
-	// submitBudget is for a submit. With the first one a cluster makes the pod
-	// through which the queue is reached.
-	submitBudget = 60 * time.Second
-	// switchBudget is for what takes one word: to stop or start an API server, or to
-	// have a token expire and the API server forget that it took it, which it
-	// remembers for 10 s.
-	switchBudget = 90 * time.Second
 	// stateBudget is from a change of a map to what a runner says of it. After
 	// an outage the runner may try again only 5 s later, twice that with jitter.
 	stateBudget = 30 * time.Second
@@ -55,22 +41,6 @@ func Stretch(d time.Duration) time.Duration {
 
 // errSlow is the cause of the end of a budget.
 var errSlow = errors.New("it took too long")
-
-// bounded calls do with a context that ends after the budget, if there is one.
-func (p *play) bounded(budget time.Duration, do func(context.Context) error) error {
-	if budget == 0 {
-		return do(p.ctx)
-	}
-	budget = Stretch(budget)
-	ctx, cancel := context.WithTimeoutCause(p.ctx, budget, errSlow)
-	defer cancel()
-	begun := time.Now()
-	err := do(ctx)
-	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("%w; %s", err, waited(ctx, begun))
-	}
-	return err
-}
 
 // waited says how long something was waited for, and why no longer if that was
 // not its own budget.

@@ -24,8 +24,6 @@ type fact struct {
 	// grows: a number never gets smaller, and others than the subject may still
 	// report it after the subject's end.
 	grows bool
-	// steps alone change it, so that waiting does not.
-	steps bool
 	// ask is what has to be asked before the record has it: theQueue, or a path of
 	// the runner's process.
 	ask  string
@@ -89,7 +87,7 @@ var factTable = []fact{
 		return v.runner.Exit.Code, ""
 	}).within(exitBudget).ruled("minimum=-1,maximum=255"),
 	known[int]("processes", "How often a runner was started.", scenario.OfRunners,
-		func(v *view) (any, string) { return v.runner.Processes, "" }).changedBySteps(),
+		func(v *view) (any, string) { return v.runner.Processes, "" }).growing(),
 	known[string]("log", "A part of a line that a runner has logged (since the mark, in never).", scenario.OfRunners,
 		func(v *view) (any, string) { return logged{v.runner}, "" }),
 	known[int]("started", "The attempts that began, of tasks or by a runner, as the tasks themselves tell.", anybody,
@@ -123,7 +121,6 @@ var effectives = scenario.OneOf(append(slices.Clone(api.States), scenario.None).
 func (f fact) within(budget time.Duration) fact { f.budget = budget; return f }
 func (f fact) ruled(rules string) fact          { f.Rules = rules; return f }
 func (f fact) growing() fact                    { f.grows = true; return f }
-func (f fact) changedBySteps() fact             { f.steps = true; return f }
 
 // known is a fact of all that the record adds up to.
 func known[T any](name, doc string, of scenario.Subjects, read reads) fact {

@@ -174,7 +174,7 @@ func (e faultyEnv) StartAPIServer(context.Context) error {
 }
 
 func (e faultyEnv) SetNetwork(n scenario.Network) error {
-	e.called("network %s", n)
+	e.called("network %+v", n)
 	return nil
 }
 func (e faultyEnv) SetToken(_ context.Context, what scenario.Token) error {

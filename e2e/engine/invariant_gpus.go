@@ -16,43 +16,37 @@ type attempt struct {
 
 func (a attempt) String() string { return fmt.Sprintf("task %s on runner %s", a.task, a.runner) }
 
-// hold is a GPU in the hands of an attempt, from one entry of the record to
-// another one; to is 0 for an attempt that never noted its end.
-type hold struct {
-	attempt
-	from, to int
-}
-
 // gpusUnshared is R13: no two tasks hold a GPU at the same time, as the tasks
 // themselves tell. A task that is killed cannot tell its end, and the runner's
 // statuses come by another way than the tasks' notes; so of such a task only a
 // status that lists it together with the other one is proof.
 func gpusUnshared(entries []history.Entry) error {
-	holds := make(map[string][]*hold) // by GPU, in the order of their begin
+	type handover struct {
+		gpu            string
+		earlier, later attempt
+	}
+	var early []handover // while the earlier one had not told its end
+	holders, ended := make(map[string][]attempt), make(map[attempt]bool)
 	for _, e := range entries {
 		if e.Note == nil || e.Note.Step > 0 || e.Note.GPUs == "" {
 			continue
 		}
 		a := attempt{e.Note.Runner, e.Note.Task, e.Note.Attempt}
+		ended[a] = e.Note.End
 		for gpu := range strings.SplitSeq(e.Note.GPUs, ",") {
-			if !e.Note.End {
-				holds[gpu] = append(holds[gpu], &hold{a, e.Sequence, 0})
+			if e.Note.End {
+				holders[gpu] = slices.DeleteFunc(holders[gpu], func(h attempt) bool { return h == a })
 				continue
 			}
-			for _, h := range holds[gpu] {
-				if h.attempt == a {
-					h.to = e.Sequence
-				}
+			for _, h := range holders[gpu] {
+				early = append(early, handover{gpu, h, a})
 			}
+			holders[gpu] = append(holders[gpu], a)
 		}
 	}
-	for gpu, all := range holds {
-		for i, later := range all {
-			for _, earlier := range all[:i] {
-				if earlier.to > later.from || earlier.to == 0 && listedTogether(entries, earlier.attempt, later.attempt) {
-					return fmt.Errorf("R13: GPU %s was given to %s while %s held it", gpu, later, earlier)
-				}
-			}
+	for _, h := range early {
+		if ended[h.earlier] || listedTogether(entries, h.earlier, h.later) {
+			return fmt.Errorf("R13: GPU %s was given to %s while %s held it", h.gpu, h.later, h.earlier)
 		}
 	}
 	return nil

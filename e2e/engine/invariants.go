@@ -32,28 +32,28 @@ func (p *play) nothingLost() error {
 	if len(p.submitted) == 0 {
 		return nil
 	}
-	return p.bounded(queueBudget, func(ctx context.Context) error {
-		contents, err := p.readQueue(ctx)
-		if err != nil {
-			return err
+	ctx, cancel := context.WithTimeoutCause(p.ctx, Stretch(expectBudget), errSlow)
+	defer cancel()
+	contents, err := p.readQueue(ctx)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(conserved(p.submitted, contents)...); err != nil {
+		return err
+	}
+	// The tasks' notes take another way than the queue's contents.
+	missing, finished := "", contents.In(api.TaskFinished)
+	err = p.record.Wait(ctx, func(f *history.Facts) bool {
+		i := slices.IndexFunc(finished, func(id string) bool { return f.Task(id).Finished == 0 })
+		if i >= 0 {
+			missing = finished[i]
 		}
-		if err := errors.Join(conserved(p.submitted, contents)...); err != nil {
-			return err
-		}
-		// The tasks' notes take another way than the queue's contents.
-		missing, finished := "", contents.In(api.TaskFinished)
-		err = p.record.Wait(ctx, func(f *history.Facts) bool {
-			i := slices.IndexFunc(finished, func(id string) bool { return f.Task(id).Finished == 0 })
-			if i >= 0 {
-				missing = finished[i]
-			}
-			return i < 0
-		})
-		if err != nil {
-			return fmt.Errorf("R12: task %s has a result, but never said that it came to its end", missing)
-		}
-		return nil
+		return i < 0
 	})
+	if err != nil {
+		return fmt.Errorf("R12: task %s has a result, but never said that it came to its end", missing)
+	}
+	return nil
 }
 
 // conserved compares what was submitted with where it is now.
@@ -126,7 +126,7 @@ func statuses(entries []history.Entry, complete bool) error {
 // the harness that it may have missed something.
 func ends(s scenario.Scenario, entries []history.Entry) error {
 	allowed := []int{api.ExitDrained, api.ExitUnfinished, api.ExitForced, api.ExitSignalled}
-	for that := range scenario.Actions[scenario.Conditions](s.Steps) {
+	for _, that := range scenario.Actions[scenario.Conditions](s.Steps) {
 		for _, condition := range that {
 			if condition["exit"] == api.ExitError {
 				allowed = append(allowed, api.ExitError)
@@ -134,7 +134,7 @@ func ends(s scenario.Scenario, entries []history.Entry) error {
 		}
 	}
 	killed := make(map[scenario.RunnerName]bool)
-	for sent := range scenario.Actions[signal](s.Steps) {
+	for _, sent := range scenario.Actions[signal](s.Steps) {
 		for name, sig := range sent {
 			killed[name] = killed[name] || sig == "KILL"
 		}
@@ -199,8 +199,8 @@ func noStepTwice(entries []history.Entry) error {
 // interrupts says whether a scenario lets attempts fail, or ends them early
 // without an end of the runner.
 func interrupts(s scenario.Scenario) bool {
-	tasks := slices.Concat(s.Tasks, slices.Collect(scenario.Actions[scenario.Submit](s.Steps)))
-	owners := slices.Concat(slices.Collect(scenario.Actions[owner](s.Steps))...) // who retry, say
+	tasks := slices.Concat(s.Tasks, scenario.Actions[scenario.Submit](s.Steps))
+	owners := slices.Concat(scenario.Actions[owner](s.Steps)...) // who retry, say
 	return len(owners) > 0 ||
 		slices.ContainsFunc(tasks, func(t scenario.Submit) bool { return t.Fail || t.Timeout != 0 || t.Steps > 0 }) ||
 		slices.ContainsFunc(slices.Collect(maps.Values(s.Runners)), func(r scenario.Runner) bool { return r.Flags["drain-deadline"] != "" })

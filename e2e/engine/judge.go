@@ -114,8 +114,6 @@ func (f fact) hopeless(views []*view, have, want any) string {
 	n, _ := have.(int)
 	most, isNumber := want.(int)
 	switch v := views[0]; {
-	case f.steps:
-		return "only steps change " + f.Name
 	case f.grows && isNumber && n > most:
 		return f.Name + " never gets smaller"
 	case !f.grows && len(views) == 1 && v.runner != nil && v.runner.Exit != nil:
@@ -168,18 +166,10 @@ func differ(f fact, v *view, have, want any) string {
 // harness has; else it names one.
 func (v *view) seen() (any, string) {
 	has, node := v.runner.Status.Maps, v.play.scenario.Runners[v.name].NodeMap(v.name)
-	for _, name := range []string{api.GlobalMapName, node} {
-		newest, ok := v.facts.Maps[v.play.env.Namespace()+"/"+name]
-		if !ok {
-			continue // there never was one
-		}
-		version := ""
-		if m := has.Global; name == api.GlobalMapName && m != nil {
-			version = m.ResourceVersion
-		} else if m := has.Node; name == node && m != nil {
-			version = m.ResourceVersion
-		}
-		if older(version, newest.ResourceVersion) || newest.Deleted && version == newest.ResourceVersion {
+	for name, m := range map[string]*api.MapStatus{api.GlobalMapName: has.Global, node: has.Node} {
+		newest, ever := v.facts.Maps[v.play.env.Namespace()+"/"+name]
+		version := cmp.Or(m, &api.MapStatus{}).ResourceVersion
+		if ever && (older(version, newest.ResourceVersion) || newest.Deleted && version == newest.ResourceVersion) {
 			return false, fmt.Sprintf("%s is at version %s, the runner saw %s", name, newest.ResourceVersion, cmp.Or(version, scenario.None))
 		}
 	}

@@ -59,14 +59,12 @@ func (p *play) watch() error {
 	// Without its logger: outages are a part of the tests, and the end of the
 	// scenario is an error to it.
 	p.sources.Go(func() { reflector.RunWithContext(klog.NewContext(p.ctx, klog.Logger{})) })
-	return p.bounded(clusterBudget, func(ctx context.Context) error {
-		select {
-		case <-synced:
-			return nil
-		case <-ctx.Done():
-			return fmt.Errorf("watch the maps: %w", ctx.Err())
-		}
-	})
+	select {
+	case <-synced:
+		return nil
+	case <-p.ctx.Done():
+		return fmt.Errorf("watch the maps: %w", context.Cause(p.ctx))
+	}
 }
 
 // recordMaps records what is new in all maps as they are now.

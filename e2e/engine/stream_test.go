@@ -99,7 +99,7 @@ func TestAttend(t *testing.T) {
 // A line that kubectl refuses fails with what it says.
 func TestKubectlFails(t *testing.T) {
 	_, err := run(t, faultyEnv{newFakeEnv(t, idle)}, strings.Replace(head, "needs: [", "needs: [kubectl, ", 1)+"steps:\n  - kubectl: fails\n  - await: {a: {phase: Running}}\n")
-	if !errors.Is(err, errFake) || !strings.Contains(err.Error(), "kubectl fails: made to fail") {
+	if !errors.Is(err, errFake) || !strings.Contains(err.Error(), "kubectl: made to fail") {
 		t.Errorf("got %v", err)
 	}
 }

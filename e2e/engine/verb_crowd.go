@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	crowds "github.com/studioml/studio-go-runner/e2e/crowd"
@@ -11,7 +10,7 @@ import (
 
 func init() {
 	add(scenario.Verb{Name: "crowd", Doc: "Fills the runners' namespace with maps that concern none of them. " +
-		"They are there when the step ends; until the scenario does, they are changed, one at a time."}, 0, Crowd.do)
+		"They are there when the step ends; until the scenario does, they are changed, one at a time."}, Crowd.do)
 }
 
 // Crowd is maps that concern no runner.
@@ -21,8 +20,6 @@ type Crowd struct {
 	// Every is the time between two changes.
 	Every scenario.Duration `json:"every"`
 }
-
-func (c Crowd) String() string { return fmt.Sprintf("of %d maps", c.Maps) }
 
 func (c Crowd) do(ctx context.Context, p *play) error {
 	all, err := crowds.Make(ctx, p.env.Client(), p.env.Namespace(), c.Maps)

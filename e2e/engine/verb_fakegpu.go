@@ -2,8 +2,9 @@ package engine
 
 import (
 	"context"
-	"slices"
 	"strings"
+
+	"github.com/invopop/jsonschema"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -11,7 +12,7 @@ import (
 
 func init() {
 	add(scenario.Verb{Name: "fakegpu", Need: scenario.NeedFakeGPUs,
-		Doc: "Changes the fake GPUs of runners, started or not: a command line of fakegpu with DIR for the state directory, as inject xid DIR 0 79."}, runnerBudget, fakegpu.do)
+		Doc: "Changes the fake GPUs of runners, started or not: a command line of fakegpu with DIR for the state directory, as inject xid DIR 0 79."}, fakegpu.do)
 }
 
 type (
@@ -19,25 +20,15 @@ type (
 	fakegpuLine string
 )
 
-// Check wants what can be a command line; fakegpu itself knows the rest.
-func (f fakegpuLine) Check(c *scenario.Checker, at string) {
-	words := strings.Fields(string(f))
-	if len(words) == 0 {
-		c.Bad(at, "is empty")
-		return
-	}
-	c.Word(at, words[0], []string{"add", "heal", "inject", "mig", "remove", "set"})
-	if n := len(slices.DeleteFunc(words, func(w string) bool { return w != "DIR" })); n != 1 {
-		c.Bad(at, "has %d words DIR; must have one, for the state directory", n)
-	}
+// JSONSchemaExtend wants what can be a command line; fakegpu itself knows the rest.
+func (fakegpuLine) JSONSchemaExtend(s *jsonschema.Schema) {
+	s.Title = "a line of fakegpu add, heal, inject, mig, remove or set, with DIR for the state directory"
+	s.Pattern = `^(add|heal|inject|mig|remove|set) (.* )?DIR( .*)?$`
 }
 
 func (f fakegpu) do(ctx context.Context, p *play) error {
-	c, err := control[targets.FakeGPUControl](p)
-	if err != nil {
-		return err
-	}
 	return eachOf(f, func(name scenario.RunnerName, line fakegpuLine) error {
-		return c.ChangeGPUs(ctx, targets.RunnerSpec{Name: string(name), Runner: p.scenario.Runners[string(name)]}, strings.Fields(string(line)))
+		spec := targets.RunnerSpec{Name: string(name), Runner: p.scenario.Runners[string(name)]}
+		return with(p, func(c targets.FakeGPUControl) error { return c.ChangeGPUs(ctx, spec, strings.Fields(string(line))) })
 	})
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "manifest", Doc: "Applies YAML text as kubectl reads it. The namespace is filled in."}, clusterBudget, Manifest.do)
+	add(scenario.Verb{Name: "manifest", Doc: "Applies YAML text as kubectl reads it. The namespace is filled in."}, Manifest.do)
 }
 
 // Manifest is YAML for the API server.
@@ -26,8 +26,6 @@ type Manifest struct {
 	// API server must accept.
 	Refused string `json:"refused,omitempty" jsonschema:"pattern=\\S"`
 }
-
-func (m Manifest) String() string { return "" }
 
 // Check counts a refusal as something that can fail.
 func (m Manifest) Check(c *scenario.Checker, _ string) {

@@ -16,11 +16,11 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "apply", Doc: "Creates or changes maps, by subject."}, clusterBudget,
+	add(scenario.Verb{Name: "apply", Doc: "Creates or changes maps, by subject."},
 		func(all map[scenario.MapName]scenario.Map, ctx context.Context, p *play) error {
 			return eachOf(all, func(subject scenario.MapName, m scenario.Map) error { return p.apply(ctx, subject, m) })
 		})
-	add(scenario.Verb{Name: "delete", Doc: "Deletes maps, by subject. It does not wait for finalizers."}, clusterBudget,
+	add(scenario.Verb{Name: "delete", Doc: "Deletes maps, by subject. It does not wait for finalizers."},
 		func(all []scenario.MapName, ctx context.Context, p *play) error {
 			return each(all, func(subject scenario.MapName) error { return p.delete(ctx, p.named(subject)) })
 		})
@@ -57,10 +57,7 @@ func (p *play) apply(ctx context.Context, subject scenario.MapName, m scenario.M
 		}
 	}
 	object.Labels, object.Annotations, object.Finalizers, object.Data = m.Labels, m.Annotations, m.Finalizers, m.Data
-	object.Immutable, object.BinaryData = new(m.Immutable), make(map[string][]byte)
-	for key, value := range m.BinaryData {
-		object.BinaryData[key] = value
-	}
+	object.Immutable, object.BinaryData = new(m.Immutable), m.BinaryData
 	return p.put(ctx, object)
 }
 

@@ -10,11 +10,10 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "say", Rules: scenario.Seen, Doc: "Tells whoever looks on what happens next, and why."}, 0, say.do)
+	add(scenario.Verb{Name: "say", Rules: scenario.Seen, Doc: "Tells whoever looks on what happens next, and why."}, say.do)
 	add(scenario.Verb{Name: "kubectl", Rules: scenario.Seen, Need: scenario.NeedKubectl,
-		Doc: "Runs a line of kubectl, without that word, as a person types it, in the namespace of the runners."}, clusterBudget, kubectl.do)
-	add(scenario.Verb{Name: "owner", Doc: "Runs lines of the runner's commands, without that word, on the queue, as the owner of tasks does: cancel held-1."},
-		submitBudget, owner.do)
+		Doc: "Runs a line of kubectl, without that word, as a person types it, in the namespace of the runners."}, kubectl.do)
+	add(scenario.Verb{Name: "owner", Doc: "Runs lines of the runner's commands, without that word, on the queue, as the owner of tasks does: cancel held-1."}, owner.do)
 }
 
 type say string
@@ -34,19 +33,17 @@ func (k kubectl) Check(c *scenario.Checker, at string) {
 }
 
 func (k kubectl) do(ctx context.Context, p *play) error {
-	c, err := control[targets.KubectlControl](p)
-	if err != nil {
-		return err
-	}
-	p.record.Add(history.Entry{Output: "$ kubectl " + string(k) + "\n"})
-	output, err := c.Kubectl(ctx, string(k))
-	if output != "" {
-		p.record.Add(history.Entry{Output: output})
-	}
-	if err != nil {
-		return err
-	}
-	return p.recorded(ctx)
+	return with(p, func(c targets.KubectlControl) error {
+		p.record.Add(history.Entry{Output: "$ kubectl " + string(k) + "\n"})
+		output, err := c.Kubectl(ctx, string(k))
+		if output != "" {
+			p.record.Add(history.Entry{Output: output})
+		}
+		if err != nil {
+			return err
+		}
+		return p.recorded(ctx)
+	})
 }
 
 type owner []string

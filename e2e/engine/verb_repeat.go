@@ -9,7 +9,7 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "repeat", Doc: "Does steps again and again."}, 0, Repeat.do)
+	add(scenario.Verb{Name: "repeat", Doc: "Does steps again and again."}, Repeat.do)
 }
 
 // Repeat is steps that are done more than once.
@@ -19,8 +19,6 @@ type Repeat struct {
 	// Steps are done in order, each time.
 	Steps []scenario.Step `json:"steps"`
 }
-
-func (r Repeat) String() string { return fmt.Sprintf("%d times", r.Times) }
 
 // Nested are the steps, for whoever looks for some kind of step.
 func (r Repeat) Nested() []scenario.Step { return r.Steps }

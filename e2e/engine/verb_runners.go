@@ -14,8 +14,8 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "start", Doc: "Starts delayed runners, and those that ended, under their old name."}, 0, start.do)
-	add(scenario.Verb{Name: "signal", Doc: "Sends a signal to runners.", Need: scenario.NeedSignals}, runnerBudget, signal.do)
+	add(scenario.Verb{Name: "start", Doc: "Starts delayed runners, and those that ended, under their old name."}, start.do)
+	add(scenario.Verb{Name: "signal", Doc: "Sends a signal to runners.", Need: scenario.NeedSignals}, signal.do)
 }
 
 type start []scenario.RunnerName
@@ -27,10 +27,8 @@ func (s start) Check(c *scenario.Checker, _ string) {
 	}
 }
 
-func (s start) do(_ context.Context, p *play) error {
-	return each(s, func(name scenario.RunnerName) error {
-		return p.bounded(runnerBudget, func(ctx context.Context) error { return p.start(ctx, string(name)) })
-	})
+func (s start) do(ctx context.Context, p *play) error {
+	return each(s, func(name scenario.RunnerName) error { return p.start(ctx, string(name)) })
 }
 
 // start starts a runner, the first time or again.

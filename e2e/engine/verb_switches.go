@@ -19,12 +19,8 @@ type does[C any] map[string]func(C, context.Context) error
 // addSwitch makes a verb that has one of a few words.
 func addSwitch[C any](v scenario.Verb, does does[C]) {
 	v.Rules = scenario.OneOf(slices.Sorted(maps.Keys(does))...)
-	add(v, switchBudget, func(word string, ctx context.Context, p *play) error {
-		c, err := control[C](p)
-		if err != nil {
-			return err
-		}
-		return does[word](c, ctx)
+	add(v, func(word string, ctx context.Context, p *play) error {
+		return with(p, func(c C) error { return does[word](c, ctx) })
 	})
 }
 
@@ -44,23 +40,17 @@ func init() {
 		does[targets.Env]{"delete": func(e targets.Env, ctx context.Context) error {
 			return e.Client().Resources().Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: e.Namespace()}})
 		}})
-	tokens := make(does[targets.TokenControl])
-	for _, what := range scenario.Tokens {
-		tokens[string(what)] = func(c targets.TokenControl, ctx context.Context) error { return c.SetToken(ctx, what) }
-	}
-	addSwitch(scenario.Verb{Name: "token", Doc: "Changes the token of the runners' service account.", Need: scenario.NeedToken}, tokens)
-	permissions := make(does[targets.Env])
-	for _, set := range scenario.PermissionSets {
-		permissions[string(set)] = func(e targets.Env, ctx context.Context) error { return e.SetPermissions(ctx, set) }
-	}
-	addSwitch(scenario.Verb{Name: "permissions", Doc: "Changes the rights of the runners."}, permissions)
+	add(scenario.Verb{Name: "token", Doc: "Changes the token of the runners' service account.", Need: scenario.NeedToken},
+		func(what scenario.Token, ctx context.Context, p *play) error {
+			return with(p, func(c targets.TokenControl) error { return c.SetToken(ctx, what) })
+		})
+	add(scenario.Verb{Name: "permissions", Doc: "Changes the rights of the runners."},
+		func(set scenario.Permissions, ctx context.Context, p *play) error {
+			return p.env.SetPermissions(ctx, set)
+		})
 	add(scenario.Verb{Name: "network", Need: scenario.NeedNetwork,
 		Doc: "Changes what lies between the runners and the API server: restore, cut, drop, how long a connection lives, or what answers in its place."},
-		switchBudget, func(n scenario.Network, _ context.Context, p *play) error {
-			c, err := control[targets.NetworkControl](p)
-			if err != nil {
-				return err
-			}
-			return c.SetNetwork(n)
+		func(n scenario.Network, _ context.Context, p *play) error {
+			return with(p, func(c targets.NetworkControl) error { return c.SetNetwork(n) })
 		})
 }

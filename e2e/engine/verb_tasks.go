@@ -11,8 +11,8 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "submit", Doc: "Puts tasks into the queue."}, submitBudget, submit)
-	add(scenario.Verb{Name: "release", Doc: "Lets the held tasks of groups end."}, queueBudget, release.do)
+	add(scenario.Verb{Name: "submit", Doc: "Puts tasks into the queue."}, submit)
+	add(scenario.Verb{Name: "release", Doc: "Lets the held tasks of groups end."}, release.do)
 }
 
 // submit puts a group of tasks into the queue, once or again and again.
@@ -32,12 +32,6 @@ func (p *play) submitFrom(ctx context.Context, first int, s scenario.Submit) err
 	if err != nil {
 		return err
 	}
-	resources := api.Resources{GPUs: s.GPUs}
-	if s.GPUMemory != "" {
-		if err := resources.GPUMemory.UnmarshalJSON(fmt.Appendf(nil, "%q", s.GPUMemory)); err != nil {
-			return err
-		}
-	}
 	var expires api.Time
 	if s.Expires > 0 {
 		expires.Time = time.Now().Add(time.Duration(s.Expires)).UTC()
@@ -45,7 +39,8 @@ func (p *play) submitFrom(ctx context.Context, first int, s scenario.Submit) err
 	var tasks []api.Task
 	for n := range s.Count {
 		tasks = append(tasks, api.Task{
-			ID: fmt.Sprintf("%s-%d", s.Group, first+n), Command: command, Args: args, Resources: resources,
+			ID: fmt.Sprintf("%s-%d", s.Group, first+n), Command: command, Args: args,
+			Resources:   api.Resources{GPUs: s.GPUs, GPUMemory: s.GPUMemory},
 			MaxAttempts: s.MaxAttempts, Timeout: api.Duration(s.Timeout), Priority: s.Priority, Expires: expires,
 		})
 	}
@@ -81,7 +76,7 @@ func (p *play) stream(s scenario.Submit) error {
 				continue
 			}
 		}
-		if err := p.bounded(submitBudget, func(ctx context.Context) error { return p.submitFrom(ctx, first, s) }); err != nil {
+		if err := p.submitFrom(p.ctx, first, s); err != nil {
 			return err
 		}
 		first += s.Count

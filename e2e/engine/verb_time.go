@@ -10,9 +10,9 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "mark", Rules: scenario.Seen, Doc: "Names this point of the record, for never, offset and what must not grow."}, 0, setMark)
-	add(scenario.Verb{Name: "wait", Doc: "Lets time pass, where there is no cause to wait for."}, 0, Pause.do)
-	add(scenario.Verb{Name: "offset", Doc: "Waits until so much time has passed since a mark, so that the next step has its place in time. It fails where that is over already."}, 0, Offset.do)
+	add(scenario.Verb{Name: "mark", Rules: scenario.Seen, Doc: "Names this point of the record, for never, offset and what must not grow."}, setMark)
+	add(scenario.Verb{Name: "wait", Doc: "Lets time pass, where there is no cause to wait for."}, Pause.do)
+	add(scenario.Verb{Name: "offset", Doc: "Waits until so much time has passed since a mark, so that the next step has its place in time. It fails where that is over already."}, Offset.do)
 }
 
 // mark is a point of the record.
@@ -27,7 +27,7 @@ func newMark(entries []history.Entry) mark {
 }
 
 func setMark(name scenario.NewMark, ctx context.Context, p *play) error {
-	for that := range scenario.Actions[scenario.Conditions](p.scenario.Steps) {
+	for _, that := range scenario.Actions[scenario.Conditions](p.scenario.Steps) {
 		for subject, condition := range that {
 			for fact, want := range condition {
 				if growth, ok := want.(scenario.Growth); ok && growth.Since == scenario.Mark(name) {
@@ -49,8 +49,6 @@ type Pause struct {
 	Because string `json:"because" jsonschema:"pattern=\\S"`
 }
 
-func (w Pause) String() string { return w.For.String() }
-
 func (w Pause) Check(c *scenario.Checker, at string) {
 	if w.For >= c.File.Timeout {
 		c.Bad(at+".for", "is %s; must be below the scenario's timeout of %s", w.For, c.File.Timeout)
@@ -70,8 +68,6 @@ type Offset struct {
 	// Late is how much later it may be.
 	Late scenario.Duration `json:"late,omitempty" jsonschema:"default=500ms"`
 }
-
-func (o Offset) String() string { return fmt.Sprintf("of %s to %s", o.By, o.Since) }
 
 func (o Offset) do(ctx context.Context, p *play) error {
 	left := time.Duration(o.By) - time.Since(p.marks[o.Since].time)

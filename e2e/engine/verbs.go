@@ -9,7 +9,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
@@ -18,17 +17,12 @@ import (
 // where it is done, in a file verb_*.go; a fact is a row of the table in facts.go.
 var Format = &scenario.Format{Facts: formatOf(factTable)}
 
-// verb is how a step is done.
-type verb struct {
-	budget time.Duration // for the step, 0 for a verb that bounds itself
-	do     func(value any, ctx context.Context, p *play) error
-}
-
-var verbs = map[string]verb{}
+// verbs are how steps are done.
+var verbs = map[string]func(value any, ctx context.Context, p *play) error{}
 
 // add makes a verb part of the format: do is given what stands behind it.
-func add[V any](v scenario.Verb, budget time.Duration, do func(V, context.Context, *play) error) {
-	verbs[v.Name] = verb{budget, func(value any, ctx context.Context, p *play) error { return do(value.(V), ctx, p) }}
+func add[V any](v scenario.Verb, do func(V, context.Context, *play) error) {
+	verbs[v.Name] = func(value any, ctx context.Context, p *play) error { return do(value.(V), ctx, p) }
 	v.Type = reflect.TypeFor[V]()
 	Format.Verbs = append(Format.Verbs, v)
 	slices.SortFunc(Format.Verbs, func(a, b scenario.Verb) int { return strings.Compare(a.Name, b.Name) })
@@ -47,12 +41,14 @@ func (p *play) steps(all []scenario.Step) error {
 // do does a step. Its error says where it stands, if it stands in the file; that of a
 // nested one did so already.
 func (p *play) do(step scenario.Step) error {
-	v := verbs[step.Verb]
-	err := p.bounded(v.budget, func(ctx context.Context) error { return v.do(step.Value, ctx, p) })
+	err := verbs[step.Verb](step.Value, p.ctx, p)
 	if _, nested := step.Value.(scenario.Nested); err == nil || nested {
 		return err
 	}
-	err = fmt.Errorf("%s: %w", describe(step), err)
+	if end := p.ctx.Err(); end != nil && errors.Is(err, end) {
+		err = fmt.Errorf("%w: %w", err, context.Cause(p.ctx))
+	}
+	err = fmt.Errorf("%s: %w", step.Verb, err)
 	if step.Line > 0 {
 		err = fmt.Errorf("%s:%d: %w", p.scenario.Path, step.Line, err)
 	}
@@ -63,26 +59,9 @@ func (p *play) do(step scenario.Step) error {
 func detail(s scenario.Step) string {
 	text, err := json.Marshal(map[string]any{s.Verb: s.Value})
 	if err != nil {
-		return describe(s)
+		return s.Verb
 	}
 	return string(text)
-}
-
-// describe names a step in a few words: the verb, and what it is about.
-func describe(s scenario.Step) string {
-	about := fmt.Sprint(s.Value)
-	switch v := reflect.ValueOf(s.Value); v.Kind() {
-	case reflect.Map:
-		var keys []string
-		for _, key := range v.MapKeys() {
-			keys = append(keys, key.String())
-		}
-		slices.Sort(keys)
-		about = strings.Join(keys, ", ")
-	case reflect.Slice:
-		about = strings.Trim(strings.ReplaceAll(about, " ", ", "), "[]")
-	}
-	return strings.TrimSpace(s.Verb + " " + about)
 }
 
 // each does the same for several subjects, in their order.
@@ -100,14 +79,11 @@ func eachOf[S ~string, V any](all map[S]V, do func(S, V) error) error {
 	return each(slices.Sorted(maps.Keys(all)), func(s S) error { return do(s, all[s]) })
 }
 
-// errCannot means that the Env lacks what it promised when it was made.
-var errCannot = errors.New("the target said that it can do this, but its Env cannot")
-
-// control is an ability of the Env that only some targets have.
-func control[C any](p *play) (C, error) {
+// with does something with an ability of the Env that only some targets have.
+func with[C any](p *play, do func(C) error) error {
 	c, ok := p.env.(C)
 	if !ok {
-		return c, errCannot
+		return errors.New("the target said that it can do this, but its Env cannot")
 	}
-	return c, nil
+	return do(c)
 }

@@ -63,16 +63,16 @@ steps: [{expect: {a: {live: true}}}]
 		want  string
 	}{
 		{"same name", map[string]string{"x/a.yaml": file("same"), "y/b.yaml": file("same")},
-			`scenarios/y/b.yaml:2: name "same" is also that of scenarios/x/a.yaml:2`},
+			`scenarios/y/b.yaml:2: name "same" is also that of scenarios/x/a.yaml:2; it must say what differs`},
 		{"all files are told", map[string]string{"x/a.yaml": "name: [", "x/b.yaml": "- x\n", "x/c.yaml": file("fine")},
 			"scenarios/x/a.yaml:1: sequence end token ']' not found\n" +
 				"scenarios/x/b.yaml:1: the file must be a mapping, with name and so on"},
 		{"no area", map[string]string{"a.yaml": file("a")},
-			"scenarios/a.yaml: is in the wrong place, scenarios are in scenarios/<area>/<file>.yaml"},
+			"scenarios/a.yaml: is not read; must be scenarios/<area>/<file>.yaml"},
 		{"too deep", map[string]string{"x/y/a.yaml": file("a")},
-			"scenarios/x/y/a.yaml: is in the wrong place, scenarios are in scenarios/<area>/<file>.yaml"},
+			"scenarios/x/y/a.yaml: is not read; must be scenarios/<area>/<file>.yaml"},
 		{"ending", map[string]string{"x/a.yml": file("a"), "x/b.yaml": file("b")},
-			"scenarios/x/a.yml: is not read, the ending must be .yaml"},
+			"scenarios/x/a.yml: is not read; must be scenarios/<area>/<file>.yaml"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

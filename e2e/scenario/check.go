@@ -1,13 +1,15 @@
 package scenario
 
 import (
-	"fmt"
+	"cmp"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml/token"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -21,68 +23,54 @@ const maxTimeout = Duration(time.Hour)
 // value checks itself (Checked).
 type Checker struct {
 	format   *Format
-	problems *problems
-	// variables replaces ${…}; nil while the matrix itself is read.
-	variables *variables
-	// places are what the file gives, by path, as steps[2].await.a.phase.
-	places map[string]*place
-	again  bool // the file has to be read again, since a text became typed
+	problems problems
+	// values replace ${…}: those of the matrix by name, and those of predictions by
+	// name.part. They are nil while the matrix itself is read.
+	values Combination
+
+	// What is known by path, as steps[2].await.a.phase.
+	places map[string]*token.Position // where it stands; nil if the file does not have it
+	varies map[string]bool            // it is a text with a variable in it
+	failed map[string]bool            // it was said to be wrong, and needs no further check
 
 	// File is as much of it as was read.
 	File *File
 	// What the steps so far have done.
 	Groups  map[Group]*Submit // that were submitted
-	marks   []Mark
-	done    map[string]bool // what can be done once
-	Asserts bool            // something can fail because of what a runner or the API server does
+	done    map[string]bool   // what can be done once
+	Asserts bool              // something can fail because of what a runner or the API server does
 }
 
-// place is a field or a list's element in a file.
-type place struct {
-	line   int    // 0 where the file has none
-	raw    string // a number or truth value, as it was written
-	varies bool   // it is a text with a variable in it
-	typed  bool   // such a text must become a number or truth value
-	failed bool   // it could not be read, and needs no further check
+func newChecker(f *Format, p problems, values Combination, into *File) *Checker {
+	return &Checker{format: f, problems: p, values: values, File: into, Groups: map[Group]*Submit{},
+		places: map[string]*token.Position{}, varies: map[string]bool{}, failed: map[string]bool{}, done: map[string]bool{}}
 }
 
-func newChecker(f *Format, p *problems, v *variables, into *File) *Checker {
-	return &Checker{format: f, problems: p, variables: v, places: map[string]*place{}, File: into, Groups: map[Group]*Submit{}, done: map[string]bool{}}
-}
-
-func (c *Checker) at(path string) *place {
-	if c.places[path] == nil {
-		c.places[path] = &place{}
-	}
-	return c.places[path]
-}
-
-// Bad reports a mistake at a path, unless what stands there could not even be
-// read.
+// Bad reports a mistake at a path, unless what stands there is known to be wrong.
 func (c *Checker) Bad(at, format string, args ...any) {
-	if !c.at(at).failed {
-		c.problems.add(c.line(at), at, fmt.Sprintf(format, args...))
+	if !c.failed[at] {
+		c.problems.add(c.line(at), at, format, args...)
 	}
 }
 
-// badLine reports a mistake on a line, after which what is at the path is looked at
+// fail reports a mistake on a line, after which what is at the path is looked at
 // no further.
-func (c *Checker) badLine(line int, at, format string, args ...any) {
-	c.at(at).failed = true
-	c.problems.add(line, at, fmt.Sprintf(format, args...))
+func (c *Checker) fail(line int, at, format string, args ...any) {
+	c.failed[at] = true
+	c.problems.add(line, at, format, args...)
 }
 
 // line returns the line of a path, or of the nearest path around it.
 func (c *Checker) line(path string) int {
-	for path != "" && c.at(path).line == 0 {
+	for path != "" && c.places[path] == nil {
 		path = path[:max(0, strings.LastIndexAny(path, ".["))]
 	}
-	return max(1, c.at(path).line)
+	return cmp.Or(c.places[path], &token.Position{Line: 1}).Line
 }
 
 // Needs reports a field that is set where another one, that it needs, is not.
 func (c *Checker) Needs(at, field string, is bool, why string) {
-	if c.at(at+"."+field).line > 0 && !is {
+	if c.places[at+"."+field] != nil && !is {
 		c.Bad(at+"."+field, "is set, but %s", why)
 	}
 }
@@ -90,7 +78,7 @@ func (c *Checker) Needs(at, field string, is bool, why string) {
 // Need reports an ability that the file uses and does not ask for.
 func (c *Checker) Need(at string, n Need) {
 	if !slices.Contains(c.File.Needs, n) {
-		c.problems.add(c.line(at), at, fmt.Sprintf("needs a target with %s; add it to needs", n))
+		c.problems.add(c.line(at), at, "needs a target with %s; add it to needs", n)
 	}
 }
 
@@ -101,27 +89,14 @@ func (c *Checker) Once(what string) bool {
 	return !before
 }
 
-// Word reports a word that is not allowed.
-func (c *Checker) Word(at, word string, allowed []string) {
-	if !slices.Contains(allowed, word) {
-		c.Bad(at, "%s", notAWord(word, allowed))
-	}
-}
-
-// match reports a text that does not follow a rule.
-func (c *Checker) match(at string, rule *regexp.Regexp, text, complaint string) {
-	if !rule.MatchString(text) {
-		c.Bad(at, complaint, quote(text))
-	}
-}
-
 // subject reports a name that neither a runner nor one of the others has.
 func (c *Checker) subject(at, name string, others ...string) {
 	if _, ok := c.File.Runners[name]; ok || len(c.File.Runners) == 0 || slices.Contains(others, name) {
 		return // a file without runners is reported already
 	}
 	subjects := append(others, slices.Sorted(maps.Keys(c.File.Runners))...)
-	c.Bad(at, "%s is not in this file; must be %s%s", quote(name), list(subjects), api.DidYouMean(name, subjects))
+	hint := api.DidYouMean(name, subjects)
+	c.problems.add(c.line(at), at, "%s is not in this file; must be %s%s", quote(name), list(subjects), hint)
 }
 
 func join(at, name string) string { return strings.TrimPrefix(at+"."+name, ".") }
@@ -131,9 +106,6 @@ func join(at, name string) string { return strings.TrimPrefix(at+"."+name, ".") 
 func (f File) Check(c *Checker, _ string) {
 	if len(f.Steps) > 0 && !c.Asserts {
 		c.Bad("steps", "cannot fail: no step says what must be so; add an await, expect or never")
-	}
-	if strings.ContainsAny(f.Name, "\n\r") {
-		c.Bad("name", "has more than one line")
 	}
 	if f.Timeout > maxTimeout {
 		c.Bad("timeout", "is %s; must be at most %s", f.Timeout, maxTimeout)
@@ -146,7 +118,9 @@ func (f File) Check(c *Checker, _ string) {
 		if slices.Contains([]string{Global, Tasks, Runners}, name) {
 			c.Bad(at, "a runner cannot be called %s, which is a subject of its own", name)
 		}
-		c.match(at, hostRule, name, "%s cannot be a host name; must be up to 63 small letters, digits and '-'")
+		for _, why := range validation.IsDNS1123Label(name) {
+			c.Bad(at, "cannot be a host name: %s", why)
+		}
 		r := f.Runners[name]
 		if other, ok := f.Runners[r.Machine]; r.Machine != "" && (!ok || other.GPUs == 0 || other.Machine != "") {
 			c.Bad(at+".machine", "is %s, which is no runner with gpus and a machine of its own", quote(r.Machine))
@@ -174,12 +148,13 @@ func (r Runner) Check(c *Checker, at string) {
 
 // Check wants a map that the API server can have.
 func (m Map) Check(c *Checker, at string) {
-	c.Needs(at, "absent", m.Absent, "is false; leave it out")
 	if m.Absent && !reflect.DeepEqual(m, Map{Absent: true}) {
 		c.Bad(at, "is absent and has other fields too")
 	}
 	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
-		c.match(at+".data."+key, dataRule, key, "key %s is not allowed; must be letters, digits, '-', '_' and '.'")
+		for _, why := range validation.IsConfigMapKey(key) {
+			c.Bad(at+".data."+key, "cannot be a key: %s", why)
+		}
 		if _, both := m.BinaryData[key]; both {
 			c.Bad(at+".binaryData."+key, "is in data too")
 		}

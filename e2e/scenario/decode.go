@@ -1,71 +1,55 @@
 package scenario
 
 import (
-	"encoding"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/goccy/go-yaml"
 )
 
 // decode puts what was read into a Go value, and checks it. What does not fit the
 // schema was reported, and is left out.
 func (c *Checker) decode(value any, into reflect.Value, at string) {
-	switch v := into.Addr().Interface().(type) {
-	case *Step:
-		c.step(value, v, at)
-	case *Condition:
-		c.condition(value, v, at)
-	case encoding.TextUnmarshaler:
-		text, isText := value.(string)
-		if _, isMapping := value.(map[string]any); isMapping && into.Kind() == reflect.Struct {
-			c.decodeKind(value, into, at)
-		} else if isText {
-			if err := v.UnmarshalText([]byte(text)); err != nil {
-				c.badLine(c.line(at), at, "is %s; must be %v", quote(text), err)
-			}
+	switch given := value.(type) {
+	case nil:
+	case map[string]any:
+		c.decodeMapping(given, into, at)
+	case []any:
+		into.Set(reflect.MakeSlice(into.Type(), len(given), len(given)))
+		for i, one := range given {
+			c.decode(one, into.Index(i), fmt.Sprintf("%s[%d]", at, i))
 		}
 	default:
-		c.decodeKind(value, into, at)
+		text, err := json.Marshal(value)
+		if err == nil {
+			err = json.Unmarshal(text, into.Addr().Interface())
+		}
+		if err != nil && !c.failed[at] {
+			c.fail(c.line(at), at, "is %s; %v", quote(fmt.Sprint(value)), err)
+		}
 	}
-	if checked, ok := into.Interface().(Checked); ok && !c.at(at).failed {
+	if checked, ok := into.Interface().(Checked); ok && !c.failed[at] {
 		checked.Check(c, at)
 	}
 }
 
-func (c *Checker) decodeKind(value any, into reflect.Value, at string) {
-	kind := into.Kind()
-	switch v := value.(type) {
-	case map[string]any:
-		if kind == reflect.Struct {
-			c.decodeStruct(v, into, at)
-		} else if kind == reflect.Map {
-			c.decodeMap(v, into, at)
-		}
-	case []any:
-		for i := 0; i < len(v) && kind == reflect.Slice; i++ {
-			element := reflect.New(into.Type().Elem()).Elem()
-			c.decode(v[i], element, fmt.Sprintf("%s[%d]", at, i))
-			into.Set(reflect.Append(into, element))
-		}
-	case string:
-		if kind == reflect.String {
-			into.SetString(v)
-		}
-	case int:
-		if kind == reflect.Int {
-			into.SetInt(int64(v))
-		}
-	case bool:
-		if kind == reflect.Bool {
-			into.SetBool(v)
-		}
+func (c *Checker) decodeMapping(given map[string]any, into reflect.Value, at string) {
+	switch v := into.Addr().Interface().(type) {
+	case *Step:
+		c.step(given, v, at)
+		return
+	case *Condition:
+		c.condition(given, v, at)
+		return
 	}
-}
-
-func (c *Checker) decodeMap(given map[string]any, into reflect.Value, at string) {
+	if into.Kind() == reflect.Struct {
+		c.decodeStruct(given, into, at)
+		return
+	}
 	into.Set(reflect.MakeMap(into.Type()))
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		key, element := reflect.ValueOf(name).Convert(into.Type().Key()), reflect.New(into.Type().Elem()).Elem()
@@ -82,23 +66,19 @@ func (c *Checker) decodeMap(given map[string]any, into reflect.Value, at string)
 func (c *Checker) decodeStruct(given map[string]any, into reflect.Value, at string) {
 	for i, field := range reflect.VisibleFields(into.Type()) {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		_, standard, _ := strings.Cut(field.Tag.Get("jsonschema"), "default=")
-		n, err := strconv.Atoi(standard)
-		switch value, ok := given[name]; {
-		case ok:
+		value, ok := given[name]
+		if _, standard, is := strings.Cut(field.Tag.Get("jsonschema"), "default="); is && !ok {
+			ok = yaml.Unmarshal([]byte(standard), &value) == nil
+		}
+		if ok {
 			c.decode(value, into.Field(i), join(at, name))
-		case err == nil:
-			c.decode(n, into.Field(i), join(at, name))
-		case standard != "":
-			c.decode(standard, into.Field(i), join(at, name))
 		}
 	}
 }
 
 // step reads a mapping with one key, the verb, and checks that it can be done.
-func (c *Checker) step(value any, into *Step, at string) {
-	into.Line = c.at(at).line
-	given, _ := value.(map[string]any)
+func (c *Checker) step(given map[string]any, into *Step, at string) {
+	into.Line = c.line(at)
 	for _, v := range c.format.Verbs {
 		value, does := given[v.Name]
 		if !does {
@@ -114,9 +94,8 @@ func (c *Checker) step(value any, into *Step, at string) {
 	}
 }
 
-func (c *Checker) condition(value any, into *Condition, at string) {
+func (c *Checker) condition(given map[string]any, into *Condition, at string) {
 	*into = Condition{}
-	given, _ := value.(map[string]any)
 	for _, fact := range c.format.Facts {
 		if value, asked := given[fact.Name]; asked {
 			decoded := reflect.New(fact.Type).Elem()

@@ -3,11 +3,13 @@
 // target; the engine runs what this package returns.
 package scenario
 
+import "github.com/studioml/studio-go-runner/runner/api"
+
 // File is one scenario, or a family of them when it has a matrix.
 type File struct {
 	// Name is what the spec is called. In a family it says what differs, as
 	// "global ${global}, node ${node}".
-	Name string `json:"name" jsonschema:"pattern=\\S,maxLength=120"`
+	Name string `json:"name" jsonschema:"title=one line of text,pattern=^.*\\S.*$,maxLength=120"`
 	// Rows are the rows of the catalogue (contract, section 4) that it shows.
 	Rows []Row `json:"rows"`
 	// About says in a sentence or two why the scenario matters.
@@ -34,7 +36,7 @@ type File struct {
 	// the start of a runner, computed by an oracle that shares no code with it:
 	// ${name.effective}, ${name.phase} (of an idle runner), ${name.source} and
 	// ${name.shadowed} ("none" if there is none).
-	Predict map[VariableName]Pair `json:"predict,omitempty"`
+	Predict map[string]Pair `json:"predict,omitempty"`
 
 	// APIServerFlags are further flags of the scenario's own API server, without
 	// dashes, as feature-gates: WatchList=false.
@@ -54,11 +56,11 @@ type File struct {
 
 // Matrix is the variables of a family and the values that each takes. Which varies
 // most slowly is the order of the file.
-type Matrix map[VariableName][]string
+type Matrix map[string][]string
 
 // Combination gives values to variables of a matrix. In a file they may be numbers
 // and truth values.
-type Combination map[VariableName]string
+type Combination map[string]string
 
 // Pair is the two values that a prediction is made for, written like Map's
 // scalar form.
@@ -78,7 +80,7 @@ type Map struct {
 	// Data is sent as it is.
 	Data map[string]string `json:"data,omitempty"`
 	// BinaryData is sent as it is, which is base64.
-	BinaryData map[string]Base64 `json:"binaryData,omitempty"`
+	BinaryData map[string][]byte `json:"binaryData,omitempty"`
 	// Finalizers keep a deleted map there until they are taken away.
 	Finalizers []string `json:"finalizers,omitempty"`
 	// Annotations are set on the map.
@@ -119,7 +121,7 @@ type Submit struct {
 	// GPUs is the number of whole GPUs that each task asks for.
 	GPUs int `json:"gpus,omitempty" jsonschema:"minimum=0,maximum=64"`
 	// GPUMemory is the memory that each of them must have, as 16Gi.
-	GPUMemory string `json:"gpuMemory,omitempty"`
+	GPUMemory api.Bytes `json:"gpuMemory,omitempty"`
 	// MaxAttempts is that of the task document.
 	MaxAttempts int `json:"maxAttempts,omitempty" jsonschema:"minimum=1,maximum=100"`
 	// Timeout is that of the task document.
@@ -129,9 +131,6 @@ type Submit struct {
 	// Expires is when the tasks expire, from the submit on.
 	Expires Duration `json:"expires,omitempty"`
 }
-
-// String is how a report names it.
-func (s Submit) String() string { return string(s.Group) }
 
 // Runner is one runner process or pod.
 type Runner struct {

@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"fmt"
-	"iter"
 	"maps"
 	"reflect"
 	"slices"
@@ -52,20 +51,16 @@ type Checked interface{ Check(c *Checker, at string) }
 type Nested interface{ Nested() []Step }
 
 // Actions are the values of one type that steps have, nested ones too.
-func Actions[A any](steps []Step) iter.Seq[A] {
-	return func(yield func(A) bool) { actions(steps, yield) }
-}
-
-func actions[A any](steps []Step, yield func(A) bool) bool {
+func Actions[A any](steps []Step) (all []A) {
 	for _, s := range steps {
-		if a, ok := s.Value.(A); ok && !yield(a) {
-			return false
+		if a, ok := s.Value.(A); ok {
+			all = append(all, a)
 		}
-		if n, ok := s.Value.(Nested); ok && !actions(n.Nested(), yield) {
-			return false
+		if n, ok := s.Value.(Nested); ok {
+			all = append(all, Actions[A](n.Nested())...)
 		}
 	}
-	return true
+	return all
 }
 
 // Conditions are what must be so at the same time, by subject.
@@ -170,7 +165,7 @@ func (all Conditions) Check(c *Checker, at string) {
 			fact, at := c.format.fact(name), at+"."+name
 			switch {
 			case fact.Of&of == 0 && of == OfTasks:
-				c.Bad(at, "is of runners; tasks have %s", list(c.format.factsOfTasks()))
+				c.Bad(at, "is of runners; write it below one of them")
 			case fact.Of&of == 0:
 				c.Bad(at, "is of tasks; write it below the subject %s", Tasks)
 			}
@@ -179,13 +174,4 @@ func (all Conditions) Check(c *Checker, at string) {
 			}
 		}
 	}
-}
-
-func (f *Format) factsOfTasks() (names []string) {
-	for _, fact := range f.Facts {
-		if fact.Of&OfTasks != 0 {
-			names = append(names, fact.Name)
-		}
-	}
-	return names
 }

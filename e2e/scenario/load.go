@@ -1,13 +1,15 @@
 package scenario
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
+	"slices"
 )
 
 // Scenario is what one spec runs: a file for one combination of its matrix.
@@ -40,15 +42,12 @@ func (f *Format) LoadDir(root string) (all []Scenario, err error) {
 	base := filepath.Base(absolute)
 	var errs []error
 	err = fs.WalkDir(os.DirFS(root), ".", func(name string, entry fs.DirEntry, err error) error {
-		shown, ending := path.Join(base, name), path.Ext(name)
-		switch {
-		case err != nil || entry.IsDir() || ending != ".yaml" && ending != ".yml":
+		if err != nil || entry.IsDir() || !slices.Contains([]string{".yaml", ".yml"}, path.Ext(name)) {
 			return err
-		case ending == ".yml":
-			errs = append(errs, &Problem{shown, 0, "is not read, the ending must be .yaml"})
-			return nil
-		case strings.Count(name, "/") != 1:
-			errs = append(errs, &Problem{shown, 0, "is in the wrong place, scenarios are in " + path.Join(base, "<area>", "<file>.yaml")})
+		}
+		shown := path.Join(base, name)
+		if fits, _ := path.Match("*/*.yaml", name); !fits {
+			errs = append(errs, fmt.Errorf("%s: is not read; must be %s/<area>/<file>.yaml", shown, base))
 			return nil
 		}
 		text, err := os.ReadFile(filepath.Join(root, name))
@@ -56,10 +55,7 @@ func (f *Format) LoadDir(root string) (all []Scenario, err error) {
 			return err
 		}
 		some, err := f.Parse(shown, text)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		all = append(all, some...)
+		errs, all = append(errs, err), append(all, some...)
 		return nil
 	})
 	if err != nil {
@@ -83,19 +79,23 @@ func (f *Format) Load(name string) ([]Scenario, error) {
 	return f.Parse(filepath.ToSlash(name), text)
 }
 
-// Parse reads the scenarios in the text of one file; name is the path that the
-// scenarios and the errors carry.
+// Parse reads the scenarios in the text of one file, one for each combination of its
+// matrix; name is the path that the scenarios and the errors carry.
 func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
 	root, err := parseYAML(name, text)
 	if err != nil {
 		return nil, err
 	}
-	all, err := f.expand(name, root)
-	if err != nil {
-		return nil, err
+	p := problems{}
+	all := newChecker(f, p, nil, &File{}).combinations(root)
+	for i := range all {
+		s := &all[i]
+		c := newChecker(f, p, maps.Clone(s.Values), &s.File)
+		c.load(root)
+		s.Path, s.Line, s.Area = name, cmp.Or(s.Line, c.line("name")), path.Base(path.Dir(name))
 	}
-	if errs := sameNames(all); errs != nil {
-		return nil, errors.Join(errs...)
+	if err := cmp.Or(p.in(name), errors.Join(sameNames(all)...)); err != nil {
+		return nil, err
 	}
 	return all, nil
 }
@@ -103,7 +103,7 @@ func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
 // sameNames returns an error for each scenario with the name of another one.
 // Reports and --focus tell scenarios apart by name.
 func sameNames(all []Scenario) (errs []error) {
-	first, told := map[string]*Scenario{}, map[string]bool{}
+	first := map[string]*Scenario{}
 	for i := range all {
 		s := &all[i]
 		other := first[s.Name]
@@ -111,14 +111,8 @@ func sameNames(all []Scenario) (errs []error) {
 			first[s.Name] = s
 			continue
 		}
-		text := fmt.Sprintf("name %s is also that of %s", quote(s.Name), other.Location())
-		if other.Path == s.Path {
-			text = fmt.Sprintf("name %s is that of two combinations of the matrix; it must say what differs", quote(s.Name))
-		}
-		if !told[text] {
-			told[text] = true
-			errs = append(errs, &Problem{s.Path, s.Line, text})
-		}
+		errs = append(errs, fmt.Errorf("%s: name %s is also that of %s; it must say what differs",
+			s.Location(), quote(s.Name), other.Location()))
 	}
 	return errs
 }

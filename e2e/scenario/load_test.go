@@ -206,7 +206,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 	for _, s := range all[0].Steps {
 		verbs[s.Verb] = true
 	}
-	for that := range scenario.Actions[scenario.Conditions](all[0].Steps) {
+	for _, that := range scenario.Actions[scenario.Conditions](all[0].Steps) {
 		for _, condition := range that {
 			for name := range condition {
 				facts[name] = true

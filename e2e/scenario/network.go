@@ -1,10 +1,5 @@
 package scenario
 
-import (
-	"fmt"
-	"slices"
-)
-
 // Network is what lies between the runners and the API server. As a text it is
 // "restore" (nothing), "cut" (connections are ended and refused), "drop" (they
 // stay open, and nothing passes any more: no answer, no reset), or a duration
@@ -23,32 +18,18 @@ type Network struct {
 	Late Duration `json:"late,omitempty"`
 }
 
-var networkModes = []string{"restore", "cut", "drop"}
+// networkText is what the short form is.
+const networkText = "restore, cut, drop, or a positive duration, such as 500ms"
 
-// UnmarshalText reads the short forms.
+// UnmarshalText reads the short form.
 func (n *Network) UnmarshalText(text []byte) error {
-	if slices.Contains(networkModes, string(text)) {
-		*n = Network{Mode: string(text)}
+	*n = Network{}
+	switch mode := string(text); mode {
+	case "restore", "cut", "drop":
+		n.Mode = mode
 		return nil
 	}
-	*n = Network{}
-	if n.Limit.UnmarshalText(text) != nil {
-		return mustBe("restore, cut, drop, or a positive duration, such as 500ms")
-	}
-	return nil
-}
-
-// String is how a report names it.
-func (n Network) String() string {
-	switch {
-	case n.Mode != "":
-		return n.Mode
-	case n.Limit > 0:
-		return n.Limit.String()
-	case n.Late > 0:
-		return "late by " + n.Late.String()
-	}
-	return fmt.Sprintf("answers %d", n.Answer)
+	return n.Limit.UnmarshalText(text)
 }
 
 // Check wants one thing at a time.
@@ -69,5 +50,5 @@ const (
 	TokenRevoke Token = "revoke" // its service account was made anew
 )
 
-// Tokens are all of them.
-var Tokens = []Token{TokenRotate, TokenExpire, TokenRevoke}
+// Words are those that files can have.
+func (Token) Words() []string { return Words(TokenRotate, TokenExpire, TokenRevoke) }

@@ -12,42 +12,43 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// Problem is one thing that is wrong with a scenario file.
-type Problem struct {
-	Path string
-	Line int // 0 when it is about the file as a whole
-	Text string
+// problem is one thing that is wrong with a file.
+type problem struct {
+	line int // 0 when it is about the file as a whole
+	text string
 }
 
-// Error returns the problem in the form that editors and terminals make a link of.
-func (p *Problem) Error() string {
-	if p.Line == 0 {
-		return fmt.Sprintf("%s: %s", p.Path, p.Text)
+// in returns the problem in the form that editors and terminals make a link of.
+func (p problem) in(path string) error {
+	if p.line == 0 {
+		return fmt.Errorf("%s: %s", path, p.text)
 	}
-	return fmt.Sprintf("%s:%d: %s", p.Path, p.Line, p.Text)
+	return fmt.Errorf("%s:%d: %s", path, p.line, p.text)
 }
 
-// problems collects what is wrong with one file. Every combination of a matrix
-// meets the same mistakes again, so each is kept once.
-type problems struct {
-	path string
-	seen map[Problem]bool
-}
+// problems are what is wrong with one file. Every combination of a matrix meets the
+// same mistakes again, so each is kept once.
+type problems map[problem]bool
 
 // add adds a problem with the field at a path, empty for the file. Keys of the file
 // are part of a path, so it may hold anything.
-func (p *problems) add(line int, at, text string) {
-	const longest = 160 // characters; a path of honest names is far shorter
-	if at = printable(at); len(at) > longest {
-		at = strings.ToValidUTF8(at[:longest], "") + "…"
-	}
+func (p problems) add(line int, at, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
 	if at != "" {
-		text = at + ": " + text
+		text = printable(at) + ": " + text
 	}
-	if p.seen == nil {
-		p.seen = map[Problem]bool{}
+	p[problem{line, text}] = true
+}
+
+// in joins the problems in the order of the file; nil if there are none.
+func (p problems) in(path string) error {
+	var errs []error
+	for _, one := range slices.SortedFunc(maps.Keys(p), func(a, b problem) int {
+		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.text, b.text))
+	}) {
+		errs = append(errs, one.in(path))
 	}
-	p.seen[Problem{p.path, line, text}] = true
+	return errors.Join(errs...)
 }
 
 // quote makes a value from a file fit to be printed.
@@ -59,13 +60,16 @@ func printable(text string) string {
 	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(quoted[1 : len(quoted)-1])
 }
 
-// err joins the problems in the order of the file; nil if there are none.
-func (p *problems) err() error {
-	var errs []error
-	for _, problem := range slices.SortedFunc(maps.Keys(p.seen), func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Text, b.Text))
-	}) {
-		errs = append(errs, &problem)
+// list writes words as "a, b or c".
+func list(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
 	}
-	return errors.Join(errs...)
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// notAWord says what a word must be.
+func notAWord(word string, allowed []string) string {
+	return fmt.Sprintf("is %s; must be %s%s", quote(word), list(allowed), api.DidYouMean(word, allowed))
 }

@@ -5,14 +5,17 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"iter"
+	"maps"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // maxFileBytes is far above any file that a person would write, and keeps a
@@ -23,13 +26,10 @@ const (
 	maxDepth     = 100
 )
 
-// unquoted finds a ${…} that starts a value without quotes.
-var unquoted = regexp.MustCompile(`[\[{,:]\s*\$\{`)
-
 // parseYAML returns the mapping that a file is.
 func parseYAML(name string, text []byte) (root ast.MapNode, err error) {
 	bad := func(line int, format string, args ...any) (ast.MapNode, error) {
-		return nil, &Problem{name, line, fmt.Sprintf(format, args...)}
+		return nil, problem{line, fmt.Sprintf(format, args...)}.in(name)
 	}
 	if len(text) > maxFileBytes {
 		return bad(0, "has %d bytes; must be at most %d", len(text), maxFileBytes)
@@ -40,17 +40,13 @@ func parseYAML(name string, text []byte) (root ast.MapNode, err error) {
 	if line := tooDeep(text); line > 0 {
 		return bad(line, "has more than %d brackets within each other", maxDepth)
 	}
-	// Duplicate keys are left to entries, which goes on after them.
+	// Duplicate keys are left to mapping, which goes on after them.
 	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	var syntax yaml.Error
 	switch {
-	case errors.As(err, &syntax):
-		line, advice := 0, ""
-		if token := syntax.GetToken(); token != nil {
-			line = token.Position.Line
-		}
-		lines := strings.Split(string(text), "\n")
-		if line > 0 && line <= len(lines) && unquoted.MatchString(lines[line-1]) {
+	case errors.As(err, &syntax) && syntax.GetToken() != nil:
+		line, advice := syntax.GetToken().Position.Line, ""
+		if lines := bytes.Split(text, []byte("\n")); line <= len(lines) && bytes.Contains(lines[line-1], []byte("${")) {
 			advice = `; within {} and [] a variable needs quotes, as "${name}"`
 		}
 		return bad(line, "%s%s", printable(syntax.GetMessage()), advice)
@@ -63,7 +59,7 @@ func parseYAML(name string, text []byte) (root ast.MapNode, err error) {
 	}
 	root, ok := file.Docs[0].Body.(ast.MapNode)
 	if !ok {
-		return bad(lineOf(file.Docs[0].Body), "the file must be a mapping, with name and so on")
+		return bad(begin(file.Docs[0].Body).Line, "the file must be a mapping, with name and so on")
 	}
 	return root, nil
 }
@@ -87,31 +83,27 @@ func tooDeep(text []byte) int {
 	return 0
 }
 
-// lineOf returns the line on which a node begins.
-func lineOf(node ast.Node) int {
+// begin returns where a node begins.
+func begin(node ast.Node) *token.Position {
 	// A block mapping's own token is the colon behind its first key.
 	if mapping, ok := node.(*ast.MappingNode); ok && !mapping.IsFlowStyle && len(mapping.Values) > 0 {
 		node = mapping.Values[0].Key
 	}
 	if node == nil || node.GetToken() == nil {
-		return 1
+		return &token.Position{Line: 1}
 	}
-	return node.GetToken().Position.Line
+	return node.GetToken().Position
 }
 
-// read turns a node into the value that the schema is about, and remembers on which
-// lines everything stands. It does not use the YAML library's own decoder because
-// that one ends at the first mistake, and knows no variables.
+// read turns a node into the value that the schema is about, with values in the place
+// of all ${…}, and remembers where everything stands. It does not use the YAML
+// library's own decoder because that one ends at the first mistake, and knows no
+// variables.
 func (c *Checker) read(node ast.Node, at string) any {
-	here := c.at(at)
-	here.line = cmp.Or(here.line, lineOf(node))
+	c.places[at] = cmp.Or(c.places[at], begin(node))
 	switch n := node.(type) {
 	case ast.MapNode:
-		all := map[string]any{}
-		for key, value := range c.entries(n, at) {
-			all[key] = c.read(value, join(at, key))
-		}
-		return all
+		return c.mapping(n, at, func(string) bool { return true })
 	case *ast.SequenceNode:
 		all := []any{}
 		for i, value := range n.Values {
@@ -119,85 +111,82 @@ func (c *Checker) read(node ast.Node, at string) any {
 		}
 		return all
 	case *ast.StringNode:
-		return c.text(n, n.Value, at)
+		return c.text(n.Value, at)
 	case *ast.LiteralNode:
-		return c.text(n, n.Value.Value, at)
-	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode, *ast.BoolNode:
-		here.raw = n.GetToken().Value
-		number, err := strconv.Atoi(here.raw)
-		is, isBool := n.(*ast.BoolNode)
-		switch {
-		case c.variables == nil:
-			return here.raw // in the matrix values are texts, whatever they look like
-		case isBool:
-			return is.Value
-		case err != nil:
-			return 0.5 // some number that is not whole
+		return c.text(n.Value.Value, at)
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		if c.values == nil {
+			return n.GetToken().Value // in the matrix values are texts, whatever they look like
 		}
-		return number
+		return n.(ast.ScalarNode).GetValue()
 	case *ast.NullNode:
 		return nil
 	}
 	// They would make a file harder to read than the repetition they save, and tags
 	// have no use here.
-	c.badLine(lineOf(node), at, "is an anchor, alias or tag; write out what is meant")
+	c.fail(begin(node).Line, at, "is an anchor, alias or tag; write out what is meant")
 	return nil
 }
 
-// entries are the keys and values of a mapping. Only the keys that are given are
-// seen, so an empty text differs from none.
-func (c *Checker) entries(mapping ast.MapNode, at string) iter.Seq2[string, ast.Node] {
-	return func(yield func(string, ast.Node) bool) {
-		first := map[string]int{}
-		for iter := mapping.MapRange(); iter.Next(); {
-			line := lineOf(iter.Key())
-			plain, ok := iter.Key().(*ast.StringNode)
-			if !ok {
-				c.badLine(line, at, "key %s is not a plain text; put it in quotes", quote(iter.Key().String()))
-				continue
-			}
-			key, _ := c.replace(line, at, plain.Value)
-			if before, twice := first[key]; twice {
-				c.badLine(line, at, "key %s stands here a second time, first on line %d", quote(key), before)
-				continue
-			}
-			first[key], c.at(join(at, key)).line = line, line
-			if !yield(key, iter.Value()) {
-				return
-			}
+// mapping reads the fields that are wanted.
+func (c *Checker) mapping(mapping ast.MapNode, at string, wanted func(key string) bool) map[string]any {
+	all := map[string]any{}
+	for iter := mapping.MapRange(); iter.Next(); {
+		place := begin(iter.Key())
+		plain, ok := iter.Key().(*ast.StringNode)
+		if !ok {
+			c.problems.add(place.Line, at, "key %s is not a plain text; put it in quotes", quote(iter.Key().String()))
+			continue
 		}
+		key, ok := c.replace(plain.Value, at, place.Line)
+		if !ok || !wanted(key) {
+			continue
+		}
+		below := join(at, key)
+		if _, twice := all[key]; twice {
+			first := c.places[below].Line
+			c.problems.add(place.Line, at, "key %s stands here a second time, first on line %d", quote(key), first)
+			continue
+		}
+		c.places[below] = place
+		all[key] = c.read(iter.Value(), below)
 	}
+	return all
 }
 
-// text is a text with values in the place of all ${…}. It becomes a number or a
-// truth value where the schema wants one, which has no other way to vary.
-func (c *Checker) text(node ast.Node, text, at string) any {
-	replaced, ok := c.replace(lineOf(node), at, text)
-	here := c.at(at)
-	here.varies = here.varies || replaced != text
-	switch n, err := strconv.Atoi(replaced); {
-	case !ok:
+// text is a text with values in the place of all ${…}.
+func (c *Checker) text(text, at string) any {
+	replaced, ok := c.replace(text, at, c.places[at].Line)
+	if !ok {
 		return nil
-	case here.typed && err == nil:
-		return n
-	case here.typed && (replaced == "true" || replaced == "false"):
-		return replaced == "true"
 	}
+	c.varies[at] = replaced != text
 	return replaced
 }
 
-// replace puts values in the place of all ${…} in a text.
-func (c *Checker) replace(line int, at, text string) (string, bool) {
-	switch {
-	case c.variables != nil:
-		replaced, err := c.variables.replace(text, at == "name")
-		if err != nil {
-			c.badLine(line, at, "%v", err)
+var reference = regexp.MustCompile(`\$\{[^}]*\}?`)
+
+// replace puts values in the place of all ${…} in a text, once: a value is not
+// looked at again. In the name of a scenario a value that could not be seen there, as
+// an empty one, is quoted.
+func (c *Checker) replace(text, at string, line int) (replaced string, ok bool) {
+	ok = true
+	replaced = reference.ReplaceAllStringFunc(text, func(found string) string {
+		name, closed := strings.CutSuffix(found[2:], "}")
+		value, known := c.values[name]
+		switch {
+		case !closed:
+			c.fail(line, at, "has a ${ without an end in %s", quote(text))
+		case c.values == nil:
+			c.fail(line, at, "is %s, but a matrix cannot use variables", quote(text))
+		case !known:
+			c.fail(line, at, "%s has no value; must be a variable of each combination, or a part of a prediction%s",
+				quote(found), api.DidYouMean(name, slices.Sorted(maps.Keys(c.values))))
+		case at == "name" && (value == "" || value != strings.TrimSpace(value)):
+			return quote(value)
 		}
-		return replaced, err == nil
-	case strings.Contains(text, "${"):
-		c.badLine(line, at, "is %s, but a matrix cannot use variables", quote(text))
-		return "", false
-	}
-	return text, true
+		ok = ok && known
+		return value
+	})
+	return replaced, ok
 }

@@ -7,6 +7,8 @@ import (
 	"reflect"
 
 	"github.com/invopop/jsonschema"
+
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 const (
@@ -67,9 +69,15 @@ func mapped(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Combination]():
 		return &jsonschema.Schema{Type: "object", AdditionalProperties: scalar}
 	case reflect.TypeFor[Duration]():
-		return &jsonschema.Schema{Type: "string", Pattern: "^" + duration + "$", Title: new(Duration).UnmarshalText(nil).Error()}
-	case reflect.TypeFor[Base64]():
+		return &jsonschema.Schema{Type: "string", Pattern: "^" + duration + "$", Title: positive}
+	case reflect.TypeFor[[]byte]():
+		return &jsonschema.Schema{Type: "string", Title: "base64",
+			Pattern: "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"}
+	case reflect.TypeFor[api.Bytes]():
 		return &jsonschema.Schema{Type: "string"}
+	case reflect.TypeFor[Name]():
+		return &jsonschema.Schema{Type: "string", Title: "small letters, digits and '-'",
+			Pattern: "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"} // which keeps clear of the signs of Ginkgo's label filter
 	case reflect.TypeFor[Row]():
 		return &jsonschema.Schema{Type: "integer", Minimum: "1", Maximum: json.Number(fmt.Sprint(int(MaxRow)))}
 	}
@@ -85,20 +93,17 @@ func mapped(t reflect.Type) *jsonschema.Schema {
 
 // JSONSchemaExtend adds the short form.
 func (Map) JSONSchemaExtend(s *jsonschema.Schema) {
-	orText(s, jsonschema.Schema{Type: "string", Title: `text for STATE, "absent", "keyless" or a mapping`})
+	s.Title = `text for STATE, "absent", "keyless" or a mapping`
+	s.Type, s.Extras = "", orText
 }
 
 // JSONSchemaExtend adds the short forms.
 func (Network) JSONSchemaExtend(s *jsonschema.Schema) {
-	orText(s, jsonschema.Schema{Type: "string", Pattern: "^(restore|cut|drop|" + duration + ")$",
-		Title: new(Network).UnmarshalText(nil).Error(), Examples: []any{"restore", "cut", "drop"}})
+	s.Title, s.Pattern = networkText, "^(restore|cut|drop|"+duration+")$"
+	s.Type, s.Extras = "", orText
 }
 
-func orText(s *jsonschema.Schema, text jsonschema.Schema) {
-	object := *s
-	*s = jsonschema.Schema{Description: s.Description, AnyOf: []*jsonschema.Schema{&text, &object}}
-	object.Description = ""
-}
+var orText = map[string]any{"type": []string{"string", "object"}}
 
 // tighten says what holds of everything: lists and mappings are not empty, lists have
 // a text or number once, and a placeholder may stand for what is more than any text.

@@ -2,11 +2,9 @@ package scenario
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strconv"
 
@@ -42,135 +40,115 @@ func (f *Format) compile(url string) *jsonschema.Schema {
 	return f.compiler.MustCompile(url)
 }
 
+// mistake is what the schema has against a value.
+type mistake struct {
+	*jsonschema.ValidationError
+	at    string
+	value any
+	set   func(any) // puts another one into its place
+}
+
 // validate holds what was read against the schema, and reports what does not fit.
-func (c *Checker) validate(tree any) {
-	var all func(e *jsonschema.ValidationError)
-	all = func(e *jsonschema.ValidationError) {
-		at, value := "", tree
+func (c *Checker) validate(tree map[string]any) {
+	all, again := c.mistakes(tree), false
+	for _, m := range all {
+		again = c.retype(m) || again
+	}
+	if again {
+		all = c.mistakes(tree)
+	}
+	before := maps.Clone(c.failed)
+	for _, m := range all {
+		if !before[m.at] {
+			c.report(m)
+		}
+	}
+}
+
+// mistakes are all that the schema has against what was read.
+func (c *Checker) mistakes(tree any) (all []mistake) {
+	var visit func(e *jsonschema.ValidationError)
+	visit = func(e *jsonschema.ValidationError) {
+		causes := e.Causes
+		if _, choice := e.ErrorKind.(*kind.AnyOf); choice {
+			causes = causes[:1] // behind it is the placeholder that editors may see
+		}
+		for _, cause := range causes {
+			visit(cause)
+		}
+		if len(causes) > 0 {
+			return
+		}
+		m := mistake{ValidationError: e, value: tree}
 		for _, name := range e.InstanceLocation {
-			switch in := value.(type) {
+			switch in := m.value.(type) {
 			case map[string]any:
-				at, value = join(at, name), in[name]
+				m.at, m.value, m.set = join(m.at, name), in[name], func(v any) { in[name] = v }
 			case []any:
 				i, _ := strconv.Atoi(name)
-				at, value = fmt.Sprintf("%s[%d]", at, i), in[i]
+				m.at, m.value, m.set = fmt.Sprintf("%s[%d]", m.at, i), in[i], func(v any) { in[i] = v }
 			}
 		}
-		switch _, isMapping := value.(map[string]any); {
-		case len(e.Causes) == 0:
-			c.explain(at, value, e)
-		case !is[*kind.AnyOf](e):
-			for _, cause := range e.Causes {
-				all(cause)
-			}
-		case isMapping: // whose short form comes first
-			all(e.Causes[len(e.Causes)-1])
-		default: // behind the first is a placeholder or the long form
-			all(e.Causes[0])
-		}
+		all = append(all, m)
 	}
-	if wrong, ok := c.format.compile(schemaName).Validate(tree).(*jsonschema.ValidationError); ok {
-		all(wrong)
+	if e, ok := c.format.compile(schemaName).Validate(tree).(*jsonschema.ValidationError); ok {
+		visit(e)
 	}
+	return all
 }
 
-func is[K jsonschema.ErrorKind](e *jsonschema.ValidationError) bool {
-	_, ok := e.ErrorKind.(K)
-	return ok
+// retype makes a number or a truth value of a text with a variable in it where the
+// schema wants one, which has no other way to vary.
+func (c *Checker) retype(m mistake) bool {
+	text, isText := m.value.(string)
+	_, isType := m.ErrorKind.(*kind.Type)
+	var typed any
+	if !isType || !isText || !c.varies[m.at] || json.Unmarshal([]byte(text), &typed) != nil {
+		return false
+	}
+	switch typed.(type) {
+	case float64, bool:
+		m.set(typed)
+		return true
+	}
+	return false
 }
 
-// explain reports what the schema has against a value.
-func (c *Checker) explain(at string, value any, e *jsonschema.ValidationError) {
-	part := c.format.compile(e.SchemaURL)
-	known := slices.Sorted(maps.Keys(part.Properties))
-	switch k := e.ErrorKind.(type) {
-	case *kind.Required:
-		for _, name := range k.Missing {
-			if c.variables != nil { // else only a part of the file was read
-				c.badLine(c.line(at), at, "field %s is missing", name)
-			}
-		}
+// report says what is wrong: in the words of the library, or those of the type, and
+// with a hint where a name may be mistyped.
+func (c *Checker) report(m mistake) {
+	part, text := c.format.compile(m.SchemaURL), m.BasicOutput().Error.String()
+	switch k := m.ErrorKind.(type) {
 	case *kind.AdditionalProperties:
+		known := slices.Sorted(maps.Keys(part.Properties))
 		for _, name := range k.Properties {
-			c.badLine(c.line(join(at, name)), at, "unknown field %s%s", quote(name), api.DidYouMean(name, known))
+			c.fail(c.line(join(m.at, name)), m.at, "unknown field %s%s", quote(name), api.DidYouMean(name, known))
 		}
-	case *kind.UniqueItems:
-		all := value.([]any)
-		for i, one := range all {
-			if slices.ContainsFunc(all[:i], func(other any) bool { return reflect.DeepEqual(other, one) }) {
-				c.Bad(fmt.Sprintf("%s[%d]", at, i), "%s stands there twice", quote(fmt.Sprint(one)))
-			}
+		return
+	case *kind.Required:
+		if c.values == nil {
+			return // only a part of the file was read
 		}
-	case *kind.MaxProperties:
-		given := slices.Sorted(maps.Keys(value.(map[string]any)))
-		c.badLine(c.line(at), at, "does more than one thing: %s; make a step of each", list(given))
-	case *kind.MinProperties:
-		if part.MaxProperties != nil {
-			c.badLine(c.line(at), at, "does nothing; must have one of %s", list(known))
-		} else {
-			c.badLine(c.line(at), at, "is empty")
-		}
-	default:
-		if text := c.complaint(at, value, e, part); text != "" && !c.at(at).failed {
-			c.badLine(c.line(at), at, "%s", text)
-		}
-	}
-}
-
-// complaint is what is wrong with a value itself, in the words of operators. It is empty
-// where its type says it better, and for a text that has to be read again.
-func (c *Checker) complaint(at string, value any, e *jsonschema.ValidationError, part *jsonschema.Schema) string {
-	switch k := e.ErrorKind.(type) {
 	case *kind.Type:
-		if here := c.at(at); here.varies && !here.typed {
-			here.typed, c.again = true, true
-			return ""
+		m.set(nil)
+		if part.Title != "" {
+			text += "; must be " + part.Title
 		}
-		text := fmt.Sprintf("is %s; must be %s", c.kind(at, value), cmp.Or(part.Title, typeNames[k.Want[0]]))
-		if raw := c.at(at).raw; raw != "" && k.Want[0] == "string" && part.Pattern == nil {
-			text += fmt.Sprintf("; for text write %q", raw)
-		}
-		return text
 	case *kind.Enum:
 		var words []string
 		for _, word := range k.Want {
 			words = append(words, fmt.Sprint(word))
 		}
-		return notAWord(fmt.Sprint(value), words)
-	case *kind.Minimum, *kind.Maximum:
-		if part.Maximum == nil {
-			return fmt.Sprintf("is %v; must be %s or more", value, part.Minimum.RatString())
-		}
-		return fmt.Sprintf("is %v; must be %s to %s", value, part.Minimum.RatString(), part.Maximum.RatString())
-	case *kind.MaxLength:
-		return fmt.Sprintf("has %d characters; must be at most %d", k.Got, k.Want)
-	case *kind.MinItems:
-		return "is empty"
+		text = notAWord(fmt.Sprint(m.value), words)
+	case *kind.MinItems, *kind.MinProperties:
+		text = "is empty"
+	case *kind.MaxProperties:
+		text = "does more than one thing; make a step of each"
 	case *kind.Pattern:
-		if "pattern="+k.Want == Seen {
-			return "is empty"
+		text = "is empty"
+		if "pattern="+k.Want != Seen {
+			text = fmt.Sprintf("is %s; must be %s", quote(k.Got), part.Title)
 		}
-		return ""
 	}
-	return e.Error()
-}
-
-// typeNames are the types of the schema, for people.
-var typeNames = map[string]string{"string": "text", "integer": "a whole number", "boolean": "true or false", "object": "a mapping", "array": "a list"}
-
-// kind says what a value is, for people.
-func (c *Checker) kind(at string, value any) string {
-	switch v := value.(type) {
-	case nil:
-		return "empty"
-	case string:
-		return "the text " + quote(v)
-	case bool:
-		return "the truth value " + c.at(at).raw
-	case map[string]any:
-		return "a mapping"
-	case []any:
-		return "a list"
-	}
-	return "the number " + c.at(at).raw
+	c.fail(c.line(m.at), m.at, "%s", text)
 }

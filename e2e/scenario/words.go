@@ -1,11 +1,13 @@
 package scenario
 
 import (
-	"encoding/base64"
+	"errors"
 	"maps"
 	"regexp"
 	"slices"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -101,11 +103,10 @@ const (
 	PermissionsNone       Permissions = "none"
 )
 
-// PermissionSets are all of them.
-var PermissionSets = []Permissions{PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone}
-
 // Words are those that files can have.
-func (Permissions) Words() []string { return Words(PermissionSets...) }
+func (Permissions) Words() []string {
+	return Words(PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone)
+}
 
 // Duration is a time.Duration written as 500ms; files have positive ones only.
 type Duration time.Duration
@@ -120,16 +121,13 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 func (d *Duration) UnmarshalText(text []byte) error {
 	read, err := time.ParseDuration(string(text))
 	if err != nil || read <= 0 {
-		return mustBe("a positive duration, such as 90s")
+		return errors.New("must be " + positive)
 	}
 	*d = Duration(read)
 	return nil
 }
 
-// mustBe is the error of a text that stands for nothing: it says what would.
-type mustBe string
-
-func (m mustBe) Error() string { return string(m) }
+const positive = "a positive duration, such as 90s"
 
 // The texts that follow a rule of their own. Each checks itself.
 type (
@@ -147,40 +145,22 @@ type (
 	// marks one.
 	Mark    string
 	NewMark string
-	// Base64 is binary data.
-	Base64 []byte
 )
 
-var (
-	// nameRule keeps clear of the signs that Ginkgo's label filter uses.
-	nameRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
-	flagRule = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
-	dataRule = regexp.MustCompile(`^[-._a-zA-Z0-9]{1,253}$`)
-	// hostRule is RFC 1123's label, as Kubernetes wants it in names, and
-	// subdomainRule several of them.
-	hostRule      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-	subdomainRule = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
-)
-
-// Check wants small letters, digits and dashes.
-func (n Name) Check(c *Checker, at string) {
-	c.match(at, nameRule, string(n), "is %s; must be small letters, digits and '-'")
-}
+var flagRule = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
 
 // Check wants a flag.
 func (f Flag) Check(c *Checker, at string) {
-	c.match(at, flagRule, string(f), "flag %s cannot be one; write it without dashes in front")
+	if !flagRule.MatchString(string(f)) {
+		c.Bad(at, "flag %s cannot be one; write it without dashes in front", quote(string(f)))
+	}
 }
 
 // Check wants a runner of the file.
 func (r RunnerName) Check(c *Checker, at string) { c.subject(at, string(r)) }
 
 // Check wants the subject of a map.
-func (m MapName) Check(c *Checker, at string) {
-	if m != Global {
-		c.subject(at, string(m), Global)
-	}
-}
+func (m MapName) Check(c *Checker, at string) { c.subject(at, string(m), Global) }
 
 // Check wants a group that was submitted.
 func (g Group) Check(c *Checker, at string) {
@@ -191,25 +171,16 @@ func (g Group) Check(c *Checker, at string) {
 
 // Check wants a mark that was set.
 func (m Mark) Check(c *Checker, at string) {
-	if !slices.Contains(c.marks, m) {
-		c.Bad(at, "no earlier step marks %s%s", quote(string(m)), api.DidYouMean(string(m), Words(c.marks...)))
+	if !c.done["mark "+string(m)] {
+		c.Bad(at, "no earlier step marks %s", quote(string(m)))
 	}
 }
 
 // Check lets later steps name the mark.
 func (m NewMark) Check(c *Checker, at string) {
-	if slices.Contains(c.marks, Mark(m)) {
+	if !c.Once("mark " + string(m)) {
 		c.Bad(at, "%s was marked before", quote(string(m)))
 	}
-	c.marks = append(c.marks, Mark(m))
-}
-
-// UnmarshalText reads base64.
-func (b *Base64) UnmarshalText(text []byte) (err error) {
-	if *b, err = base64.StdEncoding.AppendDecode(nil, text); err != nil {
-		return mustBe("base64")
-	}
-	return nil
 }
 
 // NodeMap is the name of the node map of the runner with that name, which counts where
@@ -220,7 +191,7 @@ func (r Runner) NodeMap(name string) string {
 	if r.Hostname != "" && r.Hostname != NoHost {
 		host = r.Hostname
 	}
-	if host == api.GlobalMapName || len(host) > 253 || !subdomainRule.MatchString(host) {
+	if host == api.GlobalMapName || validation.IsDNS1123Subdomain(host) != nil {
 		return ""
 	}
 	return host

@@ -86,7 +86,7 @@ func TestLint(t *testing.T) {
 		"scenarios/start/two.yaml": strings.Replace(file("two"), "52", "91", 1),
 	})
 	want := `scenarios/start/one.yaml:6: unknown field "runers"; did you mean runners?
-scenarios/start/two.yaml:2: rows[1]: is 91; must be 1 to 85
+scenarios/start/two.yaml:2: rows[1]: maximum: got 91, want 85
 `
 	if code, stdout, stderr := command(t, root, "lint"); code != 1 || stdout != "" || stderr != want {
 		t.Errorf("exit code %d, stdout %q, stderr\n%swant\n%s", code, stdout, stderr, want)
@@ -151,7 +151,7 @@ func TestBadMarks(t *testing.T) {
 		{"a gap", "package x\n\n// catalogue: row 1\n\nfunc TestX() {}\n",
 			"x_test.go:3: the mark does not stand directly above a test"},
 		{"no row", "package x\n\n// catalogue: one\nfunc TestX() {}\n",
-			`x_test.go:3: the rows are "one"; write them as // catalogue: row 15, 25`},
+			`x_test.go:3: row one is not in the catalogue; must be 1 to 85`},
 		{"row 91", "package x\n\n// catalogue: row 1, 91\nfunc TestX() {}\n",
 			"x_test.go:3: row 91 is not in the catalogue; must be 1 to 85"},
 		{"row 92 of a spec", "package x\n\nfunc specs() {\n\tIt(\"does\", rows(52, 92))\n}\n",

@@ -11,9 +11,9 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
@@ -41,19 +41,14 @@ type screen struct {
 // during plays the scenario and shows it, to its end, or to that of the terminal.
 func (s *screen) during(ctx context.Context, play func(context.Context, targets.Env, scenario.Scenario, *history.History) error) error {
 	s.addresses, s.told = make(map[string]string), make(map[string]string)
-	ctx, cancel := context.WithCancel(ctx)
+	group, ctx := errgroup.WithContext(ctx) // which ends when nobody can look on
 	shown, end := context.WithCancel(ctx)
-	var follower sync.WaitGroup
-	follower.Go(func() {
-		if s.follow(shown) != nil {
-			cancel() // nobody can look on, and only the first of a session is told so
-		}
+	group.Go(func() error { return s.follow(shown) })
+	group.Go(func() error {
+		defer end()
+		return play(ctx, s.env, s.scenario, s.record)
 	})
-	err := play(ctx, s.env, s.scenario, s.record)
-	end()
-	follower.Wait()
-	cancel()
-	return errors.Join(err, s.draw())
+	return errors.Join(group.Wait(), s.draw())
 }
 
 // follow draws what has changed, again and again, until ctx ends.

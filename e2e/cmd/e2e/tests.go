@@ -20,8 +20,9 @@ import (
 //	// catalogue: row 15, 25
 //	It("an Indexed Job", rows(52), …
 var (
-	marks = regexp.MustCompile(`(?m)^// catalogue:(.*)\n(func (?:Test|Fuzz)\w+)?|\bIt\("((?:[^"\\]|\\.)*)",.*\brows\(([0-9, ]*)\)`)
-	rows  = regexp.MustCompile(`^(?: rows? )?(\d+(?:, *\d+)*)$`)
+	mark = regexp.MustCompile(`^// catalogue:(?: rows?)?(.*)`)
+	test = regexp.MustCompile(`^func ((?:Test|Fuzz)\w+)`)
+	spec = regexp.MustCompile(`\bIt\("((?:[^"\\]|\\.)*)",.*\brows\(([^)]*)\)`)
 )
 
 // skipped are the directories without tests of ours.
@@ -62,38 +63,33 @@ func rowsOfTests(root string) (map[scenario.Row][]witness, error) {
 // is an error, or the row would silently not be shown.
 func marksIn(file, source string, shown map[scenario.Row][]witness) error {
 	var errs []error
-	for _, at := range marks.FindAllStringSubmatchIndex(source, -1) {
-		group := func(n int) string {
-			if at[2*n] < 0 {
-				return ""
+	lines := strings.Split(source+"\n", "\n")
+	for i, line := range lines {
+		name, list := "", ""
+		if found := spec.FindStringSubmatch(line); found != nil {
+			name, list = found[1], found[2]
+		} else if found := mark.FindStringSubmatch(line); found != nil {
+			list = found[1]
+			if below := test.FindStringSubmatch(lines[i+1]); below != nil {
+				name = below[1]
 			}
-			return source[at[2*n]:at[2*n+1]]
-		}
-		bad := func(format string, args ...any) {
-			line := 1 + strings.Count(source[:at[0]], "\n")
-			errs = append(errs, fmt.Errorf("%s:%d: %s", file, line, fmt.Sprintf(format, args...)))
-		}
-		test, list := strings.TrimPrefix(group(2), "func "), group(1)
-		if spec := group(3); spec != "" {
-			test, list = spec, group(4)
-		}
-		numbers := rows.FindStringSubmatch(list)
-		switch {
-		case test == "":
-			bad("the mark does not stand directly above a test")
-			continue
-		case numbers == nil:
-			bad("the rows are %q; write them as // catalogue: row 15, 25", strings.TrimSpace(list))
+		} else {
 			continue
 		}
-		for text := range strings.SplitSeq(numbers[1], ",") {
-			n, err := strconv.Atoi(strings.TrimSpace(text))
+		if name == "" {
+			errs = append(errs, fmt.Errorf("%s:%d: the mark does not stand directly above a test", file, i+1))
+			continue
+		}
+		for text := range strings.SplitSeq(list, ",") {
+			text = strings.TrimSpace(text)
+			n, err := strconv.Atoi(text)
 			row := scenario.Row(n)
 			if err != nil || row < 1 || row > scenario.MaxRow {
-				bad("row %d is not in the catalogue; must be 1 to %d", n, scenario.MaxRow)
+				errs = append(errs, fmt.Errorf("%s:%d: row %s is not in the catalogue; must be 1 to %d",
+					file, i+1, text, scenario.MaxRow))
 				continue
 			}
-			shown[row] = append(shown[row], witness{file: file, test: test})
+			shown[row] = append(shown[row], witness{file: file, test: name})
 		}
 	}
 	return errors.Join(errs...)
