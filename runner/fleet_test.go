@@ -19,7 +19,7 @@ import (
 	typed "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 
-	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
+	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gate"
 	"github.com/studioml/studio-go-runner/runner/internal/kube"
@@ -86,7 +86,7 @@ func asWatch(ctx context.Context, config *rest.Config, node string, seen chan<- 
 // steeredFleet is many followers, and the API server that they ask.
 type steeredFleet struct {
 	*testing.B
-	plane  *embedded.ControlPlane
+	plane  *controlplane.ControlPlane
 	admin  *kubernetes.Clientset
 	global *corev1.ConfigMap
 	seen   []chan string // by follower
@@ -94,7 +94,7 @@ type steeredFleet struct {
 
 func newFleet(b *testing.B) *steeredFleet {
 	b.Helper()
-	plane, err := embedded.StartControlPlane(b.Context(), b.TempDir(), nil)
+	plane, err := controlplane.Start(b.Context(), b.TempDir(), nil)
 	if err != nil {
 		b.Fatal(err)
 	}
