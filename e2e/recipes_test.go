@@ -72,8 +72,9 @@ func recipeSpecs() {
 		out := r.types(ctx, slices.Concat(functions.FindAllString(document(recipes), -1), []string{
 			block("kubectl create namespace"), block("export STUDIOML_QUEUE='"), block("state() {"), both,
 			"worker=" + nodeOfFirst,
-			"runner submit --id=first -- sleep 6; runner submit --id=second -- sleep 6",
+			"for id in first second; do runner submit --id=$id -- sh -c 'until [ -e /tmp/go ]; do sleep 0.2; done; sleep 3'; done",
 			"until [ $(runner tasks | grep -c Running) = 2 ]; do sleep 0.5; done",
+			"for pod in $(runners); do kubectl exec $pod -- touch /tmp/go; done",
 			block("follow() {"), both,
 			"kubectl taint node $worker karpenter.sh/disrupted:NoSchedule; follow; drained spec.nodeName=$worker",
 			"kubectl taint node $worker karpenter.sh/disrupted-; follow", both,
@@ -144,6 +145,9 @@ func newRecipes(ctx SpecContext, elsewhere map[string]string, worker string) *ty
 		"example/runner, newTag: v2", image+", newTag: "+tag,
 		"service/studio-go-runner-postgres 5432", "--namespace="+server+" service/studio-go-runner-postgres :5432 >forward &",
 		"kubectl drain $node", "kubectl drain $node --pod-selector="+runnerLabel, // others have pods there
+		// However slow the machine is, it has work until somebody asked.
+		"-- sleep 10", "-- sh -c 'until [ -e /tmp/seen ]; do sleep 0.2; done'",
+		`still has work"`, `still has work"; kubectl exec "$pod" -- touch /tmp/seen || true`,
 		// What a person sees before the next line.
 		fewer, fewer+"; kubectl wait --for=delete pod --selector=batch.kubernetes.io/job-completion-index=2 --timeout=5m",
 		"runner tasks --runner=", "until "+canary+" | grep '^Phase: *Running'; do sleep 1; done; runner tasks --runner=",
