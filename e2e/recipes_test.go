@@ -34,13 +34,13 @@ func recipeSpecs() {
 
 	It("the recipes for operators work as typed, on nodes", rows(83), limit, SpecPriority(2), func(ctx SpecContext) {
 		left := map[string]string{
-			"kubectl port-forward":                             "it is typed first",
-			"kubectl apply --filename=machine-drain-rule.yaml": "documentSpecs types it, where rules are known",
+			"kubectl port-forward": "it is typed first",
 		}
 		for _, begin := range alone {
 			left[begin] = "the next one types it"
 		}
 		r := newRecipes(ctx, left, nodeOfFirst)
+		defineDrainers(ctx, r.kubectl.kubeconfig)
 		out := r.types(ctx, r.lines(document(recipes))...)
 		Expect(out).To(And(
 			ContainSubstring("\nhello\n"), ContainSubstring("\ninside\n"),
@@ -48,6 +48,7 @@ func recipeSpecs() {
 			MatchRegexp(`pod/studio-go-runner-[01]-\w{5} still has work\n`),
 			MatchRegexp(`(?m)^long +Finished +1 `),
 			ContainSubstring("job.batch/resume-now condition met\n"),
+			ContainSubstring("machinedrainrule.cluster.x-k8s.io/studio-go-runner created\n"),
 		))
 		Expect(os.ReadFile(filepath.Join(r.dir, "copy", "outputs", "answer"))).To(BeEquivalentTo("42\n"))
 	})
