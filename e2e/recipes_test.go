@@ -48,7 +48,7 @@ func recipeSpecs() {
 			MatchRegexp(`pod/studio-go-runner-[01]-\w{5} still has work\n`),
 			MatchRegexp(`(?m)^long +Finished +1 `),
 			ContainSubstring("job.batch/resume-now condition met\n"),
-			ContainSubstring("machinedrainrule.cluster.x-k8s.io/studio-go-runner created\n"),
+			MatchRegexp(`machinedrainrule.cluster.x-k8s.io/studio-go-runner (created|configured)\n`),
 		))
 		Expect(os.ReadFile(filepath.Join(r.dir, "copy", "outputs", "answer"))).To(BeEquivalentTo("42\n"))
 	})
@@ -146,8 +146,10 @@ func newRecipes(ctx SpecContext, elsewhere map[string]string, worker string) *ty
 		"example/runner, newTag: v2", image+", newTag: "+tag,
 		"service/studio-go-runner-postgres 5432", "--namespace="+server+" service/studio-go-runner-postgres :5432 >forward &",
 		"kubectl drain $node", "kubectl drain $node --pod-selector="+runnerLabel, // others have pods there
-		// However slow the machine is, it has work until somebody asked.
-		"-- sleep 10", "-- sh -c 'until [ -e /tmp/seen ]; do sleep 0.2; done'",
+		// The drain finds it begun, and not only fetched, and it goes on until somebody asked.
+		"-- sleep 10", "-- sh -c 'touch /tmp/begun; until [ -e /tmp/seen ]; do sleep 0.2; done'",
+		"until runner tasks long | grep Running;",
+		"until for pod in $(runners); do kubectl exec $pod -- ls /tmp/begun || true; done 2>/dev/null | grep begun;",
 		`still has work"`, `still has work"; kubectl exec "$pod" -- touch /tmp/seen || true`,
 		// What a person sees before the next line.
 		fewer, fewer+"; kubectl wait --for=delete pod --selector=batch.kubernetes.io/job-completion-index=2 --timeout=5m",
