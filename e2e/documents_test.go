@@ -73,7 +73,9 @@ func documentSpecs() {
 		t := newTypist(env.Namespace()+"-typed", elsewhere)
 		t.here = strings.NewReplacer("postgres://fleet:secret@db.example/tasks", queue, "postgres://owner@db.example/tasks", "'"+queue+"'",
 			"/var/lib/fakegpu", filepath.Join(t.dir, "fakegpu"), "worker-1", "$NODE", "node NODE", "node $NODE",
-			"-- sleep 10", "-- sh -c 'until [ -e "+filepath.Join(t.dir, "seen")+" ]; do sleep 0.1; done'")
+			// The drain finds it begun, and not only fetched.
+			"-- sleep 10", "-- sh -c 'touch "+filepath.Join(t.dir, "begun")+"; until [ -e "+filepath.Join(t.dir, "seen")+" ]; do sleep 0.1; done'",
+			"until runner tasks long | grep Running;", "until [ -e "+filepath.Join(t.dir, "begun")+" ];")
 		t.write("kustomization.yaml", "namespace: "+t.namespace+"\nresources: [studio-go-runner/runner/deploy/fake-gpu]\n")
 		script := append([]string{cluster}, t.lines(strings.Join(slices.Collect(eachDocument), "\n"))...)
 		script = append(script, "kubectl delete configmaps --all")
@@ -93,7 +95,7 @@ func documentSpecs() {
 			MatchRegexp(`pod/studio-go-runner-[01]-fghij still has work\n`), MatchRegexp(`(?m)^long +Finished +1 `),
 			Not(ContainSubstring("poddisruptionbudget.policy/studio-go-runner-canary")),
 			MatchRegexp(`(?s)configmap/studio-go-runner-1 labeled\n.*uncordoned\n.*configmap "studio-go-runner-1" deleted`),
-			ContainSubstring("machinedrainrule.cluster.x-k8s.io/studio-go-runner created\n")))
+			MatchRegexp(`machinedrainrule.cluster.x-k8s.io/studio-go-runner (created|configured)\n`)))
 		Expect(os.ReadFile(filepath.Join(t.dir, "copy", "outputs", "answer"))).To(BeEquivalentTo("42\n"))
 	})
 }

@@ -34,13 +34,13 @@ func recipeSpecs() {
 
 	It("the recipes for operators work as typed, on nodes", rows(83), limit, SpecPriority(2), func(ctx SpecContext) {
 		left := map[string]string{
-			"kubectl port-forward":                             "it is typed first",
-			"kubectl apply --filename=machine-drain-rule.yaml": "documentSpecs types it, where rules are known",
+			"kubectl port-forward": "it is typed first",
 		}
 		for _, begin := range alone {
 			left[begin] = "the next one types it"
 		}
 		r := newRecipes(ctx, left, nodeOfFirst)
+		defineDrainers(ctx, r.kubectl.kubeconfig)
 		out := r.types(ctx, r.lines(document(recipes))...)
 		Expect(out).To(And(
 			ContainSubstring("\nhello\n"), ContainSubstring("\ninside\n"),
@@ -48,6 +48,7 @@ func recipeSpecs() {
 			MatchRegexp(`pod/studio-go-runner-[01]-\w{5} still has work\n`),
 			MatchRegexp(`(?m)^long +Finished +1 `),
 			ContainSubstring("job.batch/resume-now condition met\n"),
+			MatchRegexp(`machinedrainrule.cluster.x-k8s.io/studio-go-runner (created|configured)\n`),
 		))
 		Expect(os.ReadFile(filepath.Join(r.dir, "copy", "outputs", "answer"))).To(BeEquivalentTo("42\n"))
 	})
@@ -72,8 +73,9 @@ func recipeSpecs() {
 		out := r.types(ctx, slices.Concat(functions.FindAllString(document(recipes), -1), []string{
 			block("kubectl create namespace"), block("export STUDIOML_QUEUE='"), block("state() {"), both,
 			"worker=" + nodeOfFirst,
-			"runner submit --id=first -- sleep 6; runner submit --id=second -- sleep 6",
+			"for id in first second; do runner submit --id=$id -- sh -c 'until [ -e /tmp/go ]; do sleep 0.2; done; sleep 3'; done",
 			"until [ $(runner tasks | grep -c Running) = 2 ]; do sleep 0.5; done",
+			"for pod in $(runners); do kubectl exec $pod -- touch /tmp/go; done",
 			block("follow() {"), both,
 			"kubectl taint node $worker karpenter.sh/disrupted:NoSchedule; follow; drained spec.nodeName=$worker",
 			"kubectl taint node $worker karpenter.sh/disrupted-; follow", both,
@@ -144,6 +146,11 @@ func newRecipes(ctx SpecContext, elsewhere map[string]string, worker string) *ty
 		"example/runner, newTag: v2", image+", newTag: "+tag,
 		"service/studio-go-runner-postgres 5432", "--namespace="+server+" service/studio-go-runner-postgres :5432 >forward &",
 		"kubectl drain $node", "kubectl drain $node --pod-selector="+runnerLabel, // others have pods there
+		// The drain finds it begun, and not only fetched, and it goes on until somebody asked.
+		"-- sleep 10", "-- sh -c 'touch /tmp/begun; until [ -e /tmp/seen ]; do sleep 0.2; done'",
+		"until runner tasks long | grep Running;",
+		"until for pod in $(runners); do kubectl exec $pod -- ls /tmp/begun || true; done 2>/dev/null | grep begun;",
+		`still has work"`, `still has work"; kubectl exec "$pod" -- touch /tmp/seen || true`,
 		// What a person sees before the next line.
 		fewer, fewer+"; kubectl wait --for=delete pod --selector=batch.kubernetes.io/job-completion-index=2 --timeout=5m",
 		"runner tasks --runner=", "until "+canary+" | grep '^Phase: *Running'; do sleep 1; done; runner tasks --runner=",

@@ -1,7 +1,7 @@
 # What `make full` types: what the documents have people type where .ci/run does not, and
 # what is too long for each change. It has Docker and the image of a kind node (airgap kind).
-# TestCommandsAreTyped wants each command of a document to be in one of these two, or in a
-# block that a test types.
+# TestCommandsAreTyped wants each command of a document to be in one of these two, in
+# sentences.sh beside this, or in a block that a test types.
 set -euo pipefail
 unset MAKEFLAGS MFLAGS MAKELEVEL
 place=$(mktemp -d)
