@@ -158,7 +158,7 @@ func TestEachClauseFindsWhatBreaksIt(t *testing.T) {
 		}},
 		"an unknown code":   {ExitCode, func(r *Record) { b2(r).Code = 66 }},
 		"a GPU twice":       {HeldTwice, func(r *Record) { r.Notes = append(r.Notes, Note{"held", 8 * second, "gpu", 1, "b.2", "GPU-1"}) }},
-		"something is left": {Left, func(r *Record) { r.Left = []string{"disk/spool/claims/x is left"} }},
+		"something is left": {Left, func(r *Record) { r.Left = []string{"disk/spool/held/x is left"} }},
 	} {
 		r := good()
 		test.plant(r)
