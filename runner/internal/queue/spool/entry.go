@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,8 +43,21 @@ func (b bucket) name() string {
 
 // parseBucket is the inverse of name.
 func parseBucket(name string) (b bucket, ok bool) {
-	fmt.Sscanf(name, "%d-%d-%d-%d-%d", &b.rank, &b.from, &b.pauses, &b.class.GPUs, &b.class.GPUMemory)
+	n, _ := numbers(name, 5)
+	b = bucket{int(n[0]), n[1], int(n[2]), api.Resources{GPUs: int(n[3]), GPUMemory: api.Bytes(n[4])}}
 	return b, b.name() == name
+}
+
+// numbers reads those that a name begins with, quickly, as many may wait. What is none
+// does not give the name again.
+func numbers(name string, count int) (all []int64, rest string) {
+	all = make([]int64, count)
+	for i := range all {
+		var text string
+		text, name, _ = strings.Cut(name, "-")
+		all[i], _ = strconv.ParseInt(text, 10, 64)
+	}
+	return all, name
 }
 
 // name sorts as the tasks start.
@@ -54,16 +68,17 @@ func (e entry) name() string {
 
 // parseName is the inverse of name.
 func parseName(name string) (e entry, ok bool) {
-	fmt.Sscanf(strings.TrimSuffix(name, ".json"), "%d-%d-%d-%d-%d-%d-%d-%d-%d-%d-%s", &e.rank, &e.from, &e.pauses, &e.key,
-		&e.class.GPUs, &e.class.GPUMemory, &e.starts, &e.deaths, &e.spent, &e.expires, &e.id)
-	return e, e.name() == name && e.id != "" && e.spent <= e.starts
+	n, id := numbers(strings.TrimSuffix(name, ".json"), 10)
+	e = entry{bucket{int(n[0]), n[1], int(n[2]), api.Resources{GPUs: int(n[4]), GPUMemory: api.Bytes(n[5])}},
+		n[3], int(n[6]), int(n[7]), int(n[8]), n[9], id}
+	return e, e.name() == name && e.spent <= e.starts && validID(id)
 }
 
 // of is the entry with what the document of its task says.
 func (e entry) of(t *api.Task) entry {
 	e.rank, e.class, e.id, e.expires = api.MaxTaskPriority-t.Priority, t.Resources, t.ID, 0
 	if !t.Expires.IsZero() {
-		e.expires = t.Expires.Unix()
+		e.expires = max(t.Expires.Unix(), 1) // names have no sign
 	}
 	return e
 }

@@ -1,0 +1,168 @@
+package spool_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
+)
+
+// waiting is how many tasks wait, as metrics say.
+func waiting(t *testing.T, dir string) int {
+	t.Helper()
+	n, err := spool.Look(dir).Length(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n[api.TaskWaiting]
+}
+
+// look lets a runner look for work that it does not find.
+func look(t *testing.T, s *spool.Spool, serves func(api.Resources) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*rescan)
+	defer cancel()
+	if d, err := s.Fetch(ctx, serves); d != nil || !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("fetched %v, %v", d, err)
+	}
+}
+
+// What people put among the tasks, or a newer version, is no work that waits. It stays,
+// and is told once, of classes, too, that nobody serves.
+func TestStraysAmongTasks(t *testing.T) {
+	dir := t.TempDir()
+	s, log := openLogged(t, dir, rescan)
+	submit(t, s, api.Task{ID: "a"})
+	submit(t, s, api.Task{ID: "b", Resources: api.Resources{GPUs: 1}})
+	var strays []string
+	for _, task := range globbed(t, dir, "ready/*/*.json") {
+		bucket, name := filepath.Split(task)
+		spent := strings.LastIndex(name, "-0-0-")
+		for _, stray := range []string{name + "~", "#" + name + "#", "later-" + name, name[:spent] + "-1-0-" + name[spent+5:], strings.TrimSuffix(name, ".json") + "+.json"} {
+			strays = append(strays, bucket+stray)
+		}
+	}
+	for _, stray := range strays {
+		if err := os.WriteFile(stray, []byte(`{"id":"a","command":"true"}`), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := waiting(t, dir); n != 2 {
+		t.Errorf("%d tasks wait, want 2", n)
+	}
+	for _, id := range []string{"a", "b"} {
+		if err := fetch(t, s, id).Ack(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := waiting(t, dir); n != 0 {
+		t.Errorf("%d tasks wait, want none", n)
+	}
+	look(t, s, anyClass)
+	other, tidied := openLogged(t, dir, rescan)
+	other.Tidy(60 * rescan)
+	look(t, other, func(api.Resources) bool { return false })
+	look(t, other, func(api.Resources) bool { return false })
+	for _, stray := range strays {
+		if _, err := os.Stat(stray); err != nil {
+			t.Error(err)
+		}
+		for by, text := range map[string]string{"who takes tasks": log.String(), "who takes none": tidied.String()} {
+			if n := strings.Count(text, `msg="left a file in the queue alone" claim=`+stray+" "); n != 1 {
+				t.Errorf("%s told %d times of %s", by, n, stray)
+			}
+		}
+	}
+	if !strings.Contains(log.String(), "move it away, and put tasks into the queue with the command submit") {
+		t.Errorf("nothing of what to do:\n%s", log)
+	}
+	if c := contents(t, dir); len(c.Ready) != 0 || len(c.Dead) != 0 {
+		t.Errorf("ready %+v, dead %+v, want none", c.Ready, c.Dead)
+	}
+}
+
+// A damaged copy of a task is buried, and that changes nothing of the task: neither while
+// it runs, nor when its runner dies, nor after it has succeeded.
+func TestADamagedCopy(t *testing.T) {
+	dir := t.TempDir()
+	s, crashed := open(t, dir, "r"), open(t, dir, "crashed")
+	submit(t, s, api.Task{ID: "a"})
+	begin(t, fetch(t, crashed, "a"))
+	copied := func(next string, letters int, state api.TaskState) {
+		t.Helper()
+		drop(t, dir, entryName(0, 0, 0, "a"), []byte(`{"id":"a","comm`))
+		submit(t, s, api.Task{ID: next})
+		if err := fetch(t, s, next).Ack(); err != nil {
+			t.Fatal(err)
+		}
+		if all, err := s.List(t.Context(), "a"); err != nil || all[0].State != state {
+			t.Errorf("a is %+v, %v, want %s", all, err, state)
+		}
+		c := contents(t, dir)
+		if len(c.Dead) != letters || c.Dead[0].Document != `{"id":"a","comm` {
+			t.Errorf("dead letters %+v, want %d, of the copy", c.Dead, letters)
+		}
+	}
+	copied("b", 1, api.TaskRunning)
+	crashed.Crash()
+	d := fetch(t, s, "a")
+	if n, err := d.Begin(nil); n != 2 || err != nil {
+		t.Fatalf("attempt %d, %v", n, err)
+	}
+	if err := finish(d, 2, api.Succeeded); err != nil {
+		t.Fatal(err)
+	}
+	copied("c", 1, api.TaskFinished)
+}
+
+// A file that was mended after it was read is not buried.
+func TestAFileThatWasMended(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	drop(t, dir, entryName(0, 0, 0, "a"), []byte(`{"id":"a","command":"true"}`))
+	path := filepath.Join(dir, "ready", firstBucket, entryName(0, 0, 0, "a"))
+	if err := s.TakeRead(path, []byte(`{"id":"a","comm`)); err != nil {
+		t.Error(err)
+	}
+	if c := contents(t, dir); len(c.Dead) != 0 {
+		t.Errorf("dead %+v, want none", c.Dead)
+	}
+	fetch(t, s, "a")
+}
+
+// What cannot be buried now stays where it was.
+func TestAFileThatCannotBeBuried(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	name := entryName(0, 0, 0, "a")
+	drop(t, dir, name, []byte("x"))
+	back := instead(t, dir, "dead")
+	if d, err := s.Fetch(t.Context(), anyClass); d != nil || err == nil {
+		t.Fatalf("fetched %v, %v", d, err)
+	}
+	if n := globs(t, dir, "ready/"+firstBucket+"/"+name); n != 1 {
+		t.Errorf("%d files are where it was, want it", n)
+	}
+	back()
+	look(t, s, anyClass)
+	if c := contents(t, dir); len(c.Dead) != 1 || c.Dead[0].ID != "a" || c.Dead[0].Document != "x" {
+		t.Errorf("dead %+v, want a", c.Dead)
+	}
+}
+
+// Names of files have no sign, and clocks of people may say anything.
+func TestATaskThatExpiredLongAgo(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	submit(t, s, api.Task{ID: "a", Expires: api.Time{Time: time.Date(1960, 1, 1, 0, 0, 0, 0, time.UTC)}})
+	look(t, s, anyClass)
+	if c := contents(t, dir); len(c.Dead) != 1 || !strings.HasPrefix(c.Dead[0].Reason, "it expired at") {
+		t.Errorf("dead %+v, want that it expired", c.Dead)
+	}
+}
