@@ -43,21 +43,29 @@ func (b bucket) name() string {
 
 // parseBucket is the inverse of name.
 func parseBucket(name string) (b bucket, ok bool) {
-	n, _ := numbers(name, 5)
-	b = bucket{int(n[0]), n[1], int(n[2]), api.Resources{GPUs: int(n[3]), GPUMemory: api.Bytes(n[4])}}
-	return b, b.name() == name
+	n, rest, ok := numbers(name, 2, 16, 1, 1, 1)
+	if !ok || len(rest) > 0 {
+		return bucket{}, false
+	}
+	return bucket{int(n[0]), n[1], int(n[2]), api.Resources{GPUs: int(n[3]), GPUMemory: api.Bytes(n[4])}}, true
 }
 
-// numbers reads those that a name begins with, quickly, as many may wait. What is none
-// does not give the name again.
-func numbers(name string, count int) (all []int64, rest string) {
-	all = make([]int64, count)
-	for i := range all {
-		var text string
-		text, name, _ = strings.Cut(name, "-")
-		all[i], _ = strconv.ParseInt(text, 10, 64)
+// numbers reads those that a name begins with, written with so many digits at least, and
+// no more than they need. It is quick, as many may wait.
+func numbers(name string, digits ...int) (all []int64, rest []string, ok bool) {
+	texts := strings.SplitN(name, "-", len(digits)+1)
+	if len(texts) < len(digits) {
+		return nil, nil, false
 	}
-	return all, name
+	all = make([]int64, 0, len(digits))
+	for i, least := range digits {
+		n, err := strconv.ParseUint(texts[i], 10, 63)
+		if size := len(texts[i]); err != nil || size < least || size > least && texts[i][0] == '0' {
+			return nil, nil, false
+		}
+		all = append(all, int64(n))
+	}
+	return all, texts[len(digits):], true
 }
 
 // name sorts as the tasks start.
@@ -68,10 +76,14 @@ func (e entry) name() string {
 
 // parseName is the inverse of name.
 func parseName(name string) (e entry, ok bool) {
-	n, id := numbers(strings.TrimSuffix(name, ".json"), 10)
+	text, isJSON := strings.CutSuffix(name, ".json")
+	n, rest, ok := numbers(text, 2, 16, 1, 16, 1, 1, 1, 1, 1, 1)
+	if !ok || !isJSON || len(rest) == 0 {
+		return entry{}, false
+	}
 	e = entry{bucket{int(n[0]), n[1], int(n[2]), api.Resources{GPUs: int(n[4]), GPUMemory: api.Bytes(n[5])}},
-		n[3], int(n[6]), int(n[7]), int(n[8]), n[9], id}
-	return e, e.name() == name && e.spent <= e.starts && validID(id)
+		n[3], int(n[6]), int(n[7]), int(n[8]), n[9], rest[0]}
+	return e, e.spent <= e.starts && validID(e.id)
 }
 
 // of is the entry with what the document of its task says.
