@@ -166,3 +166,38 @@ func TestATaskThatExpiredLongAgo(t *testing.T) {
 		t.Errorf("dead %+v, want that it expired", c.Dead)
 	}
 }
+
+// Some editors rename a file, and write another in its place. The task has ended all the
+// same when that has.
+func TestABackupOfATask(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	for _, id := range []string{"a", "b"} {
+		submit(t, s, api.Task{ID: id})
+		names := globbed(t, dir, "ready/*/*-"+id+".json")
+		text, err := os.ReadFile(names[0])
+		if err := errors.Join(err, os.Rename(names[0], names[0]+"~"), os.WriteFile(names[0], text, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	state := func(want api.TaskState) {
+		t.Helper()
+		if all, err := spool.Look(dir).List(t.Context(), "a"); err != nil || all[0].State != want {
+			t.Errorf("a is %+v, %v, want %s", all, err, want)
+		}
+	}
+	state(api.TaskWaiting)
+	end(t, s, "a", api.Succeeded)
+	state(api.TaskFinished)
+	if err := s.Again(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+	state(api.TaskWaiting)
+	fetch(t, s, "b")
+	d := fetch(t, s, "a")
+	state(api.TaskRunning)
+	if err := finish(d, begin(t, d), api.Succeeded); err != nil {
+		t.Error(err)
+	}
+	state(api.TaskFinished)
+}
