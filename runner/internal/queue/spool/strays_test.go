@@ -44,7 +44,7 @@ func TestStraysAmongTasks(t *testing.T) {
 	for _, task := range globbed(t, dir, "ready/*/*.json") {
 		bucket, name := filepath.Split(task)
 		spent := strings.LastIndex(name, "-0-0-")
-		for _, stray := range []string{name + "~", "#" + name + "#", "later-" + name, name[:spent] + "-1-0-" + name[spent+5:], strings.TrimSuffix(name, ".json") + "+.json"} {
+		for _, stray := range []string{name + "~", "#" + name + "#", "later-" + name, strings.TrimSuffix(name, ".json"), name[:len(name)-len("-a.json")] + ".json", name[:spent] + "-1-0-" + name[spent+5:], strings.TrimSuffix(name, ".json") + "+.json"} {
 			strays = append(strays, bucket+stray)
 		}
 	}
@@ -90,35 +90,35 @@ func TestStraysAmongTasks(t *testing.T) {
 // A damaged copy of a task is buried, and that changes nothing of the task: neither while
 // it runs, nor when its runner dies, nor after it has succeeded.
 func TestADamagedCopy(t *testing.T) {
-	dir := t.TempDir()
+	dir, id := t.TempDir(), strings.Repeat("a", 128) // the longest
 	s, crashed := open(t, dir, "r"), open(t, dir, "crashed")
-	submit(t, s, api.Task{ID: "a"})
-	begin(t, fetch(t, crashed, "a"))
-	copied := func(next string, letters int, state api.TaskState) {
+	submit(t, s, api.Task{ID: id})
+	begin(t, fetch(t, crashed, id))
+	copied := func(next string, state api.TaskState) {
 		t.Helper()
-		drop(t, dir, entryName(0, 0, 0, "a"), []byte(`{"id":"a","comm`))
+		drop(t, dir, entryName(0, 0, 0, id), []byte(`{"id":"a","comm`))
 		submit(t, s, api.Task{ID: next})
 		if err := fetch(t, s, next).Ack(); err != nil {
 			t.Fatal(err)
 		}
-		if all, err := s.List(t.Context(), "a"); err != nil || all[0].State != state {
+		if all, err := s.List(t.Context(), id); err != nil || all[0].State != state {
 			t.Errorf("a is %+v, %v, want %s", all, err, state)
 		}
 		c := contents(t, dir)
-		if len(c.Dead) != letters || c.Dead[0].Document != `{"id":"a","comm` {
-			t.Errorf("dead letters %+v, want %d, of the copy", c.Dead, letters)
+		if len(c.Dead) != 1 || c.Dead[0].Document != `{"id":"a","comm` {
+			t.Errorf("dead letters %+v, want one, of the copy", c.Dead)
 		}
 	}
-	copied("b", 1, api.TaskRunning)
+	copied("b", api.TaskRunning)
 	crashed.Crash()
-	d := fetch(t, s, "a")
+	d := fetch(t, s, id)
 	if n, err := d.Begin(nil); n != 2 || err != nil {
 		t.Fatalf("attempt %d, %v", n, err)
 	}
 	if err := finish(d, 2, api.Succeeded); err != nil {
 		t.Fatal(err)
 	}
-	copied("c", 1, api.TaskFinished)
+	copied("c", api.TaskFinished)
 }
 
 // A file that was mended after it was read is not buried.
@@ -200,4 +200,11 @@ func TestABackupOfATask(t *testing.T) {
 		t.Error(err)
 	}
 	state(api.TaskFinished)
+
+	// Without the backup a second name would say that it is on its way back, to run again.
+	names := globbed(t, dir, "ready/*/*-a.json~")
+	if err := os.Rename(names[0], filepath.Join(dir, "tmp", "elsewhere")); err != nil {
+		t.Fatal(err)
+	}
+	state(api.TaskWaiting)
 }
