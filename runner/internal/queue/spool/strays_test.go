@@ -87,6 +87,30 @@ func TestStraysAmongTasks(t *testing.T) {
 	}
 }
 
+// A task or a bucket has one name only.
+func TestOtherNames(t *testing.T) {
+	dir := t.TempDir()
+	open(t, dir, "")
+	task := func(bucket string) string { return bucket[:21] + "-0000000000000001-0-0-0-0-0-0-a.json" }
+	const bucket = firstBucket
+	other := []string{"010" + bucket[2:], bucket[:3] + bucket[4:], bucket[:3] + "0" + bucket[3:], bucket[:20] + "00-0-0", bucket + "-", bucket + "-0", "+1" + bucket[2:], bucket[:24]}
+	for _, path := range other {
+		for _, path := range []string{path + "/" + task(bucket), bucket + "/" + strings.Replace(task(bucket), bucket[:21], path[:len(path)-4], 1)} {
+			path = filepath.Join(dir, "ready", path)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := waiting(t, dir); n != 0 {
+		t.Errorf("%d tasks wait, want none", n)
+	}
+	drop(t, dir, task(bucket), nil)
+	if n := waiting(t, dir); n != 1 {
+		t.Errorf("%d tasks wait, want one", n)
+	}
+}
+
 // A damaged copy of a task is buried, and that changes nothing of the task: neither while
 // it runs, nor when its runner dies, nor after it has succeeded.
 func TestADamagedCopy(t *testing.T) {
