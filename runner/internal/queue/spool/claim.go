@@ -155,10 +155,10 @@ func (s *Spool) reclaimOne(name string) error {
 		}
 		runner, gpus := s.said(name)
 		for _, file := range names {
-			claim, e, ok := parseHeld(file)
-			if claim != name {
+			if !strings.HasPrefix(file, name+"-") {
 				continue
 			}
+			_, e, ok := parseHeld(file)
 			if !ok { // without the lock nobody could tell any more whether a runner has it
 				return fmt.Errorf("%s has no name that this version knows, so it is left to a newer runner", file)
 			}

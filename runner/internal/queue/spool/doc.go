@@ -55,6 +55,6 @@
 //
 // Versions share a spool during a rolling upgrade. A document in ready/ was good for the
 // version that submitted it: who does not understand it, or its name, leaves it there for
-// who does. Only what is no JSON, or not the task that its name says, is buried. So a
-// later version may add fields and values to documents, and kinds of names.
+// who does, and says so once. Only what is no JSON, or not the task that its name says, is
+// buried. So a later version may add fields and values to documents, and kinds of names.
 package spool

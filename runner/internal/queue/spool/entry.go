@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,8 +43,29 @@ func (b bucket) name() string {
 
 // parseBucket is the inverse of name.
 func parseBucket(name string) (b bucket, ok bool) {
-	fmt.Sscanf(name, "%d-%d-%d-%d-%d", &b.rank, &b.from, &b.pauses, &b.class.GPUs, &b.class.GPUMemory)
-	return b, b.name() == name
+	n, rest, ok := numbers(name, 2, 16, 1, 1, 1)
+	if !ok || len(rest) > 0 {
+		return bucket{}, false
+	}
+	return bucket{int(n[0]), n[1], int(n[2]), api.Resources{GPUs: int(n[3]), GPUMemory: api.Bytes(n[4])}}, true
+}
+
+// numbers reads those that a name begins with, written with so many digits at least, and
+// no more than they need. It is quick, as many may wait.
+func numbers(name string, digits ...int) (all []int64, rest []string, ok bool) {
+	texts := strings.SplitN(name, "-", len(digits)+1)
+	if len(texts) < len(digits) {
+		return nil, nil, false
+	}
+	all = make([]int64, 0, len(digits))
+	for i, least := range digits {
+		n, err := strconv.ParseUint(texts[i], 10, 63)
+		if size := len(texts[i]); err != nil || size < least || size > least && texts[i][0] == '0' {
+			return nil, nil, false
+		}
+		all = append(all, int64(n))
+	}
+	return all, texts[len(digits):], true
 }
 
 // name sorts as the tasks start.
@@ -54,16 +76,21 @@ func (e entry) name() string {
 
 // parseName is the inverse of name.
 func parseName(name string) (e entry, ok bool) {
-	fmt.Sscanf(strings.TrimSuffix(name, ".json"), "%d-%d-%d-%d-%d-%d-%d-%d-%d-%d-%s", &e.rank, &e.from, &e.pauses, &e.key,
-		&e.class.GPUs, &e.class.GPUMemory, &e.starts, &e.deaths, &e.spent, &e.expires, &e.id)
-	return e, e.name() == name && e.id != "" && e.spent <= e.starts
+	text, isJSON := strings.CutSuffix(name, ".json")
+	n, rest, ok := numbers(text, 2, 16, 1, 16, 1, 1, 1, 1, 1, 1)
+	if !ok || !isJSON || len(rest) == 0 {
+		return entry{}, false
+	}
+	e = entry{bucket{int(n[0]), n[1], int(n[2]), api.Resources{GPUs: int(n[4]), GPUMemory: api.Bytes(n[5])}},
+		n[3], int(n[6]), int(n[7]), int(n[8]), n[9], rest[0]}
+	return e, e.spent <= e.starts && validID(e.id)
 }
 
 // of is the entry with what the document of its task says.
 func (e entry) of(t *api.Task) entry {
 	e.rank, e.class, e.id, e.expires = api.MaxTaskPriority-t.Priority, t.Resources, t.ID, 0
 	if !t.Expires.IsZero() {
-		e.expires = t.Expires.Unix()
+		e.expires = max(t.Expires.Unix(), 1) // names have no sign
 	}
 	return e
 }

@@ -135,3 +135,10 @@ func (s *Spool) Tidy(ago time.Duration) {
 	defer s.mu.Unlock()
 	s.tidied = time.Now().Add(-ago)
 }
+
+// TakeRead takes a file of which this was read before.
+func (s *Spool) TakeRead(path string, document []byte) error {
+	e, _ := parseName(filepath.Base(path))
+	_, err := s.take(path, e, document)
+	return err
+}

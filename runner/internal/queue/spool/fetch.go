@@ -96,11 +96,12 @@ func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*del
 	var problem error
 	if s.due(&s.tidied, 60*s.rescan) {
 		s.sweep()
-		// What has expired, of classes, too, that nobody serves.
+		s.sayOnce("cannot see a task", s.dir, s.older()) // that was submitted since
+		// What has expired, or is none of the queue, of classes, too, that nobody serves.
 		var d *delivery
 		d, problem = s.front(ctx, func(api.Resources) bool { return true }, func(name string) bool {
 			e, ok := parseName(name)
-			return ok && e.expired(time.Now()) != ""
+			return !ok || e.expired(time.Now()) != ""
 		})
 		if d != nil { // the clock was set back
 			problem = d.Release()
@@ -117,7 +118,9 @@ func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*del
 // another runner was faster.
 func (s *Spool) try(path string) (*delivery, error) {
 	e, ok := parseName(filepath.Base(path))
-	if !ok { // people have put it there
+	if !ok { // people have put it there, or a newer version
+		s.sayOnce("left a file in the queue alone", path, errors.New("its name is none that this version gives; "+
+			"if no newer runner knows it either, move it away, and put tasks into the queue with the command submit"))
 		return nil, nil
 	}
 	document, err := readFile(path, api.MaxTaskBytes)
@@ -126,13 +129,20 @@ func (s *Spool) try(path string) (*delivery, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	task, err := e.read(document)
-	switch {
-	case err != nil && newer(e.id, document):
-		s.sayOnce("left a task to a newer runner", e.id, err)
+	return s.take(path, e, document)
+}
+
+// take claims the task of which this was read.
+func (s *Spool) take(path string, e entry, document []byte) (*delivery, error) {
+	task, bad := e.read(document)
+	if bad != nil && newer(e.id, document) {
+		s.sayOnce("left a task to a newer runner", e.id, bad)
 		return nil, nil
-	case err != nil: // somebody has changed it by hand, or the disk
-		return nil, s.buryFile(path, e, document, err)
+	}
+	judge := s.examine
+	if bad != nil { // somebody has changed it by hand, or the disk
+		task = &api.Task{ID: e.id}
+		judge = func(d *delivery) (removed bool, err error) { return true, s.buryFile(d, document, bad) }
 	}
 	c, err := s.takeClaim()
 	if err != nil {
@@ -147,7 +157,7 @@ func (s *Spool) try(path string) (*delivery, error) {
 		c.lock.Close() // what may be in it comes back like that of a dead runner
 		return nil, err
 	}
-	removed, err := s.examine(d)
+	removed, err := judge(d)
 	if err != nil {
 		if fault := d.release(); fault != nil {
 			c.lock.Close() // as above

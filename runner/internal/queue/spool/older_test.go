@@ -256,15 +256,27 @@ func TestTasksElsewhere(t *testing.T) {
 	for _, place := range []string{"tasks", "claims/x/tasks"} {
 		dir := t.TempDir()
 		file := filepath.Join(dir, place, "00000000000000000001-0-0-a.json")
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(`{"id":"a","command":"true"}`), 0o644)); err != nil {
-			t.Fatal(err)
+		put := func() {
+			t.Helper()
+			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(`{"id":"a","command":"true"}`), 0o644)); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if _, err := spool.Open(dir, spool.Options{}); err == nil || !strings.Contains(err.Error(), place) {
-			t.Errorf("with a file in %s: %v, want an error that names it", place, err)
+		put()
+		if _, err := spool.Open(dir, spool.Options{}); err == nil || !strings.Contains(err.Error(), place) || strings.Contains(err.Error(), "flock") {
+			t.Errorf("with a file in %s: %v, want an error that names it, and nothing of file systems", place, err)
 		}
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
-		open(t, dir, "")
+		s, log := openLogged(t, dir, rescan)
+		put() // by an older submit, which finds its place
+		for range 2 {
+			s.Tidy(60 * rescan)
+			look(t, s, anyClass)
+		}
+		if n := strings.Count(log.String(), "is of an older version"); n != 1 {
+			t.Errorf("told %d times of a file that came to %s:\n%s", n, place, log)
+		}
 	}
 }

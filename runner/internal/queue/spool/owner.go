@@ -33,7 +33,11 @@ func (s *Spool) Length(context.Context) (map[api.TaskState]int, error) {
 		if !missing(problem) { // else it has just gone
 			err = errors.Join(err, problem)
 		}
-		waiting += len(names)
+		for _, name := range names {
+			if _, ok := parseName(name); ok {
+				waiting++
+			}
+		}
 	}
 	return map[api.TaskState]int{api.TaskWaiting: waiting, api.TaskDead: len(dead)}, err
 }

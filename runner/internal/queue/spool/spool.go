@@ -97,6 +97,9 @@ func Open(dir string, opts Options) (*Spool, error) {
 	absolute, err := filepath.Abs(dir) // tasks run elsewhere
 	if err == nil {
 		s.dir = absolute
+		if err := s.older(); err != nil {
+			return nil, fmt.Errorf("open spool %s: %w", dir, err)
+		}
 		err = s.prepare()
 	}
 	if err != nil {
@@ -118,12 +121,6 @@ func (s *Spool) prepare() error {
 	if err := tree.Sync(s.dir); err != nil {
 		return err
 	}
-	for _, before := range []string{"tasks/*.json", "claims/*/tasks/*.json"} { // nobody would ever find them
-		if left, _ := fs.Glob(os.DirFS(s.dir), before); len(left) > 0 {
-			return fmt.Errorf("%s is of an older version, which kept tasks elsewhere; "+
-				"let its runners end them, or move them away and submit them again", left[0])
-		}
-	}
 	s.sweep()
 	if s.runner == "" {
 		return nil
@@ -135,6 +132,17 @@ func (s *Spool) prepare() error {
 	s.idle <- c
 	s.reclaim()
 	s.fetches.Go(s.attend)
+	return nil
+}
+
+// older is an error where an older version has kept tasks: nobody would ever find them.
+func (s *Spool) older() error {
+	for _, place := range []string{"tasks/*.json", "claims/*/tasks/*.json"} {
+		if left, _ := fs.Glob(os.DirFS(s.dir), place); len(left) > 0 {
+			return fmt.Errorf("%s is of an older version, which kept tasks elsewhere; let runners of that version end all that are in %s, "+
+				"or, once none of these runs, move them away and submit them again", left[0], place)
+		}
+	}
 	return nil
 }
 

@@ -89,5 +89,8 @@ func (s *Spool) writeNew(t *api.Task, known *view, durable bool) (before api.Tas
 	case !bytes.Equal(there, document):
 		return "", errors.New("id: is in use by another task; choose another id, or leave it out to have one made")
 	}
-	return known.state(t.ID)
+	if before, err = known.state(t.ID); err == nil && before == "" && durable {
+		err = syncAll(s.path(resultsDir)) // whoever wrote it may have died before it was on the disk
+	}
+	return before, err
 }

@@ -43,8 +43,8 @@ func TestDocumentsOfALaterVersion(t *testing.T) {
 	for _, e := range c.Ready {
 		left = append(left, e.ID)
 	}
-	if got := strings.Join(left, " "); got != "held field value" || len(c.Dead) != 2 {
-		t.Errorf("left are %s, want held field value; dead %+v, want two", got, c.Dead)
+	if got := strings.Join(left, " "); got != "held field value" || len(c.Dead) != 2 || c.Dead[0].ID != "broken" || c.Dead[1].ID != "other" {
+		t.Errorf("left are %s, want held field value; dead %+v, want broken and other", got, c.Dead)
 	}
 	for _, id := range left {
 		if n := strings.Count(log.String(), `msg="left a task to a newer runner" claim=`+id+" "); n != 1 {

@@ -26,7 +26,8 @@ type view struct {
 	spool   *Spool
 	entries map[string]Entry // by id: of those that run, or of all
 	all     bool
-	err     error // in reading them
+	strays  map[uint64]bool // what else has a name in ready/, and may be a document
+	err     error           // in reading them
 }
 
 // links counts the names of the document of a task: beside the one among the results
@@ -78,12 +79,26 @@ func (v *view) state(id string) (api.TaskState, error) {
 		return api.TaskRunning, nil
 	case cancelled:
 		return api.TaskCancelled, nil
+	case e.State == "" && open && v.onlyStrays(id):
+		return api.TaskFinished, nil
 	case e.State == "" && open: // it may also be on its way
 		e = waiting(entry{}.of(cmp.Or(s.task(id), &api.Task{})), "")
 	case e.State == "" && !failed && s.lastAttempt(id) > 0:
 		return api.TaskFinished, nil
 	}
 	return e.State, nil
+}
+
+// onlyStrays says whether a task has succeeded, and is in the queue under a name that
+// people gave it, like the backup of an editor.
+func (v *view) onlyStrays(id string) bool {
+	s := v.spool
+	if finished, _ := s.succeeded(id, s.lastAttempt(id)); !finished {
+		return false
+	}
+	v.readAll()
+	var stat unix.Stat_t
+	return unix.Lstat(s.document(id), &stat) == nil && v.strays[stat.Ino] && v.entries[id].State == ""
 }
 
 // waiting is what the name of a file in ready/ says.
@@ -107,7 +122,7 @@ func (v *view) readAll() {
 	if v.all {
 		return
 	}
-	v.all = true
+	v.all, v.strays = true, map[uint64]bool{}
 	var all []Entry
 	buckets, err := v.spool.buckets()
 	v.note(err)
@@ -116,8 +131,11 @@ func (v *view) readAll() {
 		names, err := fileNames(v.spool.path(place))
 		v.note(err)
 		for _, name := range names {
+			var stat unix.Stat_t
 			if e, ok := parseName(name); ok {
 				all = append(all, waiting(e, filepath.Join(place, name)))
+			} else if unix.Lstat(v.spool.path(place, name), &stat) == nil {
+				v.strays[stat.Ino] = true
 			}
 		}
 	}
