@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -252,5 +253,53 @@ func TestAFetchThatFailsHoldsNoFile(t *testing.T) {
 	}
 	if after > before+1 {
 		t.Errorf("%d files are open, %d were before", after, before)
+	}
+}
+
+// A claim is there before it is locked. Who takes its lock then for that of a dead
+// runner removes it, and nobody would ever give back what is in it.
+func TestAClaimIsMadeWhileOthersLook(t *testing.T) {
+	dir := t.TempDir()
+	s, other := open(t, dir, "r"), open(t, dir, "other")
+	end := make(chan struct{})
+	var others sync.WaitGroup
+	for range 2 {
+		others.Go(func() {
+			for {
+				select {
+				case <-end:
+					return
+				default:
+					other.Reclaim()
+				}
+			}
+		})
+	}
+	for range 3000 {
+		if locked, err := s.Claim(); err != nil || !locked {
+			t.Errorf("a claim is made, and its lock is seen: %v, %v", locked, err)
+			break
+		}
+	}
+	close(end)
+	others.Wait()
+}
+
+// Another runner has taken the last task of a bucket, and removed that.
+func TestTheBucketIsGoneAsWell(t *testing.T) {
+	dir := t.TempDir()
+	s, log := openLogged(t, dir, rescan)
+	drop(t, dir, entryName(0, 0, 0, "a"), []byte(`{"id":"a","command":"true"}`))
+	file := filepath.Join(dir, "ready", firstBucket, entryName(0, 0, 0, "a"))
+	if err := os.RemoveAll(filepath.Dir(file)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.TakeRead(file, []byte(`{"id":"a","command":"true"}`)); err != nil {
+		t.Errorf("the task is gone, which is no error: %v", err)
+	}
+	submit(t, s, api.Task{ID: "b"})
+	fetch(t, s, "b")
+	if text := log.String(); strings.Contains(text, "level=WARN") {
+		t.Errorf("the log has\n%s", text)
 	}
 }

@@ -46,6 +46,18 @@ func (d *delivery) Bury(reason string) error {
 	return d.settle("bury", func() error { return d.bury(reason, d.entry.spent) })
 }
 
+// Claim makes a claim, says whether others see that it is locked, and removes it.
+func (s *Spool) Claim() (locked bool, err error) {
+	c, err := s.newClaim()
+	if err != nil {
+		return false, err
+	}
+	return isAt(c.lock, s.lockPath(c.name)), s.closeClaim(c)
+}
+
+// Reclaim gives back what dead runners have left.
+func (s *Spool) Reclaim() { s.reclaim() }
+
 // MakeWork is the second half of a claim that is made.
 func (s *Spool) MakeWork(claim string) error { return s.makeWork(claim) }
 

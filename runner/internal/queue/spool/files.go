@@ -19,8 +19,7 @@ const (
 	fileMode = 0o644
 )
 
-// errGone means that a file is not there although its directory is, and the one where
-// it was to go: it is no queue that is out of reach.
+// errGone means that a file is not there although the queue is: it is not out of reach.
 var errGone = errors.New("file is gone")
 
 // rename is atomic, and durable once tree.Sync was called for both directories.
@@ -29,7 +28,7 @@ func rename(from, to string) error {
 	switch {
 	case err == nil:
 		return nil
-	case missing(err) && isThere(filepath.Dir(from)) && isThere(filepath.Dir(to)) && !isThere(from):
+	case missing(err) && isThere(filepath.Dir(to)) && isGone(from): // its directory may be gone as well
 		return errGone
 	}
 	return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
@@ -155,17 +154,22 @@ func ifFree(path string, do func(lock *os.File) error) (free bool, err error) {
 	return free, err
 }
 
-// newLock makes a file that this process has locked. Others may find it before that, and
-// remove it: then it is not at its path any more.
+// newLock makes a file that this process has locked. Others may find it before it is,
+// and remove it: then it is made again.
 func newLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
-	if err != nil {
-		return nil, err
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+		if err != nil {
+			return nil, err
+		}
+		if err := errors.Join(own(path, f.Chown), unix.Flock(int(f.Fd()), unix.LOCK_EX)); err != nil {
+			return nil, errors.Join(err, os.Remove(path), f.Close())
+		}
+		if isAt(f, path) {
+			return f, nil
+		}
+		f.Close()
 	}
-	if err := errors.Join(own(path, f.Chown), unix.Flock(int(f.Fd()), unix.LOCK_EX)); err != nil {
-		return nil, errors.Join(err, os.Remove(path), f.Close())
-	}
-	return f, nil
 }
 
 func overwrite(f *os.File, text []byte) error {
@@ -201,6 +205,11 @@ func present(path string) (bool, error) {
 func isThere(path string) bool {
 	there, _ := present(path)
 	return there
+}
+
+func isGone(path string) bool {
+	there, err := present(path)
+	return !there && err == nil
 }
 
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
