@@ -118,8 +118,12 @@ func (a *Attempt) unused() string {
 	return filepath.Join(filepath.Dir(filepath.Dir(a.dir)), "untouched")
 }
 
-// seen is what a task can have done to a directory.
+// seen is what shows that something was done to a directory. Its last change tells of
+// what has no place of its own here: an owner, an access list that files inherit, a flag
+// that keeps them. Two changes in one step of a clock look like one, so the rest is
+// compared as well.
 type seen struct {
+	changed syscall.Timespec
 	mode    fs.FileMode
 	entries int
 }
@@ -136,7 +140,7 @@ func (a *Attempt) inRoom() (all []seen) {
 		if err != nil {
 			return nil
 		}
-		all = append(all, seen{info.Mode(), len(entries)})
+		all = append(all, seen{info.Sys().(*syscall.Stat_t).Ctim, info.Mode(), len(entries)})
 	}
 	return all
 }
