@@ -52,10 +52,19 @@ func (m *Monitor) subscribe(gpus map[nvml.Device]string) {
 		}
 		r.deaf = code
 	}
-	for m.events.EventSet != nil && m.next(0) == nvml.SUCCESS {
-	}
+	m.hear()
 	m.events.free()
 	m.events = next
+}
+
+// mostEvents are heard at once: a driver that is never out of them is looked at all the same.
+const mostEvents = 100
+
+// hear notes the events that have come.
+func (m *Monitor) hear() {
+	for n := 0; n < mostEvents && m.events.EventSet != nil && m.next(0) == nvml.SUCCESS; n++ {
+		m.again.Store(true)
+	}
 }
 
 // wait waits for an event and reports whether something came that calls for a

@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -52,6 +53,8 @@ type Monitor struct {
 	lib     nvml.Interface     // while it is open
 	events  eventSet
 
+	again atomic.Bool // another look must follow at once: NVML hung, or events came during this one
+
 	mu       sync.Mutex
 	asked    []chan struct{} // by those who want a look that has not begun; closed when it is over
 	readings []Reading
@@ -75,6 +78,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 			// under them serves them to their end.
 			m.tell(err.Error(), m.Pool.Retire(err.Error()))
 			m.close()
+			m.again.Store(false) // what takes its time to fail is not asked again at once
 		}
 		over()
 		if configuration {
@@ -114,7 +118,7 @@ func (m *Monitor) close() {
 // rest waits until another look is due: after the interval, after an event, or when
 // somebody asks for it.
 func (m *Monitor) rest(ctx context.Context) {
-	for end := time.Now().Add(m.Interval); time.Now().Before(end) && ctx.Err() == nil && !m.isAsked(); {
+	for end := time.Now().Add(m.Interval); time.Now().Before(end) && ctx.Err() == nil && !m.isDue(); {
 		if m.wait(ctx, min(slice, time.Until(end))) {
 			return
 		}
@@ -147,14 +151,19 @@ func (m *Monitor) look() error {
 	var readings []Reading
 	for i, d := range visible {
 		r, gpu := m.record(d.gpu()), found.gpus[d.gpu()]
-		if i == 0 || visible[i-1].gpu() != d.gpu() { // else examined with another of its MIG devices
-			m.examine(r, d.gpu(), gpu, found.failures[d.Index])
+		if i == 0 || visible[i-1].gpu() != d.gpu() { // else read with another of its MIG devices
+			if r.failure = found.failures[d.Index]; r.failure == nil {
+				r.read(gpu)
+			}
 			readings = append(readings, measureLoad(m.lib, gpu, d, r))
 		}
 		if r.failure == nil {
 			answering[gpu] = d.gpu()
 		}
-		visible[i].Health, visible[i].HealthReason = r.health, r.reason
+	}
+	m.hear() // a look that has hung may have lasted: no task gets a GPU that has raised an Xid meanwhile
+	for i, d := range visible {
+		visible[i].Health, visible[i].HealthReason = m.judge(d.gpu())
 	}
 	m.tell(problem, m.Pool.SetDevices(visible, problem))
 	m.subscribe(answering)
@@ -164,20 +173,19 @@ func (m *Monitor) look() error {
 	return nil
 }
 
-// examine finds out how a GPU is that answers, or why it does not.
-func (m *Monitor) examine(r *record, uuid string, gpu nvml.Device, failure error) {
-	if r.failure = failure; failure == nil {
-		r.read(gpu)
-	}
+// judge says how a GPU is, by all that is known of it.
+func (m *Monitor) judge(uuid string) (health api.Health, reason string) {
+	r := m.record(uuid)
 	before := r.health
-	r.health, r.reason = r.diagnose()
+	r.health, reason = r.diagnose()
 	if r.health != before {
 		level := slog.LevelWarn
 		if r.health == api.Healthy {
 			level = slog.LevelInfo
 		}
-		m.Log.Log(context.Background(), level, "GPU health", "gpu", uuid, "health", r.health, "reason", r.reason)
+		m.Log.Log(context.Background(), level, "GPU health", "gpu", uuid, "health", r.health, "reason", reason)
 	}
+	return r.health, reason
 }
 
 // record is what is remembered of a GPU.
@@ -218,6 +226,7 @@ func (m *Monitor) begin() (over func()) {
 	defer m.mu.Unlock()
 	asked := m.asked
 	m.asked = nil
+	m.again.Store(false)
 	return func() {
 		hang.Stop()
 		for _, a := range asked {
@@ -226,11 +235,12 @@ func (m *Monitor) begin() (over func()) {
 	}
 }
 
-// isAsked reports whether somebody waits for another look.
-func (m *Monitor) isAsked() bool {
+// isDue reports whether somebody waits for another look, or nothing but one tells how
+// things are.
+func (m *Monitor) isDue() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.asked) > 0
+	return len(m.asked) > 0 || m.again.Load()
 }
 
 // hangs keeps new tasks away from GPUs of which NVML does not tell how they are,
@@ -238,9 +248,7 @@ func (m *Monitor) isAsked() bool {
 func (m *Monitor) hangs() {
 	problem := "NVML has not answered since " + time.Now().Add(-hangLimit).Format(time.TimeOnly)
 	m.tell(problem, m.Pool.Retire(problem))
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.asked = append(m.asked, make(chan struct{})) // nobody waits for it
+	m.again.Store(true)
 }
 
 // tell logs what is wrong with NVML itself, if it is news.

@@ -253,6 +253,60 @@ func TestALookFollowsAHang(t *testing.T) {
 	})
 }
 
+// A GPU whose fatal Xid came while a look hung is not given to a task that waits for the
+// end of the hang.
+func TestAnXidDuringAHangIsHeardBeforeItsEnd(t *testing.T) {
+	watchMachine(t, func(w *watched) {
+		w.set(func() {
+			w.gpus[1].GetTemperatureFunc = func(nvml.TemperatureSensors) (uint32, nvml.Return) {
+				time.Sleep(2 * hangLimit)
+				w.mu.Lock()
+				w.event = &nvml.EventData{Device: w.gpus[0], EventType: nvml.EventTypeXidCriticalError, EventData: 79}
+				w.mu.Unlock()
+				return 0, nvml.SUCCESS
+			}
+		})
+		go w.Look(w.ctx)
+		time.Sleep(3 * hangLimit) // in the second look
+		synctest.Wait()
+		w.set(func() { w.gpus[1].GetTemperatureFunc = w.gpus[0].GetTemperatureFunc })
+		var given []string
+		for state := w.Pool.State(); w.ctx.Err() == nil; state = w.Pool.State() {
+			uuids, _ := w.Pool.Reserve("a task that needs one", api.Resources{GPUs: 1}, nil)
+			if given = append(given, uuids...); len(given) > 0 {
+				break
+			}
+			<-state.Done()
+		}
+		if got := strings.Join(given, " "); got != "GPU-b" {
+			t.Errorf("given away: %q, want the GPU that is well", got)
+		}
+	})
+}
+
+// A driver that takes its time to fail is left alone for the interval, as any other.
+func TestAfterAHangThatFailsTheMonitorRests(t *testing.T) {
+	watchMachine(t, func(w *watched) {
+		w.set(func() {
+			w.Interface.(*mock.Interface).DeviceGetCountFunc = func() (int, nvml.Return) {
+				time.Sleep(hangLimit + slice)
+				return 0, nvml.ERROR_UNKNOWN
+			}
+		})
+		w.Look(w.ctx)
+		time.Sleep(w.Interval - slice)
+		synctest.Wait()
+		if got, want := w.Pool.Problem(), "NVML does not count the GPUs: "+nvml.ERROR_UNKNOWN.Error(); got != want {
+			t.Errorf("problem %q, want still %q", got, want)
+		}
+		time.Sleep(2 * slice)
+		synctest.Wait()
+		if got := w.Pool.Problem(); got != errNoNVML.Error() { // the library that a test has
+			t.Errorf("problem %q, want that of the next try", got)
+		}
+	})
+}
+
 func TestAMachineThatCannotBeCountedEndsTheWatch(t *testing.T) {
 	watchMachine(t, func(w *watched) {
 		w.set(func() {
