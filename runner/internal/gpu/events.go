@@ -63,15 +63,16 @@ const mostEvents = 100
 // hear notes the events that have come.
 func (m *Monitor) hear() {
 	for n := 0; n < mostEvents && m.events.EventSet != nil && m.next(0) == nvml.SUCCESS; n++ {
-		m.again.Store(true)
+		m.follow(true)
 	}
 }
 
-// wait waits for an event and reports whether something came that calls for a
-// look. Without events it only waits.
+// wait waits for an event, no longer than a slice, and reports whether something came that
+// calls for a look. Without events it only waits, until ctx ends at the latest.
 func (m *Monitor) wait(ctx context.Context, d time.Duration) bool {
 	code := nvml.ERROR_NOT_SUPPORTED
 	if m.events.EventSet != nil {
+		d = min(d, slice)
 		hang := time.AfterFunc(hangLimit, m.hangs)
 		code = m.next(d)
 		hang.Stop()

@@ -9,7 +9,6 @@ import (
 	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -53,10 +52,10 @@ type Monitor struct {
 	lib     nvml.Interface     // while it is open
 	events  eventSet
 
-	again atomic.Bool // another look must follow at once: NVML hung, or events came during this one
-
 	mu       sync.Mutex
 	asked    []chan struct{} // by those who want a look that has not begun; closed when it is over
+	again    bool            // another look must follow at once: NVML hung, or events came during this one
+	wake     func()          // ends the rest between two looks
 	readings []Reading
 }
 
@@ -78,7 +77,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 			// under them serves them to their end.
 			m.tell(err.Error(), m.Pool.Retire(err.Error()))
 			m.close()
-			m.again.Store(false) // what takes its time to fail is not asked again at once
+			m.follow(false) // what takes its time to fail is not asked again at once
 		}
 		over()
 		if configuration {
@@ -118,8 +117,16 @@ func (m *Monitor) close() {
 // rest waits until another look is due: after the interval, after an event, or when
 // somebody asks for it.
 func (m *Monitor) rest(ctx context.Context) {
-	for end := time.Now().Add(m.Interval); time.Now().Before(end) && ctx.Err() == nil && !m.isDue(); {
-		if m.wait(ctx, min(slice, time.Until(end))) {
+	ctx, wake := context.WithCancel(ctx)
+	defer wake()
+	m.mu.Lock()
+	m.wake = wake
+	if len(m.asked) > 0 || m.again {
+		wake()
+	}
+	m.mu.Unlock()
+	for end := time.Now().Add(m.Interval); time.Now().Before(end) && ctx.Err() == nil; {
+		if m.wait(ctx, time.Until(end)) {
 			return
 		}
 	}
@@ -205,6 +212,9 @@ func (m *Monitor) Look(ctx context.Context) {
 	over := make(chan struct{})
 	m.mu.Lock()
 	m.asked = append(m.asked, over)
+	if m.wake != nil {
+		m.wake()
+	}
 	m.mu.Unlock()
 	select {
 	case <-over:
@@ -225,8 +235,7 @@ func (m *Monitor) begin() (over func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	asked := m.asked
-	m.asked = nil
-	m.again.Store(false)
+	m.asked, m.again = nil, false
 	return func() {
 		hang.Stop()
 		for _, a := range asked {
@@ -235,12 +244,14 @@ func (m *Monitor) begin() (over func()) {
 	}
 }
 
-// isDue reports whether somebody waits for another look, or nothing but one tells how
-// things are.
-func (m *Monitor) isDue() bool {
+// follow says whether another look must follow this one at once.
+func (m *Monitor) follow(must bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.asked) > 0 || m.again.Load()
+	m.again = must
+	if must && m.wake != nil {
+		m.wake()
+	}
 }
 
 // hangs keeps new tasks away from GPUs of which NVML does not tell how they are,
@@ -248,7 +259,7 @@ func (m *Monitor) isDue() bool {
 func (m *Monitor) hangs() {
 	problem := "NVML has not answered since " + time.Now().Add(-hangLimit).Format(time.TimeOnly)
 	m.tell(problem, m.Pool.Retire(problem))
-	m.again.Store(true)
+	m.follow(true)
 }
 
 // tell logs what is wrong with NVML itself, if it is news.

@@ -390,18 +390,24 @@ func TestAHangIsNoticedAfterItsTime(t *testing.T) {
 	})
 }
 
-// Without events, and after an error that came at once, the monitor does not spin.
+// Without events nothing wakes a runner at rest, but who asks; and after an error that came
+// at once the monitor does not spin.
 func TestTheWaitForAnEventTakesItsTime(t *testing.T) {
 	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor("-", "-")
-		for name, set := range map[string]eventSet{
-			"no events": {}, "an error": events(newMachine("GPU-a"), 0, nvml.ERROR_UNKNOWN, nvml.EventData{}),
+		for _, test := range []struct {
+			name string
+			set  eventSet
+			want time.Duration
+		}{
+			{"no events", eventSet{}, time.Hour},
+			{"an error", events(newMachine("GPU-a"), 0, nvml.ERROR_UNKNOWN, nvml.EventData{}), slice},
 		} {
 			start := time.Now()
-			m.events = set
-			if m.wait(t.Context(), slice) || time.Since(start) != slice {
-				t.Errorf("%s: it has waited %s, want %s", name, time.Since(start), slice)
+			m.events = test.set
+			if m.wait(t.Context(), time.Hour) || time.Since(start) != test.want {
+				t.Errorf("%s: it has waited %s, want %s", test.name, time.Since(start), test.want)
 			}
 		}
 	})
