@@ -108,3 +108,40 @@ func TestOnlyAnUntouchedDirectoryIsUsedAgain(t *testing.T) {
 		})
 	}
 }
+
+// What waits for the next task may be cleaned up, or filled, before that comes.
+func TestARoomThatIsNotEmptyAnyMoreIsMadeAnew(t *testing.T) {
+	for name, touch := range map[string]func(dir string) error{
+		"a file":      func(dir string) error { return os.WriteFile(filepath.Join(dir, "outputs", "x"), nil, 0o600) },
+		"no scratch":  func(dir string) error { return os.Remove(filepath.Join(dir, "scratch")) },
+		"one instead": func(dir string) error { return os.Rename(filepath.Join(dir, "scratch"), filepath.Join(dir, "x")) },
+		"one more":    func(dir string) error { return os.Mkdir(filepath.Join(dir, "x"), 0o700) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _, work := newStore(t)
+			a, err := s.Begin("a", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := res("a", 1)
+			if left, err := a.Close(&r, limits); left != nil || err != nil {
+				t.Fatal(left, err)
+			}
+			if err := touch(filepath.Join(filepath.Dir(work), "untouched")); err != nil {
+				t.Fatal(err)
+			}
+			b, err := s.Begin("b", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, dir := range []string{b.Scratch(), b.Outputs(), b.Checkpoint()} {
+				if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+					t.Errorf("%s has %v, %v", dir, left, err)
+				}
+			}
+			if all, err := os.ReadDir(filepath.Dir(b.Scratch())); err != nil || len(all) != 3 {
+				t.Errorf("beside them: %v, %v", all, err)
+			}
+		})
+	}
+}
