@@ -17,6 +17,7 @@ import (
 // events is a set that gives one event, after that much time.
 func events(machine *fakeMachine, takes time.Duration, code nvml.Return, event nvml.EventData) eventSet {
 	set := eventSet{gpus: make(map[nvml.Device]string), EventSet: &mock.EventSet{
+		FreeFunc: func() nvml.Return { return nvml.SUCCESS },
 		WaitFunc: func(uint32) (nvml.EventData, nvml.Return) {
 			time.Sleep(takes)
 			return event, code
@@ -90,6 +91,19 @@ func TestAnEventDuringALookIsFollowedByAnother(t *testing.T) {
 			t.Errorf("the last reading is %+v, want the Xid", got)
 		}
 	})
+}
+
+// What came between the look and the end of the old set is not lost with that.
+func TestTheOldSetIsReadForTheLastTime(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	m.lib = machine
+	m.events = events(machine, 0, nvml.SUCCESS, nvml.EventData{
+		Device: machine.gpus[0], EventType: nvml.EventTypeXidCriticalError, EventData: 79,
+	})
+	m.subscribe(nil)
+	if r := m.record("GPU-a"); r.xid != 79 || m.events.EventSet != nil {
+		t.Errorf("remembered Xid %d, want 79", r.xid)
+	}
 }
 
 // A driver that is never out of events is looked at all the same.
