@@ -52,17 +52,27 @@ func (m *Monitor) subscribe(gpus map[nvml.Device]string) {
 		}
 		r.deaf = code
 	}
-	for m.events.EventSet != nil && m.next(0) == nvml.SUCCESS {
-	}
+	m.hear()
 	m.events.free()
 	m.events = next
 }
 
-// wait waits for an event and reports whether something came that calls for a
-// look. Without events it only waits.
+// mostEvents are heard at once: a driver that is never out of them is looked at all the same.
+const mostEvents = 100
+
+// hear notes the events that have come.
+func (m *Monitor) hear() {
+	for n := 0; n < mostEvents && m.events.EventSet != nil && m.next(0) == nvml.SUCCESS; n++ {
+		m.follow(true)
+	}
+}
+
+// wait waits for an event, no longer than a slice, and reports whether something came that
+// calls for a look. Without events it only waits, until ctx ends at the latest.
 func (m *Monitor) wait(ctx context.Context, d time.Duration) bool {
 	code := nvml.ERROR_NOT_SUPPORTED
 	if m.events.EventSet != nil {
+		d = min(d, slice)
 		hang := time.AfterFunc(hangLimit, m.hangs)
 		code = m.next(d)
 		hang.Stop()

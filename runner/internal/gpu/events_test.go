@@ -17,6 +17,7 @@ import (
 // events is a set that gives one event, after that much time.
 func events(machine *fakeMachine, takes time.Duration, code nvml.Return, event nvml.EventData) eventSet {
 	set := eventSet{gpus: make(map[nvml.Device]string), EventSet: &mock.EventSet{
+		FreeFunc: func() nvml.Return { return nvml.SUCCESS },
 		WaitFunc: func(uint32) (nvml.EventData, nvml.Return) {
 			time.Sleep(takes)
 			return event, code
@@ -65,6 +66,54 @@ func TestALostGPUCallsForALook(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What comes while the GPUs are looked at is heard at the end of that look, and the next one
+// tells what it has done.
+func TestAnEventDuringALookIsFollowedByAnother(t *testing.T) {
+	watchMachine(t, func(w *watched) {
+		w.set(func() {
+			w.gpus[1].GetTemperatureFunc = func(nvml.TemperatureSensors) (uint32, nvml.Return) {
+				if w.looks.Load() == 2 {
+					w.mu.Lock()
+					w.event = &nvml.EventData{Device: w.gpus[1], EventType: nvml.EventTypeXidCriticalError, EventData: 13}
+					w.mu.Unlock()
+				}
+				return 0, nvml.SUCCESS
+			}
+		})
+		w.Look(w.ctx)
+		synctest.Wait()
+		if n := w.looks.Load(); n != 3 {
+			t.Errorf("%d looks, want one at the start, one with the event, and one after it", n)
+		}
+		if got := w.Readings()[1].Values[0]; got.Name != "XID_ERRORS" || got.Value != 13 {
+			t.Errorf("the last reading is %+v, want the Xid", got)
+		}
+	})
+}
+
+// What came between the look and the end of the old set is not lost with that.
+func TestTheOldSetIsReadForTheLastTime(t *testing.T) {
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	m.lib = machine
+	m.events = events(machine, 0, nvml.SUCCESS, nvml.EventData{
+		Device: machine.gpus[0], EventType: nvml.EventTypeXidCriticalError, EventData: 79,
+	})
+	m.subscribe(nil)
+	if r := m.record("GPU-a"); r.xid != 79 || m.events.EventSet != nil {
+		t.Errorf("remembered Xid %d, want 79", r.xid)
+	}
+}
+
+// A driver that is never out of events is looked at all the same.
+func TestEventsWithoutEnd(t *testing.T) {
+	within(t)
+	machine, m := newMachine("GPU-a"), newMonitor("-", "-")
+	m.events = events(machine, 0, nvml.SUCCESS, nvml.EventData{Device: machine.gpus[0]})
+	if err := m.lookAt(machine); err != nil || len(m.Pool.healthy()) != 1 {
+		t.Errorf("%v, healthy %v", err, m.Pool.healthy())
+	}
 }
 
 // Whatever NVML is asked after an event is under the watch, too.

@@ -53,7 +53,6 @@ type record struct {
 	model    string      // when it last told
 	deaf     nvml.Return // why NVML does not tell its events; SUCCESS if it does, or cannot
 	health   api.Health  // as of the last look
-	reason   string
 }
 
 // raise remembers an Xid. Only the first counts: the others follow from it.

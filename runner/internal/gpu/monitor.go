@@ -54,6 +54,8 @@ type Monitor struct {
 
 	mu       sync.Mutex
 	asked    []chan struct{} // by those who want a look that has not begun; closed when it is over
+	again    bool            // another look must follow at once: NVML hung, or events came during this one
+	wake     func()          // ends the rest between two looks
 	readings []Reading
 }
 
@@ -75,6 +77,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 			// under them serves them to their end.
 			m.tell(err.Error(), m.Pool.Retire(err.Error()))
 			m.close()
+			m.follow(false) // what takes its time to fail is not asked again at once
 		}
 		over()
 		if configuration {
@@ -114,8 +117,16 @@ func (m *Monitor) close() {
 // rest waits until another look is due: after the interval, after an event, or when
 // somebody asks for it.
 func (m *Monitor) rest(ctx context.Context) {
-	for end := time.Now().Add(m.Interval); time.Now().Before(end) && ctx.Err() == nil && !m.isAsked(); {
-		if m.wait(ctx, min(slice, time.Until(end))) {
+	ctx, wake := context.WithCancel(ctx)
+	defer wake()
+	m.mu.Lock()
+	m.wake = wake
+	if len(m.asked) > 0 || m.again {
+		wake()
+	}
+	m.mu.Unlock()
+	for end := time.Now().Add(m.Interval); time.Now().Before(end) && ctx.Err() == nil; {
+		if m.wait(ctx, time.Until(end)) {
 			return
 		}
 	}
@@ -147,14 +158,19 @@ func (m *Monitor) look() error {
 	var readings []Reading
 	for i, d := range visible {
 		r, gpu := m.record(d.gpu()), found.gpus[d.gpu()]
-		if i == 0 || visible[i-1].gpu() != d.gpu() { // else examined with another of its MIG devices
-			m.examine(r, d.gpu(), gpu, found.failures[d.Index])
+		if i == 0 || visible[i-1].gpu() != d.gpu() { // else read with another of its MIG devices
+			if r.failure = found.failures[d.Index]; r.failure == nil {
+				r.read(gpu)
+			}
 			readings = append(readings, measureLoad(m.lib, gpu, d, r))
 		}
 		if r.failure == nil {
 			answering[gpu] = d.gpu()
 		}
-		visible[i].Health, visible[i].HealthReason = r.health, r.reason
+	}
+	m.hear() // a look that has hung may have lasted: no task gets a GPU that has raised an Xid meanwhile
+	for i, d := range visible {
+		visible[i].Health, visible[i].HealthReason = m.judge(d.gpu())
 	}
 	m.tell(problem, m.Pool.SetDevices(visible, problem))
 	m.subscribe(answering)
@@ -164,20 +180,19 @@ func (m *Monitor) look() error {
 	return nil
 }
 
-// examine finds out how a GPU is that answers, or why it does not.
-func (m *Monitor) examine(r *record, uuid string, gpu nvml.Device, failure error) {
-	if r.failure = failure; failure == nil {
-		r.read(gpu)
-	}
+// judge says how a GPU is, by all that is known of it.
+func (m *Monitor) judge(uuid string) (health api.Health, reason string) {
+	r := m.record(uuid)
 	before := r.health
-	r.health, r.reason = r.diagnose()
+	r.health, reason = r.diagnose()
 	if r.health != before {
 		level := slog.LevelWarn
 		if r.health == api.Healthy {
 			level = slog.LevelInfo
 		}
-		m.Log.Log(context.Background(), level, "GPU health", "gpu", uuid, "health", r.health, "reason", r.reason)
+		m.Log.Log(context.Background(), level, "GPU health", "gpu", uuid, "health", r.health, "reason", reason)
 	}
+	return r.health, reason
 }
 
 // record is what is remembered of a GPU.
@@ -197,6 +212,9 @@ func (m *Monitor) Look(ctx context.Context) {
 	over := make(chan struct{})
 	m.mu.Lock()
 	m.asked = append(m.asked, over)
+	if m.wake != nil {
+		m.wake()
+	}
 	m.mu.Unlock()
 	select {
 	case <-over:
@@ -217,7 +235,7 @@ func (m *Monitor) begin() (over func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	asked := m.asked
-	m.asked = nil
+	m.asked, m.again = nil, false
 	return func() {
 		hang.Stop()
 		for _, a := range asked {
@@ -226,11 +244,14 @@ func (m *Monitor) begin() (over func()) {
 	}
 }
 
-// isAsked reports whether somebody waits for another look.
-func (m *Monitor) isAsked() bool {
+// follow says whether another look must follow this one at once.
+func (m *Monitor) follow(must bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.asked) > 0
+	m.again = must
+	if must && m.wake != nil {
+		m.wake()
+	}
 }
 
 // hangs keeps new tasks away from GPUs of which NVML does not tell how they are,
@@ -238,9 +259,7 @@ func (m *Monitor) isAsked() bool {
 func (m *Monitor) hangs() {
 	problem := "NVML has not answered since " + time.Now().Add(-hangLimit).Format(time.TimeOnly)
 	m.tell(problem, m.Pool.Retire(problem))
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.asked = append(m.asked, make(chan struct{})) // nobody waits for it
+	m.follow(true)
 }
 
 // tell logs what is wrong with NVML itself, if it is news.

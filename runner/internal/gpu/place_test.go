@@ -70,6 +70,7 @@ func TestPlaceOnAMachineWithTwoNodes(t *testing.T) {
 		{[]int{0, 2, 5, 7}, 2, []int{0, 2}},
 		{[]int{0, 5, 7}, 2, []int{5, 7}},
 		{[]int{0, 2, 3, 4}, 3, []int{0, 2, 3}},
+		{[]int{0, 1, 4, 5, 6}, 4, []int{0, 1, 4, 5}}, // two switches, so that none is broken up
 		{[]int{0, 4}, 2, []int{0, 4}},
 		{[]int{0, 4}, 0, nil},
 	} {
@@ -87,14 +88,13 @@ func TestPlaceOnAMachineWithTwoNodes(t *testing.T) {
 	}
 }
 
-// rate is how good a choice is, the most important part first; less is worse: how
-// few pairs are far, and how many are how close, and what is left to the others.
+// rate is how good a choice is, the most important part first; less is worse.
 func rate(free, chosen []gpu.Device) []int {
-	var pairs [gpu.Linked + 1]int
-	behind := 0
+	least, sum, behind := gpu.Linked, 0, 0
 	for i, a := range chosen {
 		for _, b := range chosen[:i] {
-			pairs[a.Near[b.UUID]]++
+			least = min(least, a.Near[b.UUID])
+			sum += int(a.Near[b.UUID])
 		}
 		for _, b := range free {
 			if !slices.ContainsFunc(chosen, func(c gpu.Device) bool { return c.UUID == b.UUID }) {
@@ -102,7 +102,7 @@ func rate(free, chosen []gpu.Device) []int {
 			}
 		}
 	}
-	return []int{-pairs[gpu.Far], -pairs[gpu.SameNode], -pairs[gpu.SameSwitch], behind}
+	return []int{int(least), sum, behind}
 }
 
 // No other choice is better, whatever is free.
@@ -122,7 +122,7 @@ func TestPlaceIsExactForNestedTopologies(t *testing.T) {
 						continue
 					}
 					better := rate(free, pick(free, choice))
-					if got[0] < 0 {
+					if got[0] == int(gpu.Far) {
 						better = better[:1] // over several nodes only that is promised
 					}
 					if slices.Compare(better, got) > 0 {
@@ -158,7 +158,7 @@ func TestPlaceLooksAtTheLeastClosePair(t *testing.T) {
 // Where closeness is in no order at all, the choice is the best one nearly
 // always. The numbers are of these 3000 machines.
 func TestPlaceIsGoodForAnyTopology(t *testing.T) {
-	var exact [4]int // in the first parts of the rating
+	var exact [3]int // in the first parts of the rating
 	for seed := range uint64(3000) {
 		r := rand.New(rand.NewPCG(seed, 9))
 		n := 4 + r.IntN(4)
@@ -184,7 +184,7 @@ func TestPlaceIsGoodForAnyTopology(t *testing.T) {
 			}
 		}
 	}
-	for parts, least := range []int{2995, 2990, 2980, 2970} {
+	for parts, least := range []int{2995, 2990, 2980} {
 		if exact[parts] < least {
 			t.Errorf("the first %d parts of the rating are the best possible on %d machines, want %d", parts+1, exact[parts], least)
 		}

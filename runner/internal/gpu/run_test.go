@@ -122,7 +122,7 @@ func (r *running) look(t *testing.T) {
 }
 
 func TestAMonitorThatIsOffLeavesThePoolAlone(t *testing.T) {
-	r := run(t, func(m *Monitor) { m.Library = "none" })
+	r := run(t, func(m *Monitor) { m.Library, m.Interval = "none", time.Hour })
 	r.look(t)
 	if got := r.Pool.healthy(); len(got) != 1 || r.Pool.Problem() != "" {
 		t.Errorf("healthy %v, problem %q", got, r.Pool.Problem())

@@ -233,26 +233,6 @@ func TestWhoWaitsForALookMayGiveUp(t *testing.T) {
 	})
 }
 
-// After a hang of the wait for events, too, nothing but a look tells how things are, and
-// tasks do not wait for the interval until then.
-func TestALookFollowsAHang(t *testing.T) {
-	watchMachine(t, func(w *watched) {
-		w.Look(w.ctx) // an interval begins
-		w.mu.Lock()
-		w.hang = hangLimit + slice
-		w.mu.Unlock()
-		time.Sleep(slice + hangLimit)
-		synctest.Wait()
-		if got := w.Pool.healthy(); len(got) != 0 {
-			t.Errorf("healthy %v while NVML hangs", got)
-		}
-		time.Sleep(4 * slice)
-		if got, problem := w.Pool.healthy(), w.Pool.Problem(); len(got) != 2 || problem != "" {
-			t.Errorf("healthy %v, problem %q, want both GPUs back", got, problem)
-		}
-	})
-}
-
 func TestAMachineThatCannotBeCountedEndsTheWatch(t *testing.T) {
 	watchMachine(t, func(w *watched) {
 		w.set(func() {
@@ -295,59 +275,24 @@ func TestASilentGPUIsTold(t *testing.T) {
 	})
 }
 
-func TestAHangIsNoticedAfterItsTime(t *testing.T) {
-	within(t)
-	synctest.Test(t, func(t *testing.T) {
-		m := newMonitor("-", "-")
-		m.Pool.SetDevices([]Device{{GPU: api.GPU{UUID: "GPU-a"}}}, "")
-		m.begin()
-		time.Sleep(hangLimit - 1)
-		synctest.Wait()
-		if len(m.Pool.healthy()) != 1 {
-			t.Error("a hang is noticed before its time")
-		}
-		time.Sleep(time.Nanosecond)
-		synctest.Wait()
-		if len(m.Pool.healthy()) != 0 || !strings.HasPrefix(m.Pool.Problem(), "NVML has not answered since ") {
-			t.Errorf("healthy %v, problem %q", m.Pool.healthy(), m.Pool.Problem())
-		}
-		// Between its questions NVML owes no answer.
-		m = newMonitor("-", "-")
-		m.Pool.SetDevices([]Device{{GPU: api.GPU{UUID: "GPU-a"}}}, "")
-		m.begin()()
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		if len(m.Pool.healthy()) != 1 {
-			t.Error("a hang is noticed although the look is over")
-		}
-		m.events = events(newMachine("GPU-a"), 0, nvml.ERROR_TIMEOUT, nvml.EventData{})
-		m.wait(t.Context(), 0)
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		if len(m.Pool.healthy()) != 1 {
-			t.Error("a hang is noticed although nothing was asked")
-		}
-		m.begin()
-		time.Sleep(hangLimit)
-		synctest.Wait()
-		if len(m.Pool.healthy()) != 0 {
-			t.Error("a hang of a later look is not noticed")
-		}
-	})
-}
-
-// Without events, and after an error that came at once, the monitor does not spin.
+// Without events nothing wakes a runner at rest, but who asks; and after an error that came
+// at once the monitor does not spin.
 func TestTheWaitForAnEventTakesItsTime(t *testing.T) {
 	within(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor("-", "-")
-		for name, set := range map[string]eventSet{
-			"no events": {}, "an error": events(newMachine("GPU-a"), 0, nvml.ERROR_UNKNOWN, nvml.EventData{}),
+		for _, test := range []struct {
+			name string
+			set  eventSet
+			want time.Duration
+		}{
+			{"no events", eventSet{}, time.Hour},
+			{"an error", events(newMachine("GPU-a"), 0, nvml.ERROR_UNKNOWN, nvml.EventData{}), slice},
 		} {
 			start := time.Now()
-			m.events = set
-			if m.wait(t.Context(), slice) || time.Since(start) != slice {
-				t.Errorf("%s: it has waited %s, want %s", name, time.Since(start), slice)
+			m.events = test.set
+			if m.wait(t.Context(), time.Hour) || time.Since(start) != test.want {
+				t.Errorf("%s: it has waited %s, want %s", test.name, time.Since(start), test.want)
 			}
 		}
 	})

@@ -99,17 +99,30 @@ var room = []string{".", scratchDir, outputsDir, checkpointDir}
 // makeRoom makes what the task has, or takes what the last one has left as it was:
 // making and removing directories would be a quarter of the cost of a short task.
 func (a *Attempt) makeRoom() error {
-	if os.Rename(a.unused(), a.dir) != nil {
-		err := os.Mkdir(a.dir, 0o700)
-		for _, dir := range room[1:] {
-			err = errors.Join(err, os.Mkdir(filepath.Join(a.dir, dir), dirMode))
+	if os.Rename(a.unused(), a.dir) == nil {
+		if a.before = a.inRoom(); isEmpty(a.before) {
+			return nil
 		}
-		if err != nil {
+		if err := tree.Remove(a.dir); err != nil { // another task has been there, or a cleaner of /tmp
 			return err
 		}
 	}
+	err := os.Mkdir(a.dir, 0o700)
+	for _, dir := range room[1:] {
+		err = errors.Join(err, os.Mkdir(filepath.Join(a.dir, dir), dirMode))
+	}
 	a.before = a.inRoom()
-	return nil
+	return err
+}
+
+// isEmpty says whether the room has its directories, and nothing in them.
+func isEmpty(all []seen) bool {
+	for i, dir := range all {
+		if i > 0 && dir.entries > 0 || i == 0 && dir.entries != len(room)-1 {
+			return false
+		}
+	}
+	return len(all) > 0
 }
 
 // unused is what the next attempt may have. It is beside the directory for unfinished
@@ -118,8 +131,12 @@ func (a *Attempt) unused() string {
 	return filepath.Join(filepath.Dir(filepath.Dir(a.dir)), "untouched")
 }
 
-// seen is what a task can have done to a directory.
+// seen is what shows that something was done to a directory. Its last change tells of
+// what has no place of its own here: an owner, an access list that files inherit, a flag
+// that keeps them. Two changes in one step of a clock look like one, so the rest is
+// compared as well.
 type seen struct {
+	changed syscall.Timespec
 	mode    fs.FileMode
 	entries int
 }
@@ -136,7 +153,7 @@ func (a *Attempt) inRoom() (all []seen) {
 		if err != nil {
 			return nil
 		}
-		all = append(all, seen{info.Mode(), len(entries)})
+		all = append(all, seen{info.Sys().(*syscall.Stat_t).Ctim, info.Mode(), len(entries)})
 	}
 	return all
 }

@@ -7,9 +7,35 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
+
+// inherited is an access list: version 2, and that the owner alone may do anything, as
+// tag, permissions and nobody's ID, for the owner, the group and the others.
+var inherited = []byte("\x02\x00\x00\x00" +
+	"\x01\x00\x07\x00\xff\xff\xff\xff" + "\x04\x00\x00\x00\xff\xff\xff\xff" + "\x20\x00\x00\x00\xff\xff\xff\xff")
+
+// anotherMoment waits until the file system's clock has gone on since the last change of
+// a file.
+func anotherMoment(t *testing.T, file string) {
+	t.Helper()
+	changed := func(file string) syscall.Timespec {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Sys().(*syscall.Stat_t).Ctim
+	}
+	begin, clock := changed(file), filepath.Join(t.TempDir(), "clock")
+	for now := begin; now == begin; now = changed(clock) {
+		if err := os.WriteFile(clock, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
 
 // A task gets the directory of the last one only if that has done nothing to it.
 func TestOnlyAnUntouchedDirectoryIsUsedAgain(t *testing.T) {
@@ -29,7 +55,12 @@ func TestOnlyAnUntouchedDirectoryIsUsedAgain(t *testing.T) {
 			outputs := filepath.Join(dir, "..", "outputs")
 			return errors.Join(os.Remove(outputs), os.Symlink(dir, outputs))
 		},
-		"it is gone": func(dir string) error { return os.RemoveAll(filepath.Dir(dir)) },
+		"it is gone":   func(dir string) error { return os.RemoveAll(filepath.Dir(dir)) },
+		"an attribute": func(dir string) error { return unix.Setxattr(dir, "user.x", []byte("y"), 0) },
+		"a list that files inherit": func(dir string) error {
+			return unix.Setxattr(filepath.Join(dir, "..", "outputs"), "system.posix_acl_default", inherited, 0)
+		},
+		"an owner": func(dir string) error { return os.Lchown(filepath.Join(dir, "..", "checkpoint"), 1, 1) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _, work := newStore(t)
@@ -51,7 +82,11 @@ func TestOnlyAnUntouchedDirectoryIsUsedAgain(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { held.Close() })
-				if err := touch(a.Scratch()); err != nil {
+				anotherMoment(t, a.Scratch())
+				switch err := touch(a.Scratch()); {
+				case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPERM):
+					t.Skip(err)
+				case err != nil:
 					t.Fatal(err)
 				}
 				r := res(task, 1)
@@ -69,6 +104,43 @@ func TestOnlyAnUntouchedDirectoryIsUsedAgain(t *testing.T) {
 			first, second := inode("a", touch), inode("b", func(string) error { return nil })
 			if again := first == second; again != (name == "") {
 				t.Errorf("used again: %t", again)
+			}
+		})
+	}
+}
+
+// What waits for the next task may be cleaned up, or filled, before that comes.
+func TestARoomThatIsNotEmptyAnyMoreIsMadeAnew(t *testing.T) {
+	for name, touch := range map[string]func(dir string) error{
+		"a file":      func(dir string) error { return os.WriteFile(filepath.Join(dir, "outputs", "x"), nil, 0o600) },
+		"no scratch":  func(dir string) error { return os.Remove(filepath.Join(dir, "scratch")) },
+		"one instead": func(dir string) error { return os.Rename(filepath.Join(dir, "scratch"), filepath.Join(dir, "x")) },
+		"one more":    func(dir string) error { return os.Mkdir(filepath.Join(dir, "x"), 0o700) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _, work := newStore(t)
+			a, err := s.Begin("a", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := res("a", 1)
+			if left, err := a.Close(&r, limits); left != nil || err != nil {
+				t.Fatal(left, err)
+			}
+			if err := touch(filepath.Join(filepath.Dir(work), "untouched")); err != nil {
+				t.Fatal(err)
+			}
+			b, err := s.Begin("b", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, dir := range []string{b.Scratch(), b.Outputs(), b.Checkpoint()} {
+				if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+					t.Errorf("%s has %v, %v", dir, left, err)
+				}
+			}
+			if all, err := os.ReadDir(filepath.Dir(b.Scratch())); err != nil || len(all) != 3 {
+				t.Errorf("beside them: %v, %v", all, err)
 			}
 		})
 	}
