@@ -232,9 +232,10 @@ func (g *Get) Run(ctx context.Context, stdio stdio) error {
 			return err
 		}
 		defer files.Close()
-		if there, _ := os.ReadDir(g.Dir); len(there) > 0 {
+		there, err := os.ReadDir(g.Dir)
+		if len(there) > 0 {
 			err = fmt.Errorf("%s has other files, as %s", g.Dir, there[0].Name())
-		} else {
+		} else if err == nil || errors.Is(err, fs.ErrNotExist) {
 			err = os.CopyFS(g.Dir, files)
 		}
 		if err != nil {
@@ -243,7 +244,7 @@ func (g *Get) Run(ctx context.Context, stdio stdio) error {
 		result, err := resultOf(ctx, store, g.ID, number)
 		if _, missing := fs.Stat(files, resultFile); missing != nil && result != nil {
 			text, _ := json.MarshalIndent(result, "", "  ")
-			err = os.WriteFile(filepath.Join(g.Dir, resultFile), text, 0o644)
+			err = os.WriteFile(filepath.Join(g.Dir, resultFile), append(text, '\n'), 0o644)
 		}
 		if err != nil {
 			return err

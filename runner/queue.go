@@ -106,8 +106,8 @@ func (p *Place) open(use use, o postgres.Options) (q connection, err error) {
 	return q, p.whose(err)
 }
 
-// there says whether there is a queue. It refuses a directory that should not become
-// one. Volumes are made with lost+found.
+// there says whether there is a queue, be it one of the first release, which had claims.
+// It refuses a directory that should not become one. Volumes are made with lost+found.
 func (p *Place) there() (bool, error) {
 	if p.Queue != "" {
 		return true, nil
@@ -116,7 +116,7 @@ func (p *Place) there() (bool, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("open spool %s: %w; name a directory", p.Spool, errors.Unwrap(err))
 	}
-	ours := func(e fs.DirEntry) bool { return e.IsDir() && e.Name() == "ready" }
+	ours := func(e fs.DirEntry) bool { return e.IsDir() && slices.Contains([]string{"ready", "claims"}, e.Name()) }
 	foreign := func(e fs.DirEntry) bool { return e.Name() != "lost+found" && !strings.HasPrefix(e.Name(), ".") }
 	if slices.ContainsFunc(entries, ours) {
 		return true, nil

@@ -222,6 +222,18 @@ func TestWhoseQueue(t *testing.T) {
 	refused("submit", "--", "true")
 	refused("cancel", "a")
 	refused("serve", "--listen", "127.0.0.1:0")
+	// What may not be looked into may have other files.
+	blind := filepath.Join(dir, "blind")
+	serve := exec.Command("runner", "serve", "--spool", spool, "--listen", "127.0.0.1:0", "--max-tasks", "1", "--nvml-library", "none")
+	serve.Env = append(os.Environ(), "KUBECONFIG=", "HOME="+dir)
+	for _, err := range []error{serve.Run(), os.Mkdir(blind, 0o300), os.Chown(blind, 54321, 54321)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := another("get", "a", blind); err == nil || !strings.Contains(out, "blind: permission denied; name a directory that does not exist yet, or is empty") {
+		t.Errorf("get into a directory that cannot be read: %v, %s", err, out)
+	}
 	for _, sub := range []string{"ready", "results"} { // as with a umask of 077
 		if err := os.Chmod(filepath.Join(spool, sub), 0o700); err != nil {
 			t.Fatal(err)

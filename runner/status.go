@@ -40,10 +40,7 @@ type answers struct {
 
 func (s *Status) Run(ctx context.Context, stdio stdio) error {
 	if s.Spool+s.Queue == "" {
-		if err := s.ask(ctx, stdio); err != nil {
-			return fmt.Errorf("ask runner: %w", err)
-		}
-		return nil
+		return s.ask(ctx, stdio)
 	}
 	return (&Place{s.Spool, s.Queue}).with(toLook, func(store connection) error {
 		all, err := (&Tasks{Printing: Printing{Output: "table"}}).views(ctx, store)
@@ -65,7 +62,7 @@ func (s *Status) ask(ctx context.Context, stdio stdio) error {
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return fmt.Errorf("%w; set --address to HOST:PORT", err)
+		return fmt.Errorf("ask runner: %w; set --address to HOST:PORT", err)
 	}
 	response, err := client.Do(request)
 	for times := 1; err != nil && s.Watch && ctx.Err() == nil; response, err = client.Do(request) {
@@ -78,11 +75,11 @@ func (s *Status) ask(ctx context.Context, stdio stdio) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%w; is it running, and is --address where it listens?", cmp.Or(context.Cause(ctx), err))
+		return fmt.Errorf("ask runner: %w; is it running, and is --address where it listens?", cmp.Or(context.Cause(ctx), err))
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answered %s; is it a runner?", s.Address, response.Status)
+		return fmt.Errorf("ask runner: %s answered %s; is it a runner?", s.Address, response.Status)
 	}
 	for decoder := json.NewDecoder(response.Body); ; {
 		var status api.Status
@@ -92,7 +89,7 @@ func (s *Status) ask(ctx context.Context, stdio stdio) error {
 		case errors.Is(err, io.EOF), s.Watch && errors.Is(err, io.ErrUnexpectedEOF):
 			return nil // the runner has ended, however it did
 		case err != nil:
-			return fmt.Errorf("read status: %w", err)
+			return fmt.Errorf("ask runner: read status: %w", err)
 		}
 		if last, err := s.show(stdio.Out, answers{Runner: &status}, nil); last {
 			return err

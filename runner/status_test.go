@@ -161,3 +161,21 @@ func TestWatchTakesNoQueue(t *testing.T) {
 		t.Errorf("stderr is %q", errOut.String())
 	}
 }
+
+// What cannot be printed is not the runner's fault.
+func TestStatusThatCannotBePrinted(t *testing.T) {
+	runner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, `{"runner":"r1"}`) }))
+	defer runner.Close()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	for _, args := range [][]string{{}, {"--watch"}} {
+		var errOut strings.Builder
+		code := run(t.Context(), append([]string{"status", "--address", runner.Listener.Addr().String()}, args...), nil, full, &errOut)
+		if want := "runner: write /dev/full: no space left on device\n"; code != 1 || errOut.String() != want {
+			t.Errorf("%s: exit code %d, stderr %q, want %q", args, code, errOut.String(), want)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package observe_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -190,10 +191,11 @@ func TestEventsThatCannotBeWritten(t *testing.T) {
 func TestEventsAreLimited(t *testing.T) {
 	events(t, "pod-1", taken(0, http.StatusCreated), func(t *testing.T, e *observe.Events, got func() []written) {
 		began := time.Now()
-		for range 500 {
+		for n := range 500 {
 			time.Sleep(10 * time.Microsecond)
-			e.Transition(api.Status{Phase: api.PhaseDraining}, "Running to Draining")
-			e.Transition(api.Status{Phase: api.PhaseRunning}, "Draining to Running")
+			decided := api.Maps{Global: &api.MapStatus{Name: api.GlobalMapName, ResourceVersion: fmt.Sprint(n)}}
+			e.Transition(api.Status{Phase: api.PhaseDraining, Source: api.SourceGlobal, Maps: decided}, fmt.Sprint("Running to Draining ", n))
+			e.Transition(api.Status{Phase: api.PhaseRunning, Source: api.SourceGlobal, Maps: decided}, fmt.Sprint("Draining to Running ", n))
 		}
 		e.Close()
 		counted := 0
@@ -205,6 +207,9 @@ func TestEventsAreLimited(t *testing.T) {
 			counted += e.Series.Count
 			if e.EventTime.Before(began) || !e.Series.LastObservedTime.After(e.EventTime) {
 				t.Errorf("from %s to %s", e.EventTime, e.Series.LastObservedTime)
+			}
+			if !strings.HasSuffix(e.Note, " 499") || e.Related.ResourceVersion != "499" {
+				t.Errorf("a series says %q, of version %s; want what came last", e.Note, e.Related.ResourceVersion)
 			}
 		}
 		if n := len(got()); n != 27 || counted != 1000 {
