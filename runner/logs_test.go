@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -91,7 +92,13 @@ func TestFollowing(t *testing.T) {
 				number += 1000
 			}
 			tell.Close()
-			store.end = new(<-ends)
+			select {
+			case end := <-ends:
+				store.end = &end
+			case <-time.After(2 * time.Minute):
+				all, _ := exec.Command("ps", "-eo", "pid,ppid,stat,wchan:24,args").Output()
+				t.Fatalf("the task has not ended; what runs:\n%s", all)
+			}
 			if _, err := f.next(t.Context()); err != nil {
 				t.Fatal(err)
 			}
