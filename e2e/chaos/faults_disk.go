@@ -83,9 +83,9 @@ func diskHidden(ctx context.Context, a *Arena, h *hit) error {
 
 // diskModes takes the rights to one of the directories away.
 func diskModes(ctx context.Context, a *Arena, h *hit) error {
-	dirs := []string{"", "tasks", "ready", "held", "work", "results", "dead", "cancelled", "tmp"}
+	dirs := []string{"", "ready", "held", "work", "results", "dead", "cancelled", "tmp"}
 	dir := a.path("disk/spool", dirs[h.Dice%uint64(len(dirs))])
-	if err := os.Chmod(dir, os.FileMode([]uint32{0, 0o500, 0o400}[h.Dice/9%3])); err != nil {
+	if err := os.Chmod(dir, os.FileMode([]uint32{0, 0o500, 0o400}[h.Dice/uint64(len(dirs))%3])); err != nil {
 		return err
 	}
 	h.last(ctx)
