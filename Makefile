@@ -66,7 +66,7 @@ help: ## List the targets and their variables
 	@printf '  KIND_NODE_IMAGE=image   what the nodes of kind are made of; else it is chosen, pulled or made, and Docker started\n'
 	@printf 'Variable of make test:\n  RUN=text           only tests whose name contains it (a regular expression)\n'
 	@printf 'Variables of make chaos:\n'
-	@printf '  SHORT=1            at most 3 minutes; else 10,000 tasks and 500 faults\n'
+	@printf '  SHORT=1            2 minutes, 5 at most; else 10,000 tasks and 500 faults\n'
 	@printf '  QUEUE=postgres     the queue is in a server; QUEUE=spool in a directory. Without, the seed of a short form draws one\n'
 	@printf '  SEED=n             the plan of that seed\n'
 	@printf '  KINDS=kill,api     only faults whose name begins so\n'
@@ -201,7 +201,7 @@ conformance-variants: tools
 	@$(ASSETS) CONFORMANCE_VARIANTS=$(VARIANTS) CONFORMANCE_SEED=$(SEED) \
 	  go test -count=1 -timeout=30m -v -run TestVariants$$ ./e2e/conformance
 
-# The long form takes 20 minutes on an idle machine, the short one 90 s, and 3 minutes at most. SEED, QUEUE and KUBEBUILDER_ASSETS
+# The long form takes 20 minutes on an idle machine, the short one 2 minutes, and 5 at most. SEED, QUEUE and KUBEBUILDER_ASSETS
 # go through the environment.
 .PHONY: chaos chaos-planted
 chaos: tools bin/chaos bin/chaos-task bin/runner bin/libnvidia-ml.so.1 ## Random faults on random tasks, and proof that nothing was lost

@@ -29,7 +29,7 @@ func demoSpecs() {
 			cmd.Dir, cmd.Stdout, cmd.Stderr = "..", &out, &out
 			cmd.Env = append(slices.DeleteFunc(os.Environ(), ofMake), "TMPDIR="+place)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-			cmd.WaitDelay = time.Second
+			cmd.WaitDelay = time.Minute // for what is to end with it
 			Expect(cmd.Start()).To(Succeed())
 			Eventually(ctx, out.String).Should(And(ContainSubstring("runner-a  Running"), ContainSubstring("runner-b  Running")))
 			Expect(runsIn(place)).NotTo(BeEmpty())

@@ -77,7 +77,7 @@ func evictionSpecs() {
 		f := newFleet(ctx)
 		f.Repeats = "runners end with work left"
 		f.state(ctx, api.GlobalMapName, "Running")
-		f.applyWith(ctx, "job", "- $DEPLOY/job/restart\n", oneRunner, graceOf("10s"))
+		f.applyWith(ctx, "job", "- $DEPLOY/job/restart\n", oneRunner, graceOf("30s"))
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running"))
 		pod := f.runners(ctx)[0]
 		signal := func(ctx context.Context, script string) { // it may end before its runner has
@@ -102,7 +102,9 @@ func evictionSpecs() {
 		signal(ctx, "kill -TERM 1")
 		eventually(ctx, last).WithArguments(ctx).Should(Equal("restart 2 after 10"))
 		eventually(ctx, func() int { return len(f.started("held")) }).Should(Equal(2))
-		signal(ctx, "kill -TERM 1; sleep 2; kill -TERM 1")
+		signal(ctx, "kill -TERM 1")
+		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Draining"), "the first one has come")
+		signal(ctx, "sleep 1.5; kill -TERM 1") // within a second it would be the same
 		eventually(ctx, last).WithArguments(ctx).Should(Equal("restart 3 after 11"))
 		eventually(ctx, func() int { return len(f.started("held")) }).Should(Equal(3))
 		Expect(by(f.started("held"))).To(HaveEach("studio-go-runner-0"), "it has its old name")

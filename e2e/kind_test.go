@@ -210,7 +210,7 @@ func installFakeGPUs(ctx context.Context, client kubernetes.Interface, cluster *
 // await calls holds until it returns no error, in set-up code that no assertion
 // library runs in.
 func await(ctx context.Context, holds func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, engine.Stretch(patience))
 	defer cancel()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()

@@ -91,6 +91,7 @@ func nodeSpecs() {
 		for _, pod := range f.runners(ctx) {
 			if pod.Status.Phase == corev1.PodRunning {
 				f.do(ctx, "wait", "--for=condition="+api.ConditionDrained+"=false", timeout(), "pod/"+pod.Name)
+				f.do(ctx, "wait", "--for=condition=ready", timeout(), "pod/"+pod.Name) // the kubelet has nothing more to write
 				tryForbidden(ctx, f.client, f.Client().RESTConfig(), f.Namespace(), pod.Name, ended.Name)
 			}
 		}

@@ -76,8 +76,8 @@ func operatorSpecs() {
 			By("waiting for a runner that is stopped")
 			run(ctx, k, 0, "resume", "--all", "--wait")
 			Expect(o.runners["worker-2"].Signal(ctx, syscall.SIGSTOP)).To(Succeed())
-			Expect(run(ctx, k, 3, "drain", "worker-[02]", "--reason=rack", "--wait", "--timeout=10s")).To(And(
-				ContainSubstring("worker-0 is Suspended\n"), MatchRegexp(`timed out after 10s: worker-2 \S+`), Not(ContainSubstring("worker-2 is Suspended"))))
+			Expect(run(ctx, k, 3, "drain", "worker-[02]", "--reason=rack", "--wait", "--timeout=30s")).To(And(
+				ContainSubstring("worker-0 is Suspended\n"), MatchRegexp(`timed out after 30s: worker-2 \S+`), Not(ContainSubstring("worker-2 is Suspended"))))
 			Expect(o.runners["worker-2"].Signal(ctx, syscall.SIGCONT)).To(Succeed())
 			run(ctx, k, 0, "wait", "worker-2", "--for=Suspended")
 

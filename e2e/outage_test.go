@@ -24,8 +24,8 @@ func outageSpecs() {
 		f.apply(ctx, "deployment")
 		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running", "Running"))
 		before := f.runners(ctx)
-		// Two slots, and so two minutes and more of work.
-		const count = 30
+		// Two slots, and so five minutes of work and more, of which the rest is not waited for.
+		const count = 100
 		var all []api.Task
 		for n := range count {
 			all = append(all, api.Task{ID: fmt.Sprintf("long-%d", n), Command: "/bin/sh", Args: []string{"-c", "sleep 6"}})

@@ -35,7 +35,7 @@ const (
 	// ending is how long a process may take to end once its exit was ordered: the 3 s
 	// that the runner gives it, and what a busy machine takes of it. It no longer hears a
 	// signal meanwhile.
-	ending = 5 * time.Second
+	ending = 10 * time.Second
 	// outage is how long a runner waits for an API server that does not answer
 	// before it exits on what it knows (R6), and what follows.
 	outage = 45 * time.Second

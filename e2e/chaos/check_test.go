@@ -133,7 +133,7 @@ func TestEachClauseFindsWhatBreaksIt(t *testing.T) {
 			r.Struck = append(r.Struck, Struck{Strike: Strike{Kind: "api-killed"}, Begin: 40 * second, End: 60 * second})
 		}},
 		"0 with a task":           {ExitCode, func(r *Record) { r.Lives[0].End = 3500 * second / 1000; r.Writes[0].Begin = second }},
-		"0 after a signal":        {ExitCode, func(r *Record) { r.Lives[0].Sent = []Sent{{19 * second, syscall.SIGTERM}} }},
+		"0 after a signal":        {ExitCode, func(r *Record) { r.Lives[0].Sent = []Sent{{14 * second, syscall.SIGTERM}} }},
 		"0, signalled as it ends": {"", func(r *Record) { r.Lives[0].Sent = []Sent{{22 * second, syscall.SIGTERM}} }},
 		"143 without a signal":    {ExitCode, func(r *Record) { b2(r).Sent = nil }},
 		"10 without a signal":     {ExitCode, func(r *Record) { b2(r).Code, b2(r).Sent = 10, nil }},

@@ -3,7 +3,7 @@
 // (R12), nothing started after the gate had closed (R5), no exit that was not asked
 // for (R6), exit codes (R9), no GPU held twice (R13), nothing left behind.
 //
-//	make chaos SHORT=1        # at most 3 minutes
+//	make chaos SHORT=1        # 2 minutes, 5 at most
 //	make chaos                # 10,000 tasks, 500 faults
 //	make chaos QUEUE=postgres # the queue in a server, which has faults of its own
 //	make chaos SEED=7         # the same plan again

@@ -54,6 +54,10 @@ func (a *Arena) strike(ctx context.Context, plan Plan, runners []*Runner, total 
 		lane := kinds[s.Kind].lane
 		lanes[lane] = append(lanes[lane], s)
 	}
+	// What is struck is there once a task has begun, for which a busy machine may need long.
+	if !a.notes.await(ctx, func(j *journal) bool { return len(j.started) > 0 }) {
+		return nil
+	}
 	var all sync.WaitGroup
 	problems := make(chan error, len(plan.Strikes))
 	for _, strikes := range lanes {

@@ -139,7 +139,7 @@ func (a *Arena) sweep(ctx context.Context, runners []*Runner) error {
 // collect reads what is left once all runners have ended.
 func (a *Arena) collect(ctx context.Context) error {
 	a.record.Dead = map[string]api.DeadLetter{}
-	gone, cancel := context.WithTimeout(ctx, 10*time.Second) // a supervisor ends what a killed runner has left
+	gone, cancel := context.WithTimeout(ctx, time.Minute) // a supervisor ends what a killed runner has left
 	defer cancel()
 	pids := a.processes()
 	for ; len(pids) > 0 && gone.Err() == nil; pids = a.processes() {

@@ -21,7 +21,7 @@ import (
 type options struct {
 	Seed      uint64   `env:"SEED" help:"Of the plan; 0 draws one."`
 	Queue     string   `env:"QUEUE" enum:"spool,postgres,drawn" default:"drawn" help:"Where the tasks wait: ${enum}. The seed draws for the short form alone, and where all faults may strike; else it is a spool."`
-	Short     bool     `help:"Take at most 3 minutes."`
+	Short     bool     `help:"Take 2 minutes, and 5 at most."`
 	Tasks     int      `help:"How many tasks, if not as many as the form has."`
 	Strikes   int      `help:"How many faults, likewise."`
 	Kinds     []string `help:"Only faults whose name begins so."`
@@ -45,7 +45,7 @@ var (
 // In a server the tasks of a runner that was killed wait before that for the end of
 // its lease, which begins with the outages' end, and for a look of another; so the
 // faults have less time.
-const settleTime, leaseTime = time.Minute, 30 * time.Second
+const settleTime, leaseTime = 3 * time.Minute, 30 * time.Second
 
 func main() {
 	var o options

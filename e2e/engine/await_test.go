@@ -35,7 +35,7 @@ func (h hurried) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells
 // The scenario's timeout ends it wherever it is, and is named.
 func TestTimeout(t *testing.T) {
 	_, err := run(t, newFakeEnv(t, idle), "timeout: 200ms\n"+head+"steps:\n  - await: {a: {phase: Suspended}}\n")
-	if err == nil || !strings.Contains(err.Error(), "then the scenario's timeout of 200ms is over") {
+	if err == nil || !strings.Contains(err.Error(), "the scenario's timeout of 200ms is over") { // a busy machine has not come to the await
 		t.Errorf("got %v", err)
 	}
 }
@@ -148,5 +148,21 @@ func TestNever(t *testing.T) {
 				t.Errorf("got %v, want error: %v", err, tt.fails)
 			}
 		})
+	}
+}
+
+// What must not be too early is compared with a mark, and may be as late as it likes.
+func TestNeverTooEarly(t *testing.T) {
+	for within, fails := range map[string]bool{"50ms": false, "1h": true} {
+		_, err := run(t, newFakeEnv(t, idle), strings.Replace(head, "a: {}", "a: {}, b: {delayed: true}", 1)+`steps:
+  - mark: asked
+  - offset: {since: asked, by: 50ms}
+  - start: [b]
+  - await: {b: {phase: Running}}
+  - never: {since: asked, within: `+within+`, that: {b: {processes: 1}}}
+`)
+		if (err != nil) != fails {
+			t.Errorf("within %s: got %v, want error: %v", within, err, fails)
+		}
 	}
 }

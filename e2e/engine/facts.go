@@ -63,6 +63,7 @@ var factTable = []fact{
 		return texts(append(s.GPUs, api.GPU{HealthReason: s.GPUProblem}), func(g api.GPU) string { return g.HealthReason })
 	}),
 	says[int]("running", "How many tasks a runner runs now.", func(s *api.Status) any { return s.Tasks.Running }),
+	says[bool]("busy", "Whether it runs any.", func(s *api.Status) any { return s.Tasks.Running > 0 }),
 	says[int]("waiting", "How many tasks a runner has fetched and not started.", func(s *api.Status) any { return s.Tasks.Waiting }),
 	says[int]("machineFailed", "The attempts that a runner blames on a sick GPU.", func(s *api.Status) any { return s.Tasks.MachineFailed }),
 	says[int]("gpus", "How many GPUs a runner has.", func(s *api.Status) any { return len(s.GPUs) }),

@@ -82,6 +82,7 @@ func TestConditions(t *testing.T) {
 		{"a: {shadowed: Running}", "a: {shadowed: none}", "shadowed is Running, want none", ""},
 		{"b: {shadowed: none}", "b: {shadowed: Running}", "shadowed is none, want Running", gone},
 		{"a: {running: 2}", "a: {running: 0}", "running is 2, want 0", ""},
+		{"a: {busy: true}", "a: {busy: false}", "busy is true, want false", ""},
 		{"a: {waiting: 1}", "a: {waiting: 0}", "waiting is 1, want 0", ""},
 		{"a: {gpus: 3}", "a: {gpus: 4}", "gpus is 3, want 4", ""},
 		{"a: {gpusBusy: 2}", "a: {gpusBusy: 1}", "gpusBusy is 2, want 1", ""},

@@ -137,7 +137,7 @@ steps:
   - await: {a: {exit: 143, phase: Terminated}, b: {exit: -1, processes: 1}}
   - start: [b]
   - await: {b: {processes: 2, phase: Running}}
-  - offset: {since: here, by: 1ms, late: 1m}
+  - offset: {since: here, by: 1ms}
   - kubectl: get cm
   - owner: [cancel work-1, retry work-1]
   - say: that is all

@@ -152,6 +152,9 @@ func (p *play) failed(that scenario.Conditions, now verdict, why string) error {
 type Never struct {
 	// Since is the mark to begin at; without it, the beginning of the record.
 	Since scenario.Mark `json:"since,omitempty"`
+	// Within is how long after the mark it counts; without it, till now. What must not be
+	// too early is told so, however late it is: the mark is set before its cause.
+	Within scenario.Duration `json:"within,omitempty"`
 	// That are the conditions, by subject. A log line counts when it is written,
 	// everything else as long as it is so.
 	That scenario.Conditions `json:"that"`
@@ -159,6 +162,7 @@ type Never struct {
 
 // Check wants facts that a record can have.
 func (n Never) Check(c *scenario.Checker, at string) {
+	c.Needs(at, "within", n.Since != "", "since is not, from which it counts")
 	for subject, condition := range n.That {
 		for name := range condition {
 			if f := factOf(name); !f.Lasting {
@@ -175,7 +179,7 @@ func (n Never) do(ctx context.Context, p *play) error {
 		return err
 	}
 	for subject, condition := range n.That {
-		if err := p.neverOf(subject, condition, p.marks[n.Since].entries); err != nil {
+		if err := p.neverOf(subject, condition, p.marks[n.Since], time.Duration(n.Within)); err != nil {
 			return fmt.Errorf("%s: %w", subject, err)
 		}
 	}
@@ -183,14 +187,17 @@ func (n Never) do(ctx context.Context, p *play) error {
 }
 
 // neverOf fails as well where no entry could have shown what must never be.
-func (p *play) neverOf(subject string, condition scenario.Condition, since int) error {
+func (p *play) neverOf(subject string, condition scenario.Condition, since mark, within time.Duration) error {
 	facts, entries, known := history.NewFacts(), p.record.Entries(), false
 	for i, e := range entries {
 		for _, r := range facts.Runners {
 			r.Log = nil // a line counts when it is written
 		}
+		if within > 0 && e.Time.Sub(since.time) >= within {
+			break
+		}
 		facts.Apply(e)
-		if i < since {
+		if i < since.entries {
 			continue
 		}
 		so := p.judge(facts, scenario.Conditions{subject: condition}, true)

@@ -21,7 +21,7 @@ type File struct {
 	// Labels are extra labels to select it by, as slow.
 	Labels []Name `json:"labels,omitempty"`
 	// Timeout bounds the whole scenario.
-	Timeout Duration `json:"timeout,omitempty" jsonschema:"default=1m"`
+	Timeout Duration `json:"timeout,omitempty" jsonschema:"default=2m"`
 
 	// Matrix makes a family: one scenario for each combination of the values.
 	// ${name} stands for the value everywhere else in the file.

@@ -170,7 +170,7 @@ steps:
     expect:
       a: {live: true}
 `)[0]
-	if s.Timeout != scenario.Duration(time.Minute) || s.Permissions != scenario.PermissionsShipped {
+	if s.Timeout != scenario.Duration(2*time.Minute) || s.Permissions != scenario.PermissionsShipped {
 		t.Errorf("timeout %s, permissions %s", s.Timeout, s.Permissions)
 	}
 	if s.Tasks[0].Count != 1 || s.Steps[0].Value.(scenario.Submit).Count != 1 || s.Runners["a"].Slots != 4 {

@@ -7,7 +7,7 @@ unset STUDIOML_QUEUE
 runner submit --id=two --gpus 2 -- true
 runner cancel two
 runner submit --id=fails --max-attempts=1 -- sh -c 'echo it fails; exit 3'
-KUBECONFIG= runner serve --listen=127.0.0.1:0 --max-idle=100ms
+KUBECONFIG= runner serve --listen=127.0.0.1:0 --max-idle=10s # it is to find the task before
 runner tasks --state=dead
 runner logs fails --attempt 1 | grep 'it fails'
 runner retry fails

@@ -58,7 +58,7 @@ func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (fake bool, err er
 	const interval = 2 * time.Second
 	limit := 30 * time.Second
 	if t.config.Owned {
-		limit = 90 * time.Second // less than the suite gives a place
+		limit = 4 * time.Minute // less than the suite gives a place
 	}
 	var node *corev1.Node
 	var have string

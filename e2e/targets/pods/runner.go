@@ -22,9 +22,10 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// lastWords is how long the statuses of a runner that has ended are waited for,
-// and the end of one that was told to.
-const lastWords = 10 * time.Second
+// lastWords is how long the statuses of a runner that has ended are waited for, and the
+// end of one that was told to. On a busy node both are heard of late; who waits in vain
+// are those who follow a runner that never answered.
+const lastWords = time.Minute
 
 // runner is a pod that was started.
 type runner struct {

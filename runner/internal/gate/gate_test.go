@@ -24,7 +24,7 @@ func admit(t *testing.T, g *gate.Gate) *gate.Ticket {
 func within(t *testing.T) {
 	t.Helper()
 	name := t.Name()
-	hangs := time.AfterFunc(time.Minute, func() { panic(name + " hangs") })
+	hangs := time.AfterFunc(5*time.Minute, func() { panic(name + " hangs") })
 	t.Cleanup(func() { hangs.Stop() })
 }
 

@@ -259,7 +259,7 @@ func playOn(t *testing.T, slots, gpus int, story func(*world)) {
 func within(t *testing.T) {
 	t.Helper()
 	name := t.Name()
-	hangs := time.AfterFunc(time.Minute, func() { panic(name + " hangs") })
+	hangs := time.AfterFunc(5*time.Minute, func() { panic(name + " hangs") })
 	t.Cleanup(func() { hangs.Stop() })
 }
 

@@ -257,6 +257,6 @@ func TestWhatASnapshotSays(t *testing.T) {
 func TestMain(m *testing.M) {
 	// All of them take seconds; a lock that is never released would hold them up
 	// for ten minutes.
-	time.AfterFunc(3*time.Minute, func() { panic("the tests hang") })
+	time.AfterFunc(8*time.Minute, func() { panic("the tests hang") })
 	os.Exit(m.Run())
 }

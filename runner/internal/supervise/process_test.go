@@ -23,7 +23,7 @@ func shell(t *testing.T, script string) supervise.Command {
 	}
 	return supervise.Command{
 		Path: sh, Args: []string{"sh", "-c", script}, Dir: "/", Stdout: io.Discard, Stderr: io.Discard,
-		OutputDelay: time.Second, KillDelay: time.Hour, Stuck: func(int) {},
+		OutputDelay: time.Minute, KillDelay: time.Hour, Stuck: func(int) {},
 	}
 }
 

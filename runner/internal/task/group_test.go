@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 	}
 	// All of them take seconds; a lock or a process that is never released would
 	// hold them up for ten minutes.
-	time.AfterFunc(3*time.Minute, func() { panic("the tests hang") })
+	time.AfterFunc(8*time.Minute, func() { panic("the tests hang") })
 	os.Exit(m.Run())
 }
 
