@@ -66,22 +66,20 @@ func (o *options) run(ctx context.Context) error {
 			return err
 		}
 	}
-	results, failed := measure(ctx, plan.benchmarks(missing), o.Short)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	lines := plan.lines(results, missing)
-	if err := printTable(os.Stdout, lines, o.Short); err != nil {
+	results, err := plan.measure(ctx, plan.benchmarks(missing), o.Short)
+	if err != nil {
 		return err
 	}
+	lines := plan.lines(results, missing)
+	err = printTable(os.Stdout, lines, o.Short)
+	if page != nil {
+		page.Lines = lines
+		err = errors.Join(err, page.write(o.Page, results))
+	}
 	for _, l := range lines {
-		if _, lacks := missing[l.Needs.Program]; l.Ours == nil && !(lacks && l.Row.Theirs == "") {
-			failed = errors.Join(failed, fmt.Errorf("row %q: there is no metric %q", l.Name, l.Row.Ours))
+		if l.Failed {
+			err = errors.Join(err, fmt.Errorf("row %q %s", l.Name, l.Verdict))
 		}
 	}
-	if failed != nil || page == nil {
-		return failed
-	}
-	page.Lines = lines
-	return page.write(o.Page, results)
+	return err
 }
