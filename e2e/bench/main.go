@@ -9,7 +9,8 @@
 // A row is an entry of rows.yaml. It names a metric of a Go benchmark, wherever in this
 // repository that is, and another metric for the peer. What is measured stands beside
 // the code that it is about; the peers, and what is measured from outside, are
-// benchmarks of this package.
+// benchmarks of this package. One that fails, or takes too long, costs its rows and no
+// others: they say why, and the exit status is 1.
 package main
 
 import (
