@@ -41,6 +41,9 @@ func (p *Plan) measure(ctx context.Context, names []string, short bool) (Results
 		return r, err
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // what they start is not all of the same user
+		return r, err
+	}
 	if err := build(ctx, dir, slices.Collect(maps.Values(places))); err != nil {
 		return r, err
 	}
