@@ -119,6 +119,7 @@ func TestProgramsThatFail(t *testing.T) {
 		"sleep 1000 >&- 2>&- & echo $! >child; wait": "it took longer than 1s",
 		"echo 'panic: oops' >&2; exit 2":             "panic: oops",
 		"exit 3":                                     "exit status 3",
+		"echo begins; echo 'no disk' >&2; exit 1":    "exit status 1: no disk",
 	} {
 		check := func(err error) {
 			if err != nil {

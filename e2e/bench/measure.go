@@ -111,8 +111,12 @@ func (r Results) run(ctx context.Context, limit time.Duration, dir, place string
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if panicked := panics.FindString(problems.String()); err != nil && panicked != "" {
+	said := strings.TrimSpace(problems.String())
+	switch panicked := panics.FindString(said); {
+	case err != nil && panicked != "":
 		return errors.New(panicked)
+	case err != nil && said != "":
+		return fmt.Errorf("%w: %s", err, said[strings.LastIndex(said, "\n")+1:])
 	}
 	return err
 }
