@@ -89,7 +89,10 @@ type steeredFleet struct {
 	plane  *controlplane.ControlPlane
 	admin  *kubernetes.Clientset
 	global *corev1.ConfigMap
-	seen   []chan string // by follower
+	whole  context.Context // of all measurements
+	kind   string          // of the followers that there are
+	seen   []chan string   // by follower
+	stop   func()
 }
 
 func newFleet(b *testing.B) *steeredFleet {
@@ -99,7 +102,7 @@ func newFleet(b *testing.B) *steeredFleet {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { plane.Close() })
-	f := &steeredFleet{B: b, plane: plane}
+	f := &steeredFleet{B: b, plane: plane, whole: b.Context(), stop: func() {}}
 	f.admin, err = kubernetes.NewForConfig(f.config())
 	check(b, err)
 	f.global = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: api.GlobalMapName}, Data: map[string]string{api.StateKey: string(api.Running)}}
@@ -120,13 +123,22 @@ func (f *steeredFleet) config() *rest.Config {
 	return &rest.Config{Host: h.Server, BearerToken: h.Token, TLSClientConfig: rest.TLSClientConfig{CAData: h.CA}, QPS: -1}
 }
 
-// start starts followers, and waits until all know the global map.
-func (f *steeredFleet) start(n int, follow kindOfFollower) (stop func()) {
-	ctx, cancel := context.WithCancel(f.Context())
-	var all sync.WaitGroup
-	f.seen = nil
+// start starts followers instead of those that there are, unless they are such, and
+// waits until all know the global map.
+func (f *steeredFleet) start(kind string, n int) {
 	if testing.Short() {
 		n = min(n, 10)
+	}
+	if kind == f.kind && n == len(f.seen) {
+		return
+	}
+	f.stop()
+	ctx, cancel := context.WithCancel(f.whole)
+	var all sync.WaitGroup
+	f.kind, f.seen = kind, nil
+	f.stop = func() {
+		cancel()
+		all.Wait()
 	}
 	const atOnce = 100 // that begin; more would wait for each other until they give up
 	for i := range n {
@@ -136,16 +148,12 @@ func (f *steeredFleet) start(n int, follow kindOfFollower) (stop func()) {
 		seen := make(chan string, 100) // more than a follower has to say before it is asked
 		f.seen = append(f.seen, seen)
 		all.Go(func() {
-			if err := follow(ctx, f.config(), fmt.Sprint("node-", i), seen); err != nil && ctx.Err() == nil {
+			if err := followers[kind](ctx, f.config(), fmt.Sprint("node-", i), seen); err != nil && ctx.Err() == nil {
 				f.Error(err)
 			}
 		})
 	}
 	f.await(time.Now(), f.seen[(n-1)/atOnce*atOnce:])
-	return func() {
-		cancel()
-		all.Wait()
-	}
 }
 
 // flip changes the global map and says when each follower has known it.
@@ -197,17 +205,18 @@ func (f *steeredFleet) await(begin time.Time, followers []chan string) []time.Du
 // API server is killed under them, and starts again.
 func BenchmarkFleet(b *testing.B) {
 	f := newFleet(b)
-	for name, follow := range followers {
+	defer func() { f.stop() }()
+	for kind := range followers {
 		for _, n := range []int{1, 100, 1000, 5000} {
-			b.Run(fmt.Sprintf("%s/runners=%d", name, n), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/runners=%d", kind, n), func(b *testing.B) {
 				f.B = b
-				defer f.start(n, follow)()
+				f.start(kind, n)
 				f.measure(max(5, 500/n))
 			})
 		}
-		b.Run("storm/"+name, func(b *testing.B) {
+		b.Run("storm/"+kind, func(b *testing.B) {
 			f.B = b
-			defer f.start(5000, follow)()
+			f.start(kind, 5000)
 			f.storm()
 		})
 	}

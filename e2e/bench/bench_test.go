@@ -5,14 +5,17 @@ import (
 	"debug/elf"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -23,8 +26,14 @@ func TestRowsAreMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir("../..")
-	if _, err := packagesOf(plan.benchmarks(nil)); err != nil {
+	places, err := placesOf(plan.benchmarks(nil))
+	if err != nil {
 		t.Error(err)
+	}
+	for function := range plan.Time.Long {
+		if places[function] == "" {
+			t.Errorf("rows.yaml says how long %s may take, which no row names", function)
+		}
 	}
 	known := make(map[string]bool)
 	for _, name := range plan.benchmarks(nil) {
@@ -62,21 +71,76 @@ func TestDependenciesAreJustified(t *testing.T) {
 	}
 }
 
-func TestReadsWhatGoTestPrints(t *testing.T) {
-	results := Results{}
-	err := results.read(strings.NewReader(`goos: linux
+// measured are results without a reason for what they lack.
+func measured(metrics map[Metric]float64) Results {
+	return Results{metrics, map[string]Lack{}}
+}
+
+func TestReadsWhatBenchmarksPrint(t *testing.T) {
+	results := measured(map[Metric]float64{})
+	results.read(`goos: linux
+BenchmarkFleet
+BenchmarkFleet/runners=100
 BenchmarkFleet/runners=100-2 	       3	 40 ns/op	        11.90 last-ms	        300 cpu-ns/call
 BenchmarkOne 	       1	 0.5 MB/s
+BenchmarkTwo
+BenchmarkTwo/some
+    some_test.go:1: to begin with
+    some_test.go:2: no such thing
+        and more of it
+--- FAIL: BenchmarkTwo/some
 --- FAIL: BenchmarkTwo
-    some_test.go:1: no
+BenchmarkThree
+    some_test.go:1: needs root
+--- SKIP: BenchmarkThree
+BenchmarkFour-2       	some_test.go:9: late
+    some_test.go:1: late
+--- FAIL: BenchmarkFour-2
 FAIL
-`))
+`)
+	want := Results{
+		map[Metric]float64{"Fleet/runners=100 ns/op": 40, "Fleet/runners=100 last-ms": 11.9, "Fleet/runners=100 cpu-ns/call": 300, "One MB/s": 0.5},
+		map[string]Lack{"Two/some": {"no such thing", true}, "Three": {"needs root", false}, "Four": {"late", true}},
+	}
+	if diff := cmp.Diff(want, results); diff != "" {
+		t.Error(diff)
+	}
+	for metric, want := range map[Metric]string{"Two/some/deep ms": "no such thing", "Three ms": "needs root", "Two/other ms": "nothing has measured Two/other ms"} {
+		if got := results.lack(metric); got.Reason != want {
+			t.Errorf("%s: %q, want %q", metric, got.Reason, want)
+		}
+	}
+}
+
+// What a program has measured counts, however it ends, and nothing of it goes on.
+func TestProgramsThatFail(t *testing.T) {
+	dir, place := t.TempDir(), t.TempDir()
+	for text, want := range map[string]string{
+		"sleep 1000 >&- 2>&- & echo $! >child; wait": "it took longer than 1s",
+		"echo 'panic: oops' >&2; exit 2":             "panic: oops",
+		"exit 3":                                     "exit status 3",
+		"echo begins; echo 'no disk' >&2; exit 1":    "exit status 1: no disk",
+	} {
+		check := func(err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		check(os.WriteFile(filepath.Join(dir, filepath.Base(place)+".test"), []byte("#!/bin/sh\necho 'BenchmarkA 1 5 n/s'\n"+text), 0o755))
+		results := measured(map[Metric]float64{})
+		err := results.run(t.Context(), time.Second, dir, place, []string{"A"}, false)
+		if err == nil || err.Error() != want || *results.figure("A n/s") != 5 {
+			t.Errorf("%s: %v, want %s; and %v", text, err, want, results)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(place, "child"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Results{"Fleet/runners=100 ns/op": new(40.0), "Fleet/runners=100 last-ms": new(11.9), "Fleet/runners=100 cpu-ns/call": new(300.0), "One MB/s": new(0.5)}
-	if diff := cmp.Diff(want, results); diff != "" {
-		t.Error(diff)
+	child, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	state, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child))
+	if len(state) > 0 && !strings.Contains(string(state), ") Z ") {
+		t.Errorf("what the program has started goes on: %s", state)
 	}
 }
 
@@ -87,7 +151,8 @@ func TestPatternIsExact(t *testing.T) {
 }
 
 func TestVerdicts(t *testing.T) {
-	results := Results{"Ours ms": new(6.0), "Theirs ms": new(4.0), "Floor ms": new(5.0), "Low ms": new(1.0), "Rate n/s": new(50.0), "Best n/s": new(60.0)}
+	results := measured(map[Metric]float64{"Ours ms": 6, "Theirs ms": 4, "Floor ms": 5, "Low ms": 1, "Rate n/s": 50, "Best n/s": 60})
+	results.Lacks["Broken"], results.Lacks["Left"] = Lack{"it broke", true}, Lack{"needs root", false}
 	for _, test := range []struct {
 		row   Row
 		ratio string
@@ -102,12 +167,18 @@ func TestVerdicts(t *testing.T) {
 		{Row{Ours: "Ours ms", Theirs: "Theirs ms", Goal: "≤ 1.25 × peer"}, "1.50", notMet},
 		{Row{Ours: "Ours ms", Theirs: "Theirs ms", Goal: "≥ 2 × peer"}, "1.50", notMet},
 		{Row{Ours: "Rate n/s", Goal: "≥ 100", Limit: "Best n/s"}, "–", limited},
-		{Row{Ours: "Ours ms", Theirs: "Lacking ms", Goal: "≤ 1.5 × peer"}, "–", unjudged},
-		{Row{Ours: "Lacking ms", Goal: "≤ 1.5"}, "–", unjudged},
+		{Row{Ours: "Ours ms", Theirs: "Lacking ms", Goal: "≤ 7"}, "–", "failed: nothing has measured Lacking ms"},
+		{Row{Ours: "Broken/a ms", Theirs: "Theirs ms", Goal: "≤ 1.5"}, "–", "failed: it broke"},
+		{Row{Ours: "Ours ms", Goal: "≤ 5.9", Limit: "Broken ms"}, "–", "failed: it broke"},
+		{Row{Ours: "Broken ms", Theirs: "Left ms"}, "–", "failed: it broke"},
+		{Row{Ours: "Left ms", Theirs: "Left/peer ms"}, "–", "not run: needs root"},
 	} {
 		l := (&Plan{Rows: []Row{test.row}}).lines(results, nil)[0]
 		if figure(l.Ratio) != test.ratio || l.Verdict != test.want {
 			t.Errorf("%+v: ratio %s, %s; want %s, %s", test.row, figure(l.Ratio), l.Verdict, test.ratio, test.want)
+		}
+		if l.Failed != strings.HasPrefix(test.want, "failed") {
+			t.Errorf("%+v: failed is %t", test.row, l.Failed)
 		}
 	}
 }
@@ -126,7 +197,13 @@ func TestPeersThatAreMissing(t *testing.T) {
 		t.Errorf("with the peer %v are measured", got)
 	}
 	var table bytes.Buffer
-	if err := printTable(&table, plan.lines(Results{"Ours ms": new(1234.5)}, missing), true); err != nil {
+	lines := append(plan.lines(measured(map[Metric]float64{"Ours ms": 1234.5}), missing), alone.lines(measured(nil), map[string]string{"strace": "strace"})...)
+	for _, l := range lines {
+		if l.Failed {
+			t.Errorf("what is not installed is a failure: %+v", l)
+		}
+	}
+	if err := printTable(&table, lines, true); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(table.String(), met) {
@@ -153,10 +230,11 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	results := Results{}
+	results := measured(map[Metric]float64{})
 	for i, r := range plan.Rows[1:] {
-		results[r.Ours] = new(float64(i + 1))
+		results.Metrics[r.Ours] = float64(i + 1)
 	}
+	results.Lacks["ChangeOfState"] = Lack{"it | broke", true}
 	lines := plan.lines(results, nil)
 	page := &Page{Plan: plan, Machine: []Fact{{"processor", "2 × something"}}, Modules: []Module{{Path: "example.org/m", For: "a test", Bytes: 4096}}, Lines: lines}
 	dir := t.TempDir()
@@ -168,7 +246,7 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(data)
-	for _, want := range []string{"| processor | 2 × something |", "| example.org/m | 4 |", plan.Rows[0].Name, plan.Rows[1].Says} {
+	for _, want := range []string{"| processor | 2 × something |", "| example.org/m | 4 |", `| failed: it \| broke |`, plan.Rows[0].Name, plan.Rows[1].Says} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -188,18 +266,18 @@ func TestPage(t *testing.T) {
 func TestPictures(t *testing.T) {
 	p := Picture{File: "f.svg", Title: "a < b", Series: []Series{{"ours", "Fleet/runners=* last-ms"}, {"others", "Bare/runners=* last-ms"}}}
 	for name, test := range map[string]struct {
-		results Results
+		results map[Metric]float64
 		circles int
 		has     string
 	}{
-		"nothing":  {Results{}, 0, "a &lt; b"},
-		"one":      {Results{"Fleet/runners=100 last-ms": new(5.0)}, 1, ">100<"},
-		"two":      {Results{"Fleet/runners=100 last-ms": new(5.0), "Fleet/runners=5000 last-ms": new(500.0), "Bare/runners=5000 last-ms": new(50.0)}, 3, `<circle class="s1" cx="560"`},
-		"not it":   {Results{"Fleet/runners=100 first-ms": new(5.0), "Fleet/runners=x last-ms": new(5.0)}, 0, ""},
-		"not high": {Results{"Fleet/runners=100 last-ms": new(0.0)}, 0, ""},
+		"nothing":  {map[Metric]float64{}, 0, "a &lt; b"},
+		"one":      {map[Metric]float64{"Fleet/runners=100 last-ms": 5.0}, 1, ">100<"},
+		"two":      {map[Metric]float64{"Fleet/runners=100 last-ms": 5.0, "Fleet/runners=5000 last-ms": 500.0, "Bare/runners=5000 last-ms": 50.0}, 3, `<circle class="s1" cx="560"`},
+		"not it":   {map[Metric]float64{"Fleet/runners=100 first-ms": 5.0, "Fleet/runners=x last-ms": 5.0}, 0, ""},
+		"not high": {map[Metric]float64{"Fleet/runners=100 last-ms": 0.0}, 0, ""},
 	} {
 		var out bytes.Buffer
-		if err := p.draw(&out, test.results); err != nil {
+		if err := p.draw(&out, measured(test.results)); err != nil {
 			t.Fatal(err)
 		}
 		if got := strings.Count(out.String(), "<circle"); got != test.circles || !strings.Contains(out.String(), test.has) {

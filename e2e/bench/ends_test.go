@@ -31,6 +31,13 @@ func BenchmarkEnd(b *testing.B) {
 			quantiles(b, "", all)
 		})
 	}
+	b.Run("least", func(b *testing.B) {
+		var all []time.Duration
+		for range few(20) {
+			all = append(all, endPlainly(b))
+		}
+		quantiles(b, "", all)
+	})
 }
 
 func endOfTask(b *testing.B, to api.State) time.Duration {
@@ -71,8 +78,9 @@ func endOfTask(b *testing.B, to api.State) time.Duration {
 }
 
 // BenchmarkStart measures how long it takes from the start of the program until the
-// state is known, and how long the two reads take for that alone, in a program that
-// runs already and with a connection of their own.
+// state is known; how long the two reads take for that alone, in a program that
+// runs already and with a connection of their own; and how long a program takes that is
+// started, does them and does nothing else.
 func BenchmarkStart(b *testing.B) {
 	env := isolate(b)
 	globalMap(b, env)
@@ -97,6 +105,18 @@ func BenchmarkStart(b *testing.B) {
 			check(b, err)
 			_, err = maps.List(b.Context(), metav1.ListOptions{FieldSelector: "metadata.name=a"})
 			check(b, err)
+			all = append(all, time.Since(begin))
+		}
+		quantiles(b, "", all)
+	})
+	b.Run("least", func(b *testing.B) {
+		least, command := buildLeast(b), []string{"--kubeconfig=" + kubeconfig(env), "--read=" + env.Namespace()}
+		var all []time.Duration
+		for range few(20) {
+			begin := time.Now()
+			if out := run(b, nil, "", append([]string{least}, command...)...); out != "known\n" {
+				b.Fatalf("it prints %q", out)
+			}
 			all = append(all, time.Since(begin))
 		}
 		quantiles(b, "", all)

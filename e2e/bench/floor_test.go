@@ -1,7 +1,10 @@
 package main_test
 
 import (
+	"bufio"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,21 +69,7 @@ func floor(b *testing.B, tasks, slots int) {
 }
 
 func plainly(dir, name, program string) error {
-	made, place := name+".made", name+".results"
-	fsync := func(path string) func() error {
-		return func() error {
-			f, err := os.Open(path)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			return f.Sync()
-		}
-	}
-	write := func(file string) func() error {
-		return func() error { return os.WriteFile(filepath.Join(made, file), nil, 0o644) }
-	}
-	for _, step := range []func() error{
+	return inTurn(
 		func() error { return os.Rename(name, name+".taken") },
 		func() error { return os.Rename(name+".taken", name+".begun") },
 		fsync(dir),
@@ -91,18 +80,68 @@ func plainly(dir, name, program string) error {
 			}
 			return err
 		},
+		func() error { return settle(name) },
+	)
+}
+
+// settle puts the result of a task that has ended on the disk, and then removes it.
+func settle(name string) error {
+	made, place := name+".made", name+".results"
+	write := func(file string) func() error {
+		return func() error { return os.WriteFile(filepath.Join(made, file), nil, 0o644) }
+	}
+	return inTurn(
 		func() error { return os.Mkdir(made, 0o755) },
 		write("stdout"), write("stderr"), write("result.json"),
 		fsync(filepath.Join(made, "result.json")), fsync(made),
 		func() error { return os.Rename(made, filepath.Join(place, "1")) },
 		fsync(place),
 		func() error { return os.Remove(name + ".begun") },
-	} {
+	)
+}
+
+func fsync(path string) func() error {
+	return func() error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return f.Sync()
+	}
+}
+
+func inTurn(steps ...func() error) error {
+	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// endPlainly is what cannot be avoided from the end of a task until somebody who listens
+// knows of it.
+func endPlainly(b *testing.B) time.Duration {
+	dir, ends := b.TempDir(), make(chan string)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).Flush()
+		fmt.Fprintln(w, <-ends)
+	}))
+	defer web.Close()
+	stream, err := http.Get(web.URL)
+	check(b, err)
+	defer stream.Body.Close()
+	name, ended := filepath.Join(dir, "task"), filepath.Join(dir, "ended")
+	check(b, os.WriteFile(name+".begun", []byte("{}"), 0o644))
+	check(b, os.Mkdir(name+".results", 0o755))
+	run(b, nil, "", "bash", "-c", stamp(ended))
+	check(b, settle(name))
+	ends <- "suspended"
+	_, err = bufio.NewReader(stream.Body).ReadString('\n')
+	check(b, err)
+	now := time.Now()
+	return now.Sub(stamps(b, ended)[0])
 }
 
 // processorTime is that of this process and of the children that it has waited for.

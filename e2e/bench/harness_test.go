@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/onsi/ginkgo/v2/types"
 )
@@ -18,12 +19,37 @@ func BenchmarkHarness(b *testing.B) {
 	}
 	artifacts := b.TempDir()
 	run(b, []string{"MAKEFLAGS=", "MAKELEVEL="}, "", "make", "-s", "-C", "../..", "e2e", "TARGET=embedded", "LABELS="+labels, "ARTIFACTS="+artifacts)
-	text, err := os.ReadFile(filepath.Join(artifacts, "embedded", "report.json"))
+	suite(b, reportIn(b, filepath.Join(artifacts, "embedded")))
+}
+
+// BenchmarkKind is told by the report of a run that was there before: to play all
+// scenarios on kind takes longer than all that is measured here.
+func BenchmarkKind(b *testing.B) {
+	const where = "../../artifacts/kind"
+	if _, err := os.Stat(filepath.Join(where, "report.json")); err != nil {
+		b.Skip("there is no report of make e2e TARGET=kind in artifacts")
+	}
+	r := reportIn(b, where)
+	if c := r.SuiteConfig; len(c.FocusStrings) > 0 || c.LabelFilter != "" || !r.SuiteSucceeded || time.Since(r.EndTime) > 24*time.Hour {
+		b.Skip("the last make e2e TARGET=kind was of some scenarios only, has failed, or was more than a day ago")
+	}
+	suite(b, r)
+}
+
+func reportIn(b *testing.B, dir string) types.Report {
+	b.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "report.json"))
 	check(b, err)
 	var reports []types.Report
 	check(b, json.Unmarshal(text, &reports))
-	played := reports[0].SpecReports.WithLeafNodeType(types.NodeTypeIt).WithState(types.SpecStatePassed)
+	return reports[0]
+}
+
+// suite tells how long one took, and when its first scenario began.
+func suite(b *testing.B, r types.Report) {
+	played := r.SpecReports.WithLeafNodeType(types.NodeTypeIt).WithState(types.SpecStatePassed)
 	first := slices.MinFunc(played, func(a, b types.SpecReport) int { return a.StartTime.Compare(b.StartTime) })
-	b.ReportMetric(first.StartTime.Sub(reports[0].StartTime).Seconds(), "first-s")
-	b.ReportMetric(float64(len(played))/reports[0].RunTime.Seconds(), "specs/s")
+	b.ReportMetric(first.StartTime.Sub(r.StartTime).Seconds(), "first-s")
+	b.ReportMetric(r.RunTime.Seconds(), "whole-s")
+	b.ReportMetric(float64(len(played))/r.RunTime.Seconds(), "specs/s")
 }

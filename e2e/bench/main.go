@@ -9,7 +9,8 @@
 // A row is an entry of rows.yaml. It names a metric of a Go benchmark, wherever in this
 // repository that is, and another metric for the peer. What is measured stands beside
 // the code that it is about; the peers, and what is measured from outside, are
-// benchmarks of this package.
+// benchmarks of this package. One that fails, or takes too long, costs its rows and no
+// others: they say why, and the exit status is 1.
 package main
 
 import (
@@ -66,22 +67,20 @@ func (o *options) run(ctx context.Context) error {
 			return err
 		}
 	}
-	results, failed := measure(ctx, plan.benchmarks(missing), o.Short)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	lines := plan.lines(results, missing)
-	if err := printTable(os.Stdout, lines, o.Short); err != nil {
+	results, err := plan.measure(ctx, plan.benchmarks(missing), o.Short)
+	if err != nil {
 		return err
 	}
+	lines := plan.lines(results, missing)
+	err = printTable(os.Stdout, lines, o.Short)
+	if page != nil {
+		page.Lines = lines
+		err = errors.Join(err, page.write(o.Page, results))
+	}
 	for _, l := range lines {
-		if _, lacks := missing[l.Needs.Program]; l.Ours == nil && !(lacks && l.Row.Theirs == "") {
-			failed = errors.Join(failed, fmt.Errorf("row %q: there is no metric %q", l.Name, l.Row.Ours))
+		if l.Failed {
+			err = errors.Join(err, fmt.Errorf("row %q %s", l.Name, l.Verdict))
 		}
 	}
-	if failed != nil || page == nil {
-		return failed
-	}
-	page.Lines = lines
-	return page.write(o.Page, results)
+	return err
 }

@@ -1,11 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -13,75 +14,114 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
-	"golang.org/x/perf/benchfmt"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Results are the metrics that were measured.
-type Results map[Metric]*float64
-
-// measure runs benchmarks, one package after the other so that each has the machine
-// for itself. What go test prints is shown as it comes.
-func measure(ctx context.Context, names []string, short bool) (Results, error) {
-	results, failed := Results{}, []error{}
-	packages, err := packagesOf(names)
-	if err != nil {
-		return nil, err
-	}
-	for _, dir := range slices.Sorted(maps.Keys(packages)) {
-		if err := results.fromPackage(ctx, dir, pattern(packages[dir]), short); err != nil && ctx.Err() == nil {
-			failed = append(failed, fmt.Errorf("the benchmarks of %s: %w", dir, err))
-		}
-	}
-	return results, errors.Join(failed...)
+// Time is how long measuring may take.
+type Time struct {
+	Whole metav1.Duration            `json:"whole"`
+	Each  metav1.Duration            `json:"each"` // function with benchmarks
+	Long  map[string]metav1.Duration `json:"long"` // those that may take longer
 }
 
-// whole are the packages whose benchmarks measure something large, and know by
+// measure runs benchmarks, one function after the other so that each has the machine for
+// itself, and each as a program with a time of its own, so that none takes others with it.
+func (p *Plan) measure(ctx context.Context, names []string, short bool) (Results, error) {
+	until := time.Now().Add(p.Time.Whole.Duration)
+	r := Results{map[Metric]float64{}, map[string]Lack{}}
+	places, err := placesOf(names)
+	if err != nil {
+		return r, err
+	}
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return r, err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // what they start is not all of the same user
+		return r, err
+	}
+	if err := build(ctx, dir, slices.Collect(maps.Values(places))); err != nil {
+		return r, err
+	}
+	for _, group := range byFunction(names) {
+		function, began := functionOf(group[0]), time.Now()
+		limit := min(cmp.Or(p.Time.Long[function], p.Time.Each).Duration, time.Until(until))
+		if limit <= 0 {
+			r.Lacks[function] = Lack{fmt.Sprintf("the %s for all rows were over", p.Time.Whole.Duration), true}
+			continue
+		}
+		err := r.run(ctx, limit, dir, places[function], group, short)
+		if ctx.Err() != nil {
+			return r, context.Cause(ctx)
+		}
+		if err != nil {
+			r.add(function, Lack{err.Error(), true})
+		}
+		fmt.Fprintf(os.Stderr, "%s took %s\n", function, time.Since(began).Round(time.Second/10))
+	}
+	return r, nil
+}
+
+// build makes a program of each package's benchmarks.
+func build(ctx context.Context, dir string, places []string) error {
+	slices.Sort(places)
+	args := []string{"test", "-c", "-vet=off", "-ldflags=-extldflags=-Wl,-z,lazy", "-o=" + dir + "/"}
+	for _, place := range slices.Compact(places) {
+		args = append(args, "./"+place)
+	}
+	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("build the benchmarks: %w: %s", err, out)
+	}
+	return nil
+}
+
+// large are the packages whose benchmarks measure something large, and know by
 // themselves how often.
-var whole = []string{"e2e/bench", "runner"}
+var large = []string{"e2e/bench", "runner"}
 
-func (r Results) fromPackage(ctx context.Context, dir, pattern string, short bool) error {
-	args := []string{"test", "-vet=off", "-ldflags=-extldflags=-Wl,-z,lazy", "-run=^$", "-timeout=30m", "-bench=" + pattern}
+// run runs some benchmarks of a package, whose output is shown as it comes, and ends them
+// with all that they have started when their time is over.
+func (r Results) run(ctx context.Context, limit time.Duration, dir, place string, names []string, short bool) error {
+	// Verbose, for else nothing says that one was skipped.
+	args := []string{"-test.run=^$", "-test.v", "-test.bench=" + pattern(names)}
 	if short {
-		args = append(args, "-short")
+		args = append(args, "-test.short")
 	}
-	if short || slices.Contains(whole, dir) {
-		args = append(args, "-benchtime=1x")
+	if short || slices.Contains(large, place) {
+		args = append(args, "-test.benchtime=1x")
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "./"+dir)...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
+	ctx, enough := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %s", limit.Round(time.Second)))
+	defer enough()
+	var out, problems bytes.Buffer
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, filepath.Base(place)+".test"), args...)
+	cmd.Dir, cmd.Env = place, append(os.Environ(), "TMPDIR="+dir)
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(os.Stderr, &out), io.MultiWriter(os.Stderr, &problems)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = 10 * time.Second // some of them have others to end
+	err := cmd.Run()
+	if cmd.Process != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what is left
 	}
-	if err != nil {
-		return err
+	r.read(out.String())
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	return errors.Join(r.read(io.TeeReader(out, os.Stderr)), cmd.Wait())
+	said := strings.TrimSpace(problems.String())
+	switch panicked := panics.FindString(said); {
+	case err != nil && panicked != "":
+		return errors.New(panicked)
+	case err != nil && said != "":
+		return fmt.Errorf("%w: %s", err, said[strings.LastIndex(said, "\n")+1:])
+	}
+	return err
 }
 
-// read takes the results out of what go test prints.
-func (r Results) read(from io.Reader) error {
-	reader := benchfmt.NewReader(from, "go test")
-	for reader.Scan() {
-		result, ok := reader.Result().(*benchfmt.Result)
-		if !ok {
-			continue // a line for people
-		}
-		name := processors.ReplaceAllString(result.Name.String(), "")
-		for _, v := range result.Values {
-			if v.OrigUnit != "" { // the reader likes other units better
-				v.Unit, v.Value = v.OrigUnit, v.OrigValue
-			}
-			r[Metric(name+" "+v.Unit)] = &v.Value
-		}
-	}
-	return reader.Err()
-}
-
-// processors is what go test adds to a name.
-var processors = regexp.MustCompile(`-\d+$`)
+var panics = regexp.MustCompile(`(?m)^(panic|fatal error): .*$`)
 
 // pattern is for go test -bench: these and no others.
 func pattern(names []string) string {
@@ -96,34 +136,18 @@ func pattern(names []string) string {
 	return strings.Join(all, "|")
 }
 
-var declared = regexp.MustCompile(`(?m)^func Benchmark(\w+)\(`)
+func functionOf(name string) string { function, _, _ := strings.Cut(name, "/"); return function }
 
-// packagesOf finds where in this repository the benchmarks are.
-func packagesOf(names []string) (map[string][]string, error) {
-	where := map[string]string{}
-	for _, top := range []string{"e2e", "fakegpu", "runner"} {
-		err := filepath.WalkDir(top, func(path string, _ fs.DirEntry, err error) error {
-			if err != nil || !strings.HasSuffix(path, "_test.go") {
-				return err
-			}
-			text, err := os.ReadFile(path)
-			for _, name := range declared.FindAllSubmatch(text, -1) {
-				where[string(name[1])] = filepath.Dir(path)
-			}
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	packages := map[string][]string{}
+// byFunction puts the benchmarks of a function together, in the order of the first ones.
+func byFunction(names []string) (groups [][]string) {
+	at := map[string]int{}
 	for _, name := range names {
-		function, _, _ := strings.Cut(name, "/")
-		dir, ok := where[function]
-		if !ok {
-			return nil, fmt.Errorf("rows.yaml: there is no Benchmark%s", function)
+		function := functionOf(name)
+		if _, there := at[function]; !there {
+			at[function] = len(groups)
+			groups = append(groups, nil)
 		}
-		packages[dir] = append(packages[dir], name)
+		groups[at[function]] = append(groups[at[function]], name)
 	}
-	return packages, nil
+	return groups
 }

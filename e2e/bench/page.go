@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"text/template"
 	"time"
@@ -19,7 +20,7 @@ func printTable(w io.Writer, lines []Line, short bool) error {
 	fmt.Fprint(table, "row\tours\tpeer\tratio\tgoal\t\t\n")
 	for _, l := range lines {
 		theirs := l.Peer
-		if short {
+		if short && l.Ours != nil && !l.Failed {
 			l.Verdict = ""
 		}
 		if l.Theirs != nil {
@@ -36,7 +37,7 @@ func printTable(w io.Writer, lines []Line, short bool) error {
 var (
 	//go:embed page.tmpl
 	pageText string
-	form     = template.Must(template.New("page").Funcs(template.FuncMap{"figure": figure}).Parse(pageText))
+	form     = template.Must(template.New("page").Funcs(template.FuncMap{"figure": figure, "cell": strings.NewReplacer("|", `\|`, "\n", " ").Replace}).Parse(pageText))
 )
 
 // Page is what README.md says beside the table.

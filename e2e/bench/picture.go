@@ -33,11 +33,11 @@ type point struct{ x, y float64 }
 
 func (s Series) points(results Results) (points []point) {
 	before, after, _ := strings.Cut(string(s.Of), "*")
-	for metric, value := range results {
+	for metric, value := range results.Metrics {
 		text, ok := strings.CutPrefix(string(metric), before)
 		text, ok2 := strings.CutSuffix(text, after)
-		if x, err := strconv.ParseFloat(text, 64); ok && ok2 && err == nil && *value > 0 {
-			points = append(points, point{x, *value})
+		if x, err := strconv.ParseFloat(text, 64); ok && ok2 && err == nil && value > 0 {
+			points = append(points, point{x, value})
 		}
 	}
 	slices.SortFunc(points, func(a, b point) int { return cmp.Compare(a.x, b.x) })

@@ -14,6 +14,7 @@ import (
 
 // Plan is what is measured, and what the page shows of it.
 type Plan struct {
+	Time         Time              `json:"time"`
 	Rows         []Row             `json:"rows"`
 	Pictures     []Picture         `json:"pictures"`
 	Dependencies map[string]string `json:"dependencies"` // what each module that the runner uses is for
@@ -109,9 +110,10 @@ type Line struct {
 	Row
 	Ours, Theirs, Ratio *float64
 	Verdict             string
+	Failed              bool // the verdict says why
 }
 
-// The verdicts.
+// The verdicts. What failed, and what was not run, says why.
 const (
 	met      = "met"
 	notMet   = "not met"
@@ -121,14 +123,25 @@ const (
 
 func (p *Plan) lines(results Results, missing map[string]string) (lines []Line) {
 	for _, r := range p.Rows {
-		l := Line{Row: r, Ours: results[r.Ours], Theirs: results[r.Theirs], Verdict: unjudged}
+		l := Line{Row: r, Ours: results.figure(r.Ours), Theirs: results.figure(r.Theirs), Verdict: unjudged}
 		if l.Ours != nil && l.Theirs != nil && *l.Theirs != 0 {
 			l.Ratio = new(*l.Ours / *l.Theirs)
 		}
-		if pack, lacks := missing[r.Needs.Program]; lacks {
+		l.judge(results.figure(r.Limit))
+		pack, lacks := missing[r.Needs.Program]
+		if lacks {
 			l.Peer = strings.TrimSpace(l.Peer + " (not installed: apt-get install " + pack + ")")
 		}
-		l.judge(results[r.Limit])
+		for _, m := range []Metric{r.Limit, r.Theirs, r.Ours} {
+			if m == "" || results.figure(m) != nil || lacks && (m == r.Theirs || r.Theirs == "") {
+				continue
+			}
+			if lack := results.lack(m); lack.Failed {
+				l.Verdict, l.Failed = "failed: "+lack.Reason, true
+			} else if !l.Failed {
+				l.Verdict = "not run: " + lack.Reason
+			}
+		}
 		lines = append(lines, l)
 	}
 	return lines

@@ -139,7 +139,9 @@ func (r *Runner) setBy(m *statemap.ConfigMap) {
 		return
 	}
 	r.Reason, _ = api.ParseReason(m.View().Why)
-	for _, entry := range m.Metadata.ManagedFields {
+	var entries []metav1.ManagedFieldsEntry
+	_ = json.Unmarshal(m.Metadata.ManagedFields, &entries) // none if nobody has kept them
+	for _, entry := range entries {
 		var fields struct {
 			Data map[string]json.RawMessage `json:"f:data"`
 		}

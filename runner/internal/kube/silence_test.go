@@ -108,7 +108,7 @@ func TestSilence(t *testing.T) {
 
 		n.drop.Store(true)
 		cut := time.Now()
-		if _, err := stream.Next(new(struct{})); err == nil || errors.Is(err, io.EOF) {
+		if _, err := stream.Next(new(kube.Refusal)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("a watch that was cut off ends with %v, want an error", err)
 		}
 		if took := time.Since(cut); took != 25*time.Second {

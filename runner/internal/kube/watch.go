@@ -38,25 +38,29 @@ func newStream(body io.ReadCloser) *Stream {
 	return &Stream{body, limit, json.NewDecoder(limit)}
 }
 
+// Event is what an event's object is read into: a struct with a Refusal in it, for that
+// comes instead of an object where the server ends the watch. One that is read at once
+// costs half of what it costs to look for its type first, and all runners read at the
+// same time.
+type Event interface{ refusal() *Refusal }
+
+func (r *Refusal) refusal() *Refusal { return r }
+
 // Next waits for an event and reads its object. A Refusal is the server's
 // reason for ending the watch; io.EOF is an end without one.
-func (s *Stream) Next(object any) (kind string, err error) {
+func (s *Stream) Next(object Event) (kind string, err error) {
 	s.limit.N = answerLimit
-	var event struct {
-		Type   string          `json:"type"`
-		Object json.RawMessage `json:"object"`
-	}
+	event := struct {
+		Type   string `json:"type"`
+		Object any    `json:"object"`
+	}{Object: object}
 	if err := s.decoder.Decode(&event); err != nil {
 		return "", plain(err)
 	}
 	switch event.Type {
 	case Added, Modified, Deleted, Bookmark:
-		err = json.Unmarshal(event.Object, object)
 	case "ERROR":
-		refusal := new(Refusal)
-		if err = json.Unmarshal(event.Object, refusal); err == nil {
-			err = refusal
-		}
+		err = new(*object.refusal())
 	default:
 		err = fmt.Errorf("the watch delivers %.40q, which is no event", event.Type)
 	}

@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"strings"
@@ -25,6 +24,7 @@ func FuzzStream(f *testing.F) {
 		defer s.Close()
 		for n := 0; ; n++ {
 			var object struct {
+				Refusal
 				Metadata struct{ Name, ResourceVersion string }
 				Data     map[string]string
 			}
@@ -59,7 +59,7 @@ func (e *endless) Close() error { return nil }
 
 func TestAnEventHasALimit(t *testing.T) {
 	e := new(endless)
-	_, err := newStream(e).Next(new(json.RawMessage))
+	_, err := newStream(e).Next(new(Refusal))
 	if err == nil || e.read > 2*answerLimit {
 		t.Errorf("%v after %d bytes", err, e.read)
 	}

@@ -100,7 +100,10 @@ func (f *follower) round(ctx context.Context) (verb string, err error) {
 	defer stream.Close()
 	f.note(func(v *lifecycle.View) { v.Unreadable, v.Denied = "", time.Time{} })
 	for {
-		var m ConfigMap
+		var m struct {
+			kube.Refusal
+			ConfigMap
+		}
 		kind, err := stream.Next(&m)
 		_, refused := errors.AsType[*kube.Refusal](err)
 		switch {
@@ -119,7 +122,7 @@ func (f *follower) round(ctx context.Context) (verb string, err error) {
 		f.version = m.Metadata.ResourceVersion
 		switch kind {
 		case kube.Added, kube.Modified:
-			f.note(func(v *lifecycle.View) { fill(v, &m) })
+			f.note(func(v *lifecycle.View) { fill(v, &m.ConfigMap) })
 		case kube.Deleted:
 			f.note(func(v *lifecycle.View) { gone(v, f.version) })
 		}

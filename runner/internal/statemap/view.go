@@ -8,16 +8,21 @@ import (
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 )
 
-// ConfigMap is what counts of a ConfigMap.
+// ConfigMap is what counts of a ConfigMap. Who wrote what is for people who ask: to take
+// that apart is the larger part of what it costs to read one.
 type ConfigMap struct {
-	Metadata   metav1.ObjectMeta          `json:"metadata"`
+	Metadata struct {
+		Name            string            `json:"name"`
+		ResourceVersion string            `json:"resourceVersion"`
+		Annotations     map[string]string `json:"annotations"`
+		ManagedFields   json.RawMessage   `json:"managedFields"`
+	} `json:"metadata"`
 	Data       map[string]string          `json:"data"`
 	BinaryData map[string]json.RawMessage `json:"binaryData"`
 }
