@@ -135,7 +135,7 @@ func evictionSpecs() {
 		Expect(by(f.started("queued"))).To(HaveExactElements("studio-go-runner-0"))
 	})
 
-	It("a runner of an Indexed Job is back under its old name, after twice the time with each eviction", rows(52), limit, func(ctx SpecContext) {
+	It("a runner of an Indexed Job is back under its old name, after twice the time with each eviction", rows(52), limit, SpecPriority(2), func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.state(ctx, api.GlobalMapName, "Running")
 		f.apply(ctx, "job", oneRunner)

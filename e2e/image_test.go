@@ -18,7 +18,7 @@ import (
 
 // imageSpecs play the tests as an image.
 func imageSpecs() {
-	It("the tests as an image: a Job with a GPU plays scenarios on the cluster that it is in, and a pod of it gives a shell", Labels{"area:workloads", "document"}, SpecPriority(1), SpecTimeout(engine.Stretch(8*time.Minute)), func(ctx SpecContext) {
+	It("the tests as an image: a Job with a GPU plays scenarios on the cluster that it is in, and a pod of it gives a shell", Labels{"area:workloads", "document"}, SpecPriority(3), SpecTimeout(engine.Stretch(8*time.Minute)), func(ctx SpecContext) {
 		workers := nodes.Workers()
 		Expect(nodes.LoadArchive(ctx, filepath.Join("..", "bin", testsArchive), workers...)).To(Succeed())
 		if config.postgres != "" { // its server of the queues is on a worker

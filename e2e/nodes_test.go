@@ -39,7 +39,7 @@ func nodeSpecs() {
 		Expect(by(f.started("queued"))).To(HaveEach(workers[1]))
 	})
 
-	It("the reference document's cluster-admin for the default service account goes on to work", rows(57), limit, Serial, func(ctx SpecContext) {
+	It("the reference document's cluster-admin for the default service account goes on to work", rows(57), limit, func(ctx SpecContext) {
 		f := newFleet(ctx)
 		// As the document types it, but for its namespace, which is "default".
 		f.do(ctx, "create", "clusterrolebinding", "default-cluster-admin", "--clusterrole=cluster-admin", "--serviceaccount="+f.Namespace()+":default")

@@ -16,8 +16,8 @@ import (
 func outageSpecs() {
 	limit := SpecTimeout(engine.Stretch(5 * time.Minute))
 
-	// The last one: the controllers and the scheduler, which end without an API
-	// server, take most of a minute to come back after it.
+	// The last one: after it, what talks to the API server asks less and less often
+	// for a while.
 	It("the API server is stopped for a minute: runners go on, no pod is restarted, what changed is seen", rows(37, 39), limit, Serial, SpecPriority(-1), func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.state(ctx, api.GlobalMapName, "Running")

@@ -33,13 +33,17 @@ const (
 )
 
 // specs makes one spec of each scenario that is meant for the target. Those that may
-// take longest come first, so that the run does not end with one of them alone. The GPUs
-// of a cluster may be few, so those that use them are played one at a time.
+// take longest come first, so that the run does not end with one of them alone; where
+// runners are pods, that is all that is no scenario. The GPUs of somebody's cluster may
+// be few, so those that use them are played one at a time.
 func specs(scenarios []scenario.Scenario) {
 	priority := func(s scenario.Scenario) SpecPriority {
 		longest := time.Duration(s.Timeout)
 		if slices.Contains(s.Needs, scenario.NeedAPIServer) {
 			longest += placeTime
+		}
+		if config.target != "embedded" {
+			longest -= 24 * time.Hour
 		}
 		return SpecPriority(longest / time.Second)
 	}
@@ -50,7 +54,7 @@ func specs(scenarios []scenario.Scenario) {
 				labels = append(labels, fmt.Sprintf("row:%d", row))
 			}
 			labels = append(labels, scenario.Words(s.Labels...)...)
-			if config.target != "embedded" && scenario.UsesGPUsOfTarget(s.Needs) {
+			if config.target == "existing" && scenario.UsesGPUsOfTarget(s.Needs) {
 				order = append(order, Serial)
 			}
 			It(s.Name, labels, order, SpecTimeout(engine.Stretch(placeTime+time.Duration(s.Timeout))), GracePeriod(5*time.Second),
