@@ -121,10 +121,11 @@ func defineDrainers(ctx SpecContext, kubeconfig string) {
 		var downloaded struct{ Dir string }
 		Expect(json.Unmarshal(out, &downloaded)).To(Succeed())
 		for _, file := range files {
-			for _, words := range [][]string{{"apply", "--server-side"}, {"wait", "--for=condition=established"}} {
-				_, err := k.try(ctx, nil, append(words, "--filename="+filepath.Join(downloaded.Dir, filepath.FromSlash(file)))...)
-				Expect(err).NotTo(HaveOccurred())
-			}
+			from := "--filename=" + filepath.Join(downloaded.Dir, filepath.FromSlash(file))
+			_, err := k.try(ctx, nil, "apply", "--server-side", from)
+			Expect(err).NotTo(HaveOccurred())
+			// kubectl waits for no condition of what has none yet.
+			eventually(ctx, k.try).WithArguments(ctx, []byte(nil), "wait", "--for=condition=established", from).Should(ContainSubstring("condition met"))
 		}
 	}
 }

@@ -134,7 +134,7 @@ func newRecipes(ctx SpecContext, elsewhere map[string]string, worker string) *ty
 	r := &typedRecipes{typist: newTypist(k.namespace, elsewhere), kubectl: k, address: at.Host}
 	DeferCleanup(func(ctx SpecContext) { // the Jobs first, as the recipes have it
 		do(ctx, "delete", "jobs,cronjobs", "--all")
-		do(ctx, "delete", "namespace", "--wait=false", k.namespace)
+		do(ctx, "delete", "namespace", "--wait=false", "--ignore-not-found", k.namespace)
 	}, cleanup)
 	image, tag, _ := strings.Cut(config.image, ":")
 	const fewer, canary = `"completions":2,"parallelism":2}}'`, "kubectl exec job/studio-go-runner-canary -- runner status"
