@@ -204,8 +204,12 @@ func texts() (map[string]string, error) {
 	return all, nil
 }
 
-// hasHeading says whether a text has a heading with an anchor, as GitHub makes them.
+// hasHeading says whether a text has a heading with an anchor, as GitHub makes them, or
+// names a place so.
 func hasHeading(text, anchor string) bool {
+	if strings.Contains(text, `<a id="`+anchor+`"></a>`) {
+		return true
+	}
 	for line := range strings.Lines(text) {
 		if title, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " "); ok && line[0] == '#' {
 			kept := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(strings.TrimSpace(title)), "")
