@@ -169,16 +169,10 @@ func evictionSpecs() {
 	It("a namespace that is deleted with its Job goes once the Job is deleted", Labels{"area:workloads"}, limit, func(ctx SpecContext) {
 		k, err := newKubectl("studio-go-runner-ending")
 		Expect(err).NotTo(HaveOccurred())
-		do := func(ctx context.Context, args ...string) string {
-			GinkgoHelper()
-			out, err := k.try(ctx, nil, args...)
-			Expect(err).NotTo(HaveOccurred())
-			return out
-		}
 		phases := func(ctx context.Context) string {
-			return do(ctx, "get", "pods", "--output=jsonpath={.items[*].status.phase}")
+			return k.do(ctx, "get", "pods", "--output=jsonpath={.items[*].status.phase}")
 		}
-		do(ctx, "create", "namespace", k.namespace)
+		k.do(ctx, "create", "namespace", k.namespace)
 		DeferCleanup(func(ctx SpecContext) { // where it failed
 			_, _ = k.try(ctx, nil, "delete", "job", "--all")
 			_, _ = k.try(ctx, nil, "delete", "namespace", "--wait=false", k.namespace)
@@ -188,11 +182,11 @@ func evictionSpecs() {
   patch: "- {op: replace, path: /spec/template/spec/volumes/0, value: {name: spool, emptyDir: {}}}"
 `)).To(Succeed())
 		eventually(ctx, phases).WithArguments(ctx).Should(Equal("Running Running"))
-		do(ctx, "delete", "namespace", "--wait=false", k.namespace)
+		k.do(ctx, "delete", "namespace", "--wait=false", k.namespace)
 		eventually(ctx, phases).WithArguments(ctx).ShouldNot(ContainSubstring("Running"))
 		AddReportEntry("what the pods are while it hangs", phases(ctx))
-		do(ctx, "delete", "job", "--all")
-		do(ctx, "wait", "--for=delete", timeout(), "namespace/"+k.namespace)
+		k.do(ctx, "delete", "job", "--all")
+		k.do(ctx, "wait", "--for=delete", timeout(), "namespace/"+k.namespace)
 	})
 }
 

@@ -135,14 +135,6 @@ func (f *fleet) statuses(ctx context.Context, pod string, each func(api.Status))
 // Close is that of the record; the place is closed on its own.
 func (f *fleet) Close() { f.Observation.Close() }
 
-// do runs kubectl in the fleet's namespace and returns what it prints.
-func (f *fleet) do(ctx context.Context, args ...string) string {
-	GinkgoHelper()
-	out, err := f.try(ctx, nil, args...)
-	Expect(err).NotTo(HaveOccurred())
-	return out
-}
-
 // apply applies a shipped workload, with the tests' image and queue and what
 // patches say.
 func (f *fleet) apply(ctx context.Context, workload string, patches ...string) {

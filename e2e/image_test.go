@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -26,16 +25,10 @@ func imageSpecs() {
 		}
 		k, err := newKubectl("studio-go-runner-tests")
 		Expect(err).NotTo(HaveOccurred())
-		do := func(ctx context.Context, args ...string) string {
-			GinkgoHelper()
-			out, err := k.try(ctx, nil, args...)
-			Expect(err).NotTo(HaveOccurred())
-			return out
-		}
-		do(ctx, "create", "namespace", k.namespace)
+		k.do(ctx, "create", "namespace", k.namespace)
 		DeferCleanup(func(ctx SpecContext) {
-			do(ctx, "delete", "namespace", "--wait=false", k.namespace)
-			do(ctx, "delete", "--ignore-not-found", "clusterrole,clusterrolebinding", "studio-go-runner-tests")
+			k.do(ctx, "delete", "namespace", "--wait=false", k.namespace)
+			k.do(ctx, "delete", "--ignore-not-found", "clusterrole,clusterrolebinding", "studio-go-runner-tests")
 		}, NodeTimeout(engine.Stretch(cleanupTime)))
 		// Few scenarios, for it is the image that is tried: some of any kind, and one
 		// whose runner asks for a GPU of the device plugin, as the tests' pod does.
@@ -69,13 +62,13 @@ patches:
 		log := typed("kubectl apply -k .                                # with resources")
 		Expect(log).To(MatchRegexp(`(?m)^existing: ([3-9]|[1-9]\d+) passed, 0 failed`))
 		AddReportEntry("counts in the cluster", regexp.MustCompile(`(?m)^existing: .*$`).FindString(log))
-		do(ctx, "wait", "--for=condition=complete", timeout(), "job/studio-go-runner-tests")
+		k.do(ctx, "wait", "--for=condition=complete", timeout(), "job/studio-go-runner-tests")
 
 		By("leaving the image asleep, for a shell")
 		out := typed("kubectl run -n lab build", "example/tests:v1", "studio-go-runner-tests:e2e", "-it build -- run-tests --focus='two flips'",
 			"build -- sh -c 'echo $NVIDIA_VISIBLE_DEVICES; E2E_POSTGRES="+config.postgres+" E2E_TIME_FACTOR=3 run-tests --focus=\"suspended at start\"'")
 		Expect(out).To(And(MatchRegexp(`(?m)^GPU-`), ContainSubstring("existing: 1 passed, 0 failed")))
 		typed("kubectl delete -k .")
-		do(ctx, "get", "namespace", k.namespace) // which is not the tests' own
+		k.do(ctx, "get", "namespace", k.namespace) // which is not the tests' own
 	})
 }

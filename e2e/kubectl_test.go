@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
@@ -47,6 +49,14 @@ func (k kubectl) try(ctx context.Context, stdin []byte, args ...string) (string,
 		return out.String(), fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, problems.String())
 	}
 	return out.String(), nil
+}
+
+// do is try where it must succeed.
+func (k kubectl) do(ctx context.Context, args ...string) string {
+	GinkgoHelper()
+	out, err := k.try(ctx, nil, args...)
+	Expect(err).NotTo(HaveOccurred())
+	return out
 }
 
 // apply applies a directory of runner/deploy as the README says: through a

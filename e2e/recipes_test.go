@@ -118,23 +118,17 @@ func newRecipes(ctx SpecContext, elsewhere map[string]string, worker string) *ty
 	DeferCleanup(func(ctx SpecContext) { Expect(env.Close(ctx)).To(Succeed()) }, cleanup)
 	k, err := newKubectl(env.Namespace())
 	Expect(err).NotTo(HaveOccurred())
-	do := func(ctx SpecContext, words ...string) string {
-		GinkgoHelper()
-		out, err := k.try(ctx, nil, words...)
-		Expect(err).NotTo(HaveOccurred())
-		return out
-	}
-	queue := do(ctx, "get", "secret", "studio-go-runner-queue", "--output=go-template={{.data.url | base64decode}}")
+	queue := k.do(ctx, "get", "secret", "studio-go-runner-queue", "--output=go-template={{.data.url | base64decode}}")
 	at, err := url.Parse(queue)
 	Expect(err).NotTo(HaveOccurred())
-	server := do(ctx, "get", "services", "--all-namespaces",
+	server := k.do(ctx, "get", "services", "--all-namespaces",
 		fmt.Sprintf("--output=jsonpath={.items[?(@.spec.clusterIP==%q)].metadata.namespace}", at.Hostname()))
 
 	k.namespace += "-typed"
 	r := &typedRecipes{typist: newTypist(k.namespace, elsewhere), kubectl: k, address: at.Host}
 	DeferCleanup(func(ctx SpecContext) { // the Jobs first, as the recipes have it
-		do(ctx, "delete", "jobs,cronjobs", "--all")
-		do(ctx, "delete", "namespace", "--wait=false", "--ignore-not-found", k.namespace)
+		k.do(ctx, "delete", "jobs,cronjobs", "--all")
+		k.do(ctx, "delete", "namespace", "--wait=false", "--ignore-not-found", k.namespace)
 	}, cleanup)
 	image, tag, _ := strings.Cut(config.image, ":")
 	const fewer, canary = `"completions":2,"parallelism":2}}'`, "kubectl exec job/studio-go-runner-canary -- runner status"

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/logtest"
 )
 
 // stub is a driver's library on a machine without GPUs. What its functions
@@ -66,7 +67,7 @@ func TestMain(m *testing.M) {
 // running is a monitor that runs.
 type running struct {
 	*Monitor
-	log   logText
+	log   logtest.Text
 	ended chan error
 	stop  context.CancelFunc
 }

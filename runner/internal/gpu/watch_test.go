@@ -1,7 +1,6 @@
 package gpu
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"strings"
@@ -14,32 +13,15 @@ import (
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/logtest"
 )
-
-// logText is a log that can be read while it is written.
-type logText struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logText) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(line)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 // watched is a monitor that watches a fake machine in a bubble of fake time, and
 // what it did.
 type watched struct {
 	*Monitor
 	*fakeMachine
-	log logText
+	log logtest.Text
 	ctx context.Context // of the bubble
 
 	mu    sync.Mutex

@@ -1,7 +1,6 @@
 package scheduler_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gate"
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
+	"github.com/studioml/studio-go-runner/runner/internal/logtest"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
 	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
@@ -50,25 +50,7 @@ type world struct {
 	buries   bool              // a retry was the last one
 	fetches  []context.Context // of all calls of Fetch
 	attempts []scheduler.Attempt
-	text     logText // what the scheduler logs
-}
-
-// logText is a log that can be read while it is written.
-type logText struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logText) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(line)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
+	text     logtest.Text // what the scheduler logs
 }
 
 // failing says how often a call is to fail from now on.

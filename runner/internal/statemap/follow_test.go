@@ -1,14 +1,12 @@
 package statemap_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net/http"
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
+	"github.com/studioml/studio-go-runner/runner/internal/logtest"
 	"github.com/studioml/studio-go-runner/runner/internal/statemap"
 )
 
@@ -85,7 +84,7 @@ func TestAWatchEndsWhatWasUnreadable(t *testing.T) {
 	t.Parallel()
 	const name = api.GlobalMapName
 	s, client := newScript(t)
-	var log lines
+	var log logtest.Text
 	m := followWith(t, statemap.New(client, namespace, "", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
 	s.first(name, "5", ConfigMap(name, "5", "Running")).
 		send(event("MODIFIED", ConfigMap(name, "6", "Running"))).end()
@@ -165,7 +164,7 @@ func TestWatchesThatEnd(t *testing.T) {
 	t.Parallel()
 	const name = api.GlobalMapName
 	s, client := newScript(t)
-	var log lines
+	var log logtest.Text
 	followWith(t, statemap.New(client, namespace, "", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
 	watch := s.first(name, "5", ConfigMap(name, "5", "Running"))
 	for range 2 {
@@ -216,24 +215,6 @@ func followWith(t *testing.T, m *statemap.Maps) *statemap.Maps {
 		<-done
 	})
 	return m
-}
-
-// lines is a log that can be read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(line)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // What each snapshot has: its namespace, the names of both maps, and whether

@@ -1,7 +1,6 @@
 package spool_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,38 +10,20 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/logtest"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
 
-// logText is a log that can be read while it is written.
-type logText struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logText) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(line)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // openLogged opens a spool that looks for dead runners once in so long.
-func openLogged(t *testing.T, dir string, rescan time.Duration) (*spool.Spool, *logText) {
+func openLogged(t *testing.T, dir string, rescan time.Duration) (*spool.Spool, *logtest.Text) {
 	t.Helper()
-	var log logText
+	var log logtest.Text
 	s, err := spool.Open(dir, spool.Options{Runner: "r", Rescan: rescan,
 		Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
@@ -52,7 +33,7 @@ func openLogged(t *testing.T, dir string, rescan time.Duration) (*spool.Spool, *
 	return s, &log
 }
 
-func wantLog(t *testing.T, log *logText, lines ...string) {
+func wantLog(t *testing.T, log *logtest.Text, lines ...string) {
 	t.Helper()
 	for _, line := range lines {
 		if n := strings.Count(log.String(), line); n != 1 {

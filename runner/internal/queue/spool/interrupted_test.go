@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/logtest"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
 
@@ -204,7 +205,7 @@ func TestOrderOfClasses(t *testing.T) {
 func TestALongWaitForATurnIsTold(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		var log logText
+		var log logtest.Text
 		s, err := spool.Open(dir, spool.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 		if err != nil {
 			t.Fatal(err)

@@ -87,19 +87,8 @@ func TestUnreachable(t *testing.T) {
 func TestUnreachableWhileWaiting(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	s, other := open(t, dir, "r"), open(t, dir, "")
-	failed := make(chan error)
-	looked := make(chan struct{}, 1)
 	submit(t, other, api.Task{ID: "refused"})
-	go func() {
-		_, err := s.Fetch(t.Context(), func(api.Resources) bool {
-			select {
-			case looked <- struct{}{}:
-			default:
-			}
-			return false
-		})
-		failed <- err
-	}()
+	looked, failed := fetching(t.Context(), s, func(api.Resources) bool { return false })
 	<-looked
 	if err := os.Rename(dir, dir+".away"); err != nil {
 		t.Fatal(err)

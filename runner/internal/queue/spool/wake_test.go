@@ -53,18 +53,7 @@ func TestWhatWakesFetch(t *testing.T) {
 			submit(t, s, api.Task{ID: "refused", Resources: api.Resources{GPUs: 1}})
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			fetched := make(chan error)
-			looked := make(chan struct{}, 10)
-			go func() {
-				_, err := s.Fetch(ctx, func(class api.Resources) bool {
-					select {
-					case looked <- struct{}{}:
-					default: // it is known that it looks
-					}
-					return class.GPUs == 0
-				})
-				fetched <- err
-			}()
+			looked, fetched := fetching(ctx, s, func(class api.Resources) bool { return class.GPUs == 0 })
 			<-looked // before it knows that it has to wait
 			<-looked // and again when it would be woken
 			comes()
@@ -78,18 +67,7 @@ func TestWhatWakesFetch(t *testing.T) {
 func TestCloseEndsFetch(t *testing.T) {
 	s := open(t, t.TempDir(), "r")
 	submit(t, s, api.Task{ID: "refused"})
-	looked := make(chan struct{}, 1)
-	ended := make(chan error)
-	go func() {
-		_, err := s.Fetch(t.Context(), func(api.Resources) bool {
-			select {
-			case looked <- struct{}{}:
-			default:
-			}
-			return false
-		})
-		ended <- err
-	}()
+	looked, ended := fetching(t.Context(), s, func(api.Resources) bool { return false })
 	<-looked
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -100,4 +78,20 @@ func TestCloseEndsFetch(t *testing.T) {
 	if _, err := s.Fetch(t.Context(), anyClass); err == nil {
 		t.Error("fetch after close gave no error")
 	}
+}
+
+// fetching fetches, and tells of the looks and of the end.
+func fetching(ctx context.Context, s *spool.Spool, serves func(api.Resources) bool) (<-chan struct{}, <-chan error) {
+	looked, ended := make(chan struct{}, 10), make(chan error)
+	go func() {
+		_, err := s.Fetch(ctx, func(class api.Resources) bool {
+			select {
+			case looked <- struct{}{}:
+			default: // it is known that it looks
+			}
+			return serves(class)
+		})
+		ended <- err
+	}()
+	return looked, ended
 }
