@@ -49,8 +49,8 @@
 //     what a condition can ask for is a row of facts.go. history is its record, and crowd
 //     is ConfigMaps that concern no runner.
 //   - targets says what a cluster must be able to do. targets/embedded is one, and
-//     targets/pods is one whose runners are pods; both use targets/place. targets/kind
-//     makes the cluster for the target kind.
+//     targets/pods is one whose runners are pods; both use targets/place.
+//   - kube is what the tests do to any cluster, and kind makes the one of the target kind.
 //   - controlplane is an etcd and an API server on loopback, network what can be broken
 //     between it and its clients, pgserver a server for queues, program what keeps them.
 //   - report makes what people look at: the page of a run (report.html among its

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/targets/pods"
 )
 
@@ -80,7 +81,7 @@ func janitor() {
 	if err == nil {
 		var t *pods.Target
 		if t, err = pods.Connect(c); err == nil {
-			err = t.Sweep(ctx)
+			err = c.Run.Sweep(ctx, t.Admin)
 		}
 	}
 	if err != nil {
@@ -121,7 +122,7 @@ func TestJanitor(t *testing.T) {
 	}
 	start := func() *janitorProcess {
 		t.Helper()
-		j, err := startJanitor(pods.Config{Name: "existing", Kubeconfig: kubeconfig, Run: "this-run"})
+		j, err := startJanitor(pods.Config{Name: "existing", Kubeconfig: kubeconfig, Run: kube.Run{Name: "this-run"}})
 		if err != nil {
 			t.Fatal(err)
 		}

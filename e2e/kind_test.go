@@ -17,8 +17,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
+	"github.com/studioml/studio-go-runner/e2e/kind"
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/e2e/targets/kind"
 	"github.com/studioml/studio-go-runner/e2e/targets/pods"
 )
 
@@ -90,7 +91,7 @@ func (s *kindSetUp) create(ctx context.Context) (err error) {
 
 func (s *kindSetUp) connect() (err error) {
 	useKind(s.cluster.Handle)
-	s.pods = pods.Config{Name: "kind", Kubeconfig: s.cluster.Kubeconfig, Image: runnerImage, Owned: true, Passing: !config.keep}
+	s.pods = pods.Config{Name: "kind", Kubeconfig: s.cluster.Kubeconfig, Image: runnerImage, Owned: true, Run: kube.Run{Passing: !config.keep}}
 	s.target, err = pods.Connect(s.pods)
 	return err
 }

@@ -9,7 +9,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
+	"github.com/studioml/studio-go-runner/e2e/program"
 	"github.com/studioml/studio-go-runner/e2e/targets/pods"
 )
 
@@ -26,7 +26,7 @@ func setUpQueues(ctx SpecContext, t *pods.Target) (s pods.Server, err error) {
 		return s, fmt.Errorf("make the template of the queues: %w", err)
 	}
 	at := "STUDIOML_QUEUE=" + s.URL(s.Here, s.Template, url.UserPassword(s.User, s.Password))
-	return s, place.Program(ctx, []string{at}, nil, nil, config.client, "queue", "init")
+	return s, program.Run(ctx, []string{at}, nil, nil, config.client, "queue", "init")
 }
 
 // findClient finds the runner's program, for submits and looks into the queue.

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/util/cert"
 	"k8s.io/client-go/util/keyutil"
 
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/program"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
@@ -44,8 +45,8 @@ func Programs() (string, error) {
 
 // ControlPlane is an etcd and a kube-apiserver that run on this machine.
 type ControlPlane struct {
-	dir          string
-	place.Access // with all rights
+	dir         string
+	kube.Access // with all rights
 
 	handle Handle
 	flags  map[string]string // of the API server
@@ -71,8 +72,8 @@ type Handle struct {
 func (c *ControlPlane) Handle() Handle { return c.handle }
 
 // Connect makes clients with all rights.
-func (h Handle) Connect() (place.Access, error) {
-	return place.Connect(&rest.Config{Host: h.Server, BearerToken: h.Token, TLSClientConfig: rest.TLSClientConfig{CAData: h.CA}})
+func (h Handle) Connect() (kube.Access, error) {
+	return kube.Connect(&rest.Config{Host: h.Server, BearerToken: h.Token, TLSClientConfig: rest.TLSClientConfig{CAData: h.CA}})
 }
 
 // Start starts the programs, the API server with further flags, by name
@@ -203,7 +204,7 @@ func (c *ControlPlane) StartAPIServer(ctx context.Context) (err error) {
 func (c *ControlPlane) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	return place.Poll(ctx, func() error {
+	return kube.Poll(ctx, func() error {
 		for _, p := range []*program.Program{c.etcd, c.server} {
 			if p.HasEnded() {
 				cancel(fmt.Errorf("%s has ended", p.Path))

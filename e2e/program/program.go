@@ -1,4 +1,5 @@
-// Package program runs programs that the harness needs until somebody ends them.
+// Package program runs programs that the harness needs: to their end, or until somebody
+// ends them.
 package program
 
 import (

@@ -15,6 +15,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/conformance"
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/engine"
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
@@ -81,7 +82,7 @@ func (c playCommand) onCluster(ctx context.Context) (*played, error) {
 		return nil, err
 	}
 	adapter := place.Adapter{"/bin/sh", "-c", string(script), "adapter"}
-	config := pods.Config{Name: string(c.Target), Image: c.Image, Adapter: adapter, Owned: c.Target == "kind", Run: rand.String(8), Expires: time.Now().Add(left)}
+	config := pods.Config{Name: string(c.Target), Image: c.Image, Adapter: adapter, Owned: c.Target == "kind", Run: kube.Run{Name: rand.String(8), Expires: time.Now().Add(left)}}
 	target, err := pods.Connect(config)
 	if err != nil {
 		return nil, err
@@ -89,10 +90,11 @@ func (c playCommand) onCluster(ctx context.Context) (*played, error) {
 	if err := target.CheckPermissions(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := pods.SweepExpired(ctx, target.Admin, time.Now()); err != nil {
+	if _, err := kube.SweepExpired(ctx, target.Admin, time.Now()); err != nil {
 		return nil, err
 	}
-	sweep := target.Sweep
+	admin := target.Admin
+	sweep := func(ctx context.Context) error { return config.Run.Sweep(ctx, admin) }
 	server, stop, err := target.StartServer(ctx, c.Postgres)
 	if err != nil {
 		return nil, errors.Join(err, sweep(context.WithoutCancel(ctx)))

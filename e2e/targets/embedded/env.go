@@ -21,6 +21,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/network"
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
+	"github.com/studioml/studio-go-runner/e2e/program"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -132,7 +133,7 @@ func (e *env) spool() string      { return filepath.Join(e.dir, "spool") }
 
 // Run runs a program beside the files of the place.
 func (e *env) Run(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error {
-	return place.Program(ctx, nil, stdin, stdout, command...)
+	return program.Run(ctx, nil, stdin, stdout, command...)
 }
 
 // Hold makes the pipe that the tasks of a group wait for, unless it is there: opening

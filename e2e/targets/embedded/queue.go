@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
+	"github.com/studioml/studio-go-runner/e2e/program"
 )
 
 // template is a database with the tables of a queue, which is copied.
@@ -23,7 +23,7 @@ func StartQueues(ctx context.Context, init string) (s *pgserver.Server, err erro
 	}
 	url, err := s.Database(ctx, template)
 	if err == nil {
-		err = place.Program(ctx, nil, nil, nil, init, "queue", "init", "--queue="+url)
+		err = program.Run(ctx, nil, nil, nil, init, "queue", "init", "--queue="+url)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
+	"github.com/studioml/studio-go-runner/e2e/program"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -78,11 +79,11 @@ func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 	}
 	name, value := e.queueFlag()
 	added[name] = value
-	program := e.target.config.RunnerBinary
+	serves := e.target.config.RunnerBinary
 	if spec.Older {
-		program = e.Layout.Submits
+		serves = e.Layout.Submits
 	}
-	command := append([]string{program}, place.ServeArgs(spec, added)...)
+	command := append([]string{serves}, place.ServeArgs(spec, added)...)
 	if adapter := e.target.config.Adapter; adapter != nil {
 		var more map[string]string
 		command, more = adapter.Run(spec, added)
@@ -96,7 +97,7 @@ func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 // environment is that of a runner, and so of its tasks. Nothing else of this
 // machine gets in: a KUBECONFIG or CUDA_VISIBLE_DEVICES would change the tests.
 func (e *env) environment(ctx context.Context, spec targets.RunnerSpec, dir string) ([]string, error) {
-	env := append(place.PassedOn(),
+	env := append(program.PassedOn(),
 		"HOME="+filepath.Join(dir, "home"),
 		"TMPDIR="+filepath.Join(dir, "tmp"), // by this, tasks that are left are found
 	)

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -38,7 +39,7 @@ type Handle struct {
 
 // Target is the embedded target.
 type Target struct {
-	place.Access
+	kube.Access
 	config Config
 }
 

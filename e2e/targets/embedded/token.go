@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
@@ -100,7 +101,7 @@ func (t *token) write(text string) error {
 // awaitRefusal waits until the API server does not take a token, for a reason
 // with that word. For 10 seconds it takes what it took before.
 func (t *token) awaitRefusal(ctx context.Context, text, reason string) error {
-	err := place.Poll(ctx, func() error {
+	err := kube.Poll(ctx, func() error {
 		review := &authnv1.TokenReview{Spec: authnv1.TokenReviewSpec{Token: text}}
 		review, err := t.place.Admin.AuthenticationV1().TokenReviews().Create(ctx, review, metav1.CreateOptions{})
 		if err == nil && (review.Status.Authenticated || !strings.Contains(review.Status.Error, reason)) {

@@ -12,11 +12,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/e2e-framework/klient/decoder"
-	"sigs.k8s.io/e2e-framework/klient/k8s"
 
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/deploy"
 )
 
 // The shipped manifests.
@@ -25,35 +24,6 @@ const (
 	namedFile     = "base/rbac-named.yaml"
 	admissionFile = "base/admission.yaml"
 )
-
-// Shipped reads all objects of a shipped manifest. The decoder drops documents
-// without kind, and finds nothing in an empty file.
-func Shipped(ctx context.Context, name string, options ...decoder.DecodeOption) ([]k8s.Object, error) {
-	file, err := deploy.Files.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("read shipped manifest: %w", err)
-	}
-	defer file.Close()
-	objects, err := decoder.DecodeAll(ctx, file, options...)
-	if err != nil {
-		return nil, fmt.Errorf("read shipped manifest %s: %w", name, err)
-	}
-	return objects, nil
-}
-
-// ShippedOne reads the first object of a type from a shipped manifest.
-func ShippedOne[T k8s.Object](ctx context.Context, name string, options ...decoder.DecodeOption) (none T, err error) {
-	objects, err := Shipped(ctx, name, options...)
-	if err != nil {
-		return none, err
-	}
-	for _, object := range objects {
-		if one, ok := object.(T); ok {
-			return one, nil
-		}
-	}
-	return none, fmt.Errorf("shipped manifest %s has no %T", name, none)
-}
 
 // account is the service account of the runners and what gives it its rights.
 type account struct {
@@ -68,10 +38,10 @@ type account struct {
 func shippedAccount(ctx context.Context, namespace string) (a account, err error) {
 	here := decoder.MutateNamespace(namespace)
 	var problems [4]error
-	a.serviceAccount, problems[0] = ShippedOne[*corev1.ServiceAccount](ctx, rbacFile, here)
-	a.binding, problems[1] = ShippedOne[*rbacv1.RoleBinding](ctx, rbacFile, here)
-	a.role, problems[2] = ShippedOne[*rbacv1.Role](ctx, rbacFile, here)
-	a.named, problems[3] = ShippedOne[*rbacv1.Role](ctx, namedFile, here)
+	a.serviceAccount, problems[0] = kube.ShippedOne[*corev1.ServiceAccount](ctx, rbacFile, here)
+	a.binding, problems[1] = kube.ShippedOne[*rbacv1.RoleBinding](ctx, rbacFile, here)
+	a.role, problems[2] = kube.ShippedOne[*rbacv1.Role](ctx, rbacFile, here)
+	a.named, problems[3] = kube.ShippedOne[*rbacv1.Role](ctx, namedFile, here)
 	if err := errors.Join(problems[:]...); err != nil {
 		return a, err
 	}
@@ -166,7 +136,7 @@ func (p *Place) awaitRole(ctx context.Context) error {
 		ResourceAttributes: &authzv1.ResourceAttributes{Namespace: p.namespace, Verb: "get", Resource: "configmaps", Name: p.account.mark()},
 		User:               name, Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + p.namespace, "system:authenticated"},
 	}}
-	err := Poll(ctx, func() error {
+	err := kube.Poll(ctx, func() error {
 		review, err := p.Admin.AuthorizationV1().SubjectAccessReviews().Create(ctx, question, metav1.CreateOptions{})
 		if err == nil && !review.Status.Allowed {
 			err = fmt.Errorf("not yet: %s", review.Status.Reason)

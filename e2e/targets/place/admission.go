@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/e2e-framework/klient/k8s"
 
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -21,11 +22,11 @@ import (
 // is in force. The policy is shared by all namespaces of the cluster and stays: it does
 // nothing where the mark is missing.
 func (p *Place) Admission(ctx context.Context) error {
-	policy, err := ShippedOne[*admissionv1.ValidatingAdmissionPolicy](ctx, admissionFile)
+	policy, err := kube.ShippedOne[*admissionv1.ValidatingAdmissionPolicy](ctx, admissionFile)
 	if err != nil {
 		return err
 	}
-	binding, err := ShippedOne[*admissionv1.ValidatingAdmissionPolicyBinding](ctx, admissionFile)
+	binding, err := kube.ShippedOne[*admissionv1.ValidatingAdmissionPolicyBinding](ctx, admissionFile)
 	if err != nil {
 		return err
 	}
@@ -48,7 +49,7 @@ func (p *Place) Admission(ctx context.Context) error {
 	}
 	// A bad map is refused by the policy, rather than tried, and not stored.
 	probe := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "admission-probe"}, Data: map[string]string{api.StateKey: "probe"}}
-	err = Poll(ctx, func() error {
+	err = kube.Poll(ctx, func() error {
 		_, err := p.Admin.CoreV1().ConfigMaps(p.namespace).Create(ctx, probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		switch {
 		case err == nil:

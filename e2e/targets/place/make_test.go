@@ -9,6 +9,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -23,7 +24,7 @@ func TestARoleIsMadeBeforeItIsBound(t *testing.T) {
 		asked++
 		return true, &authzv1.SubjectAccessReview{Status: authzv1.SubjectAccessReviewStatus{Allowed: asked%2 == 0}}, nil
 	})
-	p := place.Place{Access: place.Access{Admin: admin}, Isolation: targets.Isolation{Permissions: scenario.PermissionsNamed}}
+	p := place.Place{Access: kube.Access{Admin: admin}, Isolation: targets.Isolation{Permissions: scenario.PermissionsNamed}}
 	if err := p.Make(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -5,19 +5,20 @@
 package place
 
 import (
-	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"sync"
 
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/rand"
 	"sigs.k8s.io/e2e-framework/klient"
-	"sigs.k8s.io/e2e-framework/klient/k8s/resources"
 
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
@@ -49,44 +50,9 @@ type Layout struct {
 	Spool    string // the queue of runners of another make: a directory, or a database's URL
 }
 
-// Access is how the tests use an API server, with all rights.
-type Access struct {
-	Config *rest.Config
-	Admin  kubernetes.Interface
-	Klient klient.Client // shared: each one asks the API server for all it serves
-}
-
-// Connect makes the clients for a configuration.
-func Connect(config *rest.Config) (a Access, err error) {
-	// The server limits by itself what it takes; the clients' limit, of 5 requests a
-	// second, would only make the tests slow.
-	config.QPS = -1
-	a.Config = config
-	if a.Admin, err = kubernetes.NewForConfig(config); err != nil {
-		return a, err
-	}
-	shared, err := klient.New(rest.CopyConfig(config))
-	if err == nil {
-		a.Klient = apart{shared, *shared.Resources()}
-	}
-	return a, err
-}
-
-// apart keeps apart the namespaces of those who share a client: that of e2e-framework
-// has one for all, which is the last that anybody named.
-type apart struct {
-	klient.Client
-	all resources.Resources
-}
-
-func (a apart) Resources(namespace ...string) *resources.Resources {
-	own := a.all
-	return own.WithNamespace(cmp.Or(namespace...))
-}
-
 // Place is the part of an Env that targets share.
 type Place struct {
-	Access
+	kube.Access
 	Isolation targets.Isolation
 	Ground    Ground
 	Layout    Layout
@@ -107,6 +73,22 @@ func (p *Place) Make(ctx context.Context, labels map[string]string) (err error) 
 		return err
 	}
 	return p.createAccount(ctx)
+}
+
+// scenarioAnnotation tells people which scenario a namespace belongs to.
+const scenarioAnnotation = "studioml.io/e2e-scenario"
+
+// createNamespace makes a namespace with a name that no other one has, and returns it.
+func (p *Place) createNamespace(ctx context.Context) (string, error) {
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name:        "runner-e2e-" + rand.String(8),
+		Labels:      p.labels,
+		Annotations: map[string]string{scenarioAnnotation: p.Isolation.Name},
+	}}
+	if _, err := p.Admin.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil {
+		return "", fmt.Errorf("create namespace: %w", err)
+	}
+	return ns.Name, nil
 }
 
 // Namespace is that of the runners.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/studioml/studio-go-runner/e2e/program"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -57,7 +58,7 @@ func (p *Place) Queue(ctx context.Context) (targets.Contents, error) {
 }
 
 // client runs a command of a runner's program on the queue.
-func (p *Place) client(ctx context.Context, program string, stdin io.Reader, stdout io.Writer, command ...string) error {
-	line := append([]string{program, command[0], p.Layout.Queue}, command[1:]...)
-	return Program(ctx, []string{"PGPASSWORD=" + p.Layout.Password}, stdin, stdout, line...)
+func (p *Place) client(ctx context.Context, name string, stdin io.Reader, stdout io.Writer, command ...string) error {
+	line := append([]string{name, command[0], p.Layout.Queue}, command[1:]...)
+	return program.Run(ctx, []string{"PGPASSWORD=" + p.Layout.Password}, stdin, stdout, line...)
 }

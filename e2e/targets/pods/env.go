@@ -53,7 +53,7 @@ func newEnv(t *Target, isolation targets.Isolation) *env {
 
 // make makes everything in the cluster.
 func (e *env) make(ctx context.Context) error {
-	labels := e.target.Labels()
+	labels := e.target.config.Run.Labels()
 	// The shipped manifests are for the strictest profile; only what is mounted
 	// in place of a driver is not.
 	labels["pod-security.kubernetes.io/enforce"] = "restricted"
@@ -154,13 +154,9 @@ func (e *env) Close(ctx context.Context) error {
 	if e.watch != nil {
 		e.watch.close()
 	}
-	remove := place.Remove
-	if e.target.config.Passing {
-		remove = empty
-	}
 	var problems []error
 	for _, name := range e.Namespaces() {
-		problems = append(problems, remove(ctx, e.Admin, name))
+		problems = append(problems, e.target.config.Run.Remove(ctx, e.Admin, name))
 	}
 	if err := errors.Join(append(problems, e.dropQueue(ctx))...); err != nil {
 		return fmt.Errorf("close scenario %q: %w", e.Isolation.Name, err)

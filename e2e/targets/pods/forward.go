@@ -11,12 +11,12 @@ import (
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
 
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
+	"github.com/studioml/studio-go-runner/e2e/kube"
 )
 
 // Forward has connections to an address of this machine end at a port of a pod, until
 // stop is called. After an outage of the API server it goes on.
-func Forward(ctx context.Context, access place.Access, namespace, pod string, port int) (address string, stop func(), err error) {
+func Forward(ctx context.Context, access kube.Access, namespace, pod string, port int) (address string, stop func(), err error) {
 	url := access.Admin.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("portforward").URL()
 	sockets, err := portforward.NewSPDYOverWebsocketDialer(url, access.Config)
 	if err != nil {

@@ -30,9 +30,9 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -50,11 +50,11 @@ func knownPod(t *testing.T, handler http.HandlerFunc) (*env, *corev1.Pod) {
 	admin.PrependReactor("create", "subjectaccessreviews", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return true, &authzv1.SubjectAccessReview{Status: authzv1.SubjectAccessReviewStatus{Allowed: true}}, nil
 	})
-	e := newEnv(&Target{Access: place.Access{Admin: admin}}, targets.Isolation{Permissions: scenario.PermissionsNone})
+	e := newEnv(&Target{Access: kube.Access{Admin: admin}}, targets.Isolation{Permissions: scenario.PermissionsNone})
 	if err := e.Make(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	e.Access = place.Access{Config: config, Admin: client}
+	e.Access = kube.Access{Config: config, Admin: client}
 	e.watch = &watch{namespace: e.Namespace(), pods: cache.NewStore(cache.MetaNamespaceKeyFunc), changed: make(chan struct{})}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: e.Namespace(), UID: "1"}}
 	return e, pod

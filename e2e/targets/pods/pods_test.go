@@ -1,127 +1,18 @@
 package pods
 
 import (
-	"context"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-logr/logr"
-	appsv1 "k8s.io/api/apps/v1"
-	authzv1 "k8s.io/api/authorization/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes/fake"
-	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
-
-// Whoever is bound to the shipped ClusterRole can run the suite, and hears of all
-// that he lacks at once.
-func TestCheckPermissions(t *testing.T) {
-	client := fake.NewClientset()
-	lacks := map[string]bool{}
-	asked := 0
-	client.PrependReactor("create", "selfsubjectaccessreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		review := action.(clienttesting.CreateAction).GetObject().(*authzv1.SelfSubjectAccessReview).DeepCopy()
-		q := review.Spec.ResourceAttributes
-		asked++
-		review.Status.Allowed = !lacks[q.Verb+" "+q.Group+" "+q.Resource+" "+q.Subresource]
-		return true, review, nil
-	})
-	target := &Target{Access: place.Access{Admin: client}}
-	if err := target.CheckPermissions(t.Context()); err != nil || asked < 100 {
-		t.Errorf("%d questions: %v", asked, err)
-	}
-	for _, right := range []string{"create  pods exec", "get  pods exec", "patch events.k8s.io events ", "update apps deployments scale"} {
-		lacks[right] = true
-	}
-	err := target.CheckPermissions(t.Context())
-	if err == nil {
-		t.Fatal("no error without rights")
-	}
-	const want = `:
-  pods/exec: create, get
-  events.events.k8s.io: patch
-  deployments/scale.apps: update
-the ClusterRole`
-	if !strings.Contains(err.Error(), want) {
-		t.Errorf("error is %v, want it to have%s", err, want)
-	}
-}
-
-func TestSweep(t *testing.T) {
-	now := time.Now()
-	space := func(name, run string, expires string) *corev1.Namespace {
-		return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{runLabel: run, expiresLabel: expires}}}
-	}
-	past, future := strconv.FormatInt(now.Add(-time.Minute).Unix(), 10), strconv.FormatInt(now.Add(time.Hour).Unix(), 10)
-	client := fake.NewClientset(
-		space("left-behind", "old", past),
-		space("in-use", "other", future),
-		space("mine", "this", future),
-		space("wanted", "old", "never"),
-		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "somebody's"}},
-	)
-	names := func() []string {
-		t.Helper()
-		list, err := client.CoreV1().Namespaces().List(context.Background(), metav1.ListOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var names []string
-		for _, ns := range list.Items {
-			names = append(names, ns.Name)
-		}
-		slices.Sort(names)
-		return names
-	}
-	if n, err := SweepExpired(t.Context(), client, now); n != 1 || err != nil {
-		t.Errorf("removed %d, %v, want 1", n, err)
-	}
-	if got, want := names(), []string{"in-use", "mine", "somebody's", "wanted"}; !slices.Equal(got, want) {
-		t.Errorf("left are %v, want %v", got, want)
-	}
-	target := &Target{Access: place.Access{Admin: client}, config: Config{Run: "this", Passing: true}}
-	if err := target.Sweep(t.Context()); err != nil || len(names()) != 4 {
-		t.Errorf("left are %v, %v, of a cluster that passes", names(), err)
-	}
-	target.config.Passing = false
-	if err := target.Sweep(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if got, want := names(), []string{"in-use", "somebody's", "wanted"}; !slices.Equal(got, want) {
-		t.Errorf("left are %v, want %v", got, want)
-	}
-}
-
-// What runs in a namespace of a cluster that passes is ended, and by whom it would be
-// started again; the rest stays.
-func TestEmpty(t *testing.T) {
-	here := metav1.ObjectMeta{Namespace: "here", Name: "a"}
-	client := fake.NewClientset(&batchv1.Job{ObjectMeta: here}, &appsv1.Deployment{ObjectMeta: here}, &appsv1.StatefulSet{ObjectMeta: here},
-		&corev1.Pod{ObjectMeta: here}, &corev1.ConfigMap{ObjectMeta: here}, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "here"}})
-	if err := empty(t.Context(), client, "here"); err != nil {
-		t.Fatal(err)
-	}
-	for _, kind := range []string{"jobs", "deployments", "statefulsets", "pods"} {
-		if !slices.ContainsFunc(client.Actions(), func(a clienttesting.Action) bool { return a.Matches("delete-collection", kind) }) {
-			t.Errorf("no %s were deleted", kind)
-		}
-	}
-	if n := len(client.Actions()); n != 4 {
-		t.Errorf("there were %d requests: %v", n, client.Actions())
-	}
-}
 
 // Nodes with GPUs are often tainted, so that other pods stay away.
 func TestPodsForNodesWithGPUs(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/e2e-framework/klient/decoder"
 
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
+	"github.com/studioml/studio-go-runner/e2e/kube"
 )
 
 // StartServer starts the PostgreSQL server that is shipped for trying it out, for the
@@ -27,7 +27,7 @@ func (t *Target) StartServer(ctx context.Context, image string) (s Server, stop 
 			err = fmt.Errorf("start the server of the queues: %w", err)
 		}
 	}()
-	namespace, err := t.Admin.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "runner-e2e-queues-", Labels: t.Labels()}}, metav1.CreateOptions{})
+	namespace, err := t.Admin.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "runner-e2e-queues-", Labels: t.config.Run.Labels()}}, metav1.CreateOptions{})
 	if err != nil {
 		return s, nil, err
 	}
@@ -35,7 +35,7 @@ func (t *Target) StartServer(ctx context.Context, image string) (s Server, stop 
 	if err != nil {
 		return s, nil, err
 	}
-	err = place.Poll(ctx, func() error {
+	err = kube.Poll(ctx, func() error {
 		pod, err := t.Admin.CoreV1().Pods(namespace.Name).Get(ctx, set+"-0", metav1.GetOptions{})
 		if err == nil && !slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
 			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
@@ -53,7 +53,7 @@ func (t *Target) StartServer(ctx context.Context, image string) (s Server, stop 
 		return s, nil, err
 	}
 	s = Server{Address: fmt.Sprintf("%s:%d", service.Spec.ClusterIP, port), Here: here, User: user, Password: user, Template: "template1"}
-	if err = place.Poll(ctx, func() error { return s.Exec(ctx, "select") }); err != nil { // it may be starting still
+	if err = kube.Poll(ctx, func() error { return s.Exec(ctx, "select") }); err != nil { // it may be starting still
 		stop()
 		return s, nil, err
 	}
@@ -66,7 +66,7 @@ var serverFiles = []string{"postgres/queue.yaml", "postgres/server.yaml"}
 // createServer makes what is shipped but the tables: each scenario has its own.
 func (t *Target) createServer(ctx context.Context, namespace, image string) (set string, service *corev1.Service, err error) {
 	for _, file := range serverFiles {
-		objects, err := place.Shipped(ctx, file, decoder.MutateNamespace(namespace))
+		objects, err := kube.Shipped(ctx, file, decoder.MutateNamespace(namespace))
 		if err != nil {
 			return "", nil, err
 		}

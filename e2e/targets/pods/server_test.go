@@ -8,14 +8,14 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
+	"github.com/studioml/studio-go-runner/e2e/kube"
 )
 
 // The server of the queues is the shipped one, on a disk of its pod.
 func TestTheServerForTests(t *testing.T) {
 	kinds := map[string]bool{}
 	for _, file := range serverFiles {
-		objects, err := place.Shipped(t.Context(), file)
+		objects, err := kube.Shipped(t.Context(), file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -31,7 +31,7 @@ func TestTheServerForTests(t *testing.T) {
 	if len(kinds) != 4 {
 		t.Errorf("what is shipped are %v", kinds)
 	}
-	set, err := place.ShippedOne[*appsv1.StatefulSet](t.Context(), serverFiles[1])
+	set, err := kube.ShippedOne[*appsv1.StatefulSet](t.Context(), serverFiles[1])
 	if err != nil {
 		t.Fatal(err)
 	}

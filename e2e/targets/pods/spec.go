@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -42,7 +43,7 @@ func Volume() (corev1.Volume, corev1.VolumeMount) {
 // with a directory of the tests in place of the queue's. All pods of a scenario are
 // made from it.
 func (e *env) shippedPod(ctx context.Context, name string) (*corev1.Pod, error) {
-	job, err := place.ShippedOne[*batchv1.Job](ctx, jobFile)
+	job, err := kube.ShippedOne[*batchv1.Job](ctx, jobFile)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -36,13 +37,11 @@ type Config struct {
 	// RuntimeClass is that of runners with GPUs of the cluster, empty for the
 	// nodes' default.
 	RuntimeClass string
-	// Run marks everything that this run of the suite makes.
-	Run string
-	// Expires is when another run may remove what this one has left.
-	Expires time.Time
+	// Run marks everything that the suite makes.
+	Run kube.Run
 	// Owned says that the cluster is the suite's own: it may make things that
-	// are not in a namespace. Passing, that it is removed after the run.
-	Owned, Passing bool
+	// are not in a namespace.
+	Owned bool
 
 	// What Inspect finds, so that other processes need not look again: the nodes, and
 	// the fake NVML in the image, with fakegpu beside it; empty if it has none.
@@ -52,7 +51,7 @@ type Config struct {
 
 // Target is a cluster whose runners are pods.
 type Target struct {
-	place.Access
+	kube.Access
 	config Config
 }
 
@@ -83,7 +82,7 @@ func Connect(config Config) (t *Target, err error) {
 	t = &Target{config: config}
 	access, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err == nil {
-		t.Access, err = place.Connect(access)
+		t.Access, err = kube.Connect(access)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to target %s (KUBECONFIG): %w", config.Name, err)

@@ -12,7 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
+	"github.com/studioml/studio-go-runner/e2e/kube"
 )
 
 // ControlPlane is the name of the node with the API server.
@@ -56,7 +56,7 @@ func (c *Cluster) StartNode(ctx context.Context, node string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	return place.Poll(ctx, func() error { return c.backSince(ctx, node, began) })
+	return kube.Poll(ctx, func() error { return c.backSince(ctx, node, began) })
 }
 
 // backSince says what a node that was started again lacks. For a while the API

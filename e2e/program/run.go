@@ -1,4 +1,4 @@
-package place
+package program
 
 import (
 	"bytes"
@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// Program runs a program of this machine to its end, with these variables more. What
+// Run runs a program of this machine to its end, with these variables more. What
 // it prints on stderr is in the error. With ctx ends what it has started as well: a
 // docker run of kind would go on, and make its node.
-func Program(ctx context.Context, variables []string, stdin io.Reader, stdout io.Writer, command ...string) error {
+func Run(ctx context.Context, variables []string, stdin io.Reader, stdout io.Writer, command ...string) error {
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, &stderr

@@ -1,4 +1,4 @@
-package pods
+package kube
 
 import (
 	"context"
@@ -8,8 +8,6 @@ import (
 	authzv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 // testsFile has the ClusterRole of the tests: namespaces they make themselves,
@@ -18,8 +16,8 @@ const testsFile = "tests/rbac.yaml"
 
 // CheckPermissions says which rights of the shipped ClusterRole the suite lacks,
 // all at once.
-func (t *Target) CheckPermissions(ctx context.Context) error {
-	role, err := place.ShippedOne[*rbacv1.ClusterRole](ctx, testsFile)
+func (a Access) CheckPermissions(ctx context.Context) error {
+	role, err := ShippedOne[*rbacv1.ClusterRole](ctx, testsFile)
 	if err != nil {
 		return err
 	}
@@ -27,7 +25,7 @@ func (t *Target) CheckPermissions(ctx context.Context) error {
 	for _, rule := range role.Rules {
 		for _, group := range rule.APIGroups {
 			for _, resource := range rule.Resources {
-				verbs, err := t.refused(ctx, group, resource, rule.Verbs)
+				verbs, err := a.refused(ctx, group, resource, rule.Verbs)
 				if err != nil {
 					return fmt.Errorf("ask what the suite may do: %w", err)
 				}
@@ -44,13 +42,13 @@ func (t *Target) CheckPermissions(ctx context.Context) error {
 }
 
 // refused returns those of the verbs that the suite may not use.
-func (t *Target) refused(ctx context.Context, group, resource string, verbs []string) (refused []string, err error) {
+func (a Access) refused(ctx context.Context, group, resource string, verbs []string) (refused []string, err error) {
 	name, subresource, _ := strings.Cut(resource, "/")
 	for _, verb := range verbs {
 		review := &authzv1.SelfSubjectAccessReview{Spec: authzv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authzv1.ResourceAttributes{
 			Verb: verb, Group: group, Resource: name, Subresource: subresource,
 		}}}
-		review, err := t.Admin.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+		review, err := a.Admin.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 		if err != nil {
 			return nil, err
 		}

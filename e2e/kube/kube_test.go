@@ -1,4 +1,4 @@
-package place_test
+package kube_test
 
 import (
 	"encoding/json"
@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
+	"github.com/studioml/studio-go-runner/e2e/kube"
 )
 
 // Scenarios that are played at the same time share a client, and each lists its own
@@ -32,7 +32,7 @@ func TestNamespacesAreKeptApart(t *testing.T) {
 		json.NewEncoder(w).Encode(answer)
 	}))
 	defer server.Close()
-	access, err := place.Connect(&rest.Config{Host: server.URL})
+	access, err := kube.Connect(&rest.Config{Host: server.URL})
 	if err != nil {
 		t.Fatal(err)
 	}

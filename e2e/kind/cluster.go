@@ -18,7 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
+	"github.com/studioml/studio-go-runner/e2e/program"
 )
 
 const (
@@ -222,12 +222,12 @@ func (c *Cluster) CollectLogs(ctx context.Context, dir string) error {
 
 // kind runs the program; the error has what it says.
 func (c *Cluster) kind(ctx context.Context, args ...string) error {
-	return place.Program(ctx, os.Environ(), nil, nil, append([]string{c.Kind}, args...)...)
+	return program.Run(ctx, os.Environ(), nil, nil, append([]string{c.Kind}, args...)...)
 }
 
 // docker runs a docker command; the error has what it says.
 func docker(ctx context.Context, stdin io.Reader, stdout io.Writer, args ...string) error {
-	return place.Program(ctx, os.Environ(), stdin, stdout, append([]string{"docker"}, args...)...)
+	return program.Run(ctx, os.Environ(), stdin, stdout, append([]string{"docker"}, args...)...)
 }
 
 // say tells the progress.

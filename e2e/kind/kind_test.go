@@ -20,20 +20,20 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/studioml/studio-go-runner/e2e/targets/kind"
+	"github.com/studioml/studio-go-runner/e2e/kind"
 )
 
 // bin is what make builds, and runnerImage the name in its e2e-image.tar, which has
 // a shell and socat.
 const (
-	bin         = "../../../bin"
+	bin         = "../../bin"
 	runnerImage = "studio-go-runner:e2e"
 )
 
 // A real cluster: what the scenarios need of one.
 func TestRealCluster(t *testing.T) {
 	if os.Getenv("E2E_KIND") == "" {
-		t.Skip("makes a kind cluster; run it with: make bin/airgap bin/kind bin/e2e-image.tar && bin/airgap kind -- env E2E_KIND=1 go test -v -timeout=30m ./e2e/targets/kind")
+		t.Skip("makes a kind cluster; run it with: make bin/airgap bin/kind bin/e2e-image.tar && bin/airgap kind -- env E2E_KIND=1 go test -v -timeout=30m ./e2e/kind")
 	}
 	ctx := t.Context()
 	cluster, err := kind.Create(ctx, kind.Config{

@@ -1,0 +1,70 @@
+// Package kube is what the tests do to any cluster: they connect to it with all
+// rights, use the shipped manifests, ask what they may do, and remove what runs of them
+// have made.
+package kube
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/e2e-framework/klient"
+	"sigs.k8s.io/e2e-framework/klient/k8s/resources"
+)
+
+// Access is how the tests use an API server, with all rights.
+type Access struct {
+	Config *rest.Config
+	Admin  kubernetes.Interface
+	Klient klient.Client // shared: each one asks the API server for all it serves
+}
+
+// Connect makes the clients for a configuration.
+func Connect(config *rest.Config) (a Access, err error) {
+	// The server limits by itself what it takes; the clients' limit, of 5 requests a
+	// second, would only make the tests slow.
+	config.QPS = -1
+	a.Config = config
+	if a.Admin, err = kubernetes.NewForConfig(config); err != nil {
+		return a, err
+	}
+	shared, err := klient.New(rest.CopyConfig(config))
+	if err == nil {
+		a.Klient = apart{shared, *shared.Resources()}
+	}
+	return a, err
+}
+
+// apart keeps apart the namespaces of those who share a client: that of e2e-framework
+// has one for all, which is the last that anybody named.
+type apart struct {
+	klient.Client
+	all resources.Resources
+}
+
+func (a apart) Resources(namespace ...string) *resources.Resources {
+	own := a.all
+	return own.WithNamespace(cmp.Or(namespace...))
+}
+
+// Poll asks until the answer is nil, for what the API server cannot be watched for.
+// The error has the last answer that was not about the end of ctx.
+func Poll(ctx context.Context, ask func() error) error {
+	const interval = 20 * time.Millisecond
+	var last error
+	err := wait.PollUntilContextCancel(ctx, interval, true, func(ctx context.Context) (bool, error) {
+		err := ask()
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
+		return err == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", context.Cause(ctx), last)
+	}
+	return nil
+}
