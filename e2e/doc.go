@@ -51,8 +51,10 @@
 //   - targets says what a cluster must be able to do. targets/embedded is one, and
 //     targets/pods is one whose runners are pods; both use targets/place.
 //   - kube is what the tests do to any cluster, and kind makes the one of the target kind.
-//   - controlplane is an etcd and an API server on loopback, network what can be broken
-//     between it and its clients, pgserver a server for queues, program what keeps them.
+//   - controlplane is an etcd and an API server on loopback, and its clients' tokens;
+//     network what can be broken between them, pgserver a server for queues (and
+//     pgserver/incluster one in a cluster), program what keeps them all, and older the
+//     runner of a release of before.
 //   - report makes what people look at: the page of a run (report.html among its
 //     artifacts), a summary in Markdown, and the line of progress of make e2e.
 //   - conformance plays the contract against any runner, through an adapter, with

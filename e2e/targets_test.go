@@ -50,14 +50,15 @@ func setUpEmbedded(ctx SpecContext) (any, error) {
 	}
 	DeferCleanup(plane.Close)
 	handle := embedded.Handle{Handle: plane.Handle()}
-	handle.Queues, err = embedded.StartQueues(starting, cmp.Or(config.client, config.runner))
+	handle.Queues, err = pgserver.Start(pgserver.Hasty, "max_connections=500")
 	if errors.Is(err, pgserver.ErrMissing) {
 		return handle, nil // who needs it says so
 	} else if err != nil {
 		return nil, err
 	}
 	DeferCleanup(handle.Queues.Close)
-	return handle, nil
+	all := handle.Queues.Databases()
+	return handle, all.Init(starting, cmp.Or(config.client, config.runner))
 }
 
 func openEmbedded(data []byte) (targets.Target, error) {
@@ -109,7 +110,7 @@ func setUpPods(ctx SpecContext, c pods.Config) (pods.Config, error) {
 		}
 		return cleaner.dismiss()
 	}, NodeTimeout(engine.Stretch(2*cleanupTime)))
-	if c.Server, err = setUpQueues(ctx, t); err != nil {
+	if c.Server, err = setUpQueues(ctx, c, t.Access); err != nil {
 		return c, err
 	}
 	if t, err = pods.Connect(c); err != nil {

@@ -1,9 +1,7 @@
-package place
+package conformance
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"strconv"
 	"time"
 
@@ -13,8 +11,7 @@ import (
 
 // Adapter is the command line of a program that starts runners of another make, and
 // gives them tasks, when it is called with run or submit behind it. What it finds in
-// its environment is described in e2e/conformance/README.md. None is the runner of
-// this repository.
+// its environment is described in README.md.
 type Adapter []string
 
 // The words behind an adapter's command line.
@@ -33,7 +30,7 @@ var variables = map[string]string{
 // target adds is called as the flags of runner serve.
 func (a Adapter) Run(spec targets.RunnerSpec, added map[string]string) (command []string, env map[string]string) {
 	env = map[string]string{variables["name"]: spec.Name, variables["slots"]: strconv.Itoa(spec.Slots)}
-	for _, name := range AdapterFlags {
+	for _, name := range adapterFlags {
 		if d, err := time.ParseDuration(spec.Flags[scenario.Flag(name)]); err == nil {
 			env[variables[name]] = fmt.Sprint(d.Seconds())
 		}
@@ -46,11 +43,11 @@ func (a Adapter) Run(spec targets.RunnerSpec, added map[string]string) (command 
 	return append(a[:len(a):len(a)], adapterRun), env
 }
 
-// hand gives tasks to the adapter, which puts them into the queue: a document a line.
-func (p *Place) hand(ctx context.Context, tasks io.Reader) error {
-	command := append([]string{"env", variables["spool"] + "=" + p.Layout.Spool, variables["namespace"] + "=" + p.namespace}, p.Layout.Adapter...)
-	return p.Ground.Run(ctx, tasks, nil, append(command, adapterSubmit)...)
+// Submit is the command line that puts tasks into a queue, a document a line.
+func (a Adapter) Submit(queue, namespace string) (command []string) {
+	command = append([]string{"env", variables["spool"] + "=" + queue, variables["namespace"] + "=" + namespace}, a...)
+	return append(command, adapterSubmit)
 }
 
-// AdapterFlags are the flags of a scenario's runner that adapters know, in seconds.
-var AdapterFlags = scenario.Words(scenario.Flag("settle"), "drain-deadline")
+// adapterFlags are the flags of a scenario's runner that adapters know, in seconds.
+var adapterFlags = scenario.Words(scenario.Flag("settle"), "drain-deadline")

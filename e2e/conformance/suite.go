@@ -13,7 +13,6 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 // Level is how much of the contract a runner keeps.
@@ -142,8 +141,8 @@ func blackBox(s scenario.Scenario) error {
 	}
 	for name, r := range s.Runners {
 		for flag := range r.Flags {
-			if !slices.Contains(place.AdapterFlags, string(flag)) {
-				bad(s.Line, "runner %s has the flag %s, which adapters do not know; must be one of %s", name, flag, strings.Join(place.AdapterFlags, ", "))
+			if !slices.Contains(adapterFlags, string(flag)) {
+				bad(s.Line, "runner %s has the flag %s, which adapters do not know; must be one of %s", name, flag, strings.Join(adapterFlags, ", "))
 			}
 		}
 	}

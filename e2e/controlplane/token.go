@@ -1,4 +1,4 @@
-package embedded
+package controlplane
 
 import (
 	"context"
@@ -12,19 +12,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
-// token is that of the runners' service account, in a file that they read again,
-// as in a pod. Each one is bound to a Secret of its own, as that of a pod is to
-// the pod: the API server takes it no longer when the Secret is gone.
-type token struct {
-	place *place.Place
-	key   []byte // of the API server, see Handle
-	path  string
+// Token is that of a service account, in a file that its users read again, as in a pod.
+// Each one is bound to a Secret of its own, as that of a pod is to the pod: the API server
+// takes it no longer when the Secret is gone.
+type Token struct {
+	Admin   kubernetes.Interface
+	Account types.NamespacedName
+	Key     []byte // see Handle.SigningKey
+	Path    string
 
 	secret *corev1.Secret // of the present token
 	text   string
@@ -32,7 +34,7 @@ type token struct {
 
 // SetToken does what a token step says, and waits until the API server takes no token
 // but the present one, or none at all. A token ends with its Secret, if not before.
-func (t *token) SetToken(ctx context.Context, what scenario.Token) (err error) {
+func (t *Token) SetToken(ctx context.Context, what scenario.Token) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("token %s: %w", what, err)
@@ -41,14 +43,14 @@ func (t *token) SetToken(ctx context.Context, what scenario.Token) (err error) {
 	before, secret := t.text, t.secret
 	switch what {
 	case scenario.TokenRotate:
-		err = t.renew(ctx)
+		err = t.Renew(ctx)
 	case scenario.TokenExpire:
 		err = t.expire()
 	}
 	if err != nil {
 		return err
 	}
-	err = t.place.Admin.CoreV1().Secrets(secret.Namespace).Delete(ctx, secret.Name, metav1.DeleteOptions{})
+	err = t.Admin.CoreV1().Secrets(secret.Namespace).Delete(ctx, secret.Name, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) { // by another step before this
 		return err
 	}
@@ -58,10 +60,9 @@ func (t *token) SetToken(ctx context.Context, what scenario.Token) (err error) {
 	return t.awaitRefusal(ctx, t.text, "expired")
 }
 
-// renew puts a new token into the file.
-func (t *token) renew(ctx context.Context) (err error) {
-	ns := t.place.Namespace()
-	t.secret, err = t.place.Admin.CoreV1().Secrets(ns).Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-token-"}}, metav1.CreateOptions{})
+// Renew puts a new token into the file.
+func (t *Token) Renew(ctx context.Context) (err error) {
+	t.secret, err = t.Admin.CoreV1().Secrets(t.Account.Namespace).Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-token-"}}, metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("make secret for a token: %w", err)
 	}
@@ -69,20 +70,20 @@ func (t *token) renew(ctx context.Context) (err error) {
 		ExpirationSeconds: new(int64(24 * 60 * 60)), // longer than any test run
 		BoundObjectRef:    &authnv1.BoundObjectReference{APIVersion: "v1", Kind: "Secret", Name: t.secret.Name, UID: t.secret.UID},
 	}}
-	request, err = t.place.Admin.CoreV1().ServiceAccounts(ns).CreateToken(ctx, t.place.ServiceAccount(), request, metav1.CreateOptions{})
+	request, err = t.Admin.CoreV1().ServiceAccounts(t.Account.Namespace).CreateToken(ctx, t.Account.Name, request, metav1.CreateOptions{})
 	if err != nil {
-		return fmt.Errorf("get token of service account %s: %w", t.place.ServiceAccount(), err)
+		return fmt.Errorf("get token of service account %s: %w", t.Account, err)
 	}
 	return t.write(request.Status.Token)
 }
 
 // expire puts the present token into the file as it would be if its time were
 // over, with the API server's own signature.
-func (t *token) expire() error {
+func (t *Token) expire() error {
 	// The API server gives clocks that differ a minute. Nobody gets it to issue a
 	// token for less than ten.
 	over := time.Now().Add(-2 * time.Minute)
-	text, err := resign(t.text, t.key, over)
+	text, err := resign(t.text, t.Key, over)
 	if err != nil {
 		return err
 	}
@@ -90,20 +91,20 @@ func (t *token) expire() error {
 }
 
 // write replaces the file at once, so that nobody reads a part of it.
-func (t *token) write(text string) error {
+func (t *Token) write(text string) error {
 	t.text = text
-	if err := os.WriteFile(t.path+".new", []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(t.Path+".new", []byte(text), 0o600); err != nil {
 		return err
 	}
-	return os.Rename(t.path+".new", t.path)
+	return os.Rename(t.Path+".new", t.Path)
 }
 
 // awaitRefusal waits until the API server does not take a token, for a reason
 // with that word. For 10 seconds it takes what it took before.
-func (t *token) awaitRefusal(ctx context.Context, text, reason string) error {
+func (t *Token) awaitRefusal(ctx context.Context, text, reason string) error {
 	err := kube.Poll(ctx, func() error {
 		review := &authnv1.TokenReview{Spec: authnv1.TokenReviewSpec{Token: text}}
-		review, err := t.place.Admin.AuthenticationV1().TokenReviews().Create(ctx, review, metav1.CreateOptions{})
+		review, err := t.Admin.AuthenticationV1().TokenReviews().Create(ctx, review, metav1.CreateOptions{})
 		if err == nil && (review.Status.Authenticated || !strings.Contains(review.Status.Error, reason)) {
 			err = fmt.Errorf("authenticated is %t, %s", review.Status.Authenticated, review.Status.Error)
 		}

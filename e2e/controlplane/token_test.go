@@ -1,4 +1,4 @@
-package embedded_test
+package controlplane
 
 import (
 	"crypto/ecdsa"
@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"k8s.io/client-go/util/keyutil"
-
-	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
 )
 
 // The API server takes the signature, and finds all as it was but for the times.
@@ -30,7 +28,7 @@ func TestResign(t *testing.T) {
 	encode := base64.RawURLEncoding.EncodeToString
 	header := encode([]byte(`{"alg":"ES256","kid":"a"}`))
 	end := time.Now().Add(-time.Minute)
-	text, err := embedded.Resign(header+"."+encode([]byte(`{"sub":"me","exp":9007199254740993,"big":9007199254740993}`))+".AAAA", pem, end)
+	text, err := resign(header+"."+encode([]byte(`{"sub":"me","exp":9007199254740993,"big":9007199254740993}`))+".AAAA", pem, end)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +59,7 @@ func TestResign(t *testing.T) {
 		t.Errorf("the claims are %s", payload)
 	}
 	for _, bad := range []string{"", "a.b", "a.!.c", "a." + encode([]byte("{")) + ".c"} {
-		if _, err := embedded.Resign(bad, pem, end); err == nil {
+		if _, err := resign(bad, pem, end); err == nil {
 			t.Errorf("no error for %q", bad)
 		}
 	}

@@ -1,4 +1,5 @@
-package embedded
+// Package older makes the runner of a release of before, for rolling upgrades.
+package older
 
 import (
 	"context"
@@ -18,8 +19,8 @@ var releases = map[bool]string{false: "a5cef6c", true: "a4079e2"}
 const build = `dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT && git -C "$(git rev-parse --show-toplevel)" archive "$1" | tar -x -C "$dir" &&
 make -C "$dir" bin/runner && mv "$dir/bin/runner" "$2.$$" && mv "$2.$$" "$2"`
 
-// older is the program of a release of before, which is made once on a machine.
-func older(ctx context.Context, inServer bool) (program string, err error) {
+// Program is that of a release of before, which is made once on a machine.
+func Program(ctx context.Context, inServer bool) (program string, err error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err

@@ -16,6 +16,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/kube"
+	"github.com/studioml/studio-go-runner/e2e/pgserver/incluster"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
@@ -28,7 +29,7 @@ type played struct {
 	target  targets.Target
 	admin   kubernetes.Interface
 	kind    scenario.Target
-	adapter place.Adapter
+	adapter conformance.Adapter
 	version string // of Kubernetes
 	who     conformance.Implementation
 	close   func(context.Context) error
@@ -61,7 +62,7 @@ func (c playCommand) onThisMachine(ctx context.Context) (*played, error) {
 	if err != nil {
 		return nil, err
 	}
-	adapter := place.Adapter{c.Runner}
+	adapter := conformance.Adapter{c.Runner}
 	target, err := embedded.New(embedded.Config{Handle: embedded.Handle{Handle: plane.Handle()}, Adapter: adapter, NVMLLibrary: c.NVML})
 	if err != nil {
 		return nil, errors.Join(err, plane.Close())
@@ -81,7 +82,7 @@ func (c playCommand) onCluster(ctx context.Context) (*played, error) {
 	if err != nil {
 		return nil, err
 	}
-	adapter := place.Adapter{"/bin/sh", "-c", string(script), "adapter"}
+	adapter := conformance.Adapter{"/bin/sh", "-c", string(script), "adapter"}
 	config := pods.Config{Name: string(c.Target), Image: c.Image, Adapter: adapter, Owned: c.Target == "kind", Run: kube.Run{Name: rand.String(8), Expires: time.Now().Add(left)}}
 	target, err := pods.Connect(config)
 	if err != nil {
@@ -95,7 +96,7 @@ func (c playCommand) onCluster(ctx context.Context) (*played, error) {
 	}
 	admin := target.Admin
 	sweep := func(ctx context.Context) error { return config.Run.Sweep(ctx, admin) }
-	server, stop, err := target.StartServer(ctx, c.Postgres)
+	server, stop, err := incluster.Config{Access: target.Access, Labels: config.Run.Labels(), Image: c.Postgres, ControlPlane: config.Owned}.Start(ctx)
 	if err != nil {
 		return nil, errors.Join(err, sweep(context.WithoutCancel(ctx)))
 	}

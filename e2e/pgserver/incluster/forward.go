@@ -1,4 +1,4 @@
-package pods
+package incluster
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/portforward"
@@ -14,28 +15,28 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/kube"
 )
 
-// Forward has connections to an address of this machine end at a port of a pod, until
+// forward has connections to an address of this machine end at a port of a pod, until
 // stop is called. After an outage of the API server it goes on.
-func Forward(ctx context.Context, access kube.Access, namespace, pod string, port int) (address string, stop func(), err error) {
-	url := access.Admin.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("portforward").URL()
-	sockets, err := portforward.NewSPDYOverWebsocketDialer(url, access.Config)
+func (c Config) forward(ctx context.Context, namespace, pod string, port int) (address string, stop func(), err error) {
+	url := c.Admin.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("portforward").URL()
+	sockets, err := portforward.NewSPDYOverWebsocketDialer(url, c.Config)
 	if err != nil {
 		return "", nil, err
 	}
-	transport, upgrader, err := spdy.RoundTripperFor(access.Config)
+	transport, upgrader, err := spdy.RoundTripperFor(c.Config)
 	if err != nil {
 		return "", nil, err
 	}
-	dialer := portforward.NewFallbackDialer(sockets, spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, url), upgradeFailed)
+	dialer := portforward.NewFallbackDialer(sockets, spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, url), kube.UpgradeFailed)
 
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var forwarding sync.WaitGroup
 	stop = func() { cancel(); forwarding.Wait() }
-	forward := func(local uint16, ready chan struct{}) (*portforward.PortForwarder, error) {
+	begin := func(local uint16, ready chan struct{}) (*portforward.PortForwarder, error) {
 		return portforward.NewOnAddressesWithContext(life, dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("%d:%d", local, port)}, ready, io.Discard, io.Discard)
 	}
 	ready, ended := make(chan struct{}), make(chan error, 1)
-	first, err := forward(0, ready)
+	first, err := begin(0, ready)
 	if err != nil {
 		return "", nil, err
 	}
@@ -53,8 +54,8 @@ func Forward(ctx context.Context, access kube.Access, namespace, pod string, por
 	}
 	forwarding.Go(func() {
 		<-ended
-		_ = wait.PollUntilContextCancel(life, pause, true, func(context.Context) (bool, error) {
-			again, err := forward(ports[0].Local, make(chan struct{}))
+		_ = wait.PollUntilContextCancel(life, 200*time.Millisecond, true, func(context.Context) (bool, error) {
+			again, err := begin(ports[0].Local, make(chan struct{}))
 			if err == nil {
 				_ = again.ForwardPorts() // until the next outage
 			}

@@ -1,8 +1,11 @@
-package pods
+// Package incluster starts the PostgreSQL server that is shipped for trying it out in a
+// cluster, for the queues of runners in pods.
+package incluster
 
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"time"
 
@@ -13,12 +16,37 @@ import (
 	"sigs.k8s.io/e2e-framework/klient/decoder"
 
 	"github.com/studioml/studio-go-runner/e2e/kube"
+	"github.com/studioml/studio-go-runner/e2e/pgserver"
 )
 
-// StartServer starts the PostgreSQL server that is shipped for trying it out, for the
-// queues of all scenarios, with a way to it from here until stop is called. Its image is
-// the shipped one if none is given.
-func (t *Target) StartServer(ctx context.Context, image string) (s Server, stop func(), err error) {
+// Server is one that runs. Plain data, for other processes.
+type Server struct {
+	pgserver.Databases        // as this machine reaches them
+	Address            string // of the server for pods
+}
+
+// ForPods is the URL of a queue in a pod, with the password.
+func (s Server) ForPods(name string) string {
+	u, err := url.Parse(s.Of(name))
+	if err != nil {
+		panic(err) // we made it
+	}
+	u.Host, u.User = s.Address, url.UserPassword(u.User.Username(), s.Password)
+	return u.String()
+}
+
+// Config says how a server is made.
+type Config struct {
+	kube.Access
+	Labels map[string]string // of its namespace
+	Image  string            // if not the shipped one
+	// ControlPlane has it be on the node of the API server, where it stays when a
+	// worker is drained or stopped.
+	ControlPlane bool
+}
+
+// Start starts the server, with a way to it from here until stop is called.
+func (c Config) Start(ctx context.Context) (s Server, stop func(), err error) {
 	const limit = 5 * time.Minute // the image may have to be pulled
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took more than %s", limit))
 	defer cancel()
@@ -27,20 +55,20 @@ func (t *Target) StartServer(ctx context.Context, image string) (s Server, stop 
 			err = fmt.Errorf("start the server of the queues: %w", err)
 		}
 	}()
-	namespace, err := t.Admin.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "runner-e2e-queues-", Labels: t.config.Run.Labels()}}, metav1.CreateOptions{})
+	namespace, err := c.Admin.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "runner-e2e-queues-", Labels: c.Labels}}, metav1.CreateOptions{})
 	if err != nil {
 		return s, nil, err
 	}
-	set, service, err := t.createServer(ctx, namespace.Name, image)
+	set, service, err := c.create(ctx, namespace.Name)
 	if err != nil {
 		return s, nil, err
 	}
 	err = kube.Poll(ctx, func() error {
-		pod, err := t.Admin.CoreV1().Pods(namespace.Name).Get(ctx, set+"-0", metav1.GetOptions{})
+		pod, err := c.Admin.CoreV1().Pods(namespace.Name).Get(ctx, set+"-0", metav1.GetOptions{})
 		if err == nil && !slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
 			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
 		}) {
-			err = fmt.Errorf("pod %s: %s", pod.Name, condition(pod))
+			err = fmt.Errorf("pod %s: %s", pod.Name, kube.Condition(pod))
 		}
 		return err
 	})
@@ -48,11 +76,12 @@ func (t *Target) StartServer(ctx context.Context, image string) (s Server, stop 
 		return s, nil, err
 	}
 	const port, user = 5432, "studioml"
-	here, stop, err := Forward(ctx, t.Access, namespace.Name, set+"-0", port)
+	here, stop, err := c.forward(ctx, namespace.Name, set+"-0", port)
 	if err != nil {
 		return s, nil, err
 	}
-	s = Server{Address: fmt.Sprintf("%s:%d", service.Spec.ClusterIP, port), Here: here, User: user, Password: user, Template: "template1"}
+	at := url.URL{Scheme: "postgres", User: url.User(user), Host: here, RawQuery: "sslmode=disable"}
+	s = Server{Databases: pgserver.Databases{URL: at.String(), Password: user}, Address: fmt.Sprintf("%s:%d", service.Spec.ClusterIP, port)}
 	if err = kube.Poll(ctx, func() error { return s.Exec(ctx, "select") }); err != nil { // it may be starting still
 		stop()
 		return s, nil, err
@@ -63,8 +92,8 @@ func (t *Target) StartServer(ctx context.Context, image string) (s Server, stop 
 // serverFiles are the shipped manifests of the server, its Secret first.
 var serverFiles = []string{"postgres/queue.yaml", "postgres/server.yaml"}
 
-// createServer makes what is shipped but the tables: each scenario has its own.
-func (t *Target) createServer(ctx context.Context, namespace, image string) (set string, service *corev1.Service, err error) {
+// create makes what is shipped but the tables: each scenario has its own.
+func (c Config) create(ctx context.Context, namespace string) (set string, service *corev1.Service, err error) {
 	for _, file := range serverFiles {
 		objects, err := kube.Shipped(ctx, file, decoder.MutateNamespace(namespace))
 		if err != nil {
@@ -78,9 +107,9 @@ func (t *Target) createServer(ctx context.Context, namespace, image string) (set
 				service = object
 			case *appsv1.StatefulSet:
 				set = object.Name
-				t.forTests(object, image)
+				c.forTests(object)
 			}
-			if err := t.Klient.Resources().Create(ctx, object); err != nil {
+			if err := c.Klient.Resources().Create(ctx, object); err != nil {
 				return "", nil, err
 			}
 		}
@@ -88,17 +117,16 @@ func (t *Target) createServer(ctx context.Context, namespace, image string) (set
 	return set, service, nil
 }
 
-// forTests is what the server need not have in tests: a disk that keeps anything. On a
-// cluster of the suite's own it stays when a worker is drained or stopped.
-func (t *Target) forTests(set *appsv1.StatefulSet, image string) {
+// forTests is what the server need not have in tests: a disk that keeps anything.
+func (c Config) forTests(set *appsv1.StatefulSet) {
 	set.Spec.VolumeClaimTemplates = nil
 	pod := &set.Spec.Template.Spec
 	pod.Volumes = append(pod.Volumes, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 	pod.Containers[0].Args = []string{"-c", "fsync=off", "-c", "max_connections=500"}
-	if image != "" {
-		pod.Containers[0].Image = image
+	if c.Image != "" {
+		pod.Containers[0].Image = c.Image
 	}
-	if t.config.Owned {
+	if c.ControlPlane {
 		pod.NodeSelector = map[string]string{"node-role.kubernetes.io/control-plane": ""}
 		pod.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
 	}

@@ -1,4 +1,4 @@
-package pods
+package incluster
 
 import (
 	"slices"
@@ -35,7 +35,7 @@ func TestTheServerForTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	(&Target{config: Config{Owned: true}}).forTests(set, "theirs")
+	Config{ControlPlane: true, Image: "theirs"}.forTests(set)
 	pod := set.Spec.Template.Spec
 	for _, m := range pod.Containers[0].VolumeMounts {
 		if !slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name }) {

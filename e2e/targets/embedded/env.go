@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
@@ -41,7 +42,7 @@ const collectDeadline = 10 * time.Second
 type env struct {
 	place.Place
 	plane *controlplane.ControlPlane // private to this scenario, or nil
-	*token
+	*controlplane.Token
 	target  *Target
 	dir     string
 	journal *os.File         // see Layout
@@ -101,8 +102,9 @@ func (e *env) connect(ctx context.Context) (err error) {
 	if err := e.Make(ctx, nil); err != nil {
 		return err
 	}
-	e.token = &token{place: &e.Place, key: e.handle.SigningKey, path: filepath.Join(e.dir, "token")}
-	if err := e.renew(ctx); err != nil {
+	account := types.NamespacedName{Namespace: e.Namespace(), Name: e.ServiceAccount()}
+	e.Token = &controlplane.Token{Admin: e.Admin, Account: account, Key: e.handle.SigningKey, Path: filepath.Join(e.dir, "token")}
+	if err := e.Renew(ctx); err != nil {
 		return err
 	}
 	server, ca := e.handle.Server, e.handle.CA
@@ -112,7 +114,7 @@ func (e *env) connect(ctx context.Context) (err error) {
 		}
 		server, ca = e.network.URL(), e.network.Certificate()
 	}
-	return writeKubeconfig(e.Kubeconfig(), server, ca, e.Namespace(), &api.AuthInfo{TokenFile: e.token.path})
+	return controlplane.WriteKubeconfig(e.Kubeconfig(), server, ca, e.Namespace(), &api.AuthInfo{TokenFile: e.Token.Path})
 }
 
 // StopAPIServer kills the one of this scenario.

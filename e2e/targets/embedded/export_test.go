@@ -8,12 +8,6 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
-// What the tests reach of the inside, to run without a control plane. Resign
-// returns a token with other times.
-var (
-	Resign = resign
-)
-
 // Lacks says what the target lacks for a need.
 func (t *Target) Lacks(need scenario.Need) error { return t.lacks(need) }
 

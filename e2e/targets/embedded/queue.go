@@ -7,43 +7,21 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"github.com/studioml/studio-go-runner/e2e/pgserver"
-	"github.com/studioml/studio-go-runner/e2e/program"
 )
-
-// template is a database with the tables of a queue, which is copied.
-const template = "template"
-
-// StartQueues starts a PostgreSQL server for queues. Init is the program that makes
-// their tables.
-func StartQueues(ctx context.Context, init string) (s *pgserver.Server, err error) {
-	if s, err = pgserver.Start(pgserver.Hasty, "max_connections=500"); err != nil {
-		return nil, err
-	}
-	url, err := s.Database(ctx, template)
-	if err == nil {
-		err = program.Run(ctx, nil, nil, nil, init, "queue", "init", "--queue="+url)
-	}
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
-}
 
 // createQueue makes the queue, with a way to it for the runners.
 func (e *env) createQueue(ctx context.Context) (err error) {
 	e.Layout.Spool = filepath.Join(e.dir, "tasks")
 	e.Layout.Queue = "--spool=" + e.Layout.Spool
-	s, name := e.handle.Queues, filepath.Base(e.dir)
 	if !e.Isolation.Server {
 		return e.RestoreQueue()
 	}
-	if err := s.Exec(ctx, "postgres", fmt.Sprintf("create database %q template %s", name, template)); err != nil {
-		return fmt.Errorf("create the queue: %w", err)
+	all, name := e.handle.Queues.Databases(), filepath.Base(e.dir)
+	if err := all.Create(ctx, name); err != nil {
+		return err
 	}
-	e.Layout.Queue = "--queue=" + s.URL(name)
-	e.way, err = s.Proxy()
+	e.Layout.Queue = "--queue=" + all.Of(name)
+	e.way, err = e.handle.Queues.Proxy()
 	return err
 }
 
@@ -52,7 +30,7 @@ func (e *env) dropQueue(ctx context.Context) error {
 	if e.way == nil {
 		return nil
 	}
-	return errors.Join(e.way.Close(), e.handle.Queues.Exec(ctx, "postgres", fmt.Sprintf("drop database %q with (force)", filepath.Base(e.dir))))
+	return errors.Join(e.way.Close(), e.handle.Queues.Databases().Drop(ctx, filepath.Base(e.dir)))
 }
 
 // queueFlag is the flag of a runner that names the queue, and its value.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/kube"
+	"github.com/studioml/studio-go-runner/e2e/older"
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -59,7 +60,7 @@ func New(config Config) (t *Target, err error) {
 func (t *Target) lacks(need scenario.Need) (err error) {
 	switch need {
 	case scenario.NeedKubectl:
-		_, err = kubectlDir(t.config.Handle.Assets)
+		_, err = t.config.Handle.KubectlDir()
 	case scenario.NeedGPUs, scenario.NeedFakeGPUs:
 		if _, err = os.Stat(t.config.NVMLLibrary); err != nil {
 			err = fmt.Errorf("the fake NVML library cannot be used, or is not built: %w", err)
@@ -83,7 +84,7 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 	e := &env{target: t, handle: t.config.Handle, Place: place.Place{Access: t.Access, Isolation: isolation}}
 	err := e.layout()
 	if err == nil && e.Needs(scenario.NeedOlder) {
-		e.Layout.Submits, err = older(ctx, isolation.Server)
+		e.Layout.Submits, err = older.Program(ctx, isolation.Server)
 	}
 	if err == nil {
 		err = e.createQueue(ctx)

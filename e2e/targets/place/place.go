@@ -50,6 +50,16 @@ type Layout struct {
 	Spool    string // the queue of runners of another make: a directory, or a database's URL
 }
 
+// Adapter starts runners of another make, and gives them tasks; see e2e/conformance.
+// None is the runner of this repository.
+type Adapter interface {
+	// Run is the command line of a runner, and what its environment has more; what the
+	// target adds is called as the flags of runner serve.
+	Run(spec targets.RunnerSpec, added map[string]string) (command []string, env map[string]string)
+	// Submit is the command line that puts tasks into a queue, a document a line.
+	Submit(queue, namespace string) (command []string)
+}
+
 // Place is the part of an Env that targets share.
 type Place struct {
 	kube.Access

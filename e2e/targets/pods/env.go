@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
@@ -125,7 +126,7 @@ func (e *env) collectLogs(ctx context.Context) error {
 	}
 	var problems []error
 	for _, pod := range all.Items {
-		for _, c := range statuses(&pod) {
+		for _, c := range kube.Statuses(&pod) {
 			for _, previous := range []bool{false, true} {
 				if !startedOrNever(&pod, c.Name) || previous && c.RestartCount == 0 {
 					continue

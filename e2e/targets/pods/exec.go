@@ -17,7 +17,8 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/klog/v2"
-	"k8s.io/streaming/pkg/httpstream"
+
+	"github.com/studioml/studio-go-runner/e2e/kube"
 )
 
 // exec runs a program in a container. What it prints on stderr is in the error.
@@ -33,7 +34,7 @@ func (e *env) exec(ctx context.Context, pod, container string, command ...string
 	if err != nil {
 		return err
 	}
-	executor, err := remotecommand.NewFallbackExecutor(sockets, spdy, upgradeFailed)
+	executor, err := remotecommand.NewFallbackExecutor(sockets, spdy, kube.UpgradeFailed)
 	if err != nil {
 		return err
 	}
@@ -47,10 +48,6 @@ func (e *env) exec(ctx context.Context, pod, container string, command ...string
 		return fmt.Errorf("%s in pod %s: %w\n%s", command[0], pod, err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return nil
-}
-
-func upgradeFailed(err error) bool {
-	return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 }
 
 // pause is between two tries to read a log.

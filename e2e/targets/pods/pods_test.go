@@ -150,12 +150,21 @@ func TestEndsOfPods(t *testing.T) {
 	}
 }
 
+// theirs starts runners of another make.
+type theirs struct{}
+
+func (theirs) Run(spec targets.RunnerSpec, added map[string]string) ([]string, map[string]string) {
+	return []string{"their", "runner"}, map[string]string{"NAME": spec.Name, "QUEUE": added["spool"], "LAST_WORDS": added["termination-log"]}
+}
+
+func (theirs) Submit(queue, _ string) []string { return []string{"their", "submit", queue} }
+
 // A runner of another make is started by its adapter, and asked for nothing that only
 // ours has.
 func TestAPodOfAnotherMake(t *testing.T) {
-	e := newEnv(&Target{config: Config{Image: "theirs", Adapter: []string{"/bin/sh", "-c", "text", "adapter"}}}, targets.Isolation{})
+	e := newEnv(&Target{config: Config{Image: "theirs", Adapter: theirs{}}}, targets.Isolation{})
 	e.Layout.Spool = "postgres://there"
-	pod, err := e.runnerPod(t.Context(), targets.RunnerSpec{Name: "a", Runner: scenario.Runner{Slots: 2, Flags: map[scenario.Flag]string{"settle": "4s"}}})
+	pod, err := e.runnerPod(t.Context(), targets.RunnerSpec{Name: "a"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,15 +172,15 @@ func TestAPodOfAnotherMake(t *testing.T) {
 		t.Fatalf("it has %d containers, want the runner's", len(pod.Spec.Containers))
 	}
 	c := pod.Spec.Containers[0]
-	if want := []string{"/bin/sh", "-c", `exec "$@"`, "sh", "/bin/sh", "-c", "text", "adapter", "run"}; !slices.Equal(c.Command, want) || c.Args != nil || c.Image != "theirs" {
+	if want := []string{"/bin/sh", "-c", `exec "$@"`, "sh", "their", "runner"}; !slices.Equal(c.Command, want) || c.Args != nil || c.Image != "theirs" {
 		t.Errorf("it is %s %q %q, want %q", c.Image, c.Command, c.Args, want)
 	}
 	if c.LivenessProbe != nil || c.ReadinessProbe != nil || c.StartupProbe != nil || c.Ports != nil {
 		t.Error("it has probes or ports")
 	}
-	for name, want := range map[string]string{"NAME": "a", "SLOTS": "2", "SETTLE": "4", "QUEUE": "postgres://there", "TERMINATION_LOG": "/dev/termination-log"} {
-		if !slices.Contains(c.Env, corev1.EnvVar{Name: "CONFORMANCE_" + name, Value: want}) {
-			t.Errorf("CONFORMANCE_%s is not %q: %v", name, want, c.Env)
+	for name, want := range map[string]string{"NAME": "a", "QUEUE": "postgres://there", "LAST_WORDS": "/dev/termination-log"} {
+		if !slices.Contains(c.Env, corev1.EnvVar{Name: name, Value: want}) {
+			t.Errorf("%s is not %q: %v", name, want, c.Env)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
 
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
@@ -56,7 +57,7 @@ func (e *env) Run(ctx context.Context, stdin io.Reader, stdout io.Writer, comman
 	}
 	state := container(ended, runnerContainer)
 	if state == nil || state.Terminated == nil {
-		return fmt.Errorf("run %s: %s", command[0], condition(ended))
+		return fmt.Errorf("run %s: %s", command[0], kube.Condition(ended))
 	}
 	if state.Terminated.ExitCode != 0 {
 		return fmt.Errorf("run %s: exit code %d: %s", command[0], state.Terminated.ExitCode, state.Terminated.Message)

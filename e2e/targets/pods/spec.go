@@ -67,21 +67,6 @@ func (e *env) shippedPod(ctx context.Context, name string) (*corev1.Pod, error) 
 	return pod, nil
 }
 
-// queueOf lets a pod have the queue from a server, in place of the shipped volume. An
-// adapter gets it in another way.
-func (e *env) queueOf(pod *corev1.Pod) {
-	const shipped = "spool"
-	c := &pod.Spec.Containers[0]
-	pod.Spec.Volumes = slices.DeleteFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == shipped })
-	c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == shipped })
-	c.Env = slices.DeleteFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == "STUDIOML_SPOOL" })
-	if e.target.config.Adapter == nil {
-		c.Env = append(c.Env, corev1.EnvVar{Name: "STUDIOML_QUEUE", ValueFrom: &corev1.EnvVarSource{
-			SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: queueSecret}, Key: queueURL, Optional: new(e.Layout.Queue == "")},
-		}})
-	}
-}
-
 func setEnv(c *corev1.Container, name, value string) {
 	i := slices.IndexFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == name })
 	if i < 0 {

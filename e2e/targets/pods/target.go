@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/studioml/studio-go-runner/e2e/kube"
+	"github.com/studioml/studio-go-runner/e2e/pgserver/incluster"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
@@ -31,7 +32,7 @@ type Config struct {
 	// Client is the runner's program on this machine, for submits and looks into the queue.
 	Client string
 	// Server has the queues.
-	Server Server
+	Server incluster.Server
 	// Adapter starts and feeds runners of another make, in Image.
 	Adapter place.Adapter
 	// RuntimeClass is that of runners with GPUs of the cluster, empty for the

@@ -3,7 +3,6 @@ package pods
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,6 +10,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+
+	"github.com/studioml/studio-go-runner/e2e/kube"
 )
 
 // watch knows the pods of a namespace as they are now.
@@ -79,38 +80,14 @@ func (w *watch) await(ctx context.Context, name string, wanted func(*corev1.Pod)
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("pod %s: %s: %w", name, condition(pod), context.Cause(ctx))
+			return nil, fmt.Errorf("pod %s: %s: %w", name, kube.Condition(pod), context.Cause(ctx))
 		}
 	}
-}
-
-// condition says in a few words how a pod is, for an error.
-func condition(pod *corev1.Pod) string {
-	if pod == nil {
-		return "there is no such pod"
-	}
-	text := "it is " + string(pod.Status.Phase)
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status != corev1.ConditionTrue {
-			text += ", not scheduled: " + c.Message
-		}
-	}
-	for _, s := range statuses(pod) {
-		if waiting := s.State.Waiting; waiting != nil {
-			text += fmt.Sprintf(", container %s waits: %s %s", s.Name, waiting.Reason, waiting.Message)
-		}
-	}
-	return text
-}
-
-// statuses are those of all containers, of sidecars too.
-func statuses(pod *corev1.Pod) []corev1.ContainerStatus {
-	return slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses)
 }
 
 // container returns the state of a container, nil while it has none.
 func container(pod *corev1.Pod, name string) *corev1.ContainerState {
-	for _, s := range statuses(pod) {
+	for _, s := range kube.Statuses(pod) {
 		if s.Name == name {
 			return &s.State
 		}
