@@ -76,7 +76,8 @@ func (t *Target) awaitFreeGPUs(ctx context.Context, gpus int) (fake bool, err er
 		return node != nil, nil
 	})
 	if node != nil {
-		return isFake(*node), nil
+		_, fake = node.Labels[fakeLabel]
+		return fake, nil
 	}
 	if !wait.Interrupted(err) || ctx.Err() != nil {
 		return false, err
@@ -109,11 +110,6 @@ func freeGPUs(gpus int64, nodes []corev1.Node, pods []corev1.Pod) (free *corev1.
 		have += fmt.Sprintf("; %s has %d, of which %d are in use", node.Name, allocatable.Value(), used[node.Name])
 	}
 	return free, have
-}
-
-func isFake(node corev1.Node) bool {
-	_, fake := node.Labels[fakeLabel]
-	return fake
 }
 
 // gpus gives a runner its GPUs, and returns what is to be done before its start.

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -44,9 +43,9 @@ type Config struct {
 	// are not in a namespace.
 	Owned bool
 
-	// What Inspect finds, so that other processes need not look again: the nodes, and
-	// the fake NVML in the image, with fakegpu beside it; empty if it has none.
-	Nodes   []corev1.Node
+	// What Inspect finds, so that other processes need not look again: whether a node has
+	// GPUs, and the fake NVML in the image, with fakegpu beside it; empty if it has none.
+	GPUs    bool
 	Library string
 }
 
@@ -64,10 +63,13 @@ func (t *Target) Inspect(ctx context.Context) error {
 	if t.config.Image == "" {
 		return fmt.Errorf("inspect target %s: no image is given; name one that has the runner and a shell (IMAGE=…)", t.config.Name)
 	}
-	for _, look := range []func(context.Context) error{t.findNodes, t.inspectImage} {
-		if err := look(ctx); err != nil {
-			return fmt.Errorf("inspect target %s: %w", t.config.Name, err)
-		}
+	nodes, err := t.Admin.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err == nil {
+		t.config.GPUs = slices.ContainsFunc(nodes.Items, hasGPUs)
+		err = t.inspectImage(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("inspect target %s: %w", t.config.Name, err)
 	}
 	return nil
 }
@@ -91,39 +93,19 @@ func Connect(config Config) (t *Target, err error) {
 	return t, nil
 }
 
-func (t *Target) findNodes(ctx context.Context) error {
-	nodes, err := t.Admin.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return fmt.Errorf("list the nodes: %w", err)
-	}
-	for _, node := range nodes.Items {
-		node.ManagedFields, node.Status.Images = nil, nil // much, and nobody reads it
-		t.config.Nodes = append(t.config.Nodes, node)
-	}
-	return nil
-}
-
 // lacks says what the cluster and the image lack for a need, or "".
 func (t *Target) lacks(need scenario.Need) (reason string) {
-	noFakes := t.config.Library == ""
-	switch need {
-	case scenario.NeedSignals:
+	fakes := t.config.Library != ""
+	switch {
+	case need == scenario.NeedSignals, need == scenario.NeedFakeGPUs && fakes,
+		need == scenario.NeedGPUs && (fakes || t.config.GPUs), need == scenario.NeedAdmission && t.config.Owned:
 		return ""
-	case scenario.NeedGPUs:
-		if noFakes && !slices.ContainsFunc(t.config.Nodes, hasGPUs) {
-			return "no node has " + gpuResource + " to allocate, and the image has no fake GPUs"
-		}
-		return ""
-	case scenario.NeedFakeGPUs:
-		if noFakes {
-			return "the image has no fake GPUs"
-		}
-		return ""
-	case scenario.NeedAdmission:
-		if !t.config.Owned {
-			return "an admission policy is for the whole cluster, and this one is somebody's own"
-		}
-		return ""
+	case need == scenario.NeedGPUs:
+		return "no node has " + gpuResource + " to allocate, and the image has no fake GPUs"
+	case need == scenario.NeedFakeGPUs:
+		return "the image has no fake GPUs"
+	case need == scenario.NeedAdmission:
+		return "an admission policy is for the whole cluster, and this one is somebody's own"
 	}
 	return fmt.Sprintf("runners in pods do not have the need %q", need)
 }
