@@ -55,6 +55,7 @@
 //     network what can be broken between them, pgserver a server for queues (and
 //     pgserver/incluster one in a cluster), program what keeps them all, and older the
 //     runner of a release of before.
+//   - evidence is what a scenario leaves for people, who need it after a failure.
 //   - report makes what people look at: the page of a run (report.html among its
 //     artifacts), a summary in Markdown, and the line of progress of make e2e.
 //   - conformance plays the contract against any runner, through an adapter, with

@@ -21,7 +21,6 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/program"
-	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 // EnvAssets names a directory with ready-made programs. It is the variable that
@@ -149,7 +148,7 @@ func (c *ControlPlane) start(name string, flags map[string]string) (*program.Pro
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(c.handle.Assets, name), place.Flags(flags)...)
+	cmd := exec.Command(filepath.Join(c.handle.Assets, name), program.Flags(flags)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = c.dir, log, log
 	return program.Start(cmd)
 }

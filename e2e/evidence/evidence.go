@@ -1,4 +1,5 @@
-package place
+// Package evidence is what a scenario leaves for people, who need it after a failure.
+package evidence
 
 import (
 	"context"
@@ -16,87 +17,69 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/e2e-framework/klient/k8s"
+	"sigs.k8s.io/e2e-framework/klient/k8s/resources"
 	"sigs.k8s.io/yaml"
 )
 
 // maxFile bounds a file of the evidence, in bytes.
 const maxFile = 64 << 20
 
-// Collect saves queue and objects, as far as they can be had.
-func (p *Place) Collect(ctx context.Context) error {
-	if p.Isolation.Artifacts == "" {
-		return nil
-	}
-	problems := []error{p.collectObjects(ctx)}
-	if p.Layout.Adapter == nil { // else nobody sees into the queue
-		queue, err := p.Queue(ctx)
-		if err == nil {
-			err = p.saveYAML("queue.yaml", queue)
-		}
-		problems = append(problems, err)
-	}
-	return errors.Join(problems...)
-}
+// Dir is the directory of the evidence, empty if nobody wants any.
+type Dir string
 
-// collectObjects saves what there is in the namespaces: maps, Events, Roles, pods,
-// volume claims and workloads.
-func (p *Place) collectObjects(ctx context.Context) error {
+// Objects saves what there is in a namespace: maps, Events, Roles, pods, volume claims
+// and workloads. The names of the files begin with a prefix.
+func (d Dir) Objects(ctx context.Context, namespace *resources.Resources, prefix string) error {
 	var problems []error
-	for _, namespace := range p.Namespaces() {
-		prefix := ""
-		if namespace != p.namespace {
-			prefix = "elsewhere-"
+	for file, list := range map[string]k8s.ObjectList{
+		"maps": &corev1.ConfigMapList{}, "events": &corev1.EventList{}, "roles": &rbacv1.RoleList{},
+		"pods": &corev1.PodList{}, "claims": &corev1.PersistentVolumeClaimList{}, "jobs": &batchv1.JobList{},
+		"deployments": &appsv1.DeploymentList{}, "statefulsets": &appsv1.StatefulSetList{},
+	} {
+		err := namespace.List(ctx, list, func(o *metav1.ListOptions) { o.Limit = 200 })
+		var objects []runtime.Object
+		if err == nil {
+			objects, err = meta.ExtractList(list)
 		}
-		for file, list := range map[string]k8s.ObjectList{
-			"maps": &corev1.ConfigMapList{}, "events": &corev1.EventList{}, "roles": &rbacv1.RoleList{},
-			"pods": &corev1.PodList{}, "claims": &corev1.PersistentVolumeClaimList{}, "jobs": &batchv1.JobList{},
-			"deployments": &appsv1.DeploymentList{}, "statefulsets": &appsv1.StatefulSetList{},
-		} {
-			err := p.Klient.Resources(namespace).List(ctx, list, func(o *metav1.ListOptions) { o.Limit = 200 })
-			var objects []runtime.Object
-			if err == nil {
-				objects, err = meta.ExtractList(list)
+		for _, o := range objects {
+			if object, err := meta.Accessor(o); err == nil {
+				object.SetManagedFields(nil) // only servers read them
 			}
-			for _, o := range objects {
-				if object, err := meta.Accessor(o); err == nil {
-					object.SetManagedFields(nil) // only servers read them
-				}
-			}
-			if len(objects) > 0 {
-				err = p.saveYAML(prefix+file+".yaml", objects)
-			}
-			if err != nil {
-				problems = append(problems, fmt.Errorf("collect %s: %w", prefix+file, err))
-			}
+		}
+		if len(objects) > 0 {
+			err = d.YAML(prefix+file+".yaml", objects)
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("collect %s: %w", prefix+file, err))
 		}
 	}
 	return errors.Join(problems...)
 }
 
-func (p *Place) saveYAML(file string, value any) error {
+// YAML saves a value.
+func (d Dir) YAML(name string, value any) error {
 	data, err := yaml.Marshal(value)
 	if err != nil {
 		return err
 	}
-	return p.Save(file, data)
+	return d.Save(name, data)
 }
 
-// Save writes a file of the evidence.
-func (p *Place) Save(name string, data []byte) error {
-	file := p.Record(name)
+// Save writes a file.
+func (d Dir) Save(name string, data []byte) error {
+	file := d.Record(name)
 	_, _ = file.Write(data)
 	return file.Close()
 }
 
-// Record is a file of the evidence that is written as things happen. Writing to
-// it never fails, so that a full disk does not change what a scenario shows; it
-// takes no more than a bound, and says so at its end. Close says why it could not be
-// made.
-func (p *Place) Record(name string) io.WriteCloser {
+// Record is a file that is written as things happen. Writing to it never fails, so that a
+// full disk does not change what a scenario shows; it takes no more than a bound, and says
+// so at its end. Close says why it could not be made.
+func (d Dir) Record(name string) io.WriteCloser {
 	r := &record{left: maxFile}
-	if dir := p.Isolation.Artifacts; dir != "" {
-		if r.failed = os.MkdirAll(dir, 0o755); r.failed == nil {
-			r.file, r.failed = os.Create(filepath.Join(dir, name))
+	if d != "" {
+		if r.failed = os.MkdirAll(string(d), 0o755); r.failed == nil {
+			r.file, r.failed = os.Create(filepath.Join(string(d), name))
 		}
 	}
 	return r

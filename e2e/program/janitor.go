@@ -1,6 +1,7 @@
-package embedded
+package program
 
 import (
+	"context"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -15,9 +16,13 @@ import (
 //go:embed janitor.sh
 var janitor string
 
-// TempDir makes a directory for Config.TempDir and a control plane. A process of its
-// own cleans it when remove is called, and when this process ends without a word, as
-// after a SIGKILL.
+// Clean ends the runners and tasks that have their files below a directory, and removes it.
+func Clean(ctx context.Context, dir string) error {
+	return Run(ctx, nil, nil, nil, "/bin/sh", "-c", janitor, "janitor", dir)
+}
+
+// TempDir makes a directory for a target and a control plane. A process of its own cleans
+// it when remove is called, and when this process ends without a word, as after a SIGKILL.
 func TempDir(pattern string) (dir string, remove func() error, err error) {
 	if dir, err = os.MkdirTemp("", pattern); err != nil {
 		return "", nil, err

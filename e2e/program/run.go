@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -36,4 +38,12 @@ func Run(ctx context.Context, variables []string, stdin io.Reader, stdout io.Wri
 // programs are found, and how those built with -race behave.
 func PassedOn() []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "GORACE=" + os.Getenv("GORACE")}
+}
+
+// Flags are flags of a command line, by their names without dashes.
+func Flags(values map[string]string) (args []string) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		args = append(args, "--"+name+"="+values[name])
+	}
+	return args
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/program"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
@@ -55,7 +56,7 @@ func (c demoCommand) show(ctx context.Context, r streams, note func(error)) erro
 		return err
 	}
 	s := all[0]
-	dir, remove, err := embedded.TempDir("studio-go-runner-demo-*")
+	dir, remove, err := program.TempDir("studio-go-runner-demo-*")
 	if err != nil {
 		return err
 	}

@@ -185,18 +185,14 @@ func (e *env) Notes(ctx context.Context, each func(line string) error) error {
 
 // Collect adds the logs of the control plane; those of the runners are there already.
 func (e *env) Collect(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, collectDeadline)
-	defer cancel()
-	problems := []error{e.Place.Collect(ctx)}
-	if e.plane != nil {
-		for name, log := range e.plane.Logs() {
-			problems = append(problems, e.Save(name+".log", log))
+	return e.CollectWithin(ctx, collectDeadline, func(context.Context) (err error) {
+		if e.plane != nil {
+			for name, log := range e.plane.Logs() {
+				err = errors.Join(err, e.Evidence().Save(name+".log", log))
+			}
 		}
-	}
-	if err := errors.Join(problems...); err != nil {
-		return fmt.Errorf("collect artifacts: %w", err)
-	}
-	return nil
+		return err
+	})
 }
 
 // Close kills the runners and their tasks and removes everything that was made. The
@@ -217,7 +213,7 @@ func (e *env) Close(ctx context.Context) error {
 		problems = append(problems, e.plane.Close())
 	}
 	if e.dir != "" {
-		problems = append(problems, e.Run(ctx, nil, nil, "/bin/sh", "-c", janitor, "janitor", e.dir))
+		problems = append(problems, program.Clean(ctx, e.dir))
 	}
 	for _, p := range e.processes {
 		p.Kill()

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
+	"github.com/studioml/studio-go-runner/e2e/program"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
@@ -102,7 +103,7 @@ func sleeper(t *testing.T, variable string) *exec.Cmd {
 // it; see the spec of the demo for one whose owner was killed.
 func TestTempDir(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	dir, remove, err := embedded.TempDir("it-*")
+	dir, remove, err := program.TempDir("it-*")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func (e *env) prepare(ctx context.Context, spec targets.RunnerSpec, nth int) (*p
 	file := fmt.Sprintf("runner-%s.%d", spec.Name, nth)
 	p := &process{
 		name: spec.Name, address: controlplane.Loopback() + ":8080", termination: filepath.Join(dir, fmt.Sprintf("termination-%d", nth)),
-		log: e.Record(file + ".log"), statuses: e.Record(file + ".status.jsonl"),
+		log: e.Evidence().Record(file + ".log"), statuses: e.Evidence().Record(file + ".status.jsonl"),
 	}
 	added := map[string]string{
 		"listen":          p.address,

@@ -38,10 +38,10 @@ func (p *Place) TaskCommand(spec targets.TaskSpec) (command string, args []strin
 
 // Journal calls each for every note of a task until ctx ends.
 func (p *Place) Journal(ctx context.Context, each func(targets.TaskNote)) (err error) {
-	evidence := p.Record("journal")
-	defer func() { err = errors.Join(err, evidence.Close()) }()
+	record := p.Evidence().Record("journal")
+	defer func() { err = errors.Join(err, record.Close()) }()
 	return p.Ground.Notes(ctx, func(line string) error {
-		fmt.Fprintln(evidence, line)
+		fmt.Fprintln(record, line)
 		note, err := parseNote(line)
 		if err == nil {
 			each(note)

@@ -6,19 +6,23 @@ package place
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"sigs.k8s.io/e2e-framework/klient"
 
+	"github.com/studioml/studio-go-runner/e2e/evidence"
 	"github.com/studioml/studio-go-runner/e2e/kube"
+	"github.com/studioml/studio-go-runner/e2e/program"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
@@ -121,6 +125,38 @@ func (p *Place) Elsewhere(ctx context.Context) (_ string, err error) {
 	return p.elsewhere, err
 }
 
+// Evidence is the directory for what a person needs after a failure.
+func (p *Place) Evidence() evidence.Dir { return evidence.Dir(p.Isolation.Artifacts) }
+
+// CollectWithin saves objects, queue and what the target has more, as far as they can be
+// had in a while: an API server may be stopped.
+func (p *Place) CollectWithin(ctx context.Context, limit time.Duration, more func(context.Context) error) error {
+	if p.Isolation.Artifacts == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var problems []error
+	for _, namespace := range p.Namespaces() {
+		prefix := ""
+		if namespace != p.namespace {
+			prefix = "elsewhere-"
+		}
+		problems = append(problems, p.Evidence().Objects(ctx, p.Klient.Resources(namespace), prefix))
+	}
+	if p.Layout.Queue != "" && p.Layout.Adapter == nil { // else there is none, or nobody sees into it
+		queue, err := p.Queue(ctx)
+		if err == nil {
+			err = p.Evidence().YAML("queue.yaml", queue)
+		}
+		problems = append(problems, err)
+	}
+	if err := errors.Join(append(problems, more(ctx))...); err != nil {
+		return fmt.Errorf("collect artifacts: %w", err)
+	}
+	return nil
+}
+
 // Client acts as the test, with all rights.
 func (p *Place) Client() klient.Client { return p.Klient }
 
@@ -141,13 +177,5 @@ func ServeArgs(spec targets.RunnerSpec, added map[string]string) []string {
 	for flag, value := range spec.Flags {
 		flags[string(flag)] = value
 	}
-	return append([]string{"serve"}, Flags(flags)...)
-}
-
-// Flags are flags of a command line, by their names without dashes.
-func Flags(values map[string]string) (args []string) {
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		args = append(args, "--"+name+"="+values[name])
-	}
-	return args
+	return append([]string{"serve"}, program.Flags(flags)...)
 }

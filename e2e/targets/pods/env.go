@@ -99,32 +99,25 @@ func (e *env) Notes(ctx context.Context, each func(line string) error) error {
 	}
 }
 
-// Collect writes what a person needs after a failure into the artifacts, as far
-// as it can be had.
+// Collect adds the logs of all containers.
 func (e *env) Collect(ctx context.Context) error {
-	if e.Isolation.Artifacts == "" || e.Namespace() == "" {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, collectDeadline)
-	defer cancel()
-	e.mu.Lock()
-	unheard := e.unheard
-	e.mu.Unlock()
-	if err := errors.Join(e.Place.Collect(ctx), e.collectLogs(ctx), unheard); err != nil {
-		return fmt.Errorf("collect artifacts: %w", err)
-	}
-	return nil
+	return e.CollectWithin(ctx, collectDeadline, e.collectLogs)
 }
 
 // collectLogs writes POD.CONTAINER.log of every container that has begun, and
 // what there is of the one before its restart.
 func (e *env) collectLogs(ctx context.Context) error {
+	if e.Namespace() == "" {
+		return nil // it could not be made
+	}
 	pods := e.Admin.CoreV1().Pods(e.Namespace())
 	all, err := pods.List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
-	var problems []error
+	e.mu.Lock()
+	problems := []error{e.unheard}
+	e.mu.Unlock()
 	for _, pod := range all.Items {
 		for _, c := range kube.Statuses(&pod) {
 			for _, previous := range []bool{false, true} {
@@ -138,7 +131,7 @@ func (e *env) collectLogs(ctx context.Context) error {
 					name += ".previous"
 				}
 				if err == nil && len(log) > 0 {
-					err = e.Save(name+".log", log)
+					err = e.Evidence().Save(name+".log", log)
 				}
 				problems = append(problems, err)
 			}
