@@ -41,16 +41,13 @@ type scenariosCommands struct {
 	Catalogue catalogueCommand `cmd:"" help:"Write the table of rows in scenarios/README.md."`
 }
 
-// streams are where a command prints.
-type streams struct{ out, progress io.Writer }
-
 // run is main without the process around it.
 func run(args []string, stdout, stderr io.Writer) int {
 	// Kong calls Exit after --help only; what comes back from Parse then does
 	// not matter any more.
 	helped := false
 	parser, err := kong.New(&commands{}, kong.Name("e2e"), kong.Description("The harness beside its scenarios."),
-		kong.Bind(streams{stdout, stderr}), kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }))
+		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }))
 	if err != nil {
 		panic(err) // the structs above are wrong
 	}
