@@ -39,18 +39,23 @@ type area struct {
 	pkg    string
 	more   []string // packages with further tests, each with those that count if not all do
 	labels string   // of scenarios
+
+	root   string // of the repository
+	faults []*fault
+	files  map[string]string // the changed ones, by path
+	work   string            // what is built is here
 }
 
-var areas = []area{
-	{"runner/internal/lifecycle", []string{"runner"}, "area: containsAny {drain, precedence, start, transitions, values}"},
-	{"runner/internal/gate", []string{"runner/internal/scheduler", "runner/internal/lifecycle"}, "area: containsAny {drain}"},
-	{"runner/internal/statemap", []string{"runner"}, "area: containsAny {apiserver, start, values}"},
-	{"runner/internal/kube", []string{"runner/internal/statemap", "runner"}, "area: containsAny {apiserver, start}"},
-	{"runner/internal/scheduler", []string{"runner"}, "area: containsAny {drain, gpu}"},
-	{"runner/internal/queue/spool", []string{"runner/internal/queue TestContract/spool", "runner TestCommandLine|TestOwners/spool"}, "area: containsAny {drain}"},
-	{"runner/internal/gpu", []string{"runner/internal/scheduler", "runner"}, "area: containsAny {gpu}"},
-	{"runner/internal/task", []string{"runner"}, "area: containsAny {drain, gpu}"},
-	{"runner/internal/supervise", []string{"runner/internal/task", "runner"}, "area: containsAny {drain}"},
+var areas = []*area{
+	{pkg: "runner/internal/lifecycle", more: []string{"runner"}, labels: "area: containsAny {drain, precedence, start, transitions, values}"},
+	{pkg: "runner/internal/gate", more: []string{"runner/internal/scheduler", "runner/internal/lifecycle"}, labels: "area: containsAny {drain}"},
+	{pkg: "runner/internal/statemap", more: []string{"runner"}, labels: "area: containsAny {apiserver, start, values}"},
+	{pkg: "runner/internal/kube", more: []string{"runner/internal/statemap", "runner"}, labels: "area: containsAny {apiserver, start}"},
+	{pkg: "runner/internal/scheduler", more: []string{"runner"}, labels: "area: containsAny {drain, gpu}"},
+	{pkg: "runner/internal/queue/spool", more: []string{"runner/internal/queue TestContract/spool", "runner TestCommandLine|TestOwners/spool"}, labels: "area: containsAny {drain}"},
+	{pkg: "runner/internal/gpu", more: []string{"runner/internal/scheduler", "runner"}, labels: "area: containsAny {gpu}"},
+	{pkg: "runner/internal/task", more: []string{"runner"}, labels: "area: containsAny {drain, gpu}"},
+	{pkg: "runner/internal/supervise", more: []string{"runner/internal/task", "runner"}, labels: "area: containsAny {drain}"},
 }
 
 // flags are the command line.
@@ -58,7 +63,7 @@ type flags struct {
 	Packages  int            `help:"Play faults of so many packages, chosen by the seed. 0 plays all."`
 	Time      time.Duration  `help:"Begin with no fault of a package after this time. 0 plays all."`
 	Seed      uint64         `help:"Chooses packages, and the order of faults."`
-	Only      *regexp.Regexp `help:"Play only faults whose name in accepted.yaml matches this regular expression." default:""`
+	Only      *regexp.Regexp `help:"Play only faults whose name in accepted.yaml matches this regular expression." default:"."`
 	Scenarios bool           `help:"Play survivors against the scenarios of their area, on the embedded control plane."`
 	List      bool           `help:"List the faults and play none."`
 }
@@ -75,106 +80,93 @@ func main() {
 	}
 }
 
-func (f *flags) run(ctx context.Context) (err error) {
+func (f *flags) run(ctx context.Context) error {
 	root, err := os.Getwd()
 	if err != nil {
 		return err
 	}
-	var all []*fault
-	files := make(map[string]map[string]string) // changed ones by package
 	for _, a := range areas {
-		faults, changed, err := breakPackage(root, a.pkg)
-		if err != nil {
+		if err := a.breakIn(root); err != nil {
 			return err
 		}
-		all, files[a.pkg] = append(all, faults...), changed
 	}
-	if err := accept(filepath.Join(root, "e2e", "mutants", "accepted.yaml"), all); err != nil {
+	if err := accept(filepath.Join(root, "e2e", "mutants", "accepted.yaml"), areas); err != nil {
 		return err
 	}
-	all = f.choose(all)
+	chosen := f.choose(areas)
 	if f.List {
-		for _, c := range all {
-			fmt.Println(c)
+		for _, a := range chosen {
+			for _, c := range a.faults {
+				fmt.Println(c)
+			}
 		}
 		return nil
 	}
 	if err := checkAlone(ctx); err != nil {
 		return err
 	}
-	for _, a := range areas {
-		if chosen := of(a, all); len(chosen) > 0 {
-			if err := f.play(ctx, root, a, chosen, files[a.pkg]); err != nil {
-				return err
-			}
+	for _, a := range chosen {
+		if err := a.play(ctx, f); err != nil {
+			return err
 		}
 	}
-	return report(os.Stdout, all)
+	return report(os.Stdout, chosen)
 }
 
-func of(a area, all []*fault) []*fault {
-	return slices.DeleteFunc(slices.Clone(all), func(f *fault) bool { return f.pkg != a.pkg })
-}
-
-// choose returns the faults that are asked for; with a number of packages, in the
-// order of the seed.
-func (f *flags) choose(all []*fault) (chosen []*fault) {
-	random, packages := rand.New(rand.NewPCG(f.Seed, 0)), f.Packages
+// choose returns the packages with the faults that are asked for, in the order of the
+// seed, and leaves no others in them.
+func (f *flags) choose(areas []*area) (chosen []*area) {
+	random := rand.New(rand.NewPCG(f.Seed, 0))
 	for _, i := range random.Perm(len(areas)) {
-		some := slices.DeleteFunc(of(areas[i], all), func(c *fault) bool { return f.Only != nil && !f.Only.MatchString(c.key) })
-		if len(some) == 0 {
-			continue
+		a := areas[i]
+		a.faults = slices.DeleteFunc(a.faults, func(c *fault) bool { return !f.Only.MatchString(c.key) })
+		random.Shuffle(len(a.faults), func(i, j int) { a.faults[i], a.faults[j] = a.faults[j], a.faults[i] })
+		if len(a.faults) > 0 && (f.Packages == 0 || len(chosen) < f.Packages) {
+			chosen = append(chosen, a)
 		}
-		if random.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] }); f.Packages > 0 {
-			if packages--; packages < 0 {
-				return chosen
-			}
-		}
-		chosen = append(chosen, some...)
 	}
 	return chosen
 }
 
-// play plays faults of one area against one suite after the other, as long as
+// play plays the faults of an area against one suite after the other, as long as
 // they survive. Its own tests come twice, because some notice a fault by chance.
 // Accepted faults are played against these alone.
-func (f *flags) play(ctx context.Context, root string, a area, chosen []*fault, files map[string]string) (err error) {
-	work, err := tempDir("", "mutants-*", 0o711)
-	if err != nil {
+func (a *area) play(ctx context.Context, f *flags) (err error) {
+	if a.work, err = tempDir("", "mutants-*", 0o711); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	overlay, err := writeOverlay(work, files)
-	if err != nil {
+	defer func() { err = errors.Join(err, os.RemoveAll(a.work)) }()
+	if err := a.writeOverlay(); err != nil {
 		return err
 	}
-	suites := make(map[string]*suite)
-	for i, pkg := range append([]string{a.pkg, a.pkg}, a.more...) {
-		alive := slices.DeleteFunc(slices.Clone(chosen), func(c *fault) bool {
-			return i > 0 && (c.verdict != survived || c.reason != "")
-		})
+	for i, which := range append([]string{a.pkg}, a.more...) {
+		alive := slices.DeleteFunc(slices.Clone(a.faults), func(c *fault) bool { return i > 0 && !c.open() })
 		if len(alive) == 0 {
 			break
 		}
-		if suites[pkg] == nil {
-			if suites[pkg], err = buildSuite(ctx, root, work, overlay, pkg); err != nil {
-				return err
-			}
+		tests, err := a.buildSuite(ctx, which)
+		if err != nil {
+			return err
 		}
-		var tests errgroup.Group
-		tests.SetLimit(2 * runtime.NumCPU()) // many only wait
-		for begun := time.Now(); len(alive) > 0 && ctx.Err() == nil; alive = alive[1:] {
-			if i == 0 && f.Time > 0 && time.Since(begun) > f.Time {
+		var playing errgroup.Group
+		playing.SetLimit(2 * runtime.NumCPU()) // many only wait
+		begun := time.Now()
+		for _, c := range alive {
+			if ctx.Err() != nil || i == 0 && f.Time > 0 && time.Since(begun) > f.Time {
 				break
 			}
-			c := alive[0]
-			tests.Go(func() error { c.verdict = suites[pkg].play(ctx, c.number); return nil })
+			playing.Go(func() error {
+				if c.verdict, _ = tests.play(ctx, c.number); i == 0 && c.open() {
+					c.verdict, _ = tests.play(ctx, c.number)
+				}
+				return nil
+			})
 		}
-		_ = tests.Wait()
+		_ = playing.Wait()
 	}
-	for _, c := range chosen {
-		if f.Scenarios && c.verdict == survived && c.reason == "" {
-			c.verdict = scenarios(ctx, root, work, overlay, a.labels, c.number)
+	for _, c := range a.faults {
+		if f.Scenarios && c.open() {
+			c.verdict = a.scenarios(ctx, c.number)
 		}
 	}
 	return ctx.Err()
