@@ -120,12 +120,7 @@ func Clean(artifacts string) error { return os.RemoveAll(filepath.Join(artifacts
 
 // FromGinkgo puts a run together from Ginkgo's report and the artifacts.
 func FromGinkgo(g types.Report, artifacts string) (*Run, error) {
-	run := &Run{Start: g.StartTime, Length: g.RunTime, Trouble: g.SpecialSuiteFailureReasons}
-	for _, label := range g.SuiteLabels {
-		if name, ok := strings.CutPrefix(label, "target:"); ok {
-			run.Target = name
-		}
-	}
+	run := &Run{Target: labelled(g.SuiteLabels, "target:"), Start: g.StartTime, Length: g.RunTime, Trouble: g.SpecialSuiteFailureReasons}
 	var errs []error
 	for _, report := range g.SpecReports {
 		if s, ok := specOf(report); ok {
@@ -174,31 +169,37 @@ func specOf(r types.SpecReport) (Spec, bool) {
 		s.Name = cmp.Or(s.Name, r.LeafNodeType.String())
 		return s, s.Outcome == Failed
 	}
-	for _, label := range s.Labels {
-		if area, ok := strings.CutPrefix(label, "area:"); ok {
-			s.Area = area
-		}
-	}
+	s.Area = labelled(s.Labels, "area:")
 	file := filepath.ToSlash(r.LeafNodeLocation.FileName)
 	s.Location = fmt.Sprintf("%s:%d", strings.TrimPrefix(path.Join(path.Base(path.Dir(file)), path.Base(file)), "./"), r.LeafNodeLocation.LineNumber)
 	return s, true
 }
 
+// labelled is what a label says behind a prefix, or empty.
+func labelled(labels []string, prefix string) string {
+	for _, label := range labels {
+		if text, ok := strings.CutPrefix(label, prefix); ok {
+			return text
+		}
+	}
+	return ""
+}
+
 // find reads the story of a spec, and what evidence there is. What is older than
 // the run is another one's.
 func (s *Spec) find(artifacts string, since time.Time) error {
-	data, err := os.ReadFile(storyFile(artifacts, s.Area, s.Name))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return fmt.Errorf("read story: %w", err)
-	default:
-		if err := json.Unmarshal(data, &s.Story); err != nil {
-			return fmt.Errorf("read story of %s: %w", s.Name, err)
-		}
-	}
 	if s.Outcome == Failed {
 		s.Evidence = Files(artifacts, s.Area, s.Name, since)
+	}
+	data, err := os.ReadFile(storyFile(artifacts, s.Area, s.Name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &s.Story)
+	}
+	if err != nil {
+		return fmt.Errorf("read story of %s: %w", s.Name, err)
 	}
 	return nil
 }
@@ -227,20 +228,13 @@ func weight(name string) int {
 	return 2
 }
 
-// Count counts the specs with an outcome.
-func (r *Run) Count(outcome Outcome) (n int) {
-	for _, s := range r.Specs {
-		if s.Outcome == outcome {
-			n++
-		}
-	}
-	return n
-}
-
 // With returns the specs with an outcome.
 func (r *Run) With(outcome Outcome) []Spec {
 	return slices.DeleteFunc(slices.Clone(r.Specs), func(s Spec) bool { return s.Outcome != outcome })
 }
+
+// Count counts them.
+func (r *Run) Count(outcome Outcome) int { return len(r.With(outcome)) }
 
 // Slowest returns the n specs that took longest.
 func (r *Run) Slowest(n int) []Spec {
@@ -271,6 +265,3 @@ func (s Spec) Moment() string {
 	}
 	return text + ": " + w.Step
 }
-
-// Rest is what the failure says beyond its first line.
-func (s Spec) Rest() string { return strings.TrimSpace(s.Failure) }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,11 +45,11 @@ type progressCommand struct {
 
 // Run passes on what Ginkgo prints, and shows how far it is. Ctrl-C is for Ginkgo:
 // this ends when that does.
-func (c progressCommand) Run(ctx context.Context, k *kong.Context) error {
+func (c progressCommand) Run(k *kong.Context) error {
 	signal.Ignore(os.Interrupt)
-	screen := report.Screen{Out: k.Stdout}
-	if width, _ := size(k.Stdout); width > 0 {
-		screen.Width = func() int { width, _ := size(k.Stdout); return width }
+	var width func() int // of a terminal, which people change
+	if columns, _ := size(k.Stdout); columns > 0 {
+		width = func() int { columns, _ := size(k.Stdout); return columns }
 	}
-	return report.Follow(context.WithoutCancel(ctx), os.Stdin, c.Artifacts, screen)
+	return report.Follow(os.Stdin, c.Artifacts, k.Stdout, width)
 }
