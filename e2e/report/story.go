@@ -72,13 +72,13 @@ const (
 	maxGPUs  = 8   // lanes of a runner
 )
 
-// TellStory folds a record. The same record always gives the same story, and one of
-// nothing none.
-func TellStory(entries []history.Entry) *Story {
+// TellStory folds a record; around is what it stands on, as the version of Kubernetes.
+// The same record always gives the same story, and one of nothing none.
+func TellStory(entries []history.Entry, around ...string) *Story {
 	if len(entries) == 0 {
 		return nil
 	}
-	t := &teller{story: &Story{Start: entries[0].Time}, facts: history.NewFacts()}
+	t := &teller{story: &Story{Start: entries[0].Time, Around: around}, facts: history.NewFacts()}
 	for _, e := range entries {
 		t.at = e.Time.Sub(t.story.Start).Milliseconds()
 		t.facts.Apply(e)
@@ -94,6 +94,9 @@ func TellStory(entries []history.Entry) *Story {
 	}
 	return s
 }
+
+// String is short: in Ginkgo's reports, the story itself stands beside it.
+func (s *Story) String() string { return fmt.Sprintf("%d lanes", len(s.Lanes)) }
 
 // teller is a story while it is put together.
 type teller struct {
