@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
@@ -20,9 +21,8 @@ import (
 type targetCommand struct {
 	Name string `arg:"" optional:"" help:"embedded, kind or existing. Default: kind where Docker can be used, else embedded."`
 
-	Image      string `env:"E2E_IMAGE" placeholder:"IMAGE" help:"existing: the image of the runners."`
-	Kubeconfig string `env:"KUBECONFIG" placeholder:"FILES" help:"existing: how to reach the cluster, as kubectl has it."`
-	NodeImage  string `env:"KIND_NODE_IMAGE" placeholder:"IMAGE" help:"kind: the image of a node. With it, Docker must answer."`
+	Image     string `env:"E2E_IMAGE" placeholder:"IMAGE" help:"existing: the image of the runners. The cluster is that of KUBECONFIG, as kubectl has it."`
+	NodeImage string `env:"KIND_NODE_IMAGE" placeholder:"IMAGE" help:"kind: the image of a node. With it, Docker must answer."`
 }
 
 // Validate is called by kong.
@@ -99,10 +99,7 @@ func lastLine(text []byte) string {
 // lacksCluster says why no cluster can be found, as kubectl looks for it, or what
 // to run there.
 func (c targetCommand) lacksCluster() error {
-	files := filepath.SplitList(c.Kubeconfig)
-	if home, err := os.UserHomeDir(); err == nil && len(files) == 0 {
-		files = []string{filepath.Join(home, ".kube", "config")}
-	}
+	files := clientcmd.NewDefaultClientConfigLoadingRules().Precedence
 	there := slices.ContainsFunc(files, func(file string) bool {
 		_, err := os.Stat(file)
 		return err == nil
