@@ -1,4 +1,4 @@
-package main
+package mutants
 
 import (
 	"fmt"
@@ -140,7 +140,7 @@ func TestVerdicts(t *testing.T) {
 		t.Skip(err)
 	}
 	a := broken(t, write(t, product), "p")
-	if err := a.play(t.Context(), &flags{}); err != nil {
+	if err := a.play(t.Context(), Command{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range a.faults {
@@ -207,8 +207,8 @@ func TestSample(t *testing.T) {
 				all[i].faults = append(all[i].faults, &fault{key: fmt.Sprint(i, j)})
 			}
 		}
-		f := flags{Packages: 2, Seed: seed, Only: regexp.MustCompile("[^3]$")}
-		for _, a := range f.choose(all) {
+		c := Command{Packages: 2, Seed: seed, Only: regexp.MustCompile("[^3]$")}
+		for _, a := range c.choose(all) {
 			chosen = append(chosen, a.faults...)
 		}
 		return chosen

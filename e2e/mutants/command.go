@@ -1,9 +1,9 @@
-// Command mutants breaks the runner by a rule, one fault at a time, and says
+// Package mutants breaks the runner by a rule, one fault at a time, and says
 // which faults no test notices: each of those is a rule that nobody tests.
 //
-//	go run ./e2e/mutants                  # every fault
-//	go run ./e2e/mutants --packages=2 --time=15s --seed=7
-//	go run ./e2e/mutants --only='gate.*Ticket' --scenarios
+//	bin/e2e mutants                  # every fault
+//	bin/e2e mutants --packages=2 --time=15s --seed=7
+//	bin/e2e mutants --only='gate.*Ticket' --scenarios
 //
 // The rule: a condition is negated, a comparison is shifted by one value, a
 // statement without a result (a call, an assignment to a field, a defer) is left
@@ -14,7 +14,7 @@
 //
 // A fault that survives all of them fails the command, unless accepted.yaml has it
 // with a reason.
-package main
+package mutants
 
 import (
 	"context"
@@ -22,12 +22,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -58,8 +56,8 @@ var areas = []*area{
 	{pkg: "runner/internal/supervise", more: []string{"runner/internal/task", "runner"}, labels: "area: containsAny {drain}"},
 }
 
-// flags are the command line.
-type flags struct {
+// Command plays faults.
+type Command struct {
 	Packages  int            `help:"Play faults of so many packages, chosen by the seed. 0 plays all."`
 	Time      time.Duration  `help:"Begin with no fault of a package after this time. 0 plays all."`
 	Seed      uint64         `help:"Chooses packages, and the order of faults."`
@@ -68,19 +66,8 @@ type flags struct {
 	List      bool           `help:"List the faults and play none."`
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	var f flags
-	kong.Parse(&f, kong.Name("mutants"), kong.Description("Break the runner by a rule, one fault at a time, and list the faults that no test notices."))
-	if err := f.run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "mutants:", err)
-		stop()
-		os.Exit(1)
-	}
-}
-
-func (f *flags) run(ctx context.Context) error {
+// Run says on standard output what became of them.
+func (c Command) Run(ctx context.Context, k *kong.Context) error {
 	root, err := os.Getwd()
 	if err != nil {
 		return err
@@ -93,11 +80,11 @@ func (f *flags) run(ctx context.Context) error {
 	if err := accept(filepath.Join(root, "e2e", "mutants", "accepted.yaml"), areas); err != nil {
 		return err
 	}
-	chosen := f.choose(areas)
-	if f.List {
+	chosen := c.choose(areas)
+	if c.List {
 		for _, a := range chosen {
-			for _, c := range a.faults {
-				fmt.Println(c)
+			for _, f := range a.faults {
+				fmt.Fprintln(k.Stdout, f)
 			}
 		}
 		return nil
@@ -106,22 +93,22 @@ func (f *flags) run(ctx context.Context) error {
 		return err
 	}
 	for _, a := range chosen {
-		if err := a.play(ctx, f); err != nil {
+		if err := a.play(ctx, c); err != nil {
 			return err
 		}
 	}
-	return report(os.Stdout, chosen)
+	return report(k.Stdout, chosen)
 }
 
 // choose returns the packages with the faults that are asked for, in the order of the
 // seed, and leaves no others in them.
-func (f *flags) choose(areas []*area) (chosen []*area) {
-	random := rand.New(rand.NewPCG(f.Seed, 0))
+func (c Command) choose(areas []*area) (chosen []*area) {
+	random := rand.New(rand.NewPCG(c.Seed, 0))
 	for _, i := range random.Perm(len(areas)) {
 		a := areas[i]
-		a.faults = slices.DeleteFunc(a.faults, func(c *fault) bool { return !f.Only.MatchString(c.key) })
+		a.faults = slices.DeleteFunc(a.faults, func(f *fault) bool { return !c.Only.MatchString(f.key) })
 		random.Shuffle(len(a.faults), func(i, j int) { a.faults[i], a.faults[j] = a.faults[j], a.faults[i] })
-		if len(a.faults) > 0 && (f.Packages == 0 || len(chosen) < f.Packages) {
+		if len(a.faults) > 0 && (c.Packages == 0 || len(chosen) < c.Packages) {
 			chosen = append(chosen, a)
 		}
 	}
@@ -131,7 +118,7 @@ func (f *flags) choose(areas []*area) (chosen []*area) {
 // play plays the faults of an area against one suite after the other, as long as
 // they survive. Its own tests come twice, because some notice a fault by chance.
 // Accepted faults are played against these alone.
-func (a *area) play(ctx context.Context, f *flags) (err error) {
+func (a *area) play(ctx context.Context, c Command) (err error) {
 	if a.work, err = tempDir("", "mutants-*", 0o711); err != nil {
 		return err
 	}
@@ -140,7 +127,7 @@ func (a *area) play(ctx context.Context, f *flags) (err error) {
 		return err
 	}
 	for i, which := range append([]string{a.pkg}, a.more...) {
-		alive := slices.DeleteFunc(slices.Clone(a.faults), func(c *fault) bool { return i > 0 && !c.open() })
+		alive := slices.DeleteFunc(slices.Clone(a.faults), func(f *fault) bool { return i > 0 && !f.open() })
 		if len(alive) == 0 {
 			break
 		}
@@ -151,22 +138,22 @@ func (a *area) play(ctx context.Context, f *flags) (err error) {
 		var playing errgroup.Group
 		playing.SetLimit(2 * runtime.NumCPU()) // many only wait
 		begun := time.Now()
-		for _, c := range alive {
-			if ctx.Err() != nil || i == 0 && f.Time > 0 && time.Since(begun) > f.Time {
+		for _, f := range alive {
+			if ctx.Err() != nil || i == 0 && c.Time > 0 && time.Since(begun) > c.Time {
 				break
 			}
 			playing.Go(func() error {
-				if c.verdict, _ = tests.play(ctx, c.number); i == 0 && c.open() {
-					c.verdict, _ = tests.play(ctx, c.number)
+				if f.verdict, _ = tests.play(ctx, f.number); i == 0 && f.open() {
+					f.verdict, _ = tests.play(ctx, f.number)
 				}
 				return nil
 			})
 		}
 		_ = playing.Wait()
 	}
-	for _, c := range a.faults {
-		if f.Scenarios && c.open() {
-			c.verdict = a.scenarios(ctx, c.number)
+	for _, f := range a.faults {
+		if c.Scenarios && f.open() {
+			f.verdict = a.scenarios(ctx, f.number)
 		}
 	}
 	return ctx.Err()
