@@ -63,9 +63,8 @@ const (
 
 // File is one of those that a failed scenario has left.
 type File struct {
-	Path  string // from the page
-	Name  string
-	Bytes int64
+	Path string // from the page
+	Name string
 }
 
 var unfit = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
@@ -183,7 +182,7 @@ func Files(artifacts, area, text string, since time.Time) (files []File) {
 	entries, _ := os.ReadDir(dir) // there may be nothing
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil && !e.IsDir() && !info.ModTime().Before(since) && info.Size() > 0 {
-			files = append(files, File{path.Join(evidenceDir, filepath.Base(dir), e.Name()), e.Name(), info.Size()})
+			files = append(files, File{path.Join(evidenceDir, filepath.Base(dir), e.Name()), e.Name()})
 		}
 	}
 	slices.SortStableFunc(files, func(a, b File) int { return cmp.Compare(weight(a.Name), weight(b.Name)) })
