@@ -45,15 +45,21 @@ type area struct {
 }
 
 var areas = []*area{
-	{pkg: "runner/internal/lifecycle", more: []string{"runner"}, labels: "area: containsAny {drain, precedence, start, transitions, values}"},
-	{pkg: "runner/internal/gate", more: []string{"runner/internal/scheduler", "runner/internal/lifecycle"}, labels: "area: containsAny {drain}"},
+	{pkg: "runner/internal/lifecycle", more: []string{"runner"},
+		labels: "area: containsAny {drain, precedence, start, transitions, values}"},
+	{pkg: "runner/internal/gate", more: []string{"runner/internal/scheduler", "runner/internal/lifecycle"},
+		labels: "area: containsAny {drain}"},
 	{pkg: "runner/internal/statemap", more: []string{"runner"}, labels: "area: containsAny {apiserver, start, values}"},
-	{pkg: "runner/internal/kube", more: []string{"runner/internal/statemap", "runner"}, labels: "area: containsAny {apiserver, start}"},
+	{pkg: "runner/internal/kube", more: []string{"runner/internal/statemap", "runner"},
+		labels: "area: containsAny {apiserver, start}"},
 	{pkg: "runner/internal/scheduler", more: []string{"runner"}, labels: "area: containsAny {drain, gpu}"},
-	{pkg: "runner/internal/queue/spool", more: []string{"runner/internal/queue TestContract/spool", "runner TestCommandLine|TestOwners/spool"}, labels: "area: containsAny {drain}"},
-	{pkg: "runner/internal/gpu", more: []string{"runner/internal/scheduler", "runner"}, labels: "area: containsAny {gpu}"},
+	{pkg: "runner/internal/queue/spool", more: []string{"runner/internal/queue TestContract/spool", "runner TestCommandLine|TestOwners/spool"},
+		labels: "area: containsAny {drain}"},
+	{pkg: "runner/internal/gpu", more: []string{"runner/internal/scheduler", "runner"},
+		labels: "area: containsAny {gpu}"},
 	{pkg: "runner/internal/task", more: []string{"runner"}, labels: "area: containsAny {drain, gpu}"},
-	{pkg: "runner/internal/supervise", more: []string{"runner/internal/task", "runner"}, labels: "area: containsAny {drain}"},
+	{pkg: "runner/internal/supervise", more: []string{"runner/internal/task", "runner"},
+		labels: "area: containsAny {drain}"},
 }
 
 // Command plays faults.

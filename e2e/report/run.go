@@ -87,7 +87,9 @@ func Evidence(artifacts, area, text string) string {
 
 // FromGinkgo puts a run together from Ginkgo's report and the artifacts.
 func FromGinkgo(g types.Report, artifacts string) (*Run, error) {
-	run := &Run{Target: labelled(g.SuiteLabels, "target:"), Start: g.StartTime, Length: g.RunTime, Trouble: g.SpecialSuiteFailureReasons}
+	run := &Run{
+		Target: labelled(g.SuiteLabels, "target:"), Start: g.StartTime, Length: g.RunTime, Trouble: g.SpecialSuiteFailureReasons,
+	}
 	for _, report := range g.SpecReports {
 		s, ok := specOf(report)
 		if !ok {
