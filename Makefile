@@ -128,8 +128,8 @@ test: tools $(SUPERVISOR) ## Quick tests: no cluster
 	cd e2e/airgap && go test -race -vet=off $(ONE) ./...
 
 .PHONY: mutants
-mutants: tools $(SUPERVISOR) ## Break the runner, one fault at a time, and list the faults that no test notices
-	@go run ./e2e/mutants --seed=$(SEED) $(if $(SHORT),--packages=2 --time=15s) $(if $(ONLY),--only='$(value ONLY)') $(if $(SCENARIOS),--scenarios)
+mutants: tools bin/e2e $(SUPERVISOR) ## Break the runner, one fault at a time, and list the faults that no test notices
+	@bin/e2e mutants --seed=$(SEED) $(if $(SHORT),--packages=2 --time=15s) $(if $(ONLY),--only='$(value ONLY)') $(if $(SCENARIOS),--scenarios)
 
 # What the target lacks is said first, before minutes of building: for kind that is
 # found out by getting Docker and a node image.

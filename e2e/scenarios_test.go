@@ -112,8 +112,10 @@ func playOne(ctx SpecContext, s scenario.Scenario, inServer bool) {
 	}, NodeTimeout(engine.Stretch(cleanupTime)))
 
 	record := history.New()
-	DeferCleanup(func() error {
-		return report.KeepStory(config.artifacts, s.Area, s.Name, record.Entries(), around(env)...)
+	DeferCleanup(func() {
+		if story := report.TellStory(record.Entries(), around(env)...); story != nil {
+			AddReportEntry(report.StoryEntry, story, ReportEntryVisibilityNever)
+		}
 	})
 	AddReportEntry("timeline", timeline{record}, ReportEntryVisibilityFailureOrVerbose)
 	collect := func(ctx SpecContext) {

@@ -124,7 +124,6 @@ func TestE2E(t *testing.T) {
 
 // The first process makes the cluster ready, all of them use it.
 var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {
-	Expect(report.Clean(config.artifacts)).To(Succeed())
 	handle, err := setUp[config.target](ctx)
 	if err != nil {
 		Fail(err.Error()) // a sentence for people, not a value for programmers

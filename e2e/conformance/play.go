@@ -27,7 +27,6 @@ type Result struct {
 	Length   time.Duration
 	Played   bool // to its end
 	Story    *report.Story
-	Evidence string // directory, if it failed
 }
 
 // Player plays scenarios on a target.
@@ -131,7 +130,6 @@ func (p Player) one(ctx context.Context, r *Result) (err error) {
 	if r.Err == nil || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	r.Evidence = dir
 	collecting, cancel := context.WithTimeout(ctx, engine.Stretch(time.Minute))
 	defer cancel()
 	if err := errors.Join(made.Collect(collecting), os.MkdirAll(dir, 0o755),

@@ -1,7 +1,6 @@
-package main
+package mutants
 
 import (
-	"cmp"
 	"fmt"
 	"go/ast"
 	"go/build"
@@ -10,18 +9,21 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 // fault is one thing that is wrong in a mutant.
 type fault struct {
-	pkg     string // its package's directory
-	number  int    // from 1 in its package; what the switch is called with
+	number  string // from 1 in its package; what MUTANT is then
 	line    int
 	key     string // file, function and change: what accepted.yaml calls it
 	verdict verdict
 	reason  string // why it may survive
 }
+
+// open says whether no test has noticed it yet, and one should.
+func (f *fault) open() bool { return f.verdict == survived && f.reason == "" }
 
 func (f *fault) String() string {
 	file, change, _ := strings.Cut(f.key, " ")
@@ -31,14 +33,9 @@ func (f *fault) String() string {
 // switchFile is added to every package that has faults.
 const switchFile = `package %s
 
-import (
-	mutantsOS "os"
-	mutantsConv "strconv"
-)
+import "os"
 
-var mutantsOn, _ = mutantsConv.Atoi(mutantsOS.Getenv("MUTANT"))
-
-func mutantsSwitch(n int) bool { return n == mutantsOn }
+var mutant = os.Getenv("MUTANT")
 `
 
 // shifted are comparisons that are right but for one value.
@@ -47,49 +44,43 @@ var shifted = map[token.Token]string{token.LSS: "<=", token.LEQ: "<", token.GTR:
 // breaker puts the faults of a package into its source, each behind a switch,
 // so that the package is built once for all of them.
 type breaker struct {
-	pkg    string
 	faults []*fault
 	keys   map[string]int // how often one came
 
 	// Of the present file.
-	name     string
-	set      *token.FileSet
-	text     string
-	function string
-	inserts  []insert
-	seen     map[ast.Expr]bool // conditions
+	name        string
+	set         *token.FileSet
+	text        string
+	function    string
+	open, close map[int]string // what goes before an offset
 }
 
-// insert is text that goes before an offset of the file.
-type insert struct {
-	at   int
-	text string
-}
-
-// breakPackage returns the faults of a package and its changed files by path.
-func breakPackage(root, pkg string) ([]*fault, map[string]string, error) {
-	dir := filepath.Join(root, pkg)
+// breakIn fills in the faults of an area, and its files.
+func (a *area) breakIn(root string) error {
+	dir := filepath.Join(root, a.pkg)
 	found, err := build.ImportDir(dir, 0)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	b := &breaker{pkg: pkg, keys: make(map[string]int)}
-	files := map[string]string{filepath.Join(dir, "mutants_switch.go"): fmt.Sprintf(switchFile, found.Name)}
+	b := &breaker{keys: make(map[string]int)}
+	a.root, a.files = root, map[string]string{filepath.Join(dir, "mutants_switch.go"): fmt.Sprintf(switchFile, found.Name)}
 	for _, name := range found.GoFiles {
-		text, err := os.ReadFile(filepath.Join(dir, name))
+		path := filepath.Join(dir, name)
+		text, err := os.ReadFile(path)
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
-		if files[filepath.Join(dir, name)], err = b.file(pkg+"/"+name, string(text)); err != nil {
-			return nil, nil, err
+		if a.files[path], err = b.file(a.pkg+"/"+name, string(text)); err != nil {
+			return err
 		}
 	}
-	return b.faults, files, nil
+	a.faults = b.faults
+	return nil
 }
 
 // file returns a file with its faults; every line stays where it is.
 func (b *breaker) file(name, text string) (string, error) {
-	b.name, b.set, b.text, b.inserts, b.seen = name, token.NewFileSet(), text, nil, make(map[ast.Expr]bool)
+	b.name, b.set, b.text, b.open, b.close = name, token.NewFileSet(), text, make(map[int]string), make(map[int]string)
 	parsed, err := parser.ParseFile(b.set, name, text, 0)
 	if err != nil {
 		return "", err
@@ -102,34 +93,33 @@ func (b *breaker) file(name, text string) (string, error) {
 			ast.Inspect(f.Body, b.visit)
 		}
 	}
-	slices.SortStableFunc(b.inserts, func(x, y insert) int { return cmp.Compare(x.at, y.at) })
 	var out strings.Builder
-	end := 0
-	for _, i := range b.inserts {
-		out.WriteString(text[end:i.at] + i.text)
-		end = i.at
+	for i, c := range []byte(text) {
+		out.WriteString(b.close[i] + b.open[i])
+		out.WriteByte(c)
 	}
-	return out.String() + text[end:], nil
+	return out.String(), nil
 }
 
 func (b *breaker) offset(p token.Pos) int   { return b.set.Position(p).Offset }
 func (b *breaker) source(n ast.Node) string { return b.text[b.offset(n.Pos()):b.offset(n.End())] }
 
-// wrap puts text around a node. It is called from the outside in: what closes goes
-// before what has closed at that place so far.
+// wrap puts text around a node. It is called from the outside in.
 func (b *breaker) wrap(n ast.Node, l, r string) {
-	b.inserts = append(b.inserts, insert{b.offset(n.Pos()), l})
-	b.inserts = slices.Insert(b.inserts, 0, insert{b.offset(n.End()), r})
+	begin, end := b.offset(n.Pos()), b.offset(n.End())
+	b.open[begin] += l
+	b.close[end] = r + b.close[end]
 }
 
-// fault adds a fault and returns the call that asks whether it is on.
+// fault adds a fault and returns the condition that it is on.
 func (b *breaker) fault(n ast.Node, change string) string {
 	key := fmt.Sprintf("%s %s: %s", b.name, b.function, strings.Join(strings.Fields(change), " "))
 	if b.keys[key]++; b.keys[key] > 1 {
 		key += fmt.Sprintf(" #%d", b.keys[key])
 	}
-	b.faults = append(b.faults, &fault{pkg: b.pkg, number: len(b.faults) + 1, line: b.set.Position(n.Pos()).Line, key: key, verdict: unplayed})
-	return fmt.Sprintf("mutantsSwitch(%d)", len(b.faults))
+	number := strconv.Itoa(len(b.faults) + 1)
+	b.faults = append(b.faults, &fault{number: number, line: b.set.Position(n.Pos()).Line, key: key, verdict: unplayed})
+	return `mutant == "` + number + `"`
 }
 
 func (b *breaker) visit(n ast.Node) bool {
@@ -141,51 +131,52 @@ func (b *breaker) visit(n ast.Node) bool {
 	case *ast.CaseClause:
 		b.statements(n.Body)
 	case *ast.IfStmt:
-		b.condition(n.Cond)
+		b.conditions(n.Cond)
 	case *ast.ForStmt:
-		b.condition(n.Cond)
+		b.conditions(n.Cond)
 	case *ast.SwitchStmt:
 		for _, c := range n.Body.List {
-			for _, e := range c.(*ast.CaseClause).List {
-				if n.Tag == nil {
-					b.condition(e)
-				}
+			if n.Tag == nil {
+				b.conditions(c.(*ast.CaseClause).List...)
 			}
 		}
 	case *ast.BinaryExpr:
 		switch n.Op {
 		case token.LAND, token.LOR:
-			b.condition(n.X)
-			b.condition(n.Y)
+			b.conditions(n.X, n.Y)
 		case token.EQL, token.NEQ, token.LSS, token.LEQ, token.GTR, token.GEQ:
-			b.condition(n)
+			b.comparison(n)
 		}
 	}
 	return true
 }
 
-// condition negates one, and shifts it if it says which of two is more. What
-// is made of others by && and || and ! is left to them.
-func (b *breaker) condition(e ast.Expr) {
-	e = ast.Unparen(e)
-	if e == nil || b.seen[e] {
-		return
+// comparison negates one, and shifts it if it says which of two is more.
+func (b *breaker) comparison(e *ast.BinaryExpr) {
+	b.negate(e)
+	if op := shifted[e.Op]; op != "" {
+		other := strings.ReplaceAll(b.source(e.X)+" "+op+" "+b.source(e.Y), "\n", " ")
+		on := "(" + b.fault(e, "shift "+b.source(e)) + ")"
+		b.wrap(e, "(!"+on+" && (", ") || "+on+" && ("+other+"))")
 	}
-	b.seen[e] = true
-	if not, ok := e.(*ast.UnaryExpr); ok {
-		if _, ok := ast.Unparen(not.X).(*ast.BinaryExpr); ok {
-			return
+}
+
+func (b *breaker) negate(e ast.Expr) {
+	b.wrap(e, "(("+b.fault(e, "negate "+b.source(e))+") != (", "))")
+}
+
+// conditions negates what is no comparison. What is made of others by && and ||
+// and ! is left to them.
+func (b *breaker) conditions(list ...ast.Expr) {
+	for _, e := range list {
+		e = ast.Unparen(e)
+		inner := e
+		if not, ok := e.(*ast.UnaryExpr); ok {
+			inner = ast.Unparen(not.X)
 		}
-	}
-	compare, ok := e.(*ast.BinaryExpr)
-	if ok && (compare.Op == token.LAND || compare.Op == token.LOR) {
-		return
-	}
-	b.wrap(e, "("+b.fault(e, "negate "+b.source(e))+" != (", "))")
-	if ok && shifted[compare.Op] != "" {
-		other := b.source(compare.X) + " " + shifted[compare.Op] + " " + b.source(compare.Y)
-		on := b.fault(e, "shift "+b.source(e))
-		b.wrap(e, "(!"+on+" && (", ") || "+on+" && ("+strings.ReplaceAll(other, "\n", " ")+"))")
+		if _, made := inner.(*ast.BinaryExpr); e != nil && !made {
+			b.negate(e)
+		}
 	}
 }
 
@@ -193,10 +184,11 @@ func (b *breaker) condition(e ast.Expr) {
 // fields, defers.
 func (b *breaker) statements(list []ast.Stmt) {
 	for _, s := range list {
+		text := b.source(s)
 		drop := false
 		switch s := s.(type) {
 		case *ast.ExprStmt:
-			drop = !strings.HasPrefix(b.source(s), "panic(") // without it, a result may be missing
+			drop = !strings.HasPrefix(text, "panic(") // without it, a result may be missing
 		case *ast.DeferStmt:
 			drop = true
 		case *ast.IncDecStmt:
@@ -205,16 +197,13 @@ func (b *breaker) statements(list []ast.Stmt) {
 			drop = s.Tok != token.DEFINE && slices.ContainsFunc(s.Lhs, isField)
 		}
 		if drop {
-			first, _, _ := strings.Cut(b.source(s), "\n")
-			b.wrap(s, "if !"+b.fault(s, "drop "+first)+" { ", " }")
+			first, _, _ := strings.Cut(text, "\n")
+			b.wrap(s, "if !("+b.fault(s, "drop "+first)+") { ", " }")
 		}
 	}
 }
 
 func isField(e ast.Expr) bool {
-	switch e.(type) {
-	case *ast.SelectorExpr, *ast.IndexExpr, *ast.StarExpr:
-		return true
-	}
-	return false
+	_, local := e.(*ast.Ident)
+	return !local
 }

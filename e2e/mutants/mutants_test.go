@@ -1,10 +1,13 @@
-package main
+package mutants
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -95,14 +98,21 @@ func write(t *testing.T, files map[string]string) (root string) {
 	return root
 }
 
-func TestFaults(t *testing.T) {
-	faults, files, err := breakPackage(write(t, product), "p")
-	if err != nil {
+// broken is a package with its faults.
+func broken(t *testing.T, root, pkg string) *area {
+	t.Helper()
+	a := &area{pkg: pkg}
+	if err := a.breakIn(root); err != nil {
 		t.Fatal(err)
 	}
+	return a
+}
+
+func TestFaults(t *testing.T) {
+	a := broken(t, write(t, product), "p")
 	var got []string
-	for i, f := range faults {
-		if f.number != i+1 || f.line == 0 {
+	for i, f := range a.faults {
+		if f.number != strconv.Itoa(i+1) || f.line == 0 {
 			t.Errorf("fault %+v, want the number %d and a line", f, i+1)
 		}
 		got = append(got, strings.TrimPrefix(f.key, "p/p.go "))
@@ -117,7 +127,7 @@ func TestFaults(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("faults\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	for path, text := range files {
+	for path, text := range a.files {
 		if strings.HasSuffix(path, "/p.go") && strings.Count(text, "\n") != strings.Count(product["p/p.go"], "\n") {
 			t.Errorf("a line has moved:\n%s", text)
 		}
@@ -129,15 +139,11 @@ func TestVerdicts(t *testing.T) {
 	if err := checkAlone(t.Context()); err != nil {
 		t.Skip(err)
 	}
-	root := write(t, product)
-	faults, files, err := breakPackage(root, "p")
-	if err != nil {
+	a := broken(t, write(t, product), "p")
+	if err := a.play(t.Context(), Command{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&flags{}).play(t.Context(), root, area{pkg: "p"}, faults, files); err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range faults {
+	for _, m := range a.faults {
 		want := killed
 		switch {
 		case strings.Contains(m.key, "Never"):
@@ -150,14 +156,14 @@ func TestVerdicts(t *testing.T) {
 		}
 	}
 	var out strings.Builder
-	if err := report(&out, faults); err == nil || err.Error() != "1 faults survive; write a test that fails with each, or say in accepted.yaml why none can" {
+	if err := report(&out, []*area{a}); err == nil || err.Error() != "1 faults survive; write a test that fails with each, or say in accepted.yaml why none can" {
 		t.Errorf("report ends with %v", err)
 	}
 	if !strings.Contains(out.String(), "p/p.go:32: Never: negate i == 2\n\tsurvived") {
 		t.Errorf("the report does not say where the survivor is:\n%s", &out)
 	}
-	faults[slices.IndexFunc(faults, func(f *fault) bool { return strings.Contains(f.key, "Never") })].reason = "why not"
-	if err := report(io.Discard, faults); err != nil {
+	a.faults[slices.IndexFunc(a.faults, func(f *fault) bool { return strings.Contains(f.key, "Never") })].reason = "why not"
+	if err := report(io.Discard, []*area{a}); err != nil {
 		t.Errorf("with a reason: %v", err)
 	}
 }
@@ -170,7 +176,7 @@ func TestAccepted(t *testing.T) {
 		"- x\n":                                                           "cannot unmarshal",
 	} {
 		all := []*fault{{key: "a.go F: drop x()"}, {key: "a.go G: drop y()"}}
-		err := accept(filepath.Join(write(t, map[string]string{"accepted.yaml": text}), "accepted.yaml"), all)
+		err := accept(filepath.Join(write(t, map[string]string{"accepted.yaml": text}), "accepted.yaml"), []*area{{faults: all}})
 		switch {
 		case want == "" && (err != nil || all[0].reason != "one two" || all[1].reason != "three"):
 			t.Errorf("%q gives %v, %v", text, all, err)
@@ -182,13 +188,9 @@ func TestAccepted(t *testing.T) {
 
 // What may survive is a fault that there is: code that changes takes its line along.
 func TestAcceptedFaultsAreThere(t *testing.T) {
-	var all []*fault
+	var all []*area
 	for _, a := range areas {
-		faults, _, err := breakPackage("../..", a.pkg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, faults...)
+		all = append(all, broken(t, filepath.Join("..", ".."), a.pkg))
 	}
 	if err := accept("accepted.yaml", all); err != nil {
 		t.Error(err)
@@ -197,19 +199,26 @@ func TestAcceptedFaultsAreThere(t *testing.T) {
 
 // The same seed chooses the same faults, of so many packages, and another one others.
 func TestSample(t *testing.T) {
-	var all []*fault
-	for i := range 100 {
-		all = append(all, &fault{pkg: areas[i%len(areas)].pkg, number: i})
+	choose := func(seed uint64) (chosen []*fault) {
+		var all []*area
+		for i := range 9 {
+			all = append(all, &area{})
+			for j := range 10 {
+				all[i].faults = append(all[i].faults, &fault{key: fmt.Sprint(i, j)})
+			}
+		}
+		c := Command{Packages: 2, Seed: seed, Only: regexp.MustCompile("[^3]$")}
+		for _, a := range c.choose(all) {
+			chosen = append(chosen, a.faults...)
+		}
+		return chosen
 	}
-	f := flags{Packages: 2, Seed: 7}
-	first, pkgs := f.choose(all), map[string]bool{}
-	for _, c := range first {
-		pkgs[c.pkg] = true
+	first := choose(7)
+	if len(first) != 2*9 {
+		t.Errorf("chose %v", first)
 	}
-	if len(pkgs) != 2 || !slices.Equal(first, f.choose(all)) {
-		t.Errorf("chose %v of %v", first, pkgs)
-	}
-	if f.Seed = 8; slices.Equal(first, f.choose(all)) {
-		t.Error("another seed chooses the same")
+	same := func(a, b *fault) bool { return a.key == b.key }
+	if !slices.EqualFunc(first, choose(7), same) || slices.EqualFunc(first, choose(8), same) {
+		t.Errorf("seed 7 chose %v, then %v, and seed 8 %v", first, choose(7), choose(8))
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package mutants
 
 import (
 	"bytes"
@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -32,35 +31,47 @@ type suite struct {
 	program, dir string
 	tests        string        // that count; empty for all
 	bound        time.Duration // of one run
-	said         string        // without a fault
 }
 
-// buildSuite builds the tests of a package with the overlay and plays those that
-// count without any fault.
-func buildSuite(ctx context.Context, root, work, overlay, which string) (*suite, error) {
+// buildSuite builds the tests of a package and plays those that count without any fault.
+func (a *area) buildSuite(ctx context.Context, which string) (*suite, error) {
 	pkg, tests, _ := strings.Cut(which, " ")
-	program := filepath.Join(work, strings.ReplaceAll(pkg, "/", "-")+".test")
-	if err := goBuild(ctx, root, overlay, program, "test", "-c", "./"+pkg); err != nil {
+	s := &suite{filepath.Join(a.work, strings.ReplaceAll(pkg, "/", "-")+".test"), filepath.Join(a.root, pkg), tests, 10 * time.Minute}
+	if err := a.build(ctx, s.program, pkg, "test", "-c"); err != nil {
 		return nil, err
 	}
-	s := &suite{program: program, dir: filepath.Join(root, pkg), tests: tests, bound: 10 * time.Minute}
 	start := time.Now()
-	if s.play(ctx, 0) != survived {
-		return nil, fmt.Errorf("the tests of %s fail without a fault:\n%s", pkg, s.said)
+	if v, output := s.play(ctx, ""); v != survived {
+		return nil, fmt.Errorf("the tests of %s fail without a fault:\n%s", pkg, output)
 	}
 	s.bound = 4*time.Since(start) + 8*time.Second
 	return s, nil
 }
 
-func goBuild(ctx context.Context, root, overlay, program string, how ...string) error {
-	last := len(how) - 1
-	args := append(how[:last:last], "-overlay", overlay, "-ldflags", "-extldflags=-Wl,-z,lazy", "-o", program, how[last])
+// build makes a program of a package, with all the faults of the area.
+func (a *area) build(ctx context.Context, program, pkg string, how ...string) error {
+	args := append(how, "-overlay", a.overlay(), "-ldflags", "-extldflags=-Wl,-z,lazy", "-o", program, "./"+pkg)
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = root
+	cmd.Dir = a.root
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, output)
 	}
 	return nil
+}
+
+func (a *area) overlay() string { return filepath.Join(a.work, "overlay.json") }
+
+// writeOverlay writes the changed files to where go build finds them.
+func (a *area) writeOverlay() error {
+	replace := make(map[string]string)
+	for path, text := range a.files {
+		replace[path] = filepath.Join(a.work, filepath.Base(path))
+		if err := os.WriteFile(replace[path], []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	text, err := json.Marshal(map[string]any{"Replace": replace})
+	return errors.Join(err, os.WriteFile(a.overlay(), text, 0o600))
 }
 
 // tempDir is for tests that become another user, who has to get through, and in
@@ -73,29 +84,26 @@ func tempDir(in, pattern string, mode os.FileMode) (string, error) {
 	return dir, os.Chmod(dir, mode)
 }
 
-// play runs the tests with one fault, or with none for 0.
-func (s *suite) play(ctx context.Context, number int) verdict {
+// play runs the tests with one fault, or with none, and returns what they print.
+func (s *suite) play(ctx context.Context, number string) (v verdict, output []byte) {
 	tmp, err := tempDir(memory(), "run-*", 0o777|os.ModeSticky)
 	if err != nil {
-		return unplayed
+		return unplayed, nil
 	}
 	defer os.RemoveAll(tmp)
 	// The tests end themselves; what does not even do that is killed.
 	ctx, cancel := context.WithTimeout(ctx, s.bound+5*time.Second)
 	defer cancel()
 	cmd := alone(ctx, memoryLimit, s.program, "-test.short", "-test.failfast", "-test.run="+s.tests, "-test.timeout="+s.bound.String())
-	cmd.Dir, cmd.Env = s.dir, append(os.Environ(), "TMPDIR="+tmp, "MUTANT="+strconv.Itoa(number))
-	output, err := cmd.CombinedOutput()
-	if number == 0 {
-		s.said = string(output)
-	}
+	cmd.Dir, cmd.Env = s.dir, append(os.Environ(), "TMPDIR="+tmp, "MUTANT="+number)
+	output, err = cmd.CombinedOutput()
 	switch {
 	case ctx.Err() != nil || bytes.Contains(output, []byte("panic: test timed out after")):
-		return timedOut
+		return timedOut, output
 	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
-		return killed
+		return killed, output
 	}
-	return survived
+	return survived, output
 }
 
 // memory is a place for files in memory where there is one, as the tests of queues sync
@@ -138,33 +146,19 @@ func checkAlone(ctx context.Context) error {
 	return nil
 }
 
-// writeOverlay writes the changed files to where go build finds them.
-func writeOverlay(work string, files map[string]string) (string, error) {
-	replace := make(map[string]string)
-	for path, text := range files {
-		replace[path] = filepath.Join(work, strings.ReplaceAll(path, "/", "_"))
-		if err := os.WriteFile(replace[path], []byte(text), 0o600); err != nil {
-			return "", err
-		}
-	}
-	text, err := json.Marshal(map[string]any{"Replace": replace})
-	overlay := filepath.Join(work, "overlay.json")
-	return overlay, errors.Join(err, os.WriteFile(overlay, text, 0o600))
-}
-
 // scenarios plays a fault against scenarios on the embedded control plane. Its
 // runner gets the number from a script, since targets pass on no environment.
-func scenarios(ctx context.Context, root, work, overlay, labels string, number int) verdict {
-	program, script := filepath.Join(work, "runner"), filepath.Join(work, "runner-"+strconv.Itoa(number))
-	text := fmt.Sprintf("#!/bin/sh\nMUTANT=%d exec %s \"$@\"\n", number, program)
-	err := errors.Join(goBuild(ctx, root, overlay, program, "build", "-race", "./runner"), os.WriteFile(script, []byte(text), 0o700))
+func (a *area) scenarios(ctx context.Context, number string) verdict {
+	program, script := filepath.Join(a.work, "runner"), filepath.Join(a.work, "runner-"+number)
+	text := fmt.Sprintf("#!/bin/sh\nMUTANT=%s exec %s \"$@\"\n", number, program)
+	err := errors.Join(a.build(ctx, program, "runner", "build", "-race"), os.WriteFile(script, []byte(text), 0o700))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return survived
 	}
 	// Neither the race detector nor the API server live with a limit.
-	output, err := alone(ctx, "unlimited", "make", "--no-print-directory", "-C", root, "e2e-embedded",
-		"MUTANT_RUNNER="+script, "LABELS="+labels, "ARTIFACTS="+filepath.Join(work, "artifacts")).CombinedOutput()
+	output, err := alone(ctx, "unlimited", "make", "--no-print-directory", "-C", a.root, "e2e-embedded",
+		"MUTANT_RUNNER="+script, "LABELS="+a.labels, "ARTIFACTS="+filepath.Join(a.work, "artifacts")).CombinedOutput()
 	all := strings.TrimSpace(string(output))
 	fmt.Printf("scenarios: %s\n", all[strings.LastIndexByte(all, '\n')+1:]) // how many passed, or why none was played
 	if err != nil && strings.Contains(all, "[FAIL]") {

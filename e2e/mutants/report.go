@@ -1,18 +1,18 @@
-package main
+package mutants
 
 import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"sigs.k8s.io/yaml"
 )
 
 // accept reads the faults that may survive, each with its reason.
-func accept(path string, all []*fault) error {
+func accept(path string, areas []*area) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -20,6 +20,10 @@ func accept(path string, all []*fault) error {
 	var reasons map[string]string
 	if err := yaml.UnmarshalStrict(text, &reasons); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
+	}
+	var all []*fault
+	for _, a := range areas {
+		all = append(all, a.faults...)
 	}
 	for key, reason := range reasons {
 		i := slices.IndexFunc(all, func(f *fault) bool { return f.key == key })
@@ -36,27 +40,29 @@ const most = 5
 
 // report prints what became of the faults, and returns an error if the tests
 // are not good enough.
-func report(out io.Writer, all []*fault) error {
-	together := make(map[verdict]int)
-	counts := map[string]map[verdict]int{"together": together}
-	for _, f := range all {
-		if counts[f.pkg] == nil {
-			counts[f.pkg] = make(map[verdict]int)
+func report(out io.Writer, areas []*area) error {
+	together, played := make(map[verdict]int), 0
+	var lines []string
+	for _, a := range areas {
+		counts := make(map[verdict]int)
+		for _, f := range a.faults {
+			became := f.verdict
+			if became == survived && f.reason != "" {
+				became = "accepted"
+			}
+			counts[became]++
+			together[became]++
+			if became == unplayed {
+				continue
+			}
+			if played++; became != killed || f.reason != "" {
+				fmt.Fprintf(out, "%s\n\t%s %s\n", f, became, f.reason)
+			}
 		}
-		became := f.verdict
-		if became == survived && f.reason != "" {
-			became = "accepted"
-		}
-		counts[f.pkg][became]++
-		together[became]++
-		if became != unplayed && (became != killed || f.reason != "") {
-			fmt.Fprintf(out, "%s\n\t%s %s\n", f, became, f.reason)
-		}
+		lines = append(lines, fmt.Sprintf("%-30s %v\n", a.pkg, counts))
 	}
-	for _, pkg := range slices.Sorted(maps.Keys(counts)) {
-		fmt.Fprintf(out, "%-30s %v\n", pkg, counts[pkg])
-	}
-	played := len(all) - together[unplayed]
+	slices.Sort(lines)
+	fmt.Fprintf(out, "%s%-30s %v\n", strings.Join(lines, ""), "together", together)
 	switch {
 	case played == 0:
 		return errors.New("no fault is chosen")

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -12,12 +13,9 @@ import (
 // Pair is what two maps held at the end of a story, in the words of the scenario
 // files, and what a runner made of them.
 type Pair struct {
-	Global    string `json:"global"`
-	Node      string `json:"node"`
-	Phase     string `json:"phase"`
-	Effective string `json:"effective"`
-	Source    string `json:"source"`
-	Shadowed  string `json:"shadowed"`
+	Global string
+	Node   string
+	oracle.Verdict
 }
 
 // values are what a map may hold, as row 16 of the catalogue pairs them.
@@ -43,32 +41,50 @@ func pairOf(f *history.Facts, runner string) *Pair {
 		}
 		return value
 	}
-	p := &Pair{Global: holds(s.Maps.Global.Name), Node: holds(s.Maps.Node.Name), Phase: string(s.Phase),
-		Effective: string(s.Effective), Source: string(s.Source), Shadowed: "none"}
+	p := &Pair{holds(s.Maps.Global.Name), holds(s.Maps.Node.Name),
+		oracle.Verdict{Effective: string(s.Effective), Source: string(s.Source), Shadowed: "none", Phase: string(s.Phase)}}
 	if s.Shadowed != nil {
 		p.Shadowed = string(s.Shadowed.Value)
 	}
 	return p
 }
 
+// Matrix has a line for each value of the global map.
+type Matrix [][]Cell
+
 // Cell is one pair of values: what the rules say, and what was seen.
 type Cell struct {
 	Global, Node string
 	Want         oracle.Verdict
-	Got          *Pair // nil if no runner was seen with these maps
-	Right        bool
+	Got          *Pair  // nil if no runner was seen with these maps
 	Anchor       string // of the scenario
+}
+
+// Right says whether what was seen is what the rules say.
+func (c Cell) Right() bool { return c.Got != nil && c.Got.Verdict == c.Want }
+
+// Sum says how many pairs were seen.
+func (m Matrix) Sum() string {
+	right, played, all := 0, 0, 0
+	for _, c := range slices.Concat(m...) {
+		all++
+		if c.Got != nil {
+			played++
+		}
+		if c.Right() {
+			right++
+		}
+	}
+	return fmt.Sprintf("%d of %d pairs were played, %d as expected", played, all, right)
 }
 
 // pairRow is the row of the catalogue that plays all pairs.
 const pairRow = "row:16"
 
-// Matrix has a line for each value of the global map; nil if no scenario of row 16
-// was played.
-func (r *Run) Matrix() [][]Cell {
-	played := make(map[[2]string]*Spec)
-	for i := range r.Specs {
-		s := &r.Specs[i]
+// Matrix is nil if no scenario of row 16 was played.
+func (r *Run) Matrix() (m Matrix) {
+	played := make(map[[2]string]Spec)
+	for _, s := range r.Specs {
 		if slices.Contains(s.Labels, pairRow) && s.Story != nil && s.Story.Pair != nil {
 			played[[2]string{s.Story.Pair.Global, s.Story.Pair.Node}] = s
 		}
@@ -76,18 +92,16 @@ func (r *Run) Matrix() [][]Cell {
 	if len(played) == 0 {
 		return nil
 	}
-	var lines [][]Cell
 	for _, global := range values {
 		var line []Cell
 		for _, node := range values {
 			c := Cell{Global: global, Node: node, Want: oracle.Predict(global, node)}
-			if s := played[[2]string{global, node}]; s != nil {
+			if s, ok := played[[2]string{global, node}]; ok {
 				c.Got, c.Anchor = s.Story.Pair, s.Anchor
-				c.Right = *c.Got == Pair{global, node, c.Want.Phase, c.Want.Effective, c.Want.Source, c.Want.Shadowed}
 			}
 			line = append(line, c)
 		}
-		lines = append(lines, line)
+		m = append(m, line)
 	}
-	return lines
+	return m
 }

@@ -5,12 +5,12 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"html/template"
+	html "html/template"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
+	text "text/template"
 	"time"
 )
 
@@ -18,15 +18,25 @@ var (
 	//go:embed page.html
 	pageHTML string
 	//go:embed page.css
-	pageCSS string
+	pageCSS html.CSS
 	//go:embed page.js
-	pageJS string
+	pageJS html.JS
+	//go:embed summary.tmpl
+	summaryMD string
 )
 
-var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"short": short, "look": lookOf, "value": breakable, "phase": phaseName, "cell": cellText, "matrixSum": matrixSum,
-	"mark": func(o Outcome) string { return map[Outcome]string{Passed: "✓", Failed: "✗", Skipped: "–"}[o] },
-}).Parse(pageHTML))
+var (
+	functions = map[string]any{
+		"css": func() html.CSS { return pageCSS }, "js": func() html.JS { return pageJS },
+		"short": short, "look": lookOf, "escape": escape,
+		"value": func(value string) string { return cmp.Or(value, "empty") },
+		// A narrow column may break a value where a word ends.
+		"breakable": func(value string) string { return strings.ReplaceAll(cmp.Or(value, "empty"), "And", "\u200bAnd") },
+		"mark":      func(o Outcome) string { return map[Outcome]string{Passed: "✓", Failed: "✗", Skipped: "–"}[o] },
+	}
+	page    = html.Must(html.New("page").Funcs(functions).Parse(pageHTML))
+	summary = text.Must(text.New("summary").Funcs(functions).Parse(summaryMD))
+)
 
 // The files of a run that people open.
 const (
@@ -43,75 +53,54 @@ func (r *Run) Write(artifacts string) error {
 
 func write(path string, with func(io.Writer) error) error {
 	file, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("write report: %w", err)
+	if err == nil {
+		err = errors.Join(with(file), file.Close())
 	}
-	if err := errors.Join(with(file), file.Close()); err != nil {
+	if err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
 	return nil
 }
 
-// area is the specs of a folder of scenarios.
-type area struct {
-	Name  string
-	Specs []Spec
-}
-
-// slow is a spec with its share of the slowest one's time, in percent.
-type slow struct {
-	Spec
-	Share int
-}
-
 // HTML writes the page.
-func (r *Run) HTML(w io.Writer) error {
+func (r *Run) HTML(w io.Writer) error { return page.Execute(w, r) }
+
+// Markdown writes the summary: what a job's page, a mail or an issue can hold.
+func (r *Run) Markdown(w io.Writer) error { return summary.Execute(w, r) }
+
+// Areas are the specs by the folders of their scenarios.
+func (r *Run) Areas() map[string][]Spec {
+	areas := make(map[string][]Spec)
+	for _, s := range r.Specs {
+		name := cmp.Or(s.Area, "others")
+		areas[name] = append(areas[name], s)
+	}
+	return areas
+}
+
+// Stories are those of the specs, by their anchors.
+func (r *Run) Stories() map[string]*Story {
 	stories := make(map[string]*Story)
-	var areas []area
 	for _, s := range r.Specs {
 		if s.Story != nil {
 			stories[s.Anchor] = s.Story
 		}
-		name := cmp.Or(s.Area, "others")
-		if len(areas) == 0 || areas[len(areas)-1].Name != name {
-			areas = append(areas, area{Name: name})
-		}
-		last := &areas[len(areas)-1]
-		last.Specs = append(last.Specs, s)
 	}
-	var slowest []slow
-	for _, s := range r.Slowest(8) {
-		share := 100
-		if len(slowest) > 0 {
-			share = int(100 * s.Length / max(1, slowest[0].Length))
-		}
-		slowest = append(slowest, slow{s, share})
-	}
-	return page.Execute(w, struct {
-		*Run
-		Verdict string
-		Failed  []Spec
-		Skipped []Spec
-		Areas   []area
-		Slow    []slow
-		Stories map[string]*Story
-		CSS     template.CSS
-		JS      template.JS
-	}{r, r.Verdict(), r.With(Failed), r.With(Skipped), areas, slowest, stories, template.CSS(pageCSS), template.JS(pageJS)})
+	return stories
 }
 
 // Verdict says in a few words how the run ended.
 func (r *Run) Verdict() string {
-	played := r.Count(Passed) + r.Count(Failed)
-	switch failed := r.Count(Failed); {
+	passed, failed := r.Count(Passed), r.Count(Failed)
+	switch {
 	case failed > 0:
-		return fmt.Sprintf("%d of %d failed", failed, played)
+		return fmt.Sprintf("%d of %d failed", failed, passed+failed)
 	case len(r.Trouble) > 0:
-		return fmt.Sprintf("%d passed, and the run went wrong", played)
-	case played == 0:
+		return fmt.Sprintf("%d passed, and the run went wrong", passed)
+	case passed == 0:
 		return "nothing was played"
 	default:
-		return fmt.Sprintf("all %d passed", played)
+		return fmt.Sprintf("all %d passed", passed)
 	}
 }
 
@@ -129,42 +118,7 @@ func short(d time.Duration) string {
 	}
 }
 
-func valueName(value string) string { return cmp.Or(value, "empty") }
-
-// breakable is a value that a narrow column breaks where a word ends.
-func breakable(value string) template.HTML {
-	return template.HTML(strings.ReplaceAll(template.HTMLEscapeString(valueName(value)), "And", "<wbr>And"))
-}
-
-// phaseName is the whole word, and its beginning for phones.
-func phaseName(phase string) template.HTML {
-	long := template.HTMLEscapeString(phase)
-	brief := long[:min(len(long), 4)]
-	if brief == "Runn" {
-		brief = "Run"
-	}
-	return template.HTML(`<span class="long">` + long + `</span><span class="brief">` + brief + `</span>`)
-}
-
-func cellText(c Cell) string {
-	text := fmt.Sprintf("global %s, node %s: want %s, effective %s, source %s, shadowed %s", valueName(c.Global), valueName(c.Node),
-		c.Want.Phase, c.Want.Effective, c.Want.Source, c.Want.Shadowed)
-	if c.Got == nil {
-		return text + "; not played"
-	}
-	return text + fmt.Sprintf("; got %s, effective %s, source %s, shadowed %s", c.Got.Phase, c.Got.Effective, c.Got.Source, c.Got.Shadowed)
-}
-
-func matrixSum(lines [][]Cell) string {
-	right, played, all := 0, 0, 0
-	for _, c := range slices.Concat(lines...) {
-		all++
-		if c.Got != nil {
-			played++
-		}
-		if c.Right {
-			right++
-		}
-	}
-	return fmt.Sprintf("%d of %d pairs were played, %d as expected", played, all, right)
+// escape keeps a text from being read as Markdown or HTML, on one line.
+func escape(text string) string {
+	return strings.NewReplacer("\\", "\\\\", "`", "\\`", "*", "\\*", "_", "\\_", "<", "&lt;", "[", "\\[", "|", "\\|").Replace(brief(text))
 }

@@ -263,7 +263,7 @@ func TestMatrix(t *testing.T) {
 	for _, line := range r.Matrix() {
 		for _, c := range line {
 			switch {
-			case c.Right:
+			case c.Right():
 				right++
 			case c.Got != nil && c.Got.Phase == "Suspended or so":
 				differs++

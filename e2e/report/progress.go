@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -55,139 +53,118 @@ func note(artifacts string, d done) error {
 		return fmt.Errorf("note progress: %w", err)
 	}
 	file, err := os.OpenFile(filepath.Join(artifacts, ProgressFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return fmt.Errorf("note progress: %w", err)
+	if err == nil {
+		_, err = file.Write(append(line, '\n'))
+		err = errors.Join(err, file.Close())
 	}
-	_, err = file.Write(append(line, '\n'))
-	if err := errors.Join(err, file.Close()); err != nil {
+	if err != nil {
 		return fmt.Errorf("note progress: %w", err)
 	}
 	return nil
 }
 
-// Screen is where progress is shown.
-type Screen struct {
-	Out io.Writer
-	// Width of a terminal, whose last line is written anew; nil is a plain log,
-	// which gets a line for each tenth of the specs.
-	Width func() int
-}
-
 // Follow shows the progress of a run until in, which is what Ginkgo prints, has
-// ended. That is passed on, but for the dots that it writes for specs that pass.
-func Follow(ctx context.Context, in io.Reader, artifacts string, screen Screen) error {
-	p := &progress{screen: screen, file: filepath.Join(artifacts, ProgressFile)}
-	following, stop := context.WithCancel(ctx)
-	var looking sync.WaitGroup
-	looking.Go(func() {
-		const often = 200 * time.Millisecond // as quickly as a person would notice
-		ticker := time.NewTicker(often)
-		defer ticker.Stop()
-		for {
-			p.look()
-			select {
-			case <-ticker.C:
-			case <-following.Done():
-				return
+// ended. That is passed on, but for the dots that it writes for specs that pass. The
+// last line of a terminal is written anew, no wider than width says; nil is a plain
+// log, which gets a line for each tenth of the specs.
+func Follow(in io.Reader, artifacts string, out io.Writer, width func() int) error {
+	p := &progress{out: out, width: width, file: filepath.Join(artifacts, ProgressFile)}
+	lines, err := make(chan string), error(nil)
+	go func() {
+		defer close(lines)
+		reader := bufio.NewReader(in)
+		for line := ""; err == nil; lines <- line {
+			line, err = reader.ReadString('\n')
+		}
+	}()
+	const often = 200 * time.Millisecond // as quickly as a person would notice
+	for tick, more := time.Tick(often), true; more; {
+		var line string
+		select {
+		case line, more = <-lines:
+			if dots := strings.Trim(line, "•S\r\n"); dots != "" || line == "\n" {
+				p.print(line)
 			}
+		case <-tick:
 		}
-	})
-	err := p.pass(in)
-	stop()
-	looking.Wait()
-	p.look()
-	p.last()
-	return err
+		p.look()
+	}
+	p.print("") // what comes after a run says the same as the line
+	if err != io.EOF {
+		return fmt.Errorf("follow the run: %w", err)
+	}
+	return nil
 }
 
-// progress is what is known of a run.
+// progress is what is known of a run, and where it is shown.
 type progress struct {
-	screen Screen
-	file   string
-
-	mu      sync.Mutex // guards what follows, and the screen
-	read    int64      // bytes of the file
-	all     int
-	ended   int
-	failed  int
-	skipped int
-	slowest done
-	tenth   int    // of all, that a plain log has told
-	line    string // that stands on the terminal
+	out   io.Writer
+	width func() int
+	file  string
+	read  int    // bytes of the file
+	line  string // that stands on the terminal
+	tally
 }
 
-// pass writes what is read, line by line.
-func (p *progress) pass(in io.Reader) error {
-	lines := bufio.NewReader(in)
-	for {
-		line, err := lines.ReadString('\n')
-		if dots := strings.Trim(line, "•S\r\n"); dots != "" || line == "\n" {
-			p.write(line)
-		}
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return fmt.Errorf("follow the run: %w", err)
-		}
+type tally struct {
+	all, ended, failed, skipped int
+	slowest                     done
+	tenth                       int // of all, that a plain log has told
+}
+
+// print puts text where the line of a terminal is.
+func (p *progress) print(text string) {
+	if p.line != "" {
+		text = "\r\x1b[K" + text
+		p.line = ""
 	}
+	_, _ = io.WriteString(p.out, text)
 }
 
-// write puts text above the line of a terminal.
-func (p *progress) write(text string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.clear()
-	_, _ = io.WriteString(p.screen.Out, text)
-	if strings.HasSuffix(text, "\n") {
-		p.draw()
-	}
-}
-
-// look reads what the file has more than before.
+// look shows what the file has more than before, and below it the line of a terminal.
 func (p *progress) look() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	file, err := os.Open(p.file)
-	if err != nil {
-		return // nothing has begun yet
-	}
-	defer file.Close()
-	if info, err := file.Stat(); err != nil || info.Size() <= p.read {
-		return
-	}
-	text, _ := io.ReadAll(io.NewSectionReader(file, p.read, 1<<30))
-	text = text[:bytes.LastIndexByte(text, '\n')+1]
-	p.read += int64(len(text))
-	p.clear()
-	for line := range bytes.Lines(text) {
+	text, _ := os.ReadFile(p.file) // none before anything has begun
+	fresh := text[min(p.read, len(text)):]
+	fresh = fresh[:bytes.LastIndexByte(fresh, '\n')+1]
+	p.read += len(fresh)
+	for line := range bytes.Lines(fresh) {
 		var d done
 		if json.Unmarshal(line, &d) == nil {
 			p.take(d)
 		}
 	}
-	p.draw()
+	if p.width == nil || p.all == 0 {
+		return
+	}
+	line := p.text()
+	if width := cmp.Or(p.width(), 80); utf8.RuneCountInString(line) >= width {
+		line = string([]rune(line)[:max(0, width-2)]) + "…"
+	}
+	if line != p.line {
+		p.print(line)
+		p.line = line
+	}
 }
 
 func (p *progress) take(d done) {
 	if d.All > 0 {
-		p.all, p.ended, p.failed, p.skipped, p.slowest, p.tenth = d.All, 0, 0, 0, done{}, 0 // a run of several begins
+		p.tally = tally{all: d.All} // a run of several begins
 		return
 	}
 	p.ended++
 	switch d.Outcome {
 	case Failed:
 		p.failed++
-		fmt.Fprintf(p.screen.Out, "FAILED after %s: %s\n  %s\n", short(d.Length), d.Name, d.Why)
+		p.print(fmt.Sprintf("FAILED after %s: %s\n  %s\n", short(d.Length), d.Name, d.Why))
 	case Skipped:
 		p.skipped++
 	}
 	if d.Length > p.slowest.Length {
 		p.slowest = d
 	}
-	if tenth := 10 * p.ended / max(1, p.all); p.screen.Width == nil && tenth > p.tenth {
+	if tenth := 10 * p.ended / max(1, p.all); p.width == nil && tenth > p.tenth {
 		p.tenth = tenth
-		fmt.Fprintln(p.screen.Out, p.text())
+		p.print(p.text() + "\n")
 	}
 }
 
@@ -204,29 +181,4 @@ func (p *progress) text() string {
 		text += fmt.Sprintf("; slowest: %s, %s", short(p.slowest.Length), p.slowest.Name)
 	}
 	return text
-}
-
-func (p *progress) clear() {
-	if p.line != "" {
-		_, _ = io.WriteString(p.screen.Out, "\r\x1b[K")
-		p.line = ""
-	}
-}
-
-func (p *progress) draw() {
-	if p.screen.Width == nil || p.all == 0 {
-		return
-	}
-	p.line = p.text()
-	if width := cmp.Or(p.screen.Width(), 80); utf8.RuneCountInString(p.line) >= width {
-		p.line = string([]rune(p.line)[:max(0, width-2)]) + "…"
-	}
-	_, _ = io.WriteString(p.screen.Out, p.line)
-}
-
-// last takes the line away: what comes after a run says the same.
-func (p *progress) last() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.clear()
 }

@@ -42,7 +42,7 @@ func follow(t *testing.T, width func() int, last string) string {
 	in, ginkgo := io.Pipe()
 	out := &screen{want: last, has: make(chan struct{})}
 	done := make(chan error, 1)
-	go func() { done <- report.Follow(t.Context(), in, dir, report.Screen{Out: out, Width: width}) }()
+	go func() { done <- report.Follow(in, dir, out, width) }()
 	for _, err := range []error{
 		report.Begin(dir, 2),
 		report.Ended(dir, spec("good", types.SpecStatePassed, "")),

@@ -3,10 +3,8 @@ package report
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -17,15 +15,13 @@ import (
 	"time"
 
 	"github.com/onsi/ginkgo/v2/types"
-
-	"github.com/studioml/studio-go-runner/e2e/history"
 )
 
-// Where a run keeps what the page is made of, below its artifacts.
-const (
-	storiesDir  = "stories"
-	evidenceDir = "scenarios"
-)
+// evidenceDir is where, below its artifacts, a run keeps what failed scenarios leave.
+const evidenceDir = "scenarios"
+
+// StoryEntry is the name of the entry of a spec's report that is its story.
+const StoryEntry = "story"
 
 // Run is one run of the harness, as the page shows it.
 type Run struct {
@@ -67,9 +63,8 @@ const (
 
 // File is one of those that a failed scenario has left.
 type File struct {
-	Path  string // from the page
-	Name  string
-	Bytes int64
+	Path string // from the page
+	Name string
 }
 
 var unfit = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
@@ -90,57 +85,49 @@ func Evidence(artifacts, area, text string) string {
 	return filepath.Join(artifacts, evidenceDir, FileName(area, text))
 }
 
-// KeepStory leaves the story of a scenario for the page, with what it stands on, as
-// the version of Kubernetes.
-func KeepStory(artifacts, area, text string, entries []history.Entry, around ...string) error {
-	story := TellStory(entries)
-	if story == nil {
-		return nil
-	}
-	story.Around = around
-	data, err := json.Marshal(story)
-	if err == nil {
-		err = os.MkdirAll(filepath.Join(artifacts, storiesDir), 0o755)
-	}
-	if err == nil {
-		err = os.WriteFile(storyFile(artifacts, area, text), data, 0o644)
-	}
-	if err != nil {
-		return fmt.Errorf("keep story: %w", err)
-	}
-	return nil
-}
-
-func storyFile(artifacts, area, text string) string {
-	return filepath.Join(artifacts, storiesDir, FileName(area, text)+".json")
-}
-
-// Clean removes what an earlier run has left for its page.
-func Clean(artifacts string) error { return os.RemoveAll(filepath.Join(artifacts, storiesDir)) }
-
 // FromGinkgo puts a run together from Ginkgo's report and the artifacts.
 func FromGinkgo(g types.Report, artifacts string) (*Run, error) {
-	run := &Run{Start: g.StartTime, Length: g.RunTime, Trouble: g.SpecialSuiteFailureReasons}
-	for _, label := range g.SuiteLabels {
-		if name, ok := strings.CutPrefix(label, "target:"); ok {
-			run.Target = name
-		}
+	run := &Run{
+		Target: labelled(g.SuiteLabels, "target:"), Start: g.StartTime, Length: g.RunTime, Trouble: g.SpecialSuiteFailureReasons,
 	}
-	var errs []error
 	for _, report := range g.SpecReports {
-		if s, ok := specOf(report); ok {
-			errs = append(errs, s.find(artifacts, g.StartTime))
-			if s.Story != nil {
-				run.Version = cmp.Or(run.Version, s.Story.Version)
-				if run.Around == nil {
-					run.Around = s.Story.Around
-				}
-			}
-			run.Specs = append(run.Specs, s)
+		s, ok := specOf(report)
+		if !ok {
+			continue
 		}
+		var err error
+		if s.Story, err = storyOf(report); err != nil {
+			return nil, err
+		}
+		if s.Story != nil {
+			run.Version = cmp.Or(run.Version, s.Story.Version)
+			if run.Around == nil {
+				run.Around = s.Story.Around
+			}
+		}
+		if s.Outcome == Failed {
+			s.Evidence = Files(artifacts, s.Area, s.Name, g.StartTime)
+		}
+		run.Specs = append(run.Specs, s)
 	}
 	run.Arrange()
-	return run, errors.Join(errs...)
+	return run, nil
+}
+
+// storyOf is nil for a spec that is no scenario, or was not begun.
+func storyOf(r types.SpecReport) (story *Story, err error) {
+	for _, e := range r.ReportEntries {
+		if e.Name != StoryEntry {
+			continue
+		}
+		if told, ok := e.GetRawValue().(*Story); ok {
+			return told, nil
+		}
+		if err := json.Unmarshal([]byte(e.Value.AsJSON), &story); err != nil { // of another process
+			return nil, fmt.Errorf("read story of %s: %w", r.LeafNodeText, err)
+		}
+	}
+	return story, nil
 }
 
 // Arrange puts the specs in order, and names each for links to it.
@@ -174,33 +161,20 @@ func specOf(r types.SpecReport) (Spec, bool) {
 		s.Name = cmp.Or(s.Name, r.LeafNodeType.String())
 		return s, s.Outcome == Failed
 	}
-	for _, label := range s.Labels {
-		if area, ok := strings.CutPrefix(label, "area:"); ok {
-			s.Area = area
-		}
-	}
+	s.Area = labelled(s.Labels, "area:")
 	file := filepath.ToSlash(r.LeafNodeLocation.FileName)
 	s.Location = fmt.Sprintf("%s:%d", strings.TrimPrefix(path.Join(path.Base(path.Dir(file)), path.Base(file)), "./"), r.LeafNodeLocation.LineNumber)
 	return s, true
 }
 
-// find reads the story of a spec, and what evidence there is. What is older than
-// the run is another one's.
-func (s *Spec) find(artifacts string, since time.Time) error {
-	data, err := os.ReadFile(storyFile(artifacts, s.Area, s.Name))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return fmt.Errorf("read story: %w", err)
-	default:
-		if err := json.Unmarshal(data, &s.Story); err != nil {
-			return fmt.Errorf("read story of %s: %w", s.Name, err)
+// labelled is what a label says behind a prefix, or empty.
+func labelled(labels []string, prefix string) string {
+	for _, label := range labels {
+		if text, ok := strings.CutPrefix(label, prefix); ok {
+			return text
 		}
 	}
-	if s.Outcome == Failed {
-		s.Evidence = Files(artifacts, s.Area, s.Name, since)
-	}
-	return nil
+	return ""
 }
 
 // Files are what a scenario has left in its directory since a time: what is older
@@ -210,7 +184,7 @@ func Files(artifacts, area, text string, since time.Time) (files []File) {
 	entries, _ := os.ReadDir(dir) // there may be nothing
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil && !e.IsDir() && !info.ModTime().Before(since) && info.Size() > 0 {
-			files = append(files, File{path.Join(evidenceDir, filepath.Base(dir), e.Name()), e.Name(), info.Size()})
+			files = append(files, File{path.Join(evidenceDir, filepath.Base(dir), e.Name()), e.Name()})
 		}
 	}
 	slices.SortStableFunc(files, func(a, b File) int { return cmp.Compare(weight(a.Name), weight(b.Name)) })
@@ -227,20 +201,13 @@ func weight(name string) int {
 	return 2
 }
 
-// Count counts the specs with an outcome.
-func (r *Run) Count(outcome Outcome) (n int) {
-	for _, s := range r.Specs {
-		if s.Outcome == outcome {
-			n++
-		}
-	}
-	return n
-}
-
 // With returns the specs with an outcome.
 func (r *Run) With(outcome Outcome) []Spec {
 	return slices.DeleteFunc(slices.Clone(r.Specs), func(s Spec) bool { return s.Outcome != outcome })
 }
+
+// Count counts them.
+func (r *Run) Count(outcome Outcome) int { return len(r.With(outcome)) }
 
 // Slowest returns the n specs that took longest.
 func (r *Run) Slowest(n int) []Spec {
@@ -271,6 +238,3 @@ func (s Spec) Moment() string {
 	}
 	return text + ": " + w.Step
 }
-
-// Rest is what the failure says beyond its first line.
-func (s Spec) Rest() string { return strings.TrimSpace(s.Failure) }

@@ -72,19 +72,20 @@ const (
 	maxGPUs  = 8   // lanes of a runner
 )
 
-// TellStory folds a record. The same record always gives the same story, and one of
-// nothing none.
-func TellStory(entries []history.Entry) *Story {
+// TellStory folds a record; around is what it stands on, as the version of Kubernetes.
+// The same record always gives the same story, and one of nothing none.
+func TellStory(entries []history.Entry, around ...string) *Story {
 	if len(entries) == 0 {
 		return nil
 	}
-	t := &teller{story: &Story{Start: entries[0].Time}, lanes: make(map[string]*Lane), facts: history.NewFacts(), said: make(map[string]string)}
+	t := &teller{story: &Story{Start: entries[0].Time, Around: around}, facts: history.NewFacts()}
 	for _, e := range entries {
+		t.at = e.Time.Sub(t.story.Start).Milliseconds()
 		t.facts.Apply(e)
 		t.tell(e)
 	}
 	s := t.story
-	s.Length = max(1, t.since(entries[len(entries)-1].Time))
+	s.Length = max(1, t.at)
 	s.Pair = pairOf(t.facts, t.first)
 	slices.SortStableFunc(s.Lanes, func(a, b *Lane) int { return cmp.Compare(slices.Index(kinds, a.Kind), slices.Index(kinds, b.Kind)) })
 	s.Lanes = s.Lanes[:min(len(s.Lanes), maxLanes)]
@@ -94,73 +95,80 @@ func TellStory(entries []history.Entry) *Story {
 	return s
 }
 
+// String is short: in Ginkgo's reports, the story itself stands beside it.
+func (s *Story) String() string { return fmt.Sprintf("%d lanes", len(s.Lanes)) }
+
 // teller is a story while it is put together.
 type teller struct {
 	story *Story
-	lanes map[string]*Lane
 	facts *history.Facts
-	said  map[string]string // what a lane said last
-	first string            // the runner that was started first
+	at    int64  // the moment of the present entry
+	first string // the runner that was started first
 }
-
-func (t *teller) since(at time.Time) int64 { return at.Sub(t.story.Start).Milliseconds() }
 
 // lane returns a lane, which is made when it is first asked for.
 func (t *teller) lane(kind Kind, name string) *Lane {
-	key := string(kind) + "/" + name
-	if t.lanes[key] == nil {
-		t.lanes[key] = &Lane{Name: name, Kind: kind, Spans: []Span{}}
-		t.story.Lanes = append(t.story.Lanes, t.lanes[key])
+	for _, lane := range t.story.Lanes {
+		if lane.Kind == kind && lane.Name == name {
+			return lane
+		}
 	}
-	return t.lanes[key]
+	lane := &Lane{Name: name, Kind: kind, Spans: []Span{}}
+	t.story.Lanes = append(t.story.Lanes, lane)
+	return lane
 }
 
-// put adds a span, if it says something else than the one before.
+// put adds a span that begins now, if it says something else than the one before.
 func (t *teller) put(kind Kind, name string, s Span) {
 	lane := t.lane(kind, name)
-	s.Text, s.More = brief(s.Text), brief(s.More)
-	key, now := string(kind)+"/"+name, s.Look+"\n"+s.Text+"\n"+s.More
-	if t.said[key] != now {
-		t.said[key] = now
-		lane.Spans = append(lane.Spans, s)
+	s.At, s.Text, s.More = t.at, brief(s.Text), brief(s.More)
+	if n := len(lane.Spans); n > 0 {
+		last := lane.Spans[n-1]
+		if last.At = t.at; last == s {
+			return
+		}
 	}
+	lane.Spans = append(lane.Spans, s)
 }
 
 func (t *teller) tell(e history.Entry) {
-	at := t.since(e.Time)
 	switch {
 	case e.Step != nil:
-		t.step(at, e.Step)
+		t.step(e.Step)
 	case e.Map != nil:
-		t.put(Maps, "map "+e.Map.Name, ofMap(at, e.Map))
+		t.put(Maps, "map "+e.Map.Name, ofMap(e.Map))
 	case e.Start:
 		t.first = cmp.Or(t.first, e.Runner)
-		t.put(State, "runner "+e.Runner, Span{At: at, Look: "unknown", Text: "started", More: fmt.Sprintf("process %d", e.Process)})
+		t.put(State, "runner "+e.Runner, Span{Look: "unknown", Text: "started", More: fmt.Sprintf("process %d", e.Process)})
 	case e.Status != nil:
-		t.status(at, e)
+		t.status(e)
 	case e.Exit != nil:
-		t.put(State, "runner "+e.Runner, Span{At: at, Look: "gone", Text: fmt.Sprintf("exit %d", e.Exit.Code), More: e.Exit.Message})
+		t.put(State, "runner "+e.Runner, Span{Look: "gone", Text: fmt.Sprintf("exit %d", e.Exit.Code), More: e.Exit.Message})
 	case e.Note != nil:
 		r := t.facts.Runner(e.Note.Runner)
-		t.put(Tasks, "tasks of "+e.Note.Runner, tasks(at, r.Started-r.Finished, r.Finished))
+		t.put(Tasks, "tasks of "+e.Note.Runner, tasks(r.Started-r.Finished, r.Finished))
 	}
 }
 
 // step is a span of its own, with its end; the first that fails is what is wrong.
-func (t *teller) step(at int64, s *history.Step) {
+func (t *teller) step(s *history.Step) {
 	lane := t.lane(Steps, "steps")
 	if !s.Ended {
-		lane.Spans = append(lane.Spans, Span{At: at, Text: plain(s.Text), More: ofLine(s.Line)})
+		span := Span{At: t.at, Text: plain(s.Text)}
+		if s.Line > 0 {
+			span.More = fmt.Sprintf("line %d", s.Line)
+		}
+		lane.Spans = append(lane.Spans, span)
 		return
 	}
 	if n := len(lane.Spans); n > 0 {
-		lane.Spans[n-1].To = max(at, lane.Spans[n-1].At+1)
+		lane.Spans[n-1].To = max(t.at, lane.Spans[n-1].At+1)
 		if s.Error != "" {
 			lane.Spans[n-1].Look = "wrong"
 		}
 	}
 	if s.Error != "" && t.story.Wrong == nil {
-		t.story.Wrong = &Wrong{At: at, Line: s.Line, Step: plain(s.Text), Why: s.Error[:min(len(s.Error), 2000)]}
+		t.story.Wrong = &Wrong{At: t.at, Line: s.Line, Step: plain(s.Text), Why: s.Error[:min(len(s.Error), 2000)]}
 	}
 }
 
@@ -172,52 +180,44 @@ func plain(step string) string {
 	return brief(step)
 }
 
-func ofLine(line int) string {
-	if line == 0 {
-		return ""
+func ofMap(m *history.Map) Span {
+	value, there := m.Data[api.StateKey]
+	state := strings.TrimSpace(value)
+	s := Span{Look: "absent", More: "version " + m.ResourceVersion}
+	switch {
+	case m.Deleted:
+		s.Text = "deleted"
+	case !there:
+		s.Text = "no STATE"
+	case state == "":
+		s.Text = "empty"
+	default:
+		s.Look, s.Text = lookOf(state), state
 	}
-	return fmt.Sprintf("line %d", line)
+	return s
 }
 
-func ofMap(at int64, m *history.Map) Span {
-	value, there := m.Data[api.StateKey]
-	switch state := strings.TrimSpace(value); {
-	case m.Deleted:
-		return Span{At: at, Look: "absent", Text: "deleted", More: "version " + m.ResourceVersion}
-	case !there:
-		return Span{At: at, Look: "absent", Text: "no STATE", More: "version " + m.ResourceVersion}
-	case state == "":
-		return Span{At: at, Look: "absent", Text: "empty", More: "version " + m.ResourceVersion}
-	default:
-		return Span{At: at, Look: lookOf(state), Text: state, More: "version " + m.ResourceVersion}
-	}
+var looks = map[string]string{
+	string(api.Running):           "running",
+	string(api.DrainAndSuspend):   "suspended",
+	string(api.PhaseSuspended):    "suspended",
+	string(api.DrainAndTerminate): "terminated",
+	string(api.PhaseTerminated):   "terminated",
+	string(api.PhaseDraining):     "draining",
+	string(api.PhaseUnknown):      "unknown",
 }
 
 // lookOf is how a phase or a state is drawn.
-func lookOf(word string) string {
-	switch word {
-	case string(api.Running):
-		return "running"
-	case string(api.DrainAndSuspend), string(api.PhaseSuspended):
-		return "suspended"
-	case string(api.DrainAndTerminate), string(api.PhaseTerminated):
-		return "terminated"
-	case string(api.PhaseDraining):
-		return "draining"
-	case string(api.PhaseUnknown):
-		return "unknown"
-	}
-	return "invalid"
-}
+func lookOf(word string) string { return cmp.Or(looks[word], "invalid") }
 
 // status fills the lanes of a runner: its phase, its tasks, its GPUs.
-func (t *teller) status(at int64, e history.Entry) {
+func (t *teller) status(e history.Entry) {
 	s := e.Status
 	if e.Process != t.facts.Runner(e.Runner).Processes {
 		return // a late word of a process that was replaced
 	}
 	t.story.Version = cmp.Or(t.story.Version, s.Version)
-	span := Span{At: at, Look: lookOf(string(s.Phase)), Text: string(s.Phase)}
+	span := Span{Look: lookOf(string(s.Phase)), Text: string(s.Phase)}
 	if s.Target != "" {
 		span.Text += " to " + string(s.Target)
 	}
@@ -228,30 +228,30 @@ func (t *teller) status(at int64, e history.Entry) {
 		span.More += ", shadowed " + string(s.Shadowed.Value)
 	}
 	t.put(State, "runner "+e.Runner, span)
-	t.put(Tasks, "tasks of "+e.Runner, tasks(at, s.Tasks.Running, t.facts.Runner(e.Runner).Finished))
+	t.put(Tasks, "tasks of "+e.Runner, tasks(s.Tasks.Running, t.facts.Runner(e.Runner).Finished))
 	for i, g := range s.GPUs {
 		if i < maxGPUs {
-			t.put(GPUs, fmt.Sprintf("GPU %d of %s", g.Index, e.Runner), ofGPU(at, g))
+			t.put(GPUs, fmt.Sprintf("GPU %d of %s", g.Index, e.Runner), ofGPU(g))
 		}
 	}
 }
 
-func tasks(at int64, running, finished int) Span {
+func tasks(running, finished int) Span {
 	look := "idle"
 	if running > 0 {
 		look = "busy"
 	}
-	return Span{At: at, Look: look, Text: fmt.Sprint(running), More: fmt.Sprintf("%d finished", finished)}
+	return Span{Look: look, Text: fmt.Sprint(running), More: fmt.Sprintf("%d finished", finished)}
 }
 
-func ofGPU(at int64, g api.GPU) Span {
+func ofGPU(g api.GPU) Span {
 	switch {
 	case g.Health != api.Healthy:
-		return Span{At: at, Look: "wrong", Text: strings.TrimSpace(string(g.Health) + " " + g.Task), More: g.HealthReason}
+		return Span{Look: "wrong", Text: strings.TrimSpace(string(g.Health) + " " + g.Task), More: g.HealthReason}
 	case g.Task != "":
-		return Span{At: at, Look: "busy", Text: g.Task, More: g.UUID}
+		return Span{Look: "busy", Text: g.Task, More: g.UUID}
 	}
-	return Span{At: at, Look: "idle", Text: "free", More: g.UUID}
+	return Span{Look: "idle", Text: "free", More: g.UUID}
 }
 
 // shorten keeps the beginning and the end of what changed too often to be seen.

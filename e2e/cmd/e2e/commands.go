@@ -11,6 +11,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/alecthomas/kong"
+
+	"github.com/studioml/studio-go-runner/e2e/conformance"
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
@@ -18,12 +21,12 @@ import (
 type listCommand struct{}
 
 // Run prints a line for each scenario, and counts.
-func (listCommand) Run(r streams) error {
+func (listCommand) Run(k *kong.Context) error {
 	all, err := engine.Format.LoadDir("scenarios")
 	if err != nil {
 		return err
 	}
-	table := tabwriter.NewWriter(r.out, 0, 0, 2, ' ', 0)
+	table := tabwriter.NewWriter(k.Stdout, 0, 0, 2, ' ', 0)
 	files, rows, areas, targets := map[string]int{}, map[scenario.Row]int{}, map[string]int{}, map[scenario.Target]int{}
 	for _, s := range all {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n",
@@ -40,7 +43,7 @@ func (listCommand) Run(r streams) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(r.out, "\n%d scenarios in %d files show %d rows of %d\nareas: %s\ntargets: %s\n",
+	_, err = fmt.Fprintf(k.Stdout, "\n%d scenarios in %d files show %d rows of %d\nareas: %s\ntargets: %s\n",
 		len(all), len(files), len(rows), scenario.MaxRow, counts(areas), counts(targets))
 	return err
 }
@@ -66,7 +69,7 @@ func numbers(rows []scenario.Row) string {
 type lintCommand struct{}
 
 // Run loads everything, which reports all mistakes.
-func (lintCommand) Run(r streams) error {
+func (lintCommand) Run(k *kong.Context) error {
 	all, err := engine.Format.LoadDir("scenarios")
 	if err != nil {
 		return err
@@ -74,14 +77,14 @@ func (lintCommand) Run(r streams) error {
 	if _, err := rowsOfTests("."); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(r.out, "%d scenarios are fine\n", len(all))
+	_, err = fmt.Fprintf(k.Stdout, "%d scenarios are fine\n", len(all))
 	return err
 }
 
 type schemaCommand struct{}
 
 // Run writes the schema.
-func (schemaCommand) Run(r streams) error {
+func (schemaCommand) Run(k *kong.Context) error {
 	text, err := engine.Format.Schema("e2e/scenario", "e2e/engine")
 	if err != nil {
 		return err
@@ -94,7 +97,7 @@ type catalogueCommand struct {
 }
 
 // Run writes the table between the markers, or compares it.
-func (c catalogueCommand) Run(r streams) error {
+func (c catalogueCommand) Run(k *kong.Context) error {
 	shown, err := whatShows(".")
 	if err != nil {
 		return err
@@ -109,6 +112,29 @@ func (c catalogueCommand) Run(r streams) error {
 		return err
 	}
 	return writeOrCheck(file, text, c.Check, "go run ./e2e/cmd/e2e scenarios catalogue")
+}
+
+type conformanceCommands struct {
+	Play   conformance.Command `cmd:"" help:"Play the contract against a runner, and write a report; exit code 1 if it does not conform."`
+	Matrix matrixCommand       `cmd:"" help:"Write e2e/conformance/MATRIX.md from the reports there."`
+}
+
+type matrixCommand struct {
+	Check bool `help:"Write nothing; exit code 1 if the page is not up to date."`
+}
+
+// Run writes the matrix, or compares it.
+func (c matrixCommand) Run() error {
+	suite, err := conformance.Load(filepath.Join("e2e", "conformance"))
+	if err != nil {
+		return err
+	}
+	reports, err := conformance.ReadReports(filepath.Join("e2e", "conformance", "reports"))
+	if err != nil {
+		return err
+	}
+	file, text := filepath.Join("e2e", "conformance", "MATRIX.md"), []byte(suite.Matrix(reports))
+	return writeOrCheck(file, text, c.Check, "bin/e2e conformance matrix")
 }
 
 // writeOrCheck writes a file, or says with which command if it has another text.

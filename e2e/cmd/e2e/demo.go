@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/history"
@@ -26,7 +28,7 @@ type demoCommand struct {
 }
 
 // Run shows a scenario on a control plane of its own, and leaves nothing behind.
-func (c demoCommand) Run(ctx context.Context, r streams) error {
+func (c demoCommand) Run(ctx context.Context, k *kong.Context) error {
 	// A terminal that is closed and a pipe that nobody reads end it, too.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
@@ -36,11 +38,11 @@ func (c demoCommand) Run(ctx context.Context, r streams) error {
 		time.AfterFunc(time.Second, func() { signal.Reset(os.Interrupt, syscall.SIGTERM) })
 	})
 	var left error // what could not be cleaned up
-	err := c.show(ctx, r, func(problem error) { left = errors.Join(left, problem) })
+	err := c.show(ctx, k, func(problem error) { left = errors.Join(left, problem) })
 	if left != nil || ctx.Err() == nil {
 		return errors.Join(err, left)
 	}
-	fmt.Fprintln(r.out, "\nStopped; everything is cleaned up.")
+	fmt.Fprintln(k.Stdout, "\nStopped; everything is cleaned up.")
 	if !c.Play {
 		return nil
 	}
@@ -50,7 +52,7 @@ func (c demoCommand) Run(ctx context.Context, r streams) error {
 }
 
 // show makes a place for the scenario and shows it there. It notes what it has to leave.
-func (c demoCommand) show(ctx context.Context, r streams, note func(error)) error {
+func (c demoCommand) show(ctx context.Context, k *kong.Context, note func(error)) error {
 	all, err := engine.Format.Load(filepath.Join("scenarios", "demo", "steer-two-runners.yaml"))
 	if err != nil {
 		return err
@@ -61,7 +63,7 @@ func (c demoCommand) show(ctx context.Context, r streams, note func(error)) erro
 		return err
 	}
 	defer func() { note(remove()) }()
-	fmt.Fprintln(r.out, "Starting etcd and kube-apiserver …")
+	fmt.Fprintln(k.Stdout, "Starting etcd and kube-apiserver …")
 	plane, err := controlplane.Start(ctx, dir, nil)
 	if err != nil {
 		return err
@@ -82,9 +84,9 @@ func (c demoCommand) show(ctx context.Context, r streams, note func(error)) erro
 		return err
 	}
 	defer func() { note(env.Close(context.WithoutCancel(ctx))) }()
-	screen := &screen{out: r.out, scenario: s, record: history.New(), env: env}
+	screen := &screen{out: k.Stdout, scenario: s, record: history.New(), env: env}
 	if !c.Play {
-		if err := instructions(r.out, s, env); err != nil {
+		if err := instructions(k.Stdout, s, env); err != nil {
 			return err
 		}
 		return screen.during(ctx, engine.Attend)
@@ -93,7 +95,7 @@ func (c demoCommand) show(ctx context.Context, r streams, note func(error)) erro
 		return err
 	}
 	screen.record.View(func(f *history.Facts) {
-		fmt.Fprintf(r.out, "\nNo task is lost, and none ran twice: %s.\n", f.Queue) // as the engine has seen
+		fmt.Fprintf(k.Stdout, "\nNo task is lost, and none ran twice: %s.\n", f.Queue) // as the engine has seen
 	})
 	return nil
 }

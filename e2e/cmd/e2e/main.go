@@ -1,7 +1,8 @@
 // Command e2e is the harness beside its scenarios: it lists and checks their
 // files, writes what is made from them (the JSON schema for editors and the
-// catalogue in scenarios/README.md), chooses what make e2e runs on, and shows the
-// demo of make run. It is run at the root of the repository.
+// catalogue in scenarios/README.md), chooses what make e2e runs on, plays the contract
+// and broken runners, and shows the demo of make run. It is run at the root of the
+// repository.
 package main
 
 import (
@@ -13,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/studioml/studio-go-runner/e2e/mutants"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -31,6 +34,7 @@ type commands struct {
 	Report      reportCommand       `cmd:"" help:"Write the HTML page and the summary of a run anew."`
 	Progress    progressCommand     `cmd:"" help:"Show how far a run is; what Ginkgo prints is read from standard input."`
 	Conformance conformanceCommands `cmd:"" help:"Play the contract against any runner."`
+	Mutants     mutants.Command     `cmd:"" help:"Break the runner by a rule, one fault at a time, and list the faults that no test notices."`
 	Demo        demoCommand         `cmd:"" help:"Watch two runners that kubectl steers, on a control plane of their own."`
 }
 
@@ -41,16 +45,13 @@ type scenariosCommands struct {
 	Catalogue catalogueCommand `cmd:"" help:"Write the table of rows in scenarios/README.md."`
 }
 
-// streams are where a command prints.
-type streams struct{ out, progress io.Writer }
-
 // run is main without the process around it.
 func run(args []string, stdout, stderr io.Writer) int {
 	// Kong calls Exit after --help only; what comes back from Parse then does
 	// not matter any more.
 	helped := false
 	parser, err := kong.New(&commands{}, kong.Name("e2e"), kong.Description("The harness beside its scenarios."),
-		kong.Bind(streams{stdout, stderr}), kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }))
+		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }))
 	if err != nil {
 		panic(err) // the structs above are wrong
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 
+	"github.com/alecthomas/kong"
 	"github.com/onsi/ginkgo/v2/types"
 
 	"github.com/studioml/studio-go-runner/e2e/report"
@@ -19,7 +19,7 @@ type reportCommand struct {
 }
 
 // Run writes the page and the summary of a run anew.
-func (c reportCommand) Run(r streams) error {
+func (c reportCommand) Run(k *kong.Context) error {
 	text, err := os.ReadFile(filepath.Join(c.Artifacts, "report.json"))
 	if err != nil {
 		return fmt.Errorf("read the report of a run: %w", err)
@@ -35,7 +35,7 @@ func (c reportCommand) Run(r streams) error {
 	if err := errors.Join(err, run.Write(c.Artifacts)); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(r.out, filepath.Join(c.Artifacts, report.PageFile))
+	_, err = fmt.Fprintln(k.Stdout, filepath.Join(c.Artifacts, report.PageFile))
 	return err
 }
 
@@ -45,11 +45,11 @@ type progressCommand struct {
 
 // Run passes on what Ginkgo prints, and shows how far it is. Ctrl-C is for Ginkgo:
 // this ends when that does.
-func (c progressCommand) Run(ctx context.Context, r streams) error {
+func (c progressCommand) Run(k *kong.Context) error {
 	signal.Ignore(os.Interrupt)
-	screen := report.Screen{Out: r.out}
-	if width, _ := size(r.out); width > 0 {
-		screen.Width = func() int { width, _ := size(r.out); return width }
+	var width func() int // of a terminal, which people change
+	if columns, _ := size(k.Stdout); columns > 0 {
+		width = func() int { columns, _ := size(k.Stdout); return columns }
 	}
-	return report.Follow(context.WithoutCancel(ctx), os.Stdin, c.Artifacts, screen)
+	return report.Follow(os.Stdin, c.Artifacts, k.Stdout, width)
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/onsi/ginkgo/v2/types"
+
+	"github.com/studioml/studio-go-runner/e2e/report"
 )
 
 // The page of a run is made anew from what it has left. What Ctrl-C met has not failed.
@@ -16,6 +18,7 @@ func TestReport(t *testing.T) {
 	dir := t.TempDir()
 	text, err := json.Marshal([]types.Report{{SuiteLabels: []string{"target:embedded"}, SpecReports: types.SpecReports{{
 		LeafNodeType: types.NodeTypeIt, LeafNodeText: "two flips", State: types.SpecStateFailed, Failure: types.Failure{Message: "it is open"},
+		ReportEntries: types.ReportEntries{{Name: report.StoryEntry, Value: types.WrapEntryValue(&report.Story{Version: "v1.2.3"})}},
 	}, {
 		LeafNodeType: types.NodeTypeIt, LeafNodeText: "stopped", State: types.SpecStateInterrupted, Failure: types.Failure{Message: "Interrupted by User"},
 	}}}})
@@ -30,7 +33,7 @@ func TestReport(t *testing.T) {
 		t.Fatalf("exit code %d, %s", code, &errs)
 	}
 	for _, file := range []string{"report.html", "report.md"} {
-		if page, err := os.ReadFile(filepath.Join(dir, file)); err != nil || !strings.Contains(string(page), "two flips") || !strings.Contains(string(page), "1 of 1 failed") {
+		if page, err := os.ReadFile(filepath.Join(dir, file)); err != nil || !strings.Contains(string(page), "two flips") || !strings.Contains(string(page), "1 of 1 failed") || !strings.Contains(string(page), "v1.2.3") {
 			t.Errorf("%s: %v, %.300s", file, err, page)
 		}
 	}

@@ -22,9 +22,9 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// screen shows what the record of a scenario tells: texts in their order and, below
-// them, a table of what is so now, drawn over itself. Where that cannot be done, as
-// in a file, each change of a runner is a line.
+// screen shows what the record of a scenario tells: texts in their order, what runners
+// say is wrong with their maps and, below them, a table of what is so now, drawn over
+// itself. Where that cannot be done, as in a file, each change of a runner is a line.
 type screen struct {
 	out      io.Writer
 	scenario scenario.Scenario
@@ -117,10 +117,15 @@ func (s *screen) tell(e history.Entry, drawn bool) string {
 		if json.Unmarshal([]byte(e.Log), &line) == nil && line.Msg == "serving" {
 			s.addresses[e.Runner] = line.Address
 		}
-	case e.Status != nil && !drawn:
-		said := fmt.Sprintf("%-9s %s; %s\n", e.Runner, state(e.Status), source(e.Status))
-		for _, problem := range problems(e.Status) {
-			said += fmt.Sprintf("%-9s ! %s\n", "", problem)
+	case e.Status != nil:
+		said := ""
+		if !drawn {
+			said = fmt.Sprintf("%-9s %s; %s\n", e.Runner, state(e.Status), source(e.Status))
+		}
+		for _, m := range []*api.MapStatus{e.Status.Maps.Global, e.Status.Maps.Node} {
+			if m != nil && m.Problem != "" {
+				said += fmt.Sprintf("%-9s ! %s\n", e.Runner, m.Problem)
+			}
 		}
 		if said != s.told[e.Runner] {
 			s.told[e.Runner] = said
@@ -138,7 +143,6 @@ const widest = 60
 func (s *screen) table() []string {
 	const row = "%-9s %-30s %3v %5v %7v"
 	lines := []string{fmt.Sprintf(row, "RUNNER", "STATE", "RUN", "DONE", "GPUS")}
-	var wrong []string
 	s.record.View(func(f *history.Facts) {
 		for _, name := range slices.Sorted(maps.Keys(s.scenario.Runners)) {
 			r := f.Runner(name)
@@ -158,14 +162,9 @@ func (s *screen) table() []string {
 			lines = append(lines,
 				fmt.Sprintf(row, name, is, r.Status.Tasks.Running, r.Status.Tasks.Succeeded, fmt.Sprintf("%d of %d", busy, len(r.Status.GPUs))),
 				fmt.Sprintf("  %s; %s", s.addresses[name], source(r.Status)))
-			for _, problem := range problems(r.Status) {
-				if broken := wrap("! " + problem); !slices.Contains(wrong, broken[0]) {
-					wrong = append(wrong, broken...)
-				}
-			}
 		}
 	})
-	return append(append(lines, wrong...), "queue: "+s.queue.String())
+	return append(lines, "queue: "+s.queue.String())
 }
 
 // state is what a runner does, and where to.
@@ -179,26 +178,4 @@ func source(s *api.Status) string {
 		return fmt.Sprintf("%s, shadows %s %s", s.Source, s.Shadowed.Source, s.Shadowed.Value)
 	}
 	return cmp.Or(string(s.Source), "no state yet")
-}
-
-// problems are what is wrong with a runner's maps.
-func problems(s *api.Status) (all []string) {
-	for _, m := range []*api.MapStatus{s.Maps.Global, s.Maps.Node} {
-		if m != nil && m.Problem != "" {
-			all = append(all, m.Problem)
-		}
-	}
-	return all
-}
-
-// wrap breaks a text between words.
-func wrap(text string) (lines []string) {
-	line := ""
-	for _, word := range strings.Fields(text) {
-		if line != "" && len(line)+1+len(word) > widest {
-			lines, line = append(lines, line), " "
-		}
-		line = strings.TrimPrefix(line+" "+word, " ")
-	}
-	return append(lines, line)
 }

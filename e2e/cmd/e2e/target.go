@@ -11,6 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+	"k8s.io/client-go/tools/clientcmd"
+
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
@@ -18,9 +21,8 @@ import (
 type targetCommand struct {
 	Name string `arg:"" optional:"" help:"embedded, kind or existing. Default: kind where Docker can be used, else embedded."`
 
-	Image      string `env:"E2E_IMAGE" placeholder:"IMAGE" help:"existing: the image of the runners."`
-	Kubeconfig string `env:"KUBECONFIG" placeholder:"FILES" help:"existing: how to reach the cluster, as kubectl has it."`
-	NodeImage  string `env:"KIND_NODE_IMAGE" placeholder:"IMAGE" help:"kind: the image of a node. With it, Docker must answer."`
+	Image     string `env:"E2E_IMAGE" placeholder:"IMAGE" help:"existing: the image of the runners. The cluster is that of KUBECONFIG, as kubectl has it."`
+	NodeImage string `env:"KIND_NODE_IMAGE" placeholder:"IMAGE" help:"kind: the image of a node. With it, Docker must answer."`
 }
 
 // Validate is called by kong.
@@ -33,34 +35,34 @@ func (c targetCommand) Validate() error {
 
 // Run prints the target, after a look at what it needs: what is missing is said
 // before minutes of building.
-func (c targetCommand) Run(ctx context.Context, r streams) error {
+func (c targetCommand) Run(ctx context.Context, k *kong.Context) error {
 	var missing error
 	switch c.Name {
 	case "":
-		missing = c.lacksDocker(ctx, r)
+		missing = c.lacksDocker(ctx, k)
 		c.Name = "kind"
 		why := "Docker can be used; TARGET=embedded needs no Docker and is quicker"
 		if missing != nil {
 			c.Name, why = "embedded", missing.Error()
 			missing = lacksPrograms()
 		}
-		fmt.Fprintf(r.progress, "target %s: %s\n", c.Name, why)
+		fmt.Fprintf(k.Stderr, "target %s: %s\n", c.Name, why)
 	case "embedded":
 		missing = lacksPrograms()
 	case "kind":
-		missing = c.lacksDocker(ctx, r)
+		missing = c.lacksDocker(ctx, k)
 	case "existing":
 		missing = c.lacksCluster()
 	}
 	if missing != nil {
 		return fmt.Errorf("TARGET=%s cannot run here: %w", c.Name, missing)
 	}
-	fmt.Fprintln(r.out, c.Name)
+	fmt.Fprintln(k.Stdout, c.Name)
 	return nil
 }
 
 // lacksDocker says why Docker cannot be used, nor be started by e2e/airgap.
-func (c targetCommand) lacksDocker(ctx context.Context, r streams) error {
+func (c targetCommand) lacksDocker(ctx context.Context, k *kong.Context) error {
 	const patience = 10 * time.Second // with a daemon that hangs
 	asking, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -70,7 +72,7 @@ func (c targetCommand) lacksDocker(ctx context.Context, r streams) error {
 		return fmt.Errorf("no Docker answers (%w): %s; start it (apt-get install docker.io), or unset KIND_NODE_IMAGE", err, lastLine(text))
 	}
 	cmd := exec.CommandContext(ctx, "go", "run", "-C", filepath.Join("e2e", "airgap"), ".", "check")
-	cmd.Stderr = r.progress
+	cmd.Stderr = k.Stderr
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	text, err := cmd.Output()
 	if reason := strings.TrimSpace(string(text)); err == nil && reason != "" {
@@ -97,10 +99,7 @@ func lastLine(text []byte) string {
 // lacksCluster says why no cluster can be found, as kubectl looks for it, or what
 // to run there.
 func (c targetCommand) lacksCluster() error {
-	files := filepath.SplitList(c.Kubeconfig)
-	if home, err := os.UserHomeDir(); err == nil && len(files) == 0 {
-		files = []string{filepath.Join(home, ".kube", "config")}
-	}
+	files := clientcmd.NewDefaultClientConfigLoadingRules().Precedence
 	there := slices.ContainsFunc(files, func(file string) bool {
 		_, err := os.Stat(file)
 		return err == nil

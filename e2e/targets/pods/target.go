@@ -87,6 +87,9 @@ func Connect(config Config) (t *Target, err error) {
 	if err == nil {
 		t.Access, err = kube.Connect(access)
 	}
+	if clientcmd.IsEmptyConfig(err) {
+		err = errors.New("no cluster is named; set it to the file that says how to reach one")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to target %s (KUBECONFIG): %w", config.Name, err)
 	}

@@ -1,4 +1,4 @@
-package main
+package conformance
 
 import (
 	"cmp"
@@ -12,23 +12,20 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/studioml/studio-go-runner/e2e/conformance"
+	"github.com/alecthomas/kong"
+
 	"github.com/studioml/studio-go-runner/e2e/report"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
-type conformanceCommands struct {
-	Play   playCommand   `cmd:"" help:"Play the contract against a runner, and write a report; exit code 1 if it does not conform."`
-	Matrix matrixCommand `cmd:"" help:"Write e2e/conformance/MATRIX.md from the reports there."`
-}
-
-type playCommand struct {
-	Runner    string            `required:"" type:"existingfile" placeholder:"PROGRAM" help:"The adapter of the runner; see e2e/conformance/README.md."`
-	Level     conformance.Level `enum:"core,extended" default:"core" help:"How much is played: ${enum}; extended is core as well."`
-	Report    string            `placeholder:"FILE" help:"Where the report goes. Default: report.yaml among the artifacts."`
-	Artifacts string            `default:"artifacts/conformance" help:"Where the page, and what failed scenarios leave behind, go."`
-	NVML      string            `name:"nvml" help:"The fake NVML library for runners that are processes." type:"path" default:"bin/libnvidia-ml.so.1"`
-	Procs     int               `help:"Scenarios at the same time. They mostly wait. Default: 6 for each core."`
+// Command plays the contract against a runner.
+type Command struct {
+	Runner    string `required:"" type:"existingfile" placeholder:"PROGRAM" help:"The adapter of the runner; see e2e/conformance/README.md."`
+	Level     Level  `enum:"core,extended" default:"core" help:"How much is played: ${enum}; extended is core as well."`
+	Report    string `placeholder:"FILE" help:"Where the report goes. Default: report.yaml among the artifacts."`
+	Artifacts string `default:"artifacts/conformance" help:"Where the page, and what failed scenarios leave behind, go."`
+	NVML      string `name:"nvml" help:"The fake NVML library for runners that are processes." type:"path" default:"bin/libnvidia-ml.so.1"`
+	Procs     int    `help:"Scenarios at the same time. They mostly wait. Default: 6 for each core."`
 
 	Image    string          `placeholder:"IMAGE" help:"Play pods of this image on the cluster of KUBECONFIG. It must have what the adapter, a script of its shell, calls."`
 	Postgres string          `placeholder:"IMAGE" help:"That of the PostgreSQL server that has the queues of pods, if not the published one."`
@@ -37,8 +34,8 @@ type playCommand struct {
 
 // Run plays, and writes the report and the page; of a run that did not come to its end
 // the page alone.
-func (c playCommand) Run(ctx context.Context, r streams) (err error) {
-	suite, err := conformance.Load(filepath.Join("e2e", "conformance"))
+func (c Command) Run(ctx context.Context, k *kong.Context) (err error) {
+	suite, err := Load(filepath.Join("e2e", "conformance"))
 	if err != nil {
 		return err
 	}
@@ -54,12 +51,12 @@ func (c playCommand) Run(ctx context.Context, r streams) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.close(context.WithoutCancel(ctx))) }()
 	begun := time.Now()
-	results, err := c.play(ctx, r, p, suite)
-	return c.conclude(ctx, r, p, file, begun, results, err)
+	results, err := c.play(ctx, k, p, suite)
+	return c.conclude(ctx, k, p, file, begun, results, err)
 }
 
 // conclude writes what there is to write, and says how it went.
-func (c playCommand) conclude(ctx context.Context, r streams, p *played, file string, begun time.Time, results []conformance.Result, err error) error {
+func (c Command) conclude(ctx context.Context, k *kong.Context, p *played, file string, begun time.Time, results []Result, err error) error {
 	page := pageOf(p, begun, results, c.Artifacts)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -69,16 +66,16 @@ func (c playCommand) conclude(ctx context.Context, r streams, p *played, file st
 		return errors.Join(fmt.Errorf("%d of %d scenarios were played, see %s; there is no report: %w",
 			len(page.Specs), len(results), filepath.Join(c.Artifacts, report.PageFile), err), page.Write(c.Artifacts))
 	}
-	conforms := conformance.NewReport(p.who, string(p.kind), p.version, results)
+	conforms := NewReport(p.who, string(p.kind), p.version, results)
 	if err := errors.Join(page.Write(c.Artifacts), conforms.Write(file)); err != nil {
 		return err
 	}
 	failed := 0
 	for _, l := range conforms.Levels {
 		failed += l.Statistics.Failed
-		fmt.Fprintf(r.out, "%s: %s, %d passed, %d failed, %d skipped\n", l.Name, l.Result, l.Statistics.Passed, l.Statistics.Failed, l.Statistics.Skipped)
+		fmt.Fprintf(k.Stdout, "%s: %s, %d passed, %d failed, %d skipped\n", l.Name, l.Result, l.Statistics.Passed, l.Statistics.Failed, l.Statistics.Skipped)
 	}
-	fmt.Fprintf(r.out, "report: %s\npage: %s\n", file, filepath.Join(c.Artifacts, report.PageFile))
+	fmt.Fprintf(k.Stdout, "report: %s\npage: %s\n", file, filepath.Join(c.Artifacts, report.PageFile))
 	if failed > 0 {
 		return fmt.Errorf("%s %s does not conform: %d scenarios failed", p.who.Project, p.who.Version, failed)
 	}
@@ -87,7 +84,7 @@ func (c playCommand) conclude(ctx context.Context, r streams, p *played, file st
 
 // prepare finds out what would be found out after minutes, and keeps other runs out of
 // the artifacts until free.
-func (c playCommand) prepare(file string) (free func(), err error) {
+func (c Command) prepare(file string) (free func(), err error) {
 	if info, err := os.Stat(c.Runner); err == nil && c.Image == "" && info.Mode()&0o111 == 0 {
 		return nil, fmt.Errorf("the adapter %s must be a program: chmod +x", c.Runner)
 	}
@@ -116,16 +113,16 @@ func (c playCommand) prepare(file string) (free func(), err error) {
 }
 
 // play tells of each scenario as it ends.
-func (c playCommand) play(ctx context.Context, r streams, on *played, suite *conformance.Suite) ([]conformance.Result, error) {
-	levels := []conformance.Level{conformance.Core}
-	all := len(suite.Scenarios[conformance.Core])
-	if c.Level == conformance.Extended {
-		levels = conformance.Levels
-		all += len(suite.Scenarios[conformance.Extended])
+func (c Command) play(ctx context.Context, k *kong.Context, on *played, suite *Suite) ([]Result, error) {
+	levels := []Level{Core}
+	all := len(suite.Scenarios[Core])
+	if c.Level == Extended {
+		levels = Levels
+		all += len(suite.Scenarios[Extended])
 	}
 	done := 0
 	const each = 6
-	player := conformance.Player{Target: on.target, Kind: on.kind, Procs: cmp.Or(c.Procs, each*runtime.NumCPU()), Artifacts: c.Artifacts, Ended: func(one conformance.Result) {
+	player := Player{Target: on.target, Kind: on.kind, Procs: cmp.Or(c.Procs, each*runtime.NumCPU()), Artifacts: c.Artifacts, Ended: func(one Result) {
 		done++
 		what := "ok     "
 		switch {
@@ -134,16 +131,16 @@ func (c playCommand) play(ctx context.Context, r streams, on *played, suite *con
 		case one.Err != nil:
 			what = "FAILED "
 		}
-		fmt.Fprintf(r.progress, "%3d of %d %s %5.1f s  %s\n", done, all, what, one.Length.Seconds(), one.Scenario.Name)
+		fmt.Fprintf(k.Stderr, "%3d of %d %s %5.1f s  %s\n", done, all, what, one.Length.Seconds(), one.Scenario.Name)
 		if one.Err != nil {
-			fmt.Fprintf(r.progress, "           %s\n", strings.SplitN(one.Err.Error(), "\n", 2)[0])
+			fmt.Fprintf(k.Stderr, "           %s\n", strings.SplitN(one.Err.Error(), "\n", 2)[0])
 		}
 	}}
 	return player.Play(ctx, suite, levels...)
 }
 
 // pageOf is the run for people.
-func pageOf(p *played, begun time.Time, results []conformance.Result, artifacts string) *report.Run {
+func pageOf(p *played, begun time.Time, results []Result, artifacts string) *report.Run {
 	run := &report.Run{
 		Target: string(p.kind), Start: begun, Length: time.Since(begun), Version: p.who.Project + " " + p.who.Version,
 		Around: []string{"conformance", "Kubernetes " + p.version},
@@ -167,22 +164,4 @@ func pageOf(p *played, begun time.Time, results []conformance.Result, artifacts 
 	}
 	run.Arrange()
 	return run
-}
-
-type matrixCommand struct {
-	Check bool `help:"Write nothing; exit code 1 if the page is not up to date."`
-}
-
-// Run writes the matrix, or compares it.
-func (c matrixCommand) Run(streams) error {
-	suite, err := conformance.Load(filepath.Join("e2e", "conformance"))
-	if err != nil {
-		return err
-	}
-	reports, err := conformance.ReadReports(filepath.Join("e2e", "conformance", "reports"))
-	if err != nil {
-		return err
-	}
-	file, text := filepath.Join("e2e", "conformance", "MATRIX.md"), []byte(suite.Matrix(reports))
-	return writeOrCheck(file, text, c.Check, "bin/e2e conformance matrix")
 }

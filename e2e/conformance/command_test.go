@@ -1,7 +1,7 @@
-package main
+package conformance
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,14 +12,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/studioml/studio-go-runner/e2e/conformance"
+	"github.com/alecthomas/kong"
+
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
+var quiet = &kong.Context{Kong: &kong.Kong{Stdout: io.Discard, Stderr: io.Discard}}
+
 // What cannot come to an end is said before anything is played.
 func TestConformanceSaysFirstWhatIsWrong(t *testing.T) {
-	t.Chdir(root)
+	t.Chdir(filepath.Join("..", ".."))
 	dir := t.TempDir()
 	text, program, taken := filepath.Join(dir, "text"), filepath.Join(dir, "program"), filepath.Join(dir, "taken")
 	for file, mode := range map[string]os.FileMode{text: 0o644, program: 0o755} {
@@ -27,25 +30,24 @@ func TestConformanceSaysFirstWhatIsWrong(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	free, err := playCommand{Runner: program, Artifacts: taken}.prepare(filepath.Join(taken, "report.yaml"))
+	free, err := Command{Runner: program, Artifacts: taken}.prepare(filepath.Join(taken, "report.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer free()
 	for _, c := range []struct {
-		args []string
+		Command
 		want string
 	}{
-		{[]string{"--runner=" + text}, "must be a program: chmod +x"},
-		{[]string{"--runner=" + program, "--report=" + filepath.Join(dir, "no", "report.yaml")}, "the report must be a file that can be written"},
-		{[]string{"--runner=" + program, "--report=" + dir}, "the report must be a file that can be written"},
-		{[]string{"--runner=" + program, "--artifacts=" + filepath.Join(text, "below")}, "make a place for the page"},
-		{[]string{"--runner=" + program, "--artifacts=" + taken}, "another run writes into " + taken},
+		{Command{Runner: text}, "must be a program: chmod +x"},
+		{Command{Runner: program, Report: filepath.Join(dir, "no", "report.yaml")}, "the report must be a file that can be written"},
+		{Command{Runner: program, Report: dir}, "the report must be a file that can be written"},
+		{Command{Runner: program, Artifacts: filepath.Join(text, "below")}, "make a place for the page"},
+		{Command{Runner: program, Artifacts: taken}, "another run writes into " + taken},
 	} {
-		var out, errs bytes.Buffer
-		args := append([]string{"conformance", "play", "--artifacts=" + filepath.Join(dir, "artifacts")}, c.args...)
-		if code := run(args, &out, &errs); code != exitFailed || !strings.Contains(errs.String(), c.want) {
-			t.Errorf("%v: exit code %d, %q; want %q in it", c.args, code, &errs, c.want)
+		c.Artifacts = cmp.Or(c.Artifacts, filepath.Join(dir, "artifacts"))
+		if err := c.Run(t.Context(), quiet); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v; want %q in it", c.Command, err, c.want)
 		}
 	}
 }
@@ -53,8 +55,8 @@ func TestConformanceSaysFirstWhatIsWrong(t *testing.T) {
 // A run that was interrupted has a page of what it has played, and no report.
 func TestConformanceIsInterrupted(t *testing.T) {
 	dir := t.TempDir()
-	c := playCommand{Artifacts: dir}
-	results := []conformance.Result{{Level: conformance.Core, Played: true, Err: errors.New("it is open")}, {Level: conformance.Core}}
+	c := Command{Artifacts: dir}
+	results := []Result{{Level: Core, Played: true, Err: errors.New("it is open")}, {Level: Core}}
 	results[0].Scenario.Name, results[1].Scenario.Name = "it was played", "it was not"
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -64,7 +66,7 @@ func TestConformanceIsInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer free()
-	err = c.conclude(ctx, streams{io.Discard, io.Discard}, &played{}, report, time.Now(), results, errors.New("close: signal: terminated"))
+	err = c.conclude(ctx, quiet, &played{}, report, time.Now(), results, errors.New("close: signal: terminated"))
 	if want := "1 of 2 scenarios were played"; err == nil || !strings.HasPrefix(err.Error(), want) || !strings.HasSuffix(err.Error(), "interrupted") {
 		t.Errorf("it says %v, want %s, and that it was interrupted", err, want)
 	}

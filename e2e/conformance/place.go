@@ -1,4 +1,4 @@
-package main
+package conformance
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
-	"github.com/studioml/studio-go-runner/e2e/conformance"
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/kube"
@@ -31,12 +30,12 @@ type played struct {
 	kind    scenario.Target
 	adapter conformance.Adapter
 	version string // of Kubernetes
-	who     conformance.Implementation
+	who     Implementation
 	close   func(context.Context) error
 }
 
 // open makes the place: a control plane of its own, or a look at somebody's cluster.
-func (c playCommand) open(ctx context.Context) (p *played, err error) {
+func (c Command) open(ctx context.Context) (p *played, err error) {
 	if c.Image != "" {
 		p, err = c.onCluster(ctx)
 	} else {
@@ -57,7 +56,7 @@ func (c playCommand) open(ctx context.Context) (p *played, err error) {
 }
 
 // onThisMachine has processes for runners.
-func (c playCommand) onThisMachine(ctx context.Context) (*played, error) {
+func (c Command) onThisMachine(ctx context.Context) (*played, error) {
 	plane, err := controlplane.Start(ctx, "", nil)
 	if err != nil {
 		return nil, err
@@ -74,10 +73,7 @@ func (c playCommand) onThisMachine(ctx context.Context) (*played, error) {
 const left = 2 * time.Hour
 
 // onCluster has pods for runners. What the adapter does, the shell of the image does.
-func (c playCommand) onCluster(ctx context.Context) (*played, error) {
-	if err := (targetCommand{Image: c.Image, Kubeconfig: os.Getenv("KUBECONFIG")}).lacksCluster(); err != nil {
-		return nil, err
-	}
+func (c Command) onCluster(ctx context.Context) (*played, error) {
 	script, err := os.ReadFile(c.Runner)
 	if err != nil {
 		return nil, err
