@@ -16,16 +16,16 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "await", Doc: "Waits until all the conditions hold at once, by subject.", Asserts: true},
+	add(scenario.Verb{Name: "await", Doc: "Waits until all the conditions hold at once, by subject."},
 		func(that scenario.Conditions, ctx context.Context, p *play) error {
 			return p.await(ctx, that, budgetOf(that))
 		})
-	add(scenario.Verb{Name: "expect", Asserts: true,
+	add(scenario.Verb{Name: "expect",
 		Doc: "Says what must hold already, by subject. It waits for nothing but the news of it: runners, tasks and the queue report each with a delay of their own."},
 		func(that scenario.Conditions, ctx context.Context, p *play) error {
 			return p.await(ctx, that, expectBudget)
 		})
-	add(scenario.Verb{Name: "never", Asserts: true,
+	add(scenario.Verb{Name: "never",
 		Doc: "Says what no entry of the record may show. An entry that meets every condition of a subject is a failure."}, Never.do)
 }
 
@@ -154,7 +154,7 @@ type Never struct {
 	Since scenario.Mark `json:"since,omitempty"`
 	// Within is how long after the mark it counts; without it, till now. What must not be
 	// too early is told so, however late it is: the mark is set before its cause.
-	Within scenario.Duration `json:"within,omitempty"`
+	Within scenario.Duration `json:"within,omitempty" with:"since"`
 	// That are the conditions, by subject. A log line counts when it is written,
 	// everything else as long as it is so.
 	That scenario.Conditions `json:"that"`
@@ -162,7 +162,6 @@ type Never struct {
 
 // Check wants facts that a record can have.
 func (n Never) Check(c *scenario.Checker, at string) {
-	c.Needs(at, "within", n.Since != "", "since is not, from which it counts")
 	for subject, condition := range n.That {
 		for name := range condition {
 			if f := factOf(name); !f.Lasting {

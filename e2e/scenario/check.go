@@ -68,13 +68,6 @@ func (c *Checker) line(path string) int {
 	return cmp.Or(c.places[path], &token.Position{Line: 1}).Line
 }
 
-// Needs reports a field that is set where another one, that it needs, is not.
-func (c *Checker) Needs(at, field string, is bool, why string) {
-	if c.places[at+"."+field] != nil && !is {
-		c.Bad(at+"."+field, "is set, but %s", why)
-	}
-}
-
 // Need reports an ability that the file uses and does not ask for.
 func (c *Checker) Need(at string, n Need) {
 	if !slices.Contains(c.File.Needs, n) {
@@ -110,9 +103,6 @@ func (f File) Check(c *Checker, _ string) {
 	if f.Timeout > maxTimeout {
 		c.Bad("timeout", "is %s; must be at most %s", f.Timeout, maxTimeout)
 	}
-	if len(f.APIServerFlags) > 0 {
-		c.Need("apiserverFlags", NeedAPIServer)
-	}
 	for _, name := range slices.Sorted(maps.Keys(f.Runners)) {
 		at := "runners." + name
 		if slices.Contains([]string{Global, Tasks, Runners}, name) {
@@ -128,21 +118,6 @@ func (f File) Check(c *Checker, _ string) {
 		if r.Delayed && !c.done["start "+name] {
 			c.Bad(at+".delayed", "is true, but no step starts the runner")
 		}
-	}
-}
-
-// Check wants GPUs where something of them is said.
-func (r Runner) Check(c *Checker, at string) {
-	if r.GPUs > 0 {
-		c.Need(at+".gpus", NeedGPUs)
-	}
-	c.Needs(at, "profile", r.GPUs > 0, "the runner has no gpus")
-	c.Needs(at, "visible", r.GPUs > 0, "the runner has no gpus")
-	if r.Machine != "" {
-		c.Need(at+".machine", NeedFakeGPUs)
-	}
-	if r.Older {
-		c.Need(at+".older", NeedOlder)
 	}
 }
 
@@ -167,6 +142,4 @@ func (s Submit) Check(c *Checker, at string) {
 		c.Bad(at+".group", "%s was submitted before", quote(string(s.Group)))
 	}
 	c.Groups[Group(s.Group)] = &s
-	c.Needs(at, "gpuMemory", s.GPUs > 0, "the tasks ask for no gpus")
-	c.Needs(at, "waiting", s.Again > 0, "the group is not submitted again")
 }

@@ -40,7 +40,7 @@ type File struct {
 
 	// APIServerFlags are further flags of the scenario's own API server, without
 	// dashes, as feature-gates: WatchList=false.
-	APIServerFlags map[Flag]string `json:"apiserverFlags,omitempty"`
+	APIServerFlags map[Flag]string `json:"apiserverFlags,omitempty" need:"apiserver"`
 	// Permissions is what the runners may do at start.
 	Permissions Permissions `json:"permissions,omitempty" jsonschema:"default=shipped"`
 	// Runners by name. They are started after maps and tasks, unless delayed.
@@ -117,11 +117,11 @@ type Submit struct {
 	Again Duration `json:"again,omitempty"`
 	// Waiting is how many tasks may be in the queue, unclaimed, for the group to be
 	// submitted again; without it, any number.
-	Waiting int `json:"waiting,omitempty" jsonschema:"minimum=1,maximum=10000"`
+	Waiting int `json:"waiting,omitempty" jsonschema:"minimum=1,maximum=10000" with:"again"`
 	// GPUs is the number of whole GPUs that each task asks for.
 	GPUs int `json:"gpus,omitempty" jsonschema:"minimum=0,maximum=64"`
 	// GPUMemory is the memory that each of them must have, as 16Gi.
-	GPUMemory api.Bytes `json:"gpuMemory,omitempty"`
+	GPUMemory api.Bytes `json:"gpuMemory,omitempty" with:"gpus"`
 	// MaxAttempts is that of the task document.
 	MaxAttempts int `json:"maxAttempts,omitempty" jsonschema:"minimum=1,maximum=100"`
 	// Timeout is that of the task document.
@@ -137,16 +137,16 @@ type Runner struct {
 	// Delayed runners are started by a start step.
 	Delayed bool `json:"delayed,omitempty"`
 	// Older has it be of a release of before, as in a rolling upgrade.
-	Older bool `json:"older,omitempty"`
+	Older bool `json:"older,omitempty" need:"older-release"`
 	// GPUs is the number of GPUs it has; 0 is a machine without NVML.
-	GPUs int `json:"gpus,omitempty" jsonschema:"minimum=0,maximum=64"`
+	GPUs int `json:"gpus,omitempty" jsonschema:"minimum=0,maximum=64" need:"gpus"`
 	// Profile is the GPU model where the target can choose it.
-	Profile string `json:"profile,omitempty" jsonschema:"default=T4"`
+	Profile string `json:"profile,omitempty" jsonschema:"default=T4" with:"gpus"`
 	// Machine is the runner whose machine, with its fake GPUs, this one runs on
 	// as well; the default is a machine of its own.
-	Machine string `json:"machine,omitempty"`
+	Machine string `json:"machine,omitempty" need:"fake-gpus"`
 	// Visible is its NVIDIA_VISIBLE_DEVICES.
-	Visible string `json:"visible,omitempty"`
+	Visible string `json:"visible,omitempty" with:"gpus"`
 	// Slots is how many tasks it runs at the same time.
 	Slots int `json:"slots,omitempty" jsonschema:"minimum=1,maximum=256,default=4"`
 	// Hostname overrides HOSTNAME; "unset" removes it.

@@ -13,7 +13,7 @@ type Network struct {
 	// Answer is the HTTP status of every answer, as 429.
 	Answer int `json:"answer,omitempty" jsonschema:"minimum=400,maximum=599"`
 	// RetryAfter is sent with it.
-	RetryAfter Duration `json:"retryAfter,omitempty"`
+	RetryAfter Duration `json:"retryAfter,omitempty" with:"answer"`
 	// Late is how long the head of each answer of the API server is held back.
 	Late Duration `json:"late,omitempty"`
 }
@@ -37,7 +37,6 @@ func (n Network) Check(c *Checker, at string) {
 	if n.Mode == "" && n.Limit == 0 && (n.Answer == 0) == (n.Late == 0) {
 		c.Bad(at, "must have either answer or late")
 	}
-	c.Needs(at, "retryAfter", n.Answer != 0, "there is no answer")
 }
 
 // Token is what happens to the token of the runners' service account.

@@ -123,6 +123,7 @@ func (c *Checker) report(m mistake) {
 		known := slices.Sorted(maps.Keys(part.Properties))
 		for _, name := range k.Properties {
 			c.fail(c.line(join(m.at, name)), m.at, "unknown field %s%s", quote(name), api.DidYouMean(name, known))
+			delete(m.value.(map[string]any), name)
 		}
 		return
 	case *kind.Required:
