@@ -151,8 +151,8 @@ func reported(read reads) reads {
 	}
 }
 
-// queued is how many tasks are in some places of the queue.
-func queued(name, doc string, places ...api.TaskState) fact {
+// queued is how many tasks are in some states in the queue.
+func queued(name, doc string, states ...api.TaskState) fact {
 	f := known[int](name, doc, scenario.OfTasks, func(v *view) (any, string) {
 		switch {
 		case v.facts.QueueTrouble != "":
@@ -160,11 +160,7 @@ func queued(name, doc string, places ...api.TaskState) fact {
 		case v.facts.Queue == nil:
 			return nil, "nobody has looked into the queue"
 		}
-		n, in := 0, placesIn(*v.facts.Queue, v.group)
-		for _, place := range places {
-			n += in[place]
-		}
-		return n, ""
+		return count(*v.facts.Queue, v.group, states...), ""
 	})
 	f.ask = theQueue
 	return f
@@ -243,17 +239,16 @@ type logged struct{ *history.Runner }
 func (l logged) says(part string) bool { return l.Logged(part) }
 func (l logged) String() string        { return fmt.Sprintf("%d lines", len(l.Log)) }
 
-// placesIn counts the tasks of a group by where they are.
-func placesIn(contents targets.Contents, group string) map[api.TaskState]int {
-	in := make(map[api.TaskState]int)
-	for id, places := range placesOf(contents) {
-		for _, place := range places {
+// count is how many tasks of a group are in some states.
+func count(contents targets.Contents, group string, states ...api.TaskState) (n int) {
+	for _, state := range states {
+		for _, id := range contents.In(state) {
 			if history.InGroup(id, group) {
-				in[place]++
+				n++
 			}
 		}
 	}
-	return in
+	return n
 }
 
 func formatOf(all []fact) (formats []scenario.Fact) {

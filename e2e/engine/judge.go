@@ -186,8 +186,8 @@ func (p *play) describeSubject(f *history.Facts, subject string) string {
 		}
 		text := fmt.Sprintf("%d started, %d finished", v.started, v.finished)
 		if f.Queue != nil {
-			in := placesIn(*f.Queue, v.group)
-			text += fmt.Sprintf("; in the queue, when it was last read: %d free, %d claimed, %d dead", in[api.TaskWaiting], in[api.TaskRunning], in[api.TaskDead])
+			in := func(state api.TaskState) int { return count(*f.Queue, v.group, state) }
+			text += fmt.Sprintf("; in the queue, when it was last read: %d free, %d claimed, %d dead", in(api.TaskWaiting), in(api.TaskRunning), in(api.TaskDead))
 		}
 		all = append(all, text)
 	}

@@ -57,7 +57,7 @@ func Run(ctx context.Context, env targets.Env, s scenario.Scenario, record *hist
 		p.streams.Wait() // so that tasks can be counted
 		if err != nil {
 			// A rule that was broken may well be the reason.
-			return errors.Join(err, rules(s, record.Entries()))
+			return errors.Join(err, allowed(s).Broken(record.Entries()))
 		}
 		return p.note(0, "invariants", func() error {
 			if err := p.invariants(); err != nil {
@@ -92,7 +92,7 @@ func begin(ctx context.Context, env targets.Env, s scenario.Scenario, record *hi
 		return nil
 	})
 	if err != nil {
-		return errors.Join(err, rules(s, record.Entries()))
+		return errors.Join(err, allowed(s).Broken(record.Entries()))
 	}
 	return rest(p)
 }
