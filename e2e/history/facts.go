@@ -1,7 +1,6 @@
 package history
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -167,9 +166,4 @@ func InGroup(id, group string) bool {
 	}
 	number, ok := strings.CutPrefix(id, group+"-")
 	return ok && number != "" && strings.Trim(number, "0123456789") == ""
-}
-
-// Logged says whether a runner has logged a line that contains the text.
-func (r *Runner) Logged(text string) bool {
-	return slices.ContainsFunc(r.Log, func(line string) bool { return strings.Contains(line, text) })
 }
