@@ -108,6 +108,19 @@ func (Permissions) Words() []string {
 	return Words(PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone)
 }
 
+// Token is what happens to the token of the runners' service account.
+type Token string
+
+// The tokens.
+const (
+	TokenRotate Token = "rotate" // replaced by a new one
+	TokenExpire Token = "expire" // its time is over
+	TokenRevoke Token = "revoke" // its service account was made anew
+)
+
+// Words are those that files can have.
+func (Token) Words() []string { return Words(TokenRotate, TokenExpire, TokenRevoke) }
+
 // Duration is a time.Duration written as 500ms; files have positive ones only.
 type Duration time.Duration
 

@@ -82,7 +82,7 @@ type schemaCommand struct{}
 
 // Run writes the schema.
 func (schemaCommand) Run(r streams) error {
-	text, err := engine.Format.Schema("e2e/scenario", "e2e/engine")
+	text, err := engine.Format.Schema("e2e/scenario", "e2e/engine", "e2e/network")
 	if err != nil {
 		return err
 	}
