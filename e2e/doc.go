@@ -46,8 +46,9 @@
 //   - scenario is the format, and oracle an independent statement of the rules for
 //     expected values.
 //   - engine plays a scenario; each verb is a value that a file verb_*.go adds, and
-//     what a condition can ask for is a row of facts.go. history is its record, rules
-//     what no record may show to be broken, and crowd is ConfigMaps that concern no runner.
+//     what a condition can ask for is a row of facts.go. history is its record, mapwatch
+//     what the record has of maps from, rules what no record may show to be broken, and
+//     crowd is ConfigMaps that concern no runner.
 //   - targets says what a cluster must be able to do. targets/embedded is one, and
 //     targets/pods is one whose runners are pods; both use targets/place. targets/kind
 //     makes the cluster for the target kind.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/mapwatch"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -157,7 +158,7 @@ func (v *view) seen() (any, string) {
 	for name, m := range map[string]*api.MapStatus{api.GlobalMapName: has.Global, node: has.Node} {
 		newest, ever := v.facts.Maps[v.play.env.Namespace()+"/"+name]
 		version := cmp.Or(m, &api.MapStatus{}).ResourceVersion
-		if ever && (older(version, newest.ResourceVersion) || newest.Deleted && version == newest.ResourceVersion) {
+		if ever && (mapwatch.Older(version, newest.ResourceVersion) || newest.Deleted && version == newest.ResourceVersion) {
 			return false, fmt.Sprintf("%s is at version %s, the runner saw %s", name, newest.ResourceVersion, cmp.Or(version, scenario.None))
 		}
 	}

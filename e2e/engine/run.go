@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/mapwatch"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
@@ -22,6 +23,7 @@ type play struct {
 	env      targets.Env
 	scenario scenario.Scenario
 	record   *history.History
+	maps     *mapwatch.Watch // a source of the record
 
 	// sources feed the record; they live as long as ctx.
 	ctx     context.Context
