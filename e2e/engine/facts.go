@@ -12,7 +12,6 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -160,7 +159,7 @@ func queued(name, doc string, states ...api.TaskState) fact {
 		case v.facts.Queue == nil:
 			return nil, "nobody has looked into the queue"
 		}
-		return count(*v.facts.Queue, v.group, states...), ""
+		return v.facts.Queued(v.group, states...), ""
 	})
 	f.ask = theQueue
 	return f
@@ -240,18 +239,6 @@ func (l log) String() string { return fmt.Sprintf("%d lines", len(l.text)) }
 
 // atLeast is a number that goes by while somebody looks: more is right as well.
 type atLeast int
-
-// count is how many tasks of a group are in some states.
-func count(contents targets.Contents, group string, states ...api.TaskState) (n int) {
-	for _, state := range states {
-		for _, id := range contents.In(state) {
-			if history.InGroup(id, group) {
-				n++
-			}
-		}
-	}
-	return n
-}
 
 func formatOf(all []fact) (formats []scenario.Fact) {
 	for _, f := range all {

@@ -169,16 +169,10 @@ func (v *view) seen() (any, string) {
 func (p *play) describeSubject(f *history.Facts, subject string) string {
 	var all []string
 	for _, v := range p.views(subject, f) {
-		if v.runner != nil {
-			all = append(all, v.runner.Describe())
-			continue
+		if v.runner == nil {
+			return f.DescribeTasks(v.group)
 		}
-		text := fmt.Sprintf("%d started, %d finished", v.started, v.finished)
-		if f.Queue != nil {
-			in := func(state api.TaskState) int { return count(*f.Queue, v.group, state) }
-			text += fmt.Sprintf("; in the queue, when it was last read: %d free, %d claimed, %d dead", in(api.TaskWaiting), in(api.TaskRunning), in(api.TaskDead))
-		}
-		all = append(all, text)
+		all = append(all, v.runner.Describe())
 	}
 	return strings.Join(all, "\n  and ")
 }

@@ -45,7 +45,7 @@ func (o *Observation) Submit(s scenario.Submit) error {
 
 // Sink takes what a process of a runner tells.
 func (o *Observation) Sink(runner string, process int) targets.Sink {
-	return teller{o.play.record, runner, process}
+	return history.Process{Record: o.play.record, Runner: runner, Number: process}
 }
 
 // Settled waits until every task that was submitted is finished, for as long as ctx

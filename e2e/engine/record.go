@@ -7,7 +7,6 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/mapwatch"
 	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // source runs a part that feeds the record until the scenario ends.
@@ -32,25 +31,4 @@ func (p *play) watch() (err error) {
 	})
 	p.sources.Go(func() { p.maps.Run(p.ctx) })
 	return p.maps.Synced(p.ctx)
-}
-
-// teller puts what a process of a runner tells into the record.
-type teller struct {
-	record  *history.History
-	runner  string
-	process int
-}
-
-var _ targets.Sink = teller{}
-
-func (t teller) add(e history.Entry) {
-	e.Runner, e.Process = t.runner, t.process
-	t.record.Add(e)
-}
-
-func (t teller) Status(s api.Status)    { t.add(history.Entry{Status: &s}) }
-func (t teller) Log(line string)        { t.add(history.Entry{Log: line}) }
-func (t teller) Exit(exit targets.Exit) { t.add(history.Entry{Exit: &exit}) }
-func (t teller) Trouble(err error) {
-	t.record.Add(history.Entry{Trouble: fmt.Sprintf("runner %s: %v", t.runner, err)})
 }

@@ -43,7 +43,7 @@ type play struct {
 // started is a runner that was started at least once.
 type started struct {
 	targets.Runner
-	process int
+	tells history.Process // its newest one
 }
 
 // Run plays the scenario and returns what was not as expected, with the line

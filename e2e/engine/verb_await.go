@@ -88,7 +88,7 @@ func (p *play) ask(ctx context.Context, that scenario.Conditions) (err error) {
 			case path == theQueue:
 				_, err = p.readQueue(ctx)
 			case r != nil:
-				r.ask(ctx, path, teller{p.record, subject, r.process})
+				r.ask(ctx, path)
 			}
 			asked[key] = true
 		}
@@ -97,14 +97,14 @@ func (p *play) ask(ctx context.Context, that scenario.Conditions) (err error) {
 }
 
 // ask has a runner answer into the record.
-func (r *started) ask(ctx context.Context, path string, tells teller) {
+func (r *started) ask(ctx context.Context, path string) {
 	code, body, err := r.Get(ctx, path)
 	a := &history.Answer{Path: path, Code: code, Body: string(body)}
 	if err != nil {
 		a.Error = err.Error()
 	}
 	if err == nil || ctx.Err() == nil {
-		tells.add(history.Entry{Answer: a})
+		r.tells.Add(history.Entry{Answer: a})
 	}
 }
 
