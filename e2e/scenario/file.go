@@ -3,7 +3,10 @@
 // target; the engine runs what this package returns.
 package scenario
 
-import "github.com/studioml/studio-go-runner/runner/api"
+import (
+	"github.com/studioml/studio-go-runner/e2e/catalogue"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
 
 // File is one scenario, or a family of them when it has a matrix.
 type File struct {
@@ -11,7 +14,7 @@ type File struct {
 	// "global ${global}, node ${node}".
 	Name string `json:"name" jsonschema:"title=one line of text,pattern=^.*\\S.*$,maxLength=120"`
 	// Rows are the rows of the catalogue (contract, section 4) that it shows.
-	Rows []Row `json:"rows"`
+	Rows []catalogue.Row `json:"rows"`
 	// About says in a sentence or two why the scenario matters.
 	About string `json:"about,omitempty"`
 	// Targets are the kinds of cluster that it is meant for.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/invopop/jsonschema"
 
+	"github.com/studioml/studio-go-runner/e2e/catalogue"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -78,8 +79,8 @@ func mapped(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Name]():
 		return &jsonschema.Schema{Type: "string", Title: "small letters, digits and '-'",
 			Pattern: "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"} // which keeps clear of the signs of Ginkgo's label filter
-	case reflect.TypeFor[Row]():
-		return &jsonschema.Schema{Type: "integer", Minimum: "1", Maximum: json.Number(fmt.Sprint(int(MaxRow)))}
+	case reflect.TypeFor[catalogue.Row]():
+		return &jsonschema.Schema{Type: "integer", Minimum: "1", Maximum: json.Number(fmt.Sprint(int(catalogue.Last)))}
 	}
 	if w, ok := reflect.Zero(t).Interface().(words); ok {
 		s := &jsonschema.Schema{Type: "string"}

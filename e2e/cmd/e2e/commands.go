@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/studioml/studio-go-runner/e2e/catalogue"
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
@@ -24,7 +25,7 @@ func (listCommand) Run(r streams) error {
 		return err
 	}
 	table := tabwriter.NewWriter(r.out, 0, 0, 2, ' ', 0)
-	files, rows, areas, targets := map[string]int{}, map[scenario.Row]int{}, map[string]int{}, map[scenario.Target]int{}
+	files, rows, areas, targets := map[string]int{}, map[catalogue.Row]int{}, map[string]int{}, map[scenario.Target]int{}
 	for _, s := range all {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n",
 			numbers(s.Rows), s.Area, s.Name, strings.Join(scenario.Words(s.Targets...), ","), s.Location())
@@ -41,7 +42,7 @@ func (listCommand) Run(r streams) error {
 		return err
 	}
 	_, err = fmt.Fprintf(r.out, "\n%d scenarios in %d files show %d rows of %d\nareas: %s\ntargets: %s\n",
-		len(all), len(files), len(rows), scenario.MaxRow, counts(areas), counts(targets))
+		len(all), len(files), len(rows), catalogue.Last, counts(areas), counts(targets))
 	return err
 }
 
@@ -55,7 +56,7 @@ func counts[K ~string](of map[K]int) string {
 }
 
 // numbers writes rows as "1,2".
-func numbers(rows []scenario.Row) string {
+func numbers(rows []catalogue.Row) string {
 	var parts []string
 	for _, row := range rows {
 		parts = append(parts, strconv.Itoa(int(row)))
