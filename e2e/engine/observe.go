@@ -43,11 +43,6 @@ func (o *Observation) Submit(s scenario.Submit) error {
 	return o.play.do(scenario.Step{Verb: "submit", Value: s})
 }
 
-// Sink takes what a process of a runner tells.
-func (o *Observation) Sink(runner string, process int) targets.Sink {
-	return history.Process{Record: o.play.record, Runner: runner, Number: process}
-}
-
 // Settled waits until every task that was submitted is finished, for as long as ctx
 // lets it.
 func (o *Observation) Settled(ctx context.Context) error {
