@@ -34,7 +34,7 @@
 //  2. setUp and open in targets_test.go (kind_test.go for kind) bring the target
 //     up, once, and give it to the processes that run the specs.
 //  3. playOne in scenarios_test.go plays one scenario: Target.Isolate makes its
-//     place, engine.Run does the steps of the file in run.go and verbs.go, and what
+//     place, engine.Run does the steps of the file, in run.go, and what
 //     the sources tell meanwhile (the maps, the tasks, each runner) is in a
 //     history.History. In it await and expect look for what they want, and so does,
 //     at the end, the package rules.

@@ -17,7 +17,14 @@ func (c *Checker) decode(value any, into reflect.Value, at string) {
 	switch given := value.(type) {
 	case nil:
 	case map[string]any:
-		c.decodeMapping(given, into, at)
+		switch step, ok := into.Addr().Interface().(*Step); {
+		case ok:
+			c.step(given, step, at)
+		case into.Kind() == reflect.Struct:
+			c.decodeStruct(given, into, at)
+		default:
+			c.decodeMap(given, into, at)
+		}
 	case []any:
 		into.Set(reflect.MakeSlice(into.Type(), len(given), len(given)))
 		for i, one := range given {
@@ -37,15 +44,7 @@ func (c *Checker) decode(value any, into reflect.Value, at string) {
 	}
 }
 
-func (c *Checker) decodeMapping(given map[string]any, into reflect.Value, at string) {
-	if step, ok := into.Addr().Interface().(*Step); ok {
-		c.step(given, step, at)
-		return
-	}
-	if into.Kind() == reflect.Struct {
-		c.decodeStruct(given, into, at)
-		return
-	}
+func (c *Checker) decodeMap(given map[string]any, into reflect.Value, at string) {
 	into.Set(reflect.MakeMap(into.Type()))
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		key, of := reflect.ValueOf(name).Convert(into.Type().Key()), into.Type().Elem()

@@ -4,6 +4,13 @@
 package scenario
 
 import (
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/studioml/studio-go-runner/e2e/catalogue"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -156,4 +163,58 @@ type Runner struct {
 	Hostname string `json:"hostname,omitempty" jsonschema:"pattern=\\S"`
 	// Flags are further flags of runner serve, without dashes, as settle: 2s.
 	Flags map[Flag]string `json:"flags,omitempty"`
+}
+
+// maxTimeout is far more than any row needs, and little enough that a slip of the
+// pen does not keep a machine busy for hours.
+const maxTimeout = Duration(time.Hour)
+
+// Check wants a head that reports can show, runners that are started, and something
+// that can fail.
+func (f File) Check(c *Checker, _ string) {
+	if len(f.Steps) > 0 && !c.Asserts {
+		c.Bad("steps", "cannot fail: no step says what must be so; add an await, expect or never")
+	}
+	if f.Timeout > maxTimeout {
+		c.Bad("timeout", "is %s; must be at most %s", f.Timeout, maxTimeout)
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Runners)) {
+		at := "runners." + name
+		if slices.Contains([]string{Global, Tasks, Runners}, name) {
+			c.Bad(at, "a runner cannot be called %s, which is a subject of its own", name)
+		}
+		for _, why := range validation.IsDNS1123Label(name) {
+			c.Bad(at, "cannot be a host name: %s", why)
+		}
+		r := f.Runners[name]
+		if other, ok := f.Runners[r.Machine]; r.Machine != "" && (!ok || other.GPUs == 0 || other.Machine != "") {
+			c.Bad(at+".machine", "is %s, which is no runner with gpus and a machine of its own", quote(r.Machine))
+		}
+		if r.Delayed && !c.done["start "+name] {
+			c.Bad(at+".delayed", "is true, but no step starts the runner")
+		}
+	}
+}
+
+// Check wants a map that the API server can have.
+func (m Map) Check(c *Checker, at string) {
+	if m.Absent && !reflect.DeepEqual(m, Map{Absent: true}) {
+		c.Bad(at, "is absent and has other fields too")
+	}
+	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
+		for _, why := range validation.IsConfigMapKey(key) {
+			c.Bad(at+".data."+key, "cannot be a key: %s", why)
+		}
+		if _, both := m.BinaryData[key]; both {
+			c.Bad(at+".binaryData."+key, "is in data too")
+		}
+	}
+}
+
+// Check lets later steps name the group.
+func (s Submit) Check(c *Checker, at string) {
+	if _, taken := c.Groups[Group(s.Group)]; taken {
+		c.Bad(at+".group", "%s was submitted before", quote(string(s.Group)))
+	}
+	c.Groups[Group(s.Group)] = &s
 }
