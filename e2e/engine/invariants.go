@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
@@ -55,9 +54,13 @@ func (p *play) nothingLost() error {
 func allowed(s scenario.Scenario) rules.Allowed {
 	tasks := slices.Concat(s.Tasks, scenario.Actions[scenario.Submit](s.Steps))
 	owners := slices.Concat(scenario.Actions[owner](s.Steps)...) // who retry, say
-	a := rules.Allowed{Killed: make(map[string]bool), Repeats: len(owners) > 0 ||
-		slices.ContainsFunc(tasks, func(t scenario.Submit) bool { return t.Fail || t.Timeout != 0 || t.Steps > 0 }) ||
-		slices.ContainsFunc(slices.Collect(maps.Values(s.Runners)), func(r scenario.Runner) bool { return r.Flags["drain-deadline"] != "" })}
+	a := rules.Allowed{Killed: make(map[string]bool), Repeats: len(owners) > 0}
+	for _, t := range tasks {
+		a.Repeats = a.Repeats || t.Fail || t.Timeout != 0 || t.Steps > 0
+	}
+	for _, r := range s.Runners {
+		a.Repeats = a.Repeats || r.Flags["drain-deadline"] != ""
+	}
 	for _, that := range scenario.Actions[scenario.Conditions](s.Steps) {
 		for _, condition := range that {
 			a.Errors = a.Errors || condition["exit"] == api.ExitError

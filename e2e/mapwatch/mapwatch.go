@@ -40,7 +40,10 @@ func New(client klient.Client, namespace string, record *history.History) (*Watc
 	if err != nil {
 		return nil, fmt.Errorf("watch the maps: %w", err)
 	}
-	w := &Watch{client: client, namespace: namespace, record: record, known: make(map[string]history.Map), synced: make(chan struct{})}
+	w := &Watch{
+		client: client, namespace: namespace, record: record,
+		known: make(map[string]history.Map), synced: make(chan struct{}),
+	}
 	begun := sync.OnceFunc(func() { close(w.synced) })
 	all := cache.NewFilteredListWatchFromClient(clients.CoreV1().RESTClient(), "configmaps", namespace,
 		func(o *metav1.ListOptions) { o.LabelSelector = crowd.Others })

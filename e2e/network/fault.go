@@ -44,5 +44,6 @@ func (f Fault) Check(c *scenario.Checker, at string) {
 
 // JSONSchemaExtend adds the short form.
 func (Fault) JSONSchemaExtend(s *jsonschema.Schema) {
-	scenario.OrText(s, "restore, cut, drop, or a positive duration, such as 500ms", "^(restore|cut|drop|"+scenario.DurationPattern+")$")
+	const words = "restore, cut, drop, or a positive duration, such as 500ms"
+	scenario.OrText(s, words, "^(restore|cut|drop|"+scenario.DurationPattern+")$")
 }

@@ -78,7 +78,10 @@ const (
 )
 
 // needs are all of them.
-var needs = []Need{NeedAPIServer, NeedNetwork, NeedToken, NeedQueueOutage, NeedOlder, NeedSignals, NeedGPUs, NeedFakeGPUs, NeedKubectl, NeedAdmission}
+var needs = []Need{
+	NeedAPIServer, NeedNetwork, NeedToken, NeedQueueOutage, NeedOlder,
+	NeedSignals, NeedGPUs, NeedFakeGPUs, NeedKubectl, NeedAdmission,
+}
 
 // UsesGPUsOfTarget says whether needs ask for GPUs as the target has them. Those
 // that a scenario changes are fake, and of that scenario alone.
