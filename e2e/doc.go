@@ -34,20 +34,21 @@
 //  2. setUp and open in targets_test.go (kind_test.go for kind) bring the target
 //     up, once, and give it to the processes that run the specs.
 //  3. playOne in scenarios_test.go plays one scenario: Target.Isolate makes its
-//     place, engine.Run does the steps of the file in run.go and verbs.go, and what
+//     place, engine.Run does the steps of the file, in run.go, and what
 //     the sources tell meanwhile (the maps, the tasks, each runner) is in a
-//     history.History. In it await and expect look for what they want, and so do, at
-//     the end, the rules of engine/invariants.go.
+//     history.History. In it await and expect look for what they want, and so does,
+//     at the end, the package rules.
 //  4. After a failure the place is asked for evidence, and the record is written
 //     beside it.
 //
 // # Packages
 //
-//   - scenario is the format, and oracle an independent statement of the rules for
-//     expected values.
+//   - scenario is the format, catalogue the rows of the contract that scenarios and tests
+//     show, and oracle an independent statement of the rules for expected values.
 //   - engine plays a scenario; each verb is a value that a file verb_*.go adds, and
-//     what a condition can ask for is a row of facts.go. history is its record, and crowd
-//     is ConfigMaps that concern no runner.
+//     what a condition can ask for is a row of facts.go. history is its record, mapwatch
+//     what the record has of maps from, rules what no record may show to be broken, and
+//     crowd is ConfigMaps that concern no runner.
 //   - targets says what a cluster must be able to do. targets/embedded is one, and
 //     targets/pods is one whose runners are pods; both use targets/place.
 //   - kube is what the tests do to any cluster, and kind makes the one of the target kind.

@@ -106,7 +106,7 @@ func (f *fleet) follow(ctx context.Context) {
 				continue
 			}
 			processes[pod.Name]++
-			tells := f.Sink(pod.Name, processes[pod.Name])
+			tells := history.Process{Record: f.record, Runner: pod.Name, Number: processes[pod.Name]}
 			followers.Go(func() {
 				defer followed.Delete(pod.UID)
 				f.statuses(ctx, pod.Name, tells.Status)

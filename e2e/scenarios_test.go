@@ -15,6 +15,7 @@ import (
 	. "github.com/onsi/gomega"
 	"k8s.io/client-go/discovery"
 
+	"github.com/studioml/studio-go-runner/e2e/catalogue"
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/report"
@@ -64,7 +65,7 @@ func specs(scenarios []scenario.Scenario) {
 	for _, s := range scenarios {
 		play(s, false)
 		if config.target == "embedded" && withBothQueues(s) {
-			s.Name, s.Rows = s.Name+", queue in a server", []scenario.Row{75}
+			s.Name, s.Rows = s.Name+", queue in a server", []catalogue.Row{75}
 			s.Timeout += scenario.Duration(time.Minute) // for what begins when the lease of a dead runner is over
 			play(s, true)
 		}
@@ -73,7 +74,7 @@ func specs(scenarios []scenario.Scenario) {
 
 // withBothQueues says whether row 75 asks for a scenario with a server, too.
 func withBothQueues(s scenario.Scenario) bool {
-	return len(s.Rows) > 0 && !slices.ContainsFunc(s.Rows, func(row scenario.Row) bool { return row > 13 && row < 45 || row > 51 && row < 77 || row > 80 })
+	return len(s.Rows) > 0 && !slices.ContainsFunc(s.Rows, func(row catalogue.Row) bool { return row > 13 && row < 45 || row > 51 && row < 77 || row > 80 })
 }
 
 // isolate makes a place, or skips the spec if the target cannot.

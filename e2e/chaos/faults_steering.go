@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/studioml/studio-go-runner/e2e/network"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/fakegpu"
@@ -16,10 +17,10 @@ var steeringFaults = []fault{
 	{"state-node", "state", false, 300 * time.Millisecond, 2 * time.Second, flip(false)},
 	{"state-blip", "state", false, 0, 150 * time.Millisecond, flip(true)}, // shorter than the settle window
 	{"api-killed", "api", false, time.Second, 4 * time.Second, apiKilled},
-	{"api-blackhole", "api", false, 2 * time.Second, 6 * time.Second, between(scenario.Network{Mode: "drop"})},
-	{"api-refusing", "api", false, time.Second, 4 * time.Second, between(scenario.Network{Mode: "cut"})},
-	{"api-busy", "api", false, time.Second, 4 * time.Second, between(scenario.Network{Answer: 503, RetryAfter: scenario.Duration(30 * time.Second)})},
-	{"api-slow", "api", false, 2 * time.Second, 4 * time.Second, between(scenario.Network{Late: scenario.Duration(1500 * time.Millisecond)})},
+	{"api-blackhole", "api", false, 2 * time.Second, 6 * time.Second, between(network.Fault{Mode: "drop"})},
+	{"api-refusing", "api", false, time.Second, 4 * time.Second, between(network.Fault{Mode: "cut"})},
+	{"api-busy", "api", false, time.Second, 4 * time.Second, between(network.Fault{Answer: 503, RetryAfter: scenario.Duration(30 * time.Second)})},
+	{"api-slow", "api", false, 2 * time.Second, 4 * time.Second, between(network.Fault{Late: scenario.Duration(1500 * time.Millisecond)})},
 	{"api-token", "api", false, time.Second, 2 * time.Second, expired},
 }
 
@@ -59,14 +60,14 @@ func apiKilled(ctx context.Context, a *Arena, h *hit) error {
 }
 
 // between makes what lies between the runners and the API server so.
-func between(n scenario.Network) func(context.Context, *Arena, *hit) error {
+func between(n network.Fault) func(context.Context, *Arena, *hit) error {
 	return func(ctx context.Context, a *Arena, h *hit) error {
 		control := a.env.(targets.NetworkControl)
 		if err := control.SetNetwork(n); err != nil {
 			return err
 		}
 		h.last(ctx)
-		return control.SetNetwork(scenario.Network{Mode: "restore"})
+		return control.SetNetwork(network.Fault{Mode: "restore"})
 	}
 }
 

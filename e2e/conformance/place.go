@@ -28,7 +28,7 @@ type played struct {
 	target  targets.Target
 	admin   kubernetes.Interface
 	kind    scenario.Target
-	adapter conformance.Adapter
+	adapter Adapter
 	version string // of Kubernetes
 	who     Implementation
 	close   func(context.Context) error
@@ -61,7 +61,7 @@ func (c Command) onThisMachine(ctx context.Context) (*played, error) {
 	if err != nil {
 		return nil, err
 	}
-	adapter := conformance.Adapter{c.Runner}
+	adapter := Adapter{c.Runner}
 	target, err := embedded.New(embedded.Config{Handle: embedded.Handle{Handle: plane.Handle()}, Adapter: adapter, NVMLLibrary: c.NVML})
 	if err != nil {
 		return nil, errors.Join(err, plane.Close())
@@ -78,7 +78,7 @@ func (c Command) onCluster(ctx context.Context) (*played, error) {
 	if err != nil {
 		return nil, err
 	}
-	adapter := conformance.Adapter{"/bin/sh", "-c", string(script), "adapter"}
+	adapter := Adapter{"/bin/sh", "-c", string(script), "adapter"}
 	config := pods.Config{Name: string(c.Target), Image: c.Image, Adapter: adapter, Owned: c.Target == "kind", Run: kube.Run{Name: rand.String(8), Expires: time.Now().Add(left)}}
 	target, err := pods.Connect(config)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
-	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/catalogue"
 )
 
 // Report says what a runner has shown. It has no date and no durations: the same
@@ -48,9 +48,9 @@ type LevelReport struct {
 	Result     Verdict    `json:"result"`
 	Statistics Statistics `json:"statistics"`
 	// Rows of the catalogue that all their scenarios have shown.
-	Rows    []scenario.Row `json:"rows"`
-	Failed  []Failure      `json:"failed,omitempty"`
-	Skipped []Failure      `json:"skipped,omitempty"`
+	Rows    []catalogue.Row `json:"rows"`
+	Failed  []Failure       `json:"failed,omitempty"`
+	Skipped []Failure       `json:"skipped,omitempty"`
 }
 
 // Verdict is the result of a level.
@@ -72,9 +72,9 @@ type Statistics struct {
 
 // Failure is a scenario that failed or was skipped, and the reason of that.
 type Failure struct {
-	Scenario string         `json:"scenario"`
-	Rows     []scenario.Row `json:"rows"`
-	Reason   string         `json:"reason,omitempty"`
+	Scenario string          `json:"scenario"`
+	Rows     []catalogue.Row `json:"rows"`
+	Reason   string          `json:"reason,omitempty"`
 }
 
 // NewReport puts a report together.
@@ -93,8 +93,8 @@ func NewReport(who Implementation, target, kubernetes string, results []Result) 
 }
 
 func reportOf(level Level, results []Result) LevelReport {
-	l := LevelReport{Name: level, Result: Success, Rows: []scenario.Row{}}
-	shown := make(map[scenario.Row]bool)
+	l := LevelReport{Name: level, Result: Success, Rows: []catalogue.Row{}}
+	shown := make(map[catalogue.Row]bool)
 	for _, one := range results {
 		ok := one.Err == nil && one.Skipped == ""
 		for _, row := range one.Scenario.Rows {
@@ -194,7 +194,7 @@ func (s *Suite) Matrix(reports []Report) string {
 		}
 	}
 	b.WriteString("\n## In no level\n\n| row | what | why |\n|---:|---|---|\n")
-	for _, entry := range scenario.Catalogue {
+	for _, entry := range catalogue.Rows {
 		if why, left := s.Left[entry.Number]; left {
 			fmt.Fprintf(&b, "| %d | %s | %s |\n", entry.Number, entry.Title, why)
 		}
@@ -203,7 +203,7 @@ func (s *Suite) Matrix(reports []Report) string {
 }
 
 // mark says what became of a row.
-func (r *Report) mark(level Level, row scenario.Row) string {
+func (r *Report) mark(level Level, row catalogue.Row) string {
 	for _, l := range r.Levels {
 		if l.Name != level {
 			continue

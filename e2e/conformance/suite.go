@@ -11,6 +11,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/studioml/studio-go-runner/e2e/catalogue"
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
@@ -34,7 +35,7 @@ const MaxCore = 25
 type Suite struct {
 	Scenarios map[Level][]scenario.Scenario
 	// Left are the rows that no runner is asked for, each with the reason.
-	Left map[scenario.Row]string
+	Left map[catalogue.Row]string
 }
 
 //go:embed levels.yaml
@@ -46,14 +47,14 @@ func Load(dir string) (*Suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Suite{Scenarios: make(map[Level][]scenario.Scenario), Left: make(map[scenario.Row]string)}
+	s := &Suite{Scenarios: make(map[Level][]scenario.Scenario), Left: make(map[catalogue.Row]string)}
 	for _, one := range all {
 		level := Level(one.Area)
 		s.Scenarios[level] = append(s.Scenarios[level], one)
 	}
 	var left []struct {
-		Rows   []scenario.Row `json:"rows"`
-		Reason string         `json:"reason"`
+		Rows   []catalogue.Row `json:"rows"`
+		Reason string          `json:"reason"`
 	}
 	if err := yaml.UnmarshalStrict(levelsFile, &left); err != nil {
 		return nil, fmt.Errorf("levels.yaml: %w", err)
@@ -67,8 +68,8 @@ func Load(dir string) (*Suite, error) {
 }
 
 // Rows are those of a level, in order. What core shows, it alone answers for.
-func (s *Suite) Rows(level Level) []scenario.Row {
-	rows := make(map[scenario.Row]bool)
+func (s *Suite) Rows(level Level) []catalogue.Row {
+	rows := make(map[catalogue.Row]bool)
 	for _, one := range s.Scenarios[level] {
 		for _, row := range one.Rows {
 			rows[row] = true
@@ -100,7 +101,7 @@ func (s *Suite) check() error {
 		}
 	}
 	shown := slices.Concat(s.Rows(Core), s.Rows(Extended))
-	for _, entry := range scenario.Catalogue {
+	for _, entry := range catalogue.Rows {
 		_, left := s.Left[entry.Number]
 		switch played := slices.Contains(shown, entry.Number); {
 		case played && left:

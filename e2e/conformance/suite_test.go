@@ -10,6 +10,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/studioml/studio-go-runner/e2e/catalogue"
 	"github.com/studioml/studio-go-runner/e2e/conformance"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
@@ -47,7 +48,7 @@ func TestTheMatrixIsUpToDate(t *testing.T) {
 
 // A report is a function of the results, and has no times.
 func TestReport(t *testing.T) {
-	one := func(name string, level conformance.Level, skipped string, err error, rows ...scenario.Row) conformance.Result {
+	one := func(name string, level conformance.Level, skipped string, err error, rows ...catalogue.Row) conformance.Result {
 		return conformance.Result{Scenario: scenario.Scenario{File: scenario.File{Name: name, Rows: rows}}, Level: level, Skipped: skipped, Err: err, Length: time.Duration(rand.Int64())}
 	}
 	r := conformance.NewReport(conformance.Implementation{Project: "p", Version: "v"}, "embedded", "v1", []conformance.Result{
@@ -63,11 +64,11 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []conformance.LevelReport{{
-		Name: conformance.Core, Result: conformance.Fails, Statistics: conformance.Statistics{Passed: 2, Failed: 1}, Rows: []scenario.Row{1, 3},
-		Failed: []conformance.Failure{{Scenario: "bad", Rows: []scenario.Row{2}}},
+		Name: conformance.Core, Result: conformance.Fails, Statistics: conformance.Statistics{Passed: 2, Failed: 1}, Rows: []catalogue.Row{1, 3},
+		Failed: []conformance.Failure{{Scenario: "bad", Rows: []catalogue.Row{2}}},
 	}, {
-		Name: conformance.Extended, Result: conformance.Partial, Statistics: conformance.Statistics{Passed: 1, Skipped: 1}, Rows: []scenario.Row{},
-		Skipped: []conformance.Failure{{Scenario: "left out", Rows: []scenario.Row{4, 5}, Reason: "needs gpus"}},
+		Name: conformance.Extended, Result: conformance.Partial, Statistics: conformance.Statistics{Passed: 1, Skipped: 1}, Rows: []catalogue.Row{},
+		Skipped: []conformance.Failure{{Scenario: "left out", Rows: []catalogue.Row{4, 5}, Reason: "needs gpus"}},
 	}}
 	if diff := gocmp.Diff(want, got[0].Levels); diff != "" {
 		t.Errorf("want - got +\n%s", diff)

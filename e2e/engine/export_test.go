@@ -8,11 +8,8 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
-// Rules are the invariants that the record alone can show to be broken.
-var Rules = rules
-
-// Conserved is the invariant about where the tasks are.
-var Conserved = conserved
+// Allowed is what a scenario makes right.
+var Allowed = allowed
 
 // Judge compares the record with conditions and returns what is wrong, and why
 // it is hopeless. Bodies are what the runners' paths answer, by runner and path; at

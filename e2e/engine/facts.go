@@ -12,7 +12,6 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -53,9 +52,9 @@ var factTable = []fact{
 	says[string]("shadowed", `The value of the outweighed map, or "none".`, func(s *api.Status) any {
 		return word(cmp.Or(s.Shadowed, &api.Shadowed{}).Value)
 	}).ruled(effectives),
-	says[string]("reason", "A part of the sentence that says what a runner waits for.", func(s *api.Status) any { return text(s.Reason) }),
-	says[string]("why", "A part of the reason that the map in force gives.", func(s *api.Status) any { return text(s.Why) }),
-	says[string]("drainDeadline", "The deadline of a drain that it gives.", func(s *api.Status) any { return text(s.DrainDeadline) }),
+	says[string]("reason", "A part of the sentence that says what a runner waits for.", func(s *api.Status) any { return text{s.Reason} }),
+	says[string]("why", "A part of the reason that the map in force gives.", func(s *api.Status) any { return text{s.Why} }),
+	says[string]("drainDeadline", "The deadline of a drain that it gives.", func(s *api.Status) any { return text{s.DrainDeadline} }),
 	says[string]("problem", "A part of the sentence about one of a runner's maps.", func(s *api.Status) any {
 		return texts(mapsOf(s), func(m *api.MapStatus) string { return m.Problem })
 	}),
@@ -90,7 +89,7 @@ var factTable = []fact{
 	known[int]("processes", "How often a runner was started.", scenario.OfRunners,
 		func(v *view) (any, string) { return v.runner.Processes, "" }).growing(),
 	known[string]("log", "A part of a line that a runner has logged (since the mark, in never).", scenario.OfRunners,
-		func(v *view) (any, string) { return logged{v.runner}, "" }),
+		func(v *view) (any, string) { return log{v.runner.Log}, "" }),
 	known[int]("started", "The attempts that began, of tasks or by a runner, as the tasks themselves tell.", anybody,
 		func(v *view) (any, string) { return v.started, "" }).growing(),
 	known[int]("finished", "The attempts that came to their end, likewise.", anybody,
@@ -151,8 +150,8 @@ func reported(read reads) reads {
 	}
 }
 
-// queued is how many tasks are in some places of the queue.
-func queued(name, doc string, places ...api.TaskState) fact {
+// queued is how many tasks are in some states in the queue.
+func queued(name, doc string, states ...api.TaskState) fact {
 	f := known[int](name, doc, scenario.OfTasks, func(v *view) (any, string) {
 		switch {
 		case v.facts.QueueTrouble != "":
@@ -160,11 +159,7 @@ func queued(name, doc string, places ...api.TaskState) fact {
 		case v.facts.Queue == nil:
 			return nil, "nobody has looked into the queue"
 		}
-		n, in := 0, placesIn(*v.facts.Queue, v.group)
-		for _, place := range places {
-			n += in[place]
-		}
-		return n, ""
+		return v.facts.Queued(v.group, states...), ""
 	})
 	f.ask = theQueue
 	return f
@@ -217,44 +212,33 @@ func mapsOf(s *api.Status) []*api.MapStatus {
 // word is one of a few, or none.
 func word[S ~string](s S) string { return cmp.Or(string(s), scenario.None) }
 
-// text is what files give a part of.
-type text string
+// text is what files give a part of, line by line.
+type text []string
 
-func (t text) says(part string) bool { return strings.Contains(string(t), part) }
-func (t text) String() string        { return word(t) }
-
-// texts are the texts that some have, one behind the other.
-func texts[T any](of []T, said func(T) string) text {
-	var all []string
-	for _, one := range of {
-		if s := said(one); s != "" {
-			all = append(all, s)
-		}
-	}
-	return text(strings.Join(all, "; "))
+func (t text) says(part string) bool {
+	return slices.ContainsFunc(t, func(line string) bool { return strings.Contains(line, part) })
 }
+
+func (t text) String() string {
+	said := slices.DeleteFunc(slices.Clone(t), func(line string) bool { return line == "" })
+	return word(strings.Join(said, "; "))
+}
+
+// texts are a line of each.
+func texts[T any](of []T, line func(T) string) (all text) {
+	for _, one := range of {
+		all = append(all, line(one))
+	}
+	return all
+}
+
+// log is that of a runner, which may be too long to be shown.
+type log struct{ text }
+
+func (l log) String() string { return fmt.Sprintf("%d lines", len(l.text)) }
 
 // atLeast is a number that goes by while somebody looks: more is right as well.
 type atLeast int
-
-// logged is the log of a runner.
-type logged struct{ *history.Runner }
-
-func (l logged) says(part string) bool { return l.Logged(part) }
-func (l logged) String() string        { return fmt.Sprintf("%d lines", len(l.Log)) }
-
-// placesIn counts the tasks of a group by where they are.
-func placesIn(contents targets.Contents, group string) map[api.TaskState]int {
-	in := make(map[api.TaskState]int)
-	for id, places := range placesOf(contents) {
-		for _, place := range places {
-			if history.InGroup(id, group) {
-				in[place]++
-			}
-		}
-	}
-	return in
-}
 
 func formatOf(all []fact) (formats []scenario.Fact) {
 	for _, f := range all {

@@ -13,6 +13,7 @@ import (
 
 	"sigs.k8s.io/e2e-framework/klient"
 
+	"github.com/studioml/studio-go-runner/e2e/network"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -173,7 +174,7 @@ func (e faultyEnv) StartAPIServer(context.Context) error {
 	return nil
 }
 
-func (e faultyEnv) SetNetwork(n scenario.Network) error {
+func (e faultyEnv) SetNetwork(n network.Fault) error {
 	e.called("network %+v", n)
 	return nil
 }

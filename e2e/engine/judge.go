@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/mapwatch"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -67,14 +68,11 @@ func (p *play) judge(facts *history.Facts, that scenario.Conditions, all bool) (
 			}
 			have, about := sum(f, views)
 			wrong := ""
-			switch {
-			case have == nil:
+			if have == nil {
 				wrong = fmt.Sprintf("%s is not known: %s", name, about)
 				so.unknown = so.unknown || name != "exit" // one that lives shows that it has not exited
-			default:
-				if wrong = differ(f, views[0], have, want); wrong != "" && about != "" {
-					wrong += " (" + about + ")"
-				}
+			} else if wrong = differ(f, views[0], have, want); wrong != "" && about != "" {
+				wrong += " (" + about + ")"
 			}
 			if wrong == "" {
 				continue
@@ -125,41 +123,32 @@ func (f fact) hopeless(views []*view, have, want any) string {
 
 // differ says how what is so differs from what is wanted.
 func differ(f fact, v *view, have, want any) string {
+	ok, text := have == want, fmt.Sprintf("%s is %v, want %v", f.Name, have, want)
 	switch want := want.(type) {
 	case scenario.Duration:
-		if age := have.(scenario.Duration); age > want {
-			return fmt.Sprintf("%s is %s ago, want at most %s", f.Name, age, want)
-		}
-		return ""
+		ok, text = have.(scenario.Duration) <= want, fmt.Sprintf("%s is %s ago, want at most %s", f.Name, have, want)
 	case scenario.Growth:
 		then := v.play.marks[want.Since].facts
 		before, about := f.read(&view{facts: then, runner: then.Runner(v.name)})
 		if before == nil {
 			return fmt.Sprintf("%s was not known at %s: %s", f.Name, want.Since, about)
 		}
-		if more := have.(float64) - before.(float64); more > float64(want.Most) {
-			return fmt.Sprintf("%s is %v, which is %v more than at %s, want at most %d", f.Name, have, more, want.Since, want.Most)
-		}
-		return ""
+		more := have.(float64) - before.(float64)
+		ok = more <= float64(want.Most)
+		text = fmt.Sprintf("%s is %v, which is %v more than at %s, want at most %d", f.Name, have, more, want.Since, want.Most)
 	case int:
-		if least, ok := have.(atLeast); ok {
-			if int(least) < want {
-				return fmt.Sprintf("%s is %d, want at least %d", f.Name, least, want)
-			}
-			return ""
+		if least, is := have.(atLeast); is {
+			ok, text = int(least) >= want, fmt.Sprintf("%s is %d, want at least %d", f.Name, least, want)
 		}
 	case string:
-		if whole, ok := have.(interface{ says(string) bool }); ok {
-			if !whole.says(want) {
-				return fmt.Sprintf("%s does not say %q: %s", f.Name, want, have)
-			}
-			return ""
+		if whole, is := have.(interface{ says(string) bool }); is {
+			ok, text = whole.says(want), fmt.Sprintf("%s does not say %q: %s", f.Name, want, have)
 		}
 	}
-	if have != want {
-		return fmt.Sprintf("%s is %v, want %v", f.Name, have, want)
+	if ok {
+		return ""
 	}
-	return ""
+	return text
 }
 
 // seen says whether the runner has seen the newest versions of its maps that the
@@ -169,7 +158,7 @@ func (v *view) seen() (any, string) {
 	for name, m := range map[string]*api.MapStatus{api.GlobalMapName: has.Global, node: has.Node} {
 		newest, ever := v.facts.Maps[v.play.env.Namespace()+"/"+name]
 		version := cmp.Or(m, &api.MapStatus{}).ResourceVersion
-		if ever && (older(version, newest.ResourceVersion) || newest.Deleted && version == newest.ResourceVersion) {
+		if ever && (mapwatch.Older(version, newest.ResourceVersion) || newest.Deleted && version == newest.ResourceVersion) {
 			return false, fmt.Sprintf("%s is at version %s, the runner saw %s", name, newest.ResourceVersion, cmp.Or(version, scenario.None))
 		}
 	}
@@ -180,16 +169,10 @@ func (v *view) seen() (any, string) {
 func (p *play) describeSubject(f *history.Facts, subject string) string {
 	var all []string
 	for _, v := range p.views(subject, f) {
-		if v.runner != nil {
-			all = append(all, v.runner.Describe())
-			continue
+		if v.runner == nil {
+			return f.DescribeTasks(v.group)
 		}
-		text := fmt.Sprintf("%d started, %d finished", v.started, v.finished)
-		if f.Queue != nil {
-			in := placesIn(*f.Queue, v.group)
-			text += fmt.Sprintf("; in the queue, when it was last read: %d free, %d claimed, %d dead", in[api.TaskWaiting], in[api.TaskRunning], in[api.TaskDead])
-		}
-		all = append(all, text)
+		all = append(all, v.runner.Describe())
 	}
 	return strings.Join(all, "\n  and ")
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/rules"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
@@ -42,11 +43,6 @@ func (o *Observation) Submit(s scenario.Submit) error {
 	return o.play.do(scenario.Step{Verb: "submit", Value: s})
 }
 
-// Sink takes what a process of a runner tells.
-func (o *Observation) Sink(runner string, process int) targets.Sink {
-	return teller{o.play.record, runner, process}
-}
-
 // Settled waits until every task that was submitted is finished, for as long as ctx
 // lets it.
 func (o *Observation) Settled(ctx context.Context) error {
@@ -60,10 +56,6 @@ func (o *Observation) Settled(ctx context.Context) error {
 // no duplicates, unshared GPUs, honest reports. What a runner says comes in pieces
 // here, since it may be out of reach for a while.
 func (o *Observation) Rules() error {
-	entries := o.play.record.Entries()
-	err := errors.Join(o.play.nothingLost(), statuses(entries, false), gpusUnshared(entries))
-	if o.Repeats == "" {
-		err = errors.Join(err, noDuplicates(scenario.Scenario{}, entries))
-	}
-	return err
+	seen := rules.Allowed{Gaps: true, Repeats: o.Repeats != ""}
+	return errors.Join(o.play.nothingLost(), seen.Broken(o.play.record.Entries()))
 }

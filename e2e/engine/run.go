@@ -5,6 +5,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/mapwatch"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
@@ -22,6 +24,7 @@ type play struct {
 	env      targets.Env
 	scenario scenario.Scenario
 	record   *history.History
+	maps     *mapwatch.Watch // a source of the record
 
 	// sources feed the record; they live as long as ctx.
 	ctx     context.Context
@@ -41,7 +44,7 @@ type play struct {
 // started is a runner that was started at least once.
 type started struct {
 	targets.Runner
-	process int
+	tells history.Process // its newest one
 }
 
 // Run plays the scenario and returns what was not as expected, with the line
@@ -57,7 +60,7 @@ func Run(ctx context.Context, env targets.Env, s scenario.Scenario, record *hist
 		p.streams.Wait() // so that tasks can be counted
 		if err != nil {
 			// A rule that was broken may well be the reason.
-			return errors.Join(err, rules(s, record.Entries()))
+			return errors.Join(err, allowed(s).Broken(record.Entries()))
 		}
 		return p.note(0, "invariants", func() error {
 			if err := p.invariants(); err != nil {
@@ -92,7 +95,7 @@ func begin(ctx context.Context, env targets.Env, s scenario.Scenario, record *hi
 		return nil
 	})
 	if err != nil {
-		return errors.Join(err, rules(s, record.Entries()))
+		return errors.Join(err, allowed(s).Broken(record.Entries()))
 	}
 	return rest(p)
 }
@@ -142,4 +145,40 @@ func (p *play) prepare() error {
 		}
 	}
 	return nil
+}
+
+// steps does steps in order, each with an entry of its own in the record.
+func (p *play) steps(all []scenario.Step) error {
+	for _, step := range all {
+		if err := p.note(step.Line, detail(step), func() error { return p.do(step) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// do does a step. Its error says where it stands, if it stands in the file; that of a
+// nested one did so already.
+func (p *play) do(step scenario.Step) error {
+	err := verbs[step.Verb](step.Value, p.ctx, p)
+	if _, nested := step.Value.(scenario.Nested); err == nil || nested {
+		return err
+	}
+	if end := p.ctx.Err(); end != nil && errors.Is(err, end) {
+		err = fmt.Errorf("%w: %w", err, context.Cause(p.ctx))
+	}
+	err = fmt.Errorf("%s: %w", step.Verb, err)
+	if step.Line > 0 {
+		err = fmt.Errorf("%s:%d: %w", p.scenario.Path, step.Line, err)
+	}
+	return err
+}
+
+// detail is the whole step in one line, as JSON, for the record.
+func detail(s scenario.Step) string {
+	text, err := json.Marshal(map[string]any{s.Verb: s.Value})
+	if err != nil {
+		return s.Verb
+	}
+	return string(text)
 }

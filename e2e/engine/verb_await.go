@@ -16,16 +16,16 @@ import (
 )
 
 func init() {
-	add(scenario.Verb{Name: "await", Doc: "Waits until all the conditions hold at once, by subject.", Asserts: true},
+	add(scenario.Verb{Name: "await", Doc: "Waits until all the conditions hold at once, by subject."},
 		func(that scenario.Conditions, ctx context.Context, p *play) error {
 			return p.await(ctx, that, budgetOf(that))
 		})
-	add(scenario.Verb{Name: "expect", Asserts: true,
+	add(scenario.Verb{Name: "expect",
 		Doc: "Says what must hold already, by subject. It waits for nothing but the news of it: runners, tasks and the queue report each with a delay of their own."},
 		func(that scenario.Conditions, ctx context.Context, p *play) error {
 			return p.await(ctx, that, expectBudget)
 		})
-	add(scenario.Verb{Name: "never", Asserts: true,
+	add(scenario.Verb{Name: "never",
 		Doc: "Says what no entry of the record may show. An entry that meets every condition of a subject is a failure."}, Never.do)
 }
 
@@ -88,7 +88,7 @@ func (p *play) ask(ctx context.Context, that scenario.Conditions) (err error) {
 			case path == theQueue:
 				_, err = p.readQueue(ctx)
 			case r != nil:
-				r.ask(ctx, path, teller{p.record, subject, r.process})
+				r.ask(ctx, path)
 			}
 			asked[key] = true
 		}
@@ -97,14 +97,14 @@ func (p *play) ask(ctx context.Context, that scenario.Conditions) (err error) {
 }
 
 // ask has a runner answer into the record.
-func (r *started) ask(ctx context.Context, path string, tells teller) {
+func (r *started) ask(ctx context.Context, path string) {
 	code, body, err := r.Get(ctx, path)
 	a := &history.Answer{Path: path, Code: code, Body: string(body)}
 	if err != nil {
 		a.Error = err.Error()
 	}
 	if err == nil || ctx.Err() == nil {
-		tells.add(history.Entry{Answer: a})
+		r.tells.Add(history.Entry{Answer: a})
 	}
 }
 
@@ -154,7 +154,7 @@ type Never struct {
 	Since scenario.Mark `json:"since,omitempty"`
 	// Within is how long after the mark it counts; without it, till now. What must not be
 	// too early is told so, however late it is: the mark is set before its cause.
-	Within scenario.Duration `json:"within,omitempty"`
+	Within scenario.Duration `json:"within,omitempty" with:"since"`
 	// That are the conditions, by subject. A log line counts when it is written,
 	// everything else as long as it is so.
 	That scenario.Conditions `json:"that"`
@@ -162,7 +162,6 @@ type Never struct {
 
 // Check wants facts that a record can have.
 func (n Never) Check(c *scenario.Checker, at string) {
-	c.Needs(at, "within", n.Since != "", "since is not, from which it counts")
 	for subject, condition := range n.That {
 		for name := range condition {
 			if f := factOf(name); !f.Lasting {

@@ -76,12 +76,13 @@ func (p *play) delete(ctx context.Context, object k8s.Object) error {
 	return p.write(ctx, func() error { return p.objects().Delete(ctx, object) })
 }
 
-// write has the API server do something, and waits until the record has it. It is
-// done again where a connection turns out to be one from before a restart.
+// write has the API server do something, and waits until the record has it, so that
+// "seen" compares with it. It is done again where a connection turns out to be one from
+// before a restart.
 func (p *play) write(ctx context.Context, do func() error) error {
 	stale := func(err error) bool { return utilnet.IsProbableEOF(err) || utilnet.IsConnectionReset(err) }
 	if err := retry.OnError(retry.DefaultBackoff, stale, do); err != nil {
 		return err
 	}
-	return p.recorded(ctx)
+	return p.maps.CaughtUp(ctx)
 }

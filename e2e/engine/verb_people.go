@@ -42,7 +42,7 @@ func (k kubectl) do(ctx context.Context, p *play) error {
 		if err != nil {
 			return err
 		}
-		return p.recorded(ctx)
+		return p.maps.CaughtUp(ctx)
 	})
 }
 

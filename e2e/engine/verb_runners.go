@@ -33,21 +33,20 @@ func (s start) do(ctx context.Context, p *play) error {
 
 // start starts a runner, the first time or again.
 func (p *play) start(ctx context.Context, name string) error {
-	process := 1
+	tells := history.Process{Record: p.record, Runner: name, Number: 1}
 	if before := p.runners[name]; before != nil {
-		process = before.process + 1
+		tells.Number += before.tells.Number
 		// The record of the process before must be complete first.
 		if err := p.record.Wait(ctx, func(f *history.Facts) bool { return f.Runner(name).Exit != nil }); err != nil {
 			return fmt.Errorf("its last process has not ended: %w", err)
 		}
 	}
-	tells := teller{p.record, name, process}
-	tells.add(history.Entry{Start: true})
+	tells.Add(history.Entry{Start: true})
 	r, err := p.env.StartRunner(ctx, targets.RunnerSpec{Name: name, Runner: p.scenario.Runners[name]}, tells)
 	if err != nil {
 		return err
 	}
-	p.runners[name] = &started{r, process}
+	p.runners[name] = &started{r, tells}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/studioml/studio-go-runner/e2e/network"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
@@ -50,7 +51,7 @@ func init() {
 		})
 	add(scenario.Verb{Name: "network", Need: scenario.NeedNetwork,
 		Doc: "Changes what lies between the runners and the API server: restore, cut, drop, how long a connection lives, or what answers in its place."},
-		func(n scenario.Network, _ context.Context, p *play) error {
+		func(n network.Fault, _ context.Context, p *play) error {
 			return with(p, func(c targets.NetworkControl) error { return c.SetNetwork(n) })
 		})
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -26,42 +25,6 @@ func add[V any](v scenario.Verb, do func(V, context.Context, *play) error) {
 	v.Type = reflect.TypeFor[V]()
 	Format.Verbs = append(Format.Verbs, v)
 	slices.SortFunc(Format.Verbs, func(a, b scenario.Verb) int { return strings.Compare(a.Name, b.Name) })
-}
-
-// steps does steps in order, each with an entry of its own in the record.
-func (p *play) steps(all []scenario.Step) error {
-	for _, step := range all {
-		if err := p.note(step.Line, detail(step), func() error { return p.do(step) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// do does a step. Its error says where it stands, if it stands in the file; that of a
-// nested one did so already.
-func (p *play) do(step scenario.Step) error {
-	err := verbs[step.Verb](step.Value, p.ctx, p)
-	if _, nested := step.Value.(scenario.Nested); err == nil || nested {
-		return err
-	}
-	if end := p.ctx.Err(); end != nil && errors.Is(err, end) {
-		err = fmt.Errorf("%w: %w", err, context.Cause(p.ctx))
-	}
-	err = fmt.Errorf("%s: %w", step.Verb, err)
-	if step.Line > 0 {
-		err = fmt.Errorf("%s:%d: %w", p.scenario.Path, step.Line, err)
-	}
-	return err
-}
-
-// detail is the whole step in one line, as JSON, for the record.
-func detail(s scenario.Step) string {
-	text, err := json.Marshal(map[string]any{s.Verb: s.Value})
-	if err != nil {
-		return s.Verb
-	}
-	return string(text)
 }
 
 // each does the same for several subjects, in their order.

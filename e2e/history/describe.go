@@ -74,3 +74,14 @@ func (r *Runner) Describe() string {
 	}
 	return text
 }
+
+// DescribeTasks says in a line what is known of the tasks of a group, or of all.
+func (f *Facts) DescribeTasks(group string) string {
+	started, finished := f.Counts(group)
+	text := fmt.Sprintf("%d started, %d finished", started, finished)
+	if f.Queue != nil {
+		text += fmt.Sprintf("; in the queue, when it was last read: %d free, %d claimed, %d dead",
+			f.Queued(group, api.TaskWaiting), f.Queued(group, api.TaskRunning), f.Queued(group, api.TaskDead))
+	}
+	return text
+}

@@ -1,7 +1,6 @@
 package history
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -159,6 +158,19 @@ func (f *Facts) Steps(group string) (n int) {
 	return n
 }
 
+// Queued is how many tasks of a group are in one of the states, where the queue was
+// last read.
+func (f *Facts) Queued(group string, states ...api.TaskState) (n int) {
+	for _, state := range states {
+		for _, id := range f.Queue.In(state) {
+			if InGroup(id, group) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // InGroup says whether a task belongs to a group; the tasks of a group are
 // named <group>-<number>.
 func InGroup(id, group string) bool {
@@ -167,9 +179,4 @@ func InGroup(id, group string) bool {
 	}
 	number, ok := strings.CutPrefix(id, group+"-")
 	return ok && number != "" && strings.Trim(number, "0123456789") == ""
-}
-
-// Logged says whether a runner has logged a line that contains the text.
-func (r *Runner) Logged(text string) bool {
-	return slices.ContainsFunc(r.Log, func(line string) bool { return strings.Contains(line, text) })
 }

@@ -70,9 +70,6 @@ func TestFacts(t *testing.T) {
 	if facts.Queue == nil || facts.Step != step || len(facts.Troubles) != 1 || facts.Entries != 28 || facts.QueueTrouble != "hidden" {
 		t.Errorf("facts are %+v", facts)
 	}
-	if r := facts.Runner("a"); !r.Logged("life") || r.Logged("death") {
-		t.Error("Logged is wrong")
-	}
 }
 
 // Wait sees every entry, from any number of writers.

@@ -17,8 +17,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
 // Network is what lies between the runners and the API server: a server that TLS
@@ -30,7 +28,7 @@ type Network struct {
 	open   sync.RWMutex // locked while packets are dropped
 
 	mu    sync.Mutex
-	is    scenario.Network
+	is    Fault
 	conns map[*conn]struct{}
 }
 
@@ -71,7 +69,7 @@ func (n *Network) Certificate() []byte {
 }
 
 // Set makes the network so, for connections that are open and for new ones.
-func (n *Network) Set(is scenario.Network) {
+func (n *Network) Set(is Fault) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	dropped := n.is.Mode == "drop"
@@ -89,7 +87,7 @@ func (n *Network) Set(is scenario.Network) {
 	}
 }
 
-func (n *Network) now() scenario.Network {
+func (n *Network) now() Fault {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.is
@@ -144,7 +142,7 @@ func (l listener) Accept() (net.Conn, error) {
 
 // Close ends it with all its connections.
 func (n *Network) Close() {
-	n.Set(scenario.Network{Mode: "cut"}) // streams would keep the server
+	n.Set(Fault{Mode: "cut"}) // streams would keep the server
 	n.server.Close()
 	n.pass.Transport.(*http.Transport).CloseIdleConnections()
 }
@@ -159,7 +157,7 @@ type conn struct {
 }
 
 // suffer has a connection be as the network is.
-func (c *conn) suffer(is scenario.Network) {
+func (c *conn) suffer(is Fault) {
 	limit := time.Duration(is.Limit)
 	if limit == 0 {
 		limit = math.MaxInt64

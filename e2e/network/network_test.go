@@ -92,7 +92,7 @@ func TestCutAndRestore(t *testing.T) {
 	n, _, ended := streaming(t)
 	before := get(t, n)
 	hears(t, before, "Bearer me")
-	n.Set(scenario.Network{Mode: "cut"})
+	n.Set(Fault{Mode: "cut"})
 	if _, err := io.ReadAll(before.Body); err == nil {
 		t.Error("the connection outlived the cut")
 	}
@@ -101,7 +101,7 @@ func TestCutAndRestore(t *testing.T) {
 		t.Error("there is an answer in spite of the cut")
 	}
 	for _, mode := range []string{"cut", "restore", "restore"} {
-		n.Set(scenario.Network{Mode: mode})
+		n.Set(Fault{Mode: mode})
 	}
 	hears(t, get(t, n), "Bearer me")
 }
@@ -113,7 +113,7 @@ func TestDrop(t *testing.T) {
 	for _, after := range []string{"restore", "cut"} {
 		old := get(t, n)
 		hears(t, old, "Bearer me")
-		n.Set(scenario.Network{Mode: "drop"})
+		n.Set(Fault{Mode: "drop"})
 		lines <- "a line"
 		heard := make(chan error, 2)
 		go func() {
@@ -132,7 +132,7 @@ func TestDrop(t *testing.T) {
 			t.Errorf("something has passed: %v", err)
 		case <-time.After(silence):
 		}
-		n.Set(scenario.Network{Mode: after})
+		n.Set(Fault{Mode: after})
 		for range 2 {
 			if err := <-heard; (err == nil) != (after == "restore") {
 				t.Errorf("%s: %v", after, err)
@@ -153,14 +153,14 @@ func TestDropHoldsTheEndOfAConnection(t *testing.T) {
 	}
 	defer response.Body.Close()
 	hears(t, response, "Bearer me")
-	n.Set(scenario.Network{Mode: "drop"})
+	n.Set(Fault{Mode: "drop"})
 	cancel()
 	select {
 	case <-ended:
 		t.Error("the server has heard of the end")
 	case <-time.After(silence):
 	}
-	n.Set(scenario.Network{Mode: "restore"})
+	n.Set(Fault{Mode: "restore"})
 	<-ended
 }
 
@@ -169,11 +169,11 @@ func TestLimitedLifetime(t *testing.T) {
 	limit, began := 100*time.Millisecond, time.Time{}
 	var old, young *http.Response
 	for young == nil { // on a busy machine the time may be over before the answer has begun
-		n.Set(scenario.Network{Mode: "restore"})
+		n.Set(Fault{Mode: "restore"})
 		old = get(t, n)
 		hears(t, old, "Bearer me")
 		limit *= 2
-		n.Set(scenario.Network{Limit: scenario.Duration(limit)})
+		n.Set(Fault{Limit: scenario.Duration(limit)})
 		began = time.Now()
 		response, err := ask(t.Context(), t, n)
 		if err == nil {
@@ -194,7 +194,7 @@ func TestLimitedLifetime(t *testing.T) {
 	if lived := time.Since(began); lived < limit {
 		t.Errorf("the connection lived %s, want at least %s", lived, limit)
 	}
-	n.Set(scenario.Network{Mode: "restore"})
+	n.Set(Fault{Mode: "restore"})
 	lasting := get(t, n)
 	hears(t, lasting, "Bearer me")
 	over := make(chan struct{})
@@ -215,7 +215,7 @@ func TestTheEndOfTheNetworkEndsConnections(t *testing.T) {
 	for _, mode := range []string{"restore", "drop"} {
 		n, _, ended := streaming(t)
 		response := get(t, n)
-		n.Set(scenario.Network{Mode: mode})
+		n.Set(Fault{Mode: mode})
 		n.Close()
 		<-ended
 		if _, err := io.ReadAll(response.Body); err == nil {
@@ -231,7 +231,7 @@ func TestAnswersInPlaceOfTheServer(t *testing.T) {
 	n, lines, _ := streaming(t)
 	before := get(t, n)
 	hears(t, before, "Bearer me")
-	n.Set(scenario.Network{Answer: 429, RetryAfter: scenario.Duration(44*time.Second + time.Millisecond)})
+	n.Set(Fault{Answer: 429, RetryAfter: scenario.Duration(44*time.Second + time.Millisecond)})
 	if _, err := io.ReadAll(before.Body); err == nil {
 		t.Error("a connection from before still leads to the server")
 	}
@@ -239,16 +239,16 @@ func TestAnswersInPlaceOfTheServer(t *testing.T) {
 	if answer.StatusCode != 429 || answer.Header.Get("Retry-After") != "45" || answer.ProtoMajor != 2 {
 		t.Errorf("the answer is %s %s, with %v", answer.Proto, answer.Status, answer.Header)
 	}
-	n.Set(scenario.Network{Answer: 503})
+	n.Set(Fault{Answer: 503})
 	if answer := get(t, n); answer.StatusCode != 503 || answer.Header.Get("Retry-After") != "" {
 		t.Errorf("the answer is %s, with %v", answer.Status, answer.Header)
 	}
-	n.Set(scenario.Network{Mode: "restore"})
+	n.Set(Fault{Mode: "restore"})
 	after := get(t, n)
 	hears(t, after, "Bearer me")
 	lines <- "a change"
 	hears(t, after, "a change")
-	n.Set(scenario.Network{Mode: "drop"}) // it works behind the front as well
+	n.Set(Fault{Mode: "drop"}) // it works behind the front as well
 	lines <- "another"
 	heard := make(chan struct{})
 	go func() {
@@ -260,14 +260,14 @@ func TestAnswersInPlaceOfTheServer(t *testing.T) {
 		t.Error("a packet has passed")
 	case <-time.After(100 * time.Millisecond):
 	}
-	n.Set(scenario.Network{Mode: "restore"})
+	n.Set(Fault{Mode: "restore"})
 	<-heard
 }
 
 func TestLateHeads(t *testing.T) {
 	n, lines, _ := streaming(t)
 	const late = 200 * time.Millisecond
-	n.Set(scenario.Network{Late: scenario.Duration(late)})
+	n.Set(Fault{Late: scenario.Duration(late)})
 	began := time.Now()
 	answer := get(t, n)
 	if took := time.Since(began); took < late {

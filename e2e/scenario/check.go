@@ -3,20 +3,13 @@ package scenario
 import (
 	"cmp"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/goccy/go-yaml/token"
-	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
-
-// maxTimeout is far more than any row needs, and little enough that a slip of the
-// pen does not keep a machine busy for hours.
-const maxTimeout = Duration(time.Hour)
 
 // Checker reads a file, for one combination of its matrix, and finds what it says
 // wrong. Words, bounds and missing fields are what the schema says; the rest each
@@ -68,13 +61,6 @@ func (c *Checker) line(path string) int {
 	return cmp.Or(c.places[path], &token.Position{Line: 1}).Line
 }
 
-// Needs reports a field that is set where another one, that it needs, is not.
-func (c *Checker) Needs(at, field string, is bool, why string) {
-	if c.places[at+"."+field] != nil && !is {
-		c.Bad(at+"."+field, "is set, but %s", why)
-	}
-}
-
 // Need reports an ability that the file uses and does not ask for.
 func (c *Checker) Need(at string, n Need) {
 	if !slices.Contains(c.File.Needs, n) {
@@ -100,73 +86,3 @@ func (c *Checker) subject(at, name string, others ...string) {
 }
 
 func join(at, name string) string { return strings.TrimPrefix(at+"."+name, ".") }
-
-// Check wants a head that reports can show, runners that are started, and something
-// that can fail.
-func (f File) Check(c *Checker, _ string) {
-	if len(f.Steps) > 0 && !c.Asserts {
-		c.Bad("steps", "cannot fail: no step says what must be so; add an await, expect or never")
-	}
-	if f.Timeout > maxTimeout {
-		c.Bad("timeout", "is %s; must be at most %s", f.Timeout, maxTimeout)
-	}
-	if len(f.APIServerFlags) > 0 {
-		c.Need("apiserverFlags", NeedAPIServer)
-	}
-	for _, name := range slices.Sorted(maps.Keys(f.Runners)) {
-		at := "runners." + name
-		if slices.Contains([]string{Global, Tasks, Runners}, name) {
-			c.Bad(at, "a runner cannot be called %s, which is a subject of its own", name)
-		}
-		for _, why := range validation.IsDNS1123Label(name) {
-			c.Bad(at, "cannot be a host name: %s", why)
-		}
-		r := f.Runners[name]
-		if other, ok := f.Runners[r.Machine]; r.Machine != "" && (!ok || other.GPUs == 0 || other.Machine != "") {
-			c.Bad(at+".machine", "is %s, which is no runner with gpus and a machine of its own", quote(r.Machine))
-		}
-		if r.Delayed && !c.done["start "+name] {
-			c.Bad(at+".delayed", "is true, but no step starts the runner")
-		}
-	}
-}
-
-// Check wants GPUs where something of them is said.
-func (r Runner) Check(c *Checker, at string) {
-	if r.GPUs > 0 {
-		c.Need(at+".gpus", NeedGPUs)
-	}
-	c.Needs(at, "profile", r.GPUs > 0, "the runner has no gpus")
-	c.Needs(at, "visible", r.GPUs > 0, "the runner has no gpus")
-	if r.Machine != "" {
-		c.Need(at+".machine", NeedFakeGPUs)
-	}
-	if r.Older {
-		c.Need(at+".older", NeedOlder)
-	}
-}
-
-// Check wants a map that the API server can have.
-func (m Map) Check(c *Checker, at string) {
-	if m.Absent && !reflect.DeepEqual(m, Map{Absent: true}) {
-		c.Bad(at, "is absent and has other fields too")
-	}
-	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
-		for _, why := range validation.IsConfigMapKey(key) {
-			c.Bad(at+".data."+key, "cannot be a key: %s", why)
-		}
-		if _, both := m.BinaryData[key]; both {
-			c.Bad(at+".binaryData."+key, "is in data too")
-		}
-	}
-}
-
-// Check lets later steps name the group.
-func (s Submit) Check(c *Checker, at string) {
-	if _, taken := c.Groups[Group(s.Group)]; taken {
-		c.Bad(at+".group", "%s was submitted before", quote(string(s.Group)))
-	}
-	c.Groups[Group(s.Group)] = &s
-	c.Needs(at, "gpuMemory", s.GPUs > 0, "the tasks ask for no gpus")
-	c.Needs(at, "waiting", s.Again > 0, "the group is not submitted again")
-}

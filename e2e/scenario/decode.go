@@ -17,7 +17,14 @@ func (c *Checker) decode(value any, into reflect.Value, at string) {
 	switch given := value.(type) {
 	case nil:
 	case map[string]any:
-		c.decodeMapping(given, into, at)
+		switch step, ok := into.Addr().Interface().(*Step); {
+		case ok:
+			c.step(given, step, at)
+		case into.Kind() == reflect.Struct:
+			c.decodeStruct(given, into, at)
+		default:
+			c.decodeMap(given, into, at)
+		}
 	case []any:
 		into.Set(reflect.MakeSlice(into.Type(), len(given), len(given)))
 		for i, one := range given {
@@ -37,41 +44,44 @@ func (c *Checker) decode(value any, into reflect.Value, at string) {
 	}
 }
 
-func (c *Checker) decodeMapping(given map[string]any, into reflect.Value, at string) {
-	switch v := into.Addr().Interface().(type) {
-	case *Step:
-		c.step(given, v, at)
-		return
-	case *Condition:
-		c.condition(given, v, at)
-		return
-	}
-	if into.Kind() == reflect.Struct {
-		c.decodeStruct(given, into, at)
-		return
-	}
+func (c *Checker) decodeMap(given map[string]any, into reflect.Value, at string) {
 	into.Set(reflect.MakeMap(into.Type()))
 	for _, name := range slices.Sorted(maps.Keys(given)) {
-		key, element := reflect.ValueOf(name).Convert(into.Type().Key()), reflect.New(into.Type().Elem()).Elem()
+		key, of := reflect.ValueOf(name).Convert(into.Type().Key()), into.Type().Elem()
+		if into.Type() == reflect.TypeFor[Condition]() {
+			of = c.format.fact(name).Type
+		}
 		if k, ok := key.Interface().(Checked); ok {
 			k.Check(c, join(at, name))
 		}
+		element := reflect.New(of).Elem()
 		c.decode(given[name], element, join(at, name))
 		into.SetMapIndex(key, element)
 	}
 }
 
 // decodeStruct reads fields in the order of the type, so that checks can rely on the
-// fields before. It fills in defaults.
+// fields before. It fills in defaults, and does what the tags say: a field that is set
+// may need an ability of the target, or has to stand with another one.
 func (c *Checker) decodeStruct(given map[string]any, into reflect.Value, at string) {
 	for i, field := range reflect.VisibleFields(into.Type()) {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		value, ok := given[name]
-		if _, standard, is := strings.Cut(field.Tag.Get("jsonschema"), "default="); is && !ok {
-			ok = yaml.Unmarshal([]byte(standard), &value) == nil
+		value, set := given[name]
+		below := join(at, name)
+		if _, standard, is := strings.Cut(field.Tag.Get("jsonschema"), "default="); is && !set {
+			_ = yaml.Unmarshal([]byte(standard), &value)
 		}
-		if ok {
-			c.decode(value, into.Field(i), join(at, name))
+		if value == nil {
+			continue
+		}
+		c.decode(value, into.Field(i), below)
+		if need := Need(field.Tag.Get("need")); need != "" && !into.Field(i).IsZero() {
+			c.Need(below, need)
+		}
+		other := field.Tag.Get("with")
+		named := func(field string) bool { return strings.EqualFold(field, other) }
+		if set && other != "" && into.FieldByNameFunc(named).IsZero() {
+			c.Bad(below, "means nothing without %s; set that, too", other)
 		}
 	}
 }
@@ -88,19 +98,7 @@ func (c *Checker) step(given map[string]any, into *Step, at string) {
 		if v.Need != "" {
 			c.Need(below, v.Need)
 		}
-		c.Asserts = c.Asserts || v.Asserts
 		c.decode(value, decoded, below)
 		into.Verb, into.Value = v.Name, decoded.Interface()
-	}
-}
-
-func (c *Checker) condition(given map[string]any, into *Condition, at string) {
-	*into = Condition{}
-	for _, fact := range c.format.Facts {
-		if value, asked := given[fact.Name]; asked {
-			decoded := reflect.New(fact.Type).Elem()
-			c.decode(value, decoded, join(at, fact.Name))
-			(*into)[fact.Name] = decoded.Interface()
-		}
 	}
 }

@@ -19,18 +19,6 @@ const maxCombinations = 1000
 // family are the fields of a file that give values to its variables.
 var family = []string{"matrix", "exclude", "include"}
 
-// load reads the file for the values that the variables have.
-func (c *Checker) load(root ast.MapNode) {
-	c.places[""] = begin(root.(ast.Node))
-	predictions := c.mapping(root, "", func(key string) bool { return key == "predict" })
-	c.predict(predictions)
-	tree := c.mapping(root, "", func(key string) bool { return key != "predict" && !slices.Contains(family, key) })
-	maps.Copy(tree, predictions)
-	c.validate(tree)
-	delete(tree, "predict")
-	c.decode(tree, reflect.ValueOf(c.File).Elem(), "")
-}
-
 // predict adds to the values what the oracle says. A prediction cannot be made of
 // another one.
 func (c *Checker) predict(tree map[string]any) {

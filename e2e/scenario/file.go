@@ -3,7 +3,17 @@
 // target; the engine runs what this package returns.
 package scenario
 
-import "github.com/studioml/studio-go-runner/runner/api"
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/studioml/studio-go-runner/e2e/catalogue"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
 
 // File is one scenario, or a family of them when it has a matrix.
 type File struct {
@@ -11,7 +21,7 @@ type File struct {
 	// "global ${global}, node ${node}".
 	Name string `json:"name" jsonschema:"title=one line of text,pattern=^.*\\S.*$,maxLength=120"`
 	// Rows are the rows of the catalogue (contract, section 4) that it shows.
-	Rows []Row `json:"rows"`
+	Rows []catalogue.Row `json:"rows"`
 	// About says in a sentence or two why the scenario matters.
 	About string `json:"about,omitempty"`
 	// Targets are the kinds of cluster that it is meant for.
@@ -40,7 +50,7 @@ type File struct {
 
 	// APIServerFlags are further flags of the scenario's own API server, without
 	// dashes, as feature-gates: WatchList=false.
-	APIServerFlags map[Flag]string `json:"apiserverFlags,omitempty"`
+	APIServerFlags map[Flag]string `json:"apiserverFlags,omitempty" need:"apiserver"`
 	// Permissions is what the runners may do at start.
 	Permissions Permissions `json:"permissions,omitempty" jsonschema:"default=shipped"`
 	// Runners by name. They are started after maps and tasks, unless delayed.
@@ -117,11 +127,11 @@ type Submit struct {
 	Again Duration `json:"again,omitempty"`
 	// Waiting is how many tasks may be in the queue, unclaimed, for the group to be
 	// submitted again; without it, any number.
-	Waiting int `json:"waiting,omitempty" jsonschema:"minimum=1,maximum=10000"`
+	Waiting int `json:"waiting,omitempty" jsonschema:"minimum=1,maximum=10000" with:"again"`
 	// GPUs is the number of whole GPUs that each task asks for.
 	GPUs int `json:"gpus,omitempty" jsonschema:"minimum=0,maximum=64"`
 	// GPUMemory is the memory that each of them must have, as 16Gi.
-	GPUMemory api.Bytes `json:"gpuMemory,omitempty"`
+	GPUMemory api.Bytes `json:"gpuMemory,omitempty" with:"gpus"`
 	// MaxAttempts is that of the task document.
 	MaxAttempts int `json:"maxAttempts,omitempty" jsonschema:"minimum=1,maximum=100"`
 	// Timeout is that of the task document.
@@ -137,20 +147,74 @@ type Runner struct {
 	// Delayed runners are started by a start step.
 	Delayed bool `json:"delayed,omitempty"`
 	// Older has it be of a release of before, as in a rolling upgrade.
-	Older bool `json:"older,omitempty"`
+	Older bool `json:"older,omitempty" need:"older-release"`
 	// GPUs is the number of GPUs it has; 0 is a machine without NVML.
-	GPUs int `json:"gpus,omitempty" jsonschema:"minimum=0,maximum=64"`
+	GPUs int `json:"gpus,omitempty" jsonschema:"minimum=0,maximum=64" need:"gpus"`
 	// Profile is the GPU model where the target can choose it.
-	Profile string `json:"profile,omitempty" jsonschema:"default=T4"`
+	Profile string `json:"profile,omitempty" jsonschema:"default=T4" with:"gpus"`
 	// Machine is the runner whose machine, with its fake GPUs, this one runs on
 	// as well; the default is a machine of its own.
-	Machine string `json:"machine,omitempty"`
+	Machine string `json:"machine,omitempty" need:"fake-gpus"`
 	// Visible is its NVIDIA_VISIBLE_DEVICES.
-	Visible string `json:"visible,omitempty"`
+	Visible string `json:"visible,omitempty" with:"gpus"`
 	// Slots is how many tasks it runs at the same time.
 	Slots int `json:"slots,omitempty" jsonschema:"minimum=1,maximum=256,default=4"`
 	// Hostname overrides HOSTNAME; "unset" removes it.
 	Hostname string `json:"hostname,omitempty" jsonschema:"pattern=\\S"`
 	// Flags are further flags of runner serve, without dashes, as settle: 2s.
 	Flags map[Flag]string `json:"flags,omitempty"`
+}
+
+// maxTimeout is far more than any row needs, and little enough that a slip of the
+// pen does not keep a machine busy for hours.
+const maxTimeout = Duration(time.Hour)
+
+// Check wants a head that reports can show, runners that are started, and something
+// that can fail.
+func (f File) Check(c *Checker, _ string) {
+	if len(f.Steps) > 0 && !c.Asserts {
+		c.Bad("steps", "cannot fail: no step says what must be so; add an await, expect or never")
+	}
+	if f.Timeout > maxTimeout {
+		c.Bad("timeout", "is %s; must be at most %s", f.Timeout, maxTimeout)
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Runners)) {
+		at := "runners." + name
+		if slices.Contains([]string{Global, Tasks, Runners}, name) {
+			c.Bad(at, "a runner cannot be called %s, which is a subject of its own", name)
+		}
+		for _, why := range validation.IsDNS1123Label(name) {
+			c.Bad(at, "cannot be a host name: %s", why)
+		}
+		r := f.Runners[name]
+		if other, ok := f.Runners[r.Machine]; r.Machine != "" && (!ok || other.GPUs == 0 || other.Machine != "") {
+			c.Bad(at+".machine", "is %s, which is no runner with gpus and a machine of its own", quote(r.Machine))
+		}
+		if r.Delayed && !c.done["start "+name] {
+			c.Bad(at+".delayed", "is true, but no step starts the runner")
+		}
+	}
+}
+
+// Check wants a map that the API server can have.
+func (m Map) Check(c *Checker, at string) {
+	if m.Absent && !reflect.DeepEqual(m, Map{Absent: true}) {
+		c.Bad(at, "is absent and has other fields too")
+	}
+	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
+		for _, why := range validation.IsConfigMapKey(key) {
+			c.Bad(at+".data."+key, "cannot be a key: %s", why)
+		}
+		if _, both := m.BinaryData[key]; both {
+			c.Bad(at+".binaryData."+key, "is in data too")
+		}
+	}
+}
+
+// Check lets later steps name the group.
+func (s Submit) Check(c *Checker, at string) {
+	if _, taken := c.Groups[Group(s.Group)]; taken {
+		c.Bad(at+".group", "%s was submitted before", quote(string(s.Group)))
+	}
+	c.Groups[Group(s.Group)] = &s
 }

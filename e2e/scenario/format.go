@@ -28,8 +28,6 @@ type Verb struct {
 	Doc string
 	// Need is what a target must be able to do, empty for nothing.
 	Need Need
-	// Asserts says that such a step can fail because of what a runner does.
-	Asserts bool
 	// Type of what stands behind the verb.
 	Type reflect.Type
 	// Rules are words and bounds of that, written like a field's jsonschema tag.
@@ -136,16 +134,14 @@ func (f *Format) fields(t reflect.Type) (all []reflect.StructField) {
 	return all
 }
 
-func (f *Format) fact(name string) *Fact {
-	i := slices.IndexFunc(f.Facts, func(fact Fact) bool { return fact.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return &f.Facts[i]
+// fact is the one with that name; the schema knows no other.
+func (f *Format) fact(name string) Fact {
+	return f.Facts[slices.IndexFunc(f.Facts, func(fact Fact) bool { return fact.Name == name })]
 }
 
 // Check wants subjects that there are, with facts that they have.
 func (all Conditions) Check(c *Checker, at string) {
+	c.Asserts = true
 	for _, subject := range slices.Sorted(maps.Keys(all)) {
 		at, of := at+"."+subject, OfRunners
 		switch group, isGroup := strings.CutPrefix(subject, Tasks+"/"); {

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -9,7 +10,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"slices"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 )
 
 // Scenario is what one spec runs: a file for one combination of its matrix.
@@ -98,6 +104,83 @@ func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
 		return nil, err
 	}
 	return all, nil
+}
+
+// load reads the file for the values that the variables have.
+func (c *Checker) load(root ast.MapNode) {
+	c.places[""] = begin(root.(ast.Node))
+	predictions := c.mapping(root, "", func(key string) bool { return key == "predict" })
+	c.predict(predictions)
+	tree := c.mapping(root, "", func(key string) bool { return key != "predict" && !slices.Contains(family, key) })
+	maps.Copy(tree, predictions)
+	c.validate(tree)
+	delete(tree, "predict")
+	c.decode(tree, reflect.ValueOf(c.File).Elem(), "")
+}
+
+// maxFileBytes is far above any file that a person would write, and keeps a
+// mistaken path (a log, an image) from being read as YAML. maxDepth is far above
+// what the format has, and little enough for a parser that calls itself.
+const (
+	maxFileBytes = 256 << 10
+	maxDepth     = 100
+)
+
+// parseYAML returns the mapping that a file is.
+func parseYAML(name string, text []byte) (root ast.MapNode, err error) {
+	bad := func(line int, format string, args ...any) (ast.MapNode, error) {
+		return nil, problem{line, fmt.Sprintf(format, args...)}.in(name)
+	}
+	if len(text) > maxFileBytes {
+		return bad(0, "has %d bytes; must be at most %d", len(text), maxFileBytes)
+	}
+	if bytes.HasPrefix(text, []byte("\xef\xbb\xbf")) {
+		return bad(1, "begins with a byte order mark; save the file as UTF-8 without one")
+	}
+	if line := tooDeep(text); line > 0 {
+		return bad(line, "has more than %d brackets within each other", maxDepth)
+	}
+	// Duplicate keys are left to mapping, which goes on after them.
+	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
+	var syntax yaml.Error
+	switch {
+	case errors.As(err, &syntax) && syntax.GetToken() != nil:
+		line, advice := syntax.GetToken().Position.Line, ""
+		if lines := bytes.Split(text, []byte("\n")); line <= len(lines) && bytes.Contains(lines[line-1], []byte("${")) {
+			advice = `; within {} and [] a variable needs quotes, as "${name}"`
+		}
+		return bad(line, "%s%s", printable(syntax.GetMessage()), advice)
+	case err != nil:
+		return bad(0, "%s", printable(err.Error()))
+	case len(file.Docs) == 0 || file.Docs[0].Body == nil:
+		return bad(1, "the file is empty")
+	case len(file.Docs) > 1:
+		return bad(1, "the file has %d documents; must be one", len(file.Docs))
+	}
+	root, ok := file.Docs[0].Body.(ast.MapNode)
+	if !ok {
+		return bad(begin(file.Docs[0].Body).Line, "the file must be a mapping, with name and so on")
+	}
+	return root, nil
+}
+
+// tooDeep returns the line on which brackets are nested too deeply, 0 if there is
+// none. Those in texts count as well, which no honest file has so many of.
+func tooDeep(text []byte) int {
+	depth, line := 0, 1
+	for _, c := range text {
+		switch c {
+		case '\n':
+			line++
+		case '[', '{':
+			if depth++; depth > maxDepth {
+				return line
+			}
+		case ']', '}':
+			depth--
+		}
+	}
+	return 0
 }
 
 // sameNames returns an error for each scenario with the name of another one.

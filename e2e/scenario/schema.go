@@ -8,15 +8,16 @@ import (
 
 	"github.com/invopop/jsonschema"
 
+	"github.com/studioml/studio-go-runner/e2e/catalogue"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-const (
-	// placeholder is a text with a ${…} in it, which can stand in for a number, a
-	// truth value or one of a few words: an editor sees a file before it is expanded.
-	placeholder = `\$\{[^}]+\}`
-	duration    = `([0-9]*\.?[0-9]+(ns|us|µs|ms|s|m|h))+`
-)
+// placeholder is a text with a ${…} in it, which can stand in for a number, a truth
+// value or one of a few words: an editor sees a file before it is expanded.
+const placeholder = `\$\{[^}]+\}`
+
+// DurationPattern is what a duration looks like.
+const DurationPattern = `([0-9]*\.?[0-9]+(ns|us|µs|ms|s|m|h))+`
 
 // Schema returns the JSON schema of a scenario file, for editors. The descriptions
 // are the comments in the sources of the types, from the root of the repository, in
@@ -69,7 +70,7 @@ func mapped(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Combination]():
 		return &jsonschema.Schema{Type: "object", AdditionalProperties: scalar}
 	case reflect.TypeFor[Duration]():
-		return &jsonschema.Schema{Type: "string", Pattern: "^" + duration + "$", Title: positive}
+		return &jsonschema.Schema{Type: "string", Pattern: "^" + DurationPattern + "$", Title: positive}
 	case reflect.TypeFor[[]byte]():
 		return &jsonschema.Schema{Type: "string", Title: "base64",
 			Pattern: "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"}
@@ -78,8 +79,8 @@ func mapped(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Name]():
 		return &jsonschema.Schema{Type: "string", Title: "small letters, digits and '-'",
 			Pattern: "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"} // which keeps clear of the signs of Ginkgo's label filter
-	case reflect.TypeFor[Row]():
-		return &jsonschema.Schema{Type: "integer", Minimum: "1", Maximum: json.Number(fmt.Sprint(int(MaxRow)))}
+	case reflect.TypeFor[catalogue.Row]():
+		return &jsonschema.Schema{Type: "integer", Minimum: "1", Maximum: json.Number(fmt.Sprint(int(catalogue.Last)))}
 	}
 	if w, ok := reflect.Zero(t).Interface().(words); ok {
 		s := &jsonschema.Schema{Type: "string"}
@@ -93,17 +94,14 @@ func mapped(t reflect.Type) *jsonschema.Schema {
 
 // JSONSchemaExtend adds the short form.
 func (Map) JSONSchemaExtend(s *jsonschema.Schema) {
-	s.Title = `text for STATE, "absent", "keyless" or a mapping`
-	s.Type, s.Extras = "", orText
+	OrText(s, `text for STATE, "absent", "keyless" or a mapping`, "")
 }
 
-// JSONSchemaExtend adds the short forms.
-func (Network) JSONSchemaExtend(s *jsonschema.Schema) {
-	s.Title, s.Pattern = networkText, "^(restore|cut|drop|"+duration+")$"
-	s.Type, s.Extras = "", orText
+// OrText makes the schema of a mapping that of one with a short form, a text.
+func OrText(s *jsonschema.Schema, title, pattern string) {
+	s.Title, s.Pattern = title, pattern
+	s.Type, s.Extras = "", map[string]any{"type": []string{"string", "object"}}
 }
-
-var orText = map[string]any{"type": []string{"string", "object"}}
 
 // tighten says what holds of everything: lists and mappings are not empty, lists have
 // a text or number once, and a placeholder may stand for what is more than any text.

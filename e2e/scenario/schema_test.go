@@ -18,7 +18,7 @@ const schemaFile = "../../scenarios/schema.json"
 
 func TestSchemaFile(t *testing.T) {
 	t.Chdir("../..")
-	got, err := engine.Format.Schema("e2e/scenario", "e2e/engine")
+	got, err := engine.Format.Schema("e2e/scenario", "e2e/engine", "e2e/network")
 	if err != nil {
 		t.Fatal(err)
 	}

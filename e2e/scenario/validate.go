@@ -3,6 +3,7 @@ package scenario
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -25,15 +26,9 @@ func (f *Format) compile(url string) *jsonschema.Schema {
 	defer f.mu.Unlock()
 	if f.compiler == nil {
 		text, err := json.Marshal(f.reflect(&reflector.Reflector{}))
-		if err != nil {
-			panic(err)
-		}
-		document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-		if err != nil {
-			panic(err)
-		}
+		document, broken := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 		f.compiler = jsonschema.NewCompiler()
-		if err := f.compiler.AddResource(schemaName, document); err != nil {
+		if err := errors.Join(err, broken, f.compiler.AddResource(schemaName, document)); err != nil {
 			panic(err)
 		}
 	}
@@ -123,6 +118,7 @@ func (c *Checker) report(m mistake) {
 		known := slices.Sorted(maps.Keys(part.Properties))
 		for _, name := range k.Properties {
 			c.fail(c.line(join(m.at, name)), m.at, "unknown field %s%s", quote(name), api.DidYouMean(name, known))
+			delete(m.value.(map[string]any), name)
 		}
 		return
 	case *kind.Required:

@@ -47,9 +47,6 @@ type Target string
 // Targets are all of them.
 var Targets = []Target{"embedded", "kind", "existing"}
 
-// Words are those that files can have.
-func (Target) Words() []string { return Words(Targets...) }
-
 // Need is an ability that not every target has.
 type Need string
 
@@ -80,9 +77,10 @@ const (
 	NeedAdmission Need = "admission"
 )
 
-// Words are those that files can have.
-func (Need) Words() []string {
-	return Words(NeedAPIServer, NeedNetwork, NeedToken, NeedQueueOutage, NeedOlder, NeedSignals, NeedGPUs, NeedFakeGPUs, NeedKubectl, NeedAdmission)
+// needs are all of them.
+var needs = []Need{
+	NeedAPIServer, NeedNetwork, NeedToken, NeedQueueOutage, NeedOlder,
+	NeedSignals, NeedGPUs, NeedFakeGPUs, NeedKubectl, NeedAdmission,
 }
 
 // UsesGPUsOfTarget says whether needs ask for GPUs as the target has them. Those
@@ -103,10 +101,23 @@ const (
 	PermissionsNone       Permissions = "none"
 )
 
+// Token is what happens to the token of the runners' service account.
+type Token string
+
+// The tokens.
+const (
+	TokenRotate Token = "rotate" // replaced by a new one
+	TokenExpire Token = "expire" // its time is over
+	TokenRevoke Token = "revoke" // its service account was made anew
+)
+
 // Words are those that files can have.
+func (Target) Words() []string { return Words(Targets...) }
+func (Need) Words() []string   { return Words(needs...) }
 func (Permissions) Words() []string {
 	return Words(PermissionsShipped, PermissionsNamed, PermissionsGlobalOnly, PermissionsNone)
 }
+func (Token) Words() []string { return Words(TokenRotate, TokenExpire, TokenRevoke) }
 
 // Duration is a time.Duration written as 500ms; files have positive ones only.
 type Duration time.Duration

@@ -11,6 +11,7 @@ import (
 
 	"sigs.k8s.io/e2e-framework/klient"
 
+	"github.com/studioml/studio-go-runner/e2e/network"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -178,7 +179,7 @@ type APIServerControl interface {
 type NetworkControl interface {
 	// SetNetwork changes what lies between the runners and the API server, for
 	// connections that are open and for new ones.
-	SetNetwork(scenario.Network) error
+	SetNetwork(network.Fault) error
 }
 
 // TokenControl is what an Env has where scenarios need token.

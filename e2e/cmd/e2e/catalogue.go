@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/studioml/studio-go-runner/e2e/catalogue"
 	"github.com/studioml/studio-go-runner/e2e/engine"
-	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
 // The markers around the table in scenarios/README.md.
@@ -27,7 +27,7 @@ type witness struct {
 }
 
 // whatShows returns what shows each row, in a fixed order.
-func whatShows(root string) (map[scenario.Row][]witness, error) {
+func whatShows(root string) (map[catalogue.Row][]witness, error) {
 	all, err := engine.Format.LoadDir(filepath.Join(root, "scenarios"))
 	if err != nil {
 		return nil, err
@@ -55,11 +55,11 @@ func whatShows(root string) (map[scenario.Row][]witness, error) {
 }
 
 // table writes the catalogue as Markdown.
-func table(shown map[scenario.Row][]witness) string {
+func table(shown map[catalogue.Row][]witness) string {
 	var b strings.Builder
 	b.WriteString("| row | what | shown by |\n|---:|---|---|\n")
 	part := ""
-	for _, row := range scenario.Catalogue {
+	for _, row := range catalogue.Rows {
 		if row.Part != part {
 			part = row.Part
 			fmt.Fprintf(&b, "| | **%s** | |\n", part)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/studioml/studio-go-runner/e2e/catalogue"
 	"github.com/studioml/studio-go-runner/e2e/conformance"
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
@@ -27,7 +28,7 @@ func (listCommand) Run(k *kong.Context) error {
 		return err
 	}
 	table := tabwriter.NewWriter(k.Stdout, 0, 0, 2, ' ', 0)
-	files, rows, areas, targets := map[string]int{}, map[scenario.Row]int{}, map[string]int{}, map[scenario.Target]int{}
+	files, rows, areas, targets := map[string]int{}, map[catalogue.Row]int{}, map[string]int{}, map[scenario.Target]int{}
 	for _, s := range all {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n",
 			numbers(s.Rows), s.Area, s.Name, strings.Join(scenario.Words(s.Targets...), ","), s.Location())
@@ -44,7 +45,7 @@ func (listCommand) Run(k *kong.Context) error {
 		return err
 	}
 	_, err = fmt.Fprintf(k.Stdout, "\n%d scenarios in %d files show %d rows of %d\nareas: %s\ntargets: %s\n",
-		len(all), len(files), len(rows), scenario.MaxRow, counts(areas), counts(targets))
+		len(all), len(files), len(rows), catalogue.Last, counts(areas), counts(targets))
 	return err
 }
 
@@ -58,7 +59,7 @@ func counts[K ~string](of map[K]int) string {
 }
 
 // numbers writes rows as "1,2".
-func numbers(rows []scenario.Row) string {
+func numbers(rows []catalogue.Row) string {
 	var parts []string
 	for _, row := range rows {
 		parts = append(parts, strconv.Itoa(int(row)))
@@ -85,7 +86,7 @@ type schemaCommand struct{}
 
 // Run writes the schema.
 func (schemaCommand) Run(k *kong.Context) error {
-	text, err := engine.Format.Schema("e2e/scenario", "e2e/engine")
+	text, err := engine.Format.Schema("e2e/scenario", "e2e/engine", "e2e/network")
 	if err != nil {
 		return err
 	}

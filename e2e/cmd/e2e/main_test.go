@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/catalogue"
 )
 
 const (
@@ -133,8 +133,8 @@ func TestCatalogue(t *testing.T) {
 }
 
 func TestMissing(t *testing.T) {
-	shown := map[scenario.Row][]witness{}
-	for _, row := range scenario.Catalogue {
+	shown := map[catalogue.Row][]witness{}
+	for _, row := range catalogue.Rows {
 		if row.Number != 7 {
 			shown[row.Number] = []witness{{file: "x"}}
 		}

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/catalogue"
 )
 
 // The tests here are about the repository itself.
@@ -18,9 +18,9 @@ func TestScenarioFilesAreRight(t *testing.T) {
 }
 
 // missing returns the rows that nothing shows.
-func missing(shown map[scenario.Row][]witness) []scenario.Entry {
-	var rows []scenario.Entry
-	for _, row := range scenario.Catalogue {
+func missing(shown map[catalogue.Row][]witness) []catalogue.Entry {
+	var rows []catalogue.Entry
+	for _, row := range catalogue.Rows {
 		if len(shown[row.Number]) == 0 {
 			rows = append(rows, row)
 		}

@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/studioml/studio-go-runner/e2e/scenario"
+	"github.com/studioml/studio-go-runner/e2e/catalogue"
 )
 
 // A test says which rows it shows in the last line of its doc comment, and a spec
@@ -30,8 +30,8 @@ var skipped = []string{".git", "bin", "artifacts", "testdata", "vendor", "node_m
 
 // rowsOfTests returns the tests that show rows, from all _test.go files of the
 // repository.
-func rowsOfTests(root string) (map[scenario.Row][]witness, error) {
-	shown := map[scenario.Row][]witness{}
+func rowsOfTests(root string) (map[catalogue.Row][]witness, error) {
+	shown := map[catalogue.Row][]witness{}
 	var errs []error
 	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
 		switch {
@@ -61,7 +61,7 @@ func rowsOfTests(root string) (map[scenario.Row][]witness, error) {
 
 // marksIn adds the marked tests of one file. A mark that stands above nothing
 // is an error, or the row would silently not be shown.
-func marksIn(file, source string, shown map[scenario.Row][]witness) error {
+func marksIn(file, source string, shown map[catalogue.Row][]witness) error {
 	var errs []error
 	lines := strings.Split(source+"\n", "\n")
 	for i, line := range lines {
@@ -83,10 +83,10 @@ func marksIn(file, source string, shown map[scenario.Row][]witness) error {
 		for text := range strings.SplitSeq(list, ",") {
 			text = strings.TrimSpace(text)
 			n, err := strconv.Atoi(text)
-			row := scenario.Row(n)
-			if err != nil || row < 1 || row > scenario.MaxRow {
+			row := catalogue.Row(n)
+			if err != nil || row < 1 || row > catalogue.Last {
 				errs = append(errs, fmt.Errorf("%s:%d: row %s is not in the catalogue; must be 1 to %d",
-					file, i+1, text, scenario.MaxRow))
+					file, i+1, text, catalogue.Last))
 				continue
 			}
 			shown[row] = append(shown[row], witness{file: file, test: name})

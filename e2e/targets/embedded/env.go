@@ -124,7 +124,7 @@ func (e *env) StopAPIServer(ctx context.Context) error { return e.plane.StopAPIS
 func (e *env) StartAPIServer(ctx context.Context) error { return e.plane.StartAPIServer(ctx) }
 
 // SetNetwork changes what is between the runners and the API server.
-func (e *env) SetNetwork(n scenario.Network) error {
+func (e *env) SetNetwork(n network.Fault) error {
 	e.network.Set(n)
 	return nil
 }

@@ -1,0 +1,162 @@
+// Package rules says which rules of the contract a record shows to be broken. They
+// hold of every scenario, whatever it is about; each error names the rule.
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/runner/api"
+)
+
+// Allowed is what is right in one scenario and wrong elsewhere.
+type Allowed struct {
+	// Errors are exits because of a configuration or start-up error.
+	Errors bool
+	// Killed are the runners that are sent SIGKILL.
+	Killed map[string]bool
+	// Repeats are second starts of tasks that no end of a runner and no GPU explains.
+	Repeats bool
+	// Gaps are statuses that nobody read, while runners that others start and end
+	// were out of reach; how those end is not looked at.
+	Gaps bool
+}
+
+// Broken joins the rules that the record alone shows to be broken.
+func (a Allowed) Broken(entries []history.Entry) error {
+	always := errors.Join(a.statuses(entries), a.duplicates(entries), gpusUnshared(entries))
+	if a.Gaps {
+		return always
+	}
+	return errors.Join(always, a.ends(entries), noStepTwice(entries))
+}
+
+// Conserved is the first half of R12: it compares what was submitted with where it is
+// now. Each task is finished, given up, or still in the queue, and exactly one of these.
+func Conserved(submitted []string, contents targets.Contents) (wrong []error) {
+	places := make(map[string][]api.TaskState)
+	for _, state := range []api.TaskState{api.TaskWaiting, api.TaskRunning, api.TaskFinished, api.TaskDead, api.TaskCancelled} {
+		for _, id := range contents.In(state) {
+			places[id] = append(places[id], state)
+		}
+	}
+	for _, id := range submitted {
+		switch at := places[id]; {
+		case len(at) == 0:
+			wrong = append(wrong, fmt.Errorf("R12: task %s is lost: it is not in the queue, not dead and has no result", id))
+		case len(at) > 1:
+			wrong = append(wrong, fmt.Errorf("R12: task %s is in several places: %s", id, at))
+		}
+		delete(places, id)
+	}
+	for _, id := range slices.Sorted(maps.Keys(places)) {
+		wrong = append(wrong, fmt.Errorf("R12: task %s, which nobody submitted, is in %s", id, places[id]))
+	}
+	return wrong
+}
+
+// process names one process of a runner.
+type process struct {
+	runner string
+	number int
+}
+
+// statuses looks at what runners say. R11: none says that it is drained while it
+// has work; what a suspended one fetched and did not start may still be on its way
+// back. R5: while the state is not Running, no task starts. In a gap of the record the
+// gate may have been open.
+func (a Allowed) statuses(entries []history.Entry) error {
+	last := make(map[process]*api.Status)
+	for _, e := range entries {
+		if e.Status == nil {
+			continue
+		}
+		key, now := process{e.Runner, e.Process}, e.Status
+		before, t := last[key], now.Tasks
+		last[key] = now
+		switch drained := now.Phase == api.PhaseTerminated; {
+		case (drained || now.Phase == api.PhaseSuspended) && t.Running > 0, drained && t.Waiting > 0:
+			return fmt.Errorf("R11: runner %s says %s with %d tasks running and %d waiting", e.Runner, now.Phase, t.Running, t.Waiting)
+		case before == nil:
+		case now.Sequence != before.Sequence+1:
+			if !a.Gaps {
+				return fmt.Errorf("the record of runner %s has a gap: status %d follows %d", e.Runner, now.Sequence, before.Sequence)
+			}
+		case before.Phase != api.PhaseRunning && now.Phase != api.PhaseRunning && t.Started > before.Tasks.Started:
+			return fmt.Errorf("R5: runner %s started %d tasks while %s (statuses %d and %d)",
+				e.Runner, t.Started-before.Tasks.Started, before.Phase, before.Sequence, now.Sequence)
+		}
+	}
+	return nil
+}
+
+// ends looks at how processes end. R9: there are no other codes, and no signal ends
+// a runner but those that the scenario sends; a configuration or start-up error is
+// one unless the scenario is about it. Nor does Go say that a program is wrong, or
+// the harness that it may have missed something.
+func (a Allowed) ends(entries []history.Entry) error {
+	allowed := []int{api.ExitDrained, api.ExitUnfinished, api.ExitForced, api.ExitSignalled}
+	if a.Errors {
+		allowed = append(allowed, api.ExitError)
+	}
+	for _, e := range entries {
+		switch {
+		case e.Trouble != "":
+			return fmt.Errorf("the record may have a gap: %s", e.Trouble)
+		case e.Exit != nil && !slices.Contains(allowed, e.Exit.Code) && !(e.Exit.Code == -1 && a.Killed[e.Runner]):
+			return fmt.Errorf("R9: runner %s exited with %d (%s), allowed here are %v", e.Runner, e.Exit.Code, e.Exit.Message, allowed)
+		}
+		for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
+			if strings.Contains(e.Log, sign) {
+				return fmt.Errorf("runner %s: %s; see its log", e.Runner, api.Excerpt(e.Log))
+			}
+		}
+	}
+	return nil
+}
+
+// duplicates is the second half of R12: a task is started twice only where
+// the scenario made that necessary, or its GPU has failed.
+func (a Allowed) duplicates(entries []history.Entry) error {
+	blamed, failed := make(map[process]int), 0
+	for _, e := range entries {
+		switch {
+		case e.Exit != nil && slices.Contains([]int{-1, api.ExitUnfinished, api.ExitForced}, e.Exit.Code):
+			return nil // whoever ends like this has given unfinished work back
+		case e.Status != nil:
+			key, n := process{e.Runner, e.Process}, e.Status.Tasks.MachineFailed
+			failed += n - blamed[key]
+			blamed[key] = n
+		}
+	}
+	if a.Repeats {
+		return nil
+	}
+	tasks := history.Sum(entries).Tasks
+	for _, id := range slices.Sorted(maps.Keys(tasks)) {
+		n := tasks[id].Started
+		if failed -= max(0, n-1); failed < 0 {
+			return fmt.Errorf("R12: task %s was started %d times, but no runner was killed or ran out of time, and no GPU failed so often", id, n)
+		}
+	}
+	return nil
+}
+
+// noStepTwice is what a checkpoint is for: what a task has done and saved is not done
+// again.
+func noStepTwice(entries []history.Entry) error {
+	tasks := history.Sum(entries).Tasks
+	for _, id := range slices.Sorted(maps.Keys(tasks)) {
+		for n, times := range tasks[id].Steps {
+			if times > 1 {
+				return fmt.Errorf("R12: task %s did step %d %d times, though it had saved it", id, n, times)
+			}
+		}
+	}
+	return nil
+}
