@@ -83,7 +83,10 @@ func (c playCommand) onCluster(ctx context.Context) (*played, error) {
 		return nil, err
 	}
 	adapter := conformance.Adapter{"/bin/sh", "-c", string(script), "adapter"}
-	config := pods.Config{Name: string(c.Target), Image: c.Image, Adapter: adapter, Owned: c.Target == "kind", Run: kube.Run{Name: rand.String(8), Expires: time.Now().Add(left)}}
+	config := pods.Config{
+		Name: string(c.Target), Image: c.Image, Adapter: adapter, Owned: c.Target == "kind",
+		Run: kube.Run{Name: rand.String(8), Expires: time.Now().Add(left)},
+	}
 	target, err := pods.Connect(config)
 	if err != nil {
 		return nil, err
@@ -96,7 +99,8 @@ func (c playCommand) onCluster(ctx context.Context) (*played, error) {
 	}
 	admin := target.Admin
 	sweep := func(ctx context.Context) error { return config.Run.Sweep(ctx, admin) }
-	server, stop, err := incluster.Config{Access: target.Access, Labels: config.Run.Labels(), Image: c.Postgres, ControlPlane: config.Owned}.Start(ctx)
+	queues := incluster.Config{Access: target.Access, Labels: config.Run.Labels(), Image: c.Postgres, ControlPlane: config.Owned}
+	server, stop, err := queues.Start(ctx)
 	if err != nil {
 		return nil, errors.Join(err, sweep(context.WithoutCancel(ctx)))
 	}
