@@ -15,7 +15,8 @@ import (
 // setUpQueues starts the PostgreSQL server of the queues. Each scenario gets a copy of
 // one that has its tables.
 func setUpQueues(ctx SpecContext, c pods.Config, access kube.Access) (incluster.Server, error) {
-	s, stop, err := incluster.Config{Access: access, Labels: c.Run.Labels(), Image: config.postgres, ControlPlane: c.Owned}.Start(ctx)
+	queues := incluster.Config{Access: access, Labels: c.Run.Labels(), Image: config.postgres, ControlPlane: c.Owned}
+	s, stop, err := queues.Start(ctx)
 	if err != nil {
 		return s, err
 	}

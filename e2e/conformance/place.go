@@ -79,7 +79,10 @@ func (c Command) onCluster(ctx context.Context) (*played, error) {
 		return nil, err
 	}
 	adapter := Adapter{"/bin/sh", "-c", string(script), "adapter"}
-	config := pods.Config{Name: string(c.Target), Image: c.Image, Adapter: adapter, Owned: c.Target == "kind", Run: kube.Run{Name: rand.String(8), Expires: time.Now().Add(left)}}
+	config := pods.Config{
+		Name: string(c.Target), Image: c.Image, Adapter: adapter, Owned: c.Target == "kind",
+		Run: kube.Run{Name: rand.String(8), Expires: time.Now().Add(left)},
+	}
 	target, err := pods.Connect(config)
 	if err != nil {
 		return nil, err
@@ -92,7 +95,8 @@ func (c Command) onCluster(ctx context.Context) (*played, error) {
 	}
 	admin := target.Admin
 	sweep := func(ctx context.Context) error { return config.Run.Sweep(ctx, admin) }
-	server, stop, err := incluster.Config{Access: target.Access, Labels: config.Run.Labels(), Image: c.Postgres, ControlPlane: config.Owned}.Start(ctx)
+	queues := incluster.Config{Access: target.Access, Labels: config.Run.Labels(), Image: c.Postgres, ControlPlane: config.Owned}
+	server, stop, err := queues.Start(ctx)
 	if err != nil {
 		return nil, errors.Join(err, sweep(context.WithoutCancel(ctx)))
 	}

@@ -55,7 +55,8 @@ func (c Config) Start(ctx context.Context) (s Server, stop func(), err error) {
 			err = fmt.Errorf("start the server of the queues: %w", err)
 		}
 	}()
-	namespace, err := c.Admin.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "runner-e2e-queues-", Labels: c.Labels}}, metav1.CreateOptions{})
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "runner-e2e-queues-", Labels: c.Labels}}
+	namespace, err = c.Admin.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{})
 	if err != nil {
 		return s, nil, err
 	}
