@@ -26,40 +26,6 @@ const (
 func evictionSpecs() {
 	limit := SpecTimeout(engine.Stretch(5 * time.Minute))
 
-	It("a busy runner is not evicted by choice: an idle one goes at once, kubectl drain waits until the busy one has become idle", rows(84), limit, Serial, func(ctx SpecContext) {
-		f := newFleet(ctx)
-		f.state(ctx, api.GlobalMapName, "Running")
-		f.applyWith(ctx, "job", withConditions, apart)
-		f.submit(ctx, "held", 1)
-		busy, idle := f.oneBusy(ctx, 2)
-		f.do(ctx, "wait", "--for=condition=ready", timeout(), "pod/"+busy.Name) // before that, as when it has died, it may go
-		Expect(f.evict(ctx, busy.Name)).To(MatchError(ContainSubstring("violate the pod's disruption budget")))
-		Expect(f.evict(ctx, idle[0].Name)).To(Succeed())
-
-		node := busy.Spec.NodeName
-		DeferCleanup(func(ctx SpecContext) { f.do(ctx, "uncordon", node) }, NodeTimeout(engine.Stretch(cleanupTime)))
-		drain := []string{"drain", node, "--ignore-daemonsets", "--pod-selector=" + runnerLabel}
-		_, err := f.try(ctx, nil, append(slices.Clone(drain), timeout())...)
-		Expect(err).To(MatchError(ContainSubstring("use --delete-emptydir-data")), "else the documents are wrong")
-		drain = append(drain, "--delete-emptydir-data")
-		_, err = f.try(ctx, nil, append(slices.Clone(drain), "--timeout=20s")...)
-		Expect(err).To(MatchError(ContainSubstring("violate the pod's disruption budget")))
-		Expect(uids(f.runners(ctx))).To(ContainElement(string(busy.UID)))
-
-		By("letting it become idle while kubectl drain waits")
-		drained := make(chan error, 1)
-		go func() {
-			_, err := f.try(ctx, nil, append(drain, timeout())...)
-			drained <- err
-		}()
-		f.state(ctx, busy.Spec.Hostname, "DrainAndSuspend")
-		Expect(f.Release(ctx, "held")).To(Succeed())
-		eventually(ctx, drained).Should(Receive(BeNil()))
-		f.settled(ctx)
-		Expect(f.started("held")).To(HaveLen(1), "its task was not ended by the drain")
-		Expect(uids(f.runners(ctx))).NotTo(ContainElement(string(busy.UID)))
-	})
-
 	It("fewer runners: of a Deployment's the busy one stays", rows(84), limit, func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.state(ctx, api.GlobalMapName, "Running")

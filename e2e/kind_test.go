@@ -55,7 +55,7 @@ type kindSetUp struct {
 	target  *pods.Target
 }
 
-// setUpKind makes a cluster of three nodes, two of them with fake GPUs, on the
+// setUpKind makes a cluster of four nodes, three of them with fake GPUs, on the
 // Docker that answers. The scenarios then use what others would be given: a
 // kubeconfig, an image, a storage class, and GPUs to allocate.
 func setUpKind(ctx SpecContext) (any, error) {
@@ -104,7 +104,7 @@ func (s *kindSetUp) load(ctx context.Context) error {
 		}
 	}
 	for _, archive := range []string{runnerArchive, fakegpuArchive} {
-		if err := s.cluster.LoadArchive(ctx, filepath.Join(s.bin, archive), s.cluster.Workers()...); err != nil {
+		if err := s.cluster.LoadArchive(ctx, filepath.Join(s.bin, archive), append(s.cluster.Workers(), s.cluster.Spare())...); err != nil {
 			return err
 		}
 	}
@@ -151,15 +151,16 @@ func contractSpec() {
 // fakeNamespace is that of the DaemonSets of runner/deploy/fake-gpu.
 const fakeNamespace = "fakegpu"
 
-// fakeNodes are the models of the workers, in their order: one is as
-// runner/deploy/fake-gpu ships it, one as its README changes it.
+// fakeNodes are the models of the workers, of which the last is the spare one: one is
+// as runner/deploy/fake-gpu ships it, one as its README changes it.
 var fakeNodes = []struct {
-	model string
-	count int64
-	edits string
+	workers []int
+	model   string
+	count   int64
+	edits   string
 }{
-	{"H100-80GB", 8, ""},
-	{"T4", 4, `
+	{[]int{0}, "H100-80GB", 8, ""},
+	{[]int{1, 2}, "T4", 4, `
 nameSuffix: -t4
 labels: [{pairs: {studioml.io/fakegpu: T4}, includeSelectors: true}]
 patches:
@@ -174,7 +175,7 @@ patches:
 // installFakeGPUs gives the workers fake GPUs, and waits until the kubelets have
 // them to allocate.
 func installFakeGPUs(ctx context.Context, client kubernetes.Interface, cluster *kind.Cluster) error {
-	workers := cluster.Workers()
+	workers := append(cluster.Workers(), cluster.Spare())
 	k, err := newKubectl(fakeNamespace)
 	if err != nil {
 		return err
@@ -182,27 +183,31 @@ func installFakeGPUs(ctx context.Context, client kubernetes.Interface, cluster *
 	if _, err := k.try(ctx, nil, "create", "namespace", fakeNamespace); err != nil {
 		return err
 	}
-	for i, fake := range fakeNodes {
-		if _, err := k.try(ctx, nil, "label", "node", workers[i], "studioml.io/fakegpu="+fake.model); err != nil {
-			return err
+	for _, fake := range fakeNodes {
+		for _, i := range fake.workers {
+			if _, err := k.try(ctx, nil, "label", "node", workers[i], "studioml.io/fakegpu="+fake.model); err != nil {
+				return err
+			}
 		}
 		if err := k.apply(ctx, "fake-gpu", "images: [{name: studio-go-runner-fakegpu, newTag: e2e}]\n"+fake.edits); err != nil {
 			return err
 		}
 	}
-	for i, fake := range fakeNodes {
-		err := await(ctx, func() error {
-			node, err := client.CoreV1().Nodes().Get(ctx, workers[i], metav1.GetOptions{})
+	for _, fake := range fakeNodes {
+		for _, i := range fake.workers {
+			err := await(ctx, func() error {
+				node, err := client.CoreV1().Nodes().Get(ctx, workers[i], metav1.GetOptions{})
+				if err != nil {
+					return err
+				}
+				if n := node.Status.Allocatable["nvidia.com/gpu"]; n.Value() != fake.count {
+					return fmt.Errorf("node %s has %s nvidia.com/gpu to allocate, want %d; see kubectl logs -n %s", node.Name, n.String(), fake.count, fakeNamespace)
+				}
+				return nil
+			})
 			if err != nil {
 				return err
 			}
-			if n := node.Status.Allocatable["nvidia.com/gpu"]; n.Value() != fake.count {
-				return fmt.Errorf("node %s has %s nvidia.com/gpu to allocate, want %d; see kubectl logs -n %s", workers[i], n.String(), fake.count, fakeNamespace)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
 		}
 	}
 	return nil

@@ -16,9 +16,8 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// nodeSpecs need a cluster of one's own, as gpuSpecs, outageSpecs and imageSpecs do:
-// they drain and stop nodes, and make things that belong to the whole cluster. Those
-// that disturb others run alone.
+// nodeSpecs need a cluster of one's own, as spareSpecs, gpuSpecs, outageSpecs and
+// imageSpecs do: they make things that belong to the whole cluster.
 func nodeSpecs() {
 	limit := SpecTimeout(engine.Stretch(5 * time.Minute))
 
@@ -97,26 +96,6 @@ func nodeSpecs() {
 		}
 	})
 
-	It("kubectl drain of a node: runners end their tasks or give them back, and go on elsewhere", rows(52, 55), limit, Serial, func(ctx SpecContext) {
-		f := newFleet(ctx)
-		f.Repeats = "runners have 2 s to end"
-		f.state(ctx, api.GlobalMapName, "Running")
-		f.apply(ctx, "job", graceOf("2s"))
-		f.submit(ctx, "held", 2)
-		eventually(ctx, func() []string { return by(f.started("held")) }).Should(HaveLen(2))
-		node := f.runners(ctx)[0].Spec.NodeName
-		DeferCleanup(func(ctx SpecContext) { f.do(ctx, "uncordon", node) }, NodeTimeout(engine.Stretch(cleanupTime)))
-		f.do(ctx, "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", timeout(), "--pod-selector=app.kubernetes.io/name=studio-go-runner")
-		for _, pod := range f.runners(ctx) {
-			Expect(pod.Spec.NodeName == node && pod.Status.Phase == corev1.PodRunning).To(BeFalse(), "pod %s is still on %s", pod.Name, node)
-		}
-		Expect(f.Release(ctx, "held")).To(Succeed())
-		f.settled(ctx)
-		Expect(f.job(ctx).Status.Failed).To(BeZero(), "an eviction is no failure")
-		f.state(ctx, api.GlobalMapName, "DrainAndTerminate")
-		f.do(ctx, "wait", "--for=condition=complete", timeout(), "job/studio-go-runner")
-	})
-
 	It("pods of different nodes reach each other, by address and by name", Labels{"area:workloads"}, limit, func(ctx SpecContext) {
 		f := newFleet(ctx)
 		f.state(ctx, api.GlobalMapName, "DrainAndSuspend")
@@ -130,47 +109,6 @@ func nodeSpecs() {
 				return f.try(ctx, nil, "exec", pods[0].Name, "--", "runner", "status", "--address="+address)
 			}).Should(ContainSubstring(pods[1].Name), address)
 		}
-	})
-
-	It("a node loses its power in the middle of a task and comes back: the task runs elsewhere, nothing is lost", rows(55), limit, Serial, func(ctx SpecContext) {
-		f := newFleet(ctx)
-		f.Repeats = "a node is lost"
-		f.state(ctx, api.GlobalMapName, "Running")
-		workers := nodes.Workers()
-		f.apply(ctx, "statefulset", apart)
-		f.submit(ctx, "held", 2) // one slot each
-		victim := workers[0]
-		eventually(ctx, func() []string { return by(f.started("held")) }).Should(ConsistOf("studio-go-runner-0", "studio-go-runner-1"))
-		lost, stays := "", ""
-		for _, pod := range f.runners(ctx) {
-			if pod.Spec.NodeName == victim {
-				lost = pod.Name
-			} else {
-				stays = pod.Name
-			}
-		}
-		Expect([]string{lost, stays}).To(ConsistOf("studio-go-runner-0", "studio-go-runner-1"))
-
-		gpus := f.allocatableGPUs(ctx, victim)
-		Expect(nodes.StopNode(ctx, victim)).To(Succeed())
-		back := false
-		start := func(ctx context.Context) {
-			if !back {
-				Expect(nodes.StartNode(ctx, victim)).To(Succeed())
-				back = true
-			}
-			eventually(ctx, f.allocatableGPUs).WithArguments(ctx, victim).Should(Equal(gpus)) // the next spec may want them
-		}
-		DeferCleanup(func(ctx SpecContext) { start(ctx) }, NodeTimeout(engine.Stretch(2*cleanupTime)))
-		Expect(f.Release(ctx, "held")).To(Succeed())
-		f.settled(ctx) // both, while the node is away
-		Expect(by(f.finished("held"))).To(HaveEach(stays))
-		start(ctx)
-		eventually(ctx, f.phases).WithArguments(ctx).Should(HaveExactElements("Running", "Running"))
-		f.submit(ctx, "held-after", 2)
-		eventually(ctx, func() []string { return by(f.started("held-after")) }).Should(ConsistOf(lost, stays))
-		Expect(f.Release(ctx, "held-after")).To(Succeed())
-		f.settled(ctx)
 	})
 
 	// Elsewhere runners in pods have their queue in a server.

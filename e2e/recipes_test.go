@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -52,46 +51,6 @@ func recipeSpecs() {
 		))
 		Expect(os.ReadFile(filepath.Join(r.dir, "copy", "outputs", "answer"))).To(BeEquivalentTo("42\n"))
 	})
-
-	It("the recipes for a node that goes: its runners drain, come back elsewhere, and go on", rows(83, 84), limit, Serial, func(ctx SpecContext) {
-		r := newRecipes(ctx, nil, "$worker")
-		DeferCleanup(func(ctx SpecContext) {
-			for _, worker := range nodes.Workers() {
-				free := `--patch={"spec":{"unschedulable":null,"taints":null}}`
-				_, err := r.kubectl.try(ctx, nil, "patch", "node", worker, free)
-				Expect(err).NotTo(HaveOccurred())
-			}
-		}, NodeTimeout(engine.Stretch(cleanupTime)))
-		block := func(begin string) string {
-			GinkgoHelper()
-			text, err := blockOf(filepath.Join("..", "runner", "deploy", recipes), begin)
-			Expect(err).NotTo(HaveOccurred())
-			return r.says(text)
-		}
-		const both = `until [ "$(runners | wc -l)" = 2 ]; do sleep 0.5; done; runner wait --all --for=Running`
-		_ = r.lines(document(recipes)) // for its files
-		out := r.types(ctx, slices.Concat(functions.FindAllString(document(recipes), -1), []string{
-			block("kubectl create namespace"), block("export STUDIOML_QUEUE='"), block("state() {"), both,
-			"worker=" + nodeOfFirst,
-			"for id in first second; do runner submit --id=$id -- sh -c 'until [ -e /tmp/go ]; do sleep 0.2; done; sleep 3'; done",
-			"until [ $(runner tasks | grep -c Running) = 2 ]; do sleep 0.5; done",
-			"for pod in $(runners); do kubectl exec $pod -- touch /tmp/go; done",
-			block("follow() {"), both,
-			"kubectl taint node $worker karpenter.sh/disrupted:NoSchedule; follow; drained spec.nodeName=$worker",
-			"kubectl taint node $worker karpenter.sh/disrupted-; follow", both,
-			block("node=worker-1"), block("kubectl drain"), block("kubectl delete configmap $names"), both,
-			"runner tasks; kubectl get pods --field-selector=spec.nodeName!=$worker --output=name",
-			"(runners() { echo pod/evicted; }; drained)", // nobody waits for it
-		})...)
-		Expect(out).To(And(
-			MatchRegexp(`(?s)studio-go-runner-0 labeled\n.*Phase: +Suspended.*uncordoned\n`), // it may have had work till then
-			MatchRegexp(`(?s)uncordoned\n.*configmap "studio-go-runner-0" deleted`),
-			MatchRegexp(`(?m)^studio-go-runner-1 +Running +global +Running `),
-			Not(ContainSubstring("configmap/studio-go-runner-1")),
-			MatchRegexp(`(?m)^first +Finished +1 `), MatchRegexp(`(?m)^second +Finished +1 `),
-			MatchRegexp(`(?s)pod/studio-go-runner-0-\w{5} evicted\n.*pod/studio-go-runner-0-\w{5}\npod/studio-go-runner-1-\w{5}\n`),
-		))
-	})
 }
 
 // nodeOfFirst is where the runner with the index 0 is.
@@ -109,8 +68,8 @@ type typedRecipes struct {
 	address string // of the server of the queue, for pods
 }
 
-// newRecipes has worker-1 be another node.
-func newRecipes(ctx SpecContext, elsewhere map[string]string, worker string) *typedRecipes {
+// newRecipes has worker-1 be another node, and more words others.
+func newRecipes(ctx SpecContext, elsewhere map[string]string, worker string, more ...string) *typedRecipes {
 	GinkgoHelper()
 	name := CurrentSpecReport().LeafNodeText
 	env := isolate(ctx, targets.Isolation{Name: name, Artifacts: report.Evidence(config.artifacts, "documents", name)})
@@ -132,7 +91,7 @@ func newRecipes(ctx SpecContext, elsewhere map[string]string, worker string) *ty
 	}, cleanup)
 	image, tag, _ := strings.Cut(config.image, ":")
 	const fewer, canary = `"completions":2,"parallelism":2}}'`, "kubectl exec job/studio-go-runner-canary -- runner status"
-	r.here = strings.NewReplacer(
+	r.here = strings.NewReplacer(append(more,
 		"postgres://fleet:secret@db.example/tasks", queue,
 		"postgres://owner@db.example/tasks", queue,
 		"example/runner:v1", config.image,
@@ -150,7 +109,7 @@ func newRecipes(ctx SpecContext, elsewhere map[string]string, worker string) *ty
 		"runner tasks --runner=", "until "+canary+" | grep '^Phase: *Running'; do sleep 1; done; runner tasks --runner=",
 		"kubectl uncordon worker-1", "runner state; kubectl uncordon "+worker,
 		"worker-1", worker,
-	)
+	)...)
 	forward, err := blockOf(filepath.Join("..", "runner", "deploy", recipes), "kubectl port-forward")
 	Expect(err).NotTo(HaveOccurred())
 	r.begin = []string{r.says(forward), onNodes}

@@ -109,6 +109,7 @@ func TestE2E(t *testing.T) {
 		operatorSpecs()
 	}
 	if config.target == "kind" {
+		spareSpecs()
 		nodeSpecs()
 		gpuSpecs()
 		outageSpecs()

@@ -158,7 +158,7 @@ func readable(err error) error {
 	const limit = "fs.inotify.max_user_instances"
 	data, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(limit, ".", "/"))
 	if instances, e := strconv.Atoi(strings.TrimSpace(string(data))); err == nil && e == nil && instances < 512 {
-		fmt.Fprintf(&text, "\n%s is %d, enough for one cluster of three nodes; if there are more: sysctl -w %s=512", limit, instances, limit)
+		fmt.Fprintf(&text, "\n%s is %d, enough for one cluster of four nodes; if there are more: sysctl -w %s=512", limit, instances, limit)
 	}
 	return errors.New(text.String())
 }

@@ -18,8 +18,11 @@ import (
 // ControlPlane is the name of the node with the API server.
 func (c *Cluster) ControlPlane() string { return c.Name + "-control-plane" }
 
-// Workers are the names of the other nodes.
+// Workers are the names of the nodes that are everybody's.
 func (c *Cluster) Workers() []string { return []string{c.Name + "-worker", c.Name + "-worker2"} }
+
+// Spare is the name of the node that only those use who harm it.
+func (c *Cluster) Spare() string { return c.Name + "-worker3" }
 
 // Run runs a program in a node, with stdin if it is not nil, and returns its
 // output. The error has what it says.

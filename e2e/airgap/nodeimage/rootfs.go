@@ -22,8 +22,8 @@ const suite = "bookworm"
 // debianPackages are what a node runs beside the programs that are built: the
 // init system, what kubelet and kube-proxy call, and what kind's scripts call.
 var debianPackages = []string{
-	"ca-certificates", "conntrack", "curl", "dbus", "ethtool", "fuse-overlayfs", "hostname", "iproute2", "iptables", "jq",
-	"kmod", "libseccomp2", "nftables", "pigz", "procps", "runc", "socat", "systemd", "systemd-sysv",
+	"ca-certificates", "conntrack", "crun", "curl", "dbus", "ethtool", "fuse-overlayfs", "hostname", "iproute2", "iptables", "jq",
+	"kmod", "libseccomp2", "nftables", "pigz", "procps", "socat", "systemd", "systemd-sysv",
 }
 
 // leftOut are files of the root file system that no test needs. /dev, /proc and

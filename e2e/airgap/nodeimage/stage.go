@@ -36,7 +36,7 @@ func (p parts) stage(ctx context.Context, dir string) (pause string, err error) 
 	for place, names := range map[string][]string{
 		"usr/bin":       {"kubelet", "kubeadm", "kubectl"},
 		"usr/local/bin": {"containerd", "containerd-shim-runc-v2", "ctr"},
-		"opt/cni/bin":   {"host-local", "loopback", "portmap", "ptp"},
+		"opt/cni/bin":   {"host-local", "ptp"},
 	} {
 		if err := os.MkdirAll(filepath.Join(node, place), 0o755); err != nil {
 			return "", err

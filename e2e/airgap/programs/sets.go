@@ -50,8 +50,6 @@ var Containerd = Set{
 		"containerd-shim-runc-v2": "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
 		"ctr":                     "github.com/containerd/containerd/v2/cmd/ctr",
 		"host-local":              "github.com/containernetworking/plugins/plugins/ipam/host-local",
-		"loopback":                "github.com/containernetworking/plugins/plugins/main/loopback",
-		"portmap":                 "github.com/containernetworking/plugins/plugins/meta/portmap",
 		"ptp":                     "github.com/containernetworking/plugins/plugins/main/ptp",
 	},
 	Tags: "no_btrfs,no_devmapper,no_zfs", // they need C, and a node has none of them
