@@ -75,13 +75,19 @@ func load() (*Plan, error) {
 	return plan, nil
 }
 
-// missing are the programs of peers that are not there, with their packages.
+// missing are the programs of peers, and of pictures, that are not there, with their packages.
 func (p *Plan) missing(there func(program string) bool) map[string]string {
 	missing := map[string]string{}
-	for _, r := range p.Rows {
-		if r.Needs.Program != "" && !there(r.Needs.Program) {
-			missing[r.Needs.Program] = r.Needs.Package
+	need := func(needed Program) {
+		if needed.Program != "" && !there(needed.Program) {
+			missing[needed.Program] = needed.Package
 		}
+	}
+	for _, r := range p.Rows {
+		need(r.Needs)
+	}
+	if len(p.Pictures) > 0 {
+		need(gnuplot)
 	}
 	return missing
 }
