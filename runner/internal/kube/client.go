@@ -14,9 +14,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
@@ -30,9 +32,10 @@ const answerLimit = 12 << 20
 
 // Client talks to one API server.
 type Client struct {
-	http  *http.Client
-	base  *url.URL
-	heard atomic.Int64 // Unix time in ns of the last byte that was read
+	http       *http.Client
+	base       *url.URL
+	heard      atomic.Int64  // Unix time in ns of the last byte that was read
+	connecting chan struct{} // holds one while a request waits for a connection
 }
 
 // New makes a client; it connects when it is first used.
@@ -41,7 +44,7 @@ func New(config *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("address of the API server: %w", err)
 	}
-	c := &Client{base: base}
+	c := &Client{base: base, connecting: make(chan struct{}, 1)}
 	transport, err := c.newTransport(config)
 	if err != nil {
 		return nil, fmt.Errorf("make Kubernetes client: %w", err)
@@ -100,6 +103,8 @@ func (c *Client) write(ctx context.Context, method, path string, query url.Value
 
 // send returns the body of an answer that is no refusal.
 func (c *Client) send(ctx context.Context, method, path string, query url.Values, contentType string, content []byte) (io.ReadCloser, error) {
+	ctx, connected := c.connect(ctx)
+	defer connected()
 	address := c.base.JoinPath(path)
 	address.RawQuery = query.Encode()
 	request, err := http.NewRequestWithContext(ctx, method, address.String(), bytes.NewReader(content))
@@ -123,8 +128,35 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if err := json.NewDecoder(io.LimitReader(response.Body, answerLimit)).Decode(refusal); err != nil {
 		refusal.Message = "" // not from an API server; the code says enough
 	}
-	refusal.Code, refusal.Later = response.StatusCode, response.Header.Get("Retry-After") != ""
+	refusal.Code, refusal.Later = response.StatusCode, later(response.Header.Get("Retry-After"))
 	return nil, refusal
+}
+
+// later is how long a server wants to be left alone, which API servers say in seconds. It is
+// very long where that cannot be read.
+func later(header string) time.Duration {
+	if header == "" {
+		return 0
+	}
+	seconds, err := strconv.ParseUint(header, 10, 31)
+	if err != nil {
+		return time.Hour
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// connect has requests wait while another waits for a connection, which will do for all of
+// them. Else each would open one, and close it again: for a fleet that comes back after an
+// outage these are twice as many handshakes, which are most of what it asks of the server.
+func (c *Client) connect(ctx context.Context) (_ context.Context, connected func()) {
+	select {
+	case c.connecting <- struct{}{}:
+	case <-ctx.Done():
+		return ctx, func() {} // the request will say so
+	}
+	connected = sync.OnceFunc(func() { <-c.connecting })
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected() }}
+	return httptrace.WithClientTrace(ctx, trace), connected
 }
 
 // plain drops what differs with each try and says nothing to people: the
@@ -144,8 +176,8 @@ func plain(err error) error {
 type Refusal struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
-	// Later is set when the server asked to be left alone for a while.
-	Later bool `json:"-"`
+	// Later is how long the server asked to be left alone.
+	Later time.Duration `json:"-"`
 }
 
 func (r *Refusal) Error() string {
