@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/mod/modfile"
 )
 
 func TestRowsAreMeasured(t *testing.T) {
@@ -68,6 +69,32 @@ func TestDependenciesAreJustified(t *testing.T) {
 		if !strings.Contains(string(out), path+" ") {
 			t.Errorf("rows.yaml says what %s is for, which the runner does not use", path)
 		}
+	}
+}
+
+// What go.mod asks for is either of the runner's or the harness', and the table says what for.
+func TestTheTableIsComplete(t *testing.T) {
+	plan, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := modfile.Parse("go.mod", text, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, required := range file.Require {
+		path := required.Mod.Path
+		if !required.Indirect && (plan.Dependencies[path] == "") == (plan.Harness[path] == "") {
+			t.Errorf("rows.yaml must say what %s is for, under dependencies or harness", path)
+		}
+		delete(plan.Harness, path)
+	}
+	for path := range plan.Harness {
+		t.Errorf("rows.yaml says what %s is for, which go.mod does not name", path)
 	}
 }
 

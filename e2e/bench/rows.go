@@ -18,6 +18,7 @@ type Plan struct {
 	Rows         []Row             `json:"rows"`
 	Pictures     []Picture         `json:"pictures"`
 	Dependencies map[string]string `json:"dependencies"` // what each module that the runner uses is for
+	Harness      map[string]string `json:"harness"`      // and those that only the harness, the tests and builds use
 }
 
 // Row is a row of the table.
