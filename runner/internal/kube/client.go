@@ -32,10 +32,10 @@ const answerLimit = 12 << 20
 
 // Client talks to one API server.
 type Client struct {
-	http       *http.Client
-	base       *url.URL
-	heard      atomic.Int64  // Unix time in ns of the last byte that was read
-	connecting chan struct{} // holds one while a request waits for a connection
+	http  *http.Client
+	base  *url.URL
+	heard atomic.Int64               // Unix time in ns of the last byte that was read
+	ahead atomic.Pointer[connecting] // the request that the others wait for, if there is one
 }
 
 // New makes a client; it connects when it is first used.
@@ -44,7 +44,7 @@ func New(config *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("address of the API server: %w", err)
 	}
-	c := &Client{base: base, connecting: make(chan struct{}, 1)}
+	c := &Client{base: base}
 	transport, err := c.newTransport(config)
 	if err != nil {
 		return nil, fmt.Errorf("make Kubernetes client: %w", err)
@@ -103,8 +103,6 @@ func (c *Client) write(ctx context.Context, method, path string, query url.Value
 
 // send returns the body of an answer that is no refusal.
 func (c *Client) send(ctx context.Context, method, path string, query url.Values, contentType string, content []byte) (io.ReadCloser, error) {
-	ctx, connected := c.connect(ctx)
-	defer connected()
 	address := c.base.JoinPath(path)
 	address.RawQuery = query.Encode()
 	request, err := http.NewRequestWithContext(ctx, method, address.String(), bytes.NewReader(content))
@@ -116,7 +114,7 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if content != nil {
 		request.Header.Set("Content-Type", contentType)
 	}
-	response, err := c.http.Do(request)
+	response, err := c.do(request)
 	if err != nil {
 		return nil, plain(err)
 	}
@@ -145,18 +143,47 @@ func later(header string) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// connect has requests wait while another waits for a connection, which will do for all of
-// them. Else each would open one, and close it again: for a fleet that comes back after an
-// outage these are twice as many handshakes, which are most of what it asks of the server.
-func (c *Client) connect(ctx context.Context) (_ context.Context, connected func()) {
-	select {
-	case c.connecting <- struct{}{}:
-	case <-ctx.Done():
-		return ctx, func() {} // the request will say so
+// connecting is a request that waits for a connection.
+type connecting struct {
+	done chan struct{}
+	err  error // why there is none, once that is done
+}
+
+// do has a request wait while another waits for a connection: that one will do for both, or
+// neither gets one. Else each would open one, and close it again; for a fleet that comes
+// back after an outage these are twice as many handshakes, which are most of what it asks
+// of the server.
+func (c *Client) do(request *http.Request) (*http.Response, error) {
+	ctx, mine := request.Context(), &connecting{done: make(chan struct{})}
+	for !c.ahead.CompareAndSwap(nil, mine) {
+		other := c.ahead.Load()
+		if other == nil {
+			continue
+		}
+		select {
+		case <-other.done:
+			if other.err != nil {
+				return nil, other.err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	connected = sync.OnceFunc(func() { <-c.connecting })
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected() }}
-	return httptrace.WithClientTrace(ctx, trace), connected
+	var once sync.Once
+	connected := func(err error) {
+		once.Do(func() {
+			mine.err = err
+			c.ahead.Store(nil)
+			close(mine.done)
+		})
+	}
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected(nil) }}
+	response, err := c.http.Do(request.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	if ctx.Err() != nil {
+		connected(nil) // that this request was ended says nothing to the others
+	}
+	connected(err)
+	return response, err
 }
 
 // plain drops what differs with each try and says nothing to people: the
