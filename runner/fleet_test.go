@@ -6,10 +6,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"regexp"
+	"net/http"
+	"net/http/httptrace"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,6 +92,7 @@ type steeredFleet struct {
 	plane  *controlplane.ControlPlane
 	admin  *kubernetes.Clientset
 	global *corev1.ConfigMap
+	load   *load
 	whole  context.Context // of all measurements
 	kind   string          // of the followers that there are
 	seen   []chan string   // by follower
@@ -102,7 +106,7 @@ func newFleet(b *testing.B) *steeredFleet {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { plane.Close() })
-	f := &steeredFleet{B: b, plane: plane, whole: b.Context(), stop: func() {}}
+	f := &steeredFleet{B: b, plane: plane, load: new(load), whole: b.Context(), stop: func() {}}
 	f.admin, err = kubernetes.NewForConfig(f.config())
 	check(b, err)
 	f.global = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: api.GlobalMapName}, Data: map[string]string{api.StateKey: string(api.Running)}}
@@ -121,6 +125,32 @@ func check(b *testing.B, err error) {
 func (f *steeredFleet) config() *rest.Config {
 	h := f.plane.Handle()
 	return &rest.Config{Host: h.Server, BearerToken: h.Token, TLSClientConfig: rest.TLSClientConfig{CAData: h.CA}, QPS: -1}
+}
+
+// load counts the requests of followers that have no answer yet.
+type load struct{ now, most atomic.Int64 }
+
+// asks is one of those, which holds its place from when it is sent.
+type asks struct {
+	http.RoundTripper
+	load *load
+}
+
+func (a asks) RoundTrip(request *http.Request) (*http.Response, error) {
+	var sent atomic.Int64
+	trace := &httptrace.ClientTrace{WroteHeaders: func() {
+		if sent.Swap(1) == 0 { // it may be sent again
+			a.load.add()
+		}
+	}}
+	defer func() { a.load.now.Add(-sent.Load()) }()
+	return a.RoundTripper.RoundTrip(request.WithContext(httptrace.WithClientTrace(request.Context(), trace)))
+}
+
+func (l *load) add() {
+	now := l.now.Add(1)
+	for most := l.most.Load(); now > most && !l.most.CompareAndSwap(most, now); most = l.most.Load() {
+	}
 }
 
 // start starts followers instead of those that there are, unless they are such, and
@@ -148,7 +178,9 @@ func (f *steeredFleet) start(kind string, n int) {
 		seen := make(chan string, 100) // more than a follower has to say before it is asked
 		f.seen = append(f.seen, seen)
 		all.Go(func() {
-			if err := followers[kind](ctx, f.config(), fmt.Sprint("node-", i), seen); err != nil && ctx.Err() == nil {
+			config := f.config()
+			config.Wrap(func(transport http.RoundTripper) http.RoundTripper { return asks{transport, f.load} })
+			if err := followers[kind](ctx, config, fmt.Sprint("node-", i), seen); err != nil && ctx.Err() == nil {
 				f.Error(err)
 			}
 		})
@@ -239,22 +271,44 @@ func (f *steeredFleet) measure(flips int) {
 	f.ReportMetric(last[len(last)/2].Seconds()*1000, "last-ms")
 }
 
-var cpuSeconds = regexp.MustCompile(`(?m)^process_cpu_seconds_total (\S+)`)
-
-// storm measures how long after the API server is ready again the last follower knows of
-// a change, and the processor time that the server has used since it was started.
+// storm measures how long it takes from the start of an API server that was killed until
+// the last follower knows of a change, which is written when the server is ready, and of
+// that the part after it is ready. Beside it are the processor time and the memory that the
+// server has used by then, and the most requests that waited for it at the same time.
 func (f *steeredFleet) storm() {
-	check(f.B, f.plane.StopAPIServer(f.Context()))
-	check(f.B, f.plane.StartAPIServer(f.Context()))
-	took := f.flip()
-	f.ReportMetric(took[len(took)-1].Seconds(), "last-s")
+	storms := 3
+	if testing.Short() {
+		storms = 1
+	}
+	figures := map[string][]float64{}
+	for range storms {
+		check(f.B, f.plane.StopAPIServer(f.Context()))
+		f.load.most.Store(0)
+		begin := time.Now()
+		check(f.B, f.plane.StartAPIServer(f.Context()))
+		took := f.flip()
+		last := time.Since(begin)
+		for unit, figure := range map[string]float64{
+			"last-s": last.Seconds(), "ready-last-s": took[len(took)-1].Seconds(), "most-requests": float64(f.load.most.Load()),
+			"server-cpu-s": f.server("process_cpu_seconds_total"), "server-MiB": f.server("process_resident_memory_bytes") / (1 << 20),
+		} {
+			figures[unit] = append(figures[unit], figure)
+		}
+	}
+	for unit, all := range figures {
+		slices.Sort(all)
+		f.ReportMetric(all[len(all)/2], unit)
+	}
+}
+
+// server is a metric of the API server.
+func (f *steeredFleet) server(metric string) float64 {
+	f.Helper()
 	text, err := f.admin.RESTClient().Get().AbsPath("/metrics").DoRaw(f.Context())
 	check(f.B, err)
-	used := cpuSeconds.FindSubmatch(text)
-	if used == nil {
-		f.Fatal("the API server does not say what it has used")
-	}
-	seconds, err := strconv.ParseFloat(string(used[1]), 64)
+	_, value, _ := strings.Cut(string(text), "\n"+metric+" ")
+	value, _, _ = strings.Cut(value, "\n")
+	figure, err := strconv.ParseFloat(value, 64)
 	check(f.B, err)
-	f.ReportMetric(seconds, "server-cpu-s")
+	return figure
 }

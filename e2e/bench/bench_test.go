@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/mod/modfile"
 )
 
 func TestRowsAreMeasured(t *testing.T) {
@@ -68,6 +69,32 @@ func TestDependenciesAreJustified(t *testing.T) {
 		if !strings.Contains(string(out), path+" ") {
 			t.Errorf("rows.yaml says what %s is for, which the runner does not use", path)
 		}
+	}
+}
+
+// What go.mod asks for is either of the runner's or the harness', and the table says what for.
+func TestTheTableIsComplete(t *testing.T) {
+	plan, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := modfile.Parse("go.mod", text, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, required := range file.Require {
+		path := required.Mod.Path
+		if !required.Indirect && (plan.Dependencies[path] == "") == (plan.Harness[path] == "") {
+			t.Errorf("rows.yaml must say what %s is for, under dependencies or harness", path)
+		}
+		delete(plan.Harness, path)
+	}
+	for path := range plan.Harness {
+		t.Errorf("rows.yaml says what %s is for, which go.mod does not name", path)
 	}
 }
 
@@ -235,6 +262,7 @@ func TestFigures(t *testing.T) {
 
 // The page and its pictures are put together from results of any kind, none included.
 func TestPage(t *testing.T) {
+	needsGnuplot(t)
 	plan, err := load()
 	if err != nil {
 		t.Fatal(err)
@@ -273,32 +301,48 @@ func TestPage(t *testing.T) {
 }
 
 func TestPictures(t *testing.T) {
-	p := Picture{File: "f.svg", Title: "a < b", Series: []Series{{"ours", "Fleet/runners=* last-ms"}, {"others", "Bare/runners=* last-ms"}}}
+	needsGnuplot(t)
+	p := Picture{File: "f.svg", Title: `a < "b"`, At: "log10($1)", Series: []Series{{"ours", "Fleet/runners=* last-ms"}, {"others_", "Bare/runners=* last-ms"}}}
 	for name, test := range map[string]struct {
 		results map[Metric]float64
-		circles int
+		points  int // and one beside each name
 		has     string
 	}{
-		"nothing":  {map[Metric]float64{}, 0, "a &lt; b"},
-		"one":      {map[Metric]float64{"Fleet/runners=100 last-ms": 5.0}, 1, ">100<"},
-		"two":      {map[Metric]float64{"Fleet/runners=100 last-ms": 5.0, "Fleet/runners=5000 last-ms": 500.0, "Bare/runners=5000 last-ms": 50.0}, 3, `<circle class="s1" cx="560"`},
-		"not it":   {map[Metric]float64{"Fleet/runners=100 first-ms": 5.0, "Fleet/runners=x last-ms": 5.0}, 0, ""},
-		"not high": {map[Metric]float64{"Fleet/runners=100 last-ms": 0.0}, 0, ""},
+		"one": {map[Metric]float64{"Fleet/runners=100 last-ms": 5.0}, 2, `>a &lt; "b"<`},
+		"two": {map[Metric]float64{"Fleet/runners=100 last-ms": 5.0, "Fleet/runners=5000 last-ms": 500.0, "Bare/runners=5000 last-ms": 50.0}, 5, ">others_<"},
 	} {
-		var out bytes.Buffer
-		if err := p.draw(&out, measured(test.results)); err != nil {
+		svg, err := p.draw(measured(test.results))
+		if err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Count(out.String(), "<circle"); got != test.circles || !strings.Contains(out.String(), test.has) {
-			t.Errorf("%s: %d points, want %d, and %q:\n%s", name, got, test.circles, test.has, &out)
+		if got := bytes.Count(svg, []byte("'#gpPt6'")); got != test.points || !bytes.Contains(svg, []byte(test.has)) {
+			t.Errorf("%s: %d points, want %d, and %q:\n%s", name, got, test.points, test.has, svg)
 		}
-		for decoder := xml.NewDecoder(&out); ; {
+		for decoder := xml.NewDecoder(bytes.NewReader(svg)); ; {
 			if _, err := decoder.Token(); errors.Is(err, io.EOF) {
 				break
 			} else if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
 		}
+	}
+	for name, metric := range map[string]Metric{"not it": "Fleet/runners=100 first-ms", "not a number": "Fleet/runners=x last-ms"} {
+		if svg, err := p.draw(measured(map[Metric]float64{metric: 5})); err == nil {
+			t.Errorf("%s: it draws %s", name, svg)
+		}
+	}
+	if _, err := p.draw(measured(map[Metric]float64{"Fleet/runners=100 last-ms": 0})); err == nil {
+		t.Error("a logarithm of 0 is drawn")
+	}
+	p.At = "no such function($1)"
+	if _, err := p.draw(measured(map[Metric]float64{"Fleet/runners=100 last-ms": 5})); err == nil || !strings.Contains(err.Error(), "line") {
+		t.Errorf("what gnuplot does not understand: %v", err)
+	}
+}
+
+func needsGnuplot(t *testing.T) {
+	if _, err := exec.LookPath(gnuplot.Program); err != nil {
+		t.Skip("needs gnuplot: apt-get install " + gnuplot.Package)
 	}
 }
 

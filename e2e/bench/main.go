@@ -59,7 +59,7 @@ func (o *options) run(ctx context.Context) error {
 	}
 	missing := plan.missing(func(program string) bool { _, err := exec.LookPath(program); return err == nil })
 	for _, program := range slices.Sorted(maps.Keys(missing)) {
-		fmt.Fprintf(os.Stderr, "%s is not installed, so there are rows without a peer, or without a figure; install it: apt-get install %s\n", program, missing[program])
+		fmt.Fprintf(os.Stderr, "%s is not installed, so rows lack their peer or a figure, or the page its pictures; install it: apt-get install %s\n", program, missing[program])
 	}
 	var page *Page
 	if len(plan.Rows) == whole && !o.Short {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"errors"
@@ -61,15 +62,17 @@ func newPage(ctx context.Context, plan *Plan) (p *Page, err error) {
 // write writes the page and its pictures into a directory.
 func (p *Page) write(dir string, results Results) (err error) {
 	for _, picture := range p.Pictures {
-		err = errors.Join(err, create(filepath.Join(dir, picture.File), func(w io.Writer) error { return picture.draw(w, results) }))
+		svg, failed := picture.draw(results)
+		if failed == nil {
+			failed = os.WriteFile(filepath.Join(dir, picture.File), svg, 0o644)
+		}
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("%s is still that of another run: %w", picture.File, failed))
+		}
 	}
-	return errors.Join(err, create(filepath.Join(dir, "README.md"), func(w io.Writer) error { return form.Execute(w, p) }))
-}
-
-func create(path string, write func(io.Writer) error) error {
-	file, err := os.Create(path)
-	if err != nil {
+	var text bytes.Buffer
+	if err := form.Execute(&text, p); err != nil {
 		return err
 	}
-	return errors.Join(write(file), file.Close())
+	return errors.Join(err, os.WriteFile(filepath.Join(dir, "README.md"), text.Bytes(), 0o644))
 }

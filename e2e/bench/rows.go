@@ -18,6 +18,7 @@ type Plan struct {
 	Rows         []Row             `json:"rows"`
 	Pictures     []Picture         `json:"pictures"`
 	Dependencies map[string]string `json:"dependencies"` // what each module that the runner uses is for
+	Harness      map[string]string `json:"harness"`      // and those that only the harness, the tests and builds use
 }
 
 // Row is a row of the table.
@@ -75,13 +76,19 @@ func load() (*Plan, error) {
 	return plan, nil
 }
 
-// missing are the programs of peers that are not there, with their packages.
+// missing are the programs of peers, and of pictures, that are not there, with their packages.
 func (p *Plan) missing(there func(program string) bool) map[string]string {
 	missing := map[string]string{}
-	for _, r := range p.Rows {
-		if r.Needs.Program != "" && !there(r.Needs.Program) {
-			missing[r.Needs.Program] = r.Needs.Package
+	need := func(needed Program) {
+		if needed.Program != "" && !there(needed.Program) {
+			missing[needed.Program] = needed.Package
 		}
+	}
+	for _, r := range p.Rows {
+		need(r.Needs)
+	}
+	if len(p.Pictures) > 0 {
+		need(gnuplot)
 	}
 	return missing
 }

@@ -16,7 +16,8 @@ import (
 // loopback.
 type slurm struct{ config string }
 
-// The node has four processors, whatever the machine has, for as many tasks at once.
+// The node has four processors, whatever the machine has, for as many tasks at once. By
+// default what waits would be looked at once a minute, and 3 s after a submit.
 const slurmConf = `ClusterName=bench
 SlurmctldHost=localhost(127.0.0.1)
 SlurmUser=root
@@ -39,6 +40,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
 ReturnToService=2
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
 MaxArraySize=10001
 NodeName=localhost NodeAddr=127.0.0.1 CPUs=4
 PartitionName=all Nodes=localhost Default=YES

@@ -14,9 +14,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
@@ -32,7 +34,8 @@ const answerLimit = 12 << 20
 type Client struct {
 	http  *http.Client
 	base  *url.URL
-	heard atomic.Int64 // Unix time in ns of the last byte that was read
+	heard atomic.Int64               // Unix time in ns of the last byte that was read
+	ahead atomic.Pointer[connecting] // the request that the others wait for, if there is one
 }
 
 // New makes a client; it connects when it is first used.
@@ -111,7 +114,7 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if content != nil {
 		request.Header.Set("Content-Type", contentType)
 	}
-	response, err := c.http.Do(request)
+	response, err := c.do(request)
 	if err != nil {
 		return nil, plain(err)
 	}
@@ -123,8 +126,64 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if err := json.NewDecoder(io.LimitReader(response.Body, answerLimit)).Decode(refusal); err != nil {
 		refusal.Message = "" // not from an API server; the code says enough
 	}
-	refusal.Code, refusal.Later = response.StatusCode, response.Header.Get("Retry-After") != ""
+	refusal.Code, refusal.Later = response.StatusCode, later(response.Header.Get("Retry-After"))
 	return nil, refusal
+}
+
+// later is how long a server wants to be left alone, which API servers say in seconds. It is
+// very long where that cannot be read.
+func later(header string) time.Duration {
+	if header == "" {
+		return 0
+	}
+	seconds, err := strconv.ParseUint(header, 10, 31)
+	if err != nil {
+		return time.Hour
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// connecting is a request that waits for a connection.
+type connecting struct {
+	done chan struct{}
+	err  error // why there is none, once that is done
+}
+
+// do has a request wait while another waits for a connection: that one will do for both, or
+// neither gets one. Else each would open one, and close it again; for a fleet that comes
+// back after an outage these are twice as many handshakes, which are most of what it asks
+// of the server.
+func (c *Client) do(request *http.Request) (*http.Response, error) {
+	ctx, mine := request.Context(), &connecting{done: make(chan struct{})}
+	for !c.ahead.CompareAndSwap(nil, mine) {
+		other := c.ahead.Load()
+		if other == nil {
+			continue
+		}
+		select {
+		case <-other.done:
+			if other.err != nil {
+				return nil, other.err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	var once sync.Once
+	connected := func(err error) {
+		once.Do(func() {
+			mine.err = err
+			c.ahead.Store(nil)
+			close(mine.done)
+		})
+	}
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected(nil) }}
+	response, err := c.http.Do(request.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	if ctx.Err() != nil {
+		connected(nil) // that this request was ended says nothing to the others
+	}
+	connected(err)
+	return response, err
 }
 
 // plain drops what differs with each try and says nothing to people: the
@@ -144,8 +203,8 @@ func plain(err error) error {
 type Refusal struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
-	// Later is set when the server asked to be left alone for a while.
-	Later bool `json:"-"`
+	// Later is how long the server asked to be left alone.
+	Later time.Duration `json:"-"`
 }
 
 func (r *Refusal) Error() string {

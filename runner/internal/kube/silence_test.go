@@ -21,6 +21,7 @@ type network struct {
 	servers chan net.Conn
 	over    <-chan struct{}
 	drop    atomic.Bool
+	dialled atomic.Int32
 }
 
 func (n *network) dial(context.Context, string, string) (net.Conn, error) {
@@ -28,6 +29,7 @@ func (n *network) dial(context.Context, string, string) (net.Conn, error) {
 	there, server := net.Pipe()
 	go n.pass(there, here)
 	go n.pass(here, there)
+	n.dialled.Add(1)
 	n.servers <- server
 	return client, nil
 }
@@ -118,7 +120,7 @@ func TestSilence(t *testing.T) {
 		if err := client.Get(t.Context(), "/api/v1/x", nil, new(struct{})); err == nil {
 			t.Error("an answer, though everything is dropped")
 		}
-		if took := time.Since(again); took != 5*time.Second {
+		if took := time.Since(again); took != 20*time.Second {
 			t.Errorf("that nobody answers took %s", took)
 		}
 		if !client.Heard().Equal(cut) {
@@ -129,6 +131,41 @@ func TestSilence(t *testing.T) {
 			t.Errorf("after the repair: %v", err)
 		} else {
 			stream.Close()
+		}
+	})
+}
+
+// However many requests begin together, they need one connection, the first and the one
+// after an outage; when none can be had they fail together.
+func TestOneConnectionWillDo(t *testing.T) {
+	answer := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) }
+	within(t, answer, func(t *testing.T, n *network, client *kube.Client) {
+		const requests = 3
+		ask := func() (failed int) {
+			errs := make(chan error, requests)
+			for range requests {
+				go func() { errs <- client.Get(t.Context(), "/api/v1/x", nil, new(struct{})) }()
+			}
+			for range requests {
+				if err := <-errs; err != nil {
+					failed++
+				}
+			}
+			return failed
+		}
+		if failed, dialled := ask(), n.dialled.Load(); failed != 0 || dialled != 1 {
+			t.Errorf("%d connections, and %d of %d requests failed, want one connection", dialled, failed, requests)
+		}
+		n.drop.Store(true)
+		time.Sleep(2 * time.Minute) // it is idle, and closed
+		cut := time.Now()
+		if failed := ask(); failed != requests || time.Since(cut) != 20*time.Second {
+			t.Errorf("%d of %d requests failed in %s, though everything is dropped", failed, requests, time.Since(cut))
+		}
+		n.drop.Store(false)
+		before := n.dialled.Load()
+		if failed, dialled := ask(), n.dialled.Load()-before; failed != 0 || dialled != 1 {
+			t.Errorf("%d connections, and %d of %d requests failed, want one connection", dialled, failed, requests)
 		}
 	})
 }

@@ -12,13 +12,15 @@ import (
 )
 
 // How soon silence is noticed. A connection that is cut without a word is given
-// up pingAfter + pingLimit after the last byte, and a new one fails dialLimit
-// later: together well within the minute of R4. A dial is short because a lost
-// SYN is sent again after 1, 2 and 4 s: a longer one sleeps through the repair.
+// up pingAfter + pingLimit after the last byte, and a new one fails dialLimit, or
+// that and tlsLimit, later: together within the minute of R4. A dial is short because a
+// lost SYN is sent again after 1, 2 and 4 s: a longer one sleeps through the repair. The
+// others are long because an API server to which a whole fleet comes back may take its
+// time, and who gives up and comes again makes that longer.
 const (
 	dialLimit   = 4 * time.Second
-	tlsLimit    = 5 * time.Second
-	headerLimit = 20 * time.Second // an API server that queues a request may take its time
+	tlsLimit    = 20 * time.Second
+	headerLimit = 20 * time.Second
 	pingAfter   = 15 * time.Second
 	pingLimit   = 10 * time.Second
 )

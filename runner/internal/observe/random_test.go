@@ -21,7 +21,7 @@ func TestThePodAtRandom(t *testing.T) {
 			var refused atomic.Bool
 			refuse := func() error {
 				if refused.Load() {
-					return &kube.Refusal{Code: 429, Later: true}
+					return &kube.Refusal{Code: 429, Later: time.Second}
 				}
 				return nil
 			}

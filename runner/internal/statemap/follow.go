@@ -18,7 +18,7 @@ import (
 
 // A fleet that comes back after an outage must not come back all at once, but an
 // operator who waits for it should not wait long either. What the API server asks
-// for in Retry-After, which may be an hour, counts as one of the longest pauses.
+// for in Retry-After may be an hour, and counts as no more than one of the longest.
 const (
 	firstPause   = 200 * time.Millisecond
 	longestPause = 4 * time.Second
@@ -54,8 +54,8 @@ func (f *follower) run(ctx context.Context) {
 		}
 		if err != nil && kube.Code(err) != http.StatusGone { // which a list answers, and is no news for people
 			f.unreadable(ctx, verb, err)
-			if refusal, ok := errors.AsType[*kube.Refusal](err); ok && refusal.Later {
-				wait = pause(longest)
+			if refusal, ok := errors.AsType[*kube.Refusal](err); ok && refusal.Later > 0 {
+				wait = max(wait, spread(min(2*refusal.Later, longestPause)))
 			}
 		}
 		select {
@@ -70,9 +70,11 @@ func pause(failures int) time.Duration {
 	if failures == 0 {
 		return rand.N(firstPause / 4)
 	}
-	full := min(firstPause<<min(failures-1, longest), longestPause)
-	return full/2 + rand.N(full/2)
+	return spread(min(firstPause<<min(failures-1, longest), longestPause))
 }
+
+// spread is anything from half of it on.
+func spread(full time.Duration) time.Duration { return full/2 + rand.N(full/2) }
 
 // round lists the map, unless it is known where to go on, and watches it until
 // the watch ends. The error is why the map cannot be read now, with the verb that
@@ -141,11 +143,13 @@ func (f *follower) list(ctx context.Context) error {
 	}
 	if len(list.Items) == 0 {
 		// It may be absent because all of the namespace goes, which is no order (R6).
-		switch ending, err := f.ending(ctx); {
-		case err != nil:
-			return err
-		case ending:
-			return fmt.Errorf("namespace %q is being deleted", f.namespace)
+		if f.expected() {
+			switch ending, err := f.ending(ctx); {
+			case err != nil:
+				return err
+			case ending:
+				return fmt.Errorf("namespace %q is being deleted", f.namespace)
+			}
 		}
 		f.note(func(v *lifecycle.View) { gone(v, list.Metadata.ResourceVersion) })
 	} else if m := &list.Items[0]; m.Metadata.Name == f.name {
@@ -155,6 +159,13 @@ func (f *follower) list(ctx context.Context) error {
 	}
 	f.version = list.Metadata.ResourceVersion
 	return nil
+}
+
+// expected says whether it is news that the map is absent.
+func (f *follower) expected() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.view.Present || !f.view.Known
 }
 
 // note changes the view, and hands the snapshot on if that is news.

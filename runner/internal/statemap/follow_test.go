@@ -31,7 +31,9 @@ func TestALaterListDoesNotRenewTheDeletion(t *testing.T) {
 	gone := until(t, m, "the deletion", func(s lifecycle.Snapshot) bool { return !s.Global.Present }).Global.Gone
 	for _, version := range []string{"8", "9"} {
 		stream.send(event("ERROR", status(http.StatusGone, metav1.StatusReasonExpired))).end()
-		stream = s.first(name, version)
+		// It was absent before, so nobody asks whether the namespace goes with it.
+		s.next("list", name).send(object{"metadata": object{"resourceVersion": version}}).end()
+		stream = s.next("watch", name)
 		again := until(t, m, "the list", func(s lifecycle.Snapshot) bool { return s.Global.ResourceVersion == version })
 		if again.Global.Present || !again.Global.Gone.Equal(gone) {
 			t.Errorf("after the list of version %s: %+v, want gone since %s", version, again.Global, gone)
@@ -134,13 +136,17 @@ func TestRetryAfter(t *testing.T) {
 			s.first(name, "5", ConfigMap(name, "5", "Running")).end()
 			until(t, m, "the map", func(s lifecycle.Snapshot) bool { return s.Global.Present && s.Global.Unreadable == "" })
 			var last time.Time
-			for i, verb := range []string{"watch", "list"} {
-				c := s.next(verb, name)
-				if took := time.Since(last); i > 0 && took < 2*time.Second {
-					t.Errorf("asked again after %s, as if nobody had asked for a pause", took)
+			var asked time.Duration
+			for _, refused := range []struct {
+				verb, later string
+				pause       time.Duration
+			}{{"watch", "1", time.Second}, {"list", "3600", 2 * time.Second}, {"list", "some day", 2 * time.Second}} {
+				c := s.next(refused.verb, name)
+				if took := time.Since(last); took < asked {
+					t.Errorf("asked again after %s, as if nobody had asked for a pause of %s", took, asked)
 				}
-				c.w.Header().Set("Retry-After", "3600")
-				last = time.Now()
+				c.w.Header().Set("Retry-After", refused.later)
+				last, asked = time.Now(), refused.pause
 				c.refuse(code, "")
 			}
 			last = time.Now()

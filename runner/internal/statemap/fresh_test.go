@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -21,7 +22,10 @@ import (
 // roundTripper answers requests without a network, in a bubble of fake time.
 type roundTripper func(*http.Request) (*http.Response, error)
 
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
+	httptrace.ContextClientTrace(r.Context()).GotConn(httptrace.GotConnInfo{}) // there is one for each
+	return f(r)
+}
 
 func newMaps(t *testing.T, node string, answer roundTripper) *statemap.Maps {
 	client, err := kube.New(&rest.Config{Host: "http://api.invalid", WrapTransport: func(http.RoundTripper) http.RoundTripper { return answer }})
