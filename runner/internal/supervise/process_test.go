@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -144,5 +145,29 @@ func TestManyFilesAreHeld(t *testing.T) {
 		if got := p.State().Status.ExitStatus(); got != 3 {
 			t.Errorf("exit status %d, want 3", got)
 		}
+	}
+}
+
+// The runner is woken late where that saves time, its tasks are not.
+func TestTasksHaveTheUsualTimerSlack(t *testing.T) {
+	const usual, patient = 50_000, 500_000 // ns
+	own, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+	if err != nil || own == usual {
+		t.Errorf("this process has the usual timer slack (%v)", err)
+	}
+	want := own // another one was given to this process
+	if own == patient {
+		want = usual
+	}
+	var out strings.Builder
+	c := shell(t, "cat /proc/self/timerslack_ns")
+	c.Stdout = &out
+	p, err := supervise.Start(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	if got := strings.TrimSpace(out.String()); got != strconv.Itoa(want) {
+		t.Errorf("the task has a timer slack of %s ns, want %d", got, want)
 	}
 }

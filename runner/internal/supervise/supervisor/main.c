@@ -26,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { runner = 3, greedier = 200, stuck_ms = 1000 };
+enum { runner = 3, greedier = 200, stuck_ms = 1000, usual_slack = 50000, patient_slack = 500000 };
 
 static volatile int stage_errno; // written by the child, which shares the memory until its exec
 static pid_t stuck;              // a process that KILL did not reach or did not end
@@ -144,6 +144,8 @@ int main(int argc, char **argv, char **env)
 	if (argc < 5)
 		return 1;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	if (prctl(PR_GET_TIMERSLACK) == patient_slack) // the runner's own; see patience.c
+		prctl(PR_SET_TIMERSLACK, usual_slack);
 	sigfillset(&signals);
 	sigprocmask(SIG_SETMASK, &signals, NULL);
 	sigdelset(&signals, SIGCHLD); // which comes only while ppoll waits

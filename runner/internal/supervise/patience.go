@@ -1,0 +1,3 @@
+package supervise
+
+import "C" // patience.c, which runs before Go does
