@@ -143,7 +143,7 @@ func (f *follower) list(ctx context.Context) error {
 	}
 	if len(list.Items) == 0 {
 		// It may be absent because all of the namespace goes, which is no order (R6).
-		if f.expected() {
+		if f.absenceIsNews() {
 			switch ending, err := f.ending(ctx); {
 			case err != nil:
 				return err
@@ -161,8 +161,8 @@ func (f *follower) list(ctx context.Context) error {
 	return nil
 }
 
-// expected says whether it is news that the map is absent.
-func (f *follower) expected() bool {
+// absenceIsNews says whether the map was there, or nobody has looked yet.
+func (f *follower) absenceIsNews() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.view.Present || !f.view.Known
