@@ -62,7 +62,7 @@ const follow = 15 * time.Second
 // kubelet has the lines from the beginning.
 func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(line string)) error {
 	p, err := e.watch.await(ctx, pod.Name, func(p *corev1.Pod) bool { return !same(p, pod) || startedOrNever(p, name) })
-	if err != nil || !same(p, pod) {
+	if err != nil || !same(p, pod) || !started(p, name) { // a pod that was evicted early has no log
 		return nil
 	}
 	reading := logReader{each: each}

@@ -156,6 +156,24 @@ func TestLogsOfAPodThatIsGone(t *testing.T) {
 	}
 }
 
+// A pod that was evicted before its container started has no log, of which the kubelet
+// says that it waits for it, for as long as there is the pod.
+func TestLogsOfAPodThatEndedEarly(t *testing.T) {
+	var e *env
+	var pod *corev1.Pod
+	e, pod = knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
+		successor := pod.DeepCopy()
+		successor.UID = "2"
+		e.state(t, successor, nowRunning)
+		http.Error(w, "is waiting to start: PodInitializing", http.StatusBadRequest)
+	})
+	pod.Status.Phase = corev1.PodFailed
+	e.state(t, pod, corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}})
+	if err := e.logs(t.Context(), pod, beside, func(line string) { t.Errorf("it has the line %q", line) }); err != nil {
+		t.Error(err)
+	}
+}
+
 // The end of a runner's container ends also the program that has sent the signal.
 func TestASignalThatEndsTheRunnerWasSent(t *testing.T) {
 	for _, test := range []struct {

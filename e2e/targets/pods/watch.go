@@ -105,11 +105,14 @@ func running(pod *corev1.Pod, name string) bool {
 // one of its name.
 func same(pod, that *corev1.Pod) bool { return pod != nil && pod.UID == that.UID }
 
-// startedOrNever says whether a container of the pod was started, or never will be.
-func startedOrNever(pod *corev1.Pod, name string) bool {
+// started says whether a container of the pod was started.
+func started(pod *corev1.Pod, name string) bool {
 	state := container(pod, name)
-	return finished(pod) || state != nil && (state.Running != nil || state.Terminated != nil)
+	return state != nil && (state.Running != nil || state.Terminated != nil)
 }
+
+// startedOrNever says whether a container of the pod was started, or never will be.
+func startedOrNever(pod *corev1.Pod, name string) bool { return finished(pod) || started(pod, name) }
 
 // endedOrNever says whether a container of the pod has ended, or will never start.
 func endedOrNever(pod *corev1.Pod, name string) bool {
