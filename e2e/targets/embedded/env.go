@@ -41,14 +41,14 @@ const collectDeadline = 10 * time.Second
 // state of fake ones).
 type env struct {
 	place.Place
-	plane *controlplane.ControlPlane // private to this scenario, or nil
-	*controlplane.Token
+	plane   *controlplane.ControlPlane // private to this scenario, or nil
 	target  *Target
 	dir     string
-	journal *os.File         // see Layout
-	handle  Handle           // of the control plane, whose ever it is
-	network *network.Network // between the runners and the API server, or nil
-	way     *pgserver.Proxy  // to the queue's server, or nil
+	journal *os.File            // see Layout
+	handle  Handle              // of the control plane, whose ever it is
+	token   *controlplane.Token // of the runners
+	network *network.Network    // between the runners and the API server, or nil
+	way     *pgserver.Proxy     // to the queue's server, or nil
 
 	mu        sync.Mutex // guards what follows, and one start of a runner at a time
 	processes []*process // in the order of their starts, ended ones too
@@ -103,8 +103,8 @@ func (e *env) connect(ctx context.Context) (err error) {
 		return err
 	}
 	account := types.NamespacedName{Namespace: e.Namespace(), Name: e.ServiceAccount()}
-	e.Token = &controlplane.Token{Admin: e.Admin, Account: account, Key: e.handle.SigningKey, Path: filepath.Join(e.dir, "token")}
-	if err := e.Renew(ctx); err != nil {
+	e.token = &controlplane.Token{Admin: e.Admin, Account: account, Key: e.handle.SigningKey, Path: filepath.Join(e.dir, "token")}
+	if err := e.token.Renew(ctx); err != nil {
 		return err
 	}
 	server, ca := e.handle.Server, e.handle.CA
@@ -114,7 +114,7 @@ func (e *env) connect(ctx context.Context) (err error) {
 		}
 		server, ca = e.network.URL(), e.network.Certificate()
 	}
-	return controlplane.WriteKubeconfig(e.Kubeconfig(), server, ca, e.Namespace(), &api.AuthInfo{TokenFile: e.Token.Path})
+	return controlplane.WriteKubeconfig(e.Kubeconfig(), server, ca, e.Namespace(), &api.AuthInfo{TokenFile: e.token.Path})
 }
 
 // StopAPIServer kills the one of this scenario.
@@ -122,6 +122,11 @@ func (e *env) StopAPIServer(ctx context.Context) error { return e.plane.StopAPIS
 
 // StartAPIServer starts it again.
 func (e *env) StartAPIServer(ctx context.Context) error { return e.plane.StartAPIServer(ctx) }
+
+// SetToken changes the token of the runners.
+func (e *env) SetToken(ctx context.Context, what scenario.Token) error {
+	return e.token.SetToken(ctx, what)
+}
 
 // SetNetwork changes what is between the runners and the API server.
 func (e *env) SetNetwork(n network.Fault) error {
