@@ -60,17 +60,17 @@ func (f *family) given() (pids []int) {
 }
 
 // collect waits for those of the given children that have ended, after a signal
-// to all of them, and returns the others.
-func (f *family) collect(signal unix.Signal) (left []int) {
+// to all of them, and returns all of them: what one of them has started is given to
+// this process as that one ends, so there may be others now even if none is left.
+func (f *family) collect(signal unix.Signal) (given []int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, pid := range f.given() {
+	given = f.given()
+	for _, pid := range given {
 		unix.Kill(pid, signal)
-		if ended, _ := unix.Wait4(pid, nil, unix.WNOHANG, nil); ended != pid {
-			left = append(left, pid)
-		}
+		unix.Wait4(pid, nil, unix.WNOHANG, nil)
 	}
-	return left
+	return given
 }
 
 // endOrphans ends what a supervisor leaves that was ended itself. Every child that
@@ -79,13 +79,13 @@ func (f *family) collect(signal unix.Signal) (left []int) {
 func (f *family) endOrphans(supervisor int, stuck func(pid int)) {
 	unix.Waitid(unix.P_PID, supervisor, nil, unix.WEXITED|unix.WNOWAIT, nil) // then they are here
 	begin, told := time.Now(), false
-	for pause := time.Millisecond; ; pause = min(2*pause, time.Second) {
-		left := f.collect(unix.SIGKILL)
-		if len(left) == 0 {
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		given := f.collect(unix.SIGKILL)
+		if len(given) == 0 {
 			return
 		}
 		if !told && time.Since(begin) > stuckAfter {
-			stuck(left[0])
+			stuck(given[0])
 			told = true
 		}
 		time.Sleep(pause)

@@ -84,6 +84,34 @@ func TestOrphansFromElsewhereStay(t *testing.T) {
 	unix.Wait4(pid, nil, 0, nil)
 }
 
+// What a supervisor leaves comes to this process one behind the other, each as its own
+// parent ends; the last one goes as well.
+func TestALineOfOrphansIsEnded(t *testing.T) {
+	for range 10 {
+		pipe := filepath.Join(t.TempDir(), "pipe")
+		if err := unix.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p, err := supervise.Start(shell(t, `line() { if [ $1 = 0 ]; then echo $PPID >`+pipe+`; sleep 1000; else (line $(($1 - 1)); :); fi; }; line 8; :`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(pipe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		supervisor, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Kill(supervisor, unix.SIGKILL)
+		<-p.Done()
+		if left := childrenOfThis(t); left != "" {
+			t.Fatalf("still there: %s", left)
+		}
+	}
+}
+
 // wantOrphan waits until a process that loses its parent gets this one.
 func wantOrphan(t *testing.T) {
 	t.Helper()
