@@ -87,12 +87,17 @@ func serve(b *testing.B, through []string, args ...string) *serving {
 	dir := b.TempDir()
 	command := append(through, program, "serve", "--listen=127.0.0.1:0", "--nvml-library=none", "--termination-log="+filepath.Join(dir, "last-words"))
 	cmd := exec.CommandContext(b.Context(), command[0], append(command[1:], args...)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "HOSTNAME=a"}
+	cmd.Env = runnerEnv(dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := cmd.StderrPipe()
 	check(b, err)
 	check(b, cmd.Start())
 	return &serving{cmd, bufio.NewScanner(log)}
+}
+
+// runnerEnv is the environment of a runner that has a directory for itself.
+func runnerEnv(dir string) []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "HOSTNAME=a"}
 }
 
 // await reads the log up to the nth line that contains a text, and says when each came.
