@@ -3,11 +3,11 @@ package supervise
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,22 +23,26 @@ type family struct {
 	started map[int]bool // supervisors, by their ID, until they were waited for
 }
 
-func (f *family) start(c *exec.Cmd) error {
+func (f *family) start(path string, args []string, attr *syscall.ProcAttr) (pid int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	err := c.Start()
+	pid, err = syscall.ForkExec(path, args, attr)
 	if err == nil {
-		f.started[c.Process.Pid] = true
+		f.started[pid] = true
 	}
-	return err
+	return pid, err
 }
 
-func (f *family) wait(c *exec.Cmd) error {
-	err := c.Wait()
+func (f *family) wait(pid int) (end syscall.WaitStatus) {
+	for {
+		if _, err := syscall.Wait4(pid, &end, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.started, c.Process.Pid)
-	return err
+	delete(f.started, pid)
+	return end
 }
 
 // given lists the living and the ended children that this process did not start.

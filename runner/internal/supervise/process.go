@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -68,14 +70,14 @@ type State struct {
 // Process is a supervised attempt.
 type Process struct {
 	command    Command
-	supervisor *exec.Cmd
+	supervisor int // its ID
 	socket     *os.File
+	outputs    []*os.File // to read from
+	copied     chan bool  // a value for each of them when it has ended, true if its time was over
 	done       chan struct{}
-	state      State // once done is closed
+	state      State              // once done is closed
+	end        syscall.WaitStatus // of the supervisor, likewise
 }
-
-// message is what the supervisor says; see supervisor/main.c.
-type message struct{ Kind, A, B int32 }
 
 // Start starts a program with its supervisor. When it returns nil, the program
 // runs. The error is a *Program if that is what could not be run.
@@ -85,47 +87,26 @@ func Start(c Command) (*Process, error) {
 		return nil, err
 	}
 	prepare()
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("make socket for the supervisor: %w", err)
-	}
-	unix.SetNonblock(ends[0], true) // so that no thread waits for it
-	p := &Process{command: c, socket: os.NewFile(uintptr(ends[0]), "supervisor"), done: make(chan struct{})}
-	theirs := os.NewFile(uintptr(ends[1]), "runner")
-	p.supervisor = &exec.Cmd{
-		Path:        path,
-		Args:        append([]string{"studio-go-runner-attempt", strconv.FormatInt(c.KillDelay.Milliseconds(), 10), c.Dir, c.Path}, c.Args...),
-		Env:         c.Env,
-		Dir:         "/",
-		Stdout:      c.Stdout,
-		Stderr:      c.Stderr,
-		WaitDelay:   c.OutputDelay,
-		ExtraFiles:  append([]*os.File{theirs}, c.Held...),
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-	}
-	err = children.start(p.supervisor)
-	theirs.Close()
-	if err != nil {
-		p.socket.Close()
-		if errors.Is(err, unix.E2BIG) { // what it was given is the task's
-			return nil, &Program{unix.E2BIG}
-		}
+	p := &Process{command: c, copied: make(chan bool), done: make(chan struct{})}
+	if err := p.launch(path); errors.Is(err, unix.E2BIG) { // what it was given is the task's
+		return nil, &Program{unix.E2BIG}
+	} else if err != nil {
 		return nil, fmt.Errorf("start the supervisor: %w", err)
 	}
-	m, err := p.hear()
+	_, failed, _, err := p.hear()
 	go p.attend(err)
-	switch errno := syscall.Errno(max(m.A, -m.A)); {
+	switch errno := syscall.Errno(max(failed, -failed)); {
 	case err != nil: // it ended before it said anything
 		<-p.done
-		if end := p.supervisor.ProcessState; end.Exited() {
-			return nil, fmt.Errorf("start the supervisor: %s", end)
+		if p.end.Exited() {
+			return nil, fmt.Errorf("start the supervisor: exit status %d", p.end.ExitStatus())
 		}
 		return p, nil // something, most likely the task, was fast
-	case m.A == 0:
+	case failed == 0:
 		return p, nil
-	case m.A > 0 && Own(errno):
+	case failed > 0 && Own(errno):
 		err = &Program{errno}
-	case m.A > 0:
+	case failed > 0:
 		err = errno
 	default:
 		err = fmt.Errorf("prepare the process: %w", errno)
@@ -134,31 +115,114 @@ func Start(c Command) (*Process, error) {
 	return nil, err
 }
 
-func (p *Process) hear() (m message, err error) {
-	err = binary.Read(p.socket, binary.NativeEndian, &m)
-	return m, err
+// launch starts the supervisor, and what copies the output. Package os/exec would ask the
+// kernel twice as often for that, which a short task feels.
+func (p *Process) launch(path string) (err error) {
+	c := p.command
+	var theirs []int
+	defer func() {
+		for _, f := range theirs {
+			unix.Close(f)
+		}
+		if err != nil {
+			p.close()
+		}
+	}()
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	p.socket, theirs = waitable(ends[0]), append(theirs, ends[1])
+	files := []uintptr{memory.nothing.Fd(), 0, 0, uintptr(ends[1]), 0, 0} // see supervisor/main.c
+	for i := range 2 {
+		if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+			return err
+		}
+		p.outputs, theirs = append(p.outputs, waitable(ends[0])), append(theirs, ends[1])
+		files[1+i], files[4+i] = uintptr(ends[1]), uintptr(ends[0])
+	}
+	for _, held := range c.Held {
+		files = append(files, held.Fd())
+	}
+	delay := strconv.FormatInt(c.KillDelay.Milliseconds(), 10)
+	args := append([]string{"studio-go-runner-attempt", delay, ignored(), c.Dir, c.Path}, c.Args...)
+	p.supervisor, err = children.start(path, args, &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   (&exec.Cmd{Env: c.Env}).Environ(), // the last of several values
+		Files: files,
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return err
+	}
+	for i, to := range []io.Writer{c.Stdout, c.Stderr} {
+		from := p.outputs[i]
+		go func() {
+			_, err := io.Copy(to, from)
+			from.Close()
+			p.copied <- errors.Is(err, os.ErrDeadlineExceeded)
+		}()
+	}
+	return nil
 }
 
-// attend listens to the supervisor until it ends, and then does what is left.
+// waitable is a file for which no thread waits.
+func waitable(fd int) *os.File {
+	unix.SetNonblock(fd, true)
+	return os.NewFile(uintptr(fd), "attempt")
+}
+
+// close closes what was opened for the attempt.
+func (p *Process) close() {
+	for _, f := range append(p.outputs, p.socket) {
+		f.Close() // also of nil
+	}
+}
+
+// endOutput waits until all output is copied, and says whether something that is no
+// descendant holds it open.
+func (p *Process) endOutput() (open bool) {
+	late := time.AfterFunc(p.command.OutputDelay, func() {
+		for _, f := range p.outputs {
+			f.SetReadDeadline(time.Now())
+		}
+	})
+	defer late.Stop()
+	for range p.outputs {
+		open = <-p.copied || open
+	}
+	return open
+}
+
+// hear returns what the supervisor says next; see supervisor/main.c.
+func (p *Process) hear() (kind, a, b int32, err error) {
+	var message [3]int32
+	err = binary.Read(p.socket, binary.NativeEndian, message[:])
+	return message[0], message[1], message[2], err
+}
+
+// attend listens to the supervisor until it ends, and then does what is left. It has ended
+// when the socket has: a wait for that takes no thread.
 func (p *Process) attend(err error) {
 	defer close(p.done)
 	known, done := false, false
-	for err == nil && !done {
-		var m message
-		m, err = p.hear()
-		switch m.Kind {
+	for err == nil {
+		var kind, a, b int32
+		kind, a, b, err = p.hear()
+		switch kind {
 		case 'e', 'd':
-			p.state.Status, p.state.Asked, known = syscall.WaitStatus(m.A), m.B != 0, true
-			done = m.Kind == 'd'
+			p.state.Status, p.state.Asked, known = syscall.WaitStatus(a), b != 0, true
+			done = kind == 'd'
 		case 'u':
-			p.command.Stuck(int(m.A))
+			p.command.Stuck(int(a))
 		}
 	}
 	if !done {
 		p.state.Unsupervised = !known
-		children.endOrphans(p.supervisor.Process.Pid, p.command.Stuck)
+		children.endOrphans(p.supervisor, p.command.Stuck)
 	}
-	p.state.OutputOpen = errors.Is(children.wait(p.supervisor), exec.ErrWaitDelay)
+	p.end = children.wait(p.supervisor)
+	p.state.OutputOpen = p.endOutput()
 	p.socket.Close()
 }
 
@@ -185,11 +249,21 @@ var prepare = sync.OnceFunc(func() {
 	unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
 })
 
+// ignored are the signals that this process was started to ignore, as a mask in hex: a task
+// has the usual handling of all. If it is not known, the supervisor resets each.
+var ignored = sync.OnceValue(func() string {
+	text, _ := os.ReadFile("/proc/self/status")
+	_, mask, _ := strings.Cut(string(text), "\nSigIgn:\t")
+	mask, _, _ = strings.Cut(mask, "\n")
+	return cmp.Or(mask, "ffffffffffffffff")
+})
+
 // Prepare does early what may be refused later. It makes threads: a Go program that
 // needs one and does not get it, because tasks have used up what the user may have,
 // is aborted.
 func Prepare(threads int) error {
 	_, err := program()
+	ignored()
 	var together, ended sync.WaitGroup
 	together.Add(threads)
 	for range threads {

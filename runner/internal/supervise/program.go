@@ -57,6 +57,10 @@ func program() (string, error) {
 		file.Close()
 		return "", fmt.Errorf("write the supervisor: %w", err)
 	}
+	if memory.nothing, err = os.Open(os.DevNull); err != nil {
+		file.Close()
+		return "", err
+	}
 	memory.path, memory.file = fmt.Sprintf("/proc/self/fd/%d", fd), file
 	return memory.path, nil
 }
@@ -65,8 +69,9 @@ func program() (string, error) {
 // refused once may be granted later.
 var memory struct {
 	sync.Mutex
-	path string
-	file *os.File
+	path    string
+	file    *os.File
+	nothing *os.File // what all tasks read
 }
 
 // compile is for go build and go test without make, where gcc is.
@@ -77,7 +82,7 @@ func compile(source []byte) ([]byte, error) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "supervisor")
-	gcc := exec.Command("gcc", "-std=gnu11", "-Os", "-static", "-s", "-x", "c", "-o", path, "-")
+	gcc := exec.Command("gcc", "-std=gnu11", "-Os", "-static", "-s", "-Wl,-z,noseparate-code,-z,norelro", "-x", "c", "-o", path, "-")
 	gcc.Stdin = bytes.NewReader(source)
 	if text, err := gcc.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("gcc: %w: %s", err, text)

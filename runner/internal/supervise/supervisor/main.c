@@ -1,8 +1,10 @@
 // The supervisor of one attempt; see doc.go for what it promises.
 //
-//	argv  name, kill delay in ms, directory, program, the task's own argv
+//	argv  name, kill delay in ms, signals that are ignored, directory, program, the
+//	      task's own argv
 //	env   the task's
-//	0-2   the task's; 3 is the runner; what follows are locks, held by being open
+//	0-2   the task's; 3 is the runner; 4 and 5 are what is behind 1 and 2, to read from;
+//	      what follows are locks, held by being open
 //
 // To the runner, three numbers a message: 's' errno pid, the start; 'e' status
 // asked, the end of the task's process, and whether that was asked for before, if
@@ -30,7 +32,7 @@ enum { runner = 3, greedier = 200, stuck_ms = 1000, usual_slack = 50000, patient
 
 static volatile int stage_errno; // written by the child, which shares the memory until its exec
 static pid_t stuck;              // a process that KILL did not reach or did not end
-static int output[2];            // the pipes of the output, to read from
+static int output[2] = { 4, 5 }; // the pipes of the output, to read from
 
 static void tell(int kind, int a, int b)
 {
@@ -38,10 +40,11 @@ static void tell(int kind, int a, int b)
 	send(runner, message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+// Without the library, which for a single look finds and maps what makes many fast.
 static long now_ms(void)
 {
 	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &t);
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
@@ -64,22 +67,24 @@ static void raise_oom_score(void)
 static void become(char **argv, char **env)
 {
 	static const long standard[4]; // signal() refuses two signals, which make leaves ignored
+	unsigned long ignored = strtoul(argv[2], NULL, 16);
 	sigset_t none;
 	setpgid(0, 0);
 	raise_oom_score();
 	// The task may not trace what supervises it, from its first moment on: the mark is
 	// the shared memory's, and the program's own has it no more.
 	prctl(PR_SET_DUMPABLE, 0);
-	for (int s = 1; s < NSIG; s++)
-		syscall(SYS_rt_sigaction, s, standard, NULL, sizeof(long));
+	for (int s = 1; ignored; s++, ignored >>= 1)
+		if (ignored & 1)
+			syscall(SYS_rt_sigaction, s, standard, NULL, sizeof(long));
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (syscall(SYS_close_range, 3U, ~0U, 0U) < 0)
 		for (int f = 3; f < 4096; f++)
 			close(f);
-	if (chdir(argv[2]) < 0)
+	if (chdir(argv[3]) < 0)
 		stage_errno = -errno;
-	else if (execve(argv[3], argv + 4, env) < 0)
+	else if (execve(argv[4], argv + 5, env) < 0)
 		stage_errno = errno;
 	_exit(127);
 }
@@ -113,8 +118,6 @@ static pid_t start(char **argv, char **env)
 	if (task == 0)
 		become(argv, env);
 	int failed = task < 0 ? -errno : stage_errno;
-	output[0] = open("/proc/self/fd/1", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	output[1] = open("/proc/self/fd/2", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	for (int f = 0; f < 3; f++)
 		close(f); // so that the output ends with the task
 	tell('s', failed, task);
@@ -125,7 +128,7 @@ static pid_t start(char **argv, char **env)
 // last work may write meanwhile.
 static void discard(int *f)
 {
-	char text[4096];
+	static char text[4096]; // on the stack it would cost each attempt a page
 	ssize_t n;
 	while ((n = read(*f, text, sizeof text)) > 0)
 		;
@@ -141,7 +144,7 @@ int main(int argc, char **argv, char **env)
 	sigset_t signals;
 	pid_t pid;
 
-	if (argc < 5)
+	if (argc < 6)
 		return 1;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (prctl(PR_GET_TIMERSLACK) == patient_slack) // the runner's own; see patience.c
