@@ -25,7 +25,6 @@ type executor struct {
 var _ scheduler.Executor = (*executor)(nil)
 
 func (e *executor) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, error) {
-	log := e.log.With("task", a.Task.ID, "attempt", a.Number)
 	draft, err := a.Results.Begin(a.Task.ID, a.Number)
 	if err != nil {
 		return api.Result{}, nil, err
@@ -38,12 +37,14 @@ func (e *executor) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, er
 		Dir: draft.Scratch(), Stdout: draft.Stdout(), Stderr: draft.Stderr(), Outputs: draft.Outputs(), Checkpoint: draft.Checkpoint(),
 		OutputLimit: e.OutputLimit, DiskLimit: e.DiskLimit, Drained: a.Drained, KillDelay: e.KillDelay, Environ: os.Environ(), Held: a.Held,
 		Stuck: func(pid int, user string) {
-			log.Error("a process of the task cannot be ended; until it ends, the task stays claimed and its GPUs in use", "pid", pid, "user", user)
+			e.log.Error("a process of the task cannot be ended; until it ends, the task stays claimed and its GPUs in use",
+				"task", a.Task.ID, "attempt", a.Number, "pid", pid, "user", user)
 		},
 	})
 	left, err := draft.Close(&r, result.Limits{Outputs: e.OutputLimit, Checkpoint: e.CheckpointLimit})
 	if left != nil {
-		log.Warn("not all of the task's directory could be removed; trying again later", "error", left)
+		e.log.Warn("not all of the task's directory could be removed; trying again later",
+			"task", a.Task.ID, "attempt", a.Number, "error", left)
 	}
 	if err == nil && r.Outcome == api.MachineFailed {
 		err = errors.New(r.Reason)

@@ -176,8 +176,15 @@ func (t *Ticket) Start(task api.InFlight) (started bool) {
 }
 
 // Freed notes that the task has ended and its GPUs may be another's, though its
-// delivery is not settled yet.
-func (t *Ticket) Freed() { t.gate.change(func() { t.task.GPUs = nil }) }
+// delivery is not settled yet. Without any, that is no news.
+func (t *Ticket) Freed() {
+	t.gate.mu.Lock()
+	defer t.gate.mu.Unlock()
+	if t.task.GPUs != nil {
+		t.task.GPUs = nil
+		t.gate.tell()
+	}
+}
 
 // Ending is what became of a delivery.
 type Ending int

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,6 +35,7 @@ type Attempt struct {
 	out     *os.Root // kept
 	work    *os.Root // where both are
 	first   bool     // the task's directory was made for it
+	unused  bool     // what the task had is put away for the next attempt
 	renamed bool     // it is in its place, though perhaps not durably
 	resumed bool     // it began with the checkpoint of another
 }
@@ -81,7 +81,7 @@ func (a *Attempt) prepare() error {
 	if a.out, err = os.OpenRoot(a.kept); err != nil {
 		return err
 	}
-	f, err := a.out.OpenFile(resultFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	f, err := a.out.OpenFile(resultFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL|tree.NoPoll, fileMode)
 	if err != nil {
 		return err
 	}
@@ -99,10 +99,11 @@ var room = []string{".", scratchDir, outputsDir, checkpointDir}
 // makeRoom makes what the task has, or takes what the last one has left as it was:
 // making and removing directories would be a quarter of the cost of a short task.
 func (a *Attempt) makeRoom() error {
-	if os.Rename(a.unused(), a.dir) == nil {
+	if unix.Rename(a.nextRoom(), a.dir) == nil {
 		if a.before = a.inRoom(); isEmpty(a.before) {
 			return nil
 		}
+		a.before = nil
 		if err := tree.Remove(a.dir); err != nil { // another task has been there, or a cleaner of /tmp
 			return err
 		}
@@ -125,9 +126,9 @@ func isEmpty(all []seen) bool {
 	return len(all) > 0
 }
 
-// unused is what the next attempt may have. It is beside the directory for unfinished
+// nextRoom is what the next attempt may have. It is beside the directory for unfinished
 // attempts.
-func (a *Attempt) unused() string {
+func (a *Attempt) nextRoom() string {
 	return filepath.Join(filepath.Dir(filepath.Dir(a.dir)), "untouched")
 }
 
@@ -136,24 +137,29 @@ func (a *Attempt) unused() string {
 // that keeps them. Two changes in one step of a clock look like one, so the rest is
 // compared as well.
 type seen struct {
-	changed syscall.Timespec
-	mode    fs.FileMode
+	changed unix.Timespec
+	mode    uint32
 	entries int
 }
 
 // inRoom looks at the room, and follows no link; nil is none that can be looked at.
 func (a *Attempt) inRoom() (all []seen) {
-	for _, dir := range room {
+	for i, dir := range room {
 		path := filepath.Join(a.dir, dir)
-		info, err := os.Lstat(path)
-		if err != nil || !info.IsDir() {
+		var s unix.Stat_t
+		if unix.Lstat(path, &s) != nil || s.Mode&unix.S_IFMT != unix.S_IFDIR {
 			return nil
+		}
+		if a.before != nil && a.before[i].changed == s.Ctim && s.Ctim.Sec+1 < a.before[0].changed.Sec {
+			// Not since the room was moved here, by the same clock: it has what it had.
+			all = append(all, seen{s.Ctim, s.Mode, a.before[i].entries})
+			continue
 		}
 		entries, err := os.ReadDir(path)
 		if err != nil {
 			return nil
 		}
-		all = append(all, seen{info.Sys().(*syscall.Stat_t).Ctim, info.Mode(), len(entries)})
+		all = append(all, seen{s.Ctim, s.Mode, len(entries)})
 	}
 	return all
 }
@@ -184,7 +190,8 @@ func (a *Attempt) Close(r *api.Result, limits Limits) (left, err error) {
 	if !same {
 		say(r, a.take())
 	}
-	if !same || os.Rename(a.dir, a.unused()) != nil {
+	a.unused = same && unix.Rename(a.dir, a.nextRoom()) == nil
+	if !a.unused {
 		left = tree.Remove(a.dir)
 	}
 	if full && a.full() {
@@ -286,13 +293,13 @@ func (a *Attempt) commit(r api.Result) error {
 		}
 		// A directory that is there is empty or makes the rename fail: results
 		// are never replaced.
-		err := os.Rename(a.kept, place)
-		if errors.Is(err, os.ErrNotExist) && os.Mkdir(parent, dirMode) == nil {
+		err := unix.Rename(a.kept, place)
+		if err == unix.ENOENT && os.Mkdir(parent, dirMode) == nil {
 			a.first = true // a spool has made it with the task
-			err = os.Rename(a.kept, place)
+			err = unix.Rename(a.kept, place)
 		}
 		if err != nil {
-			return err
+			return &os.LinkError{Op: "rename", Old: a.kept, New: place, Err: err}
 		}
 		a.renamed = true
 	}
@@ -313,7 +320,7 @@ func (a *Attempt) write(r api.Result) error {
 			return err
 		}
 	}
-	f, err := a.out.OpenFile(resultFile, os.O_WRONLY|unix.O_NOFOLLOW, fileMode)
+	f, err := a.out.OpenFile(resultFile, os.O_WRONLY|unix.O_NOFOLLOW|tree.NoPoll, fileMode)
 	if err != nil {
 		return err
 	}
@@ -329,7 +336,7 @@ func (a *Attempt) sync(name string) error {
 	if err != nil || info.Size() == 0 {
 		return err
 	}
-	f, err := a.out.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	f, err := a.out.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|tree.NoPoll, 0)
 	if err != nil {
 		return err
 	}
@@ -342,7 +349,14 @@ func (a *Attempt) Discard() error {
 	if a.out != nil {
 		a.out.Close()
 	}
-	if err := errors.Join(tree.Remove(a.dir), tree.Remove(a.kept)); err != nil {
+	var problems []error
+	if !a.unused {
+		problems = append(problems, tree.Remove(a.dir))
+	}
+	if !a.renamed {
+		problems = append(problems, tree.Remove(a.kept))
+	}
+	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("discard attempt %d of task %s: %w", a.number, a.task, err)
 	}
 	return nil

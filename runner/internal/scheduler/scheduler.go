@@ -137,19 +137,18 @@ func New(c Config) *Scheduler {
 // that nothing is held.
 func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.Delivery, uuids []string, stop *stopper) {
 	task := d.Task()
-	log := s.Log.With("task", task.ID)
 	if s.Starting != nil {
 		s.Starting(ticket.Context())
 	}
 	number, err := d.Begin(uuids)
 	if err != nil {
-		log.Warn("attempt could not be counted, task given back", "error", err)
+		s.Log.Warn("attempt could not be counted, task given back", "task", task.ID, "error", err)
 		s.GPUs.Free(uuids)
 		s.giveBack(ctx, ticket, d)
 		s.refused(ctx)
 		return
 	}
-	log = log.With("attempt", number)
+	which := []any{"task", task.ID, "attempt", number} // once, as a logger of it costs what a line does
 	a := Attempt{
 		Task: task, Number: number, GPUs: uuids, Started: time.Now(), DrainFile: s.drainFile,
 		Drained: stop.drained.Load, Checkpoint: d.Checkpoint, Terminate: stop.terminated, Kill: stop.killed,
@@ -168,12 +167,12 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	}
 	s.mu.Unlock()
 	if !started {
-		log.Info("task given back", "reason", reason)
+		s.Log.Info("task given back", append(which, "reason", reason)...)
 		s.GPUs.Free(uuids)
 		s.giveBack(ctx, ticket, d)
 		return
 	}
-	log.Info("task started", "gpus", uuids)
+	s.Log.Info("task started", append(which, "gpus", uuids)...)
 	r, made, err := s.execute(a, stop.terminate)
 	if err == nil {
 		r = s.blame(ctx, a, r)
@@ -181,7 +180,7 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	ticket.Freed()
 	s.GPUs.Free(uuids)
 	if err != nil {
-		log.Warn("attempt could not be prepared, task given back", "error", err)
+		s.Log.Warn("attempt could not be prepared, task given back", append(which, "error", err)...)
 		s.giveBack(ctx, ticket, d)
 		s.refused(ctx)
 		return
@@ -189,11 +188,11 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	s.mu.Lock()
 	s.refusals = newRefusals()
 	s.mu.Unlock()
-	log = log.With("outcome", r.Outcome, "exit_code", r.ExitCode, "duration", r.Finished.Sub(r.Started).String())
+	which = append(which, "outcome", r.Outcome, "exit_code", r.ExitCode, "duration", r.Finished.Sub(r.Started).String())
 	if r.Reason != "" {
-		log = log.With("reason", r.Reason)
+		which = append(which, "reason", r.Reason)
 	}
-	ticket.Leave(s.finish(ctx, d, r, made, log))
+	ticket.Leave(s.finish(ctx, d, r, made, s.Log.With(which...)))
 }
 
 // endings are what an outcome counts as.

@@ -21,11 +21,14 @@ var diskPause = 2 * time.Second
 // in dir take more than limit; 0 is no limit. What the task fills in two seconds is
 // not bounded, nor are files that it has removed and holds open.
 func limitDisk(parent context.Context, dir string, limit int64) (ctx context.Context, stop func()) {
+	if limit <= 0 {
+		return parent, func() {}
+	}
 	ctx, cancel := context.WithCancelCause(parent)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for pause := diskPause; limit > 0; {
+		for pause := diskPause; ; {
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():

@@ -27,8 +27,7 @@ var private = []string{"KUBECONFIG", "PGPASSWORD", "PGPASSFILE", "PGSERVICEFILE"
 const noDevices = "void"
 
 // environ is the environment of the process: the runner's, then the task's,
-// then what tells the task about this attempt. os/exec takes the last of
-// several values.
+// then what tells the task about this attempt. The last of several values counts.
 func environ(spec Spec) []string {
 	var env []string
 	for _, v := range spec.Environ {

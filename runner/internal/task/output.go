@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // output is a file that takes the begin of what a task prints, and its end: a
@@ -34,7 +35,7 @@ type part struct {
 const keptParts = 4
 
 func newOutput(path string, limit int64) (*output, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC|tree.NoPoll, 0o644)
 	if err != nil {
 		return nil, err
 	}
@@ -46,14 +47,14 @@ func newOutput(path string, limit int64) (*output, error) {
 // buffers are used again: for most tasks one would be the largest thing that is made.
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// ReadFrom implements io.ReaderFrom, for os/exec.
+// ReadFrom implements io.ReaderFrom, for package supervise.
 func (o *output) ReadFrom(r io.Reader) (int64, error) {
 	buffer := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buffer)
 	return io.CopyBuffer(struct{ io.Writer }{o}, r, buffer[:])
 }
 
-// Write is called by one goroutine only, that of os/exec.
+// Write is called by one goroutine only, that of package supervise.
 func (o *output) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0; {
 		last := &o.parts[len(o.parts)-1]
