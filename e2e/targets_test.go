@@ -49,26 +49,24 @@ func setUpEmbedded(ctx SpecContext) (any, error) {
 		return nil, err
 	}
 	DeferCleanup(plane.Close)
-	handle := embedded.Handle{Handle: plane.Handle()}
-	handle.Queues, err = pgserver.Start(pgserver.Hasty, "max_connections=500")
+	c := embedded.Config{Handle: plane.Handle, RunnerBinary: config.runner, ClientBinary: config.client, NVMLLibrary: config.nvml}
+	c.Queues, err = pgserver.Start(pgserver.Hasty, "max_connections=500")
 	if errors.Is(err, pgserver.ErrMissing) {
-		return handle, nil // who needs it says so
+		return c, nil // who needs it says so
 	} else if err != nil {
 		return nil, err
 	}
-	DeferCleanup(handle.Queues.Close)
-	all := handle.Queues.Databases()
-	return handle, all.Init(starting, cmp.Or(config.client, config.runner))
+	DeferCleanup(c.Queues.Close)
+	all := c.Queues.Databases()
+	return c, all.Init(starting, cmp.Or(config.client, config.runner))
 }
 
 func openEmbedded(data []byte) (targets.Target, error) {
-	var handle embedded.Handle
-	if err := json.Unmarshal(data, &handle); err != nil {
+	var ready embedded.Config
+	if err := json.Unmarshal(data, &ready); err != nil {
 		return nil, err
 	}
-	return embedded.New(embedded.Config{
-		Handle: handle, RunnerBinary: config.runner, ClientBinary: config.client, NVMLLibrary: config.nvml,
-	})
+	return embedded.New(ready)
 }
 
 func setUpExisting(ctx SpecContext) (any, error) {

@@ -49,7 +49,7 @@ func isolate(b *testing.B) targets.Env {
 	check(b, err)
 	binary, err := filepath.Abs(program)
 	check(b, err)
-	t, err := embedded.New(embedded.Config{Handle: embedded.Handle{Handle: p.Handle()}, RunnerBinary: binary})
+	t, err := embedded.New(embedded.Config{Handle: p.Handle, RunnerBinary: binary})
 	check(b, err)
 	env, err := t.Isolate(b.Context(), targets.Isolation{Name: "benchmark", NodeMaps: []string{"a"}, Permissions: scenario.PermissionsShipped, Artifacts: b.TempDir()})
 	check(b, err)

@@ -87,7 +87,7 @@ func newArena(ctx context.Context, programs Programs, queue string) (a *Arena, e
 	if a.plane, err = controlplane.Start(ctx, a.dir, nil); err != nil {
 		return a, err
 	}
-	target, err := embedded.New(embedded.Config{Handle: embedded.Handle{Handle: a.plane.Handle()}, RunnerBinary: a.Runner, TempDir: a.dir})
+	target, err := embedded.New(embedded.Config{Handle: a.plane.Handle, RunnerBinary: a.Runner, TempDir: a.dir})
 	if err != nil {
 		return a, err
 	}

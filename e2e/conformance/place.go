@@ -62,7 +62,7 @@ func (c Command) onThisMachine(ctx context.Context) (*played, error) {
 		return nil, err
 	}
 	adapter := Adapter{c.Runner}
-	target, err := embedded.New(embedded.Config{Handle: embedded.Handle{Handle: plane.Handle()}, Adapter: adapter, NVMLLibrary: c.NVML})
+	target, err := embedded.New(embedded.Config{Handle: plane.Handle, Adapter: adapter, NVMLLibrary: c.NVML})
 	if err != nil {
 		return nil, errors.Join(err, plane.Close())
 	}

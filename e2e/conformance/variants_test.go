@@ -116,7 +116,7 @@ func TestVariants(t *testing.T) {
 	for _, v := range drawn(t) {
 		t.Run(v.Name, func(t *testing.T) {
 			t.Parallel()
-			target, err := embedded.New(embedded.Config{Handle: embedded.Handle{Handle: plane.Handle()}, Adapter: conformance.Adapter{v.write(t)}})
+			target, err := embedded.New(embedded.Config{Handle: plane.Handle, Adapter: conformance.Adapter{v.write(t)}})
 			if err != nil {
 				t.Fatal(err)
 			}

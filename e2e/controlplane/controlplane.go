@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/cert"
@@ -42,16 +41,15 @@ func Programs() (string, error) {
 	return filepath.Abs(dir) // they run in directories of their own
 }
 
-// ControlPlane is an etcd and a kube-apiserver that run on this machine.
+// ControlPlane is an etcd and a kube-apiserver that run on this machine. Its methods are
+// for one goroutine at a time.
 type ControlPlane struct {
-	dir         string
-	kube.Access // with all rights
+	kube.Access        // with all rights
+	Handle      Handle // what other processes need
 
-	handle Handle
+	dir    string
 	flags  map[string]string // of the API server
 	etcd   *program.Program
-
-	mu     sync.Mutex       // one start or stop at a time
 	server *program.Program // nil while there is no API server
 }
 
@@ -67,9 +65,6 @@ type Handle struct {
 	Assets string
 }
 
-// Handle returns what other processes need.
-func (c *ControlPlane) Handle() Handle { return c.handle }
-
 // Connect makes clients with all rights.
 func (h Handle) Connect() (kube.Access, error) {
 	return kube.Connect(&rest.Config{Host: h.Server, BearerToken: h.Token, TLSClientConfig: rest.TLSClientConfig{CAData: h.CA}})
@@ -80,7 +75,7 @@ func (h Handle) Connect() (kube.Access, error) {
 // directory that it makes below dir; empty is the system's place.
 func Start(ctx context.Context, dir string, flags map[string]string) (_ *ControlPlane, err error) {
 	c := &ControlPlane{}
-	if c.handle.Assets, err = Programs(); err != nil {
+	if c.Handle.Assets, err = Programs(); err != nil {
 		return nil, err
 	}
 	if c.dir, err = os.MkdirTemp(dir, "studio-go-runner-controlplane-*"); err != nil {
@@ -101,8 +96,10 @@ func Start(ctx context.Context, dir string, flags map[string]string) (_ *Control
 	return c, nil
 }
 
-// socket is what etcd listens on, in the directory of both programs.
-const socket = "unix://etcd.sock"
+const (
+	socket = "unix://etcd.sock" // what etcd listens on, in the directory of both programs
+	issuer = "https://kubernetes.default.svc"
+)
 
 // prepare makes keys, and what clients need to know.
 func (c *ControlPlane) prepare(flags map[string]string) error {
@@ -111,13 +108,13 @@ func (c *ControlPlane) prepare(flags map[string]string) error {
 	if err != nil {
 		return err
 	}
-	if c.handle.SigningKey, err = keyutil.MakeEllipticPrivateKeyPEM(); err != nil {
+	if c.Handle.SigningKey, err = keyutil.MakeEllipticPrivateKeyPEM(); err != nil {
 		return err
 	}
-	c.handle.Server, c.handle.CA, c.handle.Token = "https://"+address+":6443", certificate, cryptorand.Text()
+	c.Handle.Server, c.Handle.CA, c.Handle.Token = "https://"+address+":6443", certificate, cryptorand.Text()
 	for name, data := range map[string][]byte{
-		"server.crt": certificate, "server.key": key, "accounts.key": c.handle.SigningKey,
-		"users": []byte(c.handle.Token + ",e2e,e2e,system:masters\n"),
+		"server.crt": certificate, "server.key": key, "accounts.key": c.Handle.SigningKey,
+		"users": []byte(c.Handle.Token + ",e2e,e2e,system:masters\n"),
 	} {
 		if err := os.WriteFile(filepath.Join(c.dir, name), data, 0o600); err != nil {
 			return err
@@ -126,12 +123,12 @@ func (c *ControlPlane) prepare(flags map[string]string) error {
 	c.flags = map[string]string{
 		"etcd-servers": socket, "bind-address": address, "secure-port": "6443",
 		"tls-cert-file": "server.crt", "tls-private-key-file": "server.key", "token-auth-file": "users", "authorization-mode": "RBAC",
-		"service-account-issuer": "https://kubernetes.default.svc", "service-account-key-file": "accounts.key", "service-account-signing-key-file": "accounts.key",
+		"service-account-issuer": issuer, "service-account-key-file": "accounts.key", "service-account-signing-key-file": "accounts.key",
 		"disable-admission-plugins": "ServiceAccount", // nobody makes the one that pods would have
 		"service-cluster-ip-range":  "10.0.0.0/24", "delete-collection-workers": "8",
 	}
 	maps.Copy(c.flags, flags)
-	c.Access, err = c.handle.Connect()
+	c.Access, err = c.Handle.Connect()
 	return err
 }
 
@@ -148,7 +145,7 @@ func (c *ControlPlane) start(name string, flags map[string]string) (*program.Pro
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(c.handle.Assets, name), program.Flags(flags)...)
+	cmd := exec.Command(filepath.Join(c.Handle.Assets, name), program.Flags(flags)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = c.dir, log, log
 	return program.Start(cmd)
 }
@@ -167,8 +164,6 @@ func (c *ControlPlane) Logs() map[string][]byte {
 // StopAPIServer kills the API server, as a crash does. Clients of a server that
 // is asked to stop would keep it waiting.
 func (c *ControlPlane) StopAPIServer(context.Context) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.server == nil {
 		return errors.New("stop API server: it is stopped already")
 	}
@@ -180,13 +175,22 @@ func (c *ControlPlane) StopAPIServer(context.Context) error {
 // StartAPIServer starts it, or starts it again with the same address, keys and data,
 // and waits until it is ready.
 func (c *ControlPlane) StartAPIServer(ctx context.Context) (err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.server != nil {
 		return errors.New("start API server: it is running already")
 	}
 	if c.server, err = c.start("kube-apiserver", c.flags); err == nil {
-		err = c.awaitReady(ctx)
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		// Its view of Roles and policies has to be complete. That takes 4 s on two idle
+		// cores, and has no bound but that of ctx.
+		err = kube.Poll(ctx, "it is ready", func() error {
+			for _, p := range []*program.Program{c.etcd, c.server} {
+				if p.HasEnded() {
+					cancel(fmt.Errorf("%s has ended", p.Path))
+				}
+			}
+			return c.Admin.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+		})
 	}
 	if err != nil {
 		const size = 2 << 10 // a few lines
@@ -198,30 +202,12 @@ func (c *ControlPlane) StartAPIServer(ctx context.Context) (err error) {
 	return nil
 }
 
-// awaitReady waits until the API server is ready: its view of Roles and policies is
-// complete. That takes 4 s on two idle cores, and has no bound but that of ctx.
-func (c *ControlPlane) awaitReady(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	return kube.Poll(ctx, func() error {
-		for _, p := range []*program.Program{c.etcd, c.server} {
-			if p.HasEnded() {
-				cancel(fmt.Errorf("%s has ended", p.Path))
-			}
-		}
-		return c.Admin.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
-	})
-}
-
 // Close ends both programs and removes their directory.
 func (c *ControlPlane) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, p := range []*program.Program{c.server, c.etcd} {
 		if p != nil {
 			p.Kill() // nothing in it is worth a slow end
 		}
 	}
-	c.server = nil
 	return os.RemoveAll(c.dir)
 }

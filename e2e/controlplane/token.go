@@ -2,9 +2,9 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/studioml/studio-go-runner/e2e/kube"
@@ -24,7 +23,7 @@ import (
 // takes it no longer when the Secret is gone.
 type Token struct {
 	Admin   kubernetes.Interface
-	Account types.NamespacedName
+	Account *corev1.ServiceAccount
 	Key     []byte // see Handle.SigningKey
 	Path    string
 
@@ -32,102 +31,69 @@ type Token struct {
 	text   string
 }
 
-// SetToken does what a token step says, and waits until the API server takes no token
-// but the present one, or none at all. A token ends with its Secret, if not before.
+// SetToken does what a token step says, and waits until the API server does not take the
+// token of before. A token ends with its Secret, if not before.
 func (t *Token) SetToken(ctx context.Context, what scenario.Token) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("token %s: %w", what, err)
-		}
-	}()
 	before, secret := t.text, t.secret
 	switch what {
 	case scenario.TokenRotate:
 		err = t.Renew(ctx)
 	case scenario.TokenExpire:
-		err = t.expire()
+		err = t.write(time.Now().Add(-2 * time.Minute)) // the API server gives clocks that differ a minute
 	}
-	if err != nil {
-		return err
-	}
-	err = t.Admin.CoreV1().Secrets(secret.Namespace).Delete(ctx, secret.Name, metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) { // by another step before this
-		return err
-	}
-	if err := t.awaitRefusal(ctx, before, ""); err != nil || what != scenario.TokenExpire {
-		return err
-	}
-	return t.awaitRefusal(ctx, t.text, "expired")
-}
-
-// Renew puts a new token into the file.
-func (t *Token) Renew(ctx context.Context) (err error) {
-	t.secret, err = t.Admin.CoreV1().Secrets(t.Account.Namespace).Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-token-"}}, metav1.CreateOptions{})
-	if err != nil {
-		return fmt.Errorf("make secret for a token: %w", err)
-	}
-	request := &authnv1.TokenRequest{Spec: authnv1.TokenRequestSpec{
-		ExpirationSeconds: new(int64(24 * 60 * 60)), // longer than any test run
-		BoundObjectRef:    &authnv1.BoundObjectReference{APIVersion: "v1", Kind: "Secret", Name: t.secret.Name, UID: t.secret.UID},
-	}}
-	request, err = t.Admin.CoreV1().ServiceAccounts(t.Account.Namespace).CreateToken(ctx, t.Account.Name, request, metav1.CreateOptions{})
-	if err != nil {
-		return fmt.Errorf("get token of service account %s: %w", t.Account, err)
-	}
-	return t.write(request.Status.Token)
-}
-
-// expire puts the present token into the file as it would be if its time were
-// over, with the API server's own signature.
-func (t *Token) expire() error {
-	// The API server gives clocks that differ a minute. Nobody gets it to issue a
-	// token for less than ten.
-	over := time.Now().Add(-2 * time.Minute)
-	text, err := resign(t.text, t.Key, over)
-	if err != nil {
-		return err
-	}
-	return t.write(text)
-}
-
-// write replaces the file at once, so that nobody reads a part of it.
-func (t *Token) write(text string) error {
-	t.text = text
-	if err := os.WriteFile(t.Path+".new", []byte(text), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(t.Path+".new", t.Path)
-}
-
-// awaitRefusal waits until the API server does not take a token, for a reason
-// with that word. For 10 seconds it takes what it took before.
-func (t *Token) awaitRefusal(ctx context.Context, text, reason string) error {
-	err := kube.Poll(ctx, func() error {
-		review := &authnv1.TokenReview{Spec: authnv1.TokenReviewSpec{Token: text}}
-		review, err := t.Admin.AuthenticationV1().TokenReviews().Create(ctx, review, metav1.CreateOptions{})
-		if err == nil && (review.Status.Authenticated || !strings.Contains(review.Status.Error, reason)) {
-			err = fmt.Errorf("authenticated is %t, %s", review.Status.Authenticated, review.Status.Error)
+	if err == nil {
+		err = t.Admin.CoreV1().Secrets(secret.Namespace).Delete(ctx, secret.Name, metav1.DeleteOptions{})
+		if apierrors.IsNotFound(err) {
+			err = nil // by another step before this
 		}
-		return err
-	})
+	}
+	if err == nil {
+		// For 10 seconds the API server takes what it took before.
+		err = kube.Poll(ctx, "the API server refuses the token of before", func() error {
+			review := &authnv1.TokenReview{Spec: authnv1.TokenReviewSpec{Token: before}}
+			review, err := t.Admin.AuthenticationV1().TokenReviews().Create(ctx, review, metav1.CreateOptions{})
+			if err == nil && review.Status.Authenticated {
+				err = errors.New("it takes it still")
+			}
+			return err
+		})
+	}
 	if err != nil {
-		return fmt.Errorf("wait until the API server refuses the token: %w", err)
+		return fmt.Errorf("token %s: %w", what, err)
 	}
 	return nil
 }
 
-// resign returns a JSON web token that was valid for an hour and ended at that time.
-func resign(text string, key []byte, end time.Time) (string, error) {
-	private, err := jwt.ParseECPrivateKeyFromPEM(key)
-	if err != nil {
-		return "", fmt.Errorf("read signing key: %w", err)
+// Renew puts a new token into the file, for longer than any test run.
+func (t *Token) Renew(ctx context.Context) (err error) {
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-token-"}}
+	if t.secret, err = t.Admin.CoreV1().Secrets(t.Account.Namespace).Create(ctx, secret, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("make secret for a token: %w", err)
 	}
-	claims := jwt.MapClaims{}
-	token, _, err := jwt.NewParser(jwt.WithJSONNumber()).ParseUnverified(text, claims)
+	return t.write(time.Now().Add(24 * time.Hour))
+}
+
+// write puts a token that ends at that time into the file. It is signed here as the API
+// server signs one: nobody gets that to issue one for less than ten minutes.
+func (t *Token) write(end time.Time) error {
+	key, err := jwt.ParseECPrivateKeyFromPEM(t.Key)
 	if err != nil {
-		return "", fmt.Errorf("read token: %w", err)
+		return fmt.Errorf("read signing key: %w", err)
 	}
-	begin := end.Add(-time.Hour).Unix()
-	claims["exp"], claims["iat"], claims["nbf"] = end.Unix(), begin, begin
-	return token.SignedString(private)
+	reference := func(o metav1.Object) any { return map[string]any{"name": o.GetName(), "uid": o.GetUID()} }
+	t.text, err = jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{
+		"iss": issuer, "aud": []string{issuer}, "exp": end.Unix(),
+		"sub": "system:serviceaccount:" + t.Account.Namespace + ":" + t.Account.Name,
+		"kubernetes.io": map[string]any{
+			"namespace": t.Account.Namespace, "serviceaccount": reference(t.Account), "secret": reference(t.secret),
+		},
+	}).SignedString(key)
+	if err != nil {
+		return fmt.Errorf("sign token: %w", err)
+	}
+	// At once, so that nobody reads a part of it.
+	if err := os.WriteFile(t.Path+".new", []byte(t.text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(t.Path+".new", t.Path)
 }

@@ -23,12 +23,9 @@ func (p *play) told(name string, err error) {
 
 // watch begins to record what tasks note, and the maps.
 func (p *play) watch() (err error) {
-	if p.maps, err = mapwatch.New(p.env.Client(), p.env.Namespace(), p.record); err != nil {
-		return err
-	}
 	p.source("journal", func(ctx context.Context) error {
 		return p.env.Journal(ctx, func(n targets.TaskNote) { p.record.Add(history.Entry{Note: &n}) })
 	})
-	p.sources.Go(func() { p.maps.Run(p.ctx) })
-	return p.maps.Synced(p.ctx)
+	p.maps, err = mapwatch.Begin(p.ctx, &p.sources, p.env.Client().RESTConfig(), p.env.Namespace(), p.record)
+	return err
 }

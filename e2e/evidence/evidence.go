@@ -28,8 +28,8 @@ const maxFile = 64 << 20
 type Dir string
 
 // Objects saves what there is in a namespace: maps, Events, Roles, pods, volume claims
-// and workloads. The names of the files begin with a prefix.
-func (d Dir) Objects(ctx context.Context, namespace *resources.Resources, prefix string) error {
+// and workloads.
+func (d Dir) Objects(ctx context.Context, namespace *resources.Resources) error {
 	var problems []error
 	for file, list := range map[string]k8s.ObjectList{
 		"maps": &corev1.ConfigMapList{}, "events": &corev1.EventList{}, "roles": &rbacv1.RoleList{},
@@ -47,10 +47,10 @@ func (d Dir) Objects(ctx context.Context, namespace *resources.Resources, prefix
 			}
 		}
 		if len(objects) > 0 {
-			err = d.YAML(prefix+file+".yaml", objects)
+			err = d.YAML(file+".yaml", objects)
 		}
 		if err != nil {
-			problems = append(problems, fmt.Errorf("collect %s: %w", prefix+file, err))
+			problems = append(problems, fmt.Errorf("collect %s: %w", file, err))
 		}
 	}
 	return errors.Join(problems...)

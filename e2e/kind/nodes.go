@@ -59,7 +59,7 @@ func (c *Cluster) StartNode(ctx context.Context, node string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	return kube.Poll(ctx, func() error { return c.backSince(ctx, node, began) })
+	return kube.Poll(ctx, "node "+node+" is back", func() error { return c.backSince(ctx, node, began) })
 }
 
 // backSince says what a node that was started again lacks. For a while the API

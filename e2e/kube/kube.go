@@ -52,8 +52,8 @@ func (a apart) Resources(namespace ...string) *resources.Resources {
 }
 
 // Poll asks until the answer is nil, for what the API server cannot be watched for.
-// The error has the last answer that was not about the end of ctx.
-func Poll(ctx context.Context, ask func() error) error {
+// The error says what was waited for, and the last answer that was not about the end of ctx.
+func Poll(ctx context.Context, until string, ask func() error) error {
 	const interval = 20 * time.Millisecond
 	var last error
 	err := wait.PollUntilContextCancel(ctx, interval, true, func(ctx context.Context) (bool, error) {
@@ -64,7 +64,7 @@ func Poll(ctx context.Context, ask func() error) error {
 		return err == nil, nil
 	})
 	if err != nil {
-		return fmt.Errorf("%w: %w", context.Cause(ctx), last)
+		return fmt.Errorf("wait until %s: %w: %w", until, context.Cause(ctx), last)
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -15,10 +14,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
-	"sigs.k8s.io/e2e-framework/klient"
-	"sigs.k8s.io/e2e-framework/klient/k8s/resources"
 
 	"github.com/studioml/studio-go-runner/e2e/crowd"
 	"github.com/studioml/studio-go-runner/e2e/history"
@@ -26,80 +24,69 @@ import (
 
 // Watch is that of one namespace. It leaves out the maps of a crowd.
 type Watch struct {
-	client    klient.Client
-	namespace string
-	record    *history.History
-	reflector *cache.Reflector
-	known     map[string]history.Map // the newest versions, by name
-	synced    chan struct{}          // closed once the first list is recorded
+	source *cache.ListWatch
+	record *history.History
+	known  map[string]history.Map // the newest versions, by name
 }
 
-// New returns the watch of a namespace for Run.
-func New(client klient.Client, namespace string, record *history.History) (*Watch, error) {
-	clients, err := kubernetes.NewForConfig(client.RESTConfig())
+// Begin records the maps of a namespace until ctx ends, through outages of the API
+// server; then it is done. It returns when those that were there at first are recorded.
+func Begin(
+	ctx context.Context, done *sync.WaitGroup, config *rest.Config, namespace string, record *history.History,
+) (*Watch, error) {
+	clients, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("watch the maps: %w", err)
 	}
-	w := &Watch{
-		client: client, namespace: namespace, record: record,
-		known: make(map[string]history.Map), synced: make(chan struct{}),
-	}
-	begun := sync.OnceFunc(func() { close(w.synced) })
-	all := cache.NewFilteredListWatchFromClient(clients.CoreV1().RESTClient(), "configmaps", namespace,
+	w := &Watch{record: record}
+	w.source = cache.NewFilteredListWatchFromClient(clients.CoreV1().RESTClient(), "configmaps", namespace,
 		func(o *metav1.ListOptions) { o.LabelSelector = crowd.Others })
-	w.reflector = cache.NewReflectorWithOptions(all, &corev1.ConfigMap{}, cache.NewUndeltaStore(func(now []any) {
+	synced := make(chan struct{})
+	begun := sync.OnceFunc(func() { close(synced) })
+	reflector := cache.NewReflectorWithOptions(w.source, &corev1.ConfigMap{}, cache.NewUndeltaStore(func(now []any) {
 		w.add(now)
 		begun()
 	}, cache.MetaNamespaceKeyFunc), cache.ReflectorOptions{
 		Name:    "e2e maps",
 		Backoff: &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Steps: 4, Cap: time.Second},
 	})
-	return w, nil
-}
-
-// Run records until ctx ends, through outages of the API server.
-func (w *Watch) Run(ctx context.Context) {
 	// Without the reflector's logger: outages are a part of the tests, and the end of the
 	// scenario is an error to it.
-	w.reflector.RunWithContext(klog.NewContext(ctx, klog.Logger{}))
-}
-
-// Synced waits until the maps that were there at first are recorded.
-func (w *Watch) Synced(ctx context.Context) error {
+	done.Go(func() { reflector.RunWithContext(klog.NewContext(ctx, klog.Logger{})) })
 	select {
-	case <-w.synced:
-		return nil
+	case <-synced:
+		return w, nil
 	case <-ctx.Done():
-		return fmt.Errorf("watch the maps: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("watch the maps: %w", context.Cause(ctx))
 	}
 }
 
 // add records what is new in all maps as they are now.
 func (w *Watch) add(now []any) {
-	there := make(map[string]bool)
+	gone := w.known
+	w.known = make(map[string]history.Map)
 	for _, object := range now {
 		m := object.(*corev1.ConfigMap)
-		there[m.Name] = true
-		if w.known[m.Name].ResourceVersion != m.ResourceVersion {
-			w.known[m.Name] = history.Map{Namespace: m.Namespace, Name: m.Name, ResourceVersion: m.ResourceVersion, Data: m.Data}
+		w.known[m.Name] = history.Map{Namespace: m.Namespace, Name: m.Name, ResourceVersion: m.ResourceVersion, Data: m.Data}
+		if gone[m.Name].ResourceVersion != m.ResourceVersion {
 			w.record.Add(history.Entry{Map: new(w.known[m.Name])})
 		}
+		delete(gone, m.Name)
 	}
-	for _, name := range slices.Sorted(maps.Keys(w.known)) {
-		if gone := w.known[name]; !there[name] {
-			gone.Deleted, gone.Data = true, nil
-			w.record.Add(history.Entry{Map: &gone})
-			delete(w.known, name)
-		}
+	for _, name := range slices.Sorted(maps.Keys(gone)) {
+		m := gone[name]
+		m.Deleted, m.Data = true, nil
+		w.record.Add(history.Entry{Map: &m})
 	}
 }
 
 // CaughtUp waits until the record has what the API server has now.
 func (w *Watch) CaughtUp(ctx context.Context) error {
-	var all corev1.ConfigMapList
-	if err := w.client.Resources(w.namespace).List(ctx, &all, resources.WithLabelSelector(crowd.Others)); err != nil {
+	list, err := w.source.ListWithContext(ctx, metav1.ListOptions{})
+	if err != nil {
 		return err
 	}
+	all := list.(*corev1.ConfigMapList)
 	versions := make(map[string]string)
 	for _, m := range all.Items {
 		versions[m.Namespace+"/"+m.Name] = m.ResourceVersion
@@ -121,9 +108,5 @@ func (w *Watch) CaughtUp(ctx context.Context) error {
 }
 
 // Older compares resource versions of one kind, which are numbers that grow
-// (KEP-5504). No version is older than any.
-func Older(a, b string) bool {
-	x, errA := strconv.ParseUint(a, 10, 64)
-	y, errB := strconv.ParseUint(b, 10, 64)
-	return errB == nil && (errA != nil || x < y)
-}
+// (KEP-5504), without zeros before them. No version is older than any.
+func Older(a, b string) bool { return len(a) < len(b) || len(a) == len(b) && a < b }

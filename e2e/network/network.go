@@ -15,7 +15,6 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -23,13 +22,16 @@ import (
 // ends at, on connections that can be broken. It passes requests on, or answers
 // them itself.
 type Network struct {
-	server *httptest.Server
-	pass   *httputil.ReverseProxy
-	open   sync.RWMutex // locked while packets are dropped
+	URL         string // where clients reach the API server through it
+	Certificate []byte // that they have to trust, as PEM
 
-	mu    sync.Mutex
-	is    Fault
-	conns map[*conn]struct{}
+	server *httptest.Server
+	api    *http.Transport // to the API server
+
+	mu      sync.Mutex
+	is      Fault
+	changed sync.Cond
+	conns   map[*conn]struct{} // those that are not broken
 }
 
 // New listens on the loopback interface for requests to the API server at
@@ -43,80 +45,66 @@ func New(host string, ca []byte) (*Network, error) {
 	roots.AppendCertsFromPEM(ca)
 	quiet := log.New(io.Discard, "", 0) // broken connections are what the tests are about
 	n := &Network{conns: map[*conn]struct{}{}}
-	n.pass = &httputil.ReverseProxy{
-		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		Transport:      &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true},
-		FlushInterval:  -1, // at once: a watch is a stream
-		ErrorLog:       quiet,
-		ModifyResponse: n.hold,
+	n.changed.L = &n.mu
+	n.api = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
+	n.server = httptest.NewUnstartedServer(&httputil.ReverseProxy{
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport:     n,
+		FlushInterval: -1, // at once: a watch is a stream
+		ErrorLog:      quiet,
 		// Without an API server there is no answer either.
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
-	}
-	n.server = httptest.NewUnstartedServer(n)
+	})
 	n.server.Listener = listener{n.server.Listener, n}
 	n.server.EnableHTTP2 = true
 	n.server.Config.ErrorLog = quiet
 	n.server.StartTLS()
+	n.URL, n.Certificate = n.server.URL, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: n.server.Certificate().Raw})
 	return n, nil
 }
 
-// URL is where clients reach the API server through it.
-func (n *Network) URL() string { return n.server.URL }
-
-// Certificate is what clients have to trust, as PEM.
-func (n *Network) Certificate() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: n.server.Certificate().Raw})
-}
-
-// Set makes the network so, for connections that are open and for new ones.
-func (n *Network) Set(is Fault) {
+// SetNetwork makes it so, for connections that are open and for new ones.
+func (n *Network) SetNetwork(is Fault) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	dropped := n.is.Mode == "drop"
 	n.is = is
 	for c := range n.conns {
-		c.suffer(is)
+		c.suffer()
 		if is.Answer > 0 || is.Late > 0 {
 			c.end() // streams of before would go on beside other answers
 		}
 	}
-	if drop := is.Mode == "drop"; drop && !dropped {
-		n.open.Lock()
-	} else if dropped && !drop {
-		n.open.Unlock()
-	}
+	n.changed.Broadcast()
+	return nil
 }
 
-func (n *Network) now() Fault {
+// RoundTrip answers a request, or passes it on and holds the head of the answer back.
+func (n *Network) RoundTrip(r *http.Request) (*http.Response, error) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.is
-}
-
-// ServeHTTP answers, or passes the request on.
-func (n *Network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	is := n.now()
-	if is.Answer == 0 {
-		n.pass.ServeHTTP(w, r)
-		return
+	is := n.is
+	n.mu.Unlock()
+	if is.Answer > 0 {
+		w := httptest.NewRecorder()
+		if is.RetryAfter > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(time.Duration(is.RetryAfter).Seconds()))))
+		}
+		http.Error(w, http.StatusText(is.Answer), is.Answer)
+		return w.Result(), nil
 	}
-	if is.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(time.Duration(is.RetryAfter).Seconds()))))
-	}
-	http.Error(w, http.StatusText(is.Answer), is.Answer)
-}
-
-// hold holds the head of an answer back.
-func (n *Network) hold(response *http.Response) error {
-	is := n.now()
-	late := time.NewTimer(time.Duration(is.Late))
-	defer late.Stop()
+	response, err := n.api.RoundTrip(r)
 	select {
-	case <-late.C:
-		return nil
-	case <-response.Request.Context().Done():
-		return response.Request.Context().Err()
+	case <-time.After(time.Duration(is.Late)):
+	case <-r.Context().Done():
 	}
+	return response, err
+}
+
+// Close ends it with all its connections.
+func (n *Network) Close() error {
+	_ = n.SetNetwork(Fault{Mode: "cut"}) // streams would keep the server
+	n.server.Close()
+	n.api.CloseIdleConnections()
+	return nil
 }
 
 // listener has connections suffer from the network.
@@ -132,19 +120,11 @@ func (l listener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	c := &conn{Conn: raw, network: l.network, began: time.Now()}
-	c.limit = time.AfterFunc(math.MaxInt64, c.end)
 	l.network.mu.Lock()
 	defer l.network.mu.Unlock()
 	l.network.conns[c] = struct{}{}
-	c.suffer(l.network.is)
+	c.suffer()
 	return c, nil
-}
-
-// Close ends it with all its connections.
-func (n *Network) Close() {
-	n.Set(Fault{Mode: "cut"}) // streams would keep the server
-	n.server.Close()
-	n.pass.Transport.(*http.Transport).CloseIdleConnections()
 }
 
 // conn is one connection of a runner.
@@ -152,29 +132,40 @@ type conn struct {
 	net.Conn
 	network *Network
 	began   time.Time
-	limit   *time.Timer // ends it
-	ended   atomic.Bool
 }
 
-// suffer has a connection be as the network is.
-func (c *conn) suffer(is Fault) {
-	limit := time.Duration(is.Limit)
-	if limit == 0 {
-		limit = math.MaxInt64
-	}
-	c.limit.Reset(limit - time.Since(c.began))
-	if is.Mode == "cut" {
+// suffer has a connection be as the network is, whose mutex is locked.
+func (c *conn) suffer() {
+	if c.network.is.Mode == "cut" {
 		c.end()
+	} else if limit := c.network.is.Limit; limit > 0 {
+		time.AfterFunc(time.Duration(limit)-time.Since(c.began), func() {
+			c.network.mu.Lock()
+			defer c.network.mu.Unlock()
+			if c.network.is.Limit == limit {
+				c.end()
+			}
+		})
 	}
+}
+
+// end breaks the connection the hard way, as a broken network does. The mutex is locked.
+func (c *conn) end() {
+	delete(c.network.conns, c)
+	_ = c.Conn.(*net.TCPConn).SetLinger(0)
+	c.Conn.Close()
 }
 
 // passes waits while packets are dropped: as with real ones, which are sent again
 // and again, nothing is lost of a connection that outlives that. It is an error if
 // this one has not.
 func (c *conn) passes() error {
-	c.network.open.RLock()
-	defer c.network.open.RUnlock()
-	if c.ended.Load() {
+	c.network.mu.Lock()
+	defer c.network.mu.Unlock()
+	for c.network.is.Mode == "drop" {
+		c.network.changed.Wait()
+	}
+	if _, open := c.network.conns[c]; !open {
 		return net.ErrClosed
 	}
 	return nil
@@ -196,21 +187,10 @@ func (c *conn) Write(data []byte) (int, error) {
 	return c.Conn.Write(data)
 }
 
-// end breaks the connection the hard way, as a broken network does.
-func (c *conn) end() {
-	c.ended.Store(true)
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
-	c.Conn.Close()
-}
-
 // Close is the server's, also for a connection that was broken.
 func (c *conn) Close() error {
 	c.network.mu.Lock()
 	defer c.network.mu.Unlock()
 	delete(c.network.conns, c)
-	c.limit.Stop()
-	c.ended.Store(true)
 	return c.Conn.Close()
 }

@@ -45,14 +45,14 @@ func streaming(t *testing.T) (n *Network, lines chan string, ended chan struct{}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(n.Close)
+	t.Cleanup(func() { _ = n.Close() })
 	return n, lines, ended
 }
 
 // client makes connections of its own.
 func client(t *testing.T, n *Network) *http.Client {
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(n.Certificate())
+	roots.AppendCertsFromPEM(n.Certificate)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
@@ -60,7 +60,7 @@ func client(t *testing.T, n *Network) *http.Client {
 
 // ask asks over a connection of its own.
 func ask(ctx context.Context, t *testing.T, n *Network) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, n.URL()+"/api", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, n.URL+"/api", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestCutAndRestore(t *testing.T) {
 	n, _, ended := streaming(t)
 	before := get(t, n)
 	hears(t, before, "Bearer me")
-	n.Set(Fault{Mode: "cut"})
+	_ = n.SetNetwork(Fault{Mode: "cut"})
 	if _, err := io.ReadAll(before.Body); err == nil {
 		t.Error("the connection outlived the cut")
 	}
@@ -101,7 +101,7 @@ func TestCutAndRestore(t *testing.T) {
 		t.Error("there is an answer in spite of the cut")
 	}
 	for _, mode := range []string{"cut", "restore", "restore"} {
-		n.Set(Fault{Mode: mode})
+		_ = n.SetNetwork(Fault{Mode: mode})
 	}
 	hears(t, get(t, n), "Bearer me")
 }
@@ -113,7 +113,7 @@ func TestDrop(t *testing.T) {
 	for _, after := range []string{"restore", "cut"} {
 		old := get(t, n)
 		hears(t, old, "Bearer me")
-		n.Set(Fault{Mode: "drop"})
+		_ = n.SetNetwork(Fault{Mode: "drop"})
 		lines <- "a line"
 		heard := make(chan error, 2)
 		go func() {
@@ -132,7 +132,7 @@ func TestDrop(t *testing.T) {
 			t.Errorf("something has passed: %v", err)
 		case <-time.After(silence):
 		}
-		n.Set(Fault{Mode: after})
+		_ = n.SetNetwork(Fault{Mode: after})
 		for range 2 {
 			if err := <-heard; (err == nil) != (after == "restore") {
 				t.Errorf("%s: %v", after, err)
@@ -153,14 +153,14 @@ func TestDropHoldsTheEndOfAConnection(t *testing.T) {
 	}
 	defer response.Body.Close()
 	hears(t, response, "Bearer me")
-	n.Set(Fault{Mode: "drop"})
+	_ = n.SetNetwork(Fault{Mode: "drop"})
 	cancel()
 	select {
 	case <-ended:
 		t.Error("the server has heard of the end")
 	case <-time.After(silence):
 	}
-	n.Set(Fault{Mode: "restore"})
+	_ = n.SetNetwork(Fault{Mode: "restore"})
 	<-ended
 }
 
@@ -169,11 +169,11 @@ func TestLimitedLifetime(t *testing.T) {
 	limit, began := 100*time.Millisecond, time.Time{}
 	var old, young *http.Response
 	for young == nil { // on a busy machine the time may be over before the answer has begun
-		n.Set(Fault{Mode: "restore"})
+		_ = n.SetNetwork(Fault{Mode: "restore"})
 		old = get(t, n)
 		hears(t, old, "Bearer me")
 		limit *= 2
-		n.Set(Fault{Limit: scenario.Duration(limit)})
+		_ = n.SetNetwork(Fault{Limit: scenario.Duration(limit)})
 		began = time.Now()
 		response, err := ask(t.Context(), t, n)
 		if err == nil {
@@ -194,7 +194,7 @@ func TestLimitedLifetime(t *testing.T) {
 	if lived := time.Since(began); lived < limit {
 		t.Errorf("the connection lived %s, want at least %s", lived, limit)
 	}
-	n.Set(Fault{Mode: "restore"})
+	_ = n.SetNetwork(Fault{Mode: "restore"})
 	lasting := get(t, n)
 	hears(t, lasting, "Bearer me")
 	over := make(chan struct{})
@@ -215,8 +215,8 @@ func TestTheEndOfTheNetworkEndsConnections(t *testing.T) {
 	for _, mode := range []string{"restore", "drop"} {
 		n, _, ended := streaming(t)
 		response := get(t, n)
-		n.Set(Fault{Mode: mode})
-		n.Close()
+		_ = n.SetNetwork(Fault{Mode: mode})
+		_ = n.Close()
 		<-ended
 		if _, err := io.ReadAll(response.Body); err == nil {
 			t.Error("the connection outlived the network")
@@ -231,7 +231,7 @@ func TestAnswersInPlaceOfTheServer(t *testing.T) {
 	n, lines, _ := streaming(t)
 	before := get(t, n)
 	hears(t, before, "Bearer me")
-	n.Set(Fault{Answer: 429, RetryAfter: scenario.Duration(44*time.Second + time.Millisecond)})
+	_ = n.SetNetwork(Fault{Answer: 429, RetryAfter: scenario.Duration(44*time.Second + time.Millisecond)})
 	if _, err := io.ReadAll(before.Body); err == nil {
 		t.Error("a connection from before still leads to the server")
 	}
@@ -239,16 +239,16 @@ func TestAnswersInPlaceOfTheServer(t *testing.T) {
 	if answer.StatusCode != 429 || answer.Header.Get("Retry-After") != "45" || answer.ProtoMajor != 2 {
 		t.Errorf("the answer is %s %s, with %v", answer.Proto, answer.Status, answer.Header)
 	}
-	n.Set(Fault{Answer: 503})
+	_ = n.SetNetwork(Fault{Answer: 503})
 	if answer := get(t, n); answer.StatusCode != 503 || answer.Header.Get("Retry-After") != "" {
 		t.Errorf("the answer is %s, with %v", answer.Status, answer.Header)
 	}
-	n.Set(Fault{Mode: "restore"})
+	_ = n.SetNetwork(Fault{Mode: "restore"})
 	after := get(t, n)
 	hears(t, after, "Bearer me")
 	lines <- "a change"
 	hears(t, after, "a change")
-	n.Set(Fault{Mode: "drop"}) // it works behind the front as well
+	_ = n.SetNetwork(Fault{Mode: "drop"}) // it works behind the front as well
 	lines <- "another"
 	heard := make(chan struct{})
 	go func() {
@@ -260,14 +260,14 @@ func TestAnswersInPlaceOfTheServer(t *testing.T) {
 		t.Error("a packet has passed")
 	case <-time.After(100 * time.Millisecond):
 	}
-	n.Set(Fault{Mode: "restore"})
+	_ = n.SetNetwork(Fault{Mode: "restore"})
 	<-heard
 }
 
 func TestLateHeads(t *testing.T) {
 	n, lines, _ := streaming(t)
 	const late = 200 * time.Millisecond
-	n.Set(Fault{Late: scenario.Duration(late)})
+	_ = n.SetNetwork(Fault{Late: scenario.Duration(late)})
 	began := time.Now()
 	answer := get(t, n)
 	if took := time.Since(began); took < late {

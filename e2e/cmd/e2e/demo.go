@@ -74,7 +74,7 @@ func (c demoCommand) show(ctx context.Context, k *kong.Context, note func(error)
 		return err
 	}
 	target, err := embedded.New(embedded.Config{
-		Handle: embedded.Handle{Handle: plane.Handle()}, RunnerBinary: filepath.Join(bin, "runner"), NVMLLibrary: filepath.Join(bin, "libnvidia-ml.so.1"), TempDir: dir,
+		Handle: plane.Handle, RunnerBinary: filepath.Join(bin, "runner"), NVMLLibrary: filepath.Join(bin, "libnvidia-ml.so.1"), TempDir: dir,
 	})
 	if err != nil {
 		return err

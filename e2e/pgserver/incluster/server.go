@@ -64,7 +64,7 @@ func (c Config) Start(ctx context.Context) (s Server, stop func(), err error) {
 	if err != nil {
 		return s, nil, err
 	}
-	err = kube.Poll(ctx, func() error {
+	err = kube.Poll(ctx, "the server of the queues is ready", func() error {
 		pod, err := c.Admin.CoreV1().Pods(namespace.Name).Get(ctx, set+"-0", metav1.GetOptions{})
 		if err == nil && !slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
 			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
@@ -83,7 +83,7 @@ func (c Config) Start(ctx context.Context) (s Server, stop func(), err error) {
 	}
 	at := url.URL{Scheme: "postgres", User: url.User(user), Host: here, RawQuery: "sslmode=disable"}
 	s = Server{Databases: pgserver.Databases{URL: at.String(), Password: user}, Address: fmt.Sprintf("%s:%d", service.Spec.ClusterIP, port)}
-	if err = kube.Poll(ctx, func() error { return s.Exec(ctx, "select") }); err != nil { // it may be starting still
+	if err = kube.Poll(ctx, "the server of the queues answers", func() error { return s.Exec(ctx, "select") }); err != nil { // it may be starting still
 		stop()
 		return s, nil, err
 	}

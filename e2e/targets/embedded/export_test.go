@@ -22,12 +22,8 @@ type Env interface {
 
 // NewOfflineEnv makes one.
 func NewOfflineEnv(config Config, isolation targets.Isolation) (Env, error) {
-	e := &env{target: &Target{config: config}, handle: config.Handle, Place: place.Place{Isolation: isolation}}
-	err := e.layout()
-	if err == nil {
-		err = e.createQueue(context.Background())
-	}
-	return e, err
+	e := &env{config: config, Place: place.Place{Isolation: isolation}}
+	return e, e.layout(context.Background())
 }
 
 // Dir is the directory of the place.

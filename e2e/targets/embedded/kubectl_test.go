@@ -27,7 +27,7 @@ func TestKubectl(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", path)
-	config := embedded.Config{Handle: embedded.Handle{Handle: controlplane.Handle{Server: someServer, Assets: assets}}}
+	config := embedded.Config{Handle: controlplane.Handle{Server: someServer, Assets: assets}}
 	env := newEnvWith(t, config, targets.Isolation{})
 	if _, err := env.Kubectl(t.Context(), "get cm"); err == nil || !strings.Contains(err.Error(), "install it") {
 		t.Errorf("without kubectl the error is %v", err)
@@ -67,7 +67,7 @@ func TestKubectl(t *testing.T) {
 
 // What a person has started in a shell with the place's kubeconfig outlives the place.
 func TestClosingSparesPeople(t *testing.T) {
-	env := newEnvWith(t, embedded.Config{Handle: embedded.Handle{Handle: controlplane.Handle{Server: someServer}}}, targets.Isolation{})
+	env := newEnvWith(t, embedded.Config{Handle: controlplane.Handle{Server: someServer}}, targets.Isolation{})
 	theirs := sleeper(t, "KUBECONFIG="+env.Dir()+"/admin")
 	if err := env.Close(t.Context()); err != nil {
 		t.Fatal(err)

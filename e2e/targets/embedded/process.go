@@ -22,31 +22,28 @@ import (
 const (
 	maxLine        = 1 << 20         // bytes; longer ones are cut into several
 	maxTermination = 4 << 10         // bytes that Kubernetes keeps of a termination message
-	probeTimeout   = time.Second     // the kubelet's default for a probe
 	lastWords      = 2 * time.Second // for what is printed by what outlives the runner
 )
 
 // process is a runner that was started.
 type process struct {
 	*program.Program
-	name        string
-	address     string // where it serves
-	termination string // file for the termination message
-	tells       targets.Sink
-	log         io.WriteCloser // copies for people
-	statuses    io.WriteCloser
-	all         sync.WaitGroup
+	name    string
+	address string // where it serves
+	tells   targets.Sink
+	all     sync.WaitGroup
 }
 
 var _ targets.Runner = (*process)(nil)
 
-// run starts the runner, which tells the sink until it has ended.
-func (p *process) run(cmd *exec.Cmd) (err error) {
+// run starts the runner, which tells the sink until it has ended. What it prints goes
+// into a log for people, too.
+func (p *process) run(cmd *exec.Cmd, log io.WriteCloser, termination string) (err error) {
 	output, printed := io.Pipe()
-	cmd.Stdout = io.MultiWriter(p.log, printed)
+	cmd.Stdout = io.MultiWriter(log, printed)
 	cmd.Stderr, cmd.WaitDelay = cmd.Stdout, lastWords // one pipe, so that lines do not mix
 	if p.Program, err = program.Start(cmd); err != nil {
-		return errors.Join(err, p.log.Close(), p.statuses.Close())
+		return errors.Join(err, log.Close())
 	}
 	var words sync.WaitGroup
 	words.Go(func() { p.readLog(output) })
@@ -54,9 +51,10 @@ func (p *process) run(cmd *exec.Cmd) (err error) {
 		p.readStatuses() // until it has ended
 		printed.Close()
 		words.Wait()
-		exit := targets.Exit{Code: p.ProcessState.ExitCode(), Message: p.lastMessage(), Time: time.Now()}
-		_ = errors.Join(p.log.Close(), p.statuses.Close())
-		p.tells.Exit(exit)
+		log.Close()
+		message, _ := os.ReadFile(termination) // a killed one leaves none
+		message = bytes.TrimSpace(message[:min(len(message), maxTermination)])
+		p.tells.Exit(targets.Exit{Code: p.ProcessState.ExitCode(), Message: string(message), Time: time.Now()})
 	})
 	return nil
 }
@@ -70,12 +68,6 @@ func (p *process) readLog(output io.Reader) {
 		}
 		p.tells.Log(string(line))
 	}
-}
-
-// lastMessage reads what the runner left; a killed one leaves nothing.
-func (p *process) lastMessage() string {
-	data, _ := os.ReadFile(p.termination)
-	return string(bytes.TrimSpace(data[:min(len(data), maxTermination)]))
 }
 
 // readStatuses passes on every status that the process reports until it ends. A broken
@@ -95,7 +87,7 @@ func (p *process) readStatuses() {
 // readStream reads one stream to its end and passes on what is newer than after.
 // It returns the sequence number of the newest status.
 func (p *process) readStream(after uint64) uint64 {
-	response, err := p.ask(context.Background(), "/statusz?watch=true")
+	response, err := watcher.Get("http://" + p.address + "/statusz?watch=true")
 	if err != nil {
 		return after
 	}
@@ -103,8 +95,7 @@ func (p *process) readStream(after uint64) uint64 {
 	if response.StatusCode != http.StatusOK {
 		return after
 	}
-	decoder := json.NewDecoder(io.TeeReader(response.Body, p.statuses))
-	for {
+	for decoder := json.NewDecoder(response.Body); ; {
 		var status api.Status
 		if err := decoder.Decode(&status); err != nil {
 			if bad := (*json.SyntaxError)(nil); errors.As(err, &bad) {
@@ -119,40 +110,29 @@ func (p *process) readStream(after uint64) uint64 {
 	}
 }
 
-// httpClient keeps no connection for later, so that nothing is left behind
-// when a runner ends.
-var httpClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-
-// ask asks the process.
-func (p *process) ask(ctx context.Context, path string) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	return httpClient.Do(request)
-}
+// The clients keep no connection for later, so that nothing is left behind when a runner
+// ends. The timeout is the kubelet's default for a probe.
+var (
+	watcher = http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	prober  = http.Client{Transport: watcher.Transport, Timeout: time.Second}
+)
 
 // Get asks as the kubelet does.
-func (p *process) Get(ctx context.Context, path string) (code int, body []byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	response, err := p.ask(ctx, path)
+func (p *process) Get(_ context.Context, path string) (code int, body []byte, err error) {
+	response, err := prober.Get("http://" + p.address + path)
 	if err == nil {
 		defer response.Body.Close()
 		code = response.StatusCode
 		body, err = io.ReadAll(response.Body)
 	}
 	if err != nil {
-		return 0, nil, fmt.Errorf("get %s of runner %s: %w", path, p.name, err)
+		return 0, nil, fmt.Errorf("runner %s: %w", p.name, err)
 	}
 	return code, body, nil
 }
 
 // Signal sends a signal to the process, not to its tasks, as the kubelet does.
-func (p *process) Signal(ctx context.Context, sig os.Signal) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+func (p *process) Signal(_ context.Context, sig os.Signal) error {
 	if err := p.Process.Signal(sig); err != nil {
 		return fmt.Errorf("send signal %s to runner %s: %w", sig, p.name, err)
 	}

@@ -16,29 +16,15 @@ func (e *env) createQueue(ctx context.Context) (err error) {
 	if !e.Isolation.Server {
 		return e.RestoreQueue()
 	}
-	all, name := e.handle.Queues.Databases(), filepath.Base(e.dir)
+	all, name := e.config.Queues.Databases(), filepath.Base(e.dir)
 	if err := all.Create(ctx, name); err != nil {
 		return err
 	}
 	e.Layout.Queue = "--queue=" + all.Of(name)
-	e.way, err = e.handle.Queues.Proxy()
+	if e.way, err = e.config.Queues.Proxy(); err == nil {
+		e.open = append(e.open, e.way)
+	}
 	return err
-}
-
-// dropQueue removes it.
-func (e *env) dropQueue(ctx context.Context) error {
-	if e.way == nil {
-		return nil
-	}
-	return errors.Join(e.way.Close(), e.handle.Queues.Databases().Drop(ctx, filepath.Base(e.dir)))
-}
-
-// queueFlag is the flag of a runner that names the queue, and its value.
-func (e *env) queueFlag() (name, value string) {
-	if e.way == nil {
-		return "spool", e.spool()
-	}
-	return "queue", e.way.URL(filepath.Base(e.dir))
 }
 
 // HideQueue takes the queue away from the runners.
@@ -47,10 +33,7 @@ func (e *env) HideQueue() error {
 		e.way.Cut()
 		return nil
 	}
-	if err := os.Remove(e.spool()); err != nil {
-		return fmt.Errorf("hide queue: %w", err)
-	}
-	return nil
+	return os.Remove(e.spool())
 }
 
 // RestoreQueue gives it back. What somebody has put in its place is an error: it

@@ -1,3 +1,16 @@
+// Package embedded is the target that needs no cluster: a real etcd and a real
+// kube-apiserver on the loopback interface, and runners that are processes.
+//
+// The API server is complete as far as the runner can tell: role-based access
+// control, admission policies, watches, Events. There is no controller-manager,
+// no kubelet and no node, so there are no pods and no workloads, and namespaces
+// stay as long as the control plane.
+//
+// One control plane is shared by all scenarios, each in its own namespace. A
+// scenario that stops the API server gets a control plane of its own.
+//
+// No process outlives the tests: a runner, etcd and the API server are killed
+// by the kernel when the process that started them dies, however it dies.
 package embedded
 
 import (
@@ -8,16 +21,17 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/kube"
-	"github.com/studioml/studio-go-runner/e2e/older"
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
-// Config is what the target needs.
+// Config is what the target needs. Without an Adapter it is plain data, for other processes.
 type Config struct {
-	Handle Handle
+	controlplane.Handle // of what is shared by all scenarios
+	// Queues is a server for queues; nil where there is none.
+	Queues *pgserver.Server
 	// RunnerBinary is the program that is tested.
 	RunnerBinary string
 	// Adapter starts and feeds runners of another make, instead of RunnerBinary.
@@ -31,13 +45,6 @@ type Config struct {
 	TempDir string
 }
 
-// Handle is what is shared by all scenarios.
-type Handle struct {
-	controlplane.Handle
-	// Queues is a server for queues; nil where there is none.
-	Queues *pgserver.Server
-}
-
 // Target is the embedded target.
 type Target struct {
 	kube.Access
@@ -49,7 +56,7 @@ var _ targets.Target = (*Target)(nil)
 // New makes a target on a control plane that runs.
 func New(config Config) (t *Target, err error) {
 	t = &Target{config: config}
-	if t.Access, err = config.Handle.Connect(); err != nil {
+	if t.Access, err = config.Connect(); err != nil {
 		return nil, fmt.Errorf("set up embedded target: %w", err)
 	}
 	return t, nil
@@ -60,7 +67,7 @@ func New(config Config) (t *Target, err error) {
 func (t *Target) lacks(need scenario.Need) (err error) {
 	switch need {
 	case scenario.NeedKubectl:
-		_, err = t.config.Handle.KubectlDir()
+		_, err = kubectlDir(t.config.Assets)
 	case scenario.NeedGPUs, scenario.NeedFakeGPUs:
 		if _, err = os.Stat(t.config.NVMLLibrary); err != nil {
 			err = fmt.Errorf("the fake NVML library cannot be used, or is not built: %w", err)
@@ -78,25 +85,16 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 			return nil, targets.Cannot(fmt.Sprintf("needs %s: %v", need, err))
 		}
 	}
-	if isolation.Server && t.config.Handle.Queues == nil {
+	if isolation.Server && t.config.Queues == nil {
 		return nil, targets.Cannot("needs PostgreSQL: it is not installed; on Debian: apt-get install postgresql")
 	}
-	e := &env{target: t, handle: t.config.Handle, Place: place.Place{Access: t.Access, Isolation: isolation}}
-	err := e.layout()
-	if err == nil && e.Needs(scenario.NeedOlder) {
-		e.Layout.Submits, err = older.Program(ctx, isolation.Server)
-	}
-	if err == nil {
-		err = e.createQueue(ctx)
-	}
+	e := &env{config: t.config, Place: place.Place{Access: t.Access, Isolation: isolation}}
+	err := e.layout(ctx)
 	if err == nil {
 		err = e.connect(ctx)
 	}
 	if err != nil {
-		if err = errors.Join(err, e.Close(context.WithoutCancel(ctx))); errors.As(err, new(targets.Cannot)) {
-			return nil, err
-		}
-		return nil, fmt.Errorf("isolate scenario %q: %w", isolation.Name, err)
+		return nil, errors.Join(fmt.Errorf("isolate scenario %q: %w", isolation.Name, err), e.Close(context.WithoutCancel(ctx)))
 	}
 	return e, nil
 }

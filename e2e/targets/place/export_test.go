@@ -10,20 +10,16 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
-// ParseNote is what the journal is read with.
-var ParseNote = parseNote
-
 // Allows says whether the shipped manifests allow something.
 func Allows(ctx context.Context, p scenario.Permissions, nodeMaps []string, question authzv1.ResourceAttributes) (bool, error) {
-	a, err := shippedAccount(ctx, "somewhere")
+	role, err := shippedRole(ctx, p, nodeMaps)
 	if err != nil {
 		return false, err
 	}
-	rules, err := a.rules(p, nodeMaps)
 	asked := rbacv1.PolicyRule{APIGroups: []string{question.Group}, Resources: []string{question.Resource}, Verbs: []string{question.Verb}}
 	if question.Name != "" {
 		asked.ResourceNames = []string{question.Name}
 	}
-	covered, _ := validation.Covers(rules, []rbacv1.PolicyRule{asked})
-	return covered, err
+	covered, _ := validation.Covers(role.Rules, []rbacv1.PolicyRule{asked})
+	return covered, nil
 }

@@ -1,12 +1,10 @@
 package place
 
 import (
-	"context"
 	_ "embed"
-	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
-	"strings"
 
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -36,30 +34,18 @@ func (p *Place) TaskCommand(spec targets.TaskSpec) (command string, args []strin
 		fmt.Sprint(spec.Lasts.Seconds()), fmt.Sprint(spec.Steps)}, nil
 }
 
-// Journal calls each for every note of a task until ctx ends.
-func (p *Place) Journal(ctx context.Context, each func(targets.TaskNote)) (err error) {
-	record := p.Evidence().Record("journal")
-	defer func() { err = errors.Join(err, record.Close()) }()
-	return p.Ground.Notes(ctx, func(line string) error {
-		fmt.Fprintln(record, line)
-		note, err := parseNote(line)
-		if err == nil {
-			each(note)
-		}
-		return err
-	})
-}
+// noteLine is a line that task.sh writes: start, a step or end, task, attempt, runner, GPUs.
+var noteLine = regexp.MustCompile(`^(start|end|[1-9][0-9]*)\t([^\t]+)\t([1-9][0-9]*)\t([^\t]*)\t([^\t]*)$`)
 
-// parseNote reads a line that task.sh wrote.
-func parseNote(line string) (targets.TaskNote, error) {
-	fields := strings.Split(line, "\t")
-	step, stepErr := strconv.Atoi(fields[0])
-	if len(fields) != 5 || (fields[0] != "start" && fields[0] != "end" && (stepErr != nil || step < 1)) || fields[1] == "" {
-		return targets.TaskNote{}, fmt.Errorf("the journal has the line %s; it must be start, a step or end, task, attempt, runner and GPUs, with tabs between", api.Excerpt(line))
+// Note passes on what a line of the journal says.
+func Note(line string, each func(targets.TaskNote)) error {
+	field := noteLine.FindStringSubmatch(line)
+	if field == nil {
+		return fmt.Errorf("the journal has the line %s; it must be start, a step or end, task, attempt, runner and GPUs, with tabs between",
+			api.Excerpt(line))
 	}
-	attempt, err := strconv.Atoi(fields[2])
-	if err != nil || attempt < 1 {
-		return targets.TaskNote{}, fmt.Errorf("the journal has the line %s, whose attempt must be a positive number", api.Excerpt(line))
-	}
-	return targets.TaskNote{End: fields[0] == "end", Step: step, Task: fields[1], Attempt: attempt, Runner: fields[3], GPUs: fields[4]}, nil
+	step, _ := strconv.Atoi(field[1]) // 0 at both ends
+	attempt, _ := strconv.Atoi(field[3])
+	each(targets.TaskNote{End: field[1] == "end", Step: step, Task: field[2], Attempt: attempt, Runner: field[4], GPUs: field[5]})
+	return nil
 }

@@ -23,11 +23,12 @@ func TestParseNote(t *testing.T) {
 		{line: "", err: `the line ""`},
 		{line: "begin\tt\t1\tr\t", err: "must be start, a step or end"},
 		{line: "start\t\t1\tr\t", err: "must be start, a step or end"},
-		{line: "start\tt\t0\tr\t", err: "attempt must be a positive number"},
+		{line: "start\tt\t0\tr\t", err: "must be start, a step or end, task, attempt"},
 		{line: "start\tt\tx\x1b\tr\t", err: `x\x1b`},
 		{line: "start\tt\t1\tr\t\textra", err: "must be start, a step or end"},
 	} {
-		got, err := place.ParseNote(test.line)
+		var got targets.TaskNote
+		err := place.Note(test.line, func(n targets.TaskNote) { got = n })
 		if diff := cmp.Diff(test.want, got); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", test.line, diff)
 		}
@@ -41,9 +42,10 @@ func FuzzParseNote(f *testing.F) {
 	f.Add("start\tt-1\t1\tr1\t")
 	f.Add("end\t\t\t\t")
 	f.Fuzz(func(t *testing.T, line string) {
-		note, err := place.ParseNote(line)
-		if err == nil && (note.Task == "" || note.Attempt < 1) {
-			t.Errorf("%q became %+v", line, note)
-		}
+		_ = place.Note(line, func(note targets.TaskNote) {
+			if note.Task == "" || note.Attempt < 1 {
+				t.Errorf("%q became %+v", line, note)
+			}
+		})
 	})
 }

@@ -12,7 +12,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,9 +34,8 @@ type Ground interface {
 	// Hold returns what the tasks of a group wait for: until somebody has a named pipe
 	// open for writing, or a file is there.
 	Hold(group string) (path string, err error)
-	// Notes calls each for every line that tasks write into the journal, until ctx
-	// ends or each returns an error.
-	Notes(ctx context.Context, each func(line string) error) error
+	// Logs saves the logs that there are only there.
+	Logs(ctx context.Context) error
 }
 
 // Layout says what is where. The queue is named to the runner's own commands, which
@@ -71,12 +69,11 @@ type Place struct {
 	Ground    Ground
 	Layout    Layout
 
+	ServiceAccount *corev1.ServiceAccount // of the runners
+
 	labels    map[string]string
 	namespace string
-	account   account
-
-	mu        sync.Mutex // guards what follows
-	elsewhere string
+	elsewhere string // empty before it is asked for
 }
 
 // Make makes the namespace, with these labels, and the account. What there is
@@ -89,15 +86,12 @@ func (p *Place) Make(ctx context.Context, labels map[string]string) (err error) 
 	return p.createAccount(ctx)
 }
 
-// scenarioAnnotation tells people which scenario a namespace belongs to.
-const scenarioAnnotation = "studioml.io/e2e-scenario"
-
 // createNamespace makes a namespace with a name that no other one has, and returns it.
 func (p *Place) createNamespace(ctx context.Context) (string, error) {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name:        "runner-e2e-" + rand.String(8),
 		Labels:      p.labels,
-		Annotations: map[string]string{scenarioAnnotation: p.Isolation.Name},
+		Annotations: map[string]string{"studioml.io/e2e-scenario": p.Isolation.Name}, // for people
 	}}
 	if _, err := p.Admin.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil {
 		return "", fmt.Errorf("create namespace: %w", err)
@@ -110,15 +104,11 @@ func (p *Place) Namespace() string { return p.namespace }
 
 // Namespaces are all that were made.
 func (p *Place) Namespaces() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	return slices.DeleteFunc([]string{p.namespace, p.elsewhere}, func(name string) bool { return name == "" })
 }
 
 // Elsewhere is a namespace in which the runners have no rights.
 func (p *Place) Elsewhere(ctx context.Context) (_ string, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.elsewhere == "" {
 		p.elsewhere, err = p.createNamespace(ctx)
 	}
@@ -128,21 +118,18 @@ func (p *Place) Elsewhere(ctx context.Context) (_ string, err error) {
 // Evidence is the directory for what a person needs after a failure.
 func (p *Place) Evidence() evidence.Dir { return evidence.Dir(p.Isolation.Artifacts) }
 
-// CollectWithin saves objects, queue and what the target has more, as far as they can be
-// had in a while: an API server may be stopped.
-func (p *Place) CollectWithin(ctx context.Context, limit time.Duration, more func(context.Context) error) error {
+// Collect saves objects, queue and logs, as far as they can be had in a while: an API
+// server may be stopped.
+func (p *Place) Collect(ctx context.Context) error {
 	if p.Isolation.Artifacts == "" {
 		return nil
 	}
+	const limit = 30 * time.Second // less than the suite gives for that
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var problems []error
-	for _, namespace := range p.Namespaces() {
-		prefix := ""
-		if namespace != p.namespace {
-			prefix = "elsewhere-"
-		}
-		problems = append(problems, p.Evidence().Objects(ctx, p.Klient.Resources(namespace), prefix))
+	if p.namespace != "" {
+		problems = append(problems, p.Evidence().Objects(ctx, p.Klient.Resources(p.namespace)))
 	}
 	if p.Layout.Queue != "" && p.Layout.Adapter == nil { // else there is none, or nobody sees into it
 		queue, err := p.Queue(ctx)
@@ -151,7 +138,7 @@ func (p *Place) CollectWithin(ctx context.Context, limit time.Duration, more fun
 		}
 		problems = append(problems, err)
 	}
-	if err := errors.Join(append(problems, more(ctx))...); err != nil {
+	if err := errors.Join(append(problems, p.Ground.Logs(ctx))...); err != nil {
 		return fmt.Errorf("collect artifacts: %w", err)
 	}
 	return nil

@@ -77,7 +77,7 @@ func (e *env) followOthers(ctx context.Context) {
 	}
 }
 
-// note passes on a line for Notes.
+// note passes on a line for Journal.
 func (e *env) note(ctx context.Context, line string) {
 	if strings.HasPrefix(line, beside+" ") {
 		return

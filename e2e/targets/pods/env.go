@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,10 +15,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
-const (
-	collectDeadline = 30 * time.Second
-	maxLog          = 16 << 20 // bytes that are collected of each
-)
+const maxLog = 16 << 20 // bytes that are collected of each
 
 // env is the place of one scenario.
 type env struct {
@@ -85,12 +81,12 @@ func (e *env) Release(_ context.Context, group string) error {
 	return nil
 }
 
-// Notes are what the containers beside the runners have read in the journals.
-func (e *env) Notes(ctx context.Context, each func(line string) error) error {
+// Journal is what the containers beside the runners have read in the journals.
+func (e *env) Journal(ctx context.Context, each func(targets.TaskNote)) error {
 	for {
 		select {
 		case line := <-e.notes:
-			if err := each(line); err != nil {
+			if err := place.Note(line, each); err != nil {
 				return err
 			}
 		case <-ctx.Done():
@@ -99,14 +95,9 @@ func (e *env) Notes(ctx context.Context, each func(line string) error) error {
 	}
 }
 
-// Collect adds the logs of all containers.
-func (e *env) Collect(ctx context.Context) error {
-	return e.CollectWithin(ctx, collectDeadline, e.collectLogs)
-}
-
-// collectLogs writes POD.CONTAINER.log of every container that has begun, and
+// Logs saves POD.CONTAINER.log of every container that has begun, and
 // what there is of the one before its restart.
-func (e *env) collectLogs(ctx context.Context) error {
+func (e *env) Logs(ctx context.Context) error {
 	if e.Namespace() == "" {
 		return nil // it could not be made
 	}
