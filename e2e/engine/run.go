@@ -35,7 +35,6 @@ type play struct {
 	done    chan struct{}
 
 	runners map[string]*started
-	marks   map[scenario.Mark]mark
 
 	mu        sync.Mutex // guards what follows
 	submitted []string   // ids of all tasks
@@ -83,7 +82,7 @@ func begin(ctx context.Context, env targets.Env, s scenario.Scenario, record *hi
 	ctx, cancel := context.WithCancel(ctx)
 	p := &play{
 		env: env, scenario: s, record: record, ctx: ctx,
-		runners: make(map[string]*started), marks: make(map[scenario.Mark]mark), done: make(chan struct{}),
+		runners: make(map[string]*started), done: make(chan struct{}),
 	}
 	defer p.sources.Wait()
 	defer p.streams.Wait()

@@ -45,7 +45,7 @@ func run(t *testing.T, env targets.Env, text string) (*history.History, error) {
 	record := history.New()
 	err := engine.Run(t.Context(), env, parse(t, text), record)
 	if t.Failed() {
-		t.Log(record.Timeline())
+		t.Log(engine.Timeline(record))
 	}
 	return record, err
 }

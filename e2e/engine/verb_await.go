@@ -15,20 +15,6 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
-func init() {
-	add(scenario.Verb{Name: "await", Doc: "Waits until all the conditions hold at once, by subject."},
-		func(that scenario.Conditions, ctx context.Context, p *play) error {
-			return p.await(ctx, that, budgetOf(that))
-		})
-	add(scenario.Verb{Name: "expect",
-		Doc: "Says what must hold already, by subject. It waits for nothing but the news of it: runners, tasks and the queue report each with a delay of their own."},
-		func(that scenario.Conditions, ctx context.Context, p *play) error {
-			return p.await(ctx, that, expectBudget)
-		})
-	add(scenario.Verb{Name: "never",
-		Doc: "Says what no entry of the record may show. An entry that meets every condition of a subject is a failure."}, Never.do)
-}
-
 // recheck is how often something is asked for while a condition needs it.
 const recheck = 200 * time.Millisecond
 
@@ -75,23 +61,19 @@ func (p *play) await(ctx context.Context, that scenario.Conditions, budget time.
 // ask puts into the record what conditions need and it does not have by itself,
 // but for what the end of ctx has cut short. Its error is that of the queue.
 func (p *play) ask(ctx context.Context, that scenario.Conditions) (err error) {
-	asked := make(map[string]bool) // each is asked once
+	queued := false
 	for subject, condition := range that {
 		for name := range condition {
-			path := factOf(name).ask
-			r, key := p.runners[subject], subject+path
-			if path == theQueue {
-				key = theQueue
-			}
-			switch {
-			case path == "" || asked[key]:
+			switch path, r := factOf(name).ask, p.runners[subject]; {
 			case path == theQueue:
-				_, err = p.readQueue(ctx)
-			case r != nil:
+				queued = true
+			case path != "" && r != nil:
 				r.ask(ctx, path)
 			}
-			asked[key] = true
 		}
+	}
+	if queued {
+		_, err = p.readQueue(ctx)
 	}
 	return err
 }
@@ -164,7 +146,7 @@ type Never struct {
 func (n Never) Check(c *scenario.Checker, at string) {
 	for subject, condition := range n.That {
 		for name := range condition {
-			if f := factOf(name); !f.Lasting {
+			if f := factOf(name); f.ask != "" && f.ask != theQueue {
 				c.Bad(fmt.Sprintf("%s.that.%s.%s", at, subject, name), "is not in the record; use expect")
 			}
 		}
@@ -178,7 +160,7 @@ func (n Never) do(ctx context.Context, p *play) error {
 		return err
 	}
 	for subject, condition := range n.That {
-		if err := p.neverOf(subject, condition, p.marks[n.Since], time.Duration(n.Within)); err != nil {
+		if err := p.neverOf(subject, condition, p.marked(n.Since), time.Duration(n.Within)); err != nil {
 			return fmt.Errorf("%s: %w", subject, err)
 		}
 	}
@@ -186,17 +168,17 @@ func (n Never) do(ctx context.Context, p *play) error {
 }
 
 // neverOf fails as well where no entry could have shown what must never be.
-func (p *play) neverOf(subject string, condition scenario.Condition, since mark, within time.Duration) error {
+func (p *play) neverOf(subject string, condition scenario.Condition, since history.Entry, within time.Duration) error {
 	facts, entries, known := history.NewFacts(), p.record.Entries(), false
-	for i, e := range entries {
+	for _, e := range entries {
 		for _, r := range facts.Runners {
 			r.Log = nil // a line counts when it is written
 		}
-		if within > 0 && e.Time.Sub(since.time) >= within {
+		if within > 0 && e.Time.Sub(since.Time) >= within {
 			break
 		}
 		facts.Apply(e)
-		if i < since.entries {
+		if e.Sequence < since.Sequence {
 			continue
 		}
 		so := p.judge(facts, scenario.Conditions{subject: condition}, true)

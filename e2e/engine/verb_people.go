@@ -9,13 +9,6 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
-func init() {
-	add(scenario.Verb{Name: "say", Rules: scenario.Seen, Doc: "Tells whoever looks on what happens next, and why."}, say.do)
-	add(scenario.Verb{Name: "kubectl", Rules: scenario.Seen, Need: scenario.NeedKubectl,
-		Doc: "Runs a line of kubectl, without that word, as a person types it, in the namespace of the runners."}, kubectl.do)
-	add(scenario.Verb{Name: "owner", Doc: "Runs lines of the runner's commands, without that word, on the queue, as the owner of tasks does: cancel held-1."}, owner.do)
-}
-
 type say string
 
 func (s say) do(_ context.Context, p *play) error {

@@ -2,42 +2,27 @@ package engine
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
-func init() {
-	add(scenario.Verb{Name: "mark", Rules: scenario.Seen, Doc: "Names this point of the record, for never, offset and what must not grow."}, setMark)
-	add(scenario.Verb{Name: "wait", Doc: "Lets time pass, where there is no cause to wait for."}, Pause.do)
-	add(scenario.Verb{Name: "offset", Doc: "Waits until so much time has passed since a mark, where nothing else shows that it has. On a busy machine it is more."}, Offset.do)
-}
-
-// mark is a point of the record.
-type mark struct {
-	entries int // that came before it
-	facts   *history.Facts
-	time    time.Time
-}
-
-func newMark(entries []history.Entry) mark {
-	return mark{len(entries), history.Sum(entries), time.Now()}
-}
-
-func setMark(name scenario.NewMark, ctx context.Context, p *play) error {
-	for _, that := range scenario.Actions[scenario.Conditions](p.scenario.Steps) {
-		for subject, condition := range that {
-			for fact, want := range condition {
-				if growth, ok := want.(scenario.Growth); ok && growth.Since == scenario.Mark(name) {
-					_ = p.ask(ctx, scenario.Conditions{subject: {fact: want}}) // what there may not be more of later
-				}
-			}
-		}
-	}
-	p.marks[scenario.Mark(name)] = newMark(p.record.Entries())
+func setMark(name scenario.NewMark, _ context.Context, p *play) error {
 	p.record.Add(history.Entry{Mark: string(name)})
 	return nil
+}
+
+// marked is the entry of a mark, and an empty one without any.
+func (p *play) marked(name scenario.Mark) (at history.Entry) {
+	for _, e := range p.record.Entries() {
+		if e.Mark != "" && e.Mark == string(name) {
+			at = e
+		}
+	}
+	return at
 }
 
 // Pause is time that passes, more of it where everything is given more.
@@ -67,7 +52,7 @@ type Offset struct {
 }
 
 func (o Offset) do(ctx context.Context, p *play) error {
-	return pause(ctx, time.Duration(o.By)-time.Since(p.marks[o.Since].time))
+	return pause(ctx, time.Duration(o.By)-time.Since(p.marked(o.Since).Time))
 }
 
 // pause lets time pass; the scenario says why nothing better can be done.
@@ -78,4 +63,33 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// Repeat is steps that are done more than once.
+type Repeat struct {
+	// Times is how often.
+	Times int `json:"times" jsonschema:"minimum=1,maximum=10000"`
+	// Steps are done in order, each time.
+	Steps []scenario.Step `json:"steps"`
+}
+
+// Nested are the steps, for whoever looks for some kind of step.
+func (r Repeat) Nested() []scenario.Step { return r.Steps }
+
+// Check wants steps that can be done twice.
+func (r Repeat) Check(c *scenario.Checker, at string) {
+	for i, s := range r.Steps {
+		if slices.Contains([]string{"submit", "mark"}, s.Verb) {
+			c.Bad(fmt.Sprintf("%s.steps[%d]", at, i), "%s cannot be repeated, since its name is taken the second time", s.Verb)
+		}
+	}
+}
+
+func (r Repeat) do(_ context.Context, p *play) error {
+	for n := range r.Times {
+		if err := p.steps(r.Steps); err != nil {
+			return fmt.Errorf("%w\n(time %d of %d)", err, n+1, r.Times)
+		}
+	}
+	return nil
 }

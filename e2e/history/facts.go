@@ -2,7 +2,6 @@ package history
 
 import (
 	"strings"
-	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -20,9 +19,8 @@ type Facts struct {
 	Queue *targets.Contents // as it was last read
 	// QueueTrouble is why it could not be read after that, if so.
 	QueueTrouble string
-	// Step is what the harness does now, nil between two steps, and Since when.
-	Step  *Step
-	Since time.Time
+	// Step is what the harness does now, nil between two steps.
+	Step *Step
 	// Troubles say why the record may have gaps.
 	Troubles []string
 }
@@ -102,7 +100,7 @@ func (f *Facts) Apply(e Entry) {
 	case e.Step != nil && e.Step.Ended:
 		f.Step = nil
 	case e.Step != nil:
-		f.Step, f.Since = e.Step, e.Time
+		f.Step = e.Step
 	}
 }
 

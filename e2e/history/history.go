@@ -6,6 +6,9 @@ package history
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -96,6 +99,17 @@ func (h *History) Entries() []Entry {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.entries[:len(h.entries):len(h.entries)]
+}
+
+// WriteJSON writes the whole record, one entry a line.
+func (h *History) WriteJSON(w io.Writer) error {
+	encoder := json.NewEncoder(w)
+	for _, e := range h.Entries() {
+		if err := encoder.Encode(e); err != nil {
+			return fmt.Errorf("write record: %w", err)
+		}
+	}
+	return nil
 }
 
 // View calls look with the facts as they are now. They must not be kept.

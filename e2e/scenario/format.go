@@ -81,13 +81,11 @@ type Fact struct {
 	Doc string
 	// Of says whether runners, tasks or both have it.
 	Of Subjects
-	// Type of the values: a text, a whole number, a truth value, a Duration or a
-	// Growth. A text that is none of a few words is a part of what is so.
+	// Type of the values: a text, a whole number, a truth value or a Duration. A text
+	// that is none of a few words is a part of what is so.
 	Type reflect.Type
 	// Rules are like those of a verb.
 	Rules string
-	// Lasting facts can be looked up in a record; the others only now.
-	Lasting bool
 }
 
 // Subjects is a set of kinds of subjects.
@@ -98,14 +96,6 @@ const (
 	OfRunners Subjects = 1 << iota
 	OfTasks
 )
-
-// Growth bounds how much more of something there may be than at a mark.
-type Growth struct {
-	// Since is the mark.
-	Since Mark `json:"since"`
-	// Most is how many more there may be.
-	Most int `json:"most" jsonschema:"minimum=0"`
-}
 
 // Seen is the rule of a text of which something can be seen.
 const Seen = `pattern=\S`

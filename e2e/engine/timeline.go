@@ -1,13 +1,12 @@
-package history
+package engine
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
 
+	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -19,31 +18,31 @@ const (
 	maxLine    = 400 // bytes
 )
 
-// Timeline writes the record for people: one line an entry, with the seconds
-// since the beginning. Log lines are left to the runners' logs.
-func (h *History) Timeline() string {
-	var lines []string
-	entries := h.Entries()
-	for _, e := range entries {
-		if line := e.line(); line != "" {
-			lines = append(lines, oneLine(fmt.Sprintf("%8.3fs  %s", e.Time.Sub(entries[0].Time).Seconds(), line)))
-		}
-	}
+// Timeline writes a record for people: one line an entry, with the seconds since the
+// beginning. Log lines are left to the runners' logs.
+func Timeline(record *history.History) string {
+	lines := timeline(record)
 	if left := len(lines) - firstLines - lastLines; left > 0 {
 		lines = slices.Replace(lines, firstLines, firstLines+left, fmt.Sprintf("          … %d lines left out", left))
 	}
 	return strings.Join(append(lines, ""), "\n")
 }
 
-// WriteJSON writes the whole record, one entry a line.
-func (h *History) WriteJSON(w io.Writer) error {
-	encoder := json.NewEncoder(w)
-	for _, e := range h.Entries() {
-		if err := encoder.Encode(e); err != nil {
-			return fmt.Errorf("write record: %w", err)
+// Latest is the end of a timeline, for who wonders what takes so long.
+func Latest(record *history.History) string {
+	const latest = 20
+	lines := timeline(record)
+	return strings.Join(lines[max(0, len(lines)-latest):], "\n")
+}
+
+func timeline(record *history.History) (lines []string) {
+	entries := record.Entries()
+	for _, e := range entries {
+		if text := line(e); text != "" {
+			lines = append(lines, oneLine(fmt.Sprintf("%8.3fs  %s", e.Time.Sub(entries[0].Time).Seconds(), text)))
 		}
 	}
-	return nil
+	return lines
 }
 
 // oneLine keeps a text to a line of bounded length.
@@ -55,14 +54,14 @@ func oneLine(text string) string {
 	return text
 }
 
-func (e Entry) line() string {
+func line(e history.Entry) string {
 	runner := fmt.Sprintf("runner %s", e.Runner)
 	if e.Process > 1 {
 		runner += fmt.Sprintf("#%d", e.Process)
 	}
 	switch {
 	case e.Step != nil:
-		return e.Step.line()
+		return stepLine(e.Step)
 	case e.Output != "":
 		return e.Output
 	case e.Mark != "":
@@ -72,9 +71,9 @@ func (e Entry) line() string {
 	case e.Start:
 		return runner + " is started"
 	case e.Map != nil:
-		return "map " + e.Map.line()
+		return "map " + mapLine(e.Map)
 	case e.Status != nil:
-		return runner + " " + Describe(e.Status)
+		return runner + ": " + (&view{runner: &history.Runner{Status: e.Status}}).describe(said)
 	case e.Exit != nil:
 		return fmt.Sprintf("%s exited with %d: %s", runner, e.Exit.Code, e.Exit.Message)
 	case e.Note != nil:
@@ -96,7 +95,7 @@ func (e Entry) line() string {
 	return ""
 }
 
-func (s *Step) line() string {
+func stepLine(s *history.Step) string {
 	text := s.Text
 	if s.Line > 0 {
 		text = fmt.Sprintf("line %d: %s", s.Line, s.Text)
@@ -110,7 +109,7 @@ func (s *Step) line() string {
 	return "--- " + text
 }
 
-func (m *Map) line() string {
+func mapLine(m *history.Map) string {
 	if m.Deleted {
 		return fmt.Sprintf("%s deleted after version %s", m.Name, m.ResourceVersion)
 	}
