@@ -23,7 +23,6 @@ type Checker struct {
 
 	// What is known by path, as steps[2].await.a.phase.
 	places map[string]*token.Position // where it stands; nil if the file does not have it
-	varies map[string]bool            // it is a text with a variable in it
 	failed map[string]bool            // it was said to be wrong, and needs no further check
 
 	// File is as much of it as was read.
@@ -36,7 +35,7 @@ type Checker struct {
 
 func newChecker(f *Format, p problems, values Combination, into *File) *Checker {
 	return &Checker{format: f, problems: p, values: values, File: into, Groups: map[Group]*Submit{},
-		places: map[string]*token.Position{}, varies: map[string]bool{}, failed: map[string]bool{}, done: map[string]bool{}}
+		places: map[string]*token.Position{}, failed: map[string]bool{}, done: map[string]bool{}}
 }
 
 // Bad reports a mistake at a path, unless what stands there is known to be wrong.

@@ -45,10 +45,10 @@ matrix:
     - one
     - two
     - ""
-  a: [1, true, 01]
+  a: [1, true, "01"]
 exclude:
   - {z: two, a: 1}
-  - {z: one, a: "true"}
+  - {z: one, a: true}
 include:
   - {z: three, a: more}
 `+tail)
@@ -65,7 +65,7 @@ include:
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("lines and names, want - got +\n%s", diff)
 	}
-	if diff := cmp.Diff(scenario.Combination{"z": "two", "a": "true"}, all[2].Values); diff != "" {
+	if diff := cmp.Diff(scenario.Combination{"z": "two", "a": true}, all[2].Values); diff != "" {
 		t.Errorf("values, want - got +\n%s", diff)
 	}
 	if got := all[0].Location() + " " + all[0].Area; got != "area/file.yaml:9 area" {
