@@ -101,7 +101,7 @@ var factTable = slices.Concat(said, []fact{
 	known[int]("finished", "The attempts that came to their end, likewise.", anybody,
 		func(v *view) (any, string) { return v.finished, "" }).growing(),
 	known[int]("steps", "The steps that the tasks have saved in their checkpoints, each counted once, at least.", scenario.OfTasks,
-		func(v *view) (any, string) { return atLeast(v.facts.Steps(v.group)), "" }),
+		func(v *view) (any, string) { return atLeast(v.steps), "" }),
 
 	queued("left", "How many of the tasks are in the queue, claimed or not.", api.TaskWaiting, api.TaskRunning),
 	queued("queued", "How many of the tasks no runner has claimed.", api.TaskWaiting),

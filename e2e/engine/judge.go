@@ -20,8 +20,8 @@ type view struct {
 	name   string          // of the runner
 	runner *history.Runner // nil for tasks
 	group  string          // of tasks; empty for all of them
-	// started and finished count attempts.
-	started, finished int
+	// started and finished count attempts, and steps those of the tasks.
+	started, finished, steps int
 }
 
 // views returns what is known of a subject: a view of each of its runners, or one
@@ -34,7 +34,7 @@ func (p *play) views(subject string, facts *history.Facts) (all []*view) {
 		if isGroup {
 			v.group = group
 		}
-		v.started, v.finished = facts.Counts(v.group)
+		v.started, v.finished, v.steps = facts.Counts(v.group)
 		return []*view{v}
 	case subject == scenario.Runners:
 		names = slices.Sorted(maps.Keys(p.scenario.Runners))

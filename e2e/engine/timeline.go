@@ -2,12 +2,10 @@ package engine
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
-	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // Bounds of a timeline. A storm of changes needs no more to be understood, and
@@ -60,8 +58,10 @@ func line(e history.Entry) string {
 		runner += fmt.Sprintf("#%d", e.Process)
 	}
 	switch {
-	case e.Step != nil:
-		return stepLine(e.Step)
+	case e.Step != nil && e.Step.Error != "":
+		return "--- FAILED " + stepText(e.Step) + ": " + e.Step.Error
+	case e.Step != nil && !e.Step.Ended: // else the next step says it
+		return "--- " + stepText(e.Step)
 	case e.Output != "":
 		return e.Output
 	case e.Mark != "":
@@ -70,55 +70,26 @@ func line(e history.Entry) string {
 		return "TROUBLE " + e.Trouble
 	case e.Start:
 		return runner + " is started"
+	case e.Map != nil && e.Map.Deleted:
+		return fmt.Sprintf("map %s deleted after version %s", e.Map.Name, e.Map.ResourceVersion)
 	case e.Map != nil:
-		return "map " + mapLine(e.Map)
+		return fmt.Sprintf("%s %q, version %s", e.Map.Name, e.Map.Data, e.Map.ResourceVersion)
 	case e.Status != nil:
 		return runner + ": " + (&view{runner: &history.Runner{Status: e.Status}}).describe(said)
 	case e.Exit != nil:
 		return fmt.Sprintf("%s exited with %d: %s", runner, e.Exit.Code, e.Exit.Message)
+	case e.Note != nil && e.Note.Step > 0:
+		return fmt.Sprintf("task %s has saved step %d", e.Note.Task, e.Note.Step)
+	case e.Note != nil && e.Note.End:
+		return fmt.Sprintf("task %s finished, start %d on %s", e.Note.Task, e.Note.Attempt, e.Note.Runner)
 	case e.Note != nil:
-		what := "started"
-		if e.Note.End {
-			what = "finished"
-		}
-		if e.Note.Step > 0 {
-			what = fmt.Sprintf("has saved step %d", e.Note.Step)
-		}
-		text := fmt.Sprintf("task %s %s, start %d on %s", e.Note.Task, what, e.Note.Attempt, e.Note.Runner)
-		if e.Note.GPUs != "" {
-			text += ", GPUs " + e.Note.GPUs
-		}
-		return text
+		return fmt.Sprintf("task %s started, start %d on %s, GPUs %s", e.Note.Task, e.Note.Attempt, e.Note.Runner, word(e.Note.GPUs))
 	case e.Queue != nil:
 		return "queue: " + e.Queue.String()
 	}
 	return ""
 }
 
-func stepLine(s *history.Step) string {
-	text := s.Text
-	if s.Line > 0 {
-		text = fmt.Sprintf("line %d: %s", s.Line, s.Text)
-	}
-	switch {
-	case s.Ended && s.Error != "":
-		return "--- FAILED " + text + ": " + s.Error
-	case s.Ended:
-		return "" // the next step says it
-	}
-	return "--- " + text
-}
-
-func mapLine(m *history.Map) string {
-	if m.Deleted {
-		return fmt.Sprintf("%s deleted after version %s", m.Name, m.ResourceVersion)
-	}
-	var data []string
-	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
-		data = append(data, fmt.Sprintf("%s=%s", key, api.Excerpt(m.Data[key])))
-	}
-	if _, ok := m.Data[api.StateKey]; !ok {
-		data = append(data, "no "+api.StateKey)
-	}
-	return fmt.Sprintf("%s %s, version %s", m.Name, strings.Join(data, " "), m.ResourceVersion)
+func stepText(s *history.Step) string {
+	return strings.TrimPrefix(fmt.Sprintf("line %d: %s", s.Line, s.Text), "line 0: ")
 }

@@ -51,8 +51,8 @@ func TestTimeline(t *testing.T) {
 	}
 	want := []string{
 		"--- prepare",
-		`map m STATE="Run\nning" x="y", version 5`,
-		"map m no STATE, version 6",
+		`m map["STATE":"Run\nning" "x":"y"], version 5`,
+		"m map[], version 6",
 		"map m deleted after version 6",
 		"runner a is started",
 		"runner a#2 is started",
@@ -60,7 +60,7 @@ func TestTimeline(t *testing.T) {
 		"runner a#2 exited with 10: a sentence",
 		"mark here",
 		"task t-1 started, start 1 on a, GPUs G1",
-		"task t-1 finished, start 1 on a, GPUs G1",
+		"task t-1 finished, start 1 on a",
 		"queue: 1 waiting, 0 running, 1 finished, 0 dead",
 		"TROUBLE a gap",
 	}

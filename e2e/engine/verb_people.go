@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
-	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
@@ -18,12 +17,6 @@ func (s say) do(_ context.Context, p *play) error {
 }
 
 type kubectl string
-
-func (k kubectl) Check(c *scenario.Checker, at string) {
-	if strings.HasPrefix(string(k), "kubectl ") {
-		c.Bad(at, "begins with kubectl; leave that word out")
-	}
-}
 
 func (k kubectl) do(ctx context.Context, p *play) error {
 	return with(p, func(c targets.KubectlControl) error {
@@ -40,14 +33,6 @@ func (k kubectl) do(ctx context.Context, p *play) error {
 }
 
 type owner []string
-
-func (o owner) Check(c *scenario.Checker, at string) {
-	for _, line := range o {
-		if strings.TrimSpace(line) == "" {
-			c.Bad(at, "has an empty line")
-		}
-	}
-}
 
 func (o owner) do(ctx context.Context, p *play) error {
 	return each(o, func(line string) error {

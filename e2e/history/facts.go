@@ -134,26 +134,17 @@ func (f *Facts) Task(id string) *Task {
 	return f.Tasks[id]
 }
 
-// Counts adds up the attempts of the tasks of a group, of all tasks if the
-// group is empty.
-func (f *Facts) Counts(group string) (started, finished int) {
+// Counts adds up the attempts of the tasks of a group, of all tasks if the group is
+// empty, and the steps that they have done, each once.
+func (f *Facts) Counts(group string) (started, finished, steps int) {
 	for id, t := range f.Tasks {
 		if InGroup(id, group) {
 			started += t.Started
 			finished += t.Finished
+			steps += len(t.Steps)
 		}
 	}
-	return started, finished
-}
-
-// Steps counts the steps that the tasks of a group have done, each once.
-func (f *Facts) Steps(group string) (n int) {
-	for id, t := range f.Tasks {
-		if InGroup(id, group) {
-			n += len(t.Steps)
-		}
-	}
-	return n
+	return started, finished, steps
 }
 
 // Queued is how many tasks of a group are in one of the states, where the queue was

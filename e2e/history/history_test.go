@@ -58,7 +58,7 @@ func TestFacts(t *testing.T) {
 		t.Errorf("runner, want - got +\n%s", diff)
 	}
 	for group, want := range map[string][2]int{"work": {3, 1}, "": {4, 1}, "work-more": {1, 0}, "wor": {0, 0}} {
-		started, finished := facts.Counts(group)
+		started, finished, _ := facts.Counts(group)
 		if got := [2]int{started, finished}; got != want {
 			t.Errorf("group %q: started and finished are %v, want %v", group, got, want)
 		}

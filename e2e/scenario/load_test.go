@@ -152,7 +152,7 @@ func TestMapForms(t *testing.T) {
 			t.Errorf("%s: want - got +\n%s", tt.text, diff)
 		}
 	}
-	keyless := scenario.MapOf(scenario.Keyless)
+	keyless := parse(t, "name: maps\nmaps: {global: keyless}"+tail)[0].Maps["global"]
 	if _, ok := keyless.Data["STATE"]; ok || keyless.Absent || len(keyless.Data) == 0 {
 		t.Errorf("keyless is %+v, want a map with another key than STATE", keyless)
 	}
