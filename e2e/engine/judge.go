@@ -27,16 +27,13 @@ type view struct {
 // views returns what is known of a subject: a view of each of its runners, or one
 // of tasks.
 func (p *play) views(subject string, facts *history.Facts) (all []*view) {
-	names := strings.Split(subject, "+")
-	switch group, isGroup := strings.CutPrefix(subject, scenario.Tasks+"/"); {
-	case isGroup || subject == scenario.Tasks:
-		v := &view{play: p, facts: facts}
-		if isGroup {
-			v.group = group
-		}
-		v.started, v.finished, v.steps = facts.Counts(v.group)
+	if kind, group, _ := strings.Cut(subject, "/"); kind == scenario.Tasks {
+		v := &view{play: p, facts: facts, group: group}
+		v.started, v.finished, v.steps = facts.Counts(group)
 		return []*view{v}
-	case subject == scenario.Runners:
+	}
+	names := strings.Split(subject, "+")
+	if subject == scenario.Runners {
 		names = slices.Sorted(maps.Keys(p.scenario.Runners))
 	}
 	for _, name := range names {

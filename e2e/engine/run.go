@@ -156,12 +156,11 @@ func (p *play) steps(all []scenario.Step) error {
 	return nil
 }
 
-// do does a step. Its error says where it stands, if it stands in the file; that of a
-// nested one did so already.
+// do does a step. Its error says where it stands, if it stands in the file.
 func (p *play) do(step scenario.Step) error {
 	err := verbs[step.Verb](step.Value, p.ctx, p)
-	if _, nested := step.Value.(scenario.Nested); err == nil || nested {
-		return err
+	if err == nil {
+		return nil
 	}
 	if end := p.ctx.Err(); end != nil && errors.Is(err, end) {
 		err = fmt.Errorf("%w: %w", err, context.Cause(p.ctx))

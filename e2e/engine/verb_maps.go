@@ -37,6 +37,29 @@ func (p *play) named(subject scenario.MapName) *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: p.env.Namespace()}}
 }
 
+func apply(all map[scenario.MapName]scenario.Map, ctx context.Context, p *play) error {
+	return eachOf(all, func(subject scenario.MapName, m scenario.Map) error { return p.apply(ctx, subject, m) })
+}
+
+// Flips are changes of maps there and back.
+type Flips struct {
+	// Times is how often each is made.
+	Times int `json:"times" jsonschema:"minimum=1,maximum=10000"`
+	// Maps are applied in order, each time, by subject.
+	Maps []map[scenario.MapName]scenario.Map `json:"maps"`
+}
+
+func (f Flips) do(ctx context.Context, p *play) error {
+	for n := range f.Times {
+		for _, maps := range f.Maps {
+			if err := apply(maps, ctx, p); err != nil {
+				return fmt.Errorf("time %d of %d: %w", n+1, f.Times, err)
+			}
+		}
+	}
+	return nil
+}
+
 // apply makes a map what the scenario says, whatever it was before.
 func (p *play) apply(ctx context.Context, subject scenario.MapName, m scenario.Map) (err error) {
 	object := p.named(subject)

@@ -30,10 +30,7 @@ func init() {
 		does[targets.Env]{"install": targets.Env.Admission})
 	addSwitch(scenario.Verb{Name: "apiserver", Doc: "Stops or starts the API server.", Need: scenario.NeedAPIServer},
 		does[targets.APIServerControl]{"stop": targets.APIServerControl.StopAPIServer, "start": targets.APIServerControl.StartAPIServer})
-	add(scenario.Verb{Name: "apply", Doc: "Creates or changes maps, by subject."},
-		func(all map[scenario.MapName]scenario.Map, ctx context.Context, p *play) error {
-			return eachOf(all, func(subject scenario.MapName, m scenario.Map) error { return p.apply(ctx, subject, m) })
-		})
+	add(scenario.Verb{Name: "apply", Doc: "Creates or changes maps, by subject."}, apply)
 	add(scenario.Verb{Name: "await", Doc: "Waits until all the conditions hold at once, by subject."},
 		func(that scenario.Conditions, ctx context.Context, p *play) error {
 			return p.await(ctx, that, budgetOf(that))
@@ -51,6 +48,7 @@ func init() {
 		})
 	add(scenario.Verb{Name: "fakegpu", Need: scenario.NeedFakeGPUs,
 		Doc: "Changes the fake GPUs of runners, started or not: a command line of fakegpu with DIR for the state directory, as inject xid DIR 0 79."}, fakegpu.do)
+	add(scenario.Verb{Name: "flips", Doc: "Applies maps in turn, again and again."}, Flips.do)
 	add(scenario.Verb{Name: "kubectl", Rules: scenario.Seen, Need: scenario.NeedKubectl,
 		Doc: "Runs a line of kubectl, without that word, as a person types it, in the namespace of the runners."}, kubectl.do)
 	add(scenario.Verb{Name: "manifest", Doc: "Applies YAML text as kubectl reads it. The namespace is filled in."}, Manifest.do)
@@ -79,7 +77,6 @@ func init() {
 			"restore": func(c targets.QueueControl, _ context.Context) error { return c.RestoreQueue() },
 		})
 	add(scenario.Verb{Name: "release", Doc: "Lets the held tasks of groups end."}, release.do)
-	add(scenario.Verb{Name: "repeat", Doc: "Does steps again and again."}, Repeat.do)
 	add(scenario.Verb{Name: "say", Rules: scenario.Seen, Doc: "Tells whoever looks on what happens next, and why."}, say.do)
 	add(scenario.Verb{Name: "signal", Doc: "Sends a signal to runners.", Need: scenario.NeedSignals}, signal.do)
 	add(scenario.Verb{Name: "start", Doc: "Starts delayed runners, and those that ended, under their old name."}, start.do)

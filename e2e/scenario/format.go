@@ -45,17 +45,11 @@ type Step struct {
 // Checked is a value that finds out itself what the schema does not say.
 type Checked interface{ Check(c *Checker, at string) }
 
-// Nested is a verb that has steps of its own.
-type Nested interface{ Nested() []Step }
-
-// Actions are the values of one type that steps have, nested ones too.
+// Actions are the values of one type that steps have.
 func Actions[A any](steps []Step) (all []A) {
 	for _, s := range steps {
 		if a, ok := s.Value.(A); ok {
 			all = append(all, a)
-		}
-		if n, ok := s.Value.(Nested); ok {
-			all = append(all, Actions[A](n.Nested())...)
 		}
 	}
 	return all
