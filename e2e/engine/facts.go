@@ -17,7 +17,7 @@ import (
 // fact is a row of the table of what conditions can ask for: how a file writes it,
 // and how it is read.
 type fact struct {
-	scenario.Fact
+	scenario.Term
 	budget time.Duration // for it to come true
 	// grows: a number never gets smaller, and others than the subject may still
 	// report it after the subject's end.
@@ -135,7 +135,7 @@ func known[T any](name, doc string, of scenario.Subjects, read reads) fact {
 	case reflect.String:
 		rules = scenario.Seen
 	}
-	return fact{Fact: scenario.Fact{Name: name, Doc: doc, Of: of, Type: t, Rules: rules}, budget: taskBudget, read: read}
+	return fact{Term: scenario.Term{Name: name, Doc: doc, Of: of, Type: t, Rules: rules}, budget: taskBudget, read: read}
 }
 
 // says is a fact of a runner's newest status.
@@ -230,9 +230,9 @@ func (l log) String() string { return fmt.Sprintf("%d lines", len(l.text)) }
 // atLeast is a number that goes by while somebody looks: more is right as well.
 type atLeast int
 
-func formatOf(all []fact) (formats []scenario.Fact) {
+func formatOf(all []fact) (formats []scenario.Term) {
 	for _, f := range all {
-		formats = append(formats, f.Fact)
+		formats = append(formats, f.Term)
 	}
 	return formats
 }
