@@ -65,8 +65,10 @@ func init() {
 		})
 	add(scenario.Term{Name: "never",
 		Doc: "Says what no entry of the record may show. An entry that meets every condition of a subject is a failure."}, Never.do)
-	add(scenario.Term{Name: "offset", Doc: "Waits until so much time has passed since a mark, where nothing else shows that it has. On a busy machine it is more."}, Offset.do)
-	add(scenario.Term{Name: "owner", Doc: "Runs lines of the runner's commands, without that word, on the queue, as the owner of tasks does: cancel held-1."}, owner.do)
+	add(scenario.Term{Name: "offset",
+		Doc: "Waits until so much time has passed since a mark, where nothing else shows that it has. On a busy machine it is more."}, Offset.do)
+	add(scenario.Term{Name: "owner",
+		Doc: "Runs lines of the runner's commands, without that word, on the queue, as the owner of tasks does: cancel held-1."}, owner.do)
 	add(scenario.Term{Name: "permissions", Doc: "Changes the rights of the runners."},
 		func(set scenario.Permissions, ctx context.Context, p *play) error {
 			return p.env.SetPermissions(ctx, set)
