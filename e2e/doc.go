@@ -45,8 +45,8 @@
 //
 //   - scenario is the format, catalogue the rows of the contract that scenarios and tests
 //     show, and oracle an independent statement of the rules for expected values.
-//   - engine plays a scenario; each verb is a value that a file verb_*.go adds, and
-//     what a condition can ask for is a row of facts.go. history is its record, mapwatch
+//   - engine plays a scenario; each verb is a row of the table in verbs.go, and what a
+//     condition can ask for one of that in facts.go. history is its record, mapwatch
 //     what the record has of maps from, rules what no record may show to be broken, and
 //     crowd is ConfigMaps that concern no runner.
 //   - targets says what a cluster must be able to do. targets/embedded is one, and

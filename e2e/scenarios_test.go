@@ -130,7 +130,7 @@ func playOne(ctx SpecContext, s scenario.Scenario, inServer bool) {
 	} else {
 		DeferOnFailure(collect, NodeTimeout(engine.Stretch(cleanupTime)))
 	}
-	defer AttachProgressReporter(record.Summary)()
+	defer AttachProgressReporter(func() string { return engine.Latest(record) })()
 
 	if err := engine.Run(ctx, env, s, record); err != nil {
 		Fail(fmt.Sprintf("%v\nevidence: %s", err, evidence))
@@ -176,7 +176,7 @@ func write(dir string, record *history.History) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "timeline.txt"), []byte(record.Timeline()), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "timeline.txt"), []byte(engine.Timeline(record)), 0o644); err != nil {
 		return err
 	}
 	var lines bytes.Buffer
@@ -189,4 +189,4 @@ func write(dir string, record *history.History) error {
 // timeline is written when the report is, with all that happened until then.
 type timeline struct{ record *history.History }
 
-func (t timeline) String() string { return "\n" + t.record.Timeline() }
+func (t timeline) String() string { return "\n" + engine.Timeline(t.record) }

@@ -133,7 +133,7 @@ func (p Player) one(ctx context.Context, r *Result) (err error) {
 	collecting, cancel := context.WithTimeout(ctx, engine.Stretch(time.Minute))
 	defer cancel()
 	if err := errors.Join(made.Collect(collecting), os.MkdirAll(dir, 0o755),
-		os.WriteFile(filepath.Join(dir, "timeline.txt"), []byte(record.Timeline()), 0o644)); err != nil {
+		os.WriteFile(filepath.Join(dir, "timeline.txt"), []byte(engine.Timeline(record)), 0o644)); err != nil {
 		r.Err = fmt.Errorf("%w\nevidence incomplete: %w", r.Err, err)
 	}
 	return nil

@@ -12,23 +12,18 @@ import (
 var Allowed = allowed
 
 // Judge compares the record with conditions and returns what is wrong, and why
-// it is hopeless. Bodies are what the runners' paths answer, by runner and path; at
-// the mark "then" they answered what before says.
+// it is hopeless. Bodies are what the runners' paths answer, by runner and path.
 func Judge(env targets.Env, record *history.History, that scenario.Conditions,
-	queue *targets.Contents, bodies, before map[string]string) (wrong []string, hopeless string) {
-	answer := func(bodies map[string]string) {
-		for path, body := range bodies {
-			name, path, _ := strings.Cut(path, "/")
-			code := 200
-			if body == "" {
-				code = 503
-			}
-			record.Add(history.Entry{Runner: name, Answer: &history.Answer{Path: "/" + path, Code: code, Body: body}})
+	queue *targets.Contents, bodies map[string]string) (wrong []string, hopeless string) {
+	for path, body := range bodies {
+		name, path, _ := strings.Cut(path, "/")
+		code := 200
+		if body == "" {
+			code = 503
 		}
+		record.Add(history.Entry{Runner: name, Answer: &history.Answer{Path: "/" + path, Code: code, Body: body}})
 	}
-	answer(before)
-	p := &play{env: env, record: record, marks: map[scenario.Mark]mark{"then": newMark(record.Entries())}}
-	answer(bodies)
+	p := &play{env: env, record: record}
 	if queue != nil {
 		record.Add(history.Entry{Queue: queue})
 	}

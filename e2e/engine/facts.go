@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 // fact is a row of the table of what conditions can ask for: how a file writes it,
 // and how it is read.
 type fact struct {
-	scenario.Fact
+	scenario.Term
 	budget time.Duration // for it to come true
 	// grows: a number never gets smaller, and others than the subject may still
 	// report it after the subject's end.
@@ -38,9 +37,8 @@ const (
 	anybody  = scenario.OfRunners | scenario.OfTasks
 )
 
-// factTable is all of them. It is not to be taken for history.Facts, which are what
-// the record adds up to and what most rows read.
-var factTable = []fact{
+// said are those of a runner's newest status.
+var said = []fact{
 	says[string]("phase", "What a runner's newest status says to be so.", func(s *api.Status) any { return word(s.Phase) }).
 		ruled(scenario.OneOf(api.PhaseUnknown, api.PhaseRunning, api.PhaseDraining, api.PhaseSuspended, api.PhaseTerminated)).within(exitBudget),
 	says[string]("effective", `The state asked of a runner, "none" while it is not known.`, func(s *api.Status) any { return word(s.Effective) }).
@@ -71,11 +69,19 @@ var factTable = []fact{
 	says[int]("gpusRetiring", "How many get no new task.", gpusThat(func(g api.GPU) bool { return g.Health == api.Retiring })),
 	says[bool]("readable", "Whether a runner can read its maps: true for all of them, false for none.", func(s *api.Status) any {
 		all := mapsOf(s)
-		if len(all) == 0 || slices.ContainsFunc(all, func(m *api.MapStatus) bool { return m.Readable != all[0].Readable }) {
+		if len(all) == 0 {
+			return scenario.None
+		}
+		if slices.ContainsFunc(all, func(m *api.MapStatus) bool { return m.Readable != all[0].Readable }) {
 			return "of some of its maps"
 		}
 		return all[0].Readable
 	}).within(silenceBudget),
+}
+
+// factTable is all of them. It is not to be taken for history.Facts, which are what
+// the record adds up to and what most rows read.
+var factTable = slices.Concat(said, []fact{
 	known[bool]("seen", "Whether a runner has seen the newest version of its maps that the API server has.", scenario.OfRunners,
 		reported((*view).seen)).within(stateBudget),
 	known[int]("transitions", "The changes of a runner's phase since it started.", scenario.OfRunners,
@@ -84,7 +90,7 @@ var factTable = []fact{
 		if v.runner.Exit == nil {
 			return nil, "it has not exited"
 		}
-		return v.runner.Exit.Code, ""
+		return v.runner.Exit.Code, cmp.Or(v.runner.Exit.Message, "no message")
 	}).within(exitBudget).ruled("minimum=-1,maximum=255"),
 	known[int]("processes", "How often a runner was started.", scenario.OfRunners,
 		func(v *view) (any, string) { return v.runner.Processes, "" }).growing(),
@@ -95,7 +101,7 @@ var factTable = []fact{
 	known[int]("finished", "The attempts that came to their end, likewise.", anybody,
 		func(v *view) (any, string) { return v.finished, "" }).growing(),
 	known[int]("steps", "The steps that the tasks have saved in their checkpoints, each counted once, at least.", scenario.OfTasks,
-		func(v *view) (any, string) { return atLeast(v.facts.Steps(v.group)), "" }),
+		func(v *view) (any, string) { return atLeast(v.steps), "" }),
 
 	queued("left", "How many of the tasks are in the queue, claimed or not.", api.TaskWaiting, api.TaskRunning),
 	queued("queued", "How many of the tasks no runner has claimed.", api.TaskWaiting),
@@ -111,9 +117,7 @@ var factTable = []fact{
 		}
 		return scenario.Duration(e.Time.Sub(s.Heard)), ""
 	}),
-	answers[scenario.Growth]("fd", "How many more descriptors a runner has open than at a mark.", "/metrics", metric("process_open_fds")),
-	answers[scenario.Growth]("goroutines", "How many more goroutines a runner has than at a mark.", "/metrics", metric("go_goroutines")),
-}
+})
 
 // effectives is the rule of a state, or of none.
 var effectives = scenario.OneOf(append(slices.Clone(api.States), scenario.None)...)
@@ -131,7 +135,7 @@ func known[T any](name, doc string, of scenario.Subjects, read reads) fact {
 	case reflect.String:
 		rules = scenario.Seen
 	}
-	return fact{Fact: scenario.Fact{Name: name, Doc: doc, Of: of, Type: t, Rules: rules, Lasting: true}, budget: taskBudget, read: read}
+	return fact{Term: scenario.Term{Name: name, Doc: doc, Of: of, Type: t, Rules: rules}, budget: taskBudget, read: read}
 }
 
 // says is a fact of a runner's newest status.
@@ -177,26 +181,12 @@ func answers[T any](name, doc, path string, read func(history.Entry) (any, strin
 		}
 		return read(a)
 	}).within(stateBudget)
-	f.ask, f.Lasting = path, false
+	f.ask = path
 	return f
 }
 
 func succeeds(e history.Entry) (any, string) {
 	return e.Answer.Code == 200, strings.TrimSpace(e.Answer.Body)
-}
-
-// metric reads a sample without labels from the text that Prometheus reads.
-func metric(name string) func(history.Entry) (any, string) {
-	return func(e history.Entry) (any, string) {
-		for line := range strings.Lines(e.Answer.Body) {
-			if rest, ok := strings.CutPrefix(line, name+" "); ok {
-				if value, err := strconv.ParseFloat(strings.TrimSpace(rest), 64); err == nil {
-					return value, ""
-				}
-			}
-		}
-		return nil, "it has no metric " + name
-	}
 }
 
 func gpusThat(are func(api.GPU) bool) func(*api.Status) any {
@@ -240,9 +230,9 @@ func (l log) String() string { return fmt.Sprintf("%d lines", len(l.text)) }
 // atLeast is a number that goes by while somebody looks: more is right as well.
 type atLeast int
 
-func formatOf(all []fact) (formats []scenario.Fact) {
+func formatOf(all []fact) (formats []scenario.Term) {
 	for _, f := range all {
-		formats = append(formats, f.Fact)
+		formats = append(formats, f.Term)
 	}
 	return formats
 }

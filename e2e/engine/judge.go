@@ -20,23 +20,20 @@ type view struct {
 	name   string          // of the runner
 	runner *history.Runner // nil for tasks
 	group  string          // of tasks; empty for all of them
-	// started and finished count attempts.
-	started, finished int
+	// started and finished count attempts, and steps those of the tasks.
+	started, finished, steps int
 }
 
 // views returns what is known of a subject: a view of each of its runners, or one
 // of tasks.
 func (p *play) views(subject string, facts *history.Facts) (all []*view) {
-	names := strings.Split(subject, "+")
-	switch group, isGroup := strings.CutPrefix(subject, scenario.Tasks+"/"); {
-	case isGroup || subject == scenario.Tasks:
-		v := &view{play: p, facts: facts}
-		if isGroup {
-			v.group = group
-		}
-		v.started, v.finished = facts.Counts(v.group)
+	if kind, group, _ := strings.Cut(subject, "/"); kind == scenario.Tasks {
+		v := &view{play: p, facts: facts, group: group}
+		v.started, v.finished, v.steps = facts.Counts(group)
 		return []*view{v}
-	case subject == scenario.Runners:
+	}
+	names := strings.Split(subject, "+")
+	if subject == scenario.Runners {
 		names = slices.Sorted(maps.Keys(p.scenario.Runners))
 	}
 	for _, name := range names {
@@ -71,7 +68,7 @@ func (p *play) judge(facts *history.Facts, that scenario.Conditions, all bool) (
 			if have == nil {
 				wrong = fmt.Sprintf("%s is not known: %s", name, about)
 				so.unknown = so.unknown || name != "exit" // one that lives shows that it has not exited
-			} else if wrong = differ(f, views[0], have, want); wrong != "" && about != "" {
+			} else if wrong = differ(f, have, want); wrong != "" && about != "" {
 				wrong += " (" + about + ")"
 			}
 			if wrong == "" {
@@ -122,20 +119,11 @@ func (f fact) hopeless(views []*view, have, want any) string {
 }
 
 // differ says how what is so differs from what is wanted.
-func differ(f fact, v *view, have, want any) string {
+func differ(f fact, have, want any) string {
 	ok, text := have == want, fmt.Sprintf("%s is %v, want %v", f.Name, have, want)
 	switch want := want.(type) {
 	case scenario.Duration:
 		ok, text = have.(scenario.Duration) <= want, fmt.Sprintf("%s is %s ago, want at most %s", f.Name, have, want)
-	case scenario.Growth:
-		then := v.play.marks[want.Since].facts
-		before, about := f.read(&view{facts: then, runner: then.Runner(v.name)})
-		if before == nil {
-			return fmt.Sprintf("%s was not known at %s: %s", f.Name, want.Since, about)
-		}
-		more := have.(float64) - before.(float64)
-		ok = more <= float64(want.Most)
-		text = fmt.Sprintf("%s is %v, which is %v more than at %s, want at most %d", f.Name, have, more, want.Since, want.Most)
 	case int:
 		if least, is := have.(atLeast); is {
 			ok, text = int(least) >= want, fmt.Sprintf("%s is %d, want at least %d", f.Name, least, want)
@@ -169,10 +157,29 @@ func (v *view) seen() (any, string) {
 func (p *play) describeSubject(f *history.Facts, subject string) string {
 	var all []string
 	for _, v := range p.views(subject, f) {
-		if v.runner == nil {
-			return f.DescribeTasks(v.group)
-		}
-		all = append(all, v.runner.Describe())
+		all = append(all, v.describe(factTable))
 	}
 	return strings.Join(all, "\n  and ")
+}
+
+// describe says what some facts are, in the words of conditions. It leaves out what is
+// not known, and what is nothing.
+func (v *view) describe(facts []fact) string {
+	of, nothing := scenario.OfRunners, []string{scenario.None, "0", "false", "0 lines"}
+	if v.runner == nil {
+		of = scenario.OfTasks
+	}
+	var known []string
+	for _, f := range facts {
+		if f.Of&of == 0 {
+			continue
+		}
+		switch have, about := f.read(v); {
+		case have != nil && about != "":
+			known = append(known, fmt.Sprintf("%s %v (%s)", f.Name, have, about))
+		case have != nil && !slices.Contains(nothing, fmt.Sprint(have)):
+			known = append(known, fmt.Sprintf("%s %v", f.Name, have))
+		}
+	}
+	return cmp.Or(strings.Join(known, ", "), "nothing yet")
 }

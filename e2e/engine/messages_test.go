@@ -34,35 +34,35 @@ func TestMessages(t *testing.T) {
 	}{
 		{name: "await", script: drains, steps: "[{await: {a: {phase: Suspended, running: 0}}}]",
 			want: `await: phase is Draining, want Suspended; running is 1, want 0; waited T, then that is enough
-  a: Draining to DrainAndSuspend, source global, effective DrainAndSuspend, 1 running, 0 waiting; waits for 1 task`},
+  a: phase Draining, effective DrainAndSuspend, target DrainAndSuspend, source global, reason waits for 1 task, running 1, busy true, seen true, processes 1`},
 		{name: "subjects", script: drains, steps: "[{await: {a: {running: 1}, tasks: {finished: 1}}}]",
 			want: `await: tasks: finished is 0, want 1; waited T, then that is enough
-  a: Draining to DrainAndSuspend, source global, effective DrainAndSuspend, 1 running, 0 waiting; waits for 1 task
-  tasks: 0 started, 0 finished`},
+  a: phase Draining, effective DrainAndSuspend, target DrainAndSuspend, source global, reason waits for 1 task, running 1, busy true, seen true, processes 1
+  tasks: nothing yet`},
 		{name: "exited", script: exits, steps: "[{await: {a: {phase: Suspended}}}]",
 			want: `await: phase is Running, want Suspended; a: it has exited with 10 (the drain deadline has passed), so this will not come any more
-  a: Running, source default, effective Running, 0 running, 0 waiting; exited with 10: the drain deadline has passed
+  a: phase Running, effective Running, source default, seen true, exit 10 (the drain deadline has passed), processes 1, log 2 lines
     first
     it goes wrong`},
 		{name: "exit code", script: exits, steps: "[{await: {a: {exit: 0}}}]",
-			want: `await: exit is 10, want 0; a: it has exited with 10 (the drain deadline has passed), so this will not come any more
-  a: Running, source default, effective Running, 0 running, 0 waiting; exited with 10: the drain deadline has passed
+			want: `await: exit is 10, want 0 (the drain deadline has passed); a: it has exited with 10 (the drain deadline has passed), so this will not come any more
+  a: phase Running, effective Running, source default, seen true, exit 10 (the drain deadline has passed), processes 1, log 2 lines
     first
     it goes wrong`},
 		{name: "too many", script: drains, steps: "[{await: {a: {running: 1}}}, {await: {a: {processes: 2}}}]",
 			want: `await: processes is 1, want 2; waited T, then that is enough
-  a: Draining to DrainAndSuspend, source global, effective DrainAndSuspend, 1 running, 0 waiting; waits for 1 task`},
+  a: phase Draining, effective DrainAndSuspend, target DrainAndSuspend, source global, reason waits for 1 task, running 1, busy true, seen true, processes 1`},
 		{name: "expect", script: idle, steps: "[{await: {a: {phase: Running}}}, {expect: {a: {live: false}}}]",
 			want: `expect: live is true, want false; waited T, then that is enough
-  a: Running, source default, effective Running, 0 running, 0 waiting`},
+  a: phase Running, effective Running, source default, seen true, processes 1, log 1 lines, live true`},
 		{name: "never", script: exits, steps: "[{await: {a: {exit: 10}}}, {never: {that: {a: {phase: Running}}}}]",
-			want: `never: a: what must never be was so, T into the scenario: Running, source default, effective Running, 0 running, 0 waiting`},
+			want: `never: a: what must never be was so, T into the scenario: phase Running, effective Running, source default, seen true, processes 1`},
 		{name: "queue", script: idle, change: func(e *fakeEnv) { e.queueErr = errFake }, steps: "[{await: {tasks: {left: 0}}}]",
 			want: `await: left is not known: the queue cannot be read: made to fail; waited T, then that is enough
-  tasks: 0 started, 0 finished`},
+  tasks: nothing yet`},
 		{name: "journal", script: idle, change: func(e *fakeEnv) { e.journalFails = errFake }, steps: "[{await: {tasks: {finished: 1}}}]",
 			want: `await: finished is 0, want 1; waited T, then that is enough
-  tasks: 0 started, 0 finished
+  tasks: nothing yet
   the record may have a gap: the journal has failed: made to fail
 the record may have a gap: the journal has failed: made to fail`},
 		{name: "wait", script: idle, steps: "[{wait: {for: 50s, because: it is a test}}, {expect: {a: {processes: 1}}}]",

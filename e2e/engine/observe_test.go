@@ -26,7 +26,7 @@ func TestSettled(t *testing.T) {
 	env.finish("work-1", "a")
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if err := o.Settled(ctx); err == nil || !strings.Contains(err.Error(), "left is 1, want 0") || !strings.Contains(err.Error(), "1 free") {
+	if err := o.Settled(ctx); err == nil || !strings.Contains(err.Error(), "left is 1, want 0") || !strings.Contains(err.Error(), "started 1, finished 1, left 1, queued 1") {
 		t.Errorf("got %v", err)
 	}
 	env.finish("work-2", "a")

@@ -45,7 +45,7 @@ func run(t *testing.T, env targets.Env, text string) (*history.History, error) {
 	record := history.New()
 	err := engine.Run(t.Context(), env, parse(t, text), record)
 	if t.Failed() {
-		t.Log(record.Timeline())
+		t.Log(engine.Timeline(record))
 	}
 	return record, err
 }
@@ -126,7 +126,7 @@ steps:
   - network: {answer: 429, retryAfter: 45s}
   - network: {late: 2s}
   - token: rotate
-  - repeat: {times: 2, steps: [{permissions: shipped}]}
+  - permissions: shipped
   - queue: hide
   - queue: restore
   - mark: here
@@ -154,7 +154,7 @@ steps:
 		"network {Mode:cut Limit:0s Answer:0 RetryAfter:0s Late:0s}", "network {Mode:restore Limit:0s Answer:0 RetryAfter:0s Late:0s}",
 		"network {Mode: Limit:500ms Answer:0 RetryAfter:0s Late:0s}", "network {Mode:drop Limit:0s Answer:0 RetryAfter:0s Late:0s}",
 		"network {Mode: Limit:0s Answer:429 RetryAfter:45s Late:0s}", "network {Mode: Limit:0s Answer:0 RetryAfter:0s Late:2s}",
-		"token rotate", "permissions shipped", "permissions shipped", "queue hide", "queue restore", "apiserver stop", "apiserver start", "start b", "kubectl get cm",
+		"token rotate", "permissions shipped", "queue hide", "queue restore", "apiserver stop", "apiserver start", "start b", "kubectl get cm",
 		"owner cancel work-1", "owner retry work-1",
 	}
 	if diff := cmp.Diff(want, env.calls); diff != "" {

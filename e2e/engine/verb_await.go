@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,19 +17,39 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
-func init() {
-	add(scenario.Verb{Name: "await", Doc: "Waits until all the conditions hold at once, by subject."},
-		func(that scenario.Conditions, ctx context.Context, p *play) error {
-			return p.await(ctx, that, budgetOf(that))
-		})
-	add(scenario.Verb{Name: "expect",
-		Doc: "Says what must hold already, by subject. It waits for nothing but the news of it: runners, tasks and the queue report each with a delay of their own."},
-		func(that scenario.Conditions, ctx context.Context, p *play) error {
-			return p.await(ctx, that, expectBudget)
-		})
-	add(scenario.Verb{Name: "never",
-		Doc: "Says what no entry of the record may show. An entry that meets every condition of a subject is a failure."}, Never.do)
+// The budgets of what a scenario waits for, on a healthy machine. They are for
+// failing with a clear word, not for measuring: each is far above what the thing
+// takes. What a step does has the scenario's timeout.
+const (
+	// stateBudget is from a change of a map to what a runner says of it. After
+	// an outage the runner may try again only 5 s later, twice that with jitter.
+	stateBudget = 30 * time.Second
+	// silenceBudget is for a runner to say that it hears nothing from the API
+	// server, which takes a minute at most (R4).
+	silenceBudget = 75 * time.Second
+	// taskBudget is for tasks to be started, to end, and to leave the queue. Those of a
+	// runner that was killed may have to wait for the end of its lease, of 30 s, and for
+	// the next look of another, up to 30 s later.
+	taskBudget = 90 * time.Second
+	// exitBudget is for a runner to end. One that cannot read the maps before
+	// its exit gives up after 30 s (R6), which must fit; so must the grace
+	// period of 25 s and what follows it.
+	exitBudget = 50 * time.Second
+	// expectBudget is for what has happened to be told: tasks, runners and the
+	// queue speak over connections of their own, each with its own delay.
+	expectBudget = 15 * time.Second
+)
+
+// Stretch multiplies a time with E2E_TIME_FACTOR, for slow and busy machines.
+func Stretch(d time.Duration) time.Duration {
+	if f, err := strconv.ParseFloat(os.Getenv("E2E_TIME_FACTOR"), 64); err == nil && f > 0 {
+		return time.Duration(float64(d) * f)
+	}
+	return d
 }
+
+// errSlow is the cause of the end of a budget.
+var errSlow = errors.New("it took too long")
 
 // recheck is how often something is asked for while a condition needs it.
 const recheck = 200 * time.Millisecond
@@ -75,23 +97,19 @@ func (p *play) await(ctx context.Context, that scenario.Conditions, budget time.
 // ask puts into the record what conditions need and it does not have by itself,
 // but for what the end of ctx has cut short. Its error is that of the queue.
 func (p *play) ask(ctx context.Context, that scenario.Conditions) (err error) {
-	asked := make(map[string]bool) // each is asked once
+	queued := false
 	for subject, condition := range that {
 		for name := range condition {
-			path := factOf(name).ask
-			r, key := p.runners[subject], subject+path
-			if path == theQueue {
-				key = theQueue
-			}
-			switch {
-			case path == "" || asked[key]:
+			switch path, r := factOf(name).ask, p.runners[subject]; {
 			case path == theQueue:
-				_, err = p.readQueue(ctx)
-			case r != nil:
+				queued = true
+			case path != "" && r != nil:
 				r.ask(ctx, path)
 			}
-			asked[key] = true
 		}
+	}
+	if queued {
+		_, err = p.readQueue(ctx)
 	}
 	return err
 }
@@ -124,6 +142,16 @@ func (p *play) readQueue(ctx context.Context) (targets.Contents, error) {
 		p.record.Add(history.Entry{Queue: &contents})
 	}
 	return contents, nil
+}
+
+// waited says how long something was waited for, and why no longer if that was
+// not its own budget.
+func waited(ctx context.Context, begun time.Time) string {
+	text := "waited " + time.Since(begun).Round(100*time.Millisecond).String()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errSlow) {
+		text += ", then " + cause.Error()
+	}
+	return text
 }
 
 // failed is the error of conditions that do not hold: what is not as wanted, why
@@ -164,7 +192,7 @@ type Never struct {
 func (n Never) Check(c *scenario.Checker, at string) {
 	for subject, condition := range n.That {
 		for name := range condition {
-			if f := factOf(name); !f.Lasting {
+			if f := factOf(name); f.ask != "" && f.ask != theQueue {
 				c.Bad(fmt.Sprintf("%s.that.%s.%s", at, subject, name), "is not in the record; use expect")
 			}
 		}
@@ -178,7 +206,7 @@ func (n Never) do(ctx context.Context, p *play) error {
 		return err
 	}
 	for subject, condition := range n.That {
-		if err := p.neverOf(subject, condition, p.marks[n.Since], time.Duration(n.Within)); err != nil {
+		if err := p.neverOf(subject, condition, p.marked(n.Since), time.Duration(n.Within)); err != nil {
 			return fmt.Errorf("%s: %w", subject, err)
 		}
 	}
@@ -186,17 +214,17 @@ func (n Never) do(ctx context.Context, p *play) error {
 }
 
 // neverOf fails as well where no entry could have shown what must never be.
-func (p *play) neverOf(subject string, condition scenario.Condition, since mark, within time.Duration) error {
+func (p *play) neverOf(subject string, condition scenario.Condition, since history.Entry, within time.Duration) error {
 	facts, entries, known := history.NewFacts(), p.record.Entries(), false
-	for i, e := range entries {
+	for _, e := range entries {
 		for _, r := range facts.Runners {
 			r.Log = nil // a line counts when it is written
 		}
-		if within > 0 && e.Time.Sub(since.time) >= within {
+		if within > 0 && e.Time.Sub(since.Time) >= within {
 			break
 		}
 		facts.Apply(e)
-		if i < since.entries {
+		if e.Sequence < since.Sequence {
 			continue
 		}
 		so := p.judge(facts, scenario.Conditions{subject: condition}, true)

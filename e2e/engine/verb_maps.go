@@ -2,11 +2,17 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/e2e-framework/klient/k8s"
 	"sigs.k8s.io/e2e-framework/klient/k8s/resources"
@@ -14,17 +20,6 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
-
-func init() {
-	add(scenario.Verb{Name: "apply", Doc: "Creates or changes maps, by subject."},
-		func(all map[scenario.MapName]scenario.Map, ctx context.Context, p *play) error {
-			return eachOf(all, func(subject scenario.MapName, m scenario.Map) error { return p.apply(ctx, subject, m) })
-		})
-	add(scenario.Verb{Name: "delete", Doc: "Deletes maps, by subject. It does not wait for finalizers."},
-		func(all []scenario.MapName, ctx context.Context, p *play) error {
-			return each(all, func(subject scenario.MapName) error { return p.delete(ctx, p.named(subject)) })
-		})
-}
 
 // objects are those of the runners' namespace.
 func (p *play) objects() *resources.Resources { return p.env.Client().Resources(p.env.Namespace()) }
@@ -40,6 +35,29 @@ func (p *play) named(subject scenario.MapName) *corev1.ConfigMap {
 		name = runner.Hostname // it belongs to nobody, and may be made all the same
 	}
 	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: p.env.Namespace()}}
+}
+
+func apply(all map[scenario.MapName]scenario.Map, ctx context.Context, p *play) error {
+	return eachOf(all, func(subject scenario.MapName, m scenario.Map) error { return p.apply(ctx, subject, m) })
+}
+
+// Flips are changes of maps there and back.
+type Flips struct {
+	// Times is how often each is made.
+	Times int `json:"times" jsonschema:"minimum=1,maximum=10000"`
+	// Maps are applied in order, each time, by subject.
+	Maps []map[scenario.MapName]scenario.Map `json:"maps"`
+}
+
+func (f Flips) do(ctx context.Context, p *play) error {
+	for n := range f.Times {
+		for _, maps := range f.Maps {
+			if err := apply(maps, ctx, p); err != nil {
+				return fmt.Errorf("time %d of %d: %w", n+1, f.Times, err)
+			}
+		}
+	}
+	return nil
 }
 
 // apply makes a map what the scenario says, whatever it was before.
@@ -85,4 +103,52 @@ func (p *play) write(ctx context.Context, do func() error) error {
 		return err
 	}
 	return p.maps.CaughtUp(ctx)
+}
+
+// Manifest is YAML for the API server.
+type Manifest struct {
+	// Text is what kubectl apply would be given.
+	Text string `json:"text" jsonschema:"pattern=\\S"`
+	// Refused is a part of what the API server's refusal must say; without it the
+	// API server must accept.
+	Refused string `json:"refused,omitempty" jsonschema:"pattern=\\S"`
+}
+
+// Check counts a refusal as something that can fail.
+func (m Manifest) Check(c *scenario.Checker, _ string) {
+	if m.Refused != "" {
+		c.Asserts = true
+	}
+}
+
+// do sends the text as kubectl does, with the types that the text has.
+func (m Manifest) do(ctx context.Context, p *play) error {
+	err := m.send(ctx, p)
+	switch {
+	case m.Refused == "":
+		return err
+	case err == nil:
+		return fmt.Errorf("the API server accepted it, want a refusal that says %q", m.Refused)
+	case !errors.As(err, new(apierrors.APIStatus)):
+		return fmt.Errorf("want a refusal that says %q: %w", m.Refused, err)
+	case !strings.Contains(err.Error(), m.Refused):
+		return fmt.Errorf("the refusal does not say %q: %w", m.Refused, err)
+	}
+	return nil
+}
+
+func (m Manifest) send(ctx context.Context, p *play) error {
+	documents := yaml.NewYAMLToJSONDecoder(strings.NewReader(m.Text))
+	for {
+		object := &unstructured.Unstructured{}
+		if err := documents.Decode(object); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read manifest: %w", err)
+		}
+		object.SetNamespace(p.env.Namespace())
+		if err := p.put(ctx, object); err != nil {
+			return err
+		}
+	}
 }

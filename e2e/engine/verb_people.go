@@ -5,16 +5,8 @@ import (
 	"strings"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
-	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
-
-func init() {
-	add(scenario.Verb{Name: "say", Rules: scenario.Seen, Doc: "Tells whoever looks on what happens next, and why."}, say.do)
-	add(scenario.Verb{Name: "kubectl", Rules: scenario.Seen, Need: scenario.NeedKubectl,
-		Doc: "Runs a line of kubectl, without that word, as a person types it, in the namespace of the runners."}, kubectl.do)
-	add(scenario.Verb{Name: "owner", Doc: "Runs lines of the runner's commands, without that word, on the queue, as the owner of tasks does: cancel held-1."}, owner.do)
-}
 
 type say string
 
@@ -25,12 +17,6 @@ func (s say) do(_ context.Context, p *play) error {
 }
 
 type kubectl string
-
-func (k kubectl) Check(c *scenario.Checker, at string) {
-	if strings.HasPrefix(string(k), "kubectl ") {
-		c.Bad(at, "begins with kubectl; leave that word out")
-	}
-}
 
 func (k kubectl) do(ctx context.Context, p *play) error {
 	return with(p, func(c targets.KubectlControl) error {
@@ -47,14 +33,6 @@ func (k kubectl) do(ctx context.Context, p *play) error {
 }
 
 type owner []string
-
-func (o owner) Check(c *scenario.Checker, at string) {
-	for _, line := range o {
-		if strings.TrimSpace(line) == "" {
-			c.Bad(at, "has an empty line")
-		}
-	}
-}
 
 func (o owner) do(ctx context.Context, p *play) error {
 	return each(o, func(line string) error {

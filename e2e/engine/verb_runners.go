@@ -13,11 +13,6 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
-func init() {
-	add(scenario.Verb{Name: "start", Doc: "Starts delayed runners, and those that ended, under their old name."}, start.do)
-	add(scenario.Verb{Name: "signal", Doc: "Sends a signal to runners.", Need: scenario.NeedSignals}, signal.do)
-}
-
 type start []scenario.RunnerName
 
 // Check notes for the file which runners are started.

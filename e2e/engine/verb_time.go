@@ -8,36 +8,19 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
-func init() {
-	add(scenario.Verb{Name: "mark", Rules: scenario.Seen, Doc: "Names this point of the record, for never, offset and what must not grow."}, setMark)
-	add(scenario.Verb{Name: "wait", Doc: "Lets time pass, where there is no cause to wait for."}, Pause.do)
-	add(scenario.Verb{Name: "offset", Doc: "Waits until so much time has passed since a mark, where nothing else shows that it has. On a busy machine it is more."}, Offset.do)
-}
-
-// mark is a point of the record.
-type mark struct {
-	entries int // that came before it
-	facts   *history.Facts
-	time    time.Time
-}
-
-func newMark(entries []history.Entry) mark {
-	return mark{len(entries), history.Sum(entries), time.Now()}
-}
-
-func setMark(name scenario.NewMark, ctx context.Context, p *play) error {
-	for _, that := range scenario.Actions[scenario.Conditions](p.scenario.Steps) {
-		for subject, condition := range that {
-			for fact, want := range condition {
-				if growth, ok := want.(scenario.Growth); ok && growth.Since == scenario.Mark(name) {
-					_ = p.ask(ctx, scenario.Conditions{subject: {fact: want}}) // what there may not be more of later
-				}
-			}
-		}
-	}
-	p.marks[scenario.Mark(name)] = newMark(p.record.Entries())
+func setMark(name scenario.NewMark, _ context.Context, p *play) error {
 	p.record.Add(history.Entry{Mark: string(name)})
 	return nil
+}
+
+// marked is the entry of a mark, and an empty one without any.
+func (p *play) marked(name scenario.Mark) (at history.Entry) {
+	for _, e := range p.record.Entries() {
+		if e.Mark != "" && e.Mark == string(name) {
+			at = e
+		}
+	}
+	return at
 }
 
 // Pause is time that passes, more of it where everything is given more.
@@ -67,7 +50,7 @@ type Offset struct {
 }
 
 func (o Offset) do(ctx context.Context, p *play) error {
-	return pause(ctx, time.Duration(o.By)-time.Since(p.marks[o.Since].time))
+	return pause(ctx, time.Duration(o.By)-time.Since(p.marked(o.Since).Time))
 }
 
 // pause lets time pass; the scenario says why nothing better can be done.

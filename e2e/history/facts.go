@@ -2,7 +2,6 @@ package history
 
 import (
 	"strings"
-	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -20,9 +19,8 @@ type Facts struct {
 	Queue *targets.Contents // as it was last read
 	// QueueTrouble is why it could not be read after that, if so.
 	QueueTrouble string
-	// Step is what the harness does now, nil between two steps, and Since when.
-	Step  *Step
-	Since time.Time
+	// Step is what the harness does now, nil between two steps.
+	Step *Step
 	// Troubles say why the record may have gaps.
 	Troubles []string
 }
@@ -102,7 +100,7 @@ func (f *Facts) Apply(e Entry) {
 	case e.Step != nil && e.Step.Ended:
 		f.Step = nil
 	case e.Step != nil:
-		f.Step, f.Since = e.Step, e.Time
+		f.Step = e.Step
 	}
 }
 
@@ -136,26 +134,17 @@ func (f *Facts) Task(id string) *Task {
 	return f.Tasks[id]
 }
 
-// Counts adds up the attempts of the tasks of a group, of all tasks if the
-// group is empty.
-func (f *Facts) Counts(group string) (started, finished int) {
+// Counts adds up the attempts of the tasks of a group, of all tasks if the group is
+// empty, and the steps that they have done, each once.
+func (f *Facts) Counts(group string) (started, finished, steps int) {
 	for id, t := range f.Tasks {
 		if InGroup(id, group) {
 			started += t.Started
 			finished += t.Finished
+			steps += len(t.Steps)
 		}
 	}
-	return started, finished
-}
-
-// Steps counts the steps that the tasks of a group have done, each once.
-func (f *Facts) Steps(group string) (n int) {
-	for id, t := range f.Tasks {
-		if InGroup(id, group) {
-			n += len(t.Steps)
-		}
-	}
-	return n
+	return started, finished, steps
 }
 
 // Queued is how many tasks of a group are in one of the states, where the queue was

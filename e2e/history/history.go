@@ -6,6 +6,9 @@ package history
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -98,6 +101,17 @@ func (h *History) Entries() []Entry {
 	return h.entries[:len(h.entries):len(h.entries)]
 }
 
+// WriteJSON writes the whole record, one entry a line.
+func (h *History) WriteJSON(w io.Writer) error {
+	encoder := json.NewEncoder(w)
+	for _, e := range h.Entries() {
+		if err := encoder.Encode(e); err != nil {
+			return fmt.Errorf("write record: %w", err)
+		}
+	}
+	return nil
+}
+
 // View calls look with the facts as they are now. They must not be kept.
 func (h *History) View(look func(*Facts)) {
 	h.mu.Lock()
@@ -121,4 +135,27 @@ func (h *History) Wait(ctx context.Context, done func(*Facts) bool) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// Process puts what a process of a runner tells into the record.
+type Process struct {
+	Record *History
+	Runner string
+	Number int // from 1
+}
+
+var _ targets.Sink = Process{}
+
+// Add appends an entry that is about the process.
+func (p Process) Add(e Entry) {
+	e.Runner, e.Process = p.Runner, p.Number
+	p.Record.Add(e)
+}
+
+// What targets.Sink has.
+func (p Process) Status(s api.Status)    { p.Add(Entry{Status: &s}) }
+func (p Process) Log(line string)        { p.Add(Entry{Log: line}) }
+func (p Process) Exit(exit targets.Exit) { p.Add(Entry{Exit: &exit}) }
+func (p Process) Trouble(err error) {
+	p.Record.Add(Entry{Trouble: fmt.Sprintf("runner %s: %v", p.Runner, err)})
 }

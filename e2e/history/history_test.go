@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -59,7 +58,7 @@ func TestFacts(t *testing.T) {
 		t.Errorf("runner, want - got +\n%s", diff)
 	}
 	for group, want := range map[string][2]int{"work": {3, 1}, "": {4, 1}, "work-more": {1, 0}, "wor": {0, 0}} {
-		started, finished := facts.Counts(group)
+		started, finished, _ := facts.Counts(group)
 		if got := [2]int{started, finished}; got != want {
 			t.Errorf("group %q: started and finished are %v, want %v", group, got, want)
 		}
@@ -106,78 +105,6 @@ func TestWaitEnds(t *testing.T) {
 	}
 }
 
-// seconds are at the beginning of each line.
-func lines(timeline string) []string {
-	var all []string
-	for line := range strings.Lines(timeline) {
-		_, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "s  ")
-		all = append(all, text)
-	}
-	return all
-}
-
-func TestTimeline(t *testing.T) {
-	record := history.New()
-	busy := status(2, api.PhaseDraining)
-	busy.Status.Target, busy.Status.Source, busy.Status.Effective = api.DrainAndSuspend, api.SourceGlobal, api.DrainAndSuspend
-	busy.Status.Shadowed = &api.Shadowed{Source: api.SourceGlobal, Value: api.Running}
-	busy.Status.Maps.Global = &api.MapStatus{Name: "m", ResourceVersion: "7", Problem: "cannot be read"}
-	busy.Status.Tasks.Running = 2
-	busy.Status.Reason = "waits for 2 tasks"
-	for _, e := range []history.Entry{
-		{Step: &history.Step{Text: "prepare"}}, {Step: &history.Step{Text: "prepare", Ended: true}},
-		{Map: &history.Map{Name: "m", ResourceVersion: "5", Data: map[string]string{"STATE": "Run\nning", "x": "y"}}},
-		{Map: &history.Map{Name: "m", ResourceVersion: "6"}},
-		{Map: &history.Map{Name: "m", ResourceVersion: "6", Deleted: true}},
-		start(1), start(2), busy, {Runner: "a", Process: 2, Log: "not here"}, exit(2, 10), {Mark: "here"},
-		note("t-1", 1, false), note("t-1", 1, true),
-		{Queue: &targets.Contents{{State: api.TaskWaiting}, {ID: "t-1", State: api.TaskFinished}}}, {Trouble: "a gap"},
-		{Step: &history.Step{Line: 7, Text: "await a", Ended: true, Error: "phase is\n" + strings.Repeat("x", 1000)}},
-	} {
-		record.Add(e)
-	}
-	want := []string{
-		"--- prepare",
-		`map m STATE="Run\nning" x="y", version 5`,
-		"map m no STATE, version 6",
-		"map m deleted after version 6",
-		"runner a is started",
-		"runner a#2 is started",
-		"runner a#2 Draining to DrainAndSuspend, source global, effective DrainAndSuspend, shadowed Running, 2 running, 0 waiting, m@7 (cannot be read); waits for 2 tasks",
-		"runner a#2 exited with 10: a sentence",
-		"mark here",
-		"task t-1 started, start 1 on a, GPUs G1",
-		"task t-1 finished, start 1 on a, GPUs G1",
-		"queue: 1 waiting, 0 running, 1 finished, 0 dead",
-		"TROUBLE a gap",
-	}
-	got := lines(record.Timeline())
-	last := got[len(got)-1]
-	if diff := cmp.Diff(want, got[:len(got)-1]); diff != "" {
-		t.Errorf("timeline, want - got +\n%s", diff)
-	}
-	if !strings.HasPrefix(last, "--- FAILED line 7: await a: phase is | xxx") || !strings.HasSuffix(last, "…") || len(last) > 450 {
-		t.Errorf("last line is %q", last)
-	}
-}
-
-// However much happened, the timeline has the beginning and the end.
-func TestLongTimeline(t *testing.T) {
-	record := history.New()
-	record.Add(history.Entry{Mark: "first"})
-	for range 10_000 {
-		record.Add(start(1))
-	}
-	record.Add(history.Entry{Mark: "last"})
-	got := lines(record.Timeline())
-	if got[0] != "mark first" || got[len(got)-1] != "mark last" || len(got) != 2001 {
-		t.Errorf("%d lines, from %q to %q", len(got), got[0], got[len(got)-1])
-	}
-	if !strings.Contains(record.Timeline(), "… 8002 lines left out") {
-		t.Error("it does not say what is left out")
-	}
-}
-
 func TestJSON(t *testing.T) {
 	record := history.New()
 	record.Add(start(1))
@@ -195,20 +122,6 @@ func TestJSON(t *testing.T) {
 		got.Time, want.Time = time.Time{}, time.Time{}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("want - got +\n%s", diff)
-		}
-	}
-}
-
-func TestSummary(t *testing.T) {
-	record := history.New()
-	record.Add(history.Entry{Step: &history.Step{Line: 7, Text: `{"await":{}}`}})
-	record.Add(start(1))
-	record.Add(status(1, api.PhaseRunning))
-	record.Add(note("t-1", 1, false))
-	got := record.Summary()
-	for _, want := range []string{`--- line 7: {"await":{}}, since `, "\nrunner a: Running, 0 running, 0 waiting\n", "\ntasks: 1 started, 0 finished"} {
-		if !strings.Contains(got, want) {
-			t.Errorf("summary does not say %q:\n%s", want, got)
 		}
 	}
 }

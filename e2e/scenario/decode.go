@@ -14,22 +14,23 @@ import (
 // decode puts what was read into a Go value, and checks it. What does not fit the
 // schema was reported, and is left out.
 func (c *Checker) decode(value any, into reflect.Value, at string) {
-	switch given := value.(type) {
-	case nil:
-	case map[string]any:
-		switch step, ok := into.Addr().Interface().(*Step); {
-		case ok:
-			c.step(given, step, at)
-		case into.Kind() == reflect.Struct:
-			c.decodeStruct(given, into, at)
-		default:
-			c.decodeMap(given, into, at)
-		}
-	case []any:
-		into.Set(reflect.MakeSlice(into.Type(), len(given), len(given)))
-		for i, one := range given {
+	mapping, isMapping := value.(map[string]any)
+	list, isList := value.([]any)
+	switch step, isStep := into.Addr().Interface().(*Step); {
+	case value == nil:
+	case isMapping && isStep:
+		c.step(mapping, step, at)
+	case isMapping && into.Kind() == reflect.Struct:
+		c.decodeStruct(mapping, into, at)
+	case isMapping && into.Kind() == reflect.Map:
+		c.decodeMap(mapping, into, at)
+	case isList && into.Kind() == reflect.Slice:
+		into.Set(reflect.MakeSlice(into.Type(), len(list), len(list)))
+		for i, one := range list {
 			c.decode(one, into.Index(i), fmt.Sprintf("%s[%d]", at, i))
 		}
+	case into.Kind() == reflect.Interface: // of a variable
+		into.Set(reflect.ValueOf(value))
 	default:
 		text, err := json.Marshal(value)
 		if err == nil {

@@ -66,11 +66,11 @@ type File struct {
 
 // Matrix is the variables of a family and the values that each takes. Which varies
 // most slowly is the order of the file.
-type Matrix map[string][]string
+type Matrix map[string][]any
 
-// Combination gives values to variables of a matrix. In a file they may be numbers
-// and truth values.
-type Combination map[string]string
+// Combination gives values to variables of a matrix: texts, numbers and truth values,
+// which keep their type where the variable is all of a value.
+type Combination map[string]any
 
 // Pair is the two values that a prediction is made for, written like Map's
 // scalar form.

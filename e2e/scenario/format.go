@@ -14,24 +14,27 @@ import (
 // Format is the format of scenario files with everything that their steps can do
 // and that their conditions can ask for.
 type Format struct {
-	Verbs []Verb
-	Facts []Fact
+	Verbs, Facts []Term
 
 	mu       sync.Mutex           // guards what follows
 	compiler *jsonschema.Compiler // that has the schema; see compile
 }
 
-// Verb is one thing that a step can do.
-type Verb struct {
+// Term is a verb, which is one thing that a step can do, or a fact, which is one that a
+// condition can ask for.
+type Term struct {
 	Name string
 	// Doc is a sentence or two for editors.
 	Doc string
-	// Need is what a target must be able to do, empty for nothing.
-	Need Need
-	// Type of what stands behind the verb.
+	// Type of what stands behind it; behind a fact it is a text, a whole number, a truth
+	// value or a Duration. A text that is none of a few words is a part of what is so.
 	Type reflect.Type
 	// Rules are words and bounds of that, written like a field's jsonschema tag.
 	Rules string
+	// Need is what a target must be able to do for a verb, empty for nothing.
+	Need Need
+	// Of says whether runners, tasks or both have a fact.
+	Of Subjects
 }
 
 // Step is one thing that is done or waited for.
@@ -45,17 +48,11 @@ type Step struct {
 // Checked is a value that finds out itself what the schema does not say.
 type Checked interface{ Check(c *Checker, at string) }
 
-// Nested is a verb that has steps of its own.
-type Nested interface{ Nested() []Step }
-
-// Actions are the values of one type that steps have, nested ones too.
+// Actions are the values of one type that steps have.
 func Actions[A any](steps []Step) (all []A) {
 	for _, s := range steps {
 		if a, ok := s.Value.(A); ok {
 			all = append(all, a)
-		}
-		if n, ok := s.Value.(Nested); ok {
-			all = append(all, Actions[A](n.Nested())...)
 		}
 	}
 	return all
@@ -74,22 +71,6 @@ type Facts struct{}
 // JSONSchemaAlias has the schema name the facts.
 func (Condition) JSONSchemaAlias() any { return Facts{} }
 
-// Fact is one thing that a condition can ask for.
-type Fact struct {
-	Name string
-	// Doc is a sentence for editors.
-	Doc string
-	// Of says whether runners, tasks or both have it.
-	Of Subjects
-	// Type of the values: a text, a whole number, a truth value, a Duration or a
-	// Growth. A text that is none of a few words is a part of what is so.
-	Type reflect.Type
-	// Rules are like those of a verb.
-	Rules string
-	// Lasting facts can be looked up in a record; the others only now.
-	Lasting bool
-}
-
 // Subjects is a set of kinds of subjects.
 type Subjects int
 
@@ -98,14 +79,6 @@ const (
 	OfRunners Subjects = 1 << iota
 	OfTasks
 )
-
-// Growth bounds how much more of something there may be than at a mark.
-type Growth struct {
-	// Since is the mark.
-	Since Mark `json:"since"`
-	// Most is how many more there may be.
-	Most int `json:"most" jsonschema:"minimum=0"`
-}
 
 // Seen is the rule of a text of which something can be seen.
 const Seen = `pattern=\S`
@@ -117,26 +90,17 @@ func OneOf[T ~string](words ...T) string {
 
 // fields are those that a step or a condition has beside those of its Go type.
 func (f *Format) fields(t reflect.Type) (all []reflect.StructField) {
-	add := func(name, doc, rules string, t reflect.Type) {
-		all = append(all, reflect.StructField{Name: name, Type: t,
-			Tag: reflect.StructTag(fmt.Sprintf(`json:"%s,omitempty" jsonschema:%q jsonschema_description:%q`, name, rules, doc))})
-	}
-	switch t {
-	case reflect.TypeFor[Step]():
-		for _, v := range f.Verbs {
-			add(v.Name, v.Doc, v.Rules, v.Type)
-		}
-	case reflect.TypeFor[Facts]():
-		for _, fact := range f.Facts {
-			add(fact.Name, fact.Doc, fact.Rules, fact.Type)
-		}
+	terms := map[reflect.Type][]Term{reflect.TypeFor[Step](): f.Verbs, reflect.TypeFor[Facts](): f.Facts}
+	for _, one := range terms[t] {
+		tag := fmt.Sprintf(`json:"%s,omitempty" jsonschema:%q jsonschema_description:%q`, one.Name, one.Rules, one.Doc)
+		all = append(all, reflect.StructField{Name: one.Name, Type: one.Type, Tag: reflect.StructTag(tag)})
 	}
 	return all
 }
 
 // fact is the one with that name; the schema knows no other.
-func (f *Format) fact(name string) Fact {
-	return f.Facts[slices.IndexFunc(f.Facts, func(fact Fact) bool { return fact.Name == name })]
+func (f *Format) fact(name string) Term {
+	return f.Facts[slices.IndexFunc(f.Facts, func(fact Term) bool { return fact.Name == name })]
 }
 
 // Check wants subjects that there are, with facts that they have.

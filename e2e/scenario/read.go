@@ -46,9 +46,6 @@ func (c *Checker) read(node ast.Node, at string) any {
 	case *ast.LiteralNode:
 		return c.text(n.Value.Value, at)
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		if c.values == nil {
-			return n.GetToken().Value // in the matrix values are texts, whatever they look like
-		}
 		return n.(ast.ScalarNode).GetValue()
 	case *ast.NullNode:
 		return nil
@@ -85,13 +82,16 @@ func (c *Checker) mapping(mapping ast.MapNode, at string, wanted func(key string
 	return all
 }
 
-// text is a text with values in the place of all ${…}.
+// text is a text with values in the place of all ${…}. One that is a variable and
+// nothing else is its value, which may be a number or a truth value.
 func (c *Checker) text(text, at string) any {
 	replaced, ok := c.replace(text, at, c.places[at].Line)
-	if !ok {
+	switch {
+	case !ok:
 		return nil
+	case text != "" && reference.FindString(text) == text && at != "name":
+		return c.values[text[2:len(text)-1]]
 	}
-	c.varies[at] = replaced != text
 	return replaced
 }
 
@@ -104,7 +104,8 @@ func (c *Checker) replace(text, at string, line int) (replaced string, ok bool) 
 	ok = true
 	replaced = reference.ReplaceAllStringFunc(text, func(found string) string {
 		name, closed := strings.CutSuffix(found[2:], "}")
-		value, known := c.values[name]
+		given, known := c.values[name]
+		value := fmt.Sprint(given)
 		switch {
 		case !closed:
 			c.fail(line, at, "has a ${ without an end in %s", quote(text))

@@ -35,33 +35,9 @@ func (f *Format) compile(url string) *jsonschema.Schema {
 	return f.compiler.MustCompile(url)
 }
 
-// mistake is what the schema has against a value.
-type mistake struct {
-	*jsonschema.ValidationError
-	at    string
-	value any
-	set   func(any) // puts another one into its place
-}
-
 // validate holds what was read against the schema, and reports what does not fit.
-func (c *Checker) validate(tree map[string]any) {
-	all, again := c.mistakes(tree), false
-	for _, m := range all {
-		again = c.retype(m) || again
-	}
-	if again {
-		all = c.mistakes(tree)
-	}
-	before := maps.Clone(c.failed)
-	for _, m := range all {
-		if !before[m.at] {
-			c.report(m)
-		}
-	}
-}
-
-// mistakes are all that the schema has against what was read.
-func (c *Checker) mistakes(tree any) (all []mistake) {
+func (c *Checker) validate(tree any) {
+	unread := maps.Clone(c.failed)
 	var visit func(e *jsonschema.ValidationError)
 	visit = func(e *jsonschema.ValidationError) {
 		causes := e.Causes
@@ -71,54 +47,40 @@ func (c *Checker) mistakes(tree any) (all []mistake) {
 		for _, cause := range causes {
 			visit(cause)
 		}
-		if len(causes) > 0 {
-			return
+		if at, value := find(tree, e.InstanceLocation); len(causes) == 0 && !unread[at] {
+			c.report(e, at, value)
 		}
-		m := mistake{ValidationError: e, value: tree}
-		for _, name := range e.InstanceLocation {
-			switch in := m.value.(type) {
-			case map[string]any:
-				m.at, m.value, m.set = join(m.at, name), in[name], func(v any) { in[name] = v }
-			case []any:
-				i, _ := strconv.Atoi(name)
-				m.at, m.value, m.set = fmt.Sprintf("%s[%d]", m.at, i), in[i], func(v any) { in[i] = v }
-			}
-		}
-		all = append(all, m)
 	}
 	if e, ok := c.format.compile(schemaName).Validate(tree).(*jsonschema.ValidationError); ok {
 		visit(e)
 	}
-	return all
 }
 
-// retype makes a number or a truth value of a text with a variable in it where the
-// schema wants one, which has no other way to vary.
-func (c *Checker) retype(m mistake) bool {
-	text, isText := m.value.(string)
-	_, isType := m.ErrorKind.(*kind.Type)
-	var typed any
-	if !isType || !isText || !c.varies[m.at] || json.Unmarshal([]byte(text), &typed) != nil {
-		return false
+// find returns the path of what the schema is about, and its value.
+func find(tree any, location []string) (at string, value any) {
+	value = tree
+	for _, name := range location {
+		switch in := value.(type) {
+		case map[string]any:
+			at, value = join(at, name), in[name]
+		case []any:
+			i, _ := strconv.Atoi(name)
+			at, value = fmt.Sprintf("%s[%d]", at, i), in[i]
+		}
 	}
-	switch typed.(type) {
-	case float64, bool:
-		m.set(typed)
-		return true
-	}
-	return false
+	return at, value
 }
 
 // report says what is wrong: in the words of the library, or those of the type, and
 // with a hint where a name may be mistyped.
-func (c *Checker) report(m mistake) {
-	part, text := c.format.compile(m.SchemaURL), m.BasicOutput().Error.String()
-	switch k := m.ErrorKind.(type) {
+func (c *Checker) report(e *jsonschema.ValidationError, at string, value any) {
+	part, text := c.format.compile(e.SchemaURL), e.BasicOutput().Error.String()
+	switch k := e.ErrorKind.(type) {
 	case *kind.AdditionalProperties:
 		known := slices.Sorted(maps.Keys(part.Properties))
 		for _, name := range k.Properties {
-			c.fail(c.line(join(m.at, name)), m.at, "unknown field %s%s", quote(name), api.DidYouMean(name, known))
-			delete(m.value.(map[string]any), name)
+			c.fail(c.line(join(at, name)), at, "unknown field %s%s", quote(name), api.DidYouMean(name, known))
+			delete(value.(map[string]any), name)
 		}
 		return
 	case *kind.Required:
@@ -126,7 +88,6 @@ func (c *Checker) report(m mistake) {
 			return // only a part of the file was read
 		}
 	case *kind.Type:
-		m.set(nil)
 		if part.Title != "" {
 			text += "; must be " + part.Title
 		}
@@ -135,7 +96,7 @@ func (c *Checker) report(m mistake) {
 		for _, word := range k.Want {
 			words = append(words, fmt.Sprint(word))
 		}
-		text = notAWord(fmt.Sprint(m.value), words)
+		text = notAWord(fmt.Sprint(value), words)
 	case *kind.MinItems, *kind.MinProperties:
 		text = "is empty"
 	case *kind.MaxProperties:
@@ -146,5 +107,5 @@ func (c *Checker) report(m mistake) {
 			text = fmt.Sprintf("is %s; must be %s", quote(k.Got), part.Title)
 		}
 	}
-	c.fail(c.line(m.at), m.at, "%s", text)
+	c.fail(c.line(at), at, "%s", text)
 }

@@ -210,18 +210,13 @@ func (r Runner) NodeMap(name string) string {
 
 // UnmarshalText reads the short form of a map.
 func (m *Map) UnmarshalText(text []byte) error {
-	*m = MapOf(string(text))
-	return nil
-}
-
-// MapOf returns the map that a plain text in a file stands for.
-func MapOf(text string) Map {
-	switch text {
+	switch string(text) {
 	case Absent:
-		return Map{Absent: true}
+		*m = Map{Absent: true}
 	case Keyless:
-		return Map{Data: map[string]string{"NOTE": "a map without STATE"}}
+		*m = Map{Data: map[string]string{"NOTE": "a map without STATE"}}
 	default:
-		return Map{Data: map[string]string{api.StateKey: text}}
+		*m = Map{Data: map[string]string{api.StateKey: string(text)}}
 	}
+	return nil
 }

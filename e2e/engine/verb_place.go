@@ -3,16 +3,30 @@ package engine
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/invopop/jsonschema"
 
+	crowds "github.com/studioml/studio-go-runner/e2e/crowd"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
-func init() {
-	add(scenario.Verb{Name: "fakegpu", Need: scenario.NeedFakeGPUs,
-		Doc: "Changes the fake GPUs of runners, started or not: a command line of fakegpu with DIR for the state directory, as inject xid DIR 0 79."}, fakegpu.do)
+// Crowd is maps that concern no runner.
+type Crowd struct {
+	// Maps is how many there are.
+	Maps int `json:"maps" jsonschema:"minimum=1,maximum=20000"`
+	// Every is the time between two changes.
+	Every scenario.Duration `json:"every"`
+}
+
+func (c Crowd) do(ctx context.Context, p *play) error {
+	all, err := crowds.Make(ctx, p.env.Client(), p.env.Namespace(), c.Maps)
+	if err != nil {
+		return err
+	}
+	p.source("crowd", func(ctx context.Context) error { return all.Change(ctx, time.Duration(c.Every)) })
+	return nil
 }
 
 type (
