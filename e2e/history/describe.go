@@ -11,8 +11,8 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// Describe says in a line what a status says.
-func Describe(s *api.Status) string {
+// State says in a line what a runner does, and why.
+func State(s *api.Status) string {
 	text := string(s.Phase)
 	if s.Target != api.Unset {
 		text += " to " + string(s.Target)
@@ -26,7 +26,12 @@ func Describe(s *api.Status) string {
 	if s.Shadowed != nil {
 		text += fmt.Sprintf(", shadowed %s", s.Shadowed.Value)
 	}
-	text += fmt.Sprintf(", %d running, %d waiting", s.Tasks.Running, s.Tasks.Waiting)
+	return text
+}
+
+// Describe says in a line what a status says.
+func Describe(s *api.Status) string {
+	text := State(s) + fmt.Sprintf(", %d running, %d waiting", s.Tasks.Running, s.Tasks.Waiting)
 	for _, m := range []*api.MapStatus{s.Maps.Global, s.Maps.Node} {
 		if m != nil {
 			text += fmt.Sprintf(", %s@%s", m.Name, m.ResourceVersion)
