@@ -129,7 +129,7 @@ test: tools $(SUPERVISOR) ## Quick tests: no cluster
 
 .PHONY: mutants
 mutants: tools bin/e2e $(SUPERVISOR) ## Break the runner, one fault at a time, and list the faults that no test notices
-	@bin/e2e mutants --seed=$(SEED) $(if $(SHORT),--packages=2 --time=15s) $(if $(ONLY),--only='$(value ONLY)') $(if $(SCENARIOS),--scenarios)
+	@bin/e2e mutants --seed=$(SEED) $(if $(SHORT),--short) $(if $(ONLY),--only='$(value ONLY)') $(if $(SCENARIOS),--scenarios)
 
 # What the target lacks is said first, before minutes of building: for kind that is
 # found out by getting Docker and a node image.
@@ -193,7 +193,7 @@ conformance: tools
 	@E2E_CONTRACT='$(CONTRACT)' $(MAKE) --no-print-directory e2e PROCS=1
 else
 conformance: tools bin/e2e bin/runner bin/libnvidia-ml.so.1 ## Play the contract against any runner, as a black box
-	@$(ASSETS) $(if $(NAMED_IMAGE),export E2E_TIME_FACTOR=$${E2E_TIME_FACTOR:-3};) PATH=$(CURDIR)/bin:$$PATH bin/e2e conformance play $(CONTRACT) \
+	@$(ASSETS) $(if $(NAMED_IMAGE),export E2E_TIME_FACTOR=$${E2E_TIME_FACTOR:-3};) PATH=$(CURDIR)/bin:$$PATH bin/e2e conformance $(CONTRACT) \
 	  $(if $(NAMED_IMAGE),--image=$(NAMED_IMAGE) $(if $(POSTGRES),--postgres=$(POSTGRES)))
 endif
 # Some of the runners that break a rule each, drawn by a text, or all of them.
@@ -245,15 +245,11 @@ bench: tools bin/image/runner bin/libnvidia-ml.so.1 ## Measure the runner beside
 
 .PHONY: scenarios
 scenarios: bin/e2e ## List and validate the scenarios, without a cluster
-	@bin/e2e scenarios lint
-	@bin/e2e scenarios list
-	@bin/e2e scenarios catalogue --check
+	@bin/e2e scenarios
 
 .PHONY: generate
 generate: ## Write anew what is generated: the schema, the catalogue's table, the matrix of conformance, the shim's entry points
-	go run ./e2e/cmd/e2e scenarios schema
-	go run ./e2e/cmd/e2e scenarios catalogue
-	go run ./e2e/cmd/e2e conformance matrix
+	go run ./e2e/cmd/e2e generate
 	go generate ./fakegpu/...
 
 .PHONY: lint

@@ -56,7 +56,7 @@ func init() {
 	text(&config.postgres, "postgres", "E2E_POSTGRES", "", "existing: the `image` of the queues' PostgreSQL server, if not the published one")
 	text(&config.runtime, "runtime-class", "E2E_RUNTIME_CLASS", "", "existing: the RuntimeClass `name` of runners with the cluster's GPUs; by default the nodes' own runtime")
 	text(&config.artifacts, "artifacts", "E2E_ARTIFACTS", filepath.Join("..", "artifacts"), "the `directory` where failed scenarios leave their evidence")
-	text(&config.contract, "contract", "E2E_CONTRACT", "", "kind: only the contract is played, as a black box, with these `arguments` of bin/e2e conformance play")
+	text(&config.contract, "contract", "E2E_CONTRACT", "", "kind: only the contract is played, as a black box, with these `arguments` of bin/e2e conformance")
 	flag.BoolVar(&config.keep, "e2e.keep", os.Getenv("E2E_KEEP") != "", "keep the evidence of all scenarios, and the kind cluster (E2E_KEEP)")
 }
 

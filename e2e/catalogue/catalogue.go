@@ -29,15 +29,8 @@ var (
 	Last = Rows[len(Rows)-1].Number
 )
 
-// Title says in a few words what is shown; it is empty for a row that is not.
-func (r Row) Title() string {
-	for _, e := range Rows {
-		if e.Number == r {
-			return e.Title
-		}
-	}
-	return ""
-}
+// Title says in a few words what is shown.
+func (r Row) Title() string { return Rows[r-1].Title }
 
 func rows() (all []Entry) {
 	var parts []struct {

@@ -168,7 +168,7 @@ func ReadReports(dir string) ([]Report, error) {
 // Matrix writes what all reports say as Markdown, a line for each row.
 func (s *Suite) Matrix(reports []Report) string {
 	var b strings.Builder
-	b.WriteString("# Who conforms\n\nMade from [reports](reports) by `bin/e2e conformance matrix`. ✓ was shown, ✗ failed, – was skipped or not played.\n")
+	b.WriteString("# Who conforms\n\nMade from [reports](reports) by `make generate`. ✓ was shown, ✗ failed, – was skipped or not played.\n")
 	head, rule := "\n| row | what |", "\n|---:|---|"
 	for _, r := range reports {
 		head += fmt.Sprintf(" [%s](%s) %s<br>%s, %s |", r.Implementation.Project, r.Implementation.URL, r.Implementation.Version, r.Target, r.Mode)

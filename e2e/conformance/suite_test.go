@@ -42,7 +42,7 @@ func TestTheMatrixIsUpToDate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := s.Matrix(reports); string(text) != want {
-		t.Error("MATRIX.md is not up to date, run bin/e2e conformance matrix")
+		t.Error("MATRIX.md is not up to date, run make generate")
 	}
 }
 

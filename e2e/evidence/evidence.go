@@ -9,14 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
-	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/e2e-framework/klient/k8s"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/e2e-framework/klient/k8s/resources"
 	"sigs.k8s.io/yaml"
 )
@@ -31,23 +25,20 @@ type Dir string
 // and workloads.
 func (d Dir) Objects(ctx context.Context, namespace *resources.Resources) error {
 	var problems []error
-	for file, list := range map[string]k8s.ObjectList{
-		"maps": &corev1.ConfigMapList{}, "events": &corev1.EventList{}, "roles": &rbacv1.RoleList{},
-		"pods": &corev1.PodList{}, "claims": &corev1.PersistentVolumeClaimList{}, "jobs": &batchv1.JobList{},
-		"deployments": &appsv1.DeploymentList{}, "statefulsets": &appsv1.StatefulSetList{},
+	for file, kind := range map[string][2]string{
+		"maps": {"v1", "ConfigMapList"}, "events": {"v1", "EventList"}, "pods": {"v1", "PodList"},
+		"claims": {"v1", "PersistentVolumeClaimList"}, "roles": {"rbac.authorization.k8s.io/v1", "RoleList"},
+		"jobs": {"batch/v1", "JobList"}, "deployments": {"apps/v1", "DeploymentList"}, "statefulsets": {"apps/v1", "StatefulSetList"},
 	} {
+		list := &unstructured.UnstructuredList{}
+		list.SetAPIVersion(kind[0])
+		list.SetKind(kind[1])
 		err := namespace.List(ctx, list, func(o *metav1.ListOptions) { o.Limit = 200 })
-		var objects []runtime.Object
-		if err == nil {
-			objects, err = meta.ExtractList(list)
+		for i := range list.Items {
+			list.Items[i].SetManagedFields(nil) // only servers read them
 		}
-		for _, o := range objects {
-			if object, err := meta.Accessor(o); err == nil {
-				object.SetManagedFields(nil) // only servers read them
-			}
-		}
-		if len(objects) > 0 {
-			err = d.YAML(file+".yaml", objects)
+		if len(list.Items) > 0 {
+			err = d.YAML(file+".yaml", list.Items)
 		}
 		if err != nil {
 			problems = append(problems, fmt.Errorf("collect %s: %w", file, err))

@@ -2,7 +2,7 @@
 // which faults no test notices: each of those is a rule that nobody tests.
 //
 //	bin/e2e mutants                  # every fault
-//	bin/e2e mutants --packages=2 --time=15s --seed=7
+//	bin/e2e mutants --short --seed=7
 //	bin/e2e mutants --only='gate.*Ticket' --scenarios
 //
 // The rule: a condition is negated, a comparison is shifted by one value, a
@@ -12,78 +12,83 @@
 // itself against the unit tests of its package, those that are quick, and if it
 // survives against those of the packages that use it and, when asked, against scenarios.
 //
-// A fault that survives all of them fails the command, unless accepted.yaml has it
+// A fault that survives all of them fails the command, unless areas.yaml has it
 // with a reason.
 package mutants
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"time"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sync/errgroup"
+	"sigs.k8s.io/yaml"
 )
 
 // area is a package to break, with what else shows that it is broken.
 type area struct {
-	pkg    string
-	more   []string // packages with further tests, each with those that count if not all do
-	labels string   // of scenarios
+	Package  string
+	More     []string          // packages with further tests, each with those that count if not all do
+	Labels   string            // of scenarios
+	Accepted map[string]string // faults that may survive, with the reason
 
-	root   string // of the repository
 	faults []*fault
 	files  map[string]string // the changed ones, by path
 	work   string            // what is built is here
 }
 
-var areas = []*area{
-	{pkg: "runner/internal/lifecycle", more: []string{"runner"},
-		labels: "area: containsAny {drain, precedence, start, transitions, values}"},
-	{pkg: "runner/internal/gate", more: []string{"runner/internal/scheduler", "runner/internal/lifecycle"},
-		labels: "area: containsAny {drain}"},
-	{pkg: "runner/internal/statemap", more: []string{"runner"}, labels: "area: containsAny {apiserver, start, values}"},
-	{pkg: "runner/internal/kube", more: []string{"runner/internal/statemap", "runner"},
-		labels: "area: containsAny {apiserver, start}"},
-	{pkg: "runner/internal/scheduler", more: []string{"runner"}, labels: "area: containsAny {drain, gpu}"},
-	{pkg: "runner/internal/queue/spool", more: []string{"runner/internal/queue TestContract/spool", "runner TestCommandLine|TestOwners/spool"},
-		labels: "area: containsAny {drain}"},
-	{pkg: "runner/internal/gpu", more: []string{"runner/internal/scheduler", "runner"},
-		labels: "area: containsAny {gpu}"},
-	{pkg: "runner/internal/task", more: []string{"runner"}, labels: "area: containsAny {drain, gpu}"},
-	{pkg: "runner/internal/supervise", more: []string{"runner/internal/task", "runner"},
-		labels: "area: containsAny {drain}"},
+//go:embed areas.yaml
+var areasFile []byte
+
+// load returns the areas of a file with all their faults.
+func load(file []byte) (areas []*area, err error) {
+	if err := yaml.UnmarshalStrict(file, &areas); err != nil {
+		return nil, fmt.Errorf("areas.yaml: %w", err)
+	}
+	for _, a := range areas {
+		if err := a.breakIn(); err != nil {
+			return nil, err
+		}
+		left := maps.Clone(a.Accepted)
+		for _, f := range a.faults {
+			if f.reason = a.Accepted[f.key]; f.reason != "" {
+				delete(left, f.key)
+			}
+		}
+		for key := range left {
+			return nil, fmt.Errorf("areas.yaml: %s: there is no such fault any more, or no reason; look for its new name with --list", key)
+		}
+	}
+	return areas, nil
 }
 
 // Command plays faults.
 type Command struct {
-	Packages  int            `help:"Play faults of so many packages, chosen by the seed. 0 plays all."`
-	Time      time.Duration  `help:"Begin with no fault of a package after this time. 0 plays all."`
+	Short     bool           `help:"Play faults of two packages, chosen by the seed, as many as begin in 15 s each."`
 	Seed      uint64         `help:"Chooses packages, and the order of faults."`
-	Only      *regexp.Regexp `help:"Play only faults whose name in accepted.yaml matches this regular expression." default:"."`
+	Only      *regexp.Regexp `help:"Play only faults whose name in areas.yaml matches this regular expression." default:"."`
 	Scenarios bool           `help:"Play survivors against the scenarios of their area, on the embedded control plane."`
 	List      bool           `help:"List the faults and play none."`
 }
 
+// What the short form plays.
+const (
+	shortPackages = 2
+	shortTime     = 15 * time.Second
+)
+
 // Run says on standard output what became of them.
 func (c Command) Run(ctx context.Context, k *kong.Context) error {
-	root, err := os.Getwd()
+	areas, err := load(areasFile)
 	if err != nil {
-		return err
-	}
-	for _, a := range areas {
-		if err := a.breakIn(root); err != nil {
-			return err
-		}
-	}
-	if err := accept(filepath.Join(root, "e2e", "mutants", "accepted.yaml"), areas); err != nil {
 		return err
 	}
 	chosen := c.choose(areas)
@@ -114,7 +119,7 @@ func (c Command) choose(areas []*area) (chosen []*area) {
 		a := areas[i]
 		a.faults = slices.DeleteFunc(a.faults, func(f *fault) bool { return !c.Only.MatchString(f.key) })
 		random.Shuffle(len(a.faults), func(i, j int) { a.faults[i], a.faults[j] = a.faults[j], a.faults[i] })
-		if len(a.faults) > 0 && (c.Packages == 0 || len(chosen) < c.Packages) {
+		if len(a.faults) > 0 && (!c.Short || len(chosen) < shortPackages) {
 			chosen = append(chosen, a)
 		}
 	}
@@ -125,42 +130,42 @@ func (c Command) choose(areas []*area) (chosen []*area) {
 // they survive. Its own tests come twice, because some notice a fault by chance.
 // Accepted faults are played against these alone.
 func (a *area) play(ctx context.Context, c Command) (err error) {
-	if a.work, err = tempDir("", "mutants-*", 0o711); err != nil {
+	if a.work, err = os.MkdirTemp("", "mutants-*"); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(a.work)) }()
-	if err := a.writeOverlay(); err != nil {
+	// Some tests become another user, who has to get through.
+	if err := errors.Join(os.Chmod(a.work, 0o711), a.writeOverlay()); err != nil {
 		return err
 	}
-	for i, which := range append([]string{a.pkg}, a.more...) {
-		alive := slices.DeleteFunc(slices.Clone(a.faults), func(f *fault) bool { return i > 0 && !f.open() })
+	suites := append([]string{a.Package}, a.More...)
+	if c.Scenarios {
+		suites = append(suites, scenarios)
+	}
+	for i, which := range suites {
+		alive := slices.DeleteFunc(slices.Clone(a.faults), func(f *fault) bool { return i > 0 && f.verdict != survived })
 		if len(alive) == 0 {
 			break
 		}
-		tests, err := a.buildSuite(ctx, which)
+		tests, err := a.suite(ctx, which)
 		if err != nil {
 			return err
 		}
 		var playing errgroup.Group
-		playing.SetLimit(2 * runtime.NumCPU()) // many only wait
+		playing.SetLimit(tests.together)
 		begun := time.Now()
 		for _, f := range alive {
-			if ctx.Err() != nil || i == 0 && c.Time > 0 && time.Since(begun) > c.Time {
+			if ctx.Err() != nil || i == 0 && c.Short && time.Since(begun) > shortTime {
 				break
 			}
 			playing.Go(func() error {
-				if f.verdict, _ = tests.play(ctx, f.number); i == 0 && f.open() {
-					f.verdict, _ = tests.play(ctx, f.number)
+				if tests.play(ctx, f); i == 0 && f.verdict == survived {
+					tests.play(ctx, f)
 				}
 				return nil
 			})
 		}
 		_ = playing.Wait()
-	}
-	for _, f := range a.faults {
-		if c.Scenarios && f.open() {
-			f.verdict = a.scenarios(ctx, f.number)
-		}
 	}
 	return ctx.Err()
 }

@@ -7,23 +7,18 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 )
 
 // fault is one thing that is wrong in a mutant.
 type fault struct {
-	number  string // from 1 in its package; what MUTANT is then
+	number  int // from 1 in its package; what MUTANT is then
 	line    int
-	key     string // file, function and change: what accepted.yaml calls it
+	key     string // file, function and change: what areas.yaml calls it
 	verdict verdict
 	reason  string // why it may survive
 }
-
-// open says whether no test has noticed it yet, and one should.
-func (f *fault) open() bool { return f.verdict == survived && f.reason == "" }
 
 func (f *fault) String() string {
 	file, change, _ := strings.Cut(f.key, " ")
@@ -44,33 +39,31 @@ var shifted = map[token.Token]string{token.LSS: "<=", token.LEQ: "<", token.GTR:
 // breaker puts the faults of a package into its source, each behind a switch,
 // so that the package is built once for all of them.
 type breaker struct {
-	faults []*fault
-	keys   map[string]int // how often one came
-
-	// Of the present file.
-	name        string
+	faults      []*fault
+	keys        map[string]int // how often one came
 	set         *token.FileSet
-	text        string
-	function    string
-	open, close map[int]string // what goes before an offset
+	open, close map[token.Pos]string // what goes before a place
+
+	text  string // of the present file
+	where string // file and function
 }
 
 // breakIn fills in the faults of an area, and its files.
-func (a *area) breakIn(root string) error {
-	dir := filepath.Join(root, a.pkg)
-	found, err := build.ImportDir(dir, 0)
+func (a *area) breakIn() error {
+	found, err := build.ImportDir(a.Package, 0)
 	if err != nil {
 		return err
 	}
-	b := &breaker{keys: make(map[string]int)}
-	a.root, a.files = root, map[string]string{filepath.Join(dir, "mutants_switch.go"): fmt.Sprintf(switchFile, found.Name)}
+	b := &breaker{keys: make(map[string]int), set: token.NewFileSet()}
+	b.open, b.close = make(map[token.Pos]string), make(map[token.Pos]string)
+	a.files = map[string]string{a.Package + "/mutants_switch.go": fmt.Sprintf(switchFile, found.Name)}
 	for _, name := range found.GoFiles {
-		path := filepath.Join(dir, name)
+		path := a.Package + "/" + name
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		if a.files[path], err = b.file(a.pkg+"/"+name, string(text)); err != nil {
+		if a.files[path], err = b.file(path, string(text)); err != nil {
 			return err
 		}
 	}
@@ -80,46 +73,49 @@ func (a *area) breakIn(root string) error {
 
 // file returns a file with its faults; every line stays where it is.
 func (b *breaker) file(name, text string) (string, error) {
-	b.name, b.set, b.text, b.open, b.close = name, token.NewFileSet(), text, make(map[int]string), make(map[int]string)
+	b.text = text
 	parsed, err := parser.ParseFile(b.set, name, text, 0)
 	if err != nil {
 		return "", err
 	}
 	for _, d := range parsed.Decls {
 		if f, ok := d.(*ast.FuncDecl); ok && f.Body != nil {
-			if b.function = f.Name.Name; f.Recv != nil {
-				b.function = strings.Trim(b.source(f.Recv.List[0].Type), "*") + "." + b.function
+			b.where = name + " "
+			if f.Recv != nil {
+				b.where += strings.Trim(b.source(f.Recv.List[0].Type), "*") + "."
 			}
+			b.where += f.Name.Name
 			ast.Inspect(f.Body, b.visit)
 		}
 	}
 	var out strings.Builder
 	for i, c := range []byte(text) {
-		out.WriteString(b.close[i] + b.open[i])
+		at := parsed.FileStart + token.Pos(i)
+		out.WriteString(b.close[at] + b.open[at])
 		out.WriteByte(c)
 	}
 	return out.String(), nil
 }
 
-func (b *breaker) offset(p token.Pos) int   { return b.set.Position(p).Offset }
-func (b *breaker) source(n ast.Node) string { return b.text[b.offset(n.Pos()):b.offset(n.End())] }
+func (b *breaker) source(n ast.Node) string {
+	return b.text[b.set.Position(n.Pos()).Offset:b.set.Position(n.End()).Offset]
+}
 
 // wrap puts text around a node. It is called from the outside in.
 func (b *breaker) wrap(n ast.Node, l, r string) {
-	begin, end := b.offset(n.Pos()), b.offset(n.End())
-	b.open[begin] += l
-	b.close[end] = r + b.close[end]
+	b.open[n.Pos()] += l
+	b.close[n.End()] = r + b.close[n.End()]
 }
 
 // fault adds a fault and returns the condition that it is on.
 func (b *breaker) fault(n ast.Node, change string) string {
-	key := fmt.Sprintf("%s %s: %s", b.name, b.function, strings.Join(strings.Fields(change), " "))
+	key := fmt.Sprintf("%s: %s", b.where, strings.Join(strings.Fields(change), " "))
 	if b.keys[key]++; b.keys[key] > 1 {
 		key += fmt.Sprintf(" #%d", b.keys[key])
 	}
-	number := strconv.Itoa(len(b.faults) + 1)
-	b.faults = append(b.faults, &fault{number: number, line: b.set.Position(n.Pos()).Line, key: key, verdict: unplayed})
-	return `mutant == "` + number + `"`
+	f := &fault{number: len(b.faults) + 1, line: b.set.Position(n.Pos()).Line, key: key, verdict: unplayed}
+	b.faults = append(b.faults, f)
+	return fmt.Sprintf(`mutant == "%d"`, f.number)
 }
 
 func (b *breaker) visit(n ast.Node) bool {

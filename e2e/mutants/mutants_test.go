@@ -2,12 +2,10 @@ package mutants
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -98,21 +96,22 @@ func write(t *testing.T, files map[string]string) (root string) {
 	return root
 }
 
-// broken is a package with its faults.
-func broken(t *testing.T, root, pkg string) *area {
+// broken is the package of product with its faults, in the working directory.
+func broken(t *testing.T) *area {
 	t.Helper()
-	a := &area{pkg: pkg}
-	if err := a.breakIn(root); err != nil {
+	t.Chdir(write(t, product))
+	areas, err := load([]byte("- package: p\n"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	return a
+	return areas[0]
 }
 
 func TestFaults(t *testing.T) {
-	a := broken(t, write(t, product), "p")
+	a := broken(t)
 	var got []string
 	for i, f := range a.faults {
-		if f.number != strconv.Itoa(i+1) || f.line == 0 {
+		if f.number != i+1 || f.line == 0 {
 			t.Errorf("fault %+v, want the number %d and a line", f, i+1)
 		}
 		got = append(got, strings.TrimPrefix(f.key, "p/p.go "))
@@ -139,7 +138,7 @@ func TestVerdicts(t *testing.T) {
 	if err := checkAlone(t.Context()); err != nil {
 		t.Skip(err)
 	}
-	a := broken(t, write(t, product), "p")
+	a := broken(t)
 	if err := a.play(t.Context(), Command{}); err != nil {
 		t.Fatal(err)
 	}
@@ -156,43 +155,57 @@ func TestVerdicts(t *testing.T) {
 		}
 	}
 	var out strings.Builder
-	if err := report(&out, []*area{a}); err == nil || err.Error() != "1 faults survive; write a test that fails with each, or say in accepted.yaml why none can" {
+	if err := report(&out, []*area{a}); err == nil || err.Error() != "1 faults survive; write a test that fails with each, or say in areas.yaml why none can" {
 		t.Errorf("report ends with %v", err)
 	}
 	if !strings.Contains(out.String(), "p/p.go:32: Never: negate i == 2\n\tsurvived") {
 		t.Errorf("the report does not say where the survivor is:\n%s", &out)
 	}
-	a.faults[slices.IndexFunc(a.faults, func(f *fault) bool { return strings.Contains(f.key, "Never") })].reason = "why not"
-	if err := report(io.Discard, []*area{a}); err != nil {
-		t.Errorf("with a reason: %v", err)
+	// It may, for a reason.
+	a.faults = slices.DeleteFunc(a.faults, func(f *fault) bool { return !strings.Contains(f.key, "Never") })
+	a.faults[0].reason = "why not"
+	if err := a.play(t.Context(), Command{}); err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	if err := report(&out, []*area{a}); err != nil || !strings.Contains(out.String(), "\taccepted why not\n") {
+		t.Errorf("with a reason: %v, and the report\n%s", err, &out)
 	}
 }
 
 func TestAccepted(t *testing.T) {
+	t.Chdir(write(t, product))
+	const never = "'p/p.go Never: negate i == 2': "
 	for text, want := range map[string]string{
-		"# why\n'a.go F: drop x()': one two\n'a.go G: drop y()': three\n": "",
-		"'a.go F: drop z()': why\n":                                       "there is no such fault any more",
-		"'a.go F: drop x()':\n":                                           "or no reason",
-		"- x\n":                                                           "cannot unmarshal",
+		"# why\n- {package: p, accepted: {" + never + "one two, 'p/p.go T.Add: drop t.mu.Lock()': three}}": "",
+		"- {package: p, accepted: {'p/p.go Never: drop z()': why}}":                                        "there is no such fault any more",
+		"- {package: p, accepted: {" + never + "}}":                                                        "or no reason",
+		"- {package: p, aceppted: {}}":                                                                     "unknown field",
+		"- {package: q}":                                                                                   "cannot find package",
 	} {
-		all := []*fault{{key: "a.go F: drop x()"}, {key: "a.go G: drop y()"}}
-		err := accept(filepath.Join(write(t, map[string]string{"accepted.yaml": text}), "accepted.yaml"), []*area{{faults: all}})
-		switch {
-		case want == "" && (err != nil || all[0].reason != "one two" || all[1].reason != "three"):
-			t.Errorf("%q gives %v, %v", text, all, err)
-		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+		areas, err := load([]byte(text))
+		if want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%q gives %v, want %q", text, err, want)
+		}
+		if want != "" {
+			continue
+		}
+		reasons := map[string]string{}
+		for _, f := range areas[0].faults {
+			if f.reason != "" {
+				reasons[strings.TrimPrefix(f.key, "p/p.go ")] = f.reason
+			}
+		}
+		if len(reasons) != 2 || reasons["Never: negate i == 2"] != "one two" || reasons["T.Add: drop t.mu.Lock()"] != "three" {
+			t.Errorf("the reasons are %v", reasons)
 		}
 	}
 }
 
 // What may survive is a fault that there is: code that changes takes its line along.
 func TestAcceptedFaultsAreThere(t *testing.T) {
-	var all []*area
-	for _, a := range areas {
-		all = append(all, broken(t, filepath.Join("..", ".."), a.pkg))
-	}
-	if err := accept("accepted.yaml", all); err != nil {
+	t.Chdir(filepath.Join("..", ".."))
+	if _, err := load(areasFile); err != nil {
 		t.Error(err)
 	}
 }
@@ -207,7 +220,7 @@ func TestSample(t *testing.T) {
 				all[i].faults = append(all[i].faults, &fault{key: fmt.Sprint(i, j)})
 			}
 		}
-		c := Command{Packages: 2, Seed: seed, Only: regexp.MustCompile("[^3]$")}
+		c := Command{Short: true, Seed: seed, Only: regexp.MustCompile("[^3]$")}
 		for _, a := range c.choose(all) {
 			chosen = append(chosen, a.faults...)
 		}

@@ -9,11 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // verdict is what became of a fault.
@@ -22,41 +21,49 @@ type verdict string
 const (
 	unplayed verdict = "not played"
 	survived verdict = "survived"
+	accepted verdict = "accepted" // survived, for a reason
 	killed   verdict = "killed"
 	timedOut verdict = "timed out" // noticed by a test that did not end in its time
 )
 
-// suite is the tests of one package, built with all the faults of an area.
+// suite is what may notice a fault: the tests of a package, or scenarios.
 type suite struct {
-	program, dir string
-	tests        string        // that count; empty for all
-	bound        time.Duration // of one run
+	command  []string
+	dir      string
+	memory   string // that a run may have of address space, in KiB
+	together int    // runs at the same time
+	bound    time.Duration
 }
 
-// buildSuite builds the tests of a package and plays those that count without any fault.
-func (a *area) buildSuite(ctx context.Context, which string) (*suite, error) {
-	pkg, tests, _ := strings.Cut(which, " ")
-	s := &suite{filepath.Join(a.work, strings.ReplaceAll(pkg, "/", "-")+".test"), filepath.Join(a.root, pkg), tests, 10 * time.Minute}
-	if err := a.build(ctx, s.program, pkg, "test", "-c"); err != nil {
-		return nil, err
+// scenarios is the suite that is no package.
+const scenarios = "scenarios"
+
+// suite builds one, with all the faults of the area, and plays it without any.
+func (a *area) suite(ctx context.Context, which string) (*suite, error) {
+	pkg, tests, _ := strings.Cut(which, " ") // those that count, all without
+	program := filepath.Join(a.work, strings.ReplaceAll(pkg, "/", "-")+".test")
+	// Many only wait. Some faults make loops that never end and always append.
+	s := &suite{dir: pkg, memory: "16777216", together: 2 * runtime.NumCPU(), bound: 20 * time.Minute}
+	// That a test hangs is seen here.
+	s.command = []string{program, "-test.short", "-test.failfast", "-test.timeout=2h", "-test.run=" + tests}
+	build := []string{"test", "-c"}
+	if which == scenarios {
+		pkg, build = "runner", []string{"build", "-race"}
+		// Neither the race detector nor the API server live with a limit.
+		s.dir, s.memory, s.together = ".", "unlimited", 1
+		s.command = []string{"make", "--no-print-directory", "e2e-embedded",
+			"MUTANT_RUNNER=" + program, "LABELS=" + a.Labels, "ARTIFACTS=" + filepath.Join(a.work, "artifacts")}
 	}
-	start := time.Now()
-	if v, output := s.play(ctx, ""); v != survived {
-		return nil, fmt.Errorf("the tests of %s fail without a fault:\n%s", pkg, output)
+	build = append(build, "-overlay", a.overlay(), "-ldflags", "-extldflags=-Wl,-z,lazy", "-o", program, "./"+pkg)
+	if output, err := exec.CommandContext(ctx, "go", build...).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("go %s: %w\n%s", strings.Join(build, " "), err, output)
+	}
+	start, none := time.Now(), &fault{}
+	if output := s.play(ctx, none); none.verdict != survived {
+		return nil, fmt.Errorf("%s fails without a fault:\n%s", which, output)
 	}
 	s.bound = 4*time.Since(start) + 8*time.Second
 	return s, nil
-}
-
-// build makes a program of a package, with all the faults of the area.
-func (a *area) build(ctx context.Context, program, pkg string, how ...string) error {
-	args := append(how, "-overlay", a.overlay(), "-ldflags", "-extldflags=-Wl,-z,lazy", "-o", program, "./"+pkg)
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = a.root
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, output)
-	}
-	return nil
 }
 
 func (a *area) overlay() string { return filepath.Join(a.work, "overlay.json") }
@@ -74,63 +81,38 @@ func (a *area) writeOverlay() error {
 	return errors.Join(err, os.WriteFile(a.overlay(), text, 0o600))
 }
 
-// tempDir is for tests that become another user, who has to get through, and in
-// the last one may write.
-func tempDir(in, pattern string, mode os.FileMode) (string, error) {
-	dir, err := os.MkdirTemp(in, pattern)
-	if err != nil {
-		return "", err
-	}
-	return dir, os.Chmod(dir, mode)
-}
-
-// play runs the tests with one fault, or with none, and returns what they print.
-func (s *suite) play(ctx context.Context, number string) (v verdict, output []byte) {
-	tmp, err := tempDir(memory(), "run-*", 0o777|os.ModeSticky)
-	if err != nil {
-		return unplayed, nil
-	}
-	defer os.RemoveAll(tmp)
-	// The tests end themselves; what does not even do that is killed.
-	ctx, cancel := context.WithTimeout(ctx, s.bound+5*time.Second)
+// play plays it with one fault, or with none, notes what became of that, and returns
+// what was printed.
+func (s *suite) play(ctx context.Context, f *fault) []byte {
+	ctx, cancel := context.WithTimeout(ctx, s.bound)
 	defer cancel()
-	cmd := alone(ctx, memoryLimit, s.program, "-test.short", "-test.failfast", "-test.run="+s.tests, "-test.timeout="+s.bound.String())
-	cmd.Dir, cmd.Env = s.dir, append(os.Environ(), "TMPDIR="+tmp, "MUTANT="+number)
-	output, err = cmd.CombinedOutput()
+	cmd := alone(ctx, s.memory, s.command...)
+	cmd.Dir, cmd.Env = s.dir, append(os.Environ(), fmt.Sprintf("MUTANT=%d", f.number))
+	output, err := cmd.CombinedOutput()
 	switch {
-	case ctx.Err() != nil || bytes.Contains(output, []byte("panic: test timed out after")):
-		return timedOut, output
+	case ctx.Err() != nil:
+		f.verdict = timedOut
 	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
-		return killed, output
+		f.verdict = killed
+	case f.reason != "":
+		f.verdict = accepted
+	default:
+		f.verdict = survived
 	}
-	return survived, output
+	return output
 }
-
-// memory is a place for files in memory where there is one, as the tests of queues sync
-// thousands of them, and programs in it can be started; else empty.
-func memory() string {
-	const place = "/dev/shm"
-	var stat unix.Statfs_t
-	if unix.Statfs(place, &stat) != nil || stat.Type != unix.TMPFS_MAGIC || stat.Flags&unix.ST_NOEXEC != 0 || unix.Access(place, unix.W_OK) != nil {
-		return ""
-	}
-	return place
-}
-
-// memoryLimit is what a mutant may have of address space, in KiB: some make
-// loops that never end and always append.
-const memoryLimit = "16777216"
 
 // alone is a command that sees no process but its own, because a mutant may kill
-// all that it sees, and of which nothing is left when it has ended. The first
-// process is a shell: the tests are not made for being it.
+// all that it sees, and of which nothing is left when it has ended. Its temporary files
+// are in memory, as the tests of queues sync thousands of them. The first process is a
+// shell: the tests are not made for being it.
 func alone(ctx context.Context, memory string, command ...string) *exec.Cmd {
 	args := []string{"--fork", "--pid", "--mount-proc", "--kill-child"}
 	if os.Getuid() != 0 {
 		args = append(args, "--map-root-user")
 	}
-	args = append(args, "sh", "-c", `ulimit -v "$0"; "$@"; exit $?`, memory)
-	cmd := exec.CommandContext(ctx, "unshare", append(args, command...)...)
+	const script = `export TMPDIR=/dev/shm; mount -t tmpfs -o mode=1777 tmpfs $TMPDIR && ulimit -v "$0" && "$@"; exit $?`
+	cmd := exec.CommandContext(ctx, "unshare", append(append(args, "sh", "-c", script, memory), command...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
@@ -139,30 +121,9 @@ func alone(ctx context.Context, memory string, command ...string) *exec.Cmd {
 
 // checkAlone says what to do where the machine allows no such thing.
 func checkAlone(ctx context.Context) error {
-	if output, err := alone(ctx, memoryLimit, "true").CombinedOutput(); err != nil {
+	if output, err := alone(ctx, "unlimited", "true").CombinedOutput(); err != nil {
 		return fmt.Errorf("mutants kill what they see, and get no process namespace of their own here: %w %s; "+
 			"install unshare (apt-get install util-linux), in a container run it privileged", err, bytes.TrimSpace(output))
 	}
 	return nil
-}
-
-// scenarios plays a fault against scenarios on the embedded control plane. Its
-// runner gets the number from a script, since targets pass on no environment.
-func (a *area) scenarios(ctx context.Context, number string) verdict {
-	program, script := filepath.Join(a.work, "runner"), filepath.Join(a.work, "runner-"+number)
-	text := fmt.Sprintf("#!/bin/sh\nMUTANT=%s exec %s \"$@\"\n", number, program)
-	err := errors.Join(a.build(ctx, program, "runner", "build", "-race"), os.WriteFile(script, []byte(text), 0o700))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return survived
-	}
-	// Neither the race detector nor the API server live with a limit.
-	output, err := alone(ctx, "unlimited", "make", "--no-print-directory", "-C", a.root, "e2e-embedded",
-		"MUTANT_RUNNER="+script, "LABELS="+a.labels, "ARTIFACTS="+filepath.Join(a.work, "artifacts")).CombinedOutput()
-	all := strings.TrimSpace(string(output))
-	fmt.Printf("scenarios: %s\n", all[strings.LastIndexByte(all, '\n')+1:]) // how many passed, or why none was played
-	if err != nil && strings.Contains(all, "[FAIL]") {
-		return killed
-	}
-	return survived
 }

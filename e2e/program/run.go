@@ -35,9 +35,9 @@ func Run(ctx context.Context, variables []string, stdin io.Reader, stdout io.Wri
 }
 
 // PassedOn are the variables that every program gets from this process: where
-// programs are found, and how those built with -race behave.
+// programs are found, how those built with -race behave, and the fault of a mutant.
 func PassedOn() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "GORACE=" + os.Getenv("GORACE")}
+	return []string{"PATH=" + os.Getenv("PATH"), "GORACE=" + os.Getenv("GORACE"), "MUTANT=" + os.Getenv("MUTANT")}
 }
 
 // Flags are flags of a command line, by their names without dashes.

@@ -37,38 +37,35 @@ func (c demoCommand) Run(ctx context.Context, k *kong.Context) error {
 	context.AfterFunc(ctx, func() {
 		time.AfterFunc(time.Second, func() { signal.Reset(os.Interrupt, syscall.SIGTERM) })
 	})
-	var left error // what could not be cleaned up
-	err := c.show(ctx, k, func(problem error) { left = errors.Join(left, problem) })
-	if left != nil || ctx.Err() == nil {
+	dir, remove, err := program.TempDir("studio-go-runner-demo-*")
+	if err != nil {
+		return err
+	}
+	err = c.show(ctx, k, dir)
+	if left := remove(); left != nil || ctx.Err() == nil {
 		return errors.Join(err, left)
 	}
 	fmt.Fprintln(k.Stdout, "\nStopped; everything is cleaned up.")
-	if !c.Play {
-		return nil
+	if c.Play {
+		return errors.New("it was not played to its end")
 	}
-	// It was not shown to its end, and so ends as if it had not caught the signal.
-	signal.Reset(os.Interrupt)
-	return errors.Join(syscall.Kill(os.Getpid(), syscall.SIGINT), errors.New("interrupted"))
+	return nil
 }
 
-// show makes a place for the scenario and shows it there. It notes what it has to leave.
-func (c demoCommand) show(ctx context.Context, k *kong.Context, note func(error)) error {
+// show makes a place for the scenario and shows it there. What it cannot clean up, the
+// janitor of the directory does.
+func (c demoCommand) show(ctx context.Context, k *kong.Context, dir string) error {
 	all, err := engine.Format.Load(filepath.Join("scenarios", "demo", "steer-two-runners.yaml"))
 	if err != nil {
 		return err
 	}
 	s := all[0]
-	dir, remove, err := program.TempDir("studio-go-runner-demo-*")
-	if err != nil {
-		return err
-	}
-	defer func() { note(remove()) }()
 	fmt.Fprintln(k.Stdout, "Starting etcd and kube-apiserver …")
 	plane, err := controlplane.Start(ctx, dir, nil)
 	if err != nil {
 		return err
 	}
-	defer func() { note(plane.Close()) }()
+	defer plane.Close()
 	bin, err := filepath.Abs("bin") // runners work in directories of their own
 	if err != nil {
 		return err
@@ -83,18 +80,19 @@ func (c demoCommand) show(ctx context.Context, k *kong.Context, note func(error)
 	if err != nil {
 		return err
 	}
-	defer func() { note(env.Close(context.WithoutCancel(ctx))) }()
-	screen := &screen{out: k.Stdout, scenario: s, record: history.New(), env: env}
+	defer env.Close(context.WithoutCancel(ctx))
+	record, play := history.New(), engine.Run
 	if !c.Play {
+		play = engine.Attend
 		if err := instructions(k.Stdout, s, env); err != nil {
 			return err
 		}
-		return screen.during(ctx, engine.Attend)
 	}
-	if err := screen.during(ctx, engine.Run); err != nil {
+	err = tell(ctx, k.Stdout, record, func(ctx context.Context) error { return play(ctx, env, s, record) })
+	if err != nil || !c.Play {
 		return err
 	}
-	screen.record.View(func(f *history.Facts) {
+	record.View(func(f *history.Facts) {
 		fmt.Fprintf(k.Stdout, "\nNo task is lost, and none ran twice: %s.\n", f.Queue) // as the engine has seen
 	})
 	return nil
@@ -107,14 +105,12 @@ func instructions(out io.Writer, s scenario.Scenario, env targets.Env) error {
 		return err
 	}
 	fmt.Fprintf(out, "\nIn another terminal (Ctrl-C here ends and cleans up):\nexport %s\n", strings.Join(variables, " "))
-	about := ""
 	for _, step := range s.Steps {
 		switch text, _, _ := strings.Cut(fmt.Sprint(step.Value), "\n"); step.Verb {
 		case "say":
-			about = "# " + text + "\n"
+			fmt.Fprintf(out, "# %s\n", text)
 		case "kubectl":
-			fmt.Fprintf(out, "%skubectl %s\n", about, text)
-			about = ""
+			fmt.Fprintf(out, "kubectl %s\n", text)
 		}
 	}
 	return nil

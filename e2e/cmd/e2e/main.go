@@ -1,4 +1,4 @@
-// Command e2e is the harness beside its scenarios: it lists and checks their
+// Command e2e is the harness beside its scenarios: it checks and lists their
 // files, writes what is made from them (the JSON schema for editors and the
 // catalogue in scenarios/README.md), chooses what make e2e runs on, plays the contract
 // and broken runners, and shows the demo of make run. It is run at the root of the
@@ -15,6 +15,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/studioml/studio-go-runner/e2e/conformance"
 	"github.com/studioml/studio-go-runner/e2e/mutants"
 )
 
@@ -29,20 +30,14 @@ const (
 
 // commands is the command line.
 type commands struct {
-	Scenarios   scenariosCommands   `cmd:"" help:"List and check the scenario files, and write what is made from them."`
+	Scenarios   scenariosCommand    `cmd:"" help:"Check the scenario files, and list every scenario, expanded; exit code 1 if anything is wrong."`
+	Generate    generateCommand     `cmd:"" help:"Write the schema of scenarios, the table of rows and the matrix of conformance."`
 	Target      targetCommand       `cmd:"" help:"Print what make e2e runs on, or say what the machine lacks for it."`
 	Report      reportCommand       `cmd:"" help:"Write the HTML page and the summary of a run anew."`
 	Progress    progressCommand     `cmd:"" help:"Show how far a run is; what Ginkgo prints is read from standard input."`
-	Conformance conformanceCommands `cmd:"" help:"Play the contract against any runner."`
+	Conformance conformance.Command `cmd:"" help:"Play the contract against any runner, and write a report; exit code 1 if it does not conform."`
 	Mutants     mutants.Command     `cmd:"" help:"Break the runner by a rule, one fault at a time, and list the faults that no test notices."`
 	Demo        demoCommand         `cmd:"" help:"Watch two runners that kubectl steers, on a control plane of their own."`
-}
-
-type scenariosCommands struct {
-	List      listCommand      `cmd:"" help:"List every scenario, expanded, and count them."`
-	Lint      lintCommand      `cmd:"" help:"Check all scenario files; exit code 1 if anything is wrong."`
-	Schema    schemaCommand    `cmd:"" help:"Write scenarios/schema.json from the Go types and their comments."`
-	Catalogue catalogueCommand `cmd:"" help:"Write the table of rows in scenarios/README.md."`
 }
 
 // run is main without the process around it.

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/studioml/studio-go-runner/e2e/catalogue"
+	"github.com/studioml/studio-go-runner/e2e/engine"
 )
 
 const (
@@ -26,18 +27,24 @@ steps: [{expect: {a: {live: true}}}]
 // ` + "catalogue" + `: row 15, 25
 func TestOrder(t *testing.T) {}
 `
-	readme = "# Title\n" + tableStart + "\nold\n" + tableEnd + "\nmore\n"
+	readmeText = "# Title\n" + tableStart + "\nold\n" + tableEnd + "\nmore\n"
 )
 
 func file(name string) string { return strings.Replace(good, "%s", name, 1) }
 
-// tree writes a small repository and returns its root.
-func tree(t *testing.T, files map[string]string) string {
+// tree writes a small repository, which is the working directory then.
+func tree(t *testing.T, files map[string]string) {
 	t.Helper()
-	root := t.TempDir()
-	files["go.mod"] = "module x\n"
+	t.Chdir(t.TempDir())
+	for _, name := range []string{"e2e", "fakegpu", "runner", "scenarios"} {
+		if err := os.Mkdir(name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if files[readmeFile] == "" {
+		files[readmeFile] = readmeText
+	}
 	for name, text := range files {
-		name = filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -45,75 +52,78 @@ func tree(t *testing.T, files map[string]string) string {
 			t.Fatal(err)
 		}
 	}
-	return root
 }
 
-// command runs one of the commands about scenarios inside root.
-func command(t *testing.T, root string, args ...string) (code int, stdout, stderr string) {
+// fresh writes the table of a tree, as make generate does, and returns the document.
+func fresh(t *testing.T) string {
 	t.Helper()
-	t.Chdir(root)
+	all, err := engine.Format.LoadDir("scenarios")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, err := readme(all)
+	if err == nil {
+		err = os.WriteFile(readmeFile, text, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// command runs the command about scenarios.
+func command(args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	code = run(append([]string{"scenarios"}, args...), &out, &errs)
 	return code, out.String(), errs.String()
 }
 
 func TestList(t *testing.T) {
-	root := tree(t, map[string]string{
+	tree(t, map[string]string{
 		"scenarios/start/one.yaml": file("one"),
 		"scenarios/drain/two.yaml": file("two ${n}") + "matrix: {n: [1, 2]}\n",
 	})
-	code, stdout, stderr := command(t, root, "list")
+	fresh(t)
+	code, stdout, stderr := command()
 	want := `1,52  drain  two 1  embedded,kind  scenarios/drain/two.yaml:6
 1,52  drain  two 2  embedded,kind  scenarios/drain/two.yaml:6
 1,52  start  one    embedded,kind  scenarios/start/one.yaml:1
 
 3 scenarios in 2 files show 2 rows of 85
-areas: drain 2, start 1
-targets: embedded 3, kind 3
+areas: map[drain:2 start:1]
+targets: map[embedded:3 kind:3]
 `
 	if diff := cmp.Diff(want, stdout); code != 0 || stderr != "" || diff != "" {
 		t.Errorf("exit code %d, stderr %q, stdout, want - got +\n%s", code, stderr, diff)
 	}
 }
 
-func TestLint(t *testing.T) {
-	root := tree(t, map[string]string{"scenarios/start/one.yaml": file("one")})
-	if code, stdout, stderr := command(t, root, "lint"); code != 0 || stdout != "1 scenarios are fine\n" || stderr != "" {
-		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
-	}
-	root = tree(t, map[string]string{
+func TestMistakes(t *testing.T) {
+	tree(t, map[string]string{
 		"scenarios/start/one.yaml": file("one") + "runers: {}\n",
 		"scenarios/start/two.yaml": strings.Replace(file("two"), "52", "91", 1),
 	})
 	want := `scenarios/start/one.yaml:6: unknown field "runers"; did you mean runners?
 scenarios/start/two.yaml:2: rows[1]: maximum: got 91, want 85
 `
-	if code, stdout, stderr := command(t, root, "lint"); code != 1 || stdout != "" || stderr != want {
+	if code, stdout, stderr := command(); code != 1 || stdout != "" || stderr != want {
 		t.Errorf("exit code %d, stdout %q, stderr\n%swant\n%s", code, stdout, stderr, want)
 	}
 }
 
 func TestCatalogue(t *testing.T) {
-	root := tree(t, map[string]string{
+	tree(t, map[string]string{
 		"scenarios/start/one.yaml": file("one ${n}") + "matrix: {n: [1, 2]}\n",
-		"scenarios/README.md":      readme,
 		"runner/x/order_test.go":   marked,
 		"runner/x/order.go":        "package x",
 		"e2e/jobs_test.go":         "package x\n\nfunc specs() {\n\tIt(\"a Job\", rows(52, 53), limit, func() {})\n}\n",
-		"runner/bin/x_test.go":     "package broken // catalogue: row 1",
 	})
-	if code, _, stderr := command(t, root, "catalogue", "--check"); code != 1 || !strings.Contains(stderr, "not up to date") {
-		t.Errorf("--check before: exit code %d, stderr %q", code, stderr)
+	if code, _, stderr := command(); code != 1 || !strings.Contains(stderr, "not up to date") {
+		t.Errorf("before: exit code %d, stderr %q", code, stderr)
 	}
-	if code, _, stderr := command(t, root, "catalogue"); code != 0 {
-		t.Fatalf("exit code %d, stderr %q", code, stderr)
-	}
-	if code, _, stderr := command(t, root, "catalogue", "--check"); code != 0 {
-		t.Errorf("--check after: exit code %d, stderr %q", code, stderr)
-	}
-	text, err := os.ReadFile(filepath.Join(root, "scenarios", "README.md"))
-	if err != nil {
-		t.Fatal(err)
+	text := fresh(t)
+	if code, _, stderr := command(); code != 0 {
+		t.Errorf("after: exit code %d, stderr %q", code, stderr)
 	}
 	for _, want := range []string{
 		"# Title\n" + tableStart + "\n| row | what | shown by |\n",
@@ -123,20 +133,20 @@ func TestCatalogue(t *testing.T) {
 		"| [a Job](../e2e/jobs_test.go) in e2e |\n",
 		"|\n" + tableEnd + "\nmore\n",
 	} {
-		if !strings.Contains(string(text), want) {
+		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
-	if strings.Contains(string(text), "old") {
+	if strings.Contains(text, "old") {
 		t.Error("the old table is still there")
 	}
 }
 
 func TestMissing(t *testing.T) {
-	shown := map[catalogue.Row][]witness{}
+	shown := map[witness]int{}
 	for _, row := range catalogue.Rows {
 		if row.Number != 7 {
-			shown[row.Number] = []witness{{file: "x"}}
+			shown[witness{row: row.Number, file: "x"}]++
 		}
 	}
 	if got := missing(shown); len(got) != 1 || got[0].Number != 7 {
@@ -147,19 +157,20 @@ func TestMissing(t *testing.T) {
 func TestBadMarks(t *testing.T) {
 	tests := []struct{ name, source, want string }{
 		{"not above a test", "package x\n\n// catalogue: row 1\nvar x int\n",
-			"x_test.go:3: the mark does not stand directly above a test"},
+			"e2e/x_test.go:3: the mark does not stand directly above a test"},
 		{"a gap", "package x\n\n// catalogue: row 1\n\nfunc TestX() {}\n",
-			"x_test.go:3: the mark does not stand directly above a test"},
+			"e2e/x_test.go:3: the mark does not stand directly above a test"},
 		{"no row", "package x\n\n// catalogue: one\nfunc TestX() {}\n",
-			`x_test.go:3: row one is not in the catalogue; must be 1 to 85`},
+			`e2e/x_test.go:3: row one is not in the catalogue; must be 1 to 85`},
 		{"row 91", "package x\n\n// catalogue: row 1, 91\nfunc TestX() {}\n",
-			"x_test.go:3: row 91 is not in the catalogue; must be 1 to 85"},
+			"e2e/x_test.go:3: row 91 is not in the catalogue; must be 1 to 85"},
 		{"row 92 of a spec", "package x\n\nfunc specs() {\n\tIt(\"does\", rows(52, 92))\n}\n",
-			"x_test.go:4: row 92 is not in the catalogue; must be 1 to 85"},
+			"e2e/x_test.go:4: row 92 is not in the catalogue; must be 1 to 85"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := rowsOfTests(tree(t, map[string]string{"x_test.go": tt.source}))
+			tree(t, map[string]string{"e2e/x_test.go": tt.source})
+			_, err := markedTests()
 			if err == nil || err.Error() != tt.want {
 				t.Errorf("got error %v, want %s", err, tt.want)
 			}
@@ -168,15 +179,20 @@ func TestBadMarks(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	if code, stdout, _ := command(t, t.TempDir(), "--help"); code != 0 || !strings.Contains(stdout, "catalogue") {
+	t.Chdir(t.TempDir())
+	if code, stdout, _ := command("--help"); code != 0 || !strings.Contains(stdout, "scenario files") {
 		t.Errorf("--help: exit code %d, stdout %q", code, stdout)
 	}
-	for _, args := range [][]string{{}, {"lnt"}, {"list", "--all"}} {
-		if code, _, stderr := command(t, t.TempDir(), args...); code != 2 || stderr == "" {
+	for _, args := range [][]string{{"lint"}, {"--all"}} {
+		if code, _, stderr := command(args...); code != 2 || stderr == "" {
 			t.Errorf("%q: exit code %d, stderr %q", args, code, stderr)
 		}
 	}
-	if code, _, stderr := command(t, t.TempDir(), "list"); code != 1 || !strings.Contains(stderr, "find scenarios") {
+	var errs bytes.Buffer
+	if code := run(nil, &errs, &errs); code != 2 || errs.Len() == 0 {
+		t.Errorf("without a command: exit code %d, %q", code, &errs)
+	}
+	if code, _, stderr := command(); code != 1 || !strings.Contains(stderr, "find scenarios") {
 		t.Errorf("outside of a repository: exit code %d, stderr %q", code, stderr)
 	}
 }

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
 
 	"github.com/alecthomas/kong"
 	"github.com/onsi/ginkgo/v2/types"
+	"golang.org/x/term"
 
 	"github.com/studioml/studio-go-runner/e2e/report"
 )
@@ -24,12 +26,9 @@ func (c reportCommand) Run(k *kong.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the report of a run: %w", err)
 	}
-	var suites []types.Report
+	var suites [1]types.Report // Ginkgo writes a list
 	if err := json.Unmarshal(text, &suites); err != nil {
 		return fmt.Errorf("read the report of a run: %w", err)
-	}
-	if len(suites) != 1 {
-		return fmt.Errorf("read the report of a run: it is of %d suites; must be of one", len(suites))
 	}
 	run, err := report.FromGinkgo(suites[0], c.Artifacts)
 	if err := errors.Join(err, run.Write(c.Artifacts)); err != nil {
@@ -47,9 +46,18 @@ type progressCommand struct {
 // this ends when that does.
 func (c progressCommand) Run(k *kong.Context) error {
 	signal.Ignore(os.Interrupt)
-	var width func() int // of a terminal, which people change
-	if columns, _ := size(k.Stdout); columns > 0 {
-		width = func() int { columns, _ := size(k.Stdout); return columns }
+	return report.Follow(os.Stdin, c.Artifacts, k.Stdout, width(k.Stdout))
+}
+
+// width is that of a terminal, which people change, and nil if out is none that can be
+// drawn on.
+func width(out io.Writer) func() int {
+	file, ok := out.(*os.File)
+	if name := os.Getenv("TERM"); !ok || name == "" || name == "dumb" || !term.IsTerminal(int(file.Fd())) {
+		return nil
 	}
-	return report.Follow(os.Stdin, c.Artifacts, k.Stdout, width)
+	return func() int {
+		columns, _, _ := term.GetSize(int(file.Fd())) // an error gives 0
+		return columns
+	}
 }

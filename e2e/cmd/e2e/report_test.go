@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/onsi/ginkgo/v2/types"
+	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/e2e/report"
 )
@@ -36,5 +37,36 @@ func TestReport(t *testing.T) {
 		if page, err := os.ReadFile(filepath.Join(dir, file)); err != nil || !strings.Contains(string(page), "two flips") || !strings.Contains(string(page), "1 of 1 failed") || !strings.Contains(string(page), "v1.2.3") {
 			t.Errorf("%s: %v, %.300s", file, err, page)
 		}
+	}
+}
+
+// A terminal has a width, which people change, and what cannot be drawn on has none.
+func TestWidth(t *testing.T) {
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("there are no terminals here: %v", err)
+	}
+	defer master.Close()
+	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	t.Setenv("TERM", "xterm")
+	columns := width(master)
+	for _, want := range []int{60, 120} {
+		if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: uint16(want)}); err != nil {
+			t.Fatal(err)
+		}
+		if columns == nil || columns() != want {
+			t.Errorf("a terminal of %d columns has another width", want)
+		}
+	}
+	if width(file) != nil || width(&bytes.Buffer{}) != nil {
+		t.Error("what is no terminal has a width")
+	}
+	t.Setenv("TERM", "dumb")
+	if width(master) != nil {
+		t.Error("a dumb terminal has a width")
 	}
 }

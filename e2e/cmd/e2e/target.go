@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,50 +17,36 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
-	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
 type targetCommand struct {
-	Name string `arg:"" optional:"" help:"embedded, kind or existing. Default: kind where Docker can be used, else embedded."`
+	Target string `arg:"" optional:"" enum:",embedded,kind,existing" default:"" help:"embedded, kind or existing. Default: kind where Docker can be used, else embedded."`
 
 	Image     string `env:"E2E_IMAGE" placeholder:"IMAGE" help:"existing: the image of the runners. The cluster is that of KUBECONFIG, as kubectl has it."`
 	NodeImage string `env:"KIND_NODE_IMAGE" placeholder:"IMAGE" help:"kind: the image of a node. With it, Docker must answer."`
 }
 
-// Validate is called by kong.
-func (c targetCommand) Validate() error {
-	if c.Name != "" && !slices.Contains(scenario.Targets, scenario.Target(c.Name)) {
-		return fmt.Errorf("TARGET must be one of %s, not %q", strings.Join(scenario.Words(scenario.Targets...), ", "), c.Name)
-	}
-	return nil
-}
-
 // Run prints the target, after a look at what it needs: what is missing is said
 // before minutes of building.
 func (c targetCommand) Run(ctx context.Context, k *kong.Context) error {
+	lacks := map[string]func() error{
+		"embedded": lacksPrograms, "existing": c.lacksCluster, "kind": func() error { return c.lacksDocker(ctx, k) },
+	}
 	var missing error
-	switch c.Name {
-	case "":
-		missing = c.lacksDocker(ctx, k)
-		c.Name = "kind"
-		why := "Docker can be used; TARGET=embedded needs no Docker and is quicker"
-		if missing != nil {
-			c.Name, why = "embedded", missing.Error()
-			missing = lacksPrograms()
+	why := "Docker can be used; TARGET=embedded needs no Docker and is quicker"
+	for _, name := range strings.Fields(cmp.Or(c.Target, "kind embedded")) {
+		err := lacks[name]()
+		if err == nil {
+			if c.Target == "" {
+				fmt.Fprintf(k.Stderr, "target %s: %s\n", name, why)
+			}
+			fmt.Fprintln(k.Stdout, name)
+			return nil
 		}
-		fmt.Fprintf(k.Stderr, "target %s: %s\n", c.Name, why)
-	case "embedded":
-		missing = lacksPrograms()
-	case "kind":
-		missing = c.lacksDocker(ctx, k)
-	case "existing":
-		missing = c.lacksCluster()
+		why = err.Error()
+		missing = errors.Join(missing, fmt.Errorf("TARGET=%s cannot run here: %w", name, err))
 	}
-	if missing != nil {
-		return fmt.Errorf("TARGET=%s cannot run here: %w", c.Name, missing)
-	}
-	fmt.Fprintln(k.Stdout, c.Name)
-	return nil
+	return missing
 }
 
 // lacksDocker says why Docker cannot be used, nor be started by e2e/airgap.
@@ -66,15 +54,16 @@ func (c targetCommand) lacksDocker(ctx context.Context, k *kong.Context) error {
 	const patience = 10 * time.Second // with a daemon that hangs
 	asking, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if text, err := exec.CommandContext(asking, "docker", "version").CombinedOutput(); err == nil {
+	text, err := exec.CommandContext(asking, "docker", "version", "--format={{.Server.Version}}").CombinedOutput()
+	if err == nil {
 		return nil
 	} else if c.NodeImage != "" {
-		return fmt.Errorf("no Docker answers (%w): %s; start it (apt-get install docker.io), or unset KIND_NODE_IMAGE", err, lastLine(text))
+		return fmt.Errorf("no Docker answers (%w): %s; start it (apt-get install docker.io), or unset KIND_NODE_IMAGE", err, bytes.TrimSpace(text))
 	}
 	cmd := exec.CommandContext(ctx, "go", "run", "-C", filepath.Join("e2e", "airgap"), ".", "check")
 	cmd.Stderr = k.Stderr
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
-	text, err := cmd.Output()
+	text, err = cmd.Output()
 	if reason := strings.TrimSpace(string(text)); err == nil && reason != "" {
 		err = errors.New(reason)
 	}
@@ -88,12 +77,6 @@ func lacksPrograms() (err error) {
 		_, err = controlplane.Programs()
 	}
 	return err
-}
-
-// lastLine is what a program said at its end.
-func lastLine(text []byte) string {
-	all := strings.TrimSpace(string(text))
-	return all[strings.LastIndexByte(all, '\n')+1:]
 }
 
 // lacksCluster says why no cluster can be found, as kubectl looks for it, or what

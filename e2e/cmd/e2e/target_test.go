@@ -39,7 +39,7 @@ func TestTarget(t *testing.T) {
 		{name: "no image", env: map[string]string{"KUBECONFIG": "/nowhere:/dev/null"}, args: "existing", says: "set IMAGE to one", code: 1},
 		{name: "a cluster", env: map[string]string{"KUBECONFIG": "/dev/null", "E2E_IMAGE": "runner"}, args: "existing", target: "existing"},
 		{name: "in a pod", env: map[string]string{"KUBERNETES_SERVICE_HOST": "10.0.0.1", "E2E_IMAGE": "runner"}, args: "existing", target: "existing"},
-		{name: "unknown", args: "minikube", says: `TARGET must be one of embedded, kind, existing, not "minikube"`, code: 2},
+		{name: "unknown", args: "minikube", says: `<target>] must be one of "","embedded","kind","existing" but got "minikube"`, code: 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bin := t.TempDir()

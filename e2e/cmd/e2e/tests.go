@@ -5,91 +5,58 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/studioml/studio-go-runner/e2e/catalogue"
 )
 
-// A test says which rows it shows in the last line of its doc comment, and a spec
-// that is no scenario in its call:
+// mark is how a test says which rows it shows, in the last line of its doc comment, and
+// a spec that is no scenario, in its call:
 //
 //	// catalogue: row 15, 25
 //	It("an Indexed Job", rows(52), …
-var (
-	mark = regexp.MustCompile(`^// catalogue:(?: rows?)?(.*)`)
-	test = regexp.MustCompile(`^func ((?:Test|Fuzz)\w+)`)
-	spec = regexp.MustCompile(`\bIt\("((?:[^"\\]|\\.)*)",.*\brows\(([^)]*)\)`)
-)
+var mark = regexp.MustCompile(`(?m)^// catalogue:(?: rows?)?(.*)(?:\nfunc ((?:Test|Fuzz)\w+))?|` +
+	`\bIt\("((?:[^"\\]|\\.)*)",.*\brows\(([^)]*)\)`)
 
-// skipped are the directories without tests of ours.
-var skipped = []string{".git", "bin", "artifacts", "testdata", "vendor", "node_modules"}
-
-// rowsOfTests returns the tests that show rows, from all _test.go files of the
-// repository.
-func rowsOfTests(root string) (map[catalogue.Row][]witness, error) {
-	shown := map[catalogue.Row][]witness{}
+// markedTests returns the tests of the repository that show rows.
+func markedTests() (map[witness]int, error) {
 	var errs []error
-	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
+	shown, root := make(map[witness]int), os.DirFS(".")
+	for _, top := range []string{"e2e", "fakegpu", "runner"} {
+		err := fs.WalkDir(root, top, func(name string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(name, "_test.go") {
+				return err
+			}
+			source, err := fs.ReadFile(root, name)
+			errs = append(errs, addMarked(shown, name, string(source)))
 			return err
-		case entry.IsDir() && slices.Contains(skipped, entry.Name()) && name != root:
-			return filepath.SkipDir
-		case entry.IsDir() || !strings.HasSuffix(name, "_test.go"):
-			return nil
-		}
-		source, err := os.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		relative, err := filepath.Rel(root, name)
-		if err != nil {
-			return err
-		}
-		errs = append(errs, marksIn(filepath.ToSlash(relative), string(source), shown))
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("find tests: %w", err)
+		})
+		errs = append(errs, err)
 	}
 	return shown, errors.Join(errs...)
 }
 
-// marksIn adds the marked tests of one file. A mark that stands above nothing
+// addMarked adds the marked tests of one file. A mark that stands above nothing
 // is an error, or the row would silently not be shown.
-func marksIn(file, source string, shown map[catalogue.Row][]witness) error {
+func addMarked(shown map[witness]int, file, source string) error {
 	var errs []error
-	lines := strings.Split(source+"\n", "\n")
-	for i, line := range lines {
-		name, list := "", ""
-		if found := spec.FindStringSubmatch(line); found != nil {
-			name, list = found[1], found[2]
-		} else if found := mark.FindStringSubmatch(line); found != nil {
-			list = found[1]
-			if below := test.FindStringSubmatch(lines[i+1]); below != nil {
-				name = below[1]
-			}
-		} else {
-			continue
-		}
+	for _, at := range mark.FindAllStringIndex(source, -1) {
+		where := fmt.Sprintf("%s:%d", file, 1+strings.Count(source[:at[0]], "\n"))
+		found := mark.FindStringSubmatch(source[at[0]:at[1]])
+		name, list := found[2]+found[3], found[1]+found[4]
 		if name == "" {
-			errs = append(errs, fmt.Errorf("%s:%d: the mark does not stand directly above a test", file, i+1))
+			errs = append(errs, fmt.Errorf("%s: the mark does not stand directly above a test", where))
 			continue
 		}
 		for text := range strings.SplitSeq(list, ",") {
 			text = strings.TrimSpace(text)
-			n, err := strconv.Atoi(text)
-			row := catalogue.Row(n)
-			if err != nil || row < 1 || row > catalogue.Last {
-				errs = append(errs, fmt.Errorf("%s:%d: row %s is not in the catalogue; must be 1 to %d",
-					file, i+1, text, catalogue.Last))
-				continue
+			row, err := strconv.Atoi(text)
+			if err != nil || row < 1 || row > int(catalogue.Last) {
+				errs = append(errs, fmt.Errorf("%s: row %s is not in the catalogue; must be 1 to %d", where, text, catalogue.Last))
 			}
-			shown[row] = append(shown[row], witness{file: file, test: name})
+			shown[witness{catalogue.Row(row), file, name}]++
 		}
 	}
 	return errors.Join(errs...)
