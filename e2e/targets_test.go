@@ -110,16 +110,11 @@ func setUpPods(ctx SpecContext, c pods.Config) (pods.Config, error) {
 		}
 		return cleaner.dismiss()
 	}, NodeTimeout(engine.Stretch(2*cleanupTime)))
-	if c.Server, err = setUpQueues(ctx, c, t.Access); err != nil {
+	if t.Config.Server, err = setUpQueues(ctx, c, t.Access); err != nil {
 		return c, err
 	}
-	if t, err = pods.Connect(c); err != nil {
-		return c, err
-	}
-	if err := t.Inspect(ctx); err != nil {
-		return c, err
-	}
-	return t.Config(), nil
+	err = t.Inspect(ctx)
+	return t.Config, err
 }
 
 func openPods(data []byte) (targets.Target, error) {

@@ -100,12 +100,9 @@ func (c Command) onCluster(ctx context.Context) (*played, error) {
 	if err != nil {
 		return nil, errors.Join(err, sweep(context.WithoutCancel(ctx)))
 	}
-	config.Server = server
+	target.Config.Server = server
 	end := func(ctx context.Context) error { stop(); return sweep(ctx) }
-	if target, err = pods.Connect(config); err == nil {
-		err = target.Inspect(ctx)
-	}
-	if err != nil {
+	if err := target.Inspect(ctx); err != nil {
 		return nil, errors.Join(err, end(context.WithoutCancel(ctx)))
 	}
 	return &played{target: target, admin: target.Admin, kind: c.Target, adapter: adapter, close: end}, nil
