@@ -90,11 +90,13 @@ func (c Command) onCluster(ctx context.Context) (*played, error) {
 	if err := target.CheckPermissions(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := kube.SweepExpired(ctx, target.Admin, time.Now()); err != nil {
+	sweep := func(ctx context.Context) error {
+		_, err := config.Run.Sweep(ctx, target.Admin)
+		return err
+	}
+	if err := sweep(ctx); err != nil {
 		return nil, err
 	}
-	admin := target.Admin
-	sweep := func(ctx context.Context) error { return config.Run.Sweep(ctx, admin) }
 	queues := incluster.Config{Access: target.Access, Labels: config.Run.Labels(), Image: c.Postgres, ControlPlane: config.Owned}
 	server, stop, err := queues.Start(ctx)
 	if err != nil {

@@ -62,8 +62,7 @@ func (r *runner) letGo(ctx context.Context) {
 		if err != nil || r.stage(now, beside) == over {
 			return
 		}
-		err = r.exec(ctx, beside, slices.Concat([]string{"touch"}, files)...)
-		if err == nil {
+		if err = r.exec(ctx, beside, slices.Concat([]string{"touch"}, files)...); err == nil {
 			made += len(files)
 			continue
 		}

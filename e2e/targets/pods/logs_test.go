@@ -375,7 +375,7 @@ func TestGet(t *testing.T) {
 		err  string
 	}{
 		{"/livez", 200, "ok", ""},
-		{"/readyz", 503, "not ready\n", ""},
+		{"/readyz", 503, "not ready", ""},
 		{"/statusz", 0, "", "error trying to reach service"},
 	} {
 		code, body, err := r.Get(t.Context(), test.path)

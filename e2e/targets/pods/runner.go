@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -16,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -35,18 +32,13 @@ type runner struct {
 
 var _ targets.Runner = (*runner)(nil)
 
-// StartRunner starts a runner, or starts it again under its old name.
-func (e *env) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells targets.Sink) (targets.Runner, error) {
-	r, err := e.startPod(ctx, spec)
-	if err != nil {
-		return nil, fmt.Errorf("start runner %s: %w", spec.Name, err)
-	}
-	e.following.Go(func() { r.follow(e.ctx, tells) })
-	return r, nil
-}
-
-// startPod makes the pod of a runner in place of its last one.
-func (e *env) startPod(ctx context.Context, spec targets.RunnerSpec) (*runner, error) {
+// StartRunner starts a runner, in place of its last pod if it had one.
+func (e *env) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells targets.Sink) (_ targets.Runner, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("start runner %s: %w", spec.Name, err)
+		}
+	}()
 	p, err := e.runnerParts(spec)
 	if err != nil {
 		return nil, err
@@ -60,7 +52,12 @@ func (e *env) startPod(ctx context.Context, spec targets.RunnerSpec) (*runner, e
 			return nil, fmt.Errorf("remove its last pod: %w", err)
 		}
 	}
-	return e.create(ctx, p)
+	r, err := e.create(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	e.following.Go(func() { r.follow(e.ctx, tells) })
+	return r, nil
 }
 
 // follow passes on what the runner tells, and at last how it ended.
@@ -128,38 +125,21 @@ func (r *runner) exit(now *corev1.Pod) targets.Exit {
 
 // Get asks as the kubelet does, through the API server.
 func (r *runner) Get(ctx context.Context, path string) (code int, body []byte, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("get %s of runner %s: %w", path, r.pod.Name, err)
-		}
-	}()
 	if r.stage(r.env.get(r.pod.Name), runnerContainer) != running {
-		return 0, nil, errors.New("it does not serve yet, or no more")
+		return 0, nil, fmt.Errorf("get %s of runner %s: it does not serve yet, or no more", path, r.pod.Name)
 	}
-	client, err := rest.HTTPClientFor(r.env.Config)
-	if err != nil {
-		return 0, nil, err
-	}
-	url := r.env.Admin.CoreV1().RESTClient().Get().Namespace(r.pod.Namespace).Resource("pods").
-		Name(r.pod.Name + ":8080").SubResource("proxy").Suffix(path).URL().String()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, nil, err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer response.Body.Close()
-	if body, err = io.ReadAll(response.Body); err != nil {
-		return 0, nil, err
-	}
+	result := r.env.Admin.CoreV1().RESTClient().Get().Namespace(r.pod.Namespace).Resource("pods").
+		Name(r.pod.Name + ":8080").SubResource("proxy").Suffix(path).Do(ctx)
 	// When the runner does not answer, the API server does: with a Status, which no runner sends.
-	var status metav1.Status
-	if response.StatusCode != http.StatusOK && json.Unmarshal(body, &status) == nil && status.Kind == "Status" {
-		return 0, nil, errors.New(status.Message)
+	err = result.Error()
+	if answer := apierrors.APIStatus(nil); errors.As(err, &answer) && apierrors.IsUnexpectedServerError(err) {
+		return int(answer.Status().Code), []byte(answer.Status().Details.Causes[0].Message), nil
 	}
-	return response.StatusCode, body, nil
+	if err != nil {
+		return 0, nil, fmt.Errorf("get %s of runner %s: %w", path, r.pod.Name, err)
+	}
+	body, err = result.StatusCode(&code).Raw()
+	return code, body, err
 }
 
 // Signal sends a signal to the runner's process. KILL is Kubernetes' own: the
