@@ -24,9 +24,8 @@ func (a Access) CheckPermissions(ctx context.Context) error {
 				name, subresource, _ := strings.Cut(resource, "/")
 				var refused []string
 				for _, verb := range rule.Verbs {
-					review := &authzv1.SelfSubjectAccessReview{Spec: authzv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authzv1.ResourceAttributes{
-						Verb: verb, Group: group, Resource: name, Subresource: subresource,
-					}}}
+					right := &authzv1.ResourceAttributes{Verb: verb, Group: group, Resource: name, Subresource: subresource}
+					review := &authzv1.SelfSubjectAccessReview{Spec: authzv1.SelfSubjectAccessReviewSpec{ResourceAttributes: right}}
 					review, err := a.Admin.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 					if err != nil {
 						return fmt.Errorf("ask what the suite may do: %w", err)

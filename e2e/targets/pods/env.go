@@ -10,7 +10,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 
 	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -52,7 +54,8 @@ func newEnv(t *Target, isolation targets.Isolation) *env {
 		notes: make(chan string), changed: make(chan struct{}), machines: map[string][][]string{},
 	}
 	e.Ground = e
-	e.Layout = place.Layout{Runner: t.Config.Client, Library: t.Config.Library, Journal: journal, Machines: machines, Adapter: t.Config.Adapter}
+	c := t.Config
+	e.Layout = place.Layout{Runner: c.Client, Library: c.Library, Journal: journal, Machines: machines, Adapter: c.Adapter}
 	e.pods = cache.NewUndeltaStore(func([]any) { e.wake() }, cache.MetaNamespaceKeyFunc)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
@@ -70,7 +73,10 @@ func (e *env) make(ctx context.Context) error {
 	if err := e.Make(ctx, labels); err != nil {
 		return err
 	}
-	e.watch()
+	pods := cache.NewListWatchFromClient(e.Admin.CoreV1().RESTClient(), "pods", e.Namespace(), fields.Everything())
+	reflector := cache.NewReflectorWithOptions(pods, &corev1.Pod{}, e.pods, cache.ReflectorOptions{})
+	// Without its log: outages are a part of the tests.
+	e.following.Go(func() { reflector.RunWithContext(klog.NewContext(e.ctx, klog.Logger{})) })
 	e.following.Go(func() { e.followOthers(e.ctx) })
 	return e.createQueue(ctx)
 }
@@ -83,7 +89,8 @@ func (e *env) createQueue(ctx context.Context) error {
 		return err
 	}
 	e.Layout.Queue, e.Layout.Password, e.Layout.Spool = "--queue="+s.Of(name), s.Password, s.ForPods(name)
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "studio-go-runner-queue"}, StringData: map[string]string{"url": e.Layout.Spool}}
+	secret := &corev1.Secret{StringData: map[string]string{"url": e.Layout.Spool}}
+	secret.Name = "studio-go-runner-queue"
 	if _, err := e.Admin.CoreV1().Secrets(name).Create(ctx, secret, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("create the Secret of the queue: %w", err)
 	}

@@ -39,8 +39,11 @@ var (
 	besideScript string
 
 	manifests = template.Must(template.New("").Funcs(template.FuncMap{
-		"json":   func(value any) (string, error) { text, err := json.Marshal(value); return string(text), err },
 		"beside": func() string { return besideScript },
+		"json": func(value any) (string, error) {
+			text, err := json.Marshal(value)
+			return string(text), err
+		},
 	}).Parse(podYAML))
 )
 
@@ -112,7 +115,8 @@ func (e *env) runnerParts(spec targets.RunnerSpec) (p parts, err error) {
 	p = parts{Name: spec.Name, Env: map[string]string{}}
 	before, command := "", []string{"runner"}
 	if e.Layout.Adapter != nil {
-		added := map[string]string{"spool": e.Layout.Spool, "namespace": e.Namespace(), "termination-log": corev1.TerminationMessagePathDefault}
+		last := corev1.TerminationMessagePathDefault
+		added := map[string]string{"spool": e.Layout.Spool, "namespace": e.Namespace(), "termination-log": last}
 		var env map[string]string
 		command, env = e.Layout.Adapter.Run(spec, added)
 		maps.Copy(p.Env, env)

@@ -6,20 +6,9 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"github.com/studioml/studio-go-runner/e2e/kube"
 )
-
-// watch keeps the pods of the namespace as they are now, until the place is closed.
-func (e *env) watch() {
-	all := cache.NewListWatchFromClient(e.Admin.CoreV1().RESTClient(), "pods", e.Namespace(), fields.Everything())
-	reflector := cache.NewReflectorWithOptions(all, &corev1.Pod{}, e.pods, cache.ReflectorOptions{})
-	// Without its log: outages are a part of the tests.
-	e.following.Go(func() { reflector.RunWithContext(klog.NewContext(e.ctx, klog.Logger{})) })
-}
 
 // wake has all that wait look again.
 func (e *env) wake() {
@@ -74,7 +63,7 @@ func (r *runner) reach(ctx context.Context, container string, least stage) (*cor
 	return r.env.await(ctx, r.pod.Name, func(p *corev1.Pod) bool { return r.stage(p, container) >= least })
 }
 
-// stage is that of a container, if p is what there is of the name of the pod now.
+// stage is that of a container, if p is the pod of that name as it is now.
 func (r *runner) stage(p *corev1.Pod, container string) stage {
 	state := r.state(p, container)
 	switch {
@@ -86,7 +75,7 @@ func (r *runner) stage(p *corev1.Pod, container string) stage {
 	return waiting
 }
 
-// state is that of a container, of which only a part is there if it was never started.
+// state is that of a container, empty if p is not the pod, or says nothing of it.
 func (r *runner) state(p *corev1.Pod, container string) (state corev1.ContainerState) {
 	if r.is(p) {
 		for _, s := range kube.Statuses(p) {
