@@ -142,11 +142,6 @@ func (f *fleet) apply(ctx context.Context, workload string, patches ...string) {
 	f.applyWith(ctx, workload, "", patches...)
 }
 
-// restricted is what Pod Security asks of a container.
-var restricted = &corev1.SecurityContext{
-	AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-}
-
 // asJSON is for YAML, which reads it.
 func asJSON(value any) string {
 	GinkgoHelper()
@@ -160,13 +155,7 @@ func (f *fleet) applyWith(ctx context.Context, workload, components string, patc
 	GinkgoHelper()
 	fields := ""
 	fields += "components:\n- $DEPLOY/postgres/workload\n" + components + "images:\n" + image("studio-go-runner", config.image) + "patches:\n"
-	volume, at := pods.Volume()
-	ours := []string{fmt.Sprintf(`
-- {op: add, path: /spec/template/spec/volumes/-, value: %s}
-- {op: add, path: /spec/template/spec/containers/0/volumeMounts/-, value: %s}
-- {op: add, path: /spec/template/spec/initContainers, value: [%s]}
-`, asJSON(volume), asJSON(at), asJSON(pods.Sidecar(config.image, restricted)))}
-	for _, patch := range append(ours, patches...) {
+	for _, patch := range append([]string{pods.Sidecar(config.image)}, patches...) {
 		fields += fmt.Sprintf("- target: {kind: (Job|Deployment|StatefulSet)}\n  patch: %s\n", asJSON(patch))
 	}
 	Expect(f.kubectl.apply(ctx, workload, fields)).To(Succeed())

@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -81,7 +80,7 @@ func janitor() {
 	if err == nil {
 		var t *pods.Target
 		if t, err = pods.Connect(c); err == nil {
-			err = c.Run.Sweep(ctx, t.Admin)
+			_, err = c.Run.Sweep(ctx, t.Admin)
 		}
 	}
 	if err != nil {
@@ -103,8 +102,9 @@ func TestJanitor(t *testing.T) {
 			deleted = append(deleted, r.URL.Path)
 			mu.Unlock()
 			fmt.Fprint(w, `{"kind": "Status", "apiVersion": "v1", "status": "Success"}`)
-		case r.URL.Path == "/api/v1/namespaces" && strings.Contains(r.URL.Query().Get("labelSelector"), "=this-run"):
-			fmt.Fprint(w, `{"kind": "NamespaceList", "apiVersion": "v1", "items": [{"metadata": {"name": "left", "labels": {"studioml.io/e2e-expires": "1"}}}]}`)
+		case r.URL.Path == "/api/v1/namespaces":
+			labels := fmt.Sprintf(`{"studioml.io/e2e-run": "this-run", "studioml.io/e2e-expires": "%d"}`, time.Now().Add(time.Hour).Unix())
+			fmt.Fprintf(w, `{"kind": "NamespaceList", "apiVersion": "v1", "items": [{"metadata": {"name": "left", "labels": %s}}]}`, labels)
 		default:
 			http.NotFound(w, r)
 		}

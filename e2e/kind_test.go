@@ -128,10 +128,7 @@ func openKind(data []byte) (targets.Target, error) {
 	if err := json.Unmarshal(data, &handle); err != nil {
 		return nil, err
 	}
-	var err error
-	if nodes, err = kind.Connect(handle.Kind); err != nil {
-		return nil, err
-	}
+	nodes = kind.Connect(handle.Kind)
 	useKind(handle.Kind)
 	return pods.Connect(handle.Pods)
 }

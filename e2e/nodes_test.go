@@ -116,8 +116,7 @@ func nodeSpecs() {
 		const class, dir = "spool", "/var/lib/spool"
 		f := newFleet(ctx)
 		workers := nodes.Workers()
-		_, err := nodes.Run(ctx, workers[0], nil, "install", "--directory", "--mode=0777", dir)
-		Expect(err).NotTo(HaveOccurred())
+		Expect(nodes.Run(ctx, workers[0], "install", "--directory", "--mode=0777", dir)).To(Succeed())
 		volume := fmt.Sprintf(`apiVersion: v1
 kind: PersistentVolume
 metadata: {name: %s}
@@ -128,7 +127,7 @@ spec:
   hostPath: {path: %s}
   nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [%s]}]}]}}
 `, f.Namespace(), class, dir, workers[0])
-		_, err = f.try(ctx, []byte(volume), "apply", "-f", "-")
+		_, err := f.try(ctx, []byte(volume), "apply", "-f", "-")
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(func(ctx SpecContext) { f.do(ctx, "delete", "persistentvolume", f.Namespace(), "--wait=false") }, NodeTimeout(engine.Stretch(cleanupTime)))
 		f.state(ctx, api.GlobalMapName, "Running")

@@ -93,6 +93,5 @@ func startAPIServer(ctx context.Context) error {
 // onControlPlane runs a script with the two places of the manifest.
 func onControlPlane(ctx context.Context, script string) error {
 	// What docker runs in a node goes on when docker is stopped, so it ends by itself.
-	_, err := nodes.Run(ctx, nodes.ControlPlane(), nil, "timeout", "300", "sh", "-c", script, "sh", manifest, away)
-	return err
+	return nodes.Run(ctx, nodes.ControlPlane(), "timeout", "300", "sh", "-c", script, "sh", manifest, away)
 }

@@ -72,7 +72,7 @@ func spareSpecs() {
 			back := false
 			start := func(ctx context.Context) {
 				if !back {
-					Expect(nodes.StartNode(ctx, victim)).To(Succeed())
+					Expect(nodes.StartNode(ctx, f.client, victim)).To(Succeed())
 					back = true
 				}
 				eventually(ctx, f.allocatableGPUs).WithArguments(ctx, victim).Should(Equal(gpus)) // the next spec may want them

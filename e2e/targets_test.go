@@ -15,7 +15,6 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
 	"github.com/studioml/studio-go-runner/e2e/engine"
-	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/pgserver"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
@@ -93,7 +92,7 @@ func setUpPods(ctx SpecContext, c pods.Config) (pods.Config, error) {
 	if err := t.CheckPermissions(ctx); err != nil {
 		return c, err
 	}
-	if n, err := kube.SweepExpired(ctx, t.Admin, time.Now()); err != nil {
+	if n, err := c.Run.Sweep(ctx, t.Admin); err != nil {
 		return c, err
 	} else if n > 0 {
 		fmt.Printf("removed %d namespaces that earlier runs have left\n", n)
@@ -103,21 +102,16 @@ func setUpPods(ctx SpecContext, c pods.Config) (pods.Config, error) {
 		return c, err
 	}
 	DeferCleanup(func(ctx SpecContext) error {
-		if err := c.Run.Sweep(ctx, t.Admin); err != nil {
+		if _, err := c.Run.Sweep(ctx, t.Admin); err != nil {
 			return err // and the janitor tries it again
 		}
 		return cleaner.dismiss()
 	}, NodeTimeout(engine.Stretch(2*cleanupTime)))
-	if c.Server, err = setUpQueues(ctx, c, t.Access); err != nil {
+	if t.Config.Server, err = setUpQueues(ctx, c, t.Access); err != nil {
 		return c, err
 	}
-	if t, err = pods.Connect(c); err != nil {
-		return c, err
-	}
-	if err := t.Inspect(ctx); err != nil {
-		return c, err
-	}
-	return t.Config(), nil
+	err = t.Inspect(ctx)
+	return t.Config, err
 }
 
 func openPods(data []byte) (targets.Target, error) {

@@ -90,22 +90,21 @@ func (c Command) onCluster(ctx context.Context) (*played, error) {
 	if err := target.CheckPermissions(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := kube.SweepExpired(ctx, target.Admin, time.Now()); err != nil {
+	sweep := func(ctx context.Context) error {
+		_, err := config.Run.Sweep(ctx, target.Admin)
+		return err
+	}
+	if err := sweep(ctx); err != nil {
 		return nil, err
 	}
-	admin := target.Admin
-	sweep := func(ctx context.Context) error { return config.Run.Sweep(ctx, admin) }
 	queues := incluster.Config{Access: target.Access, Labels: config.Run.Labels(), Image: c.Postgres, ControlPlane: config.Owned}
 	server, stop, err := queues.Start(ctx)
 	if err != nil {
 		return nil, errors.Join(err, sweep(context.WithoutCancel(ctx)))
 	}
-	config.Server = server
+	target.Config.Server = server
 	end := func(ctx context.Context) error { stop(); return sweep(ctx) }
-	if target, err = pods.Connect(config); err == nil {
-		err = target.Inspect(ctx)
-	}
-	if err != nil {
+	if err := target.Inspect(ctx); err != nil {
 		return nil, errors.Join(err, end(context.WithoutCancel(ctx)))
 	}
 	return &played{target: target, admin: target.Admin, kind: c.Target, adapter: adapter, close: end}, nil

@@ -15,9 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
-
 	"github.com/studioml/studio-go-runner/e2e/program"
 )
 
@@ -61,12 +58,9 @@ type Handle struct {
 type Cluster struct {
 	Handle
 
-	client kubernetes.Interface
-
 	// What only the process has that made it.
 	dir  string
 	held *os.File // the directory, locked; nil if the cluster is to be kept
-	keep bool
 	out  io.Writer
 }
 
@@ -76,19 +70,23 @@ func Create(ctx context.Context, config Config) (_ *Cluster, err error) {
 	if _, err := os.Stat(config.Kind); err != nil {
 		return nil, fmt.Errorf("kind is not built; make bin/kind does it: %w", err)
 	}
-	c := newCluster(Handle{Name: "studio-go-runner-" + strings.ToLower(rand.Text()[:6]), Kind: config.Kind})
-	c.keep, c.out = config.Keep, config.Progress
-	left, err := c.makeDir()
+	c := &Cluster{
+		Handle: Handle{Name: "studio-go-runner-" + strings.ToLower(rand.Text()[:6]), Kind: config.Kind},
+		out:    config.Progress,
+	}
+	if config.Keep {
+		c.dir, err = os.MkdirTemp("", "studio-go-runner-kind-*")
+	} else if err = c.makeDir(); err == nil {
+		c.sweep(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("make the cluster's directory: %w", err)
 	}
-	sweep(ctx, left)
 	c.Kubeconfig = filepath.Join(c.dir, "kubeconfig")
 	began := time.Now()
 	c.say("making the kind cluster %s, about 40 s", c.Name)
 	err = BringUp(ctx, c.out,
 		Action{"create the nodes", func(ctx context.Context) error { return c.create(ctx, config) }},
-		Action{"make a client", c.connect},
 		Action{"wait until all nodes are ready", c.kubectl("wait", "--for=condition=Ready", "node", "--all")},
 		// The last that a new cluster starts.
 		Action{"wait until CoreDNS answers", c.kubectl("rollout", "status", "--namespace=kube-system", "deployment/coredns")},
@@ -118,32 +116,20 @@ func (c *Cluster) Look() string {
 
 // Connect returns the cluster of a handle that another process made. Its Close
 // does nothing.
-func Connect(h Handle) (*Cluster, error) {
-	c := newCluster(h)
-	return c, c.connect(context.Background())
-}
-
-// newCluster is one that is nobody's to delete.
-func newCluster(h Handle) *Cluster {
-	return &Cluster{Handle: h, keep: true, out: io.Discard}
-}
+func Connect(h Handle) *Cluster { return &Cluster{Handle: h} }
 
 // create runs kind.
 func (c *Cluster) create(ctx context.Context, config Config) error {
-	limited, cancel := context.WithTimeout(ctx, createTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, createTimeout, fmt.Errorf("kind does not end in %s", createTimeout))
 	defer cancel()
 	args := []string{"create", "cluster", "--name", c.Name, "--retain", "--config", config.ConfigFile, "--kubeconfig", c.Kubeconfig}
 	if config.Image != "" {
 		args = append(args, "--image", config.Image)
 	}
-	err := c.kind(limited, args...)
-	if err == nil {
-		return nil
+	if err := c.kind(ctx, args...); err != nil {
+		return readable(err)
 	}
-	if limited.Err() != nil && ctx.Err() == nil {
-		return fmt.Errorf("kind does not end in %s: %w", createTimeout, readable(err))
-	}
-	return readable(err)
+	return nil
 }
 
 // readable is an error of kind without the hundreds of lines in which kubeadm
@@ -163,38 +149,29 @@ func readable(err error) error {
 	return errors.New(text.String())
 }
 
-// connect makes the client.
-func (c *Cluster) connect(context.Context) error {
-	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
-	if err != nil {
-		return err
-	}
-	c.client, err = kubernetes.NewForConfig(config)
-	return err
-}
-
 // Close deletes the cluster, unless it is to be kept.
 func (c *Cluster) Close(ctx context.Context) error {
-	defer c.held.Close() // which nil allows
-	if c.keep {
+	if c.held == nil {
 		return nil
 	}
+	defer c.held.Close()
 	began := time.Now()
-	if err := c.delete(ctx); err != nil {
+	if err := c.delete(ctx, c.dir); err != nil {
 		return err
 	}
 	c.say("the kind cluster %s was deleted in %s", c.Name, since(began))
 	return nil
 }
 
-// delete deletes the cluster's containers and files, the lock at last.
-func (c *Cluster) delete(ctx context.Context) error {
+// delete deletes the containers and files of the cluster of a directory, the lock at last.
+func (c *Cluster) delete(ctx context.Context, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
-	if err := c.kind(ctx, "delete", "cluster", "--name", c.Name, "--kubeconfig", c.Kubeconfig); err != nil {
+	err := c.kind(ctx, "delete", "cluster", "--name", filepath.Base(dir), "--kubeconfig", filepath.Join(dir, "kubeconfig"))
+	if err != nil {
 		return err
 	}
-	return os.RemoveAll(c.dir)
+	return os.RemoveAll(dir)
 }
 
 // giveUp removes what there is of a cluster that did not come up, even if ctx has
@@ -226,8 +203,8 @@ func (c *Cluster) kind(ctx context.Context, args ...string) error {
 }
 
 // docker runs a docker command; the error has what it says.
-func docker(ctx context.Context, stdin io.Reader, stdout io.Writer, args ...string) error {
-	return program.Run(ctx, os.Environ(), stdin, stdout, append([]string{"docker"}, args...)...)
+func docker(ctx context.Context, args ...string) error {
+	return program.Run(ctx, os.Environ(), nil, nil, append([]string{"docker"}, args...)...)
 }
 
 // say tells the progress.

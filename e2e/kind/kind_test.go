@@ -52,7 +52,7 @@ func TestRealCluster(t *testing.T) {
 		if err := cluster.StopNode(ctx, workers[1]); err != nil {
 			return err
 		}
-		return cluster.StartNode(ctx, workers[1])
+		return cluster.StartNode(ctx, c, workers[1])
 	})
 	c.reach("again", workers[1])
 
@@ -60,11 +60,11 @@ func TestRealCluster(t *testing.T) {
 		if err := cluster.StopNode(ctx, cluster.ControlPlane()); err != nil {
 			return err
 		}
-		return cluster.StartNode(ctx, cluster.ControlPlane())
+		return cluster.StartNode(ctx, c, cluster.ControlPlane())
 	})
 	c.reach("once-more", workers[1])
 
-	_, err = cluster.Run(ctx, workers[0], nil, "sh", "-c", "echo the reason >&2; exit 3")
+	err = cluster.Run(ctx, workers[0], "sh", "-c", "echo the reason >&2; exit 3")
 	if err == nil || !strings.Contains(err.Error(), "the reason") || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("error of a program is %v", err)
 	}
@@ -73,10 +73,9 @@ func TestRealCluster(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(logs, workers[0], "kubelet.log")); err != nil {
 		t.Error(err)
 	}
-	other, err := kind.Connect(cluster.Handle)
-	must(t, err)
+	other := kind.Connect(cluster.Handle)
 	must(t, other.Close(ctx))
-	if _, err := other.Run(ctx, workers[0], nil, "true"); err != nil {
+	if err := other.Run(ctx, workers[0], "true"); err != nil {
 		t.Errorf("closing a connection deleted the cluster: %v", err)
 	}
 }

@@ -11,63 +11,53 @@ import (
 // again. So each has a directory that its process holds a lock on: the kernel drops
 // the locks of a process that is killed.
 
-// makeDir makes the cluster's directory, and returns the clusters whose process is
-// gone. They are held by this one then.
-func (c *Cluster) makeDir() (left []*Cluster, err error) {
-	if c.keep {
-		c.dir, err = os.MkdirTemp("", "studio-go-runner-kind-*")
-		return nil, err
-	}
+// makeDir makes the cluster's directory. It gets its name once it is locked: until then
+// nobody takes it for one that was left.
+func (c *Cluster) makeDir() error {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	parent := filepath.Join(cache, "studio-go-runner", "clusters")
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return nil, err
+	all := filepath.Join(cache, "studio-go-runner", "clusters")
+	if err := os.MkdirAll(all, 0o755); err != nil {
+		return err
 	}
-	// Between a directory and its lock nobody may take the cluster for one that was left.
-	all, err := lock(parent, syscall.LOCK_EX)
+	dir, err := os.MkdirTemp(all, "new-*")
+	if err == nil {
+		c.held, err = lock(dir)
+	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer all.Close()
-	dirs, _ := filepath.Glob(filepath.Join(parent, "studio-go-runner-*"))
-	for _, dir := range dirs {
-		if held, err := lock(dir, syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
-			one := newCluster(Handle{Name: filepath.Base(dir), Kubeconfig: filepath.Join(dir, "kubeconfig"), Kind: c.Handle.Kind})
-			one.dir, one.held, one.out = dir, held, c.out
-			left = append(left, one)
-		}
-	}
-	c.dir = filepath.Join(parent, c.Name)
-	if err := os.Mkdir(c.dir, 0o755); err != nil {
-		return left, err
-	}
-	c.held, err = lock(c.dir, syscall.LOCK_EX)
-	return left, err
+	c.dir = filepath.Join(all, c.Name)
+	return os.Rename(dir, c.dir)
 }
 
 // lock locks a directory for this process, until the file is closed.
-func lock(dir string, how int) (*os.File, error) {
+func lock(dir string) (*os.File, error) {
 	file, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(file.Fd()), how); err != nil {
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		file.Close()
 		return nil, err
 	}
 	return file, nil
 }
 
-// sweep deletes clusters whose process is gone.
-func sweep(ctx context.Context, left []*Cluster) {
-	for _, one := range left {
-		one.say("deleting the kind cluster %s, which a run left that was killed", one.Name)
-		if err := one.delete(ctx); err != nil {
-			one.say("%v", err)
+// sweep deletes the clusters beside this one whose process is gone.
+func (c *Cluster) sweep(ctx context.Context) {
+	dirs, _ := filepath.Glob(filepath.Join(filepath.Dir(c.dir), "studio-go-runner-*"))
+	for _, dir := range dirs {
+		held, err := lock(dir)
+		if err != nil {
+			continue // it is somebody's
 		}
-		one.held.Close()
+		c.say("deleting the kind cluster %s, which a run left that was killed", filepath.Base(dir))
+		if err := c.delete(ctx, dir); err != nil {
+			c.say("%v", err)
+		}
+		held.Close()
 	}
 }

@@ -1,9 +1,11 @@
 package kind
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -12,7 +14,21 @@ import (
 // once its process is gone.
 func TestSweepSparesTheLiving(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	var living sync.Map // by name
+	made := func(name string, out io.Writer) *Cluster {
+		c := &Cluster{Handle: Handle{Name: "studio-go-runner-" + name, Kind: "true"}, out: out}
+		if err := c.makeDir(); err != nil {
+			t.Error(err)
+		}
+		return c
+	}
+	end := func(c *Cluster) {
+		if _, err := os.Stat(c.dir); err != nil {
+			t.Errorf("%s is in use and was taken: %v", c.Name, err)
+		}
+		if err := errors.Join(os.RemoveAll(c.dir), c.held.Close()); err != nil {
+			t.Error(err)
+		}
+	}
 	done := make(chan struct{})
 	var sweeper sync.WaitGroup
 	sweeper.Go(func() {
@@ -21,33 +37,14 @@ func TestSweepSparesTheLiving(t *testing.T) {
 			case <-done:
 				return
 			default:
-			}
-			another := newCluster(Handle{Name: "studio-go-runner-another"})
-			another.keep = false
-			all, err := another.makeDir()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			for _, left := range append(all, another) {
-				if _, lives := living.Load(left.Name); lives {
-					t.Errorf("%s is in use and was taken", left.Name)
-				}
-				_ = os.RemoveAll(left.dir)
-				left.held.Close()
+				another := made("another", io.Discard)
+				another.sweep(t.Context())
+				end(another)
 			}
 		}
 	})
 	for n := range 500 {
-		c := newCluster(Handle{Name: fmt.Sprint("studio-go-runner-", n)})
-		c.keep = false
-		living.Store(c.Name, true)
-		if _, err := c.makeDir(); err != nil {
-			t.Fatal(err)
-		}
-		living.Delete(c.Name)
-		_ = os.RemoveAll(c.dir)
-		c.held.Close()
+		end(made(fmt.Sprint(n), io.Discard))
 		if t.Failed() {
 			break
 		}
@@ -55,16 +52,16 @@ func TestSweepSparesTheLiving(t *testing.T) {
 	close(done)
 	sweeper.Wait()
 
-	c := newCluster(Handle{Name: "studio-go-runner-b"})
-	c.keep = false
-	if _, err := c.makeDir(); err != nil {
-		t.Fatal(err)
+	var out strings.Builder
+	b, c := made("b", io.Discard), made("c", &out)
+	c.sweep(t.Context())
+	b.held.Close() // as the kernel does for a process that is killed
+	c.sweep(t.Context())
+	if _, err := os.Stat(b.dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what is left of %s: %v", b.Name, err)
 	}
-	c.held.Close() // as the kernel does for a process that is killed
-	next := newCluster(Handle{Name: "studio-go-runner-c"})
-	next.keep = false
-	left, err := next.makeDir()
-	if err != nil || len(left) != 1 || left[0].Name != c.Name || left[0].dir != c.dir || left[0].Kubeconfig != filepath.Join(c.dir, "kubeconfig") {
-		t.Fatalf("got %+v, %v", left, err)
+	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, b.Name) {
+		t.Errorf("the sweeps say %q", got)
 	}
+	end(c)
 }

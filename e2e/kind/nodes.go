@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/studioml/studio-go-runner/e2e/kube"
 )
@@ -24,20 +24,16 @@ func (c *Cluster) Workers() []string { return []string{c.Name + "-worker", c.Nam
 // Spare is the name of the node that only those use who harm it.
 func (c *Cluster) Spare() string { return c.Name + "-worker3" }
 
-// Run runs a program in a node, with stdin if it is not nil, and returns its
-// output. The error has what it says.
-func (c *Cluster) Run(ctx context.Context, node string, stdin io.Reader, program string, args ...string) (string, error) {
-	var output strings.Builder
-	err := docker(ctx, stdin, &output, append([]string{"exec", "--interactive", "--privileged", node, program}, args...)...)
-	return output.String(), err
+// Run runs a program in a node. The error has what it says.
+func (c *Cluster) Run(ctx context.Context, node string, command ...string) error {
+	return docker(ctx, append([]string{"exec", "--privileged", node}, command...)...)
 }
 
 // kubectl is an action that has the control plane's kubectl wait for something.
 func (c *Cluster) kubectl(words ...string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		words := append(words, "--kubeconfig=/etc/kubernetes/admin.conf", "--timeout="+readyTimeout.String())
-		_, err := c.Run(ctx, c.ControlPlane(), nil, "kubectl", words...)
-		return err
+		return c.Run(ctx, c.ControlPlane(), append([]string{"kubectl"}, words...)...)
 	}
 }
 
@@ -48,25 +44,25 @@ func (c *Cluster) LoadArchive(ctx context.Context, archive string, nodes ...stri
 
 // StopNode stops a node as a machine that loses its power does.
 func (c *Cluster) StopNode(ctx context.Context, node string) error {
-	return docker(ctx, nil, nil, "kill", node)
+	return docker(ctx, "kill", node)
 }
 
 // StartNode starts a node that was stopped and waits until pods run on it again.
-func (c *Cluster) StartNode(ctx context.Context, node string) error {
+func (c *Cluster) StartNode(ctx context.Context, client kubernetes.Interface, node string) error {
 	began := time.Now()
-	if err := docker(ctx, nil, nil, "start", node); err != nil {
+	if err := docker(ctx, "start", node); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	return kube.Poll(ctx, "node "+node+" is back", func() error { return c.backSince(ctx, node, began) })
+	return kube.Poll(ctx, "node "+node+" is back", func() error { return backSince(ctx, client, node, began) })
 }
 
 // backSince says what a node that was started again lacks. For a while the API
 // server has what was true before: only what is newer counts.
-func (c *Cluster) backSince(ctx context.Context, name string, began time.Time) error {
+func backSince(ctx context.Context, client kubernetes.Interface, name string, began time.Time) error {
 	began = began.Truncate(time.Second) // as precise as the API server's times
-	node, err := c.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
@@ -78,7 +74,7 @@ func (c *Cluster) backSince(ctx context.Context, name string, began time.Time) e
 	}
 	// Services cannot be reached before kube-proxy has written its rules, nor
 	// names be resolved while CoreDNS is thought to be where it was.
-	system, err := c.client.CoreV1().Pods(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + name})
+	system, err := client.CoreV1().Pods(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + name})
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/streaming/pkg/httpstream"
 )
 
 // Condition says in a few words how a pod is, for an error.
@@ -30,9 +29,4 @@ func Condition(pod *corev1.Pod) string {
 // Statuses are those of all containers, of sidecars too.
 func Statuses(pod *corev1.Pod) []corev1.ContainerStatus {
 	return slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses)
-}
-
-// UpgradeFailed says whether the other protocol for streams is worth a try.
-func UpgradeFailed(err error) bool {
-	return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 }

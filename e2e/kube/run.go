@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -34,23 +35,13 @@ func (r Run) Labels() map[string]string {
 	return map[string]string{runLabel: r.Name, expiresLabel: strconv.FormatInt(r.Expires.Unix(), 10)}
 }
 
-// Sweep removes everything that the run has made.
-func (r Run) Sweep(ctx context.Context, client kubernetes.Interface) error {
+// Sweep removes the namespaces that the run has made, and those of others whose time is
+// over. It returns how many there were.
+func (r Run) Sweep(ctx context.Context, client kubernetes.Interface) (removed int, err error) {
 	if r.Passing {
-		return nil
+		return 0, nil
 	}
-	_, err := sweep(ctx, client, runLabel+"="+r.Name, func(int64) bool { return true })
-	return err
-}
-
-// SweepExpired removes the namespaces that runs have left whose time is over,
-// and returns how many there were.
-func SweepExpired(ctx context.Context, client kubernetes.Interface, now time.Time) (int, error) {
-	return sweep(ctx, client, runLabel, func(expires int64) bool { return expires < now.Unix() })
-}
-
-func sweep(ctx context.Context, client kubernetes.Interface, selector string, due func(expires int64) bool) (removed int, err error) {
-	all, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: selector})
+	all, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: runLabel})
 	if err != nil {
 		return 0, fmt.Errorf("look for namespaces of the tests: %w", err)
 	}
@@ -58,11 +49,11 @@ func sweep(ctx context.Context, client kubernetes.Interface, selector string, du
 	for _, ns := range all.Items {
 		// Whoever has changed the label wants the namespace to stay.
 		expires, err := strconv.ParseInt(ns.Labels[expiresLabel], 10, 64)
-		if err != nil || !due(expires) || ns.DeletionTimestamp != nil {
-			continue
+		due := ns.Labels[runLabel] == r.Name || expires < time.Now().Unix()
+		if err == nil && due && ns.DeletionTimestamp == nil {
+			removed++
+			problems = append(problems, r.Remove(ctx, client, ns.Name))
 		}
-		removed++
-		problems = append(problems, Run{}.Remove(ctx, client, ns.Name))
 	}
 	return removed, errors.Join(problems...)
 }
@@ -77,7 +68,7 @@ func (r Run) Remove(ctx context.Context, client kubernetes.Interface, name strin
 	// failed pod only when it has made the next one, which it cannot in a
 	// namespace that is ending, and the namespace waits for its pods.
 	background := metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}
-	problems := []error{unlessGone(client.BatchV1().Jobs(name).DeleteCollection(ctx, background, all))}
+	problems := []error{client.BatchV1().Jobs(name).DeleteCollection(ctx, background, all)}
 	if r.Passing {
 		problems = append(problems,
 			client.AppsV1().Deployments(name).DeleteCollection(ctx, background, all),
@@ -86,12 +77,12 @@ func (r Run) Remove(ctx context.Context, client kubernetes.Interface, name strin
 	// A second, rather than none: so the kubelet says when a pod's containers have
 	// ended, and its GPUs are free.
 	soon := metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}
-	problems = append(problems, unlessGone(client.CoreV1().Pods(name).DeleteCollection(ctx, soon, all)))
+	problems = append(problems, client.CoreV1().Pods(name).DeleteCollection(ctx, soon, all))
 	if !r.Passing {
-		problems = append(problems,
-			unlessGone(client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})),
-			releaseMaps(ctx, client, name))
+		problems = append(problems, client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{}))
+		problems = append(problems, releaseMaps(ctx, client, name)...)
 	}
+	problems = slices.DeleteFunc(problems, apierrors.IsNotFound) // it was gone
 	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("remove namespace %s: %w", name, err)
 	}
@@ -100,25 +91,17 @@ func (r Run) Remove(ctx context.Context, client kubernetes.Interface, name strin
 
 // releaseMaps takes the finalizers of scenarios away: nobody else will, and a
 // namespace cannot go before its maps.
-func releaseMaps(ctx context.Context, client kubernetes.Interface, name string) error {
-	all, err := client.CoreV1().ConfigMaps(name).List(ctx, metav1.ListOptions{})
+func releaseMaps(ctx context.Context, client kubernetes.Interface, name string) (problems []error) {
+	maps := client.CoreV1().ConfigMaps(name)
+	all, err := maps.List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return unlessGone(err)
+		return []error{err}
 	}
-	var problems []error
 	for _, m := range all.Items {
 		if len(m.Finalizers) > 0 {
-			_, err := client.CoreV1().ConfigMaps(name).Patch(ctx, m.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
-			problems = append(problems, unlessGone(err))
+			_, err := maps.Patch(ctx, m.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+			problems = append(problems, err)
 		}
 	}
-	return errors.Join(problems...)
-}
-
-// unlessGone is the error of a removal, if what it is about was there.
-func unlessGone(err error) error {
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
+	return problems
 }

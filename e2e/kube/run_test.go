@@ -77,19 +77,19 @@ func TestSweep(t *testing.T) {
 		slices.Sort(names)
 		return names
 	}
-	if n, err := SweepExpired(t.Context(), client, now); n != 1 || err != nil {
+	this := Run{Name: "this", Passing: true}
+	if n, err := this.Sweep(t.Context(), client); n != 0 || err != nil || len(names()) != 5 {
+		t.Errorf("left are %v, %d, %v, of a cluster that passes", names(), n, err)
+	}
+	if n, err := (Run{Name: "next"}).Sweep(t.Context(), client); n != 1 || err != nil {
 		t.Errorf("removed %d, %v, want 1", n, err)
 	}
 	if got, want := names(), []string{"in-use", "mine", "somebody's", "wanted"}; !slices.Equal(got, want) {
 		t.Errorf("left are %v, want %v", got, want)
 	}
-	this := Run{Name: "this", Passing: true}
-	if err := this.Sweep(t.Context(), client); err != nil || len(names()) != 4 {
-		t.Errorf("left are %v, %v, of a cluster that passes", names(), err)
-	}
 	this.Passing = false
-	if err := this.Sweep(t.Context(), client); err != nil {
-		t.Error(err)
+	if n, err := this.Sweep(t.Context(), client); n != 1 || err != nil {
+		t.Errorf("removed %d, %v, want 1", n, err)
 	}
 	if got, want := names(), []string{"in-use", "somebody's", "wanted"}; !slices.Equal(got, want) {
 		t.Errorf("left are %v, want %v", got, want)

@@ -11,14 +11,9 @@ import (
 )
 
 // Shipped reads all objects of a shipped manifest. The decoder drops documents
-// without kind, and finds nothing in an empty file.
+// without kind, and finds nothing in an empty file, or in none.
 func Shipped(ctx context.Context, name string, options ...decoder.DecodeOption) ([]k8s.Object, error) {
-	file, err := deploy.Files.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("read shipped manifest: %w", err)
-	}
-	defer file.Close()
-	objects, err := decoder.DecodeAll(ctx, file, options...)
+	objects, err := decoder.DecodeAllFiles(ctx, deploy.Files, name, options...)
 	if err != nil {
 		return nil, fmt.Errorf("read shipped manifest %s: %w", name, err)
 	}

@@ -88,8 +88,5 @@ func state(s *api.Status) string {
 	if s.Shadowed != nil {
 		text += fmt.Sprintf(", shadowed %s", s.Shadowed.Value)
 	}
-	if s.Reason != "" {
-		text += "; " + s.Reason
-	}
 	return text
 }

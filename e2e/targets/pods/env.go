@@ -9,6 +9,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 
 	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -22,14 +25,15 @@ type env struct {
 	place.Place
 	target *Target
 
-	watch     *watch
-	fakeNodes bool // the GPUs that the cluster gives to runners are fake ones
+	pods      cache.Store // of the namespace, as they are now
+	fakeNodes bool        // the GPUs that the cluster gives to runners are fake ones
 	notes     chan string
 	ctx       context.Context // of what follows the pods; ends with Close
 	cancel    context.CancelFunc
 	following sync.WaitGroup
 
 	mu       sync.Mutex            // guards what follows
+	changed  chan struct{}         // closed, and replaced, at every change that somebody may wait for
 	released []string              // files that tasks wait for
 	unheard  error                 // why a pod may not have them
 	machines map[string][][]string // what was done to fake GPUs, as words of fakegpu
@@ -41,16 +45,21 @@ var (
 )
 
 func newEnv(t *Target, isolation targets.Isolation) *env {
-	e := &env{target: t, Place: place.Place{Access: t.Access, Isolation: isolation}, notes: make(chan string), machines: map[string][][]string{}}
+	e := &env{
+		target: t, Place: place.Place{Access: t.Access, Isolation: isolation},
+		notes: make(chan string), changed: make(chan struct{}), machines: map[string][][]string{},
+	}
 	e.Ground = e
-	e.Layout = place.Layout{Runner: t.config.Client, Library: t.config.Library, Journal: journal, Machines: machines, Adapter: t.config.Adapter}
+	c := t.Config
+	e.Layout = place.Layout{Runner: c.Client, Library: c.Library, Journal: journal, Machines: machines, Adapter: c.Adapter}
+	e.pods = cache.NewUndeltaStore(func([]any) { e.wake() }, cache.MetaNamespaceKeyFunc)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }
 
 // make makes everything in the cluster.
 func (e *env) make(ctx context.Context) error {
-	labels := e.target.config.Run.Labels()
+	labels := e.target.Config.Run.Labels()
 	// The shipped manifests are for the strictest profile; only what is mounted
 	// in place of a driver is not.
 	labels["pod-security.kubernetes.io/enforce"] = "restricted"
@@ -60,9 +69,28 @@ func (e *env) make(ctx context.Context) error {
 	if err := e.Make(ctx, labels); err != nil {
 		return err
 	}
-	e.watch = newWatch(e.Admin, e.Namespace())
+	pods := cache.NewListWatchFromClient(e.Admin.CoreV1().RESTClient(), "pods", e.Namespace(), fields.Everything())
+	reflector := cache.NewReflectorWithOptions(pods, &corev1.Pod{}, e.pods, cache.ReflectorOptions{})
+	// Without its log: outages are a part of the tests.
+	e.following.Go(func() { reflector.RunWithContext(klog.NewContext(e.ctx, klog.Logger{})) })
 	e.following.Go(func() { e.followOthers(e.ctx) })
 	return e.createQueue(ctx)
+}
+
+// createQueue makes the database of the scenario, and says where it is: to pods with the
+// Secret of runner/deploy/postgres.
+func (e *env) createQueue(ctx context.Context) error {
+	s, name := e.target.Config.Server, e.Namespace()
+	if err := s.Create(ctx, name); err != nil {
+		return err
+	}
+	e.Layout.Queue, e.Layout.Password, e.Layout.Spool = "--queue="+s.Of(name), s.Password, s.ForPods(name)
+	secret := &corev1.Secret{StringData: map[string]string{"url": e.Layout.Spool}}
+	secret.Name = "studio-go-runner-queue"
+	if _, err := e.Admin.CoreV1().Secrets(name).Create(ctx, secret, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("create the Secret of the queue: %w", err)
+	}
+	return nil
 }
 
 // release is the file that lets the held tasks of a group end.
@@ -77,7 +105,7 @@ func (e *env) Release(_ context.Context, group string) error {
 	e.mu.Lock()
 	e.released = append(e.released, release(group))
 	e.mu.Unlock()
-	e.watch.wake()
+	e.wake()
 	return nil
 }
 
@@ -101,34 +129,38 @@ func (e *env) Logs(ctx context.Context) error {
 	if e.Namespace() == "" {
 		return nil // it could not be made
 	}
-	pods := e.Admin.CoreV1().Pods(e.Namespace())
-	all, err := pods.List(ctx, metav1.ListOptions{})
+	all, err := e.Admin.CoreV1().Pods(e.Namespace()).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
 	e.mu.Lock()
 	problems := []error{e.unheard}
 	e.mu.Unlock()
+	save := func(pod, file string, options corev1.PodLogOptions) {
+		options.LimitBytes = new(int64(maxLog))
+		log, err := e.log(ctx, pod, &options)
+		if err == nil && len(log) > 0 {
+			err = e.Evidence().Save(file, log)
+		}
+		problems = append(problems, err)
+	}
 	for _, pod := range all.Items {
 		for _, c := range kube.Statuses(&pod) {
-			for _, previous := range []bool{false, true} {
-				if !startedOrNever(&pod, c.Name) || previous && c.RestartCount == 0 {
-					continue
-				}
-				options := &corev1.PodLogOptions{Container: c.Name, Previous: previous, LimitBytes: new(int64(maxLog))}
-				log, err := pods.GetLogs(pod.Name, options).DoRaw(ctx)
-				name := pod.Name + "." + c.Name
-				if previous {
-					name += ".previous"
-				}
-				if err == nil && len(log) > 0 {
-					err = e.Evidence().Save(name+".log", log)
-				}
-				problems = append(problems, err)
+			name := pod.Name + "." + c.Name
+			if c.State.Running != nil || c.State.Terminated != nil {
+				save(pod.Name, name+".log", corev1.PodLogOptions{Container: c.Name})
+			}
+			if c.RestartCount > 0 {
+				save(pod.Name, name+".previous.log", corev1.PodLogOptions{Container: c.Name, Previous: true})
 			}
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// log is what a container has written so far.
+func (e *env) log(ctx context.Context, pod string, options *corev1.PodLogOptions) ([]byte, error) {
+	return e.Admin.CoreV1().Pods(e.Namespace()).GetLogs(pod, options).DoRaw(ctx)
 }
 
 // Close removes everything that was made. Runners are not waited for: a
@@ -136,14 +168,14 @@ func (e *env) Logs(ctx context.Context) error {
 func (e *env) Close(ctx context.Context) error {
 	e.cancel()
 	e.following.Wait()
-	if e.watch != nil {
-		e.watch.close()
-	}
 	var problems []error
 	for _, name := range e.Namespaces() {
-		problems = append(problems, e.target.config.Run.Remove(ctx, e.Admin, name))
+		problems = append(problems, e.target.Config.Run.Remove(ctx, e.Admin, name))
 	}
-	if err := errors.Join(append(problems, e.dropQueue(ctx))...); err != nil {
+	if e.Layout.Queue != "" {
+		problems = append(problems, e.target.Config.Server.Drop(ctx, e.Namespace()))
+	}
+	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("close scenario %q: %w", e.Isolation.Name, err)
 	}
 	return nil

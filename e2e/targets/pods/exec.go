@@ -10,42 +10,30 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/klog/v2"
-
-	"github.com/studioml/studio-go-runner/e2e/kube"
 )
 
 // exec runs a program in a container. What it prints on stderr is in the error.
-func (e *env) exec(ctx context.Context, pod, container string, command ...string) error {
-	request := e.Admin.CoreV1().RESTClient().Post().Resource("pods").Namespace(e.Namespace()).Name(pod).SubResource("exec").
+func (r *runner) exec(ctx context.Context, container string, command ...string) error {
+	request := r.env.Admin.CoreV1().RESTClient().Post().Resource("pods").Namespace(r.pod.Namespace).Name(r.pod.Name).SubResource("exec").
 		VersionedParams(&corev1.PodExecOptions{Container: container, Command: command, Stderr: true}, scheme.ParameterCodec)
-	// As kubectl does it: proxies between here and there may know only one of the two.
-	sockets, err := remotecommand.NewWebSocketExecutor(e.Config, "GET", request.URL().String())
-	if err != nil {
-		return err
-	}
-	spdy, err := remotecommand.NewSPDYExecutor(e.Config, "POST", request.URL())
-	if err != nil {
-		return err
-	}
-	executor, err := remotecommand.NewFallbackExecutor(sockets, spdy, kube.UpgradeFailed)
+	executor, err := remotecommand.NewWebSocketExecutor(r.env.Config, "GET", request.URL().String())
 	if err != nil {
 		return err
 	}
 	// Without its log: the end of a scenario is an error to it.
 	var stderr bytes.Buffer
-	err = executor.StreamWithContext(klog.NewContext(ctx, logr.Discard()), remotecommand.StreamOptions{Stderr: &stderr})
+	err = executor.StreamWithContext(klog.NewContext(ctx, klog.Logger{}), remotecommand.StreamOptions{Stderr: &stderr})
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // who gives up on a connection may still be written to by it
 	}
 	if err != nil {
-		return fmt.Errorf("%s in pod %s: %w\n%s", command[0], pod, err, bytes.TrimSpace(stderr.Bytes()))
+		return fmt.Errorf("%s in pod %s: %w\n%s", command[0], r.pod.Name, err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return nil
 }
@@ -60,43 +48,45 @@ const follow = 15 * time.Second
 // logs calls each for every line that a container writes, from its first line
 // until it has ended or is gone. After a broken connection it reads on: the
 // kubelet has the lines from the beginning.
-func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(line string)) error {
-	p, err := e.watch.await(ctx, pod.Name, func(p *corev1.Pod) bool { return !same(p, pod) || startedOrNever(p, name) })
-	if err != nil || !same(p, pod) || !started(p, name) { // a pod that was evicted early has no log
-		return nil
+func (r *runner) logs(ctx context.Context, container string, each func(line string)) error {
+	p, err := r.reach(ctx, container, running)
+	if state := r.state(p, container); err != nil || state.Running == nil && state.Terminated == nil {
+		return nil // a pod that was evicted early has no log
 	}
-	reading := logReader{each: each}
+	first, passed := "", 0 // lines; a container that was started in place of another is known by its first one
+	once := func(n int, line string) {
+		if n == 0 && line != first {
+			first, passed = line, 0
+		}
+		if n >= passed {
+			each(strings.TrimSuffix(line, "\n"))
+			passed++
+		}
+	}
 	_ = wait.PollUntilContextCancel(ctx, pause, true, func(ctx context.Context) (done bool, _ error) {
-		p := e.watch.get(pod.Name)
-		if !same(p, pod) {
+		p := r.env.get(r.pod.Name)
+		if !r.is(p) {
 			return true, nil // and if there is one of its name, it has a log of its own
 		}
-		last := over(p, name) // nothing will be added to what is read now
+		last := r.stage(p, container) == over // nothing will be added to what is read now
 		until, stop := context.WithTimeout(ctx, follow)
 		defer stop()
-		err = e.readLog(until, pod, name, &reading)
+		err = r.readLog(until, container, once)
 		if apierrors.IsNotFound(err) { // it is gone, or a kubelet that was started again does not know it yet
 			err = nil
-			return last, nil
 		}
 		return last && err == nil, nil
 	})
-	if ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil {
 		return nil
 	}
-	return err
+	return fmt.Errorf("log of container %s of pod %s: %w", container, r.pod.Name, err)
 }
 
-// logReader reads a log, from the beginning each time.
-type logReader struct {
-	each   func(line string)
-	first  string // line, by which a container is known from one that was started in its place
-	passed int    // lines
-}
-
-// readLog reads a log to its end, and passes on what was not before.
-func (e *env) readLog(ctx context.Context, pod *corev1.Pod, name string, r *logReader) error {
-	stream, err := e.Admin.CoreV1().Pods(e.Namespace()).GetLogs(pod.Name, &corev1.PodLogOptions{Container: name, Follow: true}).Stream(ctx)
+// readLog reads a log once, from its first line to its end.
+func (r *runner) readLog(ctx context.Context, container string, each func(n int, line string)) error {
+	options := &corev1.PodLogOptions{Container: container, Follow: true}
+	stream, err := r.env.Admin.CoreV1().Pods(r.pod.Namespace).GetLogs(r.pod.Name, options).Stream(ctx)
 	if err != nil {
 		return err
 	}
@@ -104,18 +94,12 @@ func (e *env) readLog(ctx context.Context, pod *corev1.Pod, name string, r *logR
 	reader := bufio.NewReader(stream)
 	for n := 0; ; n++ {
 		line, err := reader.ReadString('\n')
-		if err != nil { // the beginning of a line is read again, unless the container has ended
-			if errors.Is(err, io.EOF) {
-				err = nil
-			}
+		if errors.Is(err, io.EOF) {
+			return nil // the beginning of a line is read again, unless the container has ended
+		}
+		if err != nil {
 			return err
 		}
-		if n == 0 && line != r.first {
-			r.first, r.passed = line, 0
-		}
-		if n >= r.passed {
-			r.each(strings.TrimSuffix(line, "\n"))
-			r.passed++
-		}
+		each(n, line)
 	}
 }

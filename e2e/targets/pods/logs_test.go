@@ -28,7 +28,6 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
@@ -36,8 +35,8 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// knownPod is an env whose watch knows one pod.
-func knownPod(t *testing.T, handler http.HandlerFunc) (*env, *corev1.Pod) {
+// knownPod is a pod that is known to its env.
+func knownPod(t *testing.T, handler http.HandlerFunc) *runner {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
@@ -55,20 +54,25 @@ func knownPod(t *testing.T, handler http.HandlerFunc) (*env, *corev1.Pod) {
 		t.Fatal(err)
 	}
 	e.Access = kube.Access{Config: config, Admin: client}
-	e.watch = &watch{namespace: e.Namespace(), pods: cache.NewStore(cache.MetaNamespaceKeyFunc), changed: make(chan struct{})}
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: e.Namespace(), UID: "1"}}
-	return e, pod
+	return &runner{e, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: e.Namespace(), UID: "1"}}}
 }
 
-// state tells the watch how the runner's container is.
-func (e *env) state(t *testing.T, pod *corev1.Pod, state corev1.ContainerState) {
+// now tells the env how both containers of the pod are.
+func (r *runner) now(t *testing.T, state corev1.ContainerState) {
 	t.Helper()
-	pod = pod.DeepCopy()
+	pod := r.pod.DeepCopy()
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: runnerContainer, State: state}, {Name: beside, State: state}}
-	if err := e.watch.pods.Update(pod); err != nil {
+	if err := r.env.pods.Update(pod); err != nil {
 		t.Error(err)
 	}
-	e.watch.wake()
+}
+
+// replaced tells the env that there is another pod of its name.
+func (r *runner) replaced(t *testing.T) {
+	t.Helper()
+	successor := runner{r.env, r.pod.DeepCopy()}
+	successor.pod.UID = "2"
+	successor.now(t, nowRunning)
 }
 
 var (
@@ -79,9 +83,8 @@ var (
 // The connection breaks in the middle of a line, then the container ends.
 func TestLogsAreCompleteAfterABrokenConnection(t *testing.T) {
 	requests := 0
-	var e *env
-	var pod *corev1.Pod
-	e, pod = knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
+	var r *runner
+	r = knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
 		requests++
 		switch requests {
 		case 1:
@@ -92,14 +95,14 @@ func TestLogsAreCompleteAfterABrokenConnection(t *testing.T) {
 			http.NotFound(w, nil)
 		case 4:
 			fmt.Fprint(w, "one\ntwo\nthree\n")
-			e.state(t, pod, nowOver)
+			r.now(t, nowOver)
 		default:
 			fmt.Fprint(w, "one\ntwo\nthree\nfour\n")
 		}
 	})
-	e.state(t, pod, nowRunning)
+	r.now(t, nowRunning)
 	var lines []string
-	if err := e.logs(t.Context(), pod, runnerContainer, func(line string) { lines = append(lines, line) }); err != nil {
+	if err := r.logs(t.Context(), runnerContainer, func(line string) { lines = append(lines, line) }); err != nil {
 		t.Fatal(err)
 	}
 	if want := []string{"one", "two", "three", "four"}; !slices.Equal(lines, want) {
@@ -111,19 +114,18 @@ func TestLogsAreCompleteAfterABrokenConnection(t *testing.T) {
 // out, even if it is read before anybody says so.
 func TestLogsOfAContainerThatWasStartedAgain(t *testing.T) {
 	requests := 0
-	var e *env
-	var pod *corev1.Pod
-	e, pod = knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
+	var r *runner
+	r = knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
 		if requests++; requests == 1 {
 			fmt.Fprint(w, "beside 1\none\n")
 			return
 		}
 		fmt.Fprint(w, "beside 2\ntwo\n")
-		e.state(t, pod, nowOver)
+		r.now(t, nowOver)
 	})
-	e.state(t, pod, nowRunning)
+	r.now(t, nowRunning)
 	var lines []string
-	if err := e.logs(t.Context(), pod, runnerContainer, func(line string) { lines = append(lines, line) }); err != nil {
+	if err := r.logs(t.Context(), runnerContainer, func(line string) { lines = append(lines, line) }); err != nil {
 		t.Fatal(err)
 	}
 	if want := []string{"beside 1", "one", "beside 2", "two"}; !slices.Equal(lines, want) {
@@ -135,20 +137,17 @@ func TestLogsOfAContainerThatWasStartedAgain(t *testing.T) {
 // not its own.
 func TestLogsOfAPodThatIsGone(t *testing.T) {
 	requests := 0
-	var e *env
-	var pod *corev1.Pod
-	e, pod = knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
+	var r *runner
+	r = knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "one\n")
 		if requests++; requests > 1 {
 			fmt.Fprint(w, "its successor's\n")
 		}
-		successor := pod.DeepCopy()
-		successor.UID = "2"
-		e.state(t, successor, nowRunning)
+		r.replaced(t)
 	})
-	e.state(t, pod, nowRunning)
+	r.now(t, nowRunning)
 	var lines []string
-	if err := e.logs(t.Context(), pod, runnerContainer, func(line string) { lines = append(lines, line) }); err != nil {
+	if err := r.logs(t.Context(), runnerContainer, func(line string) { lines = append(lines, line) }); err != nil {
 		t.Fatal(err)
 	}
 	if want := []string{"one"}; !slices.Equal(lines, want) {
@@ -159,17 +158,14 @@ func TestLogsOfAPodThatIsGone(t *testing.T) {
 // A pod that was evicted before its container started has no log, of which the kubelet
 // says that it waits for it, for as long as there is the pod.
 func TestLogsOfAPodThatEndedEarly(t *testing.T) {
-	var e *env
-	var pod *corev1.Pod
-	e, pod = knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
-		successor := pod.DeepCopy()
-		successor.UID = "2"
-		e.state(t, successor, nowRunning)
+	var r *runner
+	r = knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
+		r.replaced(t)
 		http.Error(w, "is waiting to start: PodInitializing", http.StatusBadRequest)
 	})
-	pod.Status.Phase = corev1.PodFailed
-	e.state(t, pod, corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}})
-	if err := e.logs(t.Context(), pod, beside, func(line string) { t.Errorf("it has the line %q", line) }); err != nil {
+	r.pod.Status.Phase = corev1.PodFailed
+	r.now(t, corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}})
+	if err := r.logs(t.Context(), beside, func(line string) { t.Errorf("it has the line %q", line) }); err != nil {
 		t.Error(err)
 	}
 }
@@ -185,18 +181,17 @@ func TestASignalThatEndsTheRunnerWasSent(t *testing.T) {
 		{"it lives", nowRunning, nowRunning, true},
 		{"it had ended", nowOver, nowOver, true},
 	} {
-		var e *env
-		var pod *corev1.Pod
-		e, pod = knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
-			e.state(t, pod, test.now)
+		var r *runner
+		r = knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
+			r.now(t, test.now)
 			http.Error(w, "the program was killed", http.StatusInternalServerError)
 		})
-		e.state(t, pod, test.before)
+		r.now(t, test.before)
 		ctx, cancel := context.WithCancel(t.Context())
 		if test.fails { // only that it waited no longer can be told
 			ctx, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
 		}
-		err := (&runner{env: e, pod: pod}).Signal(ctx, syscall.SIGTERM)
+		err := r.Signal(ctx, syscall.SIGTERM)
 		cancel()
 		if (err != nil) != test.fails {
 			t.Errorf("%s: error is %v", test.name, err)
@@ -206,25 +201,25 @@ func TestASignalThatEndsTheRunnerWasSent(t *testing.T) {
 
 // What tasks note is told beside what the runner says, each once, and in its order.
 func TestNotesComeWithTheStatuses(t *testing.T) {
-	e, pod := knownPod(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("container") == beside {
+	r := knownPod(t, func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Query().Get("container") == beside {
 			fmt.Fprint(w, "runner: connection refused; asking again until it answers\n")
 			fmt.Fprint(w, "{\"runner\":{\"sequence\":1}}\nstart\ta\t1\tr\t\n{\"runner\":{\"sequence\":2}}\nend\ta\t1\tr\t\n")
 		}
 	})
-	e.state(t, pod, nowOver)
+	r.now(t, nowOver)
 	ctx, cancel := context.WithCancel(t.Context())
 	var notes []string
 	var reading sync.WaitGroup
 	reading.Go(func() {
-		if err := e.Journal(ctx, func(n targets.TaskNote) { notes = append(notes, fmt.Sprint(n.Task, n.End)) }); err != nil {
+		if err := r.env.Journal(ctx, func(n targets.TaskNote) { notes = append(notes, fmt.Sprint(n.Task, n.End)) }); err != nil {
 			t.Error(err)
 		}
 	})
 	told := &heard{}
 	bound, free := context.WithTimeout(t.Context(), 20*time.Second) // a line that is no note ends the journal, and holds up those behind it
 	defer free()
-	(&runner{env: e, pod: pod}).follow(bound, told)
+	r.follow(bound, told)
 	cancel()
 	reading.Wait()
 	if want := []string{"afalse", "atrue"}; !slices.Equal(notes, want) {
@@ -285,23 +280,23 @@ func TestTheContainerBesideARunner(t *testing.T) {
 // held still; when the pod has ended, nobody tries any more.
 func TestAReleaseThatAPodDoesNotHearOf(t *testing.T) {
 	tried := make(chan bool, 100)
-	e, pod := knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
+	r := knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
 		tried <- true
 		http.Error(w, "the kubelet is away", http.StatusBadGateway)
 	})
-	e.state(t, pod, nowRunning)
+	r.now(t, nowRunning)
 	var trying sync.WaitGroup
-	trying.Go(func() { e.letGo(t.Context(), pod) })
-	if err := e.Release(t.Context(), "held"); err != nil {
+	trying.Go(func() { r.letGo(t.Context()) })
+	if err := r.env.Release(t.Context(), "held"); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
 		<-tried
 	}
-	e.state(t, pod, nowOver)
+	r.now(t, nowOver)
 	trying.Wait()
-	if e.unheard == nil || !strings.Contains(e.unheard.Error(), "tasks may be held still") {
-		t.Errorf("the evidence says %v", e.unheard)
+	if r.env.unheard == nil || !strings.Contains(r.env.unheard.Error(), "tasks may be held still") {
+		t.Errorf("the evidence says %v", r.env.unheard)
 	}
 }
 
@@ -324,8 +319,8 @@ func (h *heard) Exit(e targets.Exit) { h.add(fmt.Sprint("exit ", e.Code)) }
 // The exit is the last word, once, also of a runner that was killed; what cannot
 // be read is said.
 func TestARunnerTellsItsExitLast(t *testing.T) {
-	e, pod := knownPod(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("container") == beside {
+	r := knownPod(t, func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Query().Get("container") == beside {
 			fmt.Fprint(w, "{\"runner\":{\"sequence\":1}}\n{nonsense\n{\"runner\":{\"sequence\":2}}\n")
 			return
 		}
@@ -333,9 +328,9 @@ func TestARunnerTellsItsExitLast(t *testing.T) {
 	})
 	over := nowOver
 	over.Terminated = &corev1.ContainerStateTerminated{ExitCode: 137}
-	e.state(t, pod, over)
+	r.now(t, over)
 	told := &heard{}
-	(&runner{env: e, pod: pod}).follow(t.Context(), told)
+	r.follow(t.Context(), told)
 	if n := len(told.words); n != 6 || told.words[n-1] != "exit -1" {
 		t.Errorf("it told %q", told.words)
 	}
@@ -345,11 +340,11 @@ func TestARunnerTellsItsExitLast(t *testing.T) {
 	}
 
 	// Of an Env that is closed nothing comes any more, least of all an exit.
-	e.state(t, pod, nowRunning)
+	r.now(t, nowRunning)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	told = &heard{}
-	(&runner{env: e, pod: pod}).follow(ctx, told)
+	r.follow(ctx, told)
 	if slices.ContainsFunc(told.words, func(word string) bool { return strings.HasPrefix(word, "exit") }) {
 		t.Errorf("it told %q", told.words)
 	}
@@ -357,8 +352,8 @@ func TestARunnerTellsItsExitLast(t *testing.T) {
 
 // 503 may be the runner's answer, or that of an API server which cannot reach it.
 func TestGet(t *testing.T) {
-	e, pod := knownPod(t, func(w http.ResponseWriter, r *http.Request) {
-		switch path.Base(r.URL.Path) {
+	r := knownPod(t, func(w http.ResponseWriter, q *http.Request) {
+		switch path.Base(q.URL.Path) {
 		case "livez":
 			fmt.Fprint(w, "ok")
 		case "readyz":
@@ -369,11 +364,10 @@ func TestGet(t *testing.T) {
 			fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","message":"error trying to reach service","reason":"ServiceUnavailable","code":503}`)
 		}
 	})
-	r := &runner{env: e, pod: pod}
 	if _, _, err := r.Get(t.Context(), "/livez"); err == nil {
 		t.Error("a pod that is not there has answered")
 	}
-	e.state(t, pod, nowRunning)
+	r.now(t, nowRunning)
 	for _, test := range []struct {
 		path string
 		code int
@@ -381,7 +375,7 @@ func TestGet(t *testing.T) {
 		err  string
 	}{
 		{"/livez", 200, "ok", ""},
-		{"/readyz", 503, "not ready\n", ""},
+		{"/readyz", 503, "not ready", ""},
 		{"/statusz", 0, "", "error trying to reach service"},
 	} {
 		code, body, err := r.Get(t.Context(), test.path)

@@ -8,21 +8,30 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
+func runnerPod(t *testing.T, e *env, spec targets.RunnerSpec) *corev1.Pod {
+	t.Helper()
+	p, err := e.runnerParts(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod, err := e.pod(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pod
+}
+
 // Nodes with GPUs are often tainted, so that other pods stay away.
 func TestPodsForNodesWithGPUs(t *testing.T) {
 	for _, gpus := range []int{0, 2} {
 		has := gpus > 0
-		e := newEnv(&Target{config: Config{RuntimeClass: "nvidia"}}, targets.Isolation{GPUs: 2, Needs: []scenario.Need{scenario.NeedGPUs}})
-		pod, err := e.runnerPod(t.Context(), targets.RunnerSpec{Name: "a", Runner: scenario.Runner{GPUs: gpus}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := newEnv(&Target{Config: Config{RuntimeClass: "nvidia"}}, targets.Isolation{GPUs: 2, Needs: []scenario.Need{scenario.NeedGPUs}})
+		pod := runnerPod(t, e, targets.RunnerSpec{Name: "a", Runner: scenario.Runner{GPUs: gpus}})
 		tolerates := slices.ContainsFunc(pod.Spec.Tolerations, func(x corev1.Toleration) bool {
 			return x.ToleratesTaint(logr.Discard(), &corev1.Taint{Key: "nvidia.com/gpu", Value: "present", Effect: corev1.TaintEffectNoSchedule}, false)
 		})
@@ -46,16 +55,12 @@ func TestPodsForNodesWithGPUs(t *testing.T) {
 // A pod is the machine of its fake GPUs: what was done to them before is done to those
 // of the next pod as well.
 func TestFakeGPUsStayAsTheyAre(t *testing.T) {
-	e := newEnv(&Target{config: Config{Library: "/lib/libnvidia-ml.so.1"}}, targets.Isolation{GPUs: 2, Needs: []scenario.Need{scenario.NeedFakeGPUs}})
-	e.watch = &watch{pods: cache.NewStore(cache.MetaNamespaceKeyFunc)}
+	e := newEnv(&Target{Config: Config{Library: "/lib/libnvidia-ml.so.1"}}, targets.Isolation{GPUs: 2, Needs: []scenario.Need{scenario.NeedFakeGPUs}})
 	spec := targets.RunnerSpec{Name: "a", Runner: scenario.Runner{GPUs: 2, Profile: "T4"}}
 	if err := e.ChangeGPUs(t.Context(), spec, []string{"inject", "xid", "DIR", "0", "79"}); err != nil {
 		t.Fatal(err)
 	}
-	pod, err := e.runnerPod(t.Context(), spec)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pod := runnerPod(t, e, spec)
 	const want = "mkdir -p /e2e/gpus\n" +
 		"'/lib/fakegpu' 'create' '/e2e/gpus/a' '--profile=T4' '--count=2' '--seed=a' || exit\n" +
 		"'/lib/fakegpu' 'inject' 'xid' '/e2e/gpus/a' '0' '79' || exit\n" + `exec "$@"`
@@ -63,7 +68,7 @@ func TestFakeGPUsStayAsTheyAre(t *testing.T) {
 		t.Errorf("it begins with\n%s\nwant\n%s", c.Command[2], want)
 	}
 	spec.Machine = "shared"
-	if _, err := e.runnerPod(t.Context(), spec); err == nil {
+	if _, err := e.runnerParts(spec); err == nil {
 		t.Error("no error for two pods that are to be one machine")
 	}
 }
@@ -111,7 +116,7 @@ func TestFreeGPUs(t *testing.T) {
 
 // A pod may be replaced, be gone, or never start; who waits must not wait for ever.
 func TestEndsOfPods(t *testing.T) {
-	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	lives := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 	ended := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
 	pod := func(phase corev1.PodPhase, state *corev1.ContainerState) *corev1.Pod {
 		p := &corev1.Pod{Status: corev1.PodStatus{Phase: phase}}
@@ -121,31 +126,30 @@ func TestEndsOfPods(t *testing.T) {
 		return p
 	}
 	for _, test := range []struct {
-		name         string
-		pod          *corev1.Pod
-		begun, ended bool
+		name string
+		pod  *corev1.Pod
+		want stage
 	}{
-		{"not scheduled", pod(corev1.PodPending, nil), false, false},
-		{"pulling", pod(corev1.PodPending, &corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}), false, false},
-		{"running", pod(corev1.PodRunning, &running), true, false},
-		{"ended, its neighbour not", pod(corev1.PodRunning, &ended), true, true},
-		{"ended", pod(corev1.PodSucceeded, &ended), true, true},
-		{"evicted before its start", pod(corev1.PodFailed, nil), true, true},
+		{"not scheduled", pod(corev1.PodPending, nil), waiting},
+		{"pulling", pod(corev1.PodPending, &corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}), waiting},
+		{"running", pod(corev1.PodRunning, &lives), running},
+		{"ended, its neighbour not", pod(corev1.PodRunning, &ended), over},
+		{"ended", pod(corev1.PodSucceeded, &ended), over},
+		{"evicted before its start", pod(corev1.PodFailed, nil), over},
+		{"gone", nil, over},
+		{"replaced", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "2"}}, over},
 	} {
-		if b, e := startedOrNever(test.pod, runnerContainer), endedOrNever(test.pod, runnerContainer); b != test.begun || e != test.ended {
-			t.Errorf("%s: begun %t, ended %t, want %t, %t", test.name, b, e, test.begun, test.ended)
+		if got := (&runner{pod: &corev1.Pod{}}).stage(test.pod, runnerContainer); got != test.want {
+			t.Errorf("%s: it is %d, want %d", test.name, got, test.want)
 		}
 	}
-	if same(nil, pod(corev1.PodRunning, nil)) {
-		t.Error("no pod is a pod")
-	}
 	// A sidecar is started again, but not in a pod that has ended; its runner is not.
-	for phase, want := range map[corev1.PodPhase]bool{corev1.PodRunning: false, corev1.PodSucceeded: true} {
+	for phase, want := range map[corev1.PodPhase]stage{corev1.PodRunning: running, corev1.PodSucceeded: over} {
 		p := pod(phase, &ended)
 		p.Spec.InitContainers = []corev1.Container{{Name: beside}}
 		p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: beside, State: ended}}
-		if got := over(p, beside); got != want {
-			t.Errorf("in a pod that is %s the sidecar is over: %t", phase, got)
+		if got := (&runner{pod: p}).stage(p, beside); got != want {
+			t.Errorf("in a pod that is %s the sidecar is %d, want %d", phase, got, want)
 		}
 	}
 }
@@ -162,12 +166,9 @@ func (theirs) Submit(queue, _ string) []string { return []string{"their", "submi
 // A runner of another make is started by its adapter, and asked for nothing that only
 // ours has.
 func TestAPodOfAnotherMake(t *testing.T) {
-	e := newEnv(&Target{config: Config{Image: "theirs", Adapter: theirs{}}}, targets.Isolation{})
+	e := newEnv(&Target{Config: Config{Image: "theirs", Adapter: theirs{}}}, targets.Isolation{})
 	e.Layout.Spool = "postgres://there"
-	pod, err := e.runnerPod(t.Context(), targets.RunnerSpec{Name: "a"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	pod := runnerPod(t, e, targets.RunnerSpec{Name: "a"})
 	if len(pod.Spec.Containers) != 1 {
 		t.Fatalf("it has %d containers, want the runner's", len(pod.Spec.Containers))
 	}

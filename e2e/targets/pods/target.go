@@ -1,15 +1,12 @@
 package pods
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/studioml/studio-go-runner/e2e/kube"
@@ -43,46 +40,25 @@ type Config struct {
 	// are not in a namespace.
 	Owned bool
 
-	// What Inspect finds, so that other processes need not look again: whether a node has
-	// GPUs, and the fake NVML in the image, with fakegpu beside it; empty if it has none.
-	GPUs    bool
+	// Library is what Inspect finds, so that other processes need not look again: the fake
+	// NVML in the image, with fakegpu beside it; empty if it has none.
 	Library string
 }
 
 // Target is a cluster whose runners are pods.
 type Target struct {
 	kube.Access
-	config Config
+	Config Config
 }
 
 var _ targets.Target = (*Target)(nil)
-
-// Inspect looks at what can be done on the cluster: what nodes it has, and what
-// is in the image.
-func (t *Target) Inspect(ctx context.Context) error {
-	if t.config.Image == "" {
-		return fmt.Errorf("inspect target %s: no image is given; name one that has the runner and a shell (IMAGE=…)", t.config.Name)
-	}
-	nodes, err := t.Admin.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-	if err == nil {
-		t.config.GPUs = slices.ContainsFunc(nodes.Items, hasGPUs)
-		err = t.inspectImage(ctx)
-	}
-	if err != nil {
-		return fmt.Errorf("inspect target %s: %w", t.config.Name, err)
-	}
-	return nil
-}
-
-// Config is for other processes, which use the same target.
-func (t *Target) Config() Config { return t.config }
 
 // Connect makes a target. Unless the configuration is that of one that was inspected, it
 // does not know yet what the cluster can do.
 func Connect(config Config) (t *Target, err error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = config.Kubeconfig
-	t = &Target{config: config}
+	t = &Target{Config: config}
 	access, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err == nil {
 		t.Access, err = kube.Connect(access)
@@ -96,15 +72,13 @@ func Connect(config Config) (t *Target, err error) {
 	return t, nil
 }
 
-// lacks says what the cluster and the image lack for a need, or "".
+// lacks says what the cluster and the image lack for a need, or "". Whether GPUs are free
+// is looked at when they are wanted.
 func (t *Target) lacks(need scenario.Need) (reason string) {
-	fakes := t.config.Library != ""
 	switch {
-	case need == scenario.NeedSignals, need == scenario.NeedFakeGPUs && fakes,
-		need == scenario.NeedGPUs && (fakes || t.config.GPUs), need == scenario.NeedAdmission && t.config.Owned:
+	case need == scenario.NeedSignals, need == scenario.NeedGPUs,
+		need == scenario.NeedFakeGPUs && t.Config.Library != "", need == scenario.NeedAdmission && t.Config.Owned:
 		return ""
-	case need == scenario.NeedGPUs:
-		return "no node has " + gpuResource + " to allocate, and the image has no fake GPUs"
 	case need == scenario.NeedFakeGPUs:
 		return "the image has no fake GPUs"
 	case need == scenario.NeedAdmission:
@@ -133,26 +107,34 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 	return e, nil
 }
 
-// inspectImage looks into the image, in a place like that of a scenario, and
-// with it at whether such a place can be made.
-func (t *Target) inspectImage(ctx context.Context) error {
+// Inspect looks into the image, in a place like that of a scenario, and with it at whether
+// such a place can be made.
+func (t *Target) Inspect(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("inspect target %s: %w", t.Config.Name, err)
+		}
+	}()
+	if t.Config.Image == "" {
+		return errors.New("no image is given; name one that has the runner and a shell (IMAGE=…)")
+	}
 	const limit = 5 * time.Minute // the image may have to be pulled
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took more than %s", limit))
 	defer cancel()
-	e := newEnv(t, targets.Isolation{Name: "a look at the image"})
-	err := e.make(ctx)
-	if err == nil {
-		programs := "runner mkfifo touch kill"
-		if t.config.Adapter != nil {
-			programs = "mkfifo touch kill"
-		}
-		const script = `for p; do command -v $p >/dev/null || { echo "it has no $p in PATH, which the tests need" >&2; exit 1; }; done
+	e, err := t.Isolate(ctx, targets.Isolation{Name: "a look at the image"})
+	if err != nil {
+		return err
+	}
+	programs := []string{"mkfifo", "touch", "kill"}
+	if t.Config.Adapter == nil {
+		programs = append(programs, "runner")
+	}
+	const script = `for p; do command -v $p >/dev/null || { echo "it has no $p in PATH, which the tests need" >&2; exit 1; }; done
 f=$(command -v fakegpu) && cd "$(dirname "$(readlink -f "$f")")" && pwd || true`
-		var library bytes.Buffer
-		err = e.Run(ctx, nil, &library, append([]string{"/bin/sh", "-c", script, "sh"}, strings.Fields(programs)...)...)
-		if dir := strings.TrimSpace(library.String()); dir != "" {
-			t.config.Library = dir + "/libnvidia-ml.so.1"
-		}
+	var library strings.Builder
+	err = e.(*env).Run(ctx, nil, &library, append([]string{"/bin/sh", "-c", script, "sh"}, programs...)...)
+	if dir := strings.TrimSpace(library.String()); dir != "" {
+		t.Config.Library = dir + "/libnvidia-ml.so.1"
 	}
 	return errors.Join(err, e.Close(context.WithoutCancel(ctx)))
 }

@@ -3,77 +3,40 @@ package pods
 import (
 	"context"
 	"fmt"
-	"sync"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"github.com/studioml/studio-go-runner/e2e/kube"
 )
 
-// watch knows the pods of a namespace as they are now.
-type watch struct {
-	namespace string
-	pods      cache.Store
-	cancel    context.CancelFunc
-	done      sync.WaitGroup
-
-	mu      sync.Mutex
-	changed chan struct{} // closed, and replaced, at every change
-}
-
-// newWatch watches until close is called.
-func newWatch(client kubernetes.Interface, namespace string) *watch {
-	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.Logger{})) // without its log: outages are a part of the tests
-	w := &watch{namespace: namespace, cancel: cancel, changed: make(chan struct{})}
-	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "pods", namespace, fields.Everything()),
-		ObjectType:    &corev1.Pod{},
-		Handler: cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(any) { w.wake() },
-			UpdateFunc: func(any, any) { w.wake() },
-			DeleteFunc: func(any) { w.wake() },
-		},
-	})
-	w.pods = store
-	w.done.Go(func() { controller.RunWithContext(ctx) })
-	return w
-}
-
-func (w *watch) wake() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	close(w.changed)
-	w.changed = make(chan struct{})
+// wake has all that wait look again.
+func (e *env) wake() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	close(e.changed)
+	e.changed = make(chan struct{})
 }
 
 // next is closed at the next change.
-func (w *watch) next() <-chan struct{} {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.changed
-}
-
-func (w *watch) close() {
-	w.cancel()
-	w.done.Wait()
+func (e *env) next() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.changed
 }
 
 // get returns a pod, nil if there is none.
-func (w *watch) get(name string) *corev1.Pod {
-	object, _, _ := w.pods.GetByKey(w.namespace + "/" + name) // the store cannot fail
+func (e *env) get(name string) *corev1.Pod {
+	object, _, _ := e.pods.GetByKey(e.Namespace() + "/" + name) // the store cannot fail
 	pod, _ := object.(*corev1.Pod)
 	return pod
 }
 
 // await waits until the pod of that name, nil if there is none, is as wanted.
-func (w *watch) await(ctx context.Context, name string, wanted func(*corev1.Pod) bool) (*corev1.Pod, error) {
+func (e *env) await(ctx context.Context, name string, wanted func(*corev1.Pod) bool) (*corev1.Pod, error) {
 	for {
-		changed := w.next()
-		pod := w.get(name)
+		changed := e.next()
+		pod := e.get(name)
 		if wanted(pod) {
 			return pod, nil
 		}
@@ -85,43 +48,55 @@ func (w *watch) await(ctx context.Context, name string, wanted func(*corev1.Pod)
 	}
 }
 
-// container returns the state of a container, nil while it has none.
-func container(pod *corev1.Pod, name string) *corev1.ContainerState {
-	for _, s := range kube.Statuses(pod) {
-		if s.Name == name {
-			return &s.State
+// stage is how far a container has come.
+type stage int
+
+const (
+	waiting stage = iota // for its start
+	running
+	over // it writes nothing any more, if it ever did
+)
+
+// reach waits until a container has come so far, and returns the pod, or what is there
+// instead of it, if anything.
+func (r *runner) reach(ctx context.Context, container string, least stage) (*corev1.Pod, error) {
+	return r.env.await(ctx, r.pod.Name, func(p *corev1.Pod) bool { return r.stage(p, container) >= least })
+}
+
+// stage is that of a container, if p is the pod of that name as it is now.
+func (r *runner) stage(p *corev1.Pod, container string) stage {
+	state := r.state(p, container)
+	switch {
+	case !r.is(p), finished(p), state.Terminated != nil && !(container == beside && sidecar(p)): // which is started again
+		return over
+	case state.Terminated != nil, state.Running != nil:
+		return running
+	}
+	return waiting
+}
+
+// state is that of a container, empty if p is not the pod, or says nothing of it.
+func (r *runner) state(p *corev1.Pod, container string) (state corev1.ContainerState) {
+	if r.is(p) {
+		for _, s := range kube.Statuses(p) {
+			if s.Name == container {
+				state = s.State
+			}
 		}
 	}
-	return nil
+	return state
 }
 
-// running says whether a container of the pod runs.
-func running(pod *corev1.Pod, name string) bool {
-	state := container(pod, name)
-	return state != nil && state.Running != nil
-}
-
-// same says whether a pod, nil if there is none, is that one and not another
-// one of its name.
-func same(pod, that *corev1.Pod) bool { return pod != nil && pod.UID == that.UID }
-
-// started says whether a container of the pod was started.
-func started(pod *corev1.Pod, name string) bool {
-	state := container(pod, name)
-	return state != nil && (state.Running != nil || state.Terminated != nil)
-}
-
-// startedOrNever says whether a container of the pod was started, or never will be.
-func startedOrNever(pod *corev1.Pod, name string) bool { return finished(pod) || started(pod, name) }
-
-// endedOrNever says whether a container of the pod has ended, or will never start.
-func endedOrNever(pod *corev1.Pod, name string) bool {
-	state := container(pod, name)
-	return finished(pod) || state != nil && state.Terminated != nil
-}
+// is says whether there still is the pod, and not another one of its name.
+func (r *runner) is(p *corev1.Pod) bool { return p != nil && p.UID == r.pod.UID }
 
 // finished says whether nothing of the pod will run any more: the kubelet says
 // so, or the control plane does where the kubelet is gone.
 func finished(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// sidecar says whether the container beside the runner is one.
+func sidecar(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == beside })
 }
