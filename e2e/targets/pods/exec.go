@@ -75,7 +75,9 @@ func (e *env) logs(ctx context.Context, pod *corev1.Pod, name string, each func(
 		until, stop := context.WithTimeout(ctx, follow)
 		defer stop()
 		err = e.readLog(until, pod, name, &reading)
-		if apierrors.IsNotFound(err) { // it is gone, or a kubelet that was started again does not know it yet
+		// It is gone, or a kubelet that was started again does not know it yet; or another
+		// has its name, of which the watch has not told yet, and has not begun.
+		if apierrors.IsNotFound(err) || apierrors.IsBadRequest(err) {
 			err = nil
 			return last, nil
 		}
