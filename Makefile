@@ -110,7 +110,7 @@ bin/kind:
 bin/e2e:
 	@go build -o $@ ./e2e/cmd/e2e
 bin/e2e.test:
-	@go test -c -race -ldflags='-w -extldflags=-Wl,-z,lazy' -o $@ ./e2e
+	@go test -c $(RACE) -ldflags='-w -extldflags=-Wl,-z,lazy' -o $@ ./e2e
 
 include runner/deploy/image.mk
 
@@ -140,6 +140,7 @@ e2e: tools bin/e2e ## Run the scenarios, on a kind cluster where Docker is usabl
 	"$$@" $(MAKE) --no-print-directory --jobs=2 e2e-$$target
 
 .PHONY: e2e-embedded e2e-kind e2e-existing
+e2e-embedded e2e-existing: RACE = -race# on kind processors are what is short
 e2e-embedded: bin/e2e bin/e2e.test bin/runner-race bin/runner bin/fakegpu bin/libnvidia-ml.so.1
 	@$(ASSETS) $(GINKGO)
 

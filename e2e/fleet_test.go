@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
@@ -161,11 +162,12 @@ func (f *fleet) applyWith(ctx context.Context, workload, components string, patc
 	Expect(f.kubectl.apply(ctx, workload, fields)).To(Succeed())
 }
 
-// state says to all runners, or to one, what they shall do.
+// state says to all runners, or to one, what they shall do. How kubectl does that the
+// documents show; here it would take longer than what it is for.
 func (f *fleet) state(ctx context.Context, configMap, state string) {
 	GinkgoHelper()
-	text := fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\ndata: {STATE: %s}\n", configMap, state)
-	_, err := f.try(ctx, []byte(text), "apply", "-f", "-")
+	apply := applycorev1.ConfigMap(configMap, f.Namespace()).WithData(map[string]string{api.StateKey: state})
+	_, err := f.client.CoreV1().ConfigMaps(f.Namespace()).Apply(ctx, apply, metav1.ApplyOptions{FieldManager: "e2e", Force: true})
 	Expect(err).NotTo(HaveOccurred())
 }
 
@@ -207,7 +209,7 @@ func (f *fleet) told(group string, end bool) []targets.TaskNote {
 // eventually waits as long as a cluster may take.
 func eventually(ctx context.Context, actual any) AsyncAssertion {
 	GinkgoHelper()
-	return Eventually(ctx, actual).WithTimeout(engine.Stretch(patience)).WithPolling(200 * time.Millisecond)
+	return Eventually(ctx, actual).WithTimeout(engine.Stretch(patience)).WithPolling(time.Second / 2)
 }
 
 // timeout is the option of kubectl for the same time.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/kind"
 	"github.com/studioml/studio-go-runner/e2e/kube"
+	"github.com/studioml/studio-go-runner/e2e/report"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/pods"
 )
@@ -43,8 +45,8 @@ type kindHandle struct {
 // nodes is the kind cluster, for specs about nodes; nil on other targets.
 var nodes *kind.Cluster
 
-// upIn is how long the kind cluster took until its nodes were ready and its DNS
-// answered. Only the first process, which makes it, knows.
+// upIn is how long the kind cluster took until its nodes were ready. Only the first
+// process, which makes it, knows.
 var upIn time.Duration
 
 // kindSetUp makes a kind cluster ready for the scenarios.
@@ -70,6 +72,7 @@ func setUpKind(ctx SpecContext) (any, error) {
 		kind.Action{Name: "look at it", Do: func(context.Context) error { upIn = time.Since(began); return s.connect() }},
 		kind.Action{Name: "load the images of the runner and the fake GPUs", Do: s.load},
 		kind.Action{Name: "give the workers fake GPUs", Do: s.fakeGPUs},
+		kind.Action{Name: "wait until CoreDNS answers", Do: func(ctx context.Context) error { return s.cluster.AwaitDNS(ctx) }},
 		kind.Action{Name: "inspect it as a target", Do: func(context.Context) (err error) { s.pods, err = setUpPods(ctx, s.pods); return err }},
 	)
 	if err != nil {
@@ -93,7 +96,29 @@ func (s *kindSetUp) connect() (err error) {
 	useKind(s.cluster.Handle)
 	s.pods = pods.Config{Name: "kind", Kubeconfig: s.cluster.Kubeconfig, Image: runnerImage, Owned: true, Run: kube.Run{Passing: !config.keep}}
 	s.target, err = pods.Connect(s.pods)
+	DeferCleanup(s.countPods)
 	return err
+}
+
+// countPods notes how many pods there were, as the kubelets count them.
+func (s *kindSetUp) countPods(ctx SpecContext) error {
+	pods := 0
+	for _, node := range append(s.cluster.Workers(), s.cluster.Spare()) {
+		nodes := s.target.Admin.CoreV1().RESTClient().Get().Resource("nodes")
+		metrics, err := nodes.Name(node).SubResource("proxy").Suffix("metrics").DoRaw(ctx)
+		if err != nil {
+			return err
+		}
+		_, count, _ := strings.Cut(string(metrics), "\nkubelet_started_pods_total ")
+		count, _, _ = strings.Cut(count, "\n")
+		n, err := strconv.Atoi(count)
+		if err != nil {
+			return fmt.Errorf("count the pods of node %s: %w", node, err)
+		}
+		pods += n
+	}
+	AddReportEntry(report.MeasuredEntry, map[string]float64{"pods": float64(pods)}, ReportEntryVisibilityNever)
+	return nil
 }
 
 // load gives each node what it runs.

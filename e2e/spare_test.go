@@ -185,13 +185,13 @@ func spareSpecs() {
 				Expect(err).NotTo(HaveOccurred())
 				return r.says(text)
 			}
-			const both = `until [ "$(runners | wc -l)" = 2 ]; do sleep 0.5; done; runner wait --all --for=Running`
+			const both = `until [ "$(runners | wc -l)" = 2 ]; do sleep 2; done; runner wait --all --for=Running`
 			_ = r.lines(document(recipes)) // for its files
 			out := r.types(ctx, slices.Concat(functions.FindAllString(document(recipes), -1), []string{
 				block("kubectl create namespace"), block("export STUDIOML_QUEUE='"), block("state() {"), both,
 				"worker=" + nodes.Spare(), "[ " + nodeOfFirst + " = $worker ]",
 				"for id in first second; do runner submit --id=$id -- sh -c 'until [ -e /tmp/go ]; do sleep 0.2; done; sleep 3'; done",
-				"until [ $(runner tasks | grep -c Running) = 2 ]; do sleep 0.5; done",
+				"until [ $(runner tasks | grep -c Running) = 2 ]; do sleep 1; done",
 				"for pod in $(runners); do kubectl exec $pod -- touch /tmp/go; done",
 				block("follow() {"), both,
 				"kubectl taint node $worker karpenter.sh/disrupted:NoSchedule; follow; drained spec.nodeName=$worker",

@@ -118,6 +118,7 @@ func TestE2E(t *testing.T) {
 		operatorsOnKind()
 		recipeSpecs()
 		memorySpecs()
+		volumeSpecs()
 	}
 	RegisterFailHandler(Fail)
 	RunSpecs(t, "studio-go-runner on "+config.target, Label("target:"+config.target))

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/onsi/ginkgo/v2/types"
+
+	"github.com/studioml/studio-go-runner/e2e/report"
 )
 
 // BenchmarkHarness plays scenarios as people do, on the embedded target.
@@ -25,6 +27,16 @@ func BenchmarkHarness(b *testing.B) {
 // BenchmarkKind is told by the report of a run that was there before: to play all
 // scenarios on kind takes longer than all that is measured here.
 func BenchmarkKind(b *testing.B) {
+	r := kindReport(b)
+	suite(b, r)
+	for unit, value := range measured(b, r) {
+		b.ReportMetric(value, unit)
+	}
+}
+
+// kindReport is that of the last run of the suite on kind.
+func kindReport(b *testing.B) types.Report {
+	b.Helper()
 	const where = "../../artifacts/kind"
 	if _, err := os.Stat(filepath.Join(where, "report.json")); err != nil {
 		b.Skip("there is no report of make e2e TARGET=kind in artifacts")
@@ -33,7 +45,21 @@ func BenchmarkKind(b *testing.B) {
 	if c := r.SuiteConfig; len(c.FocusStrings) > 0 || c.LabelFilter != "" || !r.SuiteSucceeded || time.Since(r.EndTime) > 24*time.Hour {
 		b.Skip("the last make e2e TARGET=kind was of some scenarios only, has failed, or was more than a day ago")
 	}
-	suite(b, r)
+	return r
+}
+
+// measured are the figures that the run has noted by itself.
+func measured(b *testing.B, r types.Report) map[string]float64 {
+	b.Helper()
+	all := map[string]float64{}
+	for _, spec := range r.SpecReports {
+		for _, entry := range spec.ReportEntries {
+			if entry.Name == report.MeasuredEntry {
+				check(b, json.Unmarshal([]byte(entry.Value.AsJSON), &all)) // adds to what is there
+			}
+		}
+	}
+	return all
 }
 
 func reportIn(b *testing.B, dir string) types.Report {

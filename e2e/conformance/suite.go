@@ -115,8 +115,8 @@ func (s *Suite) check() error {
 
 // What a scenario may do and ask for, that needs nothing of a particular runner.
 var (
-	openVerbs = []string{"apply", "apiserver", "await", "delete", "expect", "flips", "kubectl", "mark", "never", "network",
-		"offset", "permissions", "release", "signal", "start", "submit", "token", "wait"}
+	openVerbs = []string{"apply", "apiserver", "await", "delete", "expect", "kubectl", "mark", "never", "network", "offset",
+		"permissions", "release", "repeat", "signal", "start", "submit", "token", "wait"}
 	openFacts = []string{"exit", "finished", "processes", "started"}
 )
 

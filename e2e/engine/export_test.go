@@ -12,18 +12,23 @@ import (
 var Allowed = allowed
 
 // Judge compares the record with conditions and returns what is wrong, and why
-// it is hopeless. Bodies are what the runners' paths answer, by runner and path.
+// it is hopeless. Bodies are what the runners' paths answer, by runner and path; at
+// the mark "then" they answered what before says.
 func Judge(env targets.Env, record *history.History, that scenario.Conditions,
-	queue *targets.Contents, bodies map[string]string) (wrong []string, hopeless string) {
-	for path, body := range bodies {
-		name, path, _ := strings.Cut(path, "/")
-		code := 200
-		if body == "" {
-			code = 503
+	queue *targets.Contents, bodies, before map[string]string) (wrong []string, hopeless string) {
+	answer := func(bodies map[string]string) {
+		for path, body := range bodies {
+			name, path, _ := strings.Cut(path, "/")
+			code := 200
+			if body == "" {
+				code = 503
+			}
+			record.Add(history.Entry{Runner: name, Answer: &history.Answer{Path: "/" + path, Code: code, Body: body}})
 		}
-		record.Add(history.Entry{Runner: name, Answer: &history.Answer{Path: "/" + path, Code: code, Body: body}})
 	}
-	p := &play{env: env, record: record}
+	answer(before)
+	p := &play{env: env, record: record, then: map[scenario.Mark]*history.Facts{"then": history.Sum(record.Entries())}}
+	answer(bodies)
 	if queue != nil {
 		record.Add(history.Entry{Queue: queue})
 	}

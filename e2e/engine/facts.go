@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -117,6 +118,8 @@ var factTable = slices.Concat(said, []fact{
 		}
 		return scenario.Duration(e.Time.Sub(s.Heard)), ""
 	}),
+	answers[scenario.Growth]("fd", "How many more descriptors a runner has open than at a mark.", "/metrics", metric("process_open_fds")),
+	answers[scenario.Growth]("goroutines", "How many more goroutines a runner has than at a mark.", "/metrics", metric("go_goroutines")),
 })
 
 // effectives is the rule of a state, or of none.
@@ -187,6 +190,20 @@ func answers[T any](name, doc, path string, read func(history.Entry) (any, strin
 
 func succeeds(e history.Entry) (any, string) {
 	return e.Answer.Code == 200, strings.TrimSpace(e.Answer.Body)
+}
+
+// metric reads a sample without labels from the text that Prometheus reads.
+func metric(name string) func(history.Entry) (any, string) {
+	return func(e history.Entry) (any, string) {
+		for line := range strings.Lines(e.Answer.Body) {
+			if rest, ok := strings.CutPrefix(line, name+" "); ok {
+				if value, err := strconv.ParseFloat(strings.TrimSpace(rest), 64); err == nil {
+					return value, ""
+				}
+			}
+		}
+		return nil, "it has no metric " + name
+	}
 }
 
 func gpusThat(are func(api.GPU) bool) func(*api.Status) any {

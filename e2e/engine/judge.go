@@ -68,7 +68,7 @@ func (p *play) judge(facts *history.Facts, that scenario.Conditions, all bool) (
 			if have == nil {
 				wrong = fmt.Sprintf("%s is not known: %s", name, about)
 				so.unknown = so.unknown || name != "exit" // one that lives shows that it has not exited
-			} else if wrong = differ(f, have, want); wrong != "" && about != "" {
+			} else if wrong = differ(f, views[0], have, want); wrong != "" && about != "" {
 				wrong += " (" + about + ")"
 			}
 			if wrong == "" {
@@ -119,11 +119,20 @@ func (f fact) hopeless(views []*view, have, want any) string {
 }
 
 // differ says how what is so differs from what is wanted.
-func differ(f fact, have, want any) string {
+func differ(f fact, v *view, have, want any) string {
 	ok, text := have == want, fmt.Sprintf("%s is %v, want %v", f.Name, have, want)
 	switch want := want.(type) {
 	case scenario.Duration:
 		ok, text = have.(scenario.Duration) <= want, fmt.Sprintf("%s is %s ago, want at most %s", f.Name, have, want)
+	case scenario.Growth:
+		then := v.play.then[want.Since]
+		before, about := f.read(&view{facts: then, runner: then.Runner(v.name)})
+		if before == nil {
+			return fmt.Sprintf("%s was not known at %s: %s", f.Name, want.Since, about)
+		}
+		more := have.(float64) - before.(float64)
+		ok = more <= float64(want.Most)
+		text = fmt.Sprintf("%s is %v, which is %v more than at %s, want at most %d", f.Name, have, more, want.Since, want.Most)
 	case int:
 		if least, is := have.(atLeast); is {
 			ok, text = int(least) >= want, fmt.Sprintf("%s is %d, want at least %d", f.Name, least, want)

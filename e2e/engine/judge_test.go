@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -59,11 +60,11 @@ func busyRecord() *history.History {
 func conditions(t *testing.T, text string) scenario.Conditions {
 	t.Helper()
 	all, err := engine.Format.Parse("x/y.yaml", []byte("name: x\nrows: [1]\ntargets: [embedded]\nrunners: {a: {}, b: {}, c: {}}\n"+
-		"tasks: [{group: t}, {group: u}]\nsteps:\n  - expect: {"+text+"}\n"))
+		"tasks: [{group: t}, {group: u}]\nsteps:\n  - mark: then\n  - expect: {"+text+"}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return all[0].Steps[0].Value.(scenario.Conditions)
+	return all[0].Steps[1].Value.(scenario.Conditions)
 }
 
 func TestConditions(t *testing.T) {
@@ -103,6 +104,8 @@ func TestConditions(t *testing.T) {
 		{"a: {gpuReason: fell off}", "a: {gpuReason: bus 2}", `gpuReason does not say "bus 2": it fell off; it is old`, ""},
 		{"a: {machineFailed: 4}", "a: {machineFailed: 5}", "machineFailed is 4, want 5", ""},
 		{"a: {heard: 61m}", "b: {heard: 1m}", "heard is not known: it was not started", gone},
+		{"a: {fd: {since: then, most: 2}}", "a: {fd: {since: then, most: 1}}", "fd is 12, which is 2 more than at then, want at most 1", ""},
+		{"a: {goroutines: {since: then, most: 0}}", "b: {goroutines: {since: then, most: 0}}", "goroutines is not known: it was not started", gone},
 		{"a+b: {started: 3}", "a+b: {started: 4}", "started is 3, want 4", ""},
 		{"runners: {processes: 2}", "runners: {running: 2}", "running is not known: c: it has not reported anything yet", ""},
 		{"a: {transitions: 1}", "a: {transitions: 0}", "transitions is 1, want 0", ""},
@@ -125,14 +128,17 @@ func TestConditions(t *testing.T) {
 		{ID: "t-1", State: api.TaskWaiting}, {ID: "t-more-1", State: api.TaskWaiting}, {ID: "t-2", State: api.TaskRunning},
 		{ID: "u-1", State: api.TaskDead, Task: &api.Task{}}, {ID: "no task", State: api.TaskDead}, {ID: "u-2", State: api.TaskCancelled},
 	}
+	metrics := func(fd, goroutines int) string {
+		return fmt.Sprintf("# TYPE go_goroutines gauge\ngo_goroutines %d\nprocess_open_fds %d\n", goroutines, fd)
+	}
 	heard, err := json.Marshal(api.Status{Heard: time.Now().Add(-time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	bodies := map[string]string{"a/livez": "ok", "a/readyz": "", "a/statusz": string(heard)}
+	bodies := map[string]string{"a/livez": "ok", "a/readyz": "", "a/metrics": metrics(12, 30), "a/statusz": string(heard)}
 	env, record := &fakeEnv{t: t}, busyRecord()
 	judge := func(text string) ([]string, string) {
-		return engine.Judge(env, record, conditions(t, text), queue, bodies)
+		return engine.Judge(env, record, conditions(t, text), queue, bodies, map[string]string{"a/metrics": metrics(10, 31)})
 	}
 	asked := map[string]bool{}
 	for _, tt := range tests {
@@ -202,7 +208,7 @@ func TestSeen(t *testing.T) {
 			}
 			record.Add(history.Entry{Runner: "a", Process: 1, Start: true})
 			record.Add(history.Entry{Runner: "a", Process: 1, Status: s})
-			wrong, _ := engine.Judge(&fakeEnv{t: t}, record, conditions(t, "a: {seen: true}"), nil, nil)
+			wrong, _ := engine.Judge(&fakeEnv{t: t}, record, conditions(t, "a: {seen: true}"), nil, nil, nil)
 			var want []string
 			if tt.want != "" {
 				want = []string{tt.want}

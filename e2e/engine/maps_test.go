@@ -46,7 +46,7 @@ func TestMapSteps(t *testing.T) {
 		{name: "without STATE", steps: "[{apply: {global: Running}}, {apply: {global: {}}}]", want: []string{"Running", ""}},
 		{name: "nothing but a label", steps: "[{apply: {global: Running}}, {apply: {global: {data: {STATE: Running}, labels: {a: b}}}}]",
 			want: []string{"Running", "Running"}},
-		{name: "again and again", steps: `[{flips: {times: 2, maps: [{global: DrainAndSuspend}, {global: "x\x01"}]}}]`,
+		{name: "again and again", steps: `[{repeat: {times: 2, maps: [{global: DrainAndSuspend}, {global: "x\x01"}]}}]`,
 			want: []string{"DrainAndSuspend", "x\x01", "DrainAndSuspend", "x\x01"}},
 		{name: "manifest", steps: `[{manifest: {text: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: studioml-go-runner}\ndata: {STATE: Running}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: studioml-go-runner}\ndata: {STATE: DrainAndSuspend}\n"}}]`,
 			want: []string{"Running", "DrainAndSuspend"}},

@@ -36,6 +36,7 @@ type play struct {
 	done    chan struct{}
 
 	runners map[string]*started
+	then    map[scenario.Mark]*history.Facts // at each mark
 
 	mu        sync.Mutex // guards what follows
 	submitted []string   // ids of all tasks
@@ -83,7 +84,7 @@ func begin(ctx context.Context, env targets.Env, s scenario.Scenario, record *hi
 	ctx, cancel := context.WithCancel(ctx)
 	p := &play{
 		env: env, scenario: s, record: record, ctx: ctx,
-		runners: make(map[string]*started), done: make(chan struct{}),
+		runners: make(map[string]*started), then: make(map[scenario.Mark]*history.Facts), done: make(chan struct{}),
 	}
 	defer p.sources.Wait()
 	defer p.streams.Wait()

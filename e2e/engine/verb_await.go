@@ -17,6 +17,20 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
+func init() {
+	add(scenario.Term{Name: "await", Doc: "Waits until all the conditions hold at once, by subject."},
+		func(that scenario.Conditions, ctx context.Context, p *play) error {
+			return p.await(ctx, that, budgetOf(that))
+		})
+	add(scenario.Term{Name: "expect",
+		Doc: "Says what must hold already, by subject. It waits for nothing but the news of it: runners, tasks and the queue report each with a delay of their own."},
+		func(that scenario.Conditions, ctx context.Context, p *play) error {
+			return p.await(ctx, that, expectBudget)
+		})
+	add(scenario.Term{Name: "never",
+		Doc: "Says what no entry of the record may show. An entry that meets every condition of a subject is a failure."}, Never.do)
+}
+
 // The budgets of what a scenario waits for, on a healthy machine. They are for
 // failing with a clear word, not for measuring: each is far above what the thing
 // takes. What a step does has the scenario's timeout.

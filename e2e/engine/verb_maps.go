@@ -21,6 +21,16 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
+func init() {
+	add(scenario.Term{Name: "apply", Doc: "Creates or changes maps, by subject."}, apply)
+	add(scenario.Term{Name: "delete", Doc: "Deletes maps, by subject. It does not wait for finalizers."},
+		func(all []scenario.MapName, ctx context.Context, p *play) error {
+			return each(all, func(subject scenario.MapName) error { return p.delete(ctx, p.named(subject)) })
+		})
+	add(scenario.Term{Name: "manifest", Doc: "Applies YAML text as kubectl reads it. The namespace is filled in."}, Manifest.do)
+	add(scenario.Term{Name: "repeat", Doc: "Applies maps in turn, again and again."}, Repeat.do)
+}
+
 // objects are those of the runners' namespace.
 func (p *play) objects() *resources.Resources { return p.env.Client().Resources(p.env.Namespace()) }
 
@@ -41,19 +51,19 @@ func apply(all map[scenario.MapName]scenario.Map, ctx context.Context, p *play) 
 	return eachOf(all, func(subject scenario.MapName, m scenario.Map) error { return p.apply(ctx, subject, m) })
 }
 
-// Flips are changes of maps there and back.
-type Flips struct {
-	// Times is how often each is made.
+// Repeat is changes of maps that are made again and again.
+type Repeat struct {
+	// Times is how often.
 	Times int `json:"times" jsonschema:"minimum=1,maximum=10000"`
 	// Maps are applied in order, each time, by subject.
 	Maps []map[scenario.MapName]scenario.Map `json:"maps"`
 }
 
-func (f Flips) do(ctx context.Context, p *play) error {
-	for n := range f.Times {
-		for _, maps := range f.Maps {
+func (r Repeat) do(ctx context.Context, p *play) error {
+	for n := range r.Times {
+		for _, maps := range r.Maps {
 			if err := apply(maps, ctx, p); err != nil {
-				return fmt.Errorf("time %d of %d: %w", n+1, f.Times, err)
+				return fmt.Errorf("time %d of %d: %w", n+1, r.Times, err)
 			}
 		}
 	}

@@ -5,8 +5,17 @@ import (
 	"strings"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
+	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
+
+func init() {
+	add(scenario.Term{Name: "kubectl", Rules: scenario.Seen, Need: scenario.NeedKubectl,
+		Doc: "Runs a line of kubectl, without that word, as a person types it, in the namespace of the runners."}, kubectl.do)
+	add(scenario.Term{Name: "owner",
+		Doc: "Runs lines of the runner's commands, without that word, on the queue, as the owner of tasks does: cancel held-1."}, owner.do)
+	add(scenario.Term{Name: "say", Rules: scenario.Seen, Doc: "Tells whoever looks on what happens next, and why."}, say.do)
+}
 
 type say string
 

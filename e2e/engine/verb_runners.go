@@ -13,6 +13,11 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/targets"
 )
 
+func init() {
+	add(scenario.Term{Name: "signal", Doc: "Sends a signal to runners.", Need: scenario.NeedSignals}, signal.do)
+	add(scenario.Term{Name: "start", Doc: "Starts delayed runners, and those that ended, under their old name."}, start.do)
+}
+
 type start []scenario.RunnerName
 
 // Check notes for the file which runners are started.

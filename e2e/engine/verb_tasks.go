@@ -10,6 +10,11 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
+func init() {
+	add(scenario.Term{Name: "release", Doc: "Lets the held tasks of groups end."}, release.do)
+	add(scenario.Term{Name: "submit", Doc: "Puts tasks into the queue."}, submit)
+}
+
 // submit puts a group of tasks into the queue, once or again and again.
 func submit(s scenario.Submit, ctx context.Context, p *play) error {
 	err := p.submitFrom(ctx, 1, s)

@@ -8,7 +8,25 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 )
 
-func setMark(name scenario.NewMark, _ context.Context, p *play) error {
+func init() {
+	add(scenario.Term{Name: "mark", Rules: scenario.Seen, Doc: "Names this point of the record, for never, offset and what must not grow."}, setMark)
+	add(scenario.Term{Name: "offset",
+		Doc: "Waits until so much time has passed since a mark, where nothing else shows that it has. On a busy machine it is more."}, Offset.do)
+	add(scenario.Term{Name: "wait", Doc: "Lets time pass, where there is no cause to wait for."}, Pause.do)
+}
+
+// setMark asks first what there may not be more of later.
+func setMark(name scenario.NewMark, ctx context.Context, p *play) error {
+	for _, that := range scenario.Actions[scenario.Conditions](p.scenario.Steps) {
+		for subject, condition := range that {
+			for fact, want := range condition {
+				if growth, ok := want.(scenario.Growth); ok && growth.Since == scenario.Mark(name) {
+					_ = p.ask(ctx, scenario.Conditions{subject: {fact: want}})
+				}
+			}
+		}
+	}
+	p.then[scenario.Mark(name)] = history.Sum(p.record.Entries())
 	p.record.Add(history.Entry{Mark: string(name)})
 	return nil
 }

@@ -22,7 +22,7 @@ const (
 	// createTimeout is for kind create, which takes 25 s on two idle cores, and minutes
 	// on busy ones.
 	createTimeout = 10 * time.Minute
-	// readyTimeout is for each step that follows until CoreDNS answers, 10 s there.
+	// readyTimeout is for each step that follows, CoreDNS' included, 10 s there.
 	readyTimeout = 10 * time.Minute
 	// closeTimeout is for kind delete, which takes 3 s.
 	closeTimeout = 2 * time.Minute
@@ -64,8 +64,8 @@ type Cluster struct {
 	out  io.Writer
 }
 
-// Create makes a cluster and waits until its nodes are ready and CoreDNS
-// answers. It also deletes clusters of runs that were killed.
+// Create makes a cluster and waits until its nodes are ready; AwaitDNS is for later, for
+// CoreDNS takes a while to find that it is. It also deletes clusters of runs that were killed.
 func Create(ctx context.Context, config Config) (_ *Cluster, err error) {
 	if _, err := os.Stat(config.Kind); err != nil {
 		return nil, fmt.Errorf("kind is not built; make bin/kind does it: %w", err)
@@ -88,8 +88,6 @@ func Create(ctx context.Context, config Config) (_ *Cluster, err error) {
 	err = BringUp(ctx, c.out,
 		Action{"create the nodes", func(ctx context.Context) error { return c.create(ctx, config) }},
 		Action{"wait until all nodes are ready", c.kubectl("wait", "--for=condition=Ready", "node", "--all")},
-		// The last that a new cluster starts.
-		Action{"wait until CoreDNS answers", c.kubectl("rollout", "status", "--namespace=kube-system", "deployment/coredns")},
 	)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -102,6 +100,11 @@ func Create(ctx context.Context, config Config) (_ *Cluster, err error) {
 		c.say("%s", c.Look())
 	}
 	return c, nil
+}
+
+// AwaitDNS waits until CoreDNS answers, the last that a new cluster starts.
+func (c *Cluster) AwaitDNS(ctx context.Context) error {
+	return c.kubectl("rollout", "status", "--namespace=kube-system", "deployment/coredns")(ctx)
 }
 
 // Look says how people look into a cluster that is kept, and delete it.

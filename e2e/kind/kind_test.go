@@ -44,6 +44,7 @@ func TestRealCluster(t *testing.T) {
 	t.Cleanup(func() { must(t, cluster.Close(context.Background())) })
 	workers := cluster.Workers()
 	timed(t, "load an image", func() error { return cluster.LoadArchive(ctx, filepath.Join(bin, "e2e-image.tar"), workers...) })
+	timed(t, "wait until CoreDNS answers", func() error { return cluster.AwaitDNS(ctx) })
 	c := client{t, clientFor(t, cluster.Kubeconfig), runnerImage}
 	c.serve(workers[0])
 	c.reach("first", workers[1])

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/streaming/pkg/httpstream"
 	"sigs.k8s.io/e2e-framework/klient"
 	"sigs.k8s.io/e2e-framework/klient/k8s/resources"
 )
@@ -67,4 +68,9 @@ func Poll(ctx context.Context, until string, ask func() error) error {
 		return fmt.Errorf("wait until %s: %w: %w", until, context.Cause(ctx), last)
 	}
 	return nil
+}
+
+// UpgradeFailed says whether the other protocol for streams is worth a try.
+func UpgradeFailed(err error) bool {
+	return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 }

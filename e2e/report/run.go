@@ -23,6 +23,9 @@ const evidenceDir = "scenarios"
 // StoryEntry is the name of the entry of a spec's report that is its story.
 const StoryEntry = "story"
 
+// MeasuredEntry is that of figures, by name and unit, which make bench shows.
+const MeasuredEntry = "measured"
+
 // Run is one run of the harness, as the page shows it.
 type Run struct {
 	Target  string

@@ -80,6 +80,14 @@ const (
 	OfTasks
 )
 
+// Growth bounds how much more of something there may be than at a mark.
+type Growth struct {
+	// Since is the mark.
+	Since Mark `json:"since"`
+	// Most is how many more there may be.
+	Most int `json:"most" jsonschema:"minimum=0"`
+}
+
 // Seen is the rule of a text of which something can be seen.
 const Seen = `pattern=\S`
 

@@ -4,21 +4,31 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/portforward"
+	"k8s.io/client-go/transport/spdy"
+
+	"github.com/studioml/studio-go-runner/e2e/kube"
 )
 
 // forward has connections to an address of this machine end at a port of a pod, until
 // stop is called. After an outage of the API server it goes on.
 func (c Config) forward(ctx context.Context, namespace, pod string, port int) (address string, stop func(), err error) {
 	url := c.Admin.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("portforward").URL()
-	dialer, err := portforward.NewSPDYOverWebsocketDialer(url, c.Config)
+	sockets, err := portforward.NewSPDYOverWebsocketDialer(url, c.Config)
 	if err != nil {
 		return "", nil, err
 	}
+	transport, upgrader, err := spdy.RoundTripperFor(c.Config)
+	if err != nil {
+		return "", nil, err
+	}
+	dialer := portforward.NewFallbackDialer(sockets, spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, url), kube.UpgradeFailed)
+
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var forwarding sync.WaitGroup
 	stop = func() { cancel(); forwarding.Wait() }

@@ -118,12 +118,14 @@ func (c Config) create(ctx context.Context, namespace string) (set string, servi
 	return set, service, nil
 }
 
-// forTests is what the server need not have in tests: a disk that keeps anything.
+// forTests is what the server need not have in tests: a disk that keeps anything, and a
+// probe, which has it start a process every second.
 func (c Config) forTests(set *appsv1.StatefulSet) {
 	set.Spec.VolumeClaimTemplates = nil
 	pod := &set.Spec.Template.Spec
 	pod.Volumes = append(pod.Volumes, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 	pod.Containers[0].Args = []string{"-c", "fsync=off", "-c", "max_connections=500"}
+	pod.Containers[0].ReadinessProbe = nil
 	if c.Image != "" {
 		pod.Containers[0].Image = c.Image
 	}

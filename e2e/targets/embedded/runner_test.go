@@ -266,7 +266,7 @@ func TestRunnerEnvironment(t *testing.T) {
 				t.Errorf("%s: %s, want %q", test.spec.Name, variable, test.hostname)
 			}
 		}
-		allowed := []string{"PATH", "HOME", "TMPDIR", "HOSTNAME", "NVIDIA_VISIBLE_DEVICES", "GORACE", "GOCOVERDIR"}
+		allowed := []string{"PATH", "HOME", "TMPDIR", "HOSTNAME", "NVIDIA_VISIBLE_DEVICES", "GORACE", "GOCOVERDIR", "MUTANT"}
 		for _, name := range names {
 			if !slices.Contains(allowed, name) {
 				t.Errorf("%s: the runner was given %s", test.spec.Name, name)

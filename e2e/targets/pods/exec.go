@@ -16,13 +16,24 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/klog/v2"
+
+	"github.com/studioml/studio-go-runner/e2e/kube"
 )
 
 // exec runs a program in a container. What it prints on stderr is in the error.
 func (r *runner) exec(ctx context.Context, container string, command ...string) error {
 	request := r.env.Admin.CoreV1().RESTClient().Post().Resource("pods").Namespace(r.pod.Namespace).Name(r.pod.Name).SubResource("exec").
 		VersionedParams(&corev1.PodExecOptions{Container: container, Command: command, Stderr: true}, scheme.ParameterCodec)
-	executor, err := remotecommand.NewWebSocketExecutor(r.env.Config, "GET", request.URL().String())
+	// As kubectl does it: proxies between here and there may know only one of the two.
+	sockets, err := remotecommand.NewWebSocketExecutor(r.env.Config, "GET", request.URL().String())
+	if err != nil {
+		return err
+	}
+	spdy, err := remotecommand.NewSPDYExecutor(r.env.Config, "POST", request.URL())
+	if err != nil {
+		return err
+	}
+	executor, err := remotecommand.NewFallbackExecutor(sockets, spdy, kube.UpgradeFailed)
 	if err != nil {
 		return err
 	}
@@ -72,7 +83,9 @@ func (r *runner) logs(ctx context.Context, container string, each func(line stri
 		until, stop := context.WithTimeout(ctx, follow)
 		defer stop()
 		err = r.readLog(until, container, once)
-		if apierrors.IsNotFound(err) { // it is gone, or a kubelet that was started again does not know it yet
+		// It is gone, or a kubelet that was started again does not know it yet; or another
+		// has its name, of which the watch has not told yet, and has not begun.
+		if apierrors.IsNotFound(err) || apierrors.IsBadRequest(err) {
 			err = nil
 		}
 		return last && err == nil, nil

@@ -155,6 +155,30 @@ func TestLogsOfAPodThatIsGone(t *testing.T) {
 	}
 }
 
+// The kubelet may know a pod's successor, which waits to start, before the watch does.
+func TestLogsOfAPodWhoseSuccessorWaits(t *testing.T) {
+	requests := 0
+	var r *runner
+	r = knownPod(t, func(w http.ResponseWriter, _ *http.Request) {
+		if requests++; requests == 1 {
+			fmt.Fprint(w, "one\n")
+			return
+		}
+		r.replaced(t)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"kind": "Status", "status": "Failure", "reason": "BadRequest", "message": "is waiting to start: PodInitializing", "code": 400}`)
+	})
+	r.now(t, nowRunning)
+	var lines []string
+	if err := r.logs(t.Context(), beside, func(line string) { lines = append(lines, line) }); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"one"}; !slices.Equal(lines, want) {
+		t.Errorf("lines are %q, want %q", lines, want)
+	}
+}
+
 // A pod that was evicted before its container started has no log, of which the kubelet
 // says that it waits for it, for as long as there is the pod.
 func TestLogsOfAPodThatEndedEarly(t *testing.T) {
