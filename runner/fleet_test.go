@@ -123,7 +123,7 @@ func check(b *testing.B, err error) {
 }
 
 func (f *steeredFleet) config() *rest.Config {
-	h := f.plane.Handle()
+	h := f.plane.Handle
 	return &rest.Config{Host: h.Server, BearerToken: h.Token, TLSClientConfig: rest.TLSClientConfig{CAData: h.CA}, QPS: -1}
 }
 
