@@ -2,12 +2,11 @@ package pgserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
-	"sync"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/studioml/studio-go-runner/e2e/program"
 )
@@ -70,27 +69,17 @@ func (d Databases) Drop(ctx context.Context, name string) error {
 	return d.Exec(ctx, "drop database "+pgx.Identifier{name}.Sanitize()+" with (force)")
 }
 
-// owners are the connections by which statements are run, by the server's URL. They are
-// kept: each costs a server a process.
-var owners sync.Map
-
 // Exec runs a statement.
 func (d Databases) Exec(ctx context.Context, statement string) error {
-	owner, known := owners.Load(d.URL)
-	if !known {
-		config, err := pgxpool.ParseConfig(d.Of("postgres"))
-		if err != nil {
-			return err
-		}
-		config.ConnConfig.Password = d.Password
-		pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), config)
-		if err != nil {
-			return err
-		}
-		if owner, known = owners.LoadOrStore(d.URL, pool); known {
-			pool.Close()
-		}
+	config, err := pgx.ParseConfig(d.Of("postgres"))
+	if err != nil {
+		return err
 	}
-	_, err := owner.(*pgxpool.Pool).Exec(ctx, statement)
-	return err
+	config.Password = d.Password
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, statement)
+	return errors.Join(err, conn.Close(ctx))
 }
