@@ -27,8 +27,8 @@
 //
 // # Where it starts
 //
-// make builds the programs and asks cmd/e2e for the target, which also says what
-// the machine lacks for it. Then go test calls TestE2E in suite_test.go:
+// make asks cmd/e2e for the target, which also says what the machine lacks for it, and
+// builds the programs. Then Ginkgo, in several processes, calls TestE2E in suite_test.go:
 //
 //  1. scenario loads the files; scenarios_test.go makes a spec of each.
 //  2. setUp and open in targets_test.go (kind_test.go for kind) bring the target
@@ -40,13 +40,15 @@
 //     at the end, the package rules.
 //  4. After a failure the place is asked for evidence, and the record is written
 //     beside it.
+//  5. What happened in it, as people read it, is an entry of the spec's report. At the end
+//     of the suite the package report makes the page of all of them.
 //
 // # Packages
 //
 //   - scenario is the format, catalogue the rows of the contract that scenarios and tests
 //     show, and oracle an independent statement of the rules for expected values.
-//   - engine plays a scenario; each verb is a row of the table in verbs.go, and what a
-//     condition can ask for one of that in facts.go. history is its record, mapwatch
+//   - engine plays a scenario; each verb is added where it is done, in a file
+//     verb_*.go, and what a condition can ask for is a row of facts.go. history is its record, mapwatch
 //     what the record has of maps from, rules what no record may show to be broken, and
 //     crowd is ConfigMaps that concern no runner.
 //   - targets says what a cluster must be able to do. targets/embedded is one, and

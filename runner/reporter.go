@@ -27,7 +27,8 @@ type reporter struct {
 	gpus    *gpu.Pool
 }
 
-// publish shows what is so after each step of the lifecycle.
+// publish shows what is so after each step of the lifecycle, to the tasks as well: a
+// drain is a file for them.
 func (t *reporter) publish(r lifecycle.Report, m lifecycle.Snapshot, memory lifecycle.Memory, g gate.Snapshot) {
 	// At its own limit a runner lets its tasks end in their own time.
 	t.work.SetDraining(r.Effective != api.Running || r.Source == api.SourceSignal)

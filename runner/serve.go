@@ -51,7 +51,7 @@ const noLastWord = "the runner had no time for a last word: it was killed, or co
 //	                              |                gate (tickets) -> lifecycle
 //	                              '-> reporter -> board -> HTTP; log, metrics, Events, pod
 //
-// Everything is made first, in that order, then started, and ends with ctx.
+// Everything is made first, then started, and ends with ctx.
 func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	// A signal that comes while the runner starts is handled like any other.
 	signals := catchSignals()

@@ -16,10 +16,11 @@ import (
 // where it is done, in a file verb_*.go; a fact is a row of the table in facts.go.
 var Format = &scenario.Format{Facts: formatOf(factTable)}
 
-// verbs are how steps are done.
+// verbs are how steps are done. The files that do them fill it with add.
 var verbs = map[string]func(value any, ctx context.Context, p *play) error{}
 
-// add makes a verb part of the format: do is given what stands behind it.
+// add makes a verb part of the format: do is given what stands behind it, first, so that it
+// may be a method of that.
 func add[V any](v scenario.Term, do func(V, context.Context, *play) error) {
 	verbs[v.Name] = func(value any, ctx context.Context, p *play) error { return do(value.(V), ctx, p) }
 	v.Type = reflect.TypeFor[V]()
@@ -39,7 +40,7 @@ func addSwitch[C any](v scenario.Term, does does[C]) {
 	})
 }
 
-// each does the same for several subjects, in their order.
+// each calls do for several subjects, in their order.
 func each[S ~string](subjects []S, do func(S) error) error {
 	for _, s := range subjects {
 		if err := do(s); err != nil {
@@ -49,7 +50,7 @@ func each[S ~string](subjects []S, do func(S) error) error {
 	return nil
 }
 
-// eachOf does the same with what is said of several subjects, in a fixed order.
+// eachOf calls do with what is said of several subjects, in the order of their names.
 func eachOf[S ~string, V any](all map[S]V, do func(S, V) error) error {
 	return each(slices.Sorted(maps.Keys(all)), func(s S) error { return do(s, all[s]) })
 }

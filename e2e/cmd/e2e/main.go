@@ -1,8 +1,8 @@
 // Command e2e is the harness beside its scenarios: it checks and lists their
-// files, writes what is made from them (the JSON schema for editors and the
-// catalogue in scenarios/README.md), chooses what make e2e runs on, plays the contract
-// and broken runners, and shows the demo of make run. It is run at the root of the
-// repository.
+// files, writes what is made from them (the JSON schema for editors, the catalogue in
+// scenarios/README.md and the matrix of conformance), chooses what make e2e runs on, shows
+// its progress and makes its page, plays the contract and broken runners, and shows the
+// demo of make run. It is run at the root of the repository.
 package main
 
 import (

@@ -67,9 +67,9 @@ func (g *Gate) Changed() <-chan struct{} { return g.changed }
 func (g *Gate) Admit(ctx context.Context) (*Ticket, error) {
 	for {
 		g.mu.Lock()
-		closed := g.period
+		period := g.period // ends when the gate moves
 		if g.open {
-			t := &Ticket{gate: g, period: g.period}
+			t := &Ticket{gate: g, period: period}
 			g.tickets[t] = struct{}{}
 			g.tell()
 			g.mu.Unlock()
@@ -77,7 +77,7 @@ func (g *Gate) Admit(ctx context.Context) (*Ticket, error) {
 		}
 		g.mu.Unlock()
 		select {
-		case <-closed.Done():
+		case <-period.Done():
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

@@ -7,6 +7,7 @@
 // little that must be remembered; Loop is the one goroutine that feeds them
 // and carries out what they order.
 //
-// The rules are those of the contract: R1 to R4 are in resolve.go, R5 to R11
-// in machine.go.
+// The rules are those of the contract: what the maps mean (R1 to R4 and R15) is in
+// resolve.go, what a runner does about it (R5 to R7 and R9 to R11) in machine.go, with
+// the signals counted in loop.go and the times of an end in budget.go.
 package lifecycle

@@ -88,5 +88,8 @@ func state(s *api.Status) string {
 	if s.Shadowed != nil {
 		text += fmt.Sprintf(", shadowed %s", s.Shadowed.Value)
 	}
+	if s.Why != "" {
+		text += "; " + s.Why
+	}
 	return text
 }
