@@ -135,10 +135,15 @@ func (p *Process) launch() (err error) {
 	if p.socket, err = waitable(ends[0]); err != nil {
 		return err
 	}
+	nothing, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0) // one for each: locks of flock are the open file's
+	if err != nil {
+		return err
+	}
+	theirs = append(theirs, nothing)
 	// See supervisor/main.c. Its own program is one of them, as at a number that is not
 	// for it the child may find another, which it puts away there.
 	const path = "/proc/self/fd/6"
-	files := []uintptr{memory.nothing.Fd(), 0, 0, uintptr(ends[1]), 0, 0, memory.file.Fd()}
+	files := []uintptr{uintptr(nothing), 0, 0, uintptr(ends[1]), 0, 0, memory.file.Fd()}
 	for i := range 2 {
 		if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
 			return err

@@ -170,6 +170,33 @@ func TestAFileIsHeldAtAnyNumber(t *testing.T) {
 	}
 }
 
+// A lock on what a task reads is the task's, and ends with it.
+func TestNoLockIsLeftOnWhatTasksRead(t *testing.T) {
+	if _, err := exec.LookPath("flock"); err != nil {
+		t.Skip(err)
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if err := unix.Flock(int(null.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		t.Skip("somebody else has it: ", err)
+	}
+	unix.Flock(int(null.Fd()), unix.LOCK_UN)
+	p, err := supervise.Start(shell(t, "flock -n 0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	if got := p.State().Status.ExitStatus(); got != 0 {
+		t.Fatalf("exit status %d", got)
+	}
+	if err := unix.Flock(int(null.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		t.Errorf("after the task: %v", err)
+	}
+}
+
 // A file for which the kernel cannot wait would be read as if it had ended.
 func TestWhatCannotBeWaitedForIsRefused(t *testing.T) {
 	var ends [2]int

@@ -48,10 +48,6 @@ func program() error {
 		file.Close()
 		return fmt.Errorf("write the supervisor: %w", err)
 	}
-	if memory.nothing, err = os.Open(os.DevNull); err != nil {
-		file.Close()
-		return err
-	}
 	memory.file = file
 	return nil
 }
@@ -60,8 +56,7 @@ func program() error {
 // refused once may be granted later.
 var memory struct {
 	sync.Mutex
-	file    *os.File
-	nothing *os.File // what all tasks read
+	file *os.File
 }
 
 // compile is for go build and go test without make, where gcc is.
