@@ -3,6 +3,9 @@ package supervise
 // Compile makes the supervisor of its source.
 var Compile = compile
 
+// Waitable makes a file for which no thread waits.
+var Waitable = waitable
+
 // Started counts the supervisors that nobody has waited for.
 func Started() int {
 	children.mu.Lock()
@@ -14,5 +17,5 @@ func Started() int {
 func Anew() {
 	memory.Lock()
 	defer memory.Unlock()
-	memory.path = ""
+	memory.file = nil
 }

@@ -82,13 +82,12 @@ type Process struct {
 // Start starts a program with its supervisor. When it returns nil, the program
 // runs. The error is a *Program if that is what could not be run.
 func Start(c Command) (*Process, error) {
-	path, err := program()
-	if err != nil {
+	if err := program(); err != nil {
 		return nil, err
 	}
 	prepare()
 	p := &Process{command: c, copied: make(chan bool), done: make(chan struct{})}
-	if err := p.launch(path); errors.Is(err, unix.E2BIG) { // what it was given is the task's
+	if err := p.launch(); errors.Is(err, unix.E2BIG) { // what it was given is the task's
 		return nil, &Program{unix.E2BIG}
 	} else if err != nil {
 		return nil, fmt.Errorf("start the supervisor: %w", err)
@@ -117,7 +116,7 @@ func Start(c Command) (*Process, error) {
 
 // launch starts the supervisor, and what copies the output. Package os/exec would ask the
 // kernel twice as often for that, which a short task feels.
-func (p *Process) launch(path string) (err error) {
+func (p *Process) launch() (err error) {
 	c := p.command
 	var theirs []int
 	defer func() {
@@ -132,13 +131,29 @@ func (p *Process) launch(path string) (err error) {
 	if err != nil {
 		return err
 	}
-	p.socket, theirs = waitable(ends[0]), append(theirs, ends[1])
-	files := []uintptr{memory.nothing.Fd(), 0, 0, uintptr(ends[1]), 0, 0} // see supervisor/main.c
+	theirs = append(theirs, ends[1])
+	if p.socket, err = waitable(ends[0]); err != nil {
+		return err
+	}
+	nothing, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0) // one for each: locks of flock are the open file's
+	if err != nil {
+		return err
+	}
+	theirs = append(theirs, nothing)
+	// See supervisor/main.c. Its own program is one of them, as at a number that is not
+	// for it the child may find another, which it puts away there.
+	const path = "/proc/self/fd/6"
+	files := []uintptr{uintptr(nothing), 0, 0, uintptr(ends[1]), 0, 0, memory.file.Fd()}
 	for i := range 2 {
 		if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
 			return err
 		}
-		p.outputs, theirs = append(p.outputs, waitable(ends[0])), append(theirs, ends[1])
+		theirs = append(theirs, ends[1])
+		from, err := waitable(ends[0])
+		if err != nil {
+			return err
+		}
+		p.outputs = append(p.outputs, from)
 		files[1+i], files[4+i] = uintptr(ends[1]), uintptr(ends[0])
 	}
 	for _, held := range c.Held {
@@ -166,10 +181,17 @@ func (p *Process) launch(path string) (err error) {
 	return nil
 }
 
-// waitable is a file for which no thread waits.
-func waitable(fd int) *os.File {
+// waitable is a file for which no thread waits. Where the kernel refuses that, as above
+// fs.epoll.max_user_watches, package os says nothing, and each read would fail: a task
+// would succeed without its output.
+func waitable(fd int) (*os.File, error) {
 	unix.SetNonblock(fd, true)
-	return os.NewFile(uintptr(fd), "attempt")
+	f := os.NewFile(uintptr(fd), "attempt")
+	if err := f.SetReadDeadline(time.Time{}); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("the kernel lends no more waits for files: %w", err)
+	}
+	return f, nil
 }
 
 // close closes what was opened for the attempt.
@@ -189,7 +211,9 @@ func (p *Process) endOutput() (open bool) {
 	})
 	defer late.Stop()
 	for range p.outputs {
-		open = <-p.copied || open
+		if <-p.copied {
+			open = true
+		}
 	}
 	return open
 }
@@ -262,7 +286,7 @@ var ignored = sync.OnceValue(func() string {
 // needs one and does not get it, because tasks have used up what the user may have,
 // is aborted.
 func Prepare(threads int) error {
-	_, err := program()
+	err := program()
 	ignored()
 	var together, ended sync.WaitGroup
 	together.Add(threads)

@@ -148,6 +148,79 @@ func TestManyFilesAreHeld(t *testing.T) {
 	}
 }
 
+// The child makes room for what it gets above the highest number of it, whatever that is.
+func TestAFileIsHeldAtAnyNumber(t *testing.T) {
+	for number := 64; number < 110; number++ {
+		fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := shell(t, "exit 3")
+		c.Held = []*os.File{os.NewFile(uintptr(fd), "held")}
+		p, err := supervise.Start(c)
+		c.Held[0].Close()
+		if err != nil {
+			t.Errorf("start with a lock at %d gave %v", fd, err)
+			continue
+		}
+		<-p.Done()
+		if got := p.State().Status.ExitStatus(); got != 3 {
+			t.Errorf("exit status %d with a lock at %d, want 3", got, fd)
+		}
+	}
+}
+
+// A lock on what a task reads is the task's, and ends with it.
+func TestNoLockIsLeftOnWhatTasksRead(t *testing.T) {
+	if _, err := exec.LookPath("flock"); err != nil {
+		t.Skip(err)
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if err := unix.Flock(int(null.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		t.Skip("somebody else has it: ", err)
+	}
+	unix.Flock(int(null.Fd()), unix.LOCK_UN)
+	p, err := supervise.Start(shell(t, "flock -n 0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	if got := p.State().Status.ExitStatus(); got != 0 {
+		t.Fatalf("exit status %d", got)
+	}
+	if err := unix.Flock(int(null.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		t.Errorf("after the task: %v", err)
+	}
+}
+
+// A file for which the kernel cannot wait would be read as if it had ended.
+func TestWhatCannotBeWaitedForIsRefused(t *testing.T) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ends[1])
+	f, err := supervise.Waitable(ends[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	fd, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := supervise.Waitable(fd); !errors.Is(err, os.ErrNoDeadline) {
+		t.Errorf("a regular file gave %v", err)
+	}
+	if err := unix.Close(fd); err != unix.EBADF {
+		t.Errorf("it is left open (%v)", err)
+	}
+}
+
 // The runner is woken late where that saves time, its tasks are not.
 func TestTasksHaveTheUsualTimerSlack(t *testing.T) {
 	const usual, patient = 50_000, 500_000 // ns

@@ -20,21 +20,20 @@ import (
 //go:embed supervisor
 var files embed.FS
 
-// program returns the path under which children of this process find the
-// supervisor. It is in memory: a root file system may be read-only, and /tmp
-// mounted noexec.
-func program() (string, error) {
+// program makes the supervisor a file that children of this process may be given. It is
+// in memory: a root file system may be read-only, and /tmp mounted noexec.
+func program() error {
 	memory.Lock()
 	defer memory.Unlock()
-	if memory.path != "" {
-		return memory.path, nil
+	if memory.file != nil {
+		return nil
 	}
 	source, _ := files.ReadFile("supervisor/main.c")
 	code, _ := files.ReadFile("supervisor/supervisor." + runtime.GOARCH)
 	if digest := sha256.Sum256(source); !bytes.HasSuffix(code, fmt.Appendf(nil, "%x\n", digest)) {
 		var err error
 		if code, err = compile(source); err != nil {
-			return "", fmt.Errorf("this runner was built without its supervisor, and it cannot be built now: %w; build it with make", err)
+			return fmt.Errorf("this runner was built without its supervisor, and it cannot be built now: %w; build it with make", err)
 		}
 	}
 	fd, err := unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC|unix.MFD_EXEC)
@@ -42,36 +41,22 @@ func program() (string, error) {
 		fd, err = unix.MemfdCreate("supervisor", unix.MFD_CLOEXEC)
 	}
 	if err != nil {
-		return "", fmt.Errorf("make room for the supervisor: %w", err)
-	}
-	// A child has the files that it gets at low numbers before it starts this one.
-	for _, least := range []int{100, 32} { // as far as the limit allows
-		if high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, least); err == nil {
-			unix.Close(fd)
-			fd = high
-			break
-		}
+		return fmt.Errorf("make room for the supervisor: %w", err)
 	}
 	file := os.NewFile(uintptr(fd), "supervisor")
 	if _, err := file.Write(code); err != nil {
 		file.Close()
-		return "", fmt.Errorf("write the supervisor: %w", err)
+		return fmt.Errorf("write the supervisor: %w", err)
 	}
-	if memory.nothing, err = os.Open(os.DevNull); err != nil {
-		file.Close()
-		return "", err
-	}
-	memory.path, memory.file = fmt.Sprintf("/proc/self/fd/%d", fd), file
-	return memory.path, nil
+	memory.file = file
+	return nil
 }
 
 // memory is where the supervisor is, for as long as this process lives; what was
 // refused once may be granted later.
 var memory struct {
 	sync.Mutex
-	path    string
-	file    *os.File
-	nothing *os.File // what all tasks read
+	file *os.File
 }
 
 // compile is for go build and go test without make, where gcc is.

@@ -4,7 +4,7 @@
 //	      task's own argv
 //	env   the task's
 //	0-2   the task's; 3 is the runner; 4 and 5 are what is behind 1 and 2, to read from;
-//	      what follows are locks, held by being open
+//	      6 is this program; what follows are locks, held by being open
 //
 // To the runner, three numbers a message: 's' errno pid, the start; 'e' status
 // asked, the end of the task's process, and whether that was asked for before, if
