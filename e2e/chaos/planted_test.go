@@ -17,7 +17,7 @@ var planted = map[string]struct {
 	clause string
 }{
 	"R5: the gate does not close": {"runner/internal/gate/gate.go", []string{
-		"if g.open {\n\t\t\tt := &Ticket{gate: g, period: g.period}", "if true {\n\t\t\tt := &Ticket{gate: g, period: context.Background()}",
+		"if g.open {\n\t\t\tt := &Ticket{gate: g, period: period}", "if true {\n\t\t\tt := &Ticket{gate: g, period: context.Background()}",
 	}, "state-global,state-node", LateStart},
 	"R6: a drain cannot be cancelled": {"runner/internal/lifecycle/machine.go", []string{
 		"	s.Memory = memory\n", "	s.Memory = memory\n	if s.Effective == api.DrainAndTerminate {\n		resolved.Effective = s.Effective\n	}\n",
