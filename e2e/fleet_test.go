@@ -192,9 +192,9 @@ func (f *fleet) started(group string) []targets.TaskNote { return f.told(group, 
 func (f *fleet) finished(group string) []targets.TaskNote { return f.told(group, true) }
 
 func (f *fleet) told(group string, end bool) []targets.TaskNote {
-	f.record.View(func(facts *history.Facts) {
-		if facts.Troubles != nil {
-			StopTrying("the record may have a gap").Attach("why", facts.Troubles).Now()
+	f.record.View(func(s *history.Summary) {
+		if s.Troubles != nil {
+			StopTrying("the record may have a gap").Attach("why", s.Troubles).Now()
 		}
 	})
 	var told []targets.TaskNote

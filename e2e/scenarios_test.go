@@ -90,7 +90,7 @@ func isolate(ctx SpecContext, isolation targets.Isolation) targets.Env {
 	limit := engine.Stretch(placeTime)
 	making, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("making a place took more than %s", limit))
 	defer cancel()
-	env, err := where.Isolate(making, isolation)
+	env, err := target.Isolate(making, isolation)
 	if cannot := targets.Cannot(""); errors.As(err, &cannot) {
 		Skip(cannot.Error())
 	}

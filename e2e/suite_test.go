@@ -60,8 +60,8 @@ func init() {
 	flag.BoolVar(&config.keep, "e2e.keep", os.Getenv("E2E_KEEP") != "", "keep the evidence of all scenarios, and the kind cluster (E2E_KEEP)")
 }
 
-// where is the target that the specs of this process use.
-var where targets.Target
+// target is the one that the specs of this process use.
+var target targets.Target
 
 func TestMain(m *testing.M) {
 	janitor() // in a process that is one, this does not return
@@ -135,7 +135,7 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {
 	return data
 }, func(_ context.Context, data []byte) {
 	var err error
-	where, err = open[config.target](data)
+	target, err = open[config.target](data)
 	Expect(err).NotTo(HaveOccurred())
 }, GracePeriod(3*time.Minute)) // to remove, after Ctrl-C, a cluster that was being made
 

@@ -2,18 +2,13 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
 	"github.com/studioml/studio-go-runner/runner/internal/scheduler"
 	"github.com/studioml/studio-go-runner/runner/internal/task"
-	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 type executor struct {
@@ -24,7 +19,7 @@ type executor struct {
 
 var _ scheduler.Executor = (*executor)(nil)
 
-func (e *executor) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, error) {
+func (e *executor) Execute(a scheduler.Attempt) (api.Result, *result.Draft, error) {
 	draft, err := a.Results.Begin(a.Task.ID, a.Number)
 	if err != nil {
 		return api.Result{}, nil, err
@@ -54,33 +49,4 @@ func (e *executor) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, er
 		return api.Result{}, nil, err
 	}
 	return r, draft, nil
-}
-
-// drainDirs are the names of the directories in which runners show a drain.
-const drainDirs = "studio-go-runner-drain-*"
-
-// drainDir makes such a directory, and removes those of runners that have died. The
-// runner holds a lock on it until remove is called.
-func drainDir() (dir string, remove func() error, err error) {
-	left, _ := filepath.Glob(filepath.Join(os.TempDir(), drainDirs))
-	for _, dir := range left {
-		if f, err := os.Open(dir); err == nil {
-			if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-				tree.Remove(dir) // another user's stays
-			}
-			f.Close()
-		}
-	}
-	dir, err = os.MkdirTemp("", drainDirs)
-	if err != nil {
-		return "", nil, fmt.Errorf("make directory for the drain file: %w; set TMPDIR", err)
-	}
-	lock, err := os.Open(dir)
-	if err == nil {
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
-	}
-	return dir, func() error {
-		defer lock.Close()
-		return tree.Remove(dir)
-	}, err
 }

@@ -45,7 +45,7 @@ func asRunner(ctx context.Context, config *rest.Config, node string, seen chan<-
 	log := slog.New(slog.DiscardHandler)
 	maps := statemap.New(client, metav1.NamespaceDefault, node, log)
 	life := &lifecycle.Loop{
-		Machine: lifecycle.Machine{Settle: time.Second}, Log: log, Gate: gate.New(), Maps: maps.Updates(), Fresh: maps.Fresh,
+		Machine: lifecycle.Machine{Settle: time.Second}, Log: log, Gate: gate.New(), Maps: maps.Updates(), ReadFresh: maps.ReadFresh,
 		Stop: func(lifecycle.Stop) {}, Transition: func(_, _ lifecycle.Report) {}, Problem: func(lifecycle.View, lifecycle.Problem) {},
 		Publish: func(r lifecycle.Report, _ lifecycle.Snapshot, _ lifecycle.Memory, _ gate.Snapshot) {
 			seen <- r.ResourceVersion

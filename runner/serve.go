@@ -144,7 +144,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 			KillDelay: s.KillDelay, Park: s.OnTerminate == "park", MaxTasks: s.MaxTasks, MaxIdle: s.MaxIdle,
 		},
 		Log: log, Gate: theGate, Signals: signals,
-		Maps: maps.Updates(), Fresh: maps.Fresh, Stop: work.Stop, Devices: pool.State,
+		Maps: maps.Updates(), ReadFresh: maps.ReadFresh, Stop: work.Stop, Devices: pool.State,
 		Publish: says.publish, Transition: says.transition, Problem: says.problem,
 	}
 	server := observe.NewServer(observe.Handler(board, metrics.Registry), log)

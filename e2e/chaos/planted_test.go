@@ -20,7 +20,7 @@ var planted = map[string]struct {
 		"if g.open {\n\t\t\tt := &Ticket{gate: g, period: period}", "if true {\n\t\t\tt := &Ticket{gate: g, period: context.Background()}",
 	}, "state-global,state-node", LateStart},
 	"R6: a drain cannot be cancelled": {"runner/internal/lifecycle/machine.go", []string{
-		"	s.Memory = memory\n", "	s.Memory = memory\n	if s.Effective == api.DrainAndTerminate {\n		resolved.Effective = s.Effective\n	}\n",
+		"	p.Memory = memory\n", "	p.Memory = memory\n	if p.Effective == api.DrainAndTerminate {\n		resolved.Effective = p.Effective\n	}\n",
 		"fresh.Effective == api.DrainAndTerminate\n", "fresh.Effective != \"\"\n",
 	}, "state", Unasked},
 	"R9: a drain after a signal exits 0": {"runner/api/state.go", []string{"ExitSignalled  = 143", "ExitSignalled  = 0"}, "term", ExitCode},

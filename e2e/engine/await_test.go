@@ -78,8 +78,8 @@ func TestExpectWaitsForNews(t *testing.T) {
 	tell := sync.OnceFunc(func() { close(begun) })
 	defer tell()
 	err := runUntil(t, env, head+"tasks: [{group: work}]\nsteps:\n  - await: {tasks/work: {started: 1}}\n  - expect: {a: {running: 1}}\n",
-		func(f *history.Facts) bool {
-			if f.Step != nil && f.Step.Line == 9 {
+		func(s *history.Summary) bool {
+			if s.Step != nil && s.Step.Line == 9 {
 				tell()
 			}
 			return false

@@ -27,14 +27,14 @@ func Judge(env targets.Env, record *history.History, that scenario.Conditions,
 		}
 	}
 	answer(before)
-	p := &play{env: env, record: record, then: map[scenario.Mark]*history.Facts{"then": history.Sum(record.Entries())}}
+	p := &play{env: env, record: record, then: map[scenario.Mark]*history.Summary{"then": history.Sum(record.Entries())}}
 	answer(bodies)
 	if queue != nil {
 		record.Add(history.Entry{Queue: queue})
 	}
 	p.scenario.Runners = map[string]scenario.Runner{"a": {}, "b": {}, "c": {}}
-	record.View(func(f *history.Facts) {
-		v := p.judge(f, that, true)
+	record.View(func(s *history.Summary) {
+		v := p.judge(s, that, true)
 		wrong, hopeless = v.wrong, v.hopeless
 	})
 	return wrong, hopeless

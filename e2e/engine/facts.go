@@ -80,7 +80,7 @@ var said = []fact{
 	}).within(silenceBudget),
 }
 
-// factTable is all of them. It is not to be taken for history.Facts, which are what
+// factTable is all of them. It is not to be taken for history.Summary, which are what
 // the record adds up to and what most rows read.
 var factTable = slices.Concat(said, []fact{
 	known[bool]("seen", "Whether a runner has seen the newest version of its maps that the API server has.", scenario.OfRunners,
@@ -161,12 +161,12 @@ func reported(read reads) reads {
 func queued(name, doc string, states ...api.TaskState) fact {
 	f := known[int](name, doc, scenario.OfTasks, func(v *view) (any, string) {
 		switch {
-		case v.facts.QueueTrouble != "":
-			return nil, v.facts.QueueTrouble
-		case v.facts.Queue == nil:
+		case v.summary.QueueTrouble != "":
+			return nil, v.summary.QueueTrouble
+		case v.summary.Queue == nil:
 			return nil, "nobody has looked into the queue"
 		}
-		return v.facts.Queued(v.group, states...), ""
+		return v.summary.Queued(v.group, states...), ""
 	})
 	f.ask = theQueue
 	return f

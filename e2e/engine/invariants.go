@@ -36,8 +36,8 @@ func (p *play) nothingLost() error {
 	}
 	// The tasks' notes take another way than the queue's contents.
 	missing, finished := "", contents.In(api.TaskFinished)
-	err = p.record.Wait(ctx, func(f *history.Facts) bool {
-		i := slices.IndexFunc(finished, func(id string) bool { return f.Task(id).Finished == 0 })
+	err = p.record.Wait(ctx, func(s *history.Summary) bool {
+		i := slices.IndexFunc(finished, func(id string) bool { return s.Task(id).Finished == 0 })
 		if i >= 0 {
 			missing = finished[i]
 		}

@@ -70,8 +70,8 @@ tasks: [{group: t}]
 runners: {a: {}}
 steps:
   - await: {a: {phase: Running}}
-`, func(f *history.Facts) bool {
-				return tt.endless && f.Step != nil && f.Step.Text == "invariants" && f.Queue != nil
+`, func(s *history.Summary) bool {
+				return tt.endless && s.Step != nil && s.Step.Text == "invariants" && s.Queue != nil
 			})
 			if got := fmt.Sprint(err); tt.want == "" && err != nil || !strings.Contains(got, tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)

@@ -15,21 +15,21 @@ import (
 
 // view is what there is to know of a runner, or of tasks, at one moment.
 type view struct {
-	play   *play
-	facts  *history.Facts
-	name   string          // of the runner
-	runner *history.Runner // nil for tasks
-	group  string          // of tasks; empty for all of them
+	play    *play
+	summary *history.Summary
+	name    string          // of the runner
+	runner  *history.Runner // nil for tasks
+	group   string          // of tasks; empty for all of them
 	// started and finished count attempts, and steps those of the tasks.
 	started, finished, steps int
 }
 
 // views returns what is known of a subject: a view of each of its runners, or one
 // of tasks.
-func (p *play) views(subject string, facts *history.Facts) (all []*view) {
+func (p *play) views(subject string, summary *history.Summary) (all []*view) {
 	if kind, group, _ := strings.Cut(subject, "/"); kind == scenario.Tasks {
-		v := &view{play: p, facts: facts, group: group}
-		v.started, v.finished, v.steps = facts.Counts(group)
+		v := &view{play: p, summary: summary, group: group}
+		v.started, v.finished, v.steps = summary.Counts(group)
 		return []*view{v}
 	}
 	names := strings.Split(subject, "+")
@@ -37,13 +37,13 @@ func (p *play) views(subject string, facts *history.Facts) (all []*view) {
 		names = slices.Sorted(maps.Keys(p.scenario.Runners))
 	}
 	for _, name := range names {
-		r := facts.Runner(name)
-		all = append(all, &view{play: p, facts: facts, name: name, runner: r, started: r.Started, finished: r.Finished})
+		r := summary.Runner(name)
+		all = append(all, &view{play: p, summary: summary, name: name, runner: r, started: r.Started, finished: r.Finished})
 	}
 	return all
 }
 
-// verdict is how the facts compare with conditions.
+// verdict is how facts compare with conditions.
 type verdict struct {
 	wrong   []string // what is not as wanted, a sentence each
 	unknown bool     // something of that is not known
@@ -55,9 +55,9 @@ func (v verdict) ok() bool { return len(v.wrong) == 0 }
 
 // judge compares what is known with conditions: with all of them, or only with
 // those on facts that need no asking. What is asked for and not known is wrong.
-func (p *play) judge(facts *history.Facts, that scenario.Conditions, all bool) (so verdict) {
+func (p *play) judge(summary *history.Summary, that scenario.Conditions, all bool) (so verdict) {
 	for _, subject := range slices.Sorted(maps.Keys(that)) {
-		views := p.views(subject, facts)
+		views := p.views(subject, summary)
 		for _, name := range slices.Sorted(maps.Keys(that[subject])) {
 			f, want := factOf(name), that[subject][name]
 			if f.ask != "" && !all {
@@ -126,7 +126,7 @@ func differ(f fact, v *view, have, want any) string {
 		ok, text = have.(scenario.Duration) <= want, fmt.Sprintf("%s is %s ago, want at most %s", f.Name, have, want)
 	case scenario.Growth:
 		then := v.play.then[want.Since]
-		before, about := f.read(&view{facts: then, runner: then.Runner(v.name)})
+		before, about := f.read(&view{summary: then, runner: then.Runner(v.name)})
 		if before == nil {
 			return fmt.Sprintf("%s was not known at %s: %s", f.Name, want.Since, about)
 		}
@@ -153,7 +153,7 @@ func differ(f fact, v *view, have, want any) string {
 func (v *view) seen() (any, string) {
 	has, node := v.runner.Status.Maps, v.play.scenario.Runners[v.name].NodeMap(v.name)
 	for name, m := range map[string]*api.MapStatus{api.GlobalMapName: has.Global, node: has.Node} {
-		newest, ever := v.facts.Maps[v.play.env.Namespace()+"/"+name]
+		newest, ever := v.summary.Maps[v.play.env.Namespace()+"/"+name]
 		version := cmp.Or(m, &api.MapStatus{}).ResourceVersion
 		if ever && (mapwatch.Older(version, newest.ResourceVersion) || newest.Deleted && version == newest.ResourceVersion) {
 			return false, fmt.Sprintf("%s is at version %s, the runner saw %s", name, newest.ResourceVersion, cmp.Or(version, scenario.None))
@@ -163,9 +163,9 @@ func (v *view) seen() (any, string) {
 }
 
 // describeSubject says what is known of a subject.
-func (p *play) describeSubject(f *history.Facts, subject string) string {
+func (p *play) describeSubject(s *history.Summary, subject string) string {
 	var all []string
-	for _, v := range p.views(subject, f) {
+	for _, v := range p.views(subject, s) {
 		all = append(all, v.describe(factTable))
 	}
 	return strings.Join(all, "\n  and ")

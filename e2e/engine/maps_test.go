@@ -166,8 +166,8 @@ steps:
 	if diff := cmp.Diff([]string{"Running", "DrainAndSuspend"}, versions(record, "a")); diff != "" {
 		t.Errorf("versions of the node map, want - got +\n%s", diff)
 	}
-	record.View(func(f *history.Facts) {
-		if m := f.Maps["here/"+api.GlobalMapName]; !m.Deleted || m.ResourceVersion != "102" {
+	record.View(func(s *history.Summary) {
+		if m := s.Maps["here/"+api.GlobalMapName]; !m.Deleted || m.ResourceVersion != "102" {
 			t.Errorf("the global map is %+v, want its last version, 102, and deleted", m)
 		}
 	})

@@ -79,9 +79,9 @@ the record may have a gap: the journal has failed: made to fail`},
 				tt.change(env)
 			}
 			// The steps are in one line, and what is interrupted is one of them.
-			err := runUntil(t, env, "steps: "+tt.steps+"\n", func(f *history.Facts) bool {
-				return f.Step != nil && f.Step.Line == 6 && f.Runner("a").Status != nil && f.Runner("a").Exit == nil &&
-					(env.journalFails == nil || f.Troubles != nil) && (env.queueErr == nil || f.QueueTrouble != "") && strings.Contains(tt.want, "enough")
+			err := runUntil(t, env, "steps: "+tt.steps+"\n", func(s *history.Summary) bool {
+				return s.Step != nil && s.Step.Line == 6 && s.Runner("a").Status != nil && s.Runner("a").Exit == nil &&
+					(env.journalFails == nil || s.Troubles != nil) && (env.queueErr == nil || s.QueueTrouble != "") && strings.Contains(tt.want, "enough")
 			})
 			if err == nil {
 				t.Fatal("no error")

@@ -35,15 +35,15 @@ type play struct {
 	streams sync.WaitGroup
 	done    chan struct{}
 
-	runners map[string]*started
-	then    map[scenario.Mark]*history.Facts // at each mark
+	runners map[string]*runner
+	then    map[scenario.Mark]*history.Summary // at each mark
 
 	mu        sync.Mutex // guards what follows
 	submitted []string   // ids of all tasks
 }
 
-// started is a runner that was started at least once.
-type started struct {
+// runner is one that was started at least once.
+type runner struct {
 	targets.Runner
 	tells history.Process // its newest one
 }
@@ -84,7 +84,7 @@ func begin(ctx context.Context, env targets.Env, s scenario.Scenario, record *hi
 	ctx, cancel := context.WithCancel(ctx)
 	p := &play{
 		env: env, scenario: s, record: record, ctx: ctx,
-		runners: make(map[string]*started), then: make(map[scenario.Mark]*history.Facts), done: make(chan struct{}),
+		runners: make(map[string]*runner), then: make(map[scenario.Mark]*history.Summary), done: make(chan struct{}),
 	}
 	defer p.sources.Wait()
 	defer p.streams.Wait()

@@ -53,8 +53,8 @@ func run(t *testing.T, env targets.Env, text string) (*history.History, error) {
 // errEnough ends a scenario that waits for what will not come.
 var errEnough = errors.New("that is enough")
 
-// runUntil plays a scenario and interrupts it when the facts are so.
-func runUntil(t *testing.T, env targets.Env, text string, enough func(*history.Facts) bool) error {
+// runUntil plays a scenario and interrupts it when its record says so.
+func runUntil(t *testing.T, env targets.Env, text string, enough func(*history.Summary) bool) error {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)

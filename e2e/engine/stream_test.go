@@ -80,7 +80,7 @@ func TestAttend(t *testing.T) {
 	s := parse(t, head+"maps: {global: Running}\ntasks: [{group: work, again: 1ms}]\nsteps:\n  - apply: {global: DrainAndSuspend}\n  - await: {a: {phase: Suspended}}\n")
 	go func() { ended <- engine.Attend(ctx, env, s, record) }()
 	for len(env.submits()) < 3 {
-		if err := record.Wait(t.Context(), func(f *history.Facts) bool { return f.Runner("a").Status != nil }); err != nil {
+		if err := record.Wait(t.Context(), func(s *history.Summary) bool { return s.Runner("a").Status != nil }); err != nil {
 			t.Fatal(err)
 		}
 	}

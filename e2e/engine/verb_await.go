@@ -84,7 +84,7 @@ func (p *play) await(ctx context.Context, that scenario.Conditions, budget time.
 	ctx, cancel := context.WithTimeoutCause(ctx, Stretch(budget), errSlow)
 	defer cancel()
 	look := func(all bool) {
-		p.record.View(func(f *history.Facts) { so, entries = p.judge(f, that, all), f.Entries })
+		p.record.View(func(s *history.Summary) { so, entries = p.judge(s, that, all), s.Entries })
 	}
 	for {
 		over := ctx.Err() != nil // what came until then counts
@@ -103,7 +103,7 @@ func (p *play) await(ctx context.Context, that scenario.Conditions, budget time.
 		}
 		// Look again after the next entry, or a moment later.
 		again, cancel := context.WithTimeout(ctx, recheck)
-		_ = p.record.Wait(again, func(f *history.Facts) bool { return f.Entries > entries })
+		_ = p.record.Wait(again, func(s *history.Summary) bool { return s.Entries > entries })
 		cancel()
 	}
 }
@@ -129,7 +129,7 @@ func (p *play) ask(ctx context.Context, that scenario.Conditions) (err error) {
 }
 
 // ask has a runner answer into the record.
-func (r *started) ask(ctx context.Context, path string) {
+func (r *runner) ask(ctx context.Context, path string) {
 	code, body, err := r.Get(ctx, path)
 	a := &history.Answer{Path: path, Code: code, Body: string(body)}
 	if err != nil {
@@ -151,7 +151,7 @@ func (p *play) readQueue(ctx context.Context) (targets.Contents, error) {
 		return contents, err
 	}
 	same := false
-	p.record.View(func(f *history.Facts) { same = f.QueueTrouble == "" && reflect.DeepEqual(f.Queue, &contents) })
+	p.record.View(func(s *history.Summary) { same = s.QueueTrouble == "" && reflect.DeepEqual(s.Queue, &contents) })
 	if !same {
 		p.record.Add(history.Entry{Queue: &contents})
 	}
@@ -174,16 +174,16 @@ func (p *play) failed(that scenario.Conditions, now verdict, why string) error {
 	const lines = 5 // of the log of a runner that has ended
 	var text strings.Builder
 	text.WriteString(strings.Join(append(now.wrong, why), "; "))
-	p.record.View(func(f *history.Facts) {
+	p.record.View(func(s *history.Summary) {
 		for _, subject := range slices.Sorted(maps.Keys(that)) {
-			fmt.Fprintf(&text, "\n  %s: %s", subject, p.describeSubject(f, subject))
-			if r, ok := f.Runners[subject]; ok && r.Exit != nil {
+			fmt.Fprintf(&text, "\n  %s: %s", subject, p.describeSubject(s, subject))
+			if r, ok := s.Runners[subject]; ok && r.Exit != nil {
 				for _, line := range r.Log[max(0, len(r.Log)-lines):] {
 					text.WriteString("\n    " + line)
 				}
 			}
 		}
-		for _, trouble := range f.Troubles {
+		for _, trouble := range s.Troubles {
 			text.WriteString("\n  the record may have a gap: " + trouble)
 		}
 	})
@@ -213,7 +213,7 @@ func (n Never) Check(c *scenario.Checker, at string) {
 	}
 }
 
-// do looks at the facts as they were after each entry since the mark, the last of
+// do looks at what was so after each entry since the mark, the last of
 // which is a look into the queue, if that is asked for.
 func (n Never) do(ctx context.Context, p *play) error {
 	if err := p.ask(ctx, n.That); err != nil {
@@ -229,27 +229,27 @@ func (n Never) do(ctx context.Context, p *play) error {
 
 // neverOf fails as well where no entry could have shown what must never be.
 func (p *play) neverOf(subject string, condition scenario.Condition, since history.Entry, within time.Duration) error {
-	facts, entries, known := history.NewFacts(), p.record.Entries(), false
+	summary, entries, known := history.NewSummary(), p.record.Entries(), false
 	for _, e := range entries {
-		for _, r := range facts.Runners {
+		for _, r := range summary.Runners {
 			r.Log = nil // a line counts when it is written
 		}
 		if within > 0 && e.Time.Sub(since.Time) >= within {
 			break
 		}
-		facts.Apply(e)
+		summary.Apply(e)
 		if e.Sequence < since.Sequence {
 			continue
 		}
-		so := p.judge(facts, scenario.Conditions{subject: condition}, true)
+		so := p.judge(summary, scenario.Conditions{subject: condition}, true)
 		known = known || !so.unknown
 		if so.ok() {
 			return fmt.Errorf("what must never be was so, %s into the scenario: %s",
-				e.Time.Sub(entries[0].Time).Round(time.Millisecond), p.describeSubject(facts, subject))
+				e.Time.Sub(entries[0].Time).Round(time.Millisecond), p.describeSubject(summary, subject))
 		}
 	}
 	if !known {
-		return fmt.Errorf("nothing in the record could have shown it: %s", p.describeSubject(facts, subject))
+		return fmt.Errorf("nothing in the record could have shown it: %s", p.describeSubject(summary, subject))
 	}
 	return nil
 }

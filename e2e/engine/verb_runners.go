@@ -37,7 +37,7 @@ func (p *play) start(ctx context.Context, name string) error {
 	if before := p.runners[name]; before != nil {
 		tells.Number += before.tells.Number
 		// The record of the process before must be complete first.
-		if err := p.record.Wait(ctx, func(f *history.Facts) bool { return f.Runner(name).Exit != nil }); err != nil {
+		if err := p.record.Wait(ctx, func(s *history.Summary) bool { return s.Runner(name).Exit != nil }); err != nil {
 			return fmt.Errorf("its last process has not ended: %w", err)
 		}
 	}
@@ -46,7 +46,7 @@ func (p *play) start(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	p.runners[name] = &started{r, tells}
+	p.runners[name] = &runner{r, tells}
 	return nil
 }
 

@@ -72,13 +72,13 @@ type Map struct {
 type History struct {
 	mu      sync.Mutex
 	entries []Entry
-	facts   *Facts
+	summary *Summary
 	grown   chan struct{} // closed and replaced with each entry
 }
 
 // New returns an empty history.
 func New() *History {
-	return &History{facts: NewFacts(), grown: make(chan struct{})}
+	return &History{summary: NewSummary(), grown: make(chan struct{})}
 }
 
 // Add appends an entry, with its number and the present time. What the entry
@@ -89,7 +89,7 @@ func (h *History) Add(e Entry) {
 	e.Time = time.Now()
 	e.Sequence = len(h.entries) + 1
 	h.entries = append(h.entries, e)
-	h.facts.Apply(e)
+	h.summary.Apply(e)
 	close(h.grown)
 	h.grown = make(chan struct{})
 }
@@ -112,19 +112,19 @@ func (h *History) WriteJSON(w io.Writer) error {
 	return nil
 }
 
-// View calls look with the facts as they are now. They must not be kept.
-func (h *History) View(look func(*Facts)) {
+// View calls look with the summary as it is now. It must not be kept.
+func (h *History) View(look func(*Summary)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	look(h.facts)
+	look(h.summary)
 }
 
-// Wait calls done with the facts, and again after every entry, until it returns
-// true or ctx ends. The facts must not be kept.
-func (h *History) Wait(ctx context.Context, done func(*Facts) bool) error {
+// Wait calls done with the summary, and again after every entry, until it returns
+// true or ctx ends. The summary must not be kept.
+func (h *History) Wait(ctx context.Context, done func(*Summary) bool) error {
 	for {
 		h.mu.Lock()
-		ok, grown := done(h.facts), h.grown
+		ok, grown := done(h.summary), h.grown
 		h.mu.Unlock()
 		if ok {
 			return nil

@@ -32,8 +32,8 @@ func note(task string, attempt int, end bool) history.Entry {
 	return history.Entry{Note: &targets.TaskNote{Task: task, Attempt: attempt, Runner: "a", End: end, GPUs: "G1"}}
 }
 
-func TestFacts(t *testing.T) {
-	facts := history.NewFacts()
+func TestSummary(t *testing.T) {
+	sum := history.NewSummary()
 	step := &history.Step{Line: 3, Text: "await"}
 	for _, e := range []history.Entry{
 		start(1), {Runner: "a", Answer: &history.Answer{Path: "/readyz"}}, status(1, api.PhaseUnknown), status(1, api.PhaseRunning), status(1, api.PhaseRunning),
@@ -47,27 +47,27 @@ func TestFacts(t *testing.T) {
 		{Runner: "a", Answer: &history.Answer{Path: "/livez", Code: 200}},
 		{Step: &history.Step{Text: "before"}}, {Step: &history.Step{Text: "before", Ended: true}}, {Step: step},
 	} {
-		facts.Apply(e)
+		sum.Apply(e)
 	}
 	want := &history.Runner{
 		Processes: 2, Status: &api.Status{Phase: api.PhaseTerminated}, Exit: &targets.Exit{Code: 0, Message: "a sentence"},
 		Transitions: 1, Log: []string{"first life"}, Started: 4, Finished: 1,
 		Answers: map[string]history.Entry{"/livez": {Runner: "a", Answer: &history.Answer{Path: "/livez", Code: 200}}},
 	}
-	if diff := cmp.Diff(want, facts.Runner("a")); diff != "" {
+	if diff := cmp.Diff(want, sum.Runner("a")); diff != "" {
 		t.Errorf("runner, want - got +\n%s", diff)
 	}
 	for group, want := range map[string][2]int{"work": {3, 1}, "": {4, 1}, "work-more": {1, 0}, "wor": {0, 0}} {
-		started, finished, _ := facts.Counts(group)
+		started, finished, _ := sum.Counts(group)
 		if got := [2]int{started, finished}; got != want {
 			t.Errorf("group %q: started and finished are %v, want %v", group, got, want)
 		}
 	}
-	if m := facts.Maps["n/m"]; m.ResourceVersion != "2" || !m.Deleted {
+	if m := sum.Maps["n/m"]; m.ResourceVersion != "2" || !m.Deleted {
 		t.Errorf("map is %+v", m)
 	}
-	if facts.Queue == nil || facts.Step != step || len(facts.Troubles) != 1 || facts.Entries != 28 || facts.QueueTrouble != "hidden" {
-		t.Errorf("facts are %+v", facts)
+	if sum.Queue == nil || sum.Step != step || len(sum.Troubles) != 1 || sum.Entries != 28 || sum.QueueTrouble != "hidden" {
+		t.Errorf("summary is %+v", sum)
 	}
 }
 
@@ -84,7 +84,7 @@ func TestWait(t *testing.T) {
 		})
 	}
 	for _, want := range []int{1, writers * each / 2, writers * each} {
-		if err := record.Wait(t.Context(), func(f *history.Facts) bool { return f.Task("t-1").Started >= want }); err != nil {
+		if err := record.Wait(t.Context(), func(s *history.Summary) bool { return s.Task("t-1").Started >= want }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -99,7 +99,7 @@ func TestWait(t *testing.T) {
 func TestWaitEnds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	err := history.New().Wait(ctx, func(*history.Facts) bool { return false })
+	err := history.New().Wait(ctx, func(*history.Summary) bool { return false })
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}

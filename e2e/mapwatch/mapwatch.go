@@ -91,13 +91,13 @@ func (w *Watch) CaughtUp(ctx context.Context) error {
 	for _, m := range all.Items {
 		versions[m.Namespace+"/"+m.Name] = m.ResourceVersion
 	}
-	return w.record.Wait(ctx, func(f *history.Facts) bool {
+	return w.record.Wait(ctx, func(s *history.Summary) bool {
 		for key, version := range versions {
-			if Older(f.Maps[key].ResourceVersion, version) {
+			if Older(s.Maps[key].ResourceVersion, version) {
 				return false
 			}
 		}
-		for key, m := range f.Maps {
+		for key, m := range s.Maps {
 			// What others have made since the list is no news that is missing.
 			if versions[key] == "" && !m.Deleted && !Older(all.ResourceVersion, m.ResourceVersion) {
 				return false

@@ -22,14 +22,14 @@ type Pair struct {
 var values = []string{"absent", "keyless", "", "invalid", "Running", "DrainAndTerminate", "DrainAndSuspend"}
 
 // pairOf is read from what really happened, and not from a scenario's name.
-func pairOf(f *history.Facts, runner string) *Pair {
-	r := f.Runners[runner]
+func pairOf(sum *history.Summary, runner string) *Pair {
+	r := sum.Runners[runner]
 	if r == nil || r.Status == nil || r.Status.Maps.Global == nil || r.Status.Maps.Node == nil {
 		return nil
 	}
 	s := r.Status
 	holds := func(name string) string {
-		m, ok := f.Maps[s.Maps.Namespace+"/"+name]
+		m, ok := sum.Maps[s.Maps.Namespace+"/"+name]
 		value, there := m.Data[api.StateKey]
 		switch value = strings.TrimSpace(value); {
 		case !ok || m.Deleted:

@@ -78,15 +78,15 @@ func TellStory(entries []history.Entry, around ...string) *Story {
 	if len(entries) == 0 {
 		return nil
 	}
-	t := &teller{story: &Story{Start: entries[0].Time, Around: around}, facts: history.NewFacts()}
+	t := &teller{story: &Story{Start: entries[0].Time, Around: around}, summary: history.NewSummary()}
 	for _, e := range entries {
 		t.at = e.Time.Sub(t.story.Start).Milliseconds()
-		t.facts.Apply(e)
+		t.summary.Apply(e)
 		t.tell(e)
 	}
 	s := t.story
 	s.Length = max(1, t.at)
-	s.Pair = pairOf(t.facts, t.first)
+	s.Pair = pairOf(t.summary, t.first)
 	slices.SortStableFunc(s.Lanes, func(a, b *Lane) int { return cmp.Compare(slices.Index(kinds, a.Kind), slices.Index(kinds, b.Kind)) })
 	s.Lanes = s.Lanes[:min(len(s.Lanes), maxLanes)]
 	for _, lane := range s.Lanes {
@@ -100,10 +100,10 @@ func (s *Story) String() string { return fmt.Sprintf("%d lanes", len(s.Lanes)) }
 
 // teller is a story while it is put together.
 type teller struct {
-	story *Story
-	facts *history.Facts
-	at    int64  // the moment of the present entry
-	first string // the runner that was started first
+	story   *Story
+	summary *history.Summary
+	at      int64  // the moment of the present entry
+	first   string // the runner that was started first
 }
 
 // lane returns a lane, which is made when it is first asked for.
@@ -145,7 +145,7 @@ func (t *teller) tell(e history.Entry) {
 	case e.Exit != nil:
 		t.put(State, "runner "+e.Runner, Span{Look: "gone", Text: fmt.Sprintf("exit %d", e.Exit.Code), More: e.Exit.Message})
 	case e.Note != nil:
-		r := t.facts.Runner(e.Note.Runner)
+		r := t.summary.Runner(e.Note.Runner)
 		t.put(Tasks, "tasks of "+e.Note.Runner, tasks(r.Started-r.Finished, r.Finished))
 	}
 }
@@ -213,7 +213,7 @@ func lookOf(word string) string { return cmp.Or(looks[word], "invalid") }
 // status fills the lanes of a runner: its phase, its tasks, its GPUs.
 func (t *teller) status(e history.Entry) {
 	s := e.Status
-	if e.Process != t.facts.Runner(e.Runner).Processes {
+	if e.Process != t.summary.Runner(e.Runner).Processes {
 		return // a late word of a process that was replaced
 	}
 	t.story.Version = cmp.Or(t.story.Version, s.Version)
@@ -228,7 +228,7 @@ func (t *teller) status(e history.Entry) {
 		span.More += ", shadowed " + string(s.Shadowed.Value)
 	}
 	t.put(State, "runner "+e.Runner, span)
-	t.put(Tasks, "tasks of "+e.Runner, tasks(s.Tasks.Running, t.facts.Runner(e.Runner).Finished))
+	t.put(Tasks, "tasks of "+e.Runner, tasks(s.Tasks.Running, t.summary.Runner(e.Runner).Finished))
 	for i, g := range s.GPUs {
 		if i < maxGPUs {
 			t.put(GPUs, fmt.Sprintf("GPU %d of %s", g.Index, e.Runner), ofGPU(g))

@@ -92,8 +92,8 @@ func (c demoCommand) show(ctx context.Context, k *kong.Context, dir string) erro
 	if err != nil || !c.Play {
 		return err
 	}
-	record.View(func(f *history.Facts) {
-		fmt.Fprintf(k.Stdout, "\nNo task is lost, and none ran twice: %s.\n", f.Queue) // as the engine has seen
+	record.View(func(s *history.Summary) {
+		fmt.Fprintf(k.Stdout, "\nNo task is lost, and none ran twice: %s.\n", s.Queue) // as the engine has seen
 	})
 	return nil
 }

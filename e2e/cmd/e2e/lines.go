@@ -24,7 +24,7 @@ func tell(ctx context.Context, out io.Writer, record *history.History, play func
 	group.Go(func() error {
 		told := make(map[string]string) // of each runner at last
 		for read, ended := 0, false; !ended; {
-			ended = record.Wait(playing, func(f *history.Facts) bool { return f.Entries > read }) != nil
+			ended = record.Wait(playing, func(s *history.Summary) bool { return s.Entries > read }) != nil
 			for _, e := range record.Entries()[read:] {
 				read++
 				text := line(e)

@@ -16,7 +16,7 @@ import (
 // left to do does not wait longer for an API server that does not answer (R6).
 const freshLimit = 30 * time.Second
 
-// Loop is the single goroutine that owns the State.
+// Loop is the single goroutine that owns the Progress.
 type Loop struct {
 	Machine Machine
 	Log     *slog.Logger
@@ -26,8 +26,8 @@ type Loop struct {
 	Maps <-chan Snapshot
 	// Signals carries termination signals.
 	Signals <-chan os.Signal
-	// Fresh reads both maps directly; it retries until ctx ends.
-	Fresh func(ctx context.Context) (Snapshot, error)
+	// ReadFresh reads both maps directly; it retries until ctx ends.
+	ReadFresh func(ctx context.Context) (Snapshot, error)
 	// Stop stops the running tasks; it is called once for each increase.
 	Stop func(Stop)
 	// Publish is told what is so after every step.
@@ -44,11 +44,11 @@ type Loop struct {
 // Run runs until the lifecycle orders an exit, or ctx ends.
 func (l *Loop) Run(ctx context.Context) (Exit, error) {
 	var (
-		state  State
+		past   Progress
 		in     Input
 		last   = Orders{Report: Report{Phase: api.PhaseUnknown}}
 		reads  sync.WaitGroup
-		answer <-chan Fresh // of the fresh read in progress, nil for none
+		answer <-chan FreshRead // of the fresh read in progress, nil for none
 	)
 	defer reads.Wait()
 	abandon := func() {}
@@ -61,19 +61,19 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 		}
 		in.Now = time.Now()
 		in.Gate = l.Gate.Snapshot()
-		next, orders := l.Machine.Step(state, in)
+		next, orders := l.Machine.Step(past, in)
 		if l.Gate.Set(orders.Open) {
 			// What was read before the gate moved may be stale: a task could
 			// have started just before it closed.
 			in.Gate = l.Gate.Snapshot()
-			next, orders = l.Machine.Step(state, in)
+			next, orders = l.Machine.Step(past, in)
 		}
-		state, in.Fresh = next, nil
+		past, in.Fresh = next, nil
 
 		if orders.Stop > last.Stop {
 			l.Stop(orders.Stop)
 		}
-		l.tell(last, orders, in, state.Memory)
+		l.tell(last, orders, in, past.Memory)
 		last = orders
 		if orders.Exit != nil {
 			return *orders.Exit, nil
@@ -119,12 +119,12 @@ func (in *Input) signal(now time.Time) {
 }
 
 // readAfresh begins a fresh read of both maps.
-func (l *Loop) readAfresh(ctx context.Context, reads *sync.WaitGroup) (<-chan Fresh, context.CancelFunc) {
+func (l *Loop) readAfresh(ctx context.Context, reads *sync.WaitGroup) (<-chan FreshRead, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, freshLimit)
-	answer := make(chan Fresh, 1)
+	answer := make(chan FreshRead, 1)
 	reads.Go(func() {
-		maps, err := l.Fresh(ctx)
-		answer <- Fresh{maps, err}
+		maps, err := l.ReadFresh(ctx)
+		answer <- FreshRead{maps, err}
 	})
 	return answer, cancel
 }

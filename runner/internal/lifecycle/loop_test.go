@@ -59,7 +59,7 @@ func play(t *testing.T, story func(*bench)) {
 		loop := &Loop{
 			Machine: Machine{Settle: settle, GracePeriod: 25 * time.Second, KillDelay: 3 * time.Second},
 			Log:     slog.New(slog.DiscardHandler), Gate: b.gate, Maps: b.maps, Signals: b.signals,
-			Fresh: func(ctx context.Context) (Snapshot, error) {
+			ReadFresh: func(ctx context.Context) (Snapshot, error) {
 				b.note(func(s *said) { s.reads++ })
 				return b.fresh(ctx)
 			},

@@ -37,18 +37,18 @@ type Input struct {
 	Signals                 int
 	FirstSignal, LastSignal time.Time
 	// Fresh is the answer to the fresh read that was ordered, once.
-	Fresh *Fresh
+	Fresh *FreshRead
 }
 
-// Fresh is what a direct read of both maps gave right before the exit.
-type Fresh struct {
+// FreshRead is what a direct read of both maps gave right before the exit.
+type FreshRead struct {
 	Maps Snapshot
 	// Err is set when the API server gave no usable answer in time.
 	Err error
 }
 
-// State is what the machine remembers between two steps.
-type State struct {
+// Progress is what the machine remembers between two steps.
+type Progress struct {
 	Memory    Memory
 	Effective api.State
 	// Since is when Effective became what it is.
@@ -111,64 +111,64 @@ type Report struct {
 }
 
 // Step decides what to do, given what was remembered and what is so.
-func (m Machine) Step(s State, in Input) (State, Orders) {
+func (m Machine) Step(p Progress, in Input) (Progress, Orders) {
 	if in.Fresh != nil {
-		s.Memory.Confirm(in.Maps, *in.Fresh, in.Now, m.Settle)
+		p.Memory.Confirm(in.Maps, *in.Fresh, in.Now, m.Settle)
 	}
-	memory, resolved := Resolve(s.Memory, in.Maps, in.Now, m.Settle)
-	s.Memory = memory
-	if resolved.Effective != s.Effective {
-		s.Effective, s.Since, s.Retry = resolved.Effective, in.Now, time.Time{}
+	memory, resolved := Resolve(p.Memory, in.Maps, in.Now, m.Settle)
+	p.Memory = memory
+	if resolved.Effective != p.Effective {
+		p.Effective, p.Since, p.Retry = resolved.Effective, in.Now, time.Time{}
 	}
 	o := Orders{Wake: resolved.Wake, Report: Report{Resolution: resolved}}
-	m.limit(&s, &o, in)
-	o.Open = s.Effective == api.Running && in.Signals == 0 && s.Limit == ""
+	m.limit(&p, &o, in)
+	o.Open = p.Effective == api.Running && in.Signals == 0 && p.Limit == ""
 	if resolved.Confirm {
 		if in.Fresh != nil { // it was no help
-			s.Retry = in.Now.Add(max(m.Settle, time.Second))
+			p.Retry = in.Now.Add(max(m.Settle, time.Second))
 		}
-		o.Check = due(in.Now, s.Retry, &o.Wake)
+		o.Check = due(in.Now, p.Retry, &o.Wake)
 	} else {
-		s.Memory.Doubt = ""
+		p.Memory.Doubt = ""
 	}
 
-	if s.Effective != api.DrainAndTerminate || !in.Gate.Idle {
-		s.Committed = false
+	if p.Effective != api.DrainAndTerminate || !in.Gate.Idle {
+		p.Committed = false
 	}
-	draining := in.Signals > 0 || s.Effective == api.DrainAndTerminate || s.Effective == api.DrainAndSuspend
+	draining := in.Signals > 0 || p.Effective == api.DrainAndTerminate || p.Effective == api.DrainAndSuspend
 	if !draining {
-		s.Draining, s.Stopped = time.Time{}, time.Time{}
-	} else if s.Draining.IsZero() {
-		s.Draining = in.Now
+		p.Draining, p.Stopped = time.Time{}, time.Time{}
+	} else if p.Draining.IsZero() {
+		p.Draining = in.Now
 	}
-	m.stopAtDeadline(&s, &o, in)
+	m.stopAtDeadline(&p, &o, in)
 
 	switch {
 	case in.Signals > 0:
-		m.stepSignal(&s, &o, in)
-	case s.Limit != "":
-		m.stepLimit(&s, &o, in)
+		m.stepSignal(&p, &o, in)
+	case p.Limit != "":
+		m.stepLimit(&p, &o, in)
 	case draining:
-		m.stepDrain(&s, &o, in)
-	case s.Effective == api.Running:
+		m.stepDrain(&p, &o, in)
+	case p.Effective == api.Running:
 		o.Report.Phase = api.PhaseRunning
 	default:
 		o.Report.Phase = api.PhaseUnknown
 		o.Report.Reason = "the maps were not read yet; no task is taken"
 	}
-	return s, o
+	return p, o
 }
 
 // stopAtDeadline stops the running tasks when the time of the drain, or of the
 // grace period, is over.
-func (m Machine) stopAtDeadline(s *State, o *Orders, in Input) {
+func (m Machine) stopAtDeadline(p *Progress, o *Orders, in Input) {
 	var deadline time.Time
 	limit := m.DrainDeadline
 	if d, err := time.ParseDuration(o.Report.Deadline); err == nil {
 		limit = d
 	}
-	if limit > 0 && s.Effective != api.Running && s.Effective != api.Unset {
-		deadline = s.Draining.Add(limit)
+	if limit > 0 && p.Effective != api.Running && p.Effective != api.Unset {
+		deadline = p.Draining.Add(limit)
 	}
 	if in.Signals > 0 {
 		deadline = earliest(deadline, in.FirstSignal.Add(m.GracePeriod))
@@ -177,17 +177,17 @@ func (m Machine) stopAtDeadline(s *State, o *Orders, in Input) {
 		return
 	}
 	o.Stop = Terminate
-	if s.Stopped.IsZero() {
-		s.Stopped = in.Now
+	if p.Stopped.IsZero() {
+		p.Stopped = in.Now
 	}
 }
 
 // stepSignal is R7: a signal outweighs STATE.
-func (m Machine) stepSignal(s *State, o *Orders, in Input) {
-	o.outweigh(api.SourceSignal, s.Memory.Known)
+func (m Machine) stepSignal(p *Progress, o *Orders, in Input) {
+	o.outweigh(api.SourceSignal, p.Memory.Known)
 	o.Report.Reason = waitingFor(in.Gate)
 	if in.Signals == 1 {
-		m.finish(s, o, in, api.ExitSignalled, "drained in time after a termination signal", "the time to drain was over; unfinished work was requeued")
+		m.finish(p, o, in, api.ExitSignalled, "drained in time after a termination signal", "the time to drain was over; unfinished work was requeued")
 		return
 	}
 	o.Stop = Kill
@@ -197,60 +197,60 @@ func (m Machine) stepSignal(s *State, o *Orders, in Input) {
 }
 
 // stepDrain is R5, R6 and R10: finish the work, then wait or exit.
-func (m Machine) stepDrain(s *State, o *Orders, in Input) {
+func (m Machine) stepDrain(p *Progress, o *Orders, in Input) {
 	r := &o.Report
-	r.Phase, r.Target = api.PhaseDraining, s.Effective
+	r.Phase, r.Target = api.PhaseDraining, p.Effective
 	switch {
 	case !in.Gate.Idle:
 		r.Reason = waitingFor(in.Gate)
-		if s.Effective == api.DrainAndTerminate {
-			m.abandon(s, o, in, "the drain deadline passed and a stopped task did not end; others will requeue it")
+		if p.Effective == api.DrainAndTerminate {
+			m.abandon(p, o, in, "the drain deadline passed and a stopped task did not end; others will requeue it")
 		}
-	case s.Effective == api.DrainAndSuspend:
-		s.Stopped = time.Time{} // that drain is over; a later end has a drain of its own
+	case p.Effective == api.DrainAndSuspend:
+		p.Stopped = time.Time{} // that drain is over; a later end has a drain of its own
 		r.Phase, r.Target = api.PhaseSuspended, api.Unset
-	case !m.commit(s, o, in):
+	case !m.commit(p, o, in):
 		r.Reason = "no task is left; making sure that " + string(api.DrainAndTerminate) + " still stands"
 	case m.Park:
-		s.Stopped = time.Time{} // as above
+		p.Stopped = time.Time{} // as above
 		r.Phase, r.Target, r.Reason = api.PhaseTerminated, api.Unset, "drained and parked"
-	case !s.Stopped.IsZero():
+	case !p.Stopped.IsZero():
 		o.exit(in.Gate, api.ExitUnfinished, "the drain deadline passed; unfinished work was requeued")
 	default:
-		o.exit(in.Gate, api.ExitDrained, fmt.Sprintf("drained because the %s map says %s", r.Source, s.Effective))
+		o.exit(in.Gate, api.ExitDrained, fmt.Sprintf("drained because the %s map says %s", r.Source, p.Effective))
 	}
 }
 
 // commit says whether the commit point is reached (R6): the state has stood
 // for the settle window and a fresh read still finds it.
-func (m Machine) commit(s *State, o *Orders, in Input) bool {
-	if f := in.Fresh; f != nil && !s.Committed {
+func (m Machine) commit(p *Progress, o *Orders, in Input) bool {
+	if f := in.Fresh; f != nil && !p.Committed {
 		// A settle window of zero: what is read now is what counts now. Without an
 		// answer in time it is what is known.
-		_, fresh := Resolve(s.Memory, f.Maps, in.Now, 0)
-		s.Committed = f.Err != nil || fresh.Effective == api.DrainAndTerminate
+		_, fresh := Resolve(p.Memory, f.Maps, in.Now, 0)
+		p.Committed = f.Err != nil || fresh.Effective == api.DrainAndTerminate
 		// Else the watch has not caught up yet. It is the one source of the state,
 		// so wait for it rather than take sides.
-		s.Retry = in.Now.Add(max(m.Settle, 100*time.Millisecond))
+		p.Retry = in.Now.Add(max(m.Settle, 100*time.Millisecond))
 	}
-	if !s.Committed && due(in.Now, s.Since.Add(m.Settle), &o.Wake) && due(in.Now, s.Retry, &o.Wake) {
+	if !p.Committed && due(in.Now, p.Since.Add(m.Settle), &o.Wake) && due(in.Now, p.Retry, &o.Wake) {
 		o.Check = true
 	}
-	return s.Committed
+	return p.Committed
 }
 
 // finish exits when nothing is left, or when what was stopped has had its time.
-func (m Machine) finish(s *State, o *Orders, in Input, code int, done, late string) {
-	if !s.Stopped.IsZero() {
-		m.abandon(s, o, in, late)
+func (m Machine) finish(p *Progress, o *Orders, in Input, code int, done, late string) {
+	if !p.Stopped.IsZero() {
+		m.abandon(p, o, in, late)
 	} else if in.Gate.Idle {
 		o.exit(in.Gate, code, done)
 	}
 }
 
 // abandon exits once the tasks that were stopped are gone, or do not go.
-func (m Machine) abandon(s *State, o *Orders, in Input, message string) {
-	if !s.Stopped.IsZero() && (due(in.Now, s.Stopped.Add(m.KillDelay+AbandonAfter), &o.Wake) || in.Gate.Idle) {
+func (m Machine) abandon(p *Progress, o *Orders, in Input, message string) {
+	if !p.Stopped.IsZero() && (due(in.Now, p.Stopped.Add(m.KillDelay+AbandonAfter), &o.Wake) || in.Gate.Idle) {
 		o.exit(in.Gate, api.ExitUnfinished, message)
 	}
 }

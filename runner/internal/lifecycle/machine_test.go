@@ -14,7 +14,7 @@ import (
 type driver struct {
 	t       *testing.T
 	machine Machine
-	state   State
+	state   Progress
 	in      Input
 }
 
@@ -51,7 +51,7 @@ func (d *driver) set(global string) func(*Input) {
 func tasks(n int) func(*Input) { return func(in *Input) { in.Gate = busy(n) } }
 
 func answer(global string, err error) func(*Input) {
-	return func(in *Input) { in.Fresh = &Fresh{Maps: maps(global, "absent"), Err: err} }
+	return func(in *Input) { in.Fresh = &FreshRead{Maps: maps(global, "absent"), Err: err} }
 }
 
 func signal(in *Input) {

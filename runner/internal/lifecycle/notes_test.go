@@ -105,7 +105,7 @@ func TestTheDeadlineOfAMap(t *testing.T) {
 			t.Errorf("flag %s, shorter: stop %v", flag, o.Stop)
 		}
 		d.step(0, tasks(0))
-		o := d.step(settle, func(in *Input) { in.Fresh = &Fresh{Maps: noted("DrainAndTerminate", "absent", "", "")} })
+		o := d.step(settle, func(in *Input) { in.Fresh = &FreshRead{Maps: noted("DrainAndTerminate", "absent", "", "")} })
 		wantExit(t, o, api.ExitUnfinished)
 		if o.Exit == nil || o.Exit.Message != "the drain deadline passed; unfinished work was requeued: kernel upgrade" {
 			t.Errorf("%+v", o.Exit)

@@ -206,7 +206,7 @@ func TestRandomStories(t *testing.T) {
 			DrainDeadline: time.Duration(r.IntN(3)) * 10 * time.Second, Park: r.IntN(4) == 0,
 		}
 		b := &books{machine: m, now: start}
-		var state State
+		var state Progress
 		var o Orders
 		in := Input{Maps: maps("absent", "absent"), Gate: busy(0)}
 		for step := range 40 {
@@ -255,15 +255,15 @@ func signals(b *books, in *Input) {
 }
 
 // read is one of the answers that a fresh read can give.
-func read(r *rand.Rand, b *books, watched Snapshot) *Fresh {
+func read(r *rand.Rand, b *books, watched Snapshot) *FreshRead {
 	switch r.IntN(3) {
 	case 0: // the watch has not caught up
 		b.again = b.now.Add(b.machine.Settle)
-		return &Fresh{Maps: maps("Running", "Running")}
+		return &FreshRead{Maps: maps("Running", "Running")}
 	case 1:
 		b.agreed = true
-		return &Fresh{Err: errors.New("timeout")}
+		return &FreshRead{Err: errors.New("timeout")}
 	}
 	b.agreed = true
-	return &Fresh{Maps: watched}
+	return &FreshRead{Maps: watched}
 }

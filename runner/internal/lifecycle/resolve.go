@@ -140,7 +140,7 @@ func Resolve(memory Memory, maps Snapshot, now time.Time, settle time.Duration) 
 }
 
 // Confirm notes what a fresh read says about the deletions that wait for it.
-func (m *Memory) Confirm(maps Snapshot, f Fresh, now time.Time, settle time.Duration) {
+func (m *Memory) Confirm(maps Snapshot, f FreshRead, now time.Time, settle time.Duration) {
 	m.Doubt = ""
 	switch {
 	case f.Err != nil:

@@ -238,7 +238,7 @@ func TestADeletedMapKeepsItsEffectForTheWindow(t *testing.T) {
 	if _, got := Resolve(memory, m, start.Add(settle), settle); got.Effective != api.DrainAndSuspend || !got.Confirm {
 		t.Errorf("after the window, unconfirmed: %s, asks for a fresh read: %v", got.Effective, got.Confirm)
 	}
-	memory.Confirm(m, Fresh{Maps: maps("Running", "absent")}, start.Add(settle), settle)
+	memory.Confirm(m, FreshRead{Maps: maps("Running", "absent")}, start.Add(settle), settle)
 	if _, got := Resolve(memory, m, start.Add(settle), settle); got.Effective != api.Running || got.Source != api.SourceGlobal {
 		t.Errorf("after the window: %s from %s", got.Effective, got.Source)
 	}
@@ -254,7 +254,7 @@ func TestADeletedMapKeepsItsEffectForTheWindow(t *testing.T) {
 func TestADeletionThatNoFreshReadConfirmsIsNone(t *testing.T) {
 	m := maps("absent", "absent")
 	m.Namespace, m.Global.Gone = "lab", start
-	for want, fresh := range map[string]Fresh{
+	for want, fresh := range map[string]FreshRead{
 		"403 Forbidden":                    {Err: errors.New("403 Forbidden")},
 		`namespace "lab" is being deleted`: {Maps: Snapshot{Ending: true, Global: View{Known: true}, Node: View{Known: true}}},
 		"":                                 {Maps: maps("DrainAndSuspend", "absent")}, // it is back, the watch is late

@@ -50,7 +50,7 @@ func observe(t *testing.T, story func(*witness)) {
 				w.tell(fmt.Sprintf("%s/%s to %s/%s", from.Phase, from.Source, to.Phase, to.Source))
 			},
 			Problem: func(v View, p Problem) { w.tell(v.Name + ": " + p.Text) },
-			Fresh: func(ctx context.Context) (Snapshot, error) {
+			ReadFresh: func(ctx context.Context) (Snapshot, error) {
 				w.mu.Lock()
 				w.reading = append(w.reading, ctx)
 				w.mu.Unlock()
@@ -188,7 +188,7 @@ func TestAFreshReadEndsWithTheQuestion(t *testing.T) {
 func TestAFreshReadThatHasAnsweredHoldsNothing(t *testing.T) {
 	observe(t, func(w *witness) {
 		var read context.Context
-		w.Fresh = func(ctx context.Context) (Snapshot, error) {
+		w.ReadFresh = func(ctx context.Context) (Snapshot, error) {
 			read = ctx
 			return maps("Running", "absent"), nil
 		}

@@ -189,7 +189,7 @@ func finish(t *testing.T, d queue.Delivery, number int, outcome api.Outcome, wan
 }
 
 // files makes what an attempt leaves.
-func files(t *testing.T, d queue.Delivery, number int) *result.Attempt {
+func files(t *testing.T, d queue.Delivery, number int) *result.Draft {
 	t.Helper()
 	results, _ := d.Local()
 	made, err := results.Begin(d.Task().ID, number)

@@ -70,7 +70,7 @@ type Delivery interface {
 	//
 	// The result is on the disk before the task is gone. A directory checkpoint in
 	// what is made becomes the task's, in the same step, until it has succeeded.
-	Finish(r api.Result, made *result.Attempt) (api.TaskState, error)
+	Finish(r api.Result, made *result.Draft) (api.TaskState, error)
 	// Release gives the task back to its old place, without a result. An attempt
 	// that Begin counted is not held against it, though its number is not used again.
 	Release() error

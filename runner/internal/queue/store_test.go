@@ -22,7 +22,7 @@ import (
 // The tests of what owners do.
 
 // save leaves a checkpoint in what an attempt made.
-func save(t *testing.T, made *result.Attempt, text string) {
+func save(t *testing.T, made *result.Draft, text string) {
 	t.Helper()
 	dir := filepath.Join(filepath.Dir(made.Stdout()), "checkpoint")
 	ok(t, "save", os.Mkdir(dir, 0o755))

@@ -135,15 +135,15 @@ func TestFullDisk(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		outcome api.Outcome
-		where   func(*result.Attempt) string // what fills the disk is
+		where   func(*result.Draft) string // what fills the disk is
 		want    error
 	}{
-		{"its own success", api.Succeeded, (*result.Attempt).Scratch, nil},
-		{"its own failure", api.Failed, (*result.Attempt).Scratch, nil},
-		{"a failure of its outputs", api.Failed, (*result.Attempt).Outputs, nil},
-		{"a failure of its checkpoint", api.Failed, (*result.Attempt).Checkpoint, nil},
-		{"others', and it succeeded", api.Succeeded, func(*result.Attempt) string { return "" }, nil},
-		{"others', and it failed", api.Failed, func(*result.Attempt) string { return "" }, result.ErrNoRoom},
+		{"its own success", api.Succeeded, (*result.Draft).Scratch, nil},
+		{"its own failure", api.Failed, (*result.Draft).Scratch, nil},
+		{"a failure of its outputs", api.Failed, (*result.Draft).Outputs, nil},
+		{"a failure of its checkpoint", api.Failed, (*result.Draft).Checkpoint, nil},
+		{"others', and it succeeded", api.Succeeded, func(*result.Draft) string { return "" }, nil},
+		{"others', and it failed", api.Failed, func(*result.Draft) string { return "" }, result.ErrNoRoom},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, fill := small(t)

@@ -13,34 +13,34 @@ import (
 // written, and are not kept. ErrNotExist says that there is nothing of it: it was
 // stored before, or given back, or has not begun.
 func (s *Store) Died(r api.Result) error {
-	a, err := s.open(r.Task, r.Attempt)
+	d, err := s.open(r.Task, r.Attempt)
 	if err != nil {
 		return err
 	}
-	defer a.work.Close()
-	if a.out, err = os.OpenRoot(a.kept); err != nil {
+	defer d.work.Close()
+	if d.out, err = os.OpenRoot(d.kept); err != nil {
 		return err
 	}
-	defer func() { a.out.Close() }() // it may be another by then
-	if !a.intact(true) {
-		err = a.renew()
+	defer func() { d.out.Close() }() // it may be another by then
+	if !d.intact(true) {
+		err = d.renew()
 	}
-	if err = errors.Join(err, a.out.RemoveAll(outputsDir), a.out.RemoveAll(checkpointDir)); err == nil {
-		err = a.lastSign(&r)
+	if err = errors.Join(err, d.out.RemoveAll(outputsDir), d.out.RemoveAll(checkpointDir)); err == nil {
+		err = d.lastSign(&r)
 	}
 	if err != nil {
 		return err
 	}
-	return a.Commit(r)
+	return d.Commit(r)
 }
 
 // lastSign takes the times of an attempt from its files, of which the one for the result
 // was made first, and makes them durable: its outputs may be in parts still.
-func (a *Attempt) lastSign(r *api.Result) error {
-	files, err := fs.ReadDir(a.out.FS(), ".")
+func (d *Draft) lastSign(r *api.Result) error {
+	files, err := fs.ReadDir(d.out.FS(), ".")
 	for _, f := range files {
 		info, fault := f.Info()
-		if err = errors.Join(err, fault, a.sync(f.Name())); err != nil {
+		if err = errors.Join(err, fault, d.sync(f.Name())); err != nil {
 			return err
 		}
 		when := info.ModTime().UTC()

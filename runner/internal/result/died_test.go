@@ -18,26 +18,26 @@ import (
 func TestDied(t *testing.T) {
 	outside := t.TempDir()
 	for name, test := range map[string]struct {
-		does func(a *result.Attempt, out string) error
+		does func(a *result.Draft, out string) error
 		want []string
 	}{
-		"it has printed": {func(*result.Attempt, string) error { return nil }, []string{"result.json", "stderr", "stdout"}},
-		"it has printed nothing": {func(a *result.Attempt, _ string) error {
+		"it has printed": {func(*result.Draft, string) error { return nil }, []string{"result.json", "stderr", "stdout"}},
+		"it has printed nothing": {func(a *result.Draft, _ string) error {
 			return errors.Join(os.Remove(a.Stdout()), os.Remove(a.Stderr()))
 		},
 			[]string{"result.json"}},
-		"it has printed much": {func(a *result.Attempt, _ string) error {
+		"it has printed much": {func(a *result.Draft, _ string) error {
 			return os.WriteFile(api.OutputPart(a.Stderr(), 3, 5), []byte("x"), 0o600)
 		}, []string{"result.json", "stderr", "stderr.3+5", "stdout"}},
-		"its directories were on their way": {func(_ *result.Attempt, out string) error {
+		"its directories were on their way": {func(_ *result.Draft, out string) error {
 			return errors.Join(os.Mkdir(filepath.Join(out, "outputs"), 0o755), os.Mkdir(filepath.Join(out, "checkpoint"), 0o755))
 		}, []string{"result.json", "stderr", "stdout"}},
-		"it added something": {func(_ *result.Attempt, out string) error { return os.WriteFile(filepath.Join(out, "more"), nil, 0o600) },
+		"it added something": {func(_ *result.Draft, out string) error { return os.WriteFile(filepath.Join(out, "more"), nil, 0o600) },
 			[]string{"result.json"}},
-		"it is a link": {func(_ *result.Attempt, out string) error {
+		"it is a link": {func(_ *result.Draft, out string) error {
 			return errors.Join(os.RemoveAll(out), os.Symlink(outside, out))
 		}, []string{"result.json"}},
-		"a part is a link": {func(a *result.Attempt, _ string) error { return os.Symlink(outside, api.OutputPart(a.Stdout(), 1, 5)) },
+		"a part is a link": {func(a *result.Draft, _ string) error { return os.Symlink(outside, api.OutputPart(a.Stdout(), 1, 5)) },
 			[]string{"result.json"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -22,28 +22,28 @@ const (
 type Limits struct{ Outputs, Checkpoint int64 }
 
 // Outputs is an empty directory for what the task wants to be kept with its result.
-func (a *Attempt) Outputs() string { return filepath.Join(a.dir, outputsDir) }
+func (d *Draft) Outputs() string { return filepath.Join(d.dir, outputsDir) }
 
 // Checkpoint is a directory for what the task leaves to its next attempt.
-func (a *Attempt) Checkpoint() string { return filepath.Join(a.dir, checkpointDir) }
+func (d *Draft) Checkpoint() string { return filepath.Join(d.dir, checkpointDir) }
 
 // Resume has what the attempts before have left copied to where this one finds it.
-func (a *Attempt) Resume(from func(dir string) error) error {
-	if err := from(a.Checkpoint()); err != nil {
+func (d *Draft) Resume(from func(dir string) error) error {
+	if err := from(d.Checkpoint()); err != nil {
 		return fmt.Errorf("copy the checkpoint: %w", err)
 	}
-	entries, err := os.ReadDir(a.Checkpoint())
-	a.resumed = len(entries) > 0
+	entries, err := os.ReadDir(d.Checkpoint())
+	d.resumed = len(entries) > 0
 	return err
 }
 
 // take moves the two directories to what is kept, unless they are empty, as most are.
-func (a *Attempt) take() (problems error) {
+func (d *Draft) take() (problems error) {
 	for _, dir := range []string{outputsDir, checkpointDir} {
-		from := filepath.Join(filepath.Base(a.dir), dir)
-		info, err := a.work.Lstat(from)
-		if err == nil && (!info.IsDir() || a.resumed && dir == checkpointDir || a.work.Remove(from) != nil) {
-			if err := a.work.Rename(from, filepath.Join(filepath.Base(a.kept), dir)); err != nil {
+		from := filepath.Join(filepath.Base(d.dir), dir)
+		info, err := d.work.Lstat(from)
+		if err == nil && (!info.IsDir() || d.resumed && dir == checkpointDir || d.work.Remove(from) != nil) {
+			if err := d.work.Rename(from, filepath.Join(filepath.Base(d.kept), dir)); err != nil {
 				problems = errors.Join(problems, fmt.Errorf("its %s is not kept: %w", dir, err))
 			}
 		}
@@ -61,21 +61,21 @@ func say(r *api.Result, problem error) {
 // keep makes durable what is stored of the two directories, and removes the rest. An
 // empty checkpoint is stored only where the task has removed what it found: without
 // any, the last good one stays.
-func (a *Attempt) keep(r *api.Result, limits Limits) {
-	size, err := a.check(outputsDir, limits.Outputs, "--output-limit")
+func (d *Draft) keep(r *api.Result, limits Limits) {
+	size, err := d.check(outputsDir, limits.Outputs, "--output-limit")
 	if err != nil || size == 0 {
-		say(r, errors.Join(err, a.out.RemoveAll(outputsDir)))
+		say(r, errors.Join(err, d.out.RemoveAll(outputsDir)))
 	}
-	size, err = a.check(checkpointDir, limits.Checkpoint, "--checkpoint-limit")
-	if err != nil || size == 0 && !a.resumed || r.Outcome == api.Succeeded {
-		say(r, errors.Join(err, a.out.RemoveAll(checkpointDir)))
+	size, err = d.check(checkpointDir, limits.Checkpoint, "--checkpoint-limit")
+	if err != nil || size == 0 && !d.resumed || r.Outcome == api.Succeeded {
+		say(r, errors.Join(err, d.out.RemoveAll(checkpointDir)))
 	}
 }
 
 // check makes a directory of the task's durable and returns its size, of which each
 // entry is at least a byte. The error says why it cannot be stored.
-func (a *Attempt) check(dir string, limit int64, flag string) (size int64, err error) {
-	top, err := a.out.Lstat(dir)
+func (d *Draft) check(dir string, limit int64, flag string) (size int64, err error) {
+	top, err := d.out.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil // the task may remove it
 	}
@@ -83,11 +83,11 @@ func (a *Attempt) check(dir string, limit int64, flag string) (size int64, err e
 		err = errors.New("it is no directory any more")
 	}
 	if err == nil {
-		err = fs.WalkDir(a.out.FS(), dir, func(path string, d fs.DirEntry, err error) error {
+		err = fs.WalkDir(d.out.FS(), dir, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}
-			info, err := d.Info()
+			info, err := entry.Info()
 			if err != nil {
 				return err
 			}
@@ -101,7 +101,7 @@ func (a *Attempt) check(dir string, limit int64, flag string) (size int64, err e
 				size++
 				return nil
 			default: // a socket, say, is nothing without its process
-				return a.out.Remove(path)
+				return d.out.Remove(path)
 			}
 			if path != dir {
 				size++
@@ -113,11 +113,11 @@ func (a *Attempt) check(dir string, limit int64, flag string) (size int64, err e
 				return fmt.Errorf("it has more than the %s of %s", api.Amount(limit), flag)
 			}
 			if mode := info.Mode().Perm(); mode&need != need {
-				if err := a.out.Chmod(path, mode|need); err != nil {
+				if err := d.out.Chmod(path, mode|need); err != nil {
 					return err
 				}
 			}
-			return a.sync(path)
+			return d.sync(path)
 		})
 	}
 	if err != nil {

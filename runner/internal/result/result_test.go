@@ -22,7 +22,7 @@ func newStore(t *testing.T) (s *result.Store, dir, work string) {
 	return result.New(dir, func() (string, error) { return work, nil }), dir, work
 }
 
-func begin(t *testing.T, s *result.Store, task string, attempt int) *result.Attempt {
+func begin(t *testing.T, s *result.Store, task string, attempt int) *result.Draft {
 	t.Helper()
 	a, err := s.Begin(task, attempt)
 	if err != nil {

@@ -123,7 +123,7 @@ func (e *entry) Begin([]string) (int, error) {
 	return e.starts, nil
 }
 
-func (e *entry) Finish(r api.Result, _ *result.Attempt) (api.TaskState, error) {
+func (e *entry) Finish(r api.Result, _ *result.Draft) (api.TaskState, error) {
 	switch r.Outcome {
 	case api.Succeeded:
 		return api.TaskFinished, e.finished()
@@ -170,7 +170,7 @@ func (e *entry) retry() error {
 	return nil
 }
 
-func (m *machine) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, error) {
+func (m *machine) Execute(a scheduler.Attempt) (api.Result, *result.Draft, error) {
 	m.mu.Lock()
 	e := m.begin(a)
 	fails := e.spent <= e.failures

@@ -27,7 +27,7 @@ import (
 // at rest. An error means that the machine refused what the attempt needs, so that
 // it says nothing about the task.
 type Executor interface {
-	Execute(a Attempt) (r api.Result, made *result.Attempt, err error)
+	Execute(a Attempt) (r api.Result, made *result.Draft, err error)
 }
 
 // Attempt is one start of a task.
@@ -195,6 +195,28 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	ticket.Leave(s.finish(ctx, d, r, made, s.Log.With(which...)))
 }
 
+// execute runs an attempt, and terminates it when one of its GPUs is sick.
+func (s *Scheduler) execute(a Attempt, terminate context.CancelCauseFunc) (api.Result, *result.Draft, error) {
+	running, ended := context.WithCancel(context.Background())
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer ended()
+	watch.Go(func() {
+		for running.Err() == nil {
+			state := s.GPUs.State()
+			if sick := s.GPUs.Sick(a.GPUs); sick != "" {
+				terminate(sickGPU(sick))
+				return
+			}
+			select {
+			case <-state.Done():
+			case <-running.Done():
+			}
+		}
+	})
+	return s.Executor.Execute(a)
+}
+
 // endings are what an outcome counts as.
 var endings = map[api.Outcome]gate.Ending{
 	api.Succeeded: gate.Succeeded, api.Failed: gate.Failed, api.TimedOut: gate.Failed,
@@ -202,7 +224,7 @@ var endings = map[api.Outcome]gate.Ending{
 }
 
 // finish tells the queue what became of a delivery.
-func (s *Scheduler) finish(ctx context.Context, d queue.Delivery, r api.Result, made *result.Attempt, log *slog.Logger) gate.Ending {
+func (s *Scheduler) finish(ctx context.Context, d queue.Delivery, r api.Result, made *result.Draft, log *slog.Logger) gate.Ending {
 	var state api.TaskState
 	err := s.insist(ctx, "store the result", func() (err error) {
 		state, err = d.Finish(r, made)

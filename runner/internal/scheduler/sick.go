@@ -4,39 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
-	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
 // sickGPU is the cause of an attempt's end: a sentence about a GPU.
 type sickGPU string
 
 func (s sickGPU) Error() string { return string(s) }
-
-// execute runs an attempt, and terminates it when one of its GPUs is sick.
-func (s *Scheduler) execute(a Attempt, terminate context.CancelCauseFunc) (api.Result, *result.Attempt, error) {
-	running, ended := context.WithCancel(context.Background())
-	var watch sync.WaitGroup
-	defer watch.Wait()
-	defer ended()
-	watch.Go(func() {
-		for running.Err() == nil {
-			state := s.GPUs.State()
-			if sick := s.GPUs.Sick(a.GPUs); sick != "" {
-				terminate(sickGPU(sick))
-				return
-			}
-			select {
-			case <-state.Done():
-			case <-running.Done():
-			}
-		}
-	})
-	return s.Executor.Execute(a)
-}
 
 // blame says that the machine failed, not the task, where a sick GPU ended the
 // attempt, or it failed by itself on one: a process often notices before the

@@ -120,7 +120,7 @@ func (d *delivery) end(how string) error {
 func (d *delivery) Release() error { return d.end("release") }
 
 // Finish stores the result once, and then does what the outcome asks for.
-func (d *delivery) Finish(r api.Result, _ *result.Attempt) (api.TaskState, error) {
+func (d *delivery) Finish(r api.Result, _ *result.Draft) (api.TaskState, error) {
 	if d.lost {
 		d.note("lost " + d.task.ID)
 		return "", fmt.Errorf("finish: %w", queue.ErrLost)
@@ -178,7 +178,7 @@ func (w *world) Fetch(ctx context.Context, serves func(api.Resources) bool) (que
 }
 
 // Execute implements scheduler.Executor.
-func (w *world) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, error) {
+func (w *world) Execute(a scheduler.Attempt) (api.Result, *result.Draft, error) {
 	if err := w.fail("prepare"); err != nil {
 		return api.Result{}, nil, err
 	}
@@ -202,7 +202,7 @@ func (w *world) Execute(a scheduler.Attempt) (api.Result, *result.Attempt, error
 	w.mu.Lock()
 	w.running--
 	w.mu.Unlock()
-	var made *result.Attempt
+	var made *result.Draft
 	if w.results != nil {
 		var err error
 		if made, err = w.results.Begin(a.Task.ID, a.Number); err != nil {

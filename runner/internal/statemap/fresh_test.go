@@ -59,9 +59,9 @@ func TestFreshGivesUpOnALostConnectionAndAsksAgain(t *testing.T) {
 			}
 			return response(r, ConfigMap(api.GlobalMapName, "6", "DrainAndTerminate")), nil
 		})
-		got, err := m.Fresh(t.Context())
+		got, err := m.ReadFresh(t.Context())
 		if err != nil || got.Global.Value != "DrainAndTerminate" {
-			t.Errorf("Fresh gives %+v, %v", got, err)
+			t.Errorf("ReadFresh gives %+v, %v", got, err)
 		}
 		if len(asked) != 4 || asked[1] != 5*time.Second || asked[2] < 5*time.Second || asked[3] > 7*time.Second {
 			t.Errorf("asked at %v, want for both again once five seconds and a pause are over", asked)
@@ -82,8 +82,8 @@ func TestFreshInAnOutage(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if fresh, err := m.Fresh(ctx); err == nil || !strings.Contains(err.Error(), "Service Unavailable") {
-			t.Errorf("Fresh gives %+v, %v", fresh, err)
+		if fresh, err := m.ReadFresh(ctx); err == nil || !strings.Contains(err.Error(), "Service Unavailable") {
+			t.Errorf("ReadFresh gives %+v, %v", fresh, err)
 		}
 	})
 }

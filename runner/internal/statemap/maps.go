@@ -86,10 +86,10 @@ func (m *Maps) Run(ctx context.Context) error {
 	return nil
 }
 
-// Fresh reads both maps directly, past any cache, and tries again until the
+// ReadFresh reads both maps directly, past any cache, and tries again until the
 // answers are usable or ctx ends. A node map that was never readable for lack
 // of rights is left out, as it is in the watched state.
-func (m *Maps) Fresh(ctx context.Context) (lifecycle.Snapshot, error) {
+func (m *Maps) ReadFresh(ctx context.Context) (lifecycle.Snapshot, error) {
 	for failures := 1; ; failures++ {
 		fresh, err := m.readOnce(ctx)
 		if err == nil {

@@ -296,7 +296,7 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// answer is what Fresh returned.
+// answer is what ReadFresh returned.
 type answer struct {
 	lifecycle.Snapshot
 	error
@@ -305,7 +305,7 @@ type answer struct {
 func fresh(t *testing.T, m *statemap.Maps) <-chan answer {
 	got := make(chan answer, 1)
 	go func() {
-		snapshot, err := m.Fresh(t.Context())
+		snapshot, err := m.ReadFresh(t.Context())
 		got <- answer{snapshot, err}
 	}()
 	return got
@@ -316,11 +316,11 @@ func await(t *testing.T, answers <-chan answer) lifecycle.Snapshot {
 	select {
 	case a := <-answers:
 		if a.error != nil {
-			t.Fatalf("Fresh: %v", a.error)
+			t.Fatalf("ReadFresh: %v", a.error)
 		}
 		return a.Snapshot
 	case <-time.After(patience):
-		t.Fatalf("Fresh has not answered in %s", patience)
+		t.Fatalf("ReadFresh has not answered in %s", patience)
 		return lifecycle.Snapshot{}
 	}
 }
@@ -371,7 +371,7 @@ func TestFreshWaitsForANodeMapThatWasRead(t *testing.T) {
 	s.next("get", "node-1").send(ConfigMap("node-1", "7", "DrainAndSuspend")).end()
 	got := await(t, answers)
 	if got.Global.Value != "DrainAndTerminate" || got.Node.Value != "DrainAndSuspend" || got.Namespace != namespace {
-		t.Errorf("Fresh gives %+v", got)
+		t.Errorf("ReadFresh gives %+v", got)
 	}
 }
 

@@ -56,7 +56,7 @@ func until(t *testing.T, m *statemap.Maps, what string, wanted func(lifecycle.Sn
 func TestNoClusterNoMaps(t *testing.T) {
 	m := follow(t, nil, "")
 	until(t, m, "that there are none", func(s lifecycle.Snapshot) bool { return s == lifecycle.Snapshot{Off: true} })
-	if s, err := m.Fresh(t.Context()); err != nil || !s.Off {
+	if s, err := m.ReadFresh(t.Context()); err != nil || !s.Off {
 		t.Errorf("fresh: %+v, %v", s, err)
 	}
 }
@@ -142,7 +142,7 @@ func TestAnEndingNamespaceSaysNothing(t *testing.T) {
 	if start.Global.Known || !strings.Contains(start.Global.Unreadable, `namespace "lab" is being deleted`) {
 		t.Errorf("at the start: %+v", start.Global)
 	}
-	fresh, err := m.Fresh(t.Context())
+	fresh, err := m.ReadFresh(t.Context())
 	if err != nil || !fresh.Ending || fresh.Global.Present {
 		t.Errorf("read afresh: %+v, %v", fresh, err)
 	}
@@ -182,9 +182,9 @@ func TestFresh(t *testing.T) {
 	s, client := newServer(t)
 	s.put(api.GlobalMapName, "DrainAndTerminate")
 	m := statemap.New(client, namespace, "node-1", slog.New(slog.DiscardHandler))
-	fresh, err := m.Fresh(t.Context())
+	fresh, err := m.ReadFresh(t.Context())
 	if err != nil || fresh.Global.Value != "DrainAndTerminate" || !fresh.Node.Known || fresh.Node.Present {
-		t.Errorf("Fresh gives %+v, %v", fresh, err)
+		t.Errorf("ReadFresh gives %+v, %v", fresh, err)
 	}
 }
 

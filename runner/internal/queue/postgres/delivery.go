@@ -74,7 +74,7 @@ func (d *delivery) Release() error {
 }
 
 // Finish implements queue.Delivery.
-func (d *delivery) Finish(r api.Result, made *result.Attempt) (state api.TaskState, err error) {
+func (d *delivery) Finish(r api.Result, made *result.Draft) (state api.TaskState, err error) {
 	e := end{state: api.TaskWaiting}
 	switch r.Outcome {
 	case api.Succeeded:
@@ -113,7 +113,7 @@ type end struct {
 // tell stores what was made, ends the claim, and returns what became of the task. A
 // piece that is on its way has arrived before: an end that waits for it in the server
 // would not see it, and leave it there for ever.
-func (d *delivery) tell(e end, made *result.Attempt) (state api.TaskState, err error) {
+func (d *delivery) tell(e end, made *result.Draft) (state api.TaskState, err error) {
 	d.ending.Store(true)
 	if err = d.keep(made); err == nil {
 		state, err = one[api.TaskState](d.queue, queue.ErrLost, "end", d.claim, string(e.state), e.pause, e.spent, e.reason, e.result, d.checkpointed)

@@ -99,7 +99,7 @@ func (d *delivery) follow() {
 }
 
 // keep stores what an attempt has left, if anything, once nothing else is on its way.
-func (d *delivery) keep(made *result.Attempt) error {
+func (d *delivery) keep(made *result.Draft) error {
 	d.storing.Lock()
 	defer d.storing.Unlock()
 	if made == nil || made.Files() == nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/studioml/studio-go-runner/runner/internal/result"
 )
 
-func begin(t *testing.T, d queue.Delivery) (made *result.Attempt, dir string, number int) {
+func begin(t *testing.T, d queue.Delivery) (made *result.Draft, dir string, number int) {
 	t.Helper()
 	number, err := d.Begin([]string{"GPU-1"})
 	must(t, err)

@@ -86,7 +86,7 @@ func (d *delivery) Local() (results *result.Store, held []*os.File) {
 
 // Finish implements queue.Delivery. The result is stored first, once. If there is one
 // of that attempt already, it never can be.
-func (d *delivery) Finish(r api.Result, made *result.Attempt) (state api.TaskState, err error) {
+func (d *delivery) Finish(r api.Result, made *result.Draft) (state api.TaskState, err error) {
 	err = d.settle("finish", func() error {
 		if d.stored == nil {
 			err := made.Commit(r)

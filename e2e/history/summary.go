@@ -7,9 +7,9 @@ import (
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
-// Facts is what the entries so far add up to. It is a pure fold: the same
-// entries always give the same facts.
-type Facts struct {
+// Summary is what the entries so far add up to. It is a pure fold: the same
+// entries always give the same summary.
+type Summary struct {
 	Entries int // how many there are
 	Runners map[string]*Runner
 	// Maps are the newest versions, by namespace/name.
@@ -48,29 +48,29 @@ type Task struct {
 	Steps map[int]int
 }
 
-// NewFacts returns the facts of an empty history.
-func NewFacts() *Facts {
-	return &Facts{Runners: make(map[string]*Runner), Maps: make(map[string]Map), Tasks: make(map[string]*Task)}
+// NewSummary returns the summary of an empty history.
+func NewSummary() *Summary {
+	return &Summary{Runners: make(map[string]*Runner), Maps: make(map[string]Map), Tasks: make(map[string]*Task)}
 }
 
 // Sum returns what entries add up to.
-func Sum(entries []Entry) *Facts {
-	f := NewFacts()
+func Sum(entries []Entry) *Summary {
+	s := NewSummary()
 	for _, e := range entries {
-		f.Apply(e)
+		s.Apply(e)
 	}
-	return f
+	return s
 }
 
 // Apply takes one more entry into account.
-func (f *Facts) Apply(e Entry) {
-	f.Entries++
+func (s *Summary) Apply(e Entry) {
+	s.Entries++
 	switch {
 	case e.Start:
-		r := f.Runner(e.Runner)
+		r := s.Runner(e.Runner)
 		r.Processes, r.Status, r.Exit, r.Transitions, r.Answers = e.Process, nil, nil, 0, make(map[string]Entry)
 	case e.Status != nil:
-		r := f.Runner(e.Runner)
+		r := s.Runner(e.Runner)
 		if e.Process != r.Processes {
 			return // a late word of a process that was replaced
 		}
@@ -79,33 +79,33 @@ func (f *Facts) Apply(e Entry) {
 		}
 		r.Status = e.Status
 	case e.Exit != nil:
-		if r := f.Runner(e.Runner); e.Process == r.Processes {
+		if r := s.Runner(e.Runner); e.Process == r.Processes {
 			r.Exit = e.Exit
 		}
 	case e.Log != "":
-		r := f.Runner(e.Runner)
+		r := s.Runner(e.Runner)
 		r.Log = append(r.Log, e.Log)
 	case e.Map != nil:
-		f.Maps[e.Map.Namespace+"/"+e.Map.Name] = *e.Map
+		s.Maps[e.Map.Namespace+"/"+e.Map.Name] = *e.Map
 	case e.Note != nil:
-		f.note(*e.Note)
+		s.note(*e.Note)
 	case e.Queue != nil:
-		f.Queue, f.QueueTrouble = e.Queue, ""
+		s.Queue, s.QueueTrouble = e.Queue, ""
 	case e.Answer != nil && e.Answer.Path == "":
-		f.QueueTrouble = e.Answer.Error
+		s.QueueTrouble = e.Answer.Error
 	case e.Answer != nil:
-		f.Runner(e.Runner).Answers[e.Answer.Path] = e
+		s.Runner(e.Runner).Answers[e.Answer.Path] = e
 	case e.Trouble != "":
-		f.Troubles = append(f.Troubles, e.Trouble)
+		s.Troubles = append(s.Troubles, e.Trouble)
 	case e.Step != nil && e.Step.Ended:
-		f.Step = nil
+		s.Step = nil
 	case e.Step != nil:
-		f.Step = e.Step
+		s.Step = e.Step
 	}
 }
 
-func (f *Facts) note(n targets.TaskNote) {
-	t, r := f.Task(n.Task), f.Runner(n.Runner)
+func (s *Summary) note(n targets.TaskNote) {
+	t, r := s.Task(n.Task), s.Runner(n.Runner)
 	switch {
 	case n.Step > 0:
 		t.Steps[n.Step]++
@@ -119,25 +119,25 @@ func (f *Facts) note(n targets.TaskNote) {
 }
 
 // Runner returns what is known of a runner, if only that it has no process yet.
-func (f *Facts) Runner(name string) *Runner {
-	if f.Runners[name] == nil {
-		f.Runners[name] = &Runner{}
+func (s *Summary) Runner(name string) *Runner {
+	if s.Runners[name] == nil {
+		s.Runners[name] = &Runner{}
 	}
-	return f.Runners[name]
+	return s.Runners[name]
 }
 
 // Task returns what is known of a task.
-func (f *Facts) Task(id string) *Task {
-	if f.Tasks[id] == nil {
-		f.Tasks[id] = &Task{Steps: make(map[int]int)}
+func (s *Summary) Task(id string) *Task {
+	if s.Tasks[id] == nil {
+		s.Tasks[id] = &Task{Steps: make(map[int]int)}
 	}
-	return f.Tasks[id]
+	return s.Tasks[id]
 }
 
 // Counts adds up the attempts of the tasks of a group, of all tasks if the group is
 // empty, and the steps that they have done, each once.
-func (f *Facts) Counts(group string) (started, finished, steps int) {
-	for id, t := range f.Tasks {
+func (s *Summary) Counts(group string) (started, finished, steps int) {
+	for id, t := range s.Tasks {
 		if InGroup(id, group) {
 			started += t.Started
 			finished += t.Finished
@@ -149,9 +149,9 @@ func (f *Facts) Counts(group string) (started, finished, steps int) {
 
 // Queued is how many tasks of a group are in one of the states, where the queue was
 // last read.
-func (f *Facts) Queued(group string, states ...api.TaskState) (n int) {
+func (s *Summary) Queued(group string, states ...api.TaskState) (n int) {
 	for _, state := range states {
-		for _, id := range f.Queue.In(state) {
+		for _, id := range s.Queue.In(state) {
 			if InGroup(id, group) {
 				n++
 			}

@@ -18,13 +18,13 @@ import (
 // reserve is the room that is kept for result.json from the begin of an attempt.
 const reserve = 4 << 10
 
-// Attempt is an attempt whose result is not stored yet. Exactly one of Commit
+// Draft is an attempt whose result is not stored yet. Exactly one of Commit
 // and Discard ends it.
 //
 // The task runs in one directory, and its result is made in another, through a
 // descriptor that was opened before it started. So what it does to files, by
 // mistake or not, leads this process nowhere else.
-type Attempt struct {
+type Draft struct {
 	store  *Store
 	task   string
 	number int
@@ -41,21 +41,21 @@ type Attempt struct {
 }
 
 // Begin makes the directories of an attempt.
-func (s *Store) Begin(task string, attempt int) (*Attempt, error) {
-	a, err := s.open(task, attempt)
+func (s *Store) Begin(task string, attempt int) (*Draft, error) {
+	d, err := s.open(task, attempt)
 	if err == nil {
-		if err = errors.Join(a.makeRoom(), a.prepare()); err != nil {
-			err = errors.Join(err, a.Discard())
+		if err = errors.Join(d.makeRoom(), d.prepare()); err != nil {
+			err = errors.Join(err, d.Discard())
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("begin result of attempt %d of task %s: %w", attempt, api.Excerpt(task), err)
 	}
-	return a, nil
+	return d, nil
 }
 
 // open names what is of an attempt, whether it is there or not.
-func (s *Store) open(task string, attempt int) (*Attempt, error) {
+func (s *Store) open(task string, attempt int) (*Draft, error) {
 	if err := checkID(task); err != nil {
 		return nil, err
 	}
@@ -66,22 +66,22 @@ func (s *Store) open(task string, attempt int) (*Attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Attempt{store: s, task: task, number: attempt, dir: filepath.Join(work, fmt.Sprintf("%s.%d", task, attempt))}
-	a.kept = a.dir + ".result"
-	a.work, err = os.OpenRoot(work)
-	return a, err
+	d := &Draft{store: s, task: task, number: attempt, dir: filepath.Join(work, fmt.Sprintf("%s.%d", task, attempt))}
+	d.kept = d.dir + ".result"
+	d.work, err = os.OpenRoot(work)
+	return d, err
 }
 
 // prepare makes what is kept, with room for the result.
-func (a *Attempt) prepare() error {
-	err := os.Mkdir(a.kept, dirMode) // no more: a queue that is gone is not made anew
+func (d *Draft) prepare() error {
+	err := os.Mkdir(d.kept, dirMode) // no more: a queue that is gone is not made anew
 	if err != nil {
 		return err
 	}
-	if a.out, err = os.OpenRoot(a.kept); err != nil {
+	if d.out, err = os.OpenRoot(d.kept); err != nil {
 		return err
 	}
-	f, err := a.out.OpenFile(resultFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL|tree.NoPoll, fileMode)
+	f, err := d.out.OpenFile(resultFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL|tree.NoPoll, fileMode)
 	if err != nil {
 		return err
 	}
@@ -98,21 +98,21 @@ var room = []string{".", scratchDir, outputsDir, checkpointDir}
 
 // makeRoom makes what the task has, or takes what the last one has left as it was:
 // making and removing directories would be a quarter of the cost of a short task.
-func (a *Attempt) makeRoom() error {
-	if unix.Rename(a.nextRoom(), a.dir) == nil {
-		if a.before = a.inRoom(); isEmpty(a.before) {
+func (d *Draft) makeRoom() error {
+	if unix.Rename(d.nextRoom(), d.dir) == nil {
+		if d.before = d.inRoom(); isEmpty(d.before) {
 			return nil
 		}
-		a.before = nil
-		if err := tree.Remove(a.dir); err != nil { // another task has been there, or a cleaner of /tmp
+		d.before = nil
+		if err := tree.Remove(d.dir); err != nil { // another task has been there, or a cleaner of /tmp
 			return err
 		}
 	}
-	err := os.Mkdir(a.dir, 0o700)
+	err := os.Mkdir(d.dir, 0o700)
 	for _, dir := range room[1:] {
-		err = errors.Join(err, os.Mkdir(filepath.Join(a.dir, dir), dirMode))
+		err = errors.Join(err, os.Mkdir(filepath.Join(d.dir, dir), dirMode))
 	}
-	a.before = a.inRoom()
+	d.before = d.inRoom()
 	return err
 }
 
@@ -128,8 +128,8 @@ func isEmpty(all []seen) bool {
 
 // nextRoom is what the next attempt may have. It is beside the directory for unfinished
 // attempts.
-func (a *Attempt) nextRoom() string {
-	return filepath.Join(filepath.Dir(filepath.Dir(a.dir)), "untouched")
+func (d *Draft) nextRoom() string {
+	return filepath.Join(filepath.Dir(filepath.Dir(d.dir)), "untouched")
 }
 
 // seen is what shows that something was done to a directory. Its last change tells of
@@ -143,16 +143,16 @@ type seen struct {
 }
 
 // inRoom looks at the room, and follows no link; nil is none that can be looked at.
-func (a *Attempt) inRoom() (all []seen) {
+func (d *Draft) inRoom() (all []seen) {
 	for i, dir := range room {
-		path := filepath.Join(a.dir, dir)
+		path := filepath.Join(d.dir, dir)
 		var s unix.Stat_t
 		if unix.Lstat(path, &s) != nil || s.Mode&unix.S_IFMT != unix.S_IFDIR {
 			return nil
 		}
-		if a.before != nil && a.before[i].changed == s.Ctim && s.Ctim.Sec+1 < a.before[0].changed.Sec {
+		if d.before != nil && d.before[i].changed == s.Ctim && s.Ctim.Sec+1 < d.before[0].changed.Sec {
 			// Not since the room was moved here, by the same clock: it has what it had.
-			all = append(all, seen{s.Ctim, s.Mode, a.before[i].entries})
+			all = append(all, seen{s.Ctim, s.Mode, d.before[i].entries})
 			continue
 		}
 		entries, err := os.ReadDir(path)
@@ -165,17 +165,17 @@ func (a *Attempt) inRoom() (all []seen) {
 }
 
 // Stdout is the path for the standard output.
-func (a *Attempt) Stdout() string { return filepath.Join(a.kept, stdoutFile) }
+func (d *Draft) Stdout() string { return filepath.Join(d.kept, stdoutFile) }
 
 // Stderr is the path for the standard error output.
-func (a *Attempt) Stderr() string { return filepath.Join(a.kept, stderrFile) }
+func (d *Draft) Stderr() string { return filepath.Join(d.kept, stderrFile) }
 
 // Files is what is kept of it, beside result.json, which is for Commit.
-func (a *Attempt) Files() *os.Root { return a.out }
+func (d *Draft) Files() *os.Root { return d.out }
 
 // Scratch is an empty directory for the task to run in. It is no part of the
 // result.
-func (a *Attempt) Scratch() string { return filepath.Join(a.dir, scratchDir) }
+func (d *Draft) Scratch() string { return filepath.Join(d.dir, scratchDir) }
 
 // ErrNoRoom says that an attempt failed on a file system that was full, and not of
 // what the task itself had put into its directory.
@@ -184,53 +184,53 @@ var ErrNoRoom = errors.New("there is no room left where the queue is, and it was
 // Close is called when no process of the attempt is left. It removes the task's
 // directory, and changes the result where the task has damaged what is kept, or left
 // more than is stored. left says what could not be removed.
-func (a *Attempt) Close(r *api.Result, limits Limits) (left, err error) {
-	full := r.Outcome == api.Failed && a.full()
-	same := !a.resumed && a.before != nil && slices.Equal(a.inRoom(), a.before)
+func (d *Draft) Close(r *api.Result, limits Limits) (left, err error) {
+	full := r.Outcome == api.Failed && d.full()
+	same := !d.resumed && d.before != nil && slices.Equal(d.inRoom(), d.before)
 	if !same {
-		say(r, a.take())
+		say(r, d.take())
 	}
-	a.unused = same && unix.Rename(a.dir, a.nextRoom()) == nil
-	if !a.unused {
-		left = tree.Remove(a.dir)
+	d.unused = same && unix.Rename(d.dir, d.nextRoom()) == nil
+	if !d.unused {
+		left = tree.Remove(d.dir)
 	}
-	if full && a.full() {
-		a.keep(r, Limits{-1, -1}) // they may be what took the room
-		if a.full() {
+	if full && d.full() {
+		d.keep(r, Limits{-1, -1}) // they may be what took the room
+		if d.full() {
 			return left, ErrNoRoom
 		}
 	}
 	if !same {
-		a.keep(r, limits)
+		d.keep(r, limits)
 	}
-	if a.intact(false) {
+	if d.intact(false) {
 		return left, nil
 	}
-	if _, err := os.Lstat(a.store.dir); err != nil {
+	if _, err := os.Lstat(d.store.dir); err != nil {
 		return left, nil // the queue is out of reach: Commit says so until it is back
 	}
 	if r.Outcome != api.Interrupted {
 		r.Outcome = api.Failed
 	}
 	r.Reason = "it removed or changed what the runner keeps of it, so its output is lost"
-	return left, a.renew()
+	return left, d.renew()
 }
 
 // renew makes what is kept anew.
-func (a *Attempt) renew() error {
-	a.out.Close()
-	err := errors.Join(tree.Remove(a.kept), os.MkdirAll(filepath.Dir(a.kept), dirMode)) // the task may have removed that, too
+func (d *Draft) renew() error {
+	d.out.Close()
+	err := errors.Join(tree.Remove(d.kept), os.MkdirAll(filepath.Dir(d.kept), dirMode)) // the task may have removed that, too
 	if err == nil {
-		err = a.prepare()
+		err = d.prepare()
 	}
 	return err
 }
 
 // full says whether nothing can be written any more.
-func (a *Attempt) full() bool {
+func (d *Draft) full() bool {
 	const least = 64 << 10
 	var s unix.Statfs_t
-	err := unix.Statfs(filepath.Dir(a.dir), &s)
+	err := unix.Statfs(filepath.Dir(d.dir), &s)
 	return err == nil && (s.Bavail*uint64(s.Bsize) < least || s.Files > 0 && s.Ffree == 0)
 }
 
@@ -244,12 +244,12 @@ func leads(path string, to *os.Root) bool {
 // intact says whether what is kept is at its place, and is what was made there. If
 // the whole queue is out of reach, which is not the task's doing, nobody can tell. Its
 // outputs may be in parts still if their writer has died.
-func (a *Attempt) intact(inParts bool) bool {
-	if !leads(a.kept, a.out) {
-		info, err := a.work.Stat(".")
-		return !leads(filepath.Dir(a.dir), a.work) && err == nil && info.Sys().(*syscall.Stat_t).Nlink > 0
+func (d *Draft) intact(inParts bool) bool {
+	if !leads(d.kept, d.out) {
+		info, err := d.work.Stat(".")
+		return !leads(filepath.Dir(d.dir), d.work) && err == nil && info.Sys().(*syscall.Stat_t).Nlink > 0
 	}
-	entries, err := os.ReadDir(a.kept)
+	entries, err := os.ReadDir(d.kept)
 	result := false
 	for _, e := range entries {
 		name := e.Name()
@@ -273,70 +273,70 @@ func (a *Attempt) intact(inParts bool) bool {
 // Commit stores the result with the output files that are there. When it
 // returns nil, all of it is on the disk; when it returns an error, nothing is
 // stored or it may be, and Commit may be called again.
-func (a *Attempt) Commit(r api.Result) error {
-	if err := a.commit(r); err != nil {
-		return fmt.Errorf("store result of attempt %d of task %s: %w", a.number, a.task, err)
+func (d *Draft) Commit(r api.Result) error {
+	if err := d.commit(r); err != nil {
+		return fmt.Errorf("store result of attempt %d of task %s: %w", d.number, d.task, err)
 	}
-	a.Discard() // what is left of it goes with the claim
+	d.Discard() // what is left of it goes with the claim
 	return nil
 }
 
-func (a *Attempt) commit(r api.Result) error {
-	if r.Task != a.task || r.Attempt != a.number {
+func (d *Draft) commit(r api.Result) error {
+	if r.Task != d.task || r.Attempt != d.number {
 		return fmt.Errorf("result is of attempt %d of task %s", r.Attempt, api.Excerpt(r.Task))
 	}
-	place := a.store.Path(a.task, a.number)
+	place := d.store.Path(d.task, d.number)
 	parent := filepath.Dir(place)
-	if !a.renamed {
-		if err := a.write(r); err != nil {
+	if !d.renamed {
+		if err := d.write(r); err != nil {
 			return err
 		}
 		// A directory that is there is empty or makes the rename fail: results
 		// are never replaced.
-		err := unix.Rename(a.kept, place)
+		err := unix.Rename(d.kept, place)
 		if err == unix.ENOENT && os.Mkdir(parent, dirMode) == nil {
-			a.first = true // a spool has made it with the task
-			err = unix.Rename(a.kept, place)
+			d.first = true // a spool has made it with the task
+			err = unix.Rename(d.kept, place)
 		}
 		if err != nil {
-			return &os.LinkError{Op: "rename", Old: a.kept, New: place, Err: err}
+			return &os.LinkError{Op: "rename", Old: d.kept, New: place, Err: err}
 		}
-		a.renamed = true
+		d.renamed = true
 	}
-	if !a.first { // the queue has made the task's directory durable, or another attempt has
+	if !d.first { // the queue has made the task's directory durable, or another attempt has
 		return tree.Sync(parent)
 	}
-	return tree.Sync(parent, a.store.dir)
+	return tree.Sync(parent, d.store.dir)
 }
 
 // write makes everything in the output directory durable, and result.json last.
-func (a *Attempt) write(r api.Result) error {
+func (d *Draft) write(r api.Result) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
 	for _, name := range []string{stdoutFile, stderrFile} {
-		if err := a.sync(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := d.sync(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
-	f, err := a.out.OpenFile(resultFile, os.O_WRONLY|unix.O_NOFOLLOW|tree.NoPoll, fileMode)
+	f, err := d.out.OpenFile(resultFile, os.O_WRONLY|unix.O_NOFOLLOW|tree.NoPoll, fileMode)
 	if err != nil {
 		return err
 	}
 	text = append(text, '\n')
 	_, err = f.Write(text)
 	err = errors.Join(err, f.Truncate(int64(len(text))), f.Sync(), f.Close())
-	return errors.Join(err, a.sync("."))
+	return errors.Join(err, d.sync("."))
 }
 
 // sync makes a file of the output durable. An empty one is so with its directory.
-func (a *Attempt) sync(name string) error {
-	info, err := a.out.Lstat(name)
+func (d *Draft) sync(name string) error {
+	info, err := d.out.Lstat(name)
 	if err != nil || info.Size() == 0 {
 		return err
 	}
-	f, err := a.out.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|tree.NoPoll, 0)
+	f, err := d.out.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|tree.NoPoll, 0)
 	if err != nil {
 		return err
 	}
@@ -344,20 +344,20 @@ func (a *Attempt) sync(name string) error {
 }
 
 // Discard removes what there is of the attempt, unless it was stored.
-func (a *Attempt) Discard() error {
-	a.work.Close()
-	if a.out != nil {
-		a.out.Close()
+func (d *Draft) Discard() error {
+	d.work.Close()
+	if d.out != nil {
+		d.out.Close()
 	}
 	var problems []error
-	if !a.unused {
-		problems = append(problems, tree.Remove(a.dir))
+	if !d.unused {
+		problems = append(problems, tree.Remove(d.dir))
 	}
-	if !a.renamed {
-		problems = append(problems, tree.Remove(a.kept))
+	if !d.renamed {
+		problems = append(problems, tree.Remove(d.kept))
 	}
 	if err := errors.Join(problems...); err != nil {
-		return fmt.Errorf("discard attempt %d of task %s: %w", a.number, a.task, err)
+		return fmt.Errorf("discard attempt %d of task %s: %w", d.number, d.task, err)
 	}
 	return nil
 }
