@@ -104,8 +104,35 @@ func (d *delivery) Finish(r api.Result, made *result.Draft) (state api.TaskState
 	return state, err
 }
 
-// Release implements queue.Delivery.
-func (d *delivery) Release() error { return d.settle("release", d.release) }
+// Release implements queue.Delivery. An attempt that has its result ends as that says,
+// which its runner may have had no time to do.
+func (d *delivery) Release() error {
+	return d.settle("release", func() error {
+		r, err := d.result()
+		if err != nil {
+			return err
+		} else if r == nil {
+			return d.release()
+		}
+		_, err = d.end(*r)
+		return err
+	})
+}
+
+// result is what is stored of the attempt, nil for nothing. A call of Finish that failed
+// may have stored it as well.
+func (d *delivery) result() (*api.Result, error) {
+	if d.stored != nil || !d.counted {
+		return d.stored, nil
+	}
+	r, err := d.spool.results().Read(d.task.ID, d.entry.starts)
+	if missing(err) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return r, tree.Sync(d.spool.path(resultsDir, d.task.ID), d.spool.path(resultsDir))
+}
 
 // settle runs the call that ends the delivery.
 func (d *delivery) settle(verb string, end func() error) error {

@@ -139,6 +139,41 @@ func TestHalfOfAnEnd(t *testing.T) {
 	}
 }
 
+// A runner ends when it has stored a result and could not say so: that ends the task all the
+// same, now that it can.
+func TestAResultThatCouldNotBeTold(t *testing.T) {
+	for _, tt := range []struct {
+		outcome api.Outcome
+		files   int
+		state   api.TaskState
+	}{
+		{api.Succeeded, 0, api.TaskFinished}, {api.Cancelled, 0, api.TaskCancelled},
+		{api.Failed, 0, api.TaskDead}, {api.Interrupted, 1, api.TaskWaiting},
+	} {
+		for name, stored := range map[string]func(dir string, d spool.Delivery, attempt int){
+			"its claim was out of reach then": func(dir string, d spool.Delivery, attempt int) {
+				defer instead(t, dir, "held")()
+				if err := finish(d, attempt, tt.outcome); err == nil {
+					t.Error("the end was told")
+				}
+			},
+			"no sync followed": func(dir string, _ spool.Delivery, attempt int) { store(t, dir, "a", attempt, tt.outcome) },
+		} {
+			t.Run(string(tt.outcome)+", "+name, func(t *testing.T) {
+				dir := t.TempDir()
+				s := open(t, dir, "r")
+				submit(t, s, api.Task{ID: "a", MaxAttempts: 1})
+				d := fetch(t, s, "a")
+				stored(dir, d, begin(t, d))
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				only(t, open(t, dir, "next"), dir, "a", tt.files, tt.state)
+			})
+		}
+	}
+}
+
 // A task that runs may be cancelled twice, and one that was cancelled while it waited
 // is in the queue once when it waits again.
 func TestCancelTwice(t *testing.T) {
