@@ -287,7 +287,6 @@ var ignored = sync.OnceValue(func() string {
 // is aborted.
 func Prepare(threads int) error {
 	err := program()
-	ignored()
 	var together, ended sync.WaitGroup
 	together.Add(threads)
 	for range threads {
