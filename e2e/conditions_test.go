@@ -106,7 +106,7 @@ type writer struct {
 func newWriter(ctx SpecContext) *writer {
 	GinkgoHelper()
 	name := CurrentSpecReport().LeafNodeText
-	env := isolate(ctx, targets.Isolation{Name: name, Needs: []scenario.Need{scenario.NeedKubectl}, Artifacts: report.Evidence(config.artifacts, "workloads", name)})
+	env := isolate(ctx, targets.Isolation{Name: name, Needs: []scenario.Need{scenario.NeedKubectl}, Evidence: report.Evidence(config.artifacts, "workloads", name)})
 	DeferCleanup(func(ctx SpecContext) { Expect(env.Close(ctx)).To(Succeed()) }, NodeTimeout(engine.Stretch(cleanupTime)))
 	DeferOnFailure(func(ctx SpecContext) {
 		if err := env.Collect(ctx); err != nil {

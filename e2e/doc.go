@@ -18,7 +18,8 @@
 // -args -h. E2E_TIME_FACTOR=3 gives everything three times the time, for slow
 // and busy machines.
 //
-// Each scenario is one spec, in a place of its own (a namespace, a service
+// Each scenario is one spec, and on embedded another with its queue in a server, where
+// row 75 asks for that. A spec runs in a place of its own (a namespace, a service
 // account, a queue), so that specs run at the same time, but for those that use
 // the cluster's GPUs or harm its nodes. Its labels are
 // area:<folder>, row:<number> for each row of the catalogue, target:<target>,

@@ -58,7 +58,7 @@ func documentSpecs() {
 	It("the lines of the documents for operators work as typed", Label("area:documents"), SpecTimeout(engine.Stretch(10*time.Minute)), func(ctx SpecContext) {
 		name := CurrentSpecReport().LeafNodeText
 		evidence := report.Evidence(config.artifacts, "documents", name)
-		env := isolate(ctx, targets.Isolation{Name: name, Needs: []scenario.Need{scenario.NeedKubectl}, Artifacts: evidence})
+		env := isolate(ctx, targets.Isolation{Name: name, Needs: []scenario.Need{scenario.NeedKubectl}, Evidence: evidence})
 		DeferCleanup(func(ctx SpecContext) { Expect(env.Close(ctx)).To(Succeed()) }, NodeTimeout(engine.Stretch(cleanupTime)))
 		shell, err := env.(targets.KubectlControl).Shell()
 		Expect(err).NotTo(HaveOccurred())

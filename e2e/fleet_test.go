@@ -47,7 +47,7 @@ const patience = 2 * time.Minute
 func newFleet(ctx SpecContext, needs ...scenario.Need) *fleet {
 	GinkgoHelper()
 	evidence := report.Evidence(config.artifacts, "workloads", CurrentSpecReport().LeafNodeText)
-	isolation := targets.Isolation{Name: CurrentSpecReport().LeafNodeText, Needs: needs, Artifacts: evidence}
+	isolation := targets.Isolation{Name: CurrentSpecReport().LeafNodeText, Needs: needs, Evidence: evidence}
 	if slices.Contains(needs, scenario.NeedGPUs) {
 		isolation.GPUs = 2
 	}

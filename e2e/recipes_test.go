@@ -72,7 +72,7 @@ type typedRecipes struct {
 func newRecipes(ctx SpecContext, elsewhere map[string]string, worker string, more ...string) *typedRecipes {
 	GinkgoHelper()
 	name := CurrentSpecReport().LeafNodeText
-	env := isolate(ctx, targets.Isolation{Name: name, Artifacts: report.Evidence(config.artifacts, "documents", name)})
+	env := isolate(ctx, targets.Isolation{Name: name, Evidence: report.Evidence(config.artifacts, "documents", name)})
 	cleanup := NodeTimeout(engine.Stretch(cleanupTime))
 	DeferCleanup(func(ctx SpecContext) { Expect(env.Close(ctx)).To(Succeed()) }, cleanup)
 	k, err := newKubectl(env.Namespace())

@@ -33,7 +33,8 @@ const (
 	placeTime = 5 * time.Minute
 )
 
-// specs makes one spec of each scenario that is meant for the target. Those that may
+// specs makes one spec of each scenario that is meant for the target, and of some a second
+// one. Those that may
 // take longest come first, so that the run does not end with one of them alone; where
 // runners are pods, that is all that is no scenario. The GPUs of somebody's cluster may
 // be few, so those that use them are played one at a time.
@@ -72,18 +73,20 @@ func specs(scenarios []scenario.Scenario) {
 	}
 }
 
-// withBothQueues says whether row 75 asks for a scenario with a server, too.
+// withBothQueues says whether row 75 asks for a scenario with a server, too: each that shows
+// only rows of 1 to 13, 45 to 51 and 77 to 80.
 func withBothQueues(s scenario.Scenario) bool {
-	return len(s.Rows) > 0 && !slices.ContainsFunc(s.Rows, func(row catalogue.Row) bool { return row > 13 && row < 45 || row > 51 && row < 77 || row > 80 })
+	within := func(row catalogue.Row) bool { return row <= 13 || row >= 45 && row <= 51 || row >= 77 && row <= 80 }
+	return len(s.Rows) > 0 && !slices.ContainsFunc(s.Rows, func(row catalogue.Row) bool { return !within(row) })
 }
 
 // isolate makes a place, or skips the spec if the target cannot.
 func isolate(ctx SpecContext, isolation targets.Isolation) targets.Env {
 	GinkgoHelper()
-	Expect(os.RemoveAll(isolation.Artifacts)).To(Succeed())
+	Expect(os.RemoveAll(isolation.Evidence)).To(Succeed())
 	// Before anything can fail: nodes may be why a place does not come up.
 	DeferOnFailure(func(ctx SpecContext) {
-		if err := collectNodes(ctx, isolation.Artifacts); err != nil {
+		if err := collectNodes(ctx, isolation.Evidence); err != nil {
 			AddReportEntry("evidence incomplete", err.Error())
 		}
 	}, NodeTimeout(engine.Stretch(cleanupTime)))
@@ -102,9 +105,10 @@ func isolate(ctx SpecContext, isolation targets.Isolation) targets.Env {
 func playOne(ctx SpecContext, s scenario.Scenario, inServer bool) {
 	evidence := report.Evidence(config.artifacts, s.Area, s.Name)
 	env := isolate(ctx, targets.Isolation{
-		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), GPUs: gpus(s), Artifacts: evidence,
+		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), GPUs: gpus(s), Evidence: evidence,
 		APIServerFlags: apiServerFlags(s), Server: inServer,
 	})
+	// What is deferred runs from the last to the first: evidence, story, and the place goes.
 	DeferCleanup(func(ctx SpecContext) {
 		Expect(env.Close(ctx)).To(Succeed())
 		if !ctx.SpecReport().Failed() && !config.keep {

@@ -46,7 +46,7 @@ func init() {
 		flag.StringVar(field, "e2e."+name, cmp.Or(os.Getenv(variable), otherwise), usage+" ("+variable+")")
 	}
 	text(&config.target, "target", "E2E_TARGET", "", "the kind of `cluster`: embedded, kind or existing; without it no scenario is run")
-	text(&config.scenarios, "scenarios", "E2E_SCENARIOS", filepath.Join("..", "scenarios"), "the `directory` of the scenarios")
+	text(&config.scenarios, "scenarios", "E2E_SCENARIOS", filepath.Join("..", "scenarios"), "the `directory` of the scenarios; by default from e2e/ or bin/, where tests run")
 	text(&config.runner, "runner", "E2E_RUNNER", filepath.Join("..", "bin", "runner-race"), "embedded: the runner's `program`")
 	text(&config.client, "client", "E2E_CLIENT", "", "the runner's `program` for submits and looks into the queue; by default the one of -e2e.runner or, where runners are pods, of PATH")
 	text(&config.nvml, "nvml", "E2E_NVML", "", "embedded: the fake NVML `library`; without it there are no GPUs")
@@ -55,7 +55,7 @@ func init() {
 	text(&config.image, "image", "E2E_IMAGE", "", "existing: the `image` of the runners, which must have a shell, too")
 	text(&config.postgres, "postgres", "E2E_POSTGRES", "", "existing: the `image` of the queues' PostgreSQL server, if not the published one")
 	text(&config.runtime, "runtime-class", "E2E_RUNTIME_CLASS", "", "existing: the RuntimeClass `name` of runners with the cluster's GPUs; by default the nodes' own runtime")
-	text(&config.artifacts, "artifacts", "E2E_ARTIFACTS", filepath.Join("..", "artifacts"), "the `directory` where failed scenarios leave their evidence")
+	text(&config.artifacts, "artifacts", "E2E_ARTIFACTS", filepath.Join("..", "artifacts"), "the `directory` for the page of the run, and what failed scenarios leave")
 	text(&config.contract, "contract", "E2E_CONTRACT", "", "kind: only the contract is played, as a black box, with these `arguments` of bin/e2e conformance")
 	flag.BoolVar(&config.keep, "e2e.keep", os.Getenv("E2E_KEEP") != "", "keep the evidence of all scenarios, and the kind cluster (E2E_KEEP)")
 }

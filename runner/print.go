@@ -118,3 +118,11 @@ func age(t time.Time) string {
 	}
 	return "-"
 }
+
+// after is text behind what introduces it, or nothing.
+func after(introduction, text string) string {
+	if text == "" {
+		return ""
+	}
+	return introduction + text
+}

@@ -73,7 +73,7 @@ func (t *reporter) transition(from, to lifecycle.Report) {
 		s := t.board.Latest() // which has it by now
 		t.events.Transition(s, fmt.Sprintf("%s to %s%s, source %s%s%s%s, runner %s%s", from.Phase, to.Phase,
 			after(", target ", string(to.Target)), to.Source, after(", version ", to.ResourceVersion),
-			after(", drain deadline ", to.Deadline), after(", reason: ", to.Why), s.Runner, weaker))
+			after(", drain deadline ", to.Deadline), after(", because: ", to.Why), s.Runner, weaker))
 	}
 }
 

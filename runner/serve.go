@@ -49,7 +49,8 @@ const noLastWord = "the runner had no time for a last word: it was killed, or co
 //	                              |                    '-> GPU pool <- monitor <- NVML
 //	                              |                    v
 //	                              |                gate (tickets) -> lifecycle
-//	                              '-> reporter -> board -> HTTP; log, metrics, Events, pod
+//	                              '-> reporter -> log, metrics, Events; the tasks' drain file;
+//	                                              board -> HTTP, pod, offers
 //
 // Everything is made first, then started, and ends with ctx.
 func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {

@@ -164,11 +164,3 @@ func mapRows(t table, title, namespace string, m *api.MapStatus) {
 	t.field(title, fmt.Sprintf("%s/%s: %s", namespace, m.Name, value))
 	t.field("  problem", m.Problem)
 }
-
-// after is text behind what introduces it, or nothing.
-func after(introduction, text string) string {
-	if text == "" {
-		return ""
-	}
-	return introduction + text
-}

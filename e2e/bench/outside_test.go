@@ -51,7 +51,7 @@ func isolate(b *testing.B) targets.Env {
 	check(b, err)
 	t, err := embedded.New(embedded.Config{Handle: p.Handle, RunnerBinary: binary})
 	check(b, err)
-	env, err := t.Isolate(b.Context(), targets.Isolation{Name: "benchmark", NodeMaps: []string{"a"}, Permissions: scenario.PermissionsShipped, Artifacts: b.TempDir()})
+	env, err := t.Isolate(b.Context(), targets.Isolation{Name: "benchmark", NodeMaps: []string{"a"}, Permissions: scenario.PermissionsShipped, Evidence: b.TempDir()})
 	check(b, err)
 	b.Cleanup(func() { check(b, env.Close(context.Background())) })
 	return env

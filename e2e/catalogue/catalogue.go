@@ -1,4 +1,4 @@
-// Package catalogue is the rows of the contract, section 4, that are shown by tests.
+// Package catalogue is the rows of the contract that are shown by tests.
 package catalogue
 
 import (

@@ -107,7 +107,7 @@ func (p Player) one(ctx context.Context, r *Result) (err error) {
 	}
 	making, cancel := context.WithTimeout(ctx, engine.Stretch(placeTime))
 	defer cancel()
-	made, err := p.Target.Isolate(making, targets.Isolation{Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), Artifacts: dir})
+	made, err := p.Target.Isolate(making, targets.Isolation{Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), Evidence: dir})
 	if cannot := targets.Cannot(""); errors.As(err, &cannot) {
 		r.Skipped = cannot.Error()
 		return nil

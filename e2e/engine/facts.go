@@ -80,8 +80,7 @@ var said = []fact{
 	}).within(silenceBudget),
 }
 
-// factTable is all of them. It is not to be taken for history.Summary, which are what
-// the record adds up to and what most rows read.
+// factTable is all of them. Most are read from the summary of the record.
 var factTable = slices.Concat(said, []fact{
 	known[bool]("seen", "Whether a runner has seen the newest version of its maps that the API server has.", scenario.OfRunners,
 		reported((*view).seen)).within(stateBudget),
@@ -222,7 +221,7 @@ func word[S ~string](s S) string { return cmp.Or(string(s), scenario.None) }
 // text is what files give a part of, line by line.
 type text []string
 
-func (t text) says(part string) bool {
+func (t text) contains(part string) bool {
 	return slices.ContainsFunc(t, func(line string) bool { return strings.Contains(line, part) })
 }
 

@@ -20,7 +20,7 @@ type view struct {
 	name    string          // of the runner
 	runner  *history.Runner // nil for tasks
 	group   string          // of tasks; empty for all of them
-	// started and finished count attempts, and steps those of the tasks.
+	// started and finished count attempts, and steps what tasks have saved of their work.
 	started, finished, steps int
 }
 
@@ -63,7 +63,7 @@ func (p *play) judge(summary *history.Summary, that scenario.Conditions, all boo
 			if f.ask != "" && !all {
 				continue
 			}
-			have, about := sum(f, views)
+			have, about := readFact(f, views)
 			wrong := ""
 			if have == nil {
 				wrong = fmt.Sprintf("%s is not known: %s", name, about)
@@ -86,8 +86,8 @@ func (p *play) judge(summary *history.Summary, that scenario.Conditions, all boo
 	return so
 }
 
-// sum reads a fact; numbers of several runners are added up.
-func sum(f fact, views []*view) (have any, about string) {
+// readFact reads a fact; numbers of several runners are added up.
+func readFact(f fact, views []*view) (have any, about string) {
 	if len(views) == 1 {
 		return f.read(views[0])
 	}
@@ -138,8 +138,8 @@ func differ(f fact, v *view, have, want any) string {
 			ok, text = int(least) >= want, fmt.Sprintf("%s is %d, want at least %d", f.Name, least, want)
 		}
 	case string:
-		if whole, is := have.(interface{ says(string) bool }); is {
-			ok, text = whole.says(want), fmt.Sprintf("%s does not say %q: %s", f.Name, want, have)
+		if whole, is := have.(interface{ contains(string) bool }); is {
+			ok, text = whole.contains(want), fmt.Sprintf("%s does not say %q: %s", f.Name, want, have)
 		}
 	}
 	if ok {

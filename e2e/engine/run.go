@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -27,7 +29,8 @@ type play struct {
 	record   *history.History
 	maps     *mapwatch.Watch // a source of the record
 
-	// sources feed the record; they live as long as ctx.
+	// sources feed the record with maps and what tasks note, and live as long as ctx; what
+	// a runner tells comes from the Env.
 	ctx     context.Context
 	sources sync.WaitGroup
 
@@ -63,7 +66,7 @@ func Run(ctx context.Context, env targets.Env, s scenario.Scenario, record *hist
 			// A rule that was broken may well be the reason.
 			return errors.Join(err, allowed(s).Broken(record.Entries()))
 		}
-		return p.note(0, "invariants", func() error {
+		return p.logStep(0, "invariants", func() error {
 			if err := p.invariants(); err != nil {
 				return fmt.Errorf("%s: after the last step: %w", s.Location(), err)
 			}
@@ -79,7 +82,7 @@ func Attend(ctx context.Context, env targets.Env, s scenario.Scenario, record *h
 }
 
 // begin brings about what there is before the first step, and lets the rest follow.
-// Nothing that it has started goes on when it returns.
+// Nothing of the engine goes on when it returns; runners do, until the Env is closed.
 func begin(ctx context.Context, env targets.Env, s scenario.Scenario, record *history.History, rest func(*play) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &play{
@@ -89,7 +92,7 @@ func begin(ctx context.Context, env targets.Env, s scenario.Scenario, record *hi
 	defer p.sources.Wait()
 	defer p.streams.Wait()
 	defer cancel()
-	err := p.note(0, "prepare", func() error {
+	err := p.logStep(0, "prepare", func() error {
 		if err := p.prepare(); err != nil {
 			return fmt.Errorf("%s: %w", s.Location(), err)
 		}
@@ -101,8 +104,8 @@ func begin(ctx context.Context, env targets.Env, s scenario.Scenario, record *hi
 	return rest(p)
 }
 
-// note does one thing and notes in the record when it begins and how it ends.
-func (p *play) note(line int, text string, what func() error) error {
+// logStep does one thing and notes in the record when it begins and how it ends.
+func (p *play) logStep(line int, text string, what func() error) error {
 	p.record.Add(history.Entry{Step: &history.Step{Line: line, Text: text}})
 	end := &history.Step{Line: line, Text: text, Ended: true}
 	err := what()
@@ -111,6 +114,14 @@ func (p *play) note(line int, text string, what func() error) error {
 	}
 	p.record.Add(history.Entry{Step: end})
 	return err
+}
+
+// Stretch multiplies a time with E2E_TIME_FACTOR, for slow and busy machines.
+func Stretch(d time.Duration) time.Duration {
+	if f, err := strconv.ParseFloat(os.Getenv("E2E_TIME_FACTOR"), 64); err == nil && f > 0 {
+		return time.Duration(float64(d) * f)
+	}
+	return d
 }
 
 // NodeMaps returns the names of the node maps of a scenario's runners.
@@ -151,7 +162,7 @@ func (p *play) prepare() error {
 // steps does steps in order, each with an entry of its own in the record.
 func (p *play) steps(all []scenario.Step) error {
 	for _, step := range all {
-		if err := p.note(step.Line, detail(step), func() error { return p.do(step) }); err != nil {
+		if err := p.logStep(step.Line, detail(step), func() error { return p.do(step) }); err != nil {
 			return err
 		}
 	}

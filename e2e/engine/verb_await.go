@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -36,7 +34,7 @@ func init() {
 // takes. What a step does has the scenario's timeout.
 const (
 	// stateBudget is from a change of a map to what a runner says of it. After
-	// an outage the runner may try again only 5 s later, twice that with jitter.
+	// an outage the runner may try again up to 4 s later.
 	stateBudget = 30 * time.Second
 	// silenceBudget is for a runner to say that it hears nothing from the API
 	// server, which takes a minute at most (R4).
@@ -47,25 +45,17 @@ const (
 	taskBudget = 90 * time.Second
 	// exitBudget is for a runner to end. One that cannot read the maps before
 	// its exit gives up after 30 s (R6), which must fit; so must the grace
-	// period of 25 s and what follows it.
+	// period of 20 s and what follows it.
 	exitBudget = 50 * time.Second
 	// expectBudget is for what has happened to be told: tasks, runners and the
 	// queue speak over connections of their own, each with its own delay.
 	expectBudget = 15 * time.Second
 )
 
-// Stretch multiplies a time with E2E_TIME_FACTOR, for slow and busy machines.
-func Stretch(d time.Duration) time.Duration {
-	if f, err := strconv.ParseFloat(os.Getenv("E2E_TIME_FACTOR"), 64); err == nil && f > 0 {
-		return time.Duration(float64(d) * f)
-	}
-	return d
-}
-
 // errSlow is the cause of the end of a budget.
 var errSlow = errors.New("it took too long")
 
-// recheck is how often something is asked for while a condition needs it.
+// recheck is the longest pause before something is asked for again that a condition needs.
 const recheck = 200 * time.Millisecond
 
 // budgetOf is that of the slowest fact that conditions wait for.

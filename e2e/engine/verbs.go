@@ -19,8 +19,8 @@ var Format = &scenario.Format{Facts: formatOf(factTable)}
 // verbs are how steps are done. The files that do them fill it with add.
 var verbs = map[string]func(value any, ctx context.Context, p *play) error{}
 
-// add makes a verb part of the format: do is given what stands behind it, first, so that it
-// may be a method of that.
+// add makes a verb part of the format. What stands behind it is do's first parameter, so
+// that do may be a method of its type.
 func add[V any](v scenario.Term, do func(V, context.Context, *play) error) {
 	verbs[v.Name] = func(value any, ctx context.Context, p *play) error { return do(value.(V), ctx, p) }
 	v.Type = reflect.TypeFor[V]()

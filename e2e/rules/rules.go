@@ -67,8 +67,7 @@ type process struct {
 }
 
 // statuses looks at what runners say. R11: none says that it is drained while it
-// has work; what a suspended one fetched and did not start may still be on its way
-// back. R5: while the state is not Running, no task starts. In a gap of the record the
+// has work. R5: while the state is not Running, no task starts. In a gap of the record the
 // gate may have been open.
 func (a Allowed) statuses(entries []history.Entry) error {
 	last := make(map[process]*api.Status)
@@ -79,8 +78,8 @@ func (a Allowed) statuses(entries []history.Entry) error {
 		key, now := process{e.Runner, e.Process}, e.Status
 		before, t := last[key], now.Tasks
 		last[key] = now
-		switch drained := now.Phase == api.PhaseTerminated; {
-		case (drained || now.Phase == api.PhaseSuspended) && t.Running > 0, drained && t.Waiting > 0:
+		switch drained := now.Phase == api.PhaseTerminated || now.Phase == api.PhaseSuspended; {
+		case drained && t.Running+t.Waiting > 0:
 			return fmt.Errorf("R11: runner %s says %s with %d tasks running and %d waiting", e.Runner, now.Phase, t.Running, t.Waiting)
 		case before == nil:
 		case now.Sequence != before.Sequence+1:

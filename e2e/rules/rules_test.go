@@ -47,7 +47,7 @@ func TestRules(t *testing.T) {
 		{name: "nothing happened"},
 		{name: "an honest life", entries: []history.Entry{
 			said(4, api.PhaseUnknown, none), said(5, api.PhaseRunning, none), said(6, api.PhaseRunning, api.TaskCounts{Running: 1, Started: 1}),
-			said(7, api.PhaseDraining, api.TaskCounts{Running: 1, Started: 1}), said(8, api.PhaseSuspended, api.TaskCounts{Waiting: 1, Started: 1}),
+			said(7, api.PhaseDraining, api.TaskCounts{Running: 1, Started: 1}), said(8, api.PhaseSuspended, api.TaskCounts{Started: 1}),
 			said(9, api.PhaseRunning, api.TaskCounts{Running: 1, Started: 2}), said(10, api.PhaseTerminated, api.TaskCounts{Started: 2}), exited(0),
 		}},
 
@@ -55,6 +55,8 @@ func TestRules(t *testing.T) {
 			want: "R11: runner a says Suspended with 1 tasks running and 0 waiting"},
 		{name: "R11 terminated", entries: []history.Entry{said(1, api.PhaseTerminated, api.TaskCounts{Running: 2})},
 			want: "R11: runner a says Terminated with 2 tasks running and 0 waiting"},
+		{name: "R11 suspended and waiting", entries: []history.Entry{said(1, api.PhaseSuspended, api.TaskCounts{Waiting: 1})},
+			want: "R11: runner a says Suspended with 0 tasks running and 1 waiting"},
 		{name: "R11 terminated and waiting", entries: []history.Entry{said(1, api.PhaseTerminated, api.TaskCounts{Waiting: 1})},
 			want: "R11: runner a says Terminated with 0 tasks running and 1 waiting"},
 

@@ -20,7 +20,7 @@ type File struct {
 	// Name is what the spec is called. In a family it says what differs, as
 	// "global ${global}, node ${node}".
 	Name string `json:"name" jsonschema:"title=one line of text,pattern=^.*\\S.*$,maxLength=120"`
-	// Rows are the rows of the catalogue (contract, section 4) that it shows.
+	// Rows are the rows of the catalogue (see scenarios/README.md) that it shows.
 	Rows []catalogue.Row `json:"rows"`
 	// About says in a sentence or two why the scenario matters.
 	About string `json:"about,omitempty"`

@@ -37,8 +37,8 @@ type Isolation struct {
 	GPUs int
 	// Server has the queue be in a PostgreSQL server where it could be in a directory.
 	Server bool
-	// Artifacts is a directory for what a person needs after a failure.
-	Artifacts string
+	// Evidence is a directory for what a person needs after a failure.
+	Evidence string
 }
 
 // Cannot is the error of Isolate where a scenario is one that this target cannot

@@ -106,7 +106,7 @@ const (
 	PhaseTerminated Phase = "Terminated"
 )
 
-// Source says where the effective state comes from.
+// Source says where the phase comes from: which map, or what is stronger than both.
 type Source string
 
 // The sources, strongest first. Limit is the runner's own, as --max-tasks; Default

@@ -147,7 +147,7 @@ func terminate(t *testing.T, runner targets.Runner) {
 
 func TestRunnerLife(t *testing.T) {
 	artifacts := t.TempDir()
-	env := newEnv(t, targets.Isolation{Artifacts: artifacts})
+	env := newEnv(t, targets.Isolation{Evidence: artifacts})
 	runner, told := start(t, env, targets.RunnerSpec{Name: "r1"})
 	if diff := cmp.Diff([]uint64{1, 2}, told.served(2)); diff != "" {
 		t.Errorf("statuses (-want +got):\n%s", diff)

@@ -7,7 +7,7 @@
 // stay as long as the control plane.
 //
 // One control plane is shared by all scenarios, each in its own namespace. A
-// scenario that stops the API server gets a control plane of its own.
+// scenario that needs apiserver gets a control plane of its own.
 //
 // No process outlives the tests: a runner, etcd and the API server are killed
 // by the kernel when the process that started them dies, however it dies.
@@ -76,9 +76,9 @@ func (t *Target) lacks(need scenario.Need) (err error) {
 	return err
 }
 
-// Isolate makes a namespace, an account for runners, and a queue; and, for a
-// scenario that stops the API server, a control plane that is all its own. What was
-// made is removed again if anything fails.
+// Isolate makes a directory, with the journal of the tasks in it, a namespace, an account
+// for runners, and a queue; and, for a scenario that needs apiserver, a control plane that
+// is all its own. What was made is removed again if anything fails.
 func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targets.Env, error) {
 	for _, need := range isolation.Needs {
 		if err := t.lacks(need); err != nil {

@@ -116,12 +116,12 @@ func (p *Place) Elsewhere(ctx context.Context) (_ string, err error) {
 }
 
 // Evidence is the directory for what a person needs after a failure.
-func (p *Place) Evidence() evidence.Dir { return evidence.Dir(p.Isolation.Artifacts) }
+func (p *Place) Evidence() evidence.Dir { return evidence.Dir(p.Isolation.Evidence) }
 
 // Collect saves objects, queue and logs, as far as they can be had in a while: an API
 // server may be stopped.
 func (p *Place) Collect(ctx context.Context) error {
-	if p.Isolation.Artifacts == "" {
+	if p.Isolation.Evidence == "" {
 		return nil
 	}
 	const limit = 30 * time.Second // less than the suite gives for that

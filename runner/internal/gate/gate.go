@@ -101,7 +101,7 @@ func (g *Gate) Snapshot() Snapshot {
 		MachineFailed: g.ended[MachineFailed], Cancelled: g.ended[Cancelled], Requeued: g.ended[Requeued],
 	}}
 	for t := range g.tickets {
-		// Also a ticket that waits for the queue, though it holds nothing: it may
+		// Also a ticket that is still fetching, though it holds nothing: it may
 		// hold a delivery in a moment, and is gone soon after the gate closes.
 		s.Idle = false
 		switch t.stage {

@@ -51,8 +51,8 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 		answer <-chan FreshRead // of the fresh read in progress, nil for none
 	)
 	defer reads.Wait()
-	abandon := func() {}
-	defer func() { abandon() }()
+	endRead := func() {}
+	defer func() { endRead() }()
 
 	for {
 		var devices <-chan struct{}
@@ -80,9 +80,9 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 		}
 
 		if orders.Check && answer == nil {
-			answer, abandon = l.readAfresh(ctx, &reads)
+			answer, endRead = l.readAfresh(ctx, &reads)
 		} else if !orders.Check {
-			abandon() // what it would say is no longer asked for
+			endRead() // what it would say is no longer asked for
 			answer = nil
 		}
 		var wake <-chan time.Time

@@ -123,7 +123,7 @@ func (m Machine) Step(p Progress, in Input) (Progress, Orders) {
 	o := Orders{Wake: resolved.Wake, Report: Report{Resolution: resolved}}
 	m.limit(&p, &o, in)
 	o.Open = p.Effective == api.Running && in.Signals == 0 && p.Limit == ""
-	if resolved.Confirm {
+	if resolved.Doubtful {
 		if in.Fresh != nil { // it was no help
 			p.Retry = in.Now.Add(max(m.Settle, time.Second))
 		}
@@ -135,6 +135,7 @@ func (m Machine) Step(p Progress, in Input) (Progress, Orders) {
 	if p.Effective != api.DrainAndTerminate || !in.Gate.Idle {
 		p.Committed = false
 	}
+	// Also when nothing is left: stepDrain tells Suspended and Terminated from Draining.
 	draining := in.Signals > 0 || p.Effective == api.DrainAndTerminate || p.Effective == api.DrainAndSuspend
 	if !draining {
 		p.Draining, p.Stopped = time.Time{}, time.Time{}
@@ -276,6 +277,8 @@ func (o *Orders) exit(g gate.Snapshot, code int, message string) {
 	}
 }
 
+// waitingFor says what a drain waits for: tasks or, when none runs, those fetched or about
+// to be fetched.
 func waitingFor(g gate.Snapshot) string {
 	switch n := g.Counts.Running; n {
 	case 0:

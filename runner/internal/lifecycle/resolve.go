@@ -78,8 +78,8 @@ type Resolution struct {
 	Notes
 	// GlobalProblem and NodeProblem are set when a map cannot be taken at its word.
 	GlobalProblem, NodeProblem *Problem
-	// Confirm asks for a fresh read, without which a deletion does not count.
-	Confirm bool
+	// Doubtful asks for a fresh read, without which a deletion does not count.
+	Doubtful bool
 	// Wake is when time alone will change the resolution; zero for never.
 	Wake time.Time
 }
@@ -175,7 +175,7 @@ func (r *Resolution) inForce(before api.State, v View, ending bool, doubt string
 		return before, problem
 	case !v.Present && before != api.Unset && !v.Gone.IsZero():
 		over := due(now, v.Gone.Add(settle), &r.Wake)
-		r.Confirm = r.Confirm || over
+		r.Doubtful = r.Doubtful || over
 		if over && doubt != "" && problem == nil {
 			problem = &Problem{ProblemUnreadable, fmt.Sprintf(
 				"ConfigMap %q was deleted, which no fresh read confirms, so %s stays in force: %s", v.Name, before, doubt)}

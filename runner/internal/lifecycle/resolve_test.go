@@ -235,8 +235,8 @@ func TestADeletedMapKeepsItsEffectForTheWindow(t *testing.T) {
 	if _, got := Resolve(memory, maps("Running", "DrainAndTerminate"), start.Add(settle-1), settle); got.Effective != api.DrainAndTerminate {
 		t.Errorf("created again: %s", got.Effective)
 	}
-	if _, got := Resolve(memory, m, start.Add(settle), settle); got.Effective != api.DrainAndSuspend || !got.Confirm {
-		t.Errorf("after the window, unconfirmed: %s, asks for a fresh read: %v", got.Effective, got.Confirm)
+	if _, got := Resolve(memory, m, start.Add(settle), settle); got.Effective != api.DrainAndSuspend || !got.Doubtful {
+		t.Errorf("after the window, unconfirmed: %s, asks for a fresh read: %v", got.Effective, got.Doubtful)
 	}
 	memory.Confirm(m, FreshRead{Maps: maps("Running", "absent")}, start.Add(settle), settle)
 	if _, got := Resolve(memory, m, start.Add(settle), settle); got.Effective != api.Running || got.Source != api.SourceGlobal {
@@ -245,7 +245,7 @@ func TestADeletedMapKeepsItsEffectForTheWindow(t *testing.T) {
 	// The next deletion has a window of its own.
 	m.Node.Gone = start.Add(time.Minute)
 	memory.Node = api.DrainAndTerminate
-	if _, got := Resolve(memory, m, start.Add(time.Minute), settle); got.Effective != api.DrainAndTerminate || got.Confirm {
+	if _, got := Resolve(memory, m, start.Add(time.Minute), settle); got.Effective != api.DrainAndTerminate || got.Doubtful {
 		t.Errorf("deleted once more: %s", got.Effective)
 	}
 }
@@ -262,7 +262,7 @@ func TestADeletionThatNoFreshReadConfirmsIsNone(t *testing.T) {
 		memory := Memory{Global: api.DrainAndSuspend, Known: true, Doubt: "the read before"}
 		memory.Confirm(m, fresh, start.Add(time.Hour), settle)
 		_, got := Resolve(memory, m, start.Add(time.Hour), settle)
-		if got.Effective != api.DrainAndSuspend || !got.Confirm {
+		if got.Effective != api.DrainAndSuspend || !got.Doubtful {
 			t.Errorf("%q: %s", want, got.Effective)
 		}
 		if told := got.GlobalProblem; (told != nil) != (want != "") || told != nil && (told.Kind != ProblemUnreadable || !strings.HasSuffix(told.Text, want)) {

@@ -1,6 +1,7 @@
 // Package observe shows what a runner does: the status document and its
-// stream, probes, metrics, Kubernetes Events and the termination message. It
-// changes nothing.
+// stream, probes, metrics, Kubernetes Events, conditions and labels of its pod, and the
+// termination message. It changes nothing of what the runner does, but that a task may
+// wait a moment until its pod says that it is busy.
 package observe
 
 import (

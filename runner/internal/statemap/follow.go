@@ -78,7 +78,7 @@ func spread(full time.Duration) time.Duration { return full/2 + rand.N(full/2) }
 
 // round lists the map, unless it is known where to go on, and watches it until
 // the watch ends. The error is why the map cannot be read now, with the verb that
-// failed; there is none if a watch that was served ended, however it did.
+// failed; there is none if a watch that was served ended, unless the server said why.
 func (f *follower) round(ctx context.Context) (verb string, err error) {
 	if f.version == "" {
 		if err := f.list(ctx); err != nil {
