@@ -57,7 +57,7 @@ help: ## List the targets and their variables
 	@printf '                     POSTGRES=image for the server of the queues, if not the published one;\n'
 	@printf '                     RUNTIME_CLASS=name for those with GPUs, where the default runtime shows them none\n'
 	@printf '  FOCUS=text         only scenarios whose name contains it (a regular expression)\n'
-	@printf '  LABELS=query       only these labels, as LABELS="row: containsAny {16, 17}" or "area: isSubsetOf {drain}"\n'
+	@printf '  LABELS=query       only these labels, as LABELS="row: containsAny {16, 17}" or "area: consistsOf {drain}"\n'
 	@printf '  REPEAT=10          run that many times in a row, until one run fails\n'
 	@printf '  PROCS=n            scenarios at the same time: 4 by default, 6 on kind\n'
 	@printf '  ARTIFACTS=dir      where reports, and what failed scenarios leave behind, go\n'
@@ -132,7 +132,8 @@ mutants: tools bin/e2e $(SUPERVISOR) ## Break the runner, one fault at a time, a
 	@bin/e2e mutants --seed=$(SEED) $(if $(SHORT),--short) $(if $(ONLY),--only='$(value ONLY)') $(if $(SCENARIOS),--scenarios)
 
 # What the target lacks is said first, before minutes of building: for kind that is
-# found out by getting Docker and a node image.
+# found out by getting Docker and a node image. What "$$@" has is bin/airgap, which brings
+# both to a machine without them, or nothing.
 .PHONY: e2e
 e2e: tools bin/e2e ## Run the scenarios, on a kind cluster where Docker is usable, else on a control plane
 	@target=$$(E2E_IMAGE='$(NAMED_IMAGE)' bin/e2e target $(TARGET)); \

@@ -41,7 +41,7 @@
 //     at the end, the package rules.
 //  4. After a failure the place is asked for evidence, and the record is written
 //     beside it.
-//  5. What happened in it, as people read it, is an entry of the spec's report. At the end
+//  5. What happened in it, as people read it, its story, is an entry of the spec's report. At the end
 //     of the suite the package report makes the page of all of them.
 //
 // # Packages

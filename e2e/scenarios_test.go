@@ -27,17 +27,16 @@ const (
 	// cleanupTime is for collecting evidence, and for taking a place down.
 	cleanupTime = 60 * time.Second
 	// placeTime is for making a place, which may include an API server of its own: that
-	// takes 2 s of a processor, of which busy machines give it little. One that has
-	// ended is heard of before. It comes on top of a scenario's timeout, which the
+	// takes 2 s of a processor, of which busy machines give it little. An API server that
+	// has ended is noticed sooner. It comes on top of a scenario's timeout, which the
 	// engine keeps.
 	placeTime = 5 * time.Minute
 )
 
 // specs makes one spec of each scenario that is meant for the target, and of some a second
-// one. Those that may
-// take longest come first, so that the run does not end with one of them alone; where
-// runners are pods, that is all that is no scenario. The GPUs of somebody's cluster may
-// be few, so those that use them are played one at a time.
+// one. Those that may take longest come first, so that the run does not end with one of
+// them alone; where runners are pods, that is all that is no scenario. The GPUs of
+// somebody's cluster may be few, so those that use them are played one at a time.
 func specs(scenarios []scenario.Scenario) {
 	priority := func(s scenario.Scenario) SpecPriority {
 		longest := time.Duration(s.Timeout)

@@ -126,11 +126,11 @@ func TestE2E(t *testing.T) {
 
 // The first process makes the cluster ready, all of them use it.
 var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {
-	handle, err := setUp[config.target](ctx)
+	ready, err := setUp[config.target](ctx)
 	if err != nil {
 		Fail(err.Error()) // a sentence for people, not a value for programmers
 	}
-	data, err := json.Marshal(handle)
+	data, err := json.Marshal(ready)
 	Expect(err).NotTo(HaveOccurred())
 	return data
 }, func(_ context.Context, data []byte) {

@@ -24,12 +24,12 @@ import (
 // The targets: what the first process does for all, and how the others, it
 // among them, then use it.
 var (
-	setUp = map[string]func(SpecContext) (handle any, err error){
+	setUp = map[string]func(SpecContext) (ready any, err error){
 		"embedded": setUpEmbedded,
 		"kind":     setUpKind,
 		"existing": setUpExisting,
 	}
-	open = map[string]func(handle []byte) (targets.Target, error){
+	open = map[string]func(ready []byte) (targets.Target, error){
 		"embedded": openEmbedded,
 		"kind":     openKind,
 		"existing": openPods,

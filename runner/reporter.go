@@ -57,7 +57,7 @@ func mapStatus(v lifecycle.View, inForce api.State, problem *lifecycle.Problem) 
 	return s
 }
 
-// transition logs, counts and writes an Event for a change of what is reported.
+// transition logs a change of what is reported; one of the phase is counted, and an Event.
 func (t *reporter) transition(from, to lifecycle.Report) {
 	shadowed, weaker := api.Shadowed{}, ""
 	if to.Shadowed != nil {

@@ -103,7 +103,7 @@ var factTable = slices.Concat(said, []fact{
 	known[int]("steps", "The steps that the tasks have saved in their checkpoints, each counted once, at least.", scenario.OfTasks,
 		func(v *view) (any, string) { return atLeast(v.steps), "" }),
 
-	queued("left", "How many of the tasks are in the queue, claimed or not.", api.TaskWaiting, api.TaskRunning),
+	queued("left", "How many of the tasks are still in the queue, claimed or not.", api.TaskWaiting, api.TaskRunning),
 	queued("queued", "How many of the tasks no runner has claimed.", api.TaskWaiting),
 	queued("dead", "How many of the tasks were given up.", api.TaskDead),
 	queued("cancelled", "How many of the tasks their owner has cancelled.", api.TaskCancelled),
@@ -246,11 +246,11 @@ func (l log) String() string { return fmt.Sprintf("%d lines", len(l.text)) }
 // atLeast is a number that goes by while somebody looks: more is right as well.
 type atLeast int
 
-func formatOf(all []fact) (formats []scenario.Term) {
+func termsOf(all []fact) (terms []scenario.Term) {
 	for _, f := range all {
-		formats = append(formats, f.Term)
+		terms = append(terms, f.Term)
 	}
-	return formats
+	return terms
 }
 
 // factOf is the row with that name; the format knows no other.

@@ -56,7 +56,7 @@ func allowed(s scenario.Scenario) rules.Allowed {
 	owners := slices.Concat(scenario.Actions[owner](s.Steps)...) // who retry, say
 	a := rules.Allowed{Killed: make(map[string]bool), Repeats: len(owners) > 0}
 	for _, t := range tasks {
-		a.Repeats = a.Repeats || t.Fail || t.Timeout != 0 || t.Steps > 0
+		a.Repeats = a.Repeats || t.Fail || t.Timeout != 0 || t.Steps > 0 // counts, and leaves in a drain
 	}
 	for _, r := range s.Runners {
 		a.Repeats = a.Repeats || r.Flags["drain-deadline"] != ""

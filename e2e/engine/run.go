@@ -1,5 +1,5 @@
 // Package engine plays a scenario in an Env: it does the steps, keeps the
-// record, and compares the two with what the scenario expects. It knows no
+// record, and compares that with what the scenario expects. It knows no
 // target, and no test framework.
 package engine
 

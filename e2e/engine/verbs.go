@@ -14,7 +14,7 @@ import (
 
 // Format is the format of the scenarios that the engine can play. A verb is added
 // where it is done, in a file verb_*.go; a fact is a row of the table in facts.go.
-var Format = &scenario.Format{Facts: formatOf(factTable)}
+var Format = &scenario.Format{Facts: termsOf(factTable)}
 
 // verbs are how steps are done. The files that do them fill it with add.
 var verbs = map[string]func(value any, ctx context.Context, p *play) error{}

@@ -82,7 +82,7 @@ type MapStatus struct {
 type TaskCounts struct {
 	Running   int `json:"running"`
 	Waiting   int `json:"waiting"` // fetched, not started
-	Started   int `json:"started"` // attempts begun, the running ones included
+	Started   int `json:"started"` // attempts that passed the gate, the running ones included
 	Succeeded int `json:"succeeded"`
 	Failed    int `json:"failed"` // attempts that failed or timed out
 	// MachineFailed counts attempts that a sick GPU ended; they are given back

@@ -199,7 +199,7 @@ func (e *env) Close(ctx context.Context) error {
 	e.closed = true
 	var problems []error
 	if e.dir != "" {
-		problems = append(problems, program.Clean(ctx, e.dir))
+		problems = append(problems, program.Clean(ctx, e.dir)) // which ends what runs there first
 	}
 	for _, p := range e.processes {
 		p.Kill()

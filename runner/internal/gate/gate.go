@@ -58,7 +58,7 @@ func (g *Gate) set(open bool) (changed bool) {
 	return true
 }
 
-// Changed receives after the stage or number of tickets changed. Several
+// Changed receives after anything changed that a Snapshot shows. Several
 // changes may come as one; the reader takes a Snapshot.
 func (g *Gate) Changed() <-chan struct{} { return g.changed }
 

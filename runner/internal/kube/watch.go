@@ -38,17 +38,17 @@ func newStream(body io.ReadCloser) *Stream {
 	return &Stream{body, limit, json.NewDecoder(limit)}
 }
 
-// Event is what an event's object is read into: a struct with a Refusal in it, for that
+// Object is what the object of an event is read into: a struct with a Refusal in it, for that
 // comes instead of an object where the server ends the watch. One that is read at once
 // costs half of what it costs to look for its type first, and all runners read at the
 // same time.
-type Event interface{ refusal() *Refusal }
+type Object interface{ refusal() *Refusal }
 
 func (r *Refusal) refusal() *Refusal { return r }
 
 // Next waits for an event and reads its object. A Refusal is the server's
 // reason for ending the watch; io.EOF is an end without one.
-func (s *Stream) Next(object Event) (kind string, err error) {
+func (s *Stream) Next(object Object) (kind string, err error) {
 	s.limit.N = answerLimit
 	event := struct {
 		Type   string `json:"type"`

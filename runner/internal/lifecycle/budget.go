@@ -32,3 +32,20 @@ const (
 func ExitBudget(grace, killDelay time.Duration) time.Duration {
 	return grace + killDelay + AbandonAfter + EndAfter
 }
+
+// due reports whether a time has come. If not, wake is that time at the latest.
+func due(now, at time.Time, wake *time.Time) bool {
+	if !now.Before(at) {
+		return true
+	}
+	*wake = earliest(*wake, at)
+	return false
+}
+
+// earliest returns the earlier of two times, where zero means never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
+}

@@ -9,5 +9,6 @@
 //
 // The rules are those of the contract: what the maps mean (R1 to R4 and R15) is in
 // resolve.go, what a runner does about it (R5 to R7 and R9 to R11) in machine.go, with
-// the signals counted in loop.go and the times of an end in budget.go.
+// the signals counted in loop.go, the runner's own limits in limit.go and the times of an
+// end in budget.go.
 package lifecycle

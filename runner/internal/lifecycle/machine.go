@@ -164,12 +164,12 @@ func (m Machine) Step(p Progress, in Input) (Progress, Orders) {
 // grace period, is over.
 func (m Machine) stopAtDeadline(p *Progress, o *Orders, in Input) {
 	var deadline time.Time
-	limit := m.DrainDeadline
+	most := m.DrainDeadline
 	if d, err := time.ParseDuration(o.Report.Deadline); err == nil {
-		limit = d
+		most = d
 	}
-	if limit > 0 && p.Effective != api.Running && p.Effective != api.Unset {
-		deadline = p.Draining.Add(limit)
+	if most > 0 && p.Effective != api.Running && p.Effective != api.Unset {
+		deadline = p.Draining.Add(most)
 	}
 	if in.Signals > 0 {
 		deadline = earliest(deadline, in.FirstSignal.Add(m.GracePeriod))
@@ -208,7 +208,7 @@ func (m Machine) stepDrain(p *Progress, o *Orders, in Input) {
 			m.abandon(p, o, in, "the drain deadline passed and a stopped task did not end; others will requeue it")
 		}
 	case p.Effective == api.DrainAndSuspend:
-		p.Stopped = time.Time{} // that drain is over; a later end has a drain of its own
+		p.Stopped = time.Time{} // an exit later is not because of what this drain stopped
 		r.Phase, r.Target = api.PhaseSuspended, api.Unset
 	case !m.commit(p, o, in):
 		r.Reason = "no task is left; making sure that " + string(api.DrainAndTerminate) + " still stands"

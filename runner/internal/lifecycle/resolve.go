@@ -222,20 +222,3 @@ func (n *Notes) read(v View, inForce api.State, problem **Problem) {
 		}
 	}
 }
-
-// due reports whether a time has come. If not, wake is that time at the latest.
-func due(now, at time.Time, wake *time.Time) bool {
-	if !now.Before(at) {
-		return true
-	}
-	*wake = earliest(*wake, at)
-	return false
-}
-
-// earliest returns the earlier of two times, where zero means never.
-func earliest(a, b time.Time) time.Time {
-	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
-		return b
-	}
-	return a
-}

@@ -99,7 +99,7 @@ func (m *Metrics) Queued(count func(context.Context) (map[api.TaskState]int, err
 	}
 }
 
-// Transition counts a change of the phase.
+// Transition counts a change of the phase, if it is one.
 func (m *Metrics) Transition(from, to api.Phase) {
 	if from != to {
 		m.transitions.WithLabelValues(string(from), string(to)).Inc()

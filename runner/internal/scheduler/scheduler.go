@@ -92,7 +92,7 @@ type Scheduler struct {
 
 // stopper ends one attempt.
 type stopper struct {
-	drained            atomic.Bool // a drain was on since it is there
+	drained            atomic.Bool // a drain was on at any moment since it was made
 	terminated, killed context.Context
 	terminate, kill    context.CancelCauseFunc
 }
@@ -155,10 +155,9 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	}
 	a.Results, a.Held = d.Local()
 	a.Held = append(a.Held, s.GPUs.Locks(uuids)...)
-	unwanted := context.AfterFunc(d.Context(), func() { stop.terminate(context.Cause(d.Context())) })
-	defer unwanted()
+	defer context.AfterFunc(d.Context(), func() { stop.terminate(context.Cause(d.Context())) })()
 	reason := "the gate closed before it started"
-	s.mu.Lock()
+	s.mu.Lock() // so that Stop comes before this, or finds the task running
 	started := false
 	if err := cmp.Or(context.Cause(a.Kill), context.Cause(a.Terminate)); err != nil {
 		reason = "stopped before it started: " + err.Error()

@@ -102,7 +102,7 @@ func (f *follower) round(ctx context.Context) (verb string, err error) {
 	defer stream.Close()
 	f.note(func(v *lifecycle.View) { v.Unreadable, v.Denied = "", time.Time{} })
 	for {
-		var m struct { // as Next wants it; see kube.Event
+		var m struct { // as Next wants it; see kube.Object
 			kube.Refusal
 			ConfigMap
 		}
