@@ -138,6 +138,7 @@ mutants: tools bin/e2e $(SUPERVISOR) ## Break the runner, one fault at a time, a
 e2e: tools bin/e2e ## Run the scenarios, on a kind cluster where Docker is usable, else on a control plane
 	@target=$$(E2E_IMAGE='$(NAMED_IMAGE)' bin/e2e target $(TARGET)); \
 	if [ $$target = kind ] && [ -z '$(KIND_NODE_IMAGE)' ]; then $(AIRGAP) --help >/dev/null; set -- bin/airgap kind --; fi; \
+	echo 'building what the scenarios need: minutes at first, seconds later'; \
 	"$$@" $(MAKE) --no-print-directory --jobs=2 e2e-$$target
 
 .PHONY: e2e-embedded e2e-kind e2e-existing

@@ -41,7 +41,11 @@ func Ended(artifacts string, r types.SpecReport) error {
 	}
 	d := done{Name: s.Name, Outcome: s.Outcome, Length: s.Length}
 	if s.Outcome == Failed {
-		d.Why = brief(s.Location + ": " + s.Deviation())
+		d.Why = s.Deviation()
+		if file, _, _ := strings.Cut(s.Location, ":"); !strings.Contains(d.Why, file) {
+			d.Why = s.Location + ": " + d.Why // what a step says has its line
+		}
+		d.Why = brief(d.Why)
 	}
 	return note(artifacts, d)
 }

@@ -2,12 +2,14 @@ package scenario
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	reflector "github.com/invopop/jsonschema"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -71,15 +73,22 @@ func find(tree any, location []string) (at string, value any) {
 	return at, value
 }
 
-// report says what is wrong: in the words of the library, or those of the type, and
-// with a hint where a name may be mistyped.
+// kinds are those of JSON, as people call them who write YAML.
+var kinds = map[string]string{
+	"array": "a list", "boolean": "true or false", "integer": "a whole number", "null": "nothing",
+	"number": "a number", "object": "a mapping", "string": "a text",
+}
+
+// report says what is wrong, and what would be right: a name that may be meant, else all
+// that there are.
 func (c *Checker) report(e *jsonschema.ValidationError, at string, value any) {
 	part, text := c.format.compile(e.SchemaURL), e.BasicOutput().Error.String()
 	switch k := e.ErrorKind.(type) {
 	case *kind.AdditionalProperties:
 		known := slices.Sorted(maps.Keys(part.Properties))
 		for _, name := range k.Properties {
-			c.fail(c.line(join(at, name)), at, "unknown field %s%s", quote(name), api.DidYouMean(name, known))
+			hint := cmp.Or(api.DidYouMean(name, known), "; must be "+list(known))
+			c.fail(c.line(join(at, name)), at, "unknown field %s%s", quote(name), hint)
 			delete(value.(map[string]any), name)
 		}
 		return
@@ -87,10 +96,27 @@ func (c *Checker) report(e *jsonschema.ValidationError, at string, value any) {
 		if c.values == nil {
 			return // only a part of the file was read
 		}
+		text = `lacks "` + strings.Join(k.Missing, `", "`) + `"`
 	case *kind.Type:
-		if part.Title != "" {
-			text += "; must be " + part.Title
+		var want []string
+		for _, name := range k.Want {
+			want = append(want, kinds[name])
 		}
+		is := kinds[k.Got]
+		switch v := value.(type) {
+		case nil, map[string]any, []any:
+		case string:
+			is = quote(v)
+		default:
+			is = fmt.Sprint(v)
+		}
+		text = fmt.Sprintf("is %s; must be %s", is, cmp.Or(part.Title, list(want)))
+	case *kind.Minimum:
+		text = fmt.Sprintf("is %s; must be at least %s", k.Got.RatString(), k.Want.RatString())
+	case *kind.Maximum:
+		text = fmt.Sprintf("is %s; must be at most %s", k.Got.RatString(), k.Want.RatString())
+	case *kind.MaxLength:
+		text = fmt.Sprintf("has %d characters; must be at most %d", k.Got, k.Want)
 	case *kind.Enum:
 		var words []string
 		for _, word := range k.Want {

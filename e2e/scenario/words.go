@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -183,7 +184,14 @@ func (g Group) Check(c *Checker, at string) {
 // Check wants a mark that was set.
 func (m Mark) Check(c *Checker, at string) {
 	if !c.done["mark "+string(m)] {
-		c.Bad(at, "no earlier step marks %s", quote(string(m)))
+		var marks []string
+		for what := range c.done {
+			if mark, ok := strings.CutPrefix(what, "mark "); ok {
+				marks = append(marks, mark)
+			}
+		}
+		slices.Sort(marks)
+		c.Bad(at, "no earlier step marks %s%s", quote(string(m)), api.DidYouMean(string(m), marks))
 	}
 }
 

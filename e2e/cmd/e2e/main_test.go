@@ -104,7 +104,7 @@ func TestMistakes(t *testing.T) {
 		"scenarios/start/two.yaml": strings.Replace(file("two"), "52", "91", 1),
 	})
 	want := `scenarios/start/one.yaml:6: unknown field "runers"; did you mean runners?
-scenarios/start/two.yaml:2: rows[1]: maximum: got 91, want 85
+scenarios/start/two.yaml:2: rows[1]: is 91; must be at most 85
 `
 	if code, stdout, stderr := command(); code != 1 || stdout != "" || stderr != want {
 		t.Errorf("exit code %d, stdout %q, stderr\n%swant\n%s", code, stdout, stderr, want)

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/studioml/studio-go-runner/e2e/controlplane"
+	"github.com/studioml/studio-go-runner/e2e/engine"
 )
 
 type targetCommand struct {
@@ -26,9 +27,12 @@ type targetCommand struct {
 	NodeImage string `env:"KIND_NODE_IMAGE" placeholder:"IMAGE" help:"kind: the image of a node. With it, Docker must answer."`
 }
 
-// Run prints the target, after a look at what it needs: what is missing is said
-// before minutes of building.
+// Run prints the target, after a look at the scenarios and at what it needs: what is
+// wrong or missing is said before minutes of building.
 func (c targetCommand) Run(ctx context.Context, k *kong.Context) error {
+	if _, err := engine.Format.LoadDir("scenarios"); err != nil {
+		return err
+	}
 	lacks := map[string]func() error{
 		"embedded": lacksPrograms, "existing": c.lacksCluster, "kind": func() error { return c.lacksDocker(ctx, k) },
 	}

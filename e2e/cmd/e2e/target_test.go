@@ -9,6 +9,7 @@ import (
 
 // What a target lacks is said at once, with what to do about it.
 func TestTarget(t *testing.T) {
+	tree(t, map[string]string{"scenarios/start/one.yaml": file("one")})
 	assets := t.TempDir()
 	for _, name := range []string{"etcd", "kube-apiserver"} {
 		if err := os.WriteFile(filepath.Join(assets, name), nil, 0o755); err != nil {
@@ -61,5 +62,15 @@ func TestTarget(t *testing.T) {
 				t.Errorf("exit code %d, stdout %q, stderr %q", code, out.String(), problems.String())
 			}
 		})
+	}
+}
+
+// A mistake in a scenario is said before anything is built for it.
+func TestTargetOfBadScenarios(t *testing.T) {
+	tree(t, map[string]string{"scenarios/start/one.yaml": file("one") + "runers: {}\n"})
+	var out, problems strings.Builder
+	code := run([]string{"target", "embedded"}, &out, &problems)
+	if want := "scenarios/start/one.yaml:6: unknown field"; code != 1 || out.String() != "" || !strings.HasPrefix(problems.String(), want) {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, out.String(), problems.String())
 	}
 }
