@@ -249,6 +249,9 @@ func (g *Get) Run(ctx context.Context, stdio stdio) error {
 		if err != nil {
 			return err
 		}
+		if result != nil && result.Outcome == api.Succeeded && result.Reason != "" { // what of it is not kept
+			fmt.Fprintf(stdio.Err, "runner: attempt %d of %s succeeded, but %s\n", number, g.ID, result.Reason)
+		}
 		_, err = fmt.Fprintf(stdio.Out, "attempt %d of %s is in %s\n", number, g.ID, g.Dir)
 		return err
 	})

@@ -95,6 +95,9 @@ func wait(ctx context.Context, store connection, stdio stdio, tasks []queue.Subm
 			return fault
 		}
 		if now.State == api.TaskFinished {
+			if end != nil && end.Reason != "" { // what of it is not kept
+				fmt.Fprintf(stdio.Err, "runner: task %s is finished, but %s\n", t.ID, end.Reason)
+			}
 			continue
 		}
 		code, reason := exitCode(1), why(now, nil)

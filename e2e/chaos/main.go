@@ -102,13 +102,13 @@ func run(ctx context.Context, o options) (err error) {
 		return errors.Join(err, arena.keep(o.Artifacts))
 	}
 	whole := !o.Short && len(o.Kinds) == 0 && o.Tasks == 0 && o.Strikes == 0
-	empty, share := report(os.Stdout, &arena.record)
+	empty, share := report(os.Stdout, &arena.record, plan)
 	problems := Check(&arena.record)
 	for _, p := range problems {
 		fmt.Printf("%s: %s\n", p.Clause, p.Text)
 	}
 	if len(problems) > 0 {
-		return errors.Join(fmt.Errorf("%d problems; the record and the logs are in %s; again: make chaos QUEUE=%s SEED=%d", len(problems), o.Artifacts, o.Queue, o.Seed),
+		return errors.Join(fmt.Errorf("%d problems; the record and the logs are in %s; again: %s", len(problems), o.Artifacts, o.again()),
 			arena.keep(o.Artifacts))
 	}
 	if whole && (len(empty) > 0 || share < calm) {
@@ -116,6 +116,19 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	fmt.Println("nothing lost")
 	return nil
+}
+
+// again is the command that plays the same plan: its form and its kinds are part of it.
+func (o options) again() string {
+	words := []string{"make", "chaos"}
+	if o.Short {
+		words = append(words, "SHORT=1")
+	}
+	words = append(words, "QUEUE="+o.Queue, fmt.Sprintf("SEED=%d", o.Seed))
+	if len(o.Kinds) > 0 {
+		words = append(words, "KINDS="+strings.Join(o.Kinds, ","))
+	}
+	return strings.Join(words, " ")
 }
 
 // play plays the plan to its end.

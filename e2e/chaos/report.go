@@ -12,9 +12,10 @@ import (
 // calm is the least share of the tasks that must have run while a fault struck.
 const calm = 0.3
 
-// report prints the table of faults and tasks, and returns the cells that are empty
-// and the share of tasks that ran when a fault struck.
-func report(out io.Writer, r *Record) (empty []string, share float64) {
+// report prints the table of faults and tasks and what of the plan there was no time
+// for, and returns the cells that are empty and the share of tasks that ran when a fault
+// struck.
+func report(out io.Writer, r *Record, plan Plan) (empty []string, share float64) {
 	kinds := map[string]string{}
 	for _, t := range r.Tasks {
 		kinds[t.ID] = t.Kind
@@ -60,6 +61,19 @@ func report(out io.Writer, r *Record) (empty []string, share float64) {
 			code = l.Killed.String()
 		}
 		codes[code]++
+	}
+	never := map[string]bool{}
+	for _, s := range plan.Strikes {
+		if cells[s.Kind] == nil {
+			never[s.Kind] = true
+		}
+	}
+	if late, unsaid := len(plan.Strikes)-len(r.Struck), len(plan.Tasks)-len(r.Tasks); late > 0 || unsaid > 0 {
+		fmt.Fprintf(out, "the time was over before %d of %d strikes and %d of %d tasks", late, len(plan.Strikes), unsaid, len(plan.Tasks))
+		if len(never) > 0 {
+			fmt.Fprintf(out, "; never struck: %s", strings.Join(slices.Sorted(maps.Keys(never)), ", "))
+		}
+		fmt.Fprintln(out)
 	}
 	fmt.Fprintf(out, "%d tasks, %d starts, %d dead letters; %d strikes; %d lives of runners, by how they ended: %s; %.0f %% of the tasks ran when a fault struck\n",
 		len(r.Tasks), starts, len(r.Dead), len(r.Struck), len(r.Lives), strings.TrimPrefix(fmt.Sprint(codes), "map"), 100*share)

@@ -163,8 +163,8 @@ func TestFullDisk(t *testing.T) {
 			if test.want != nil {
 				return
 			}
-			if own := test.where(a); own == a.Outputs() || own == a.Checkpoint() {
-				if want := "its " + filepath.Base(own) + " is not kept: the disk is full"; !strings.Contains(r.Reason, want) {
+			if own, ok := map[string]string{a.Outputs(): "output directory", a.Checkpoint(): "checkpoint"}[test.where(a)]; ok {
+				if want := "its " + own + " is not kept: the disk is full"; !strings.Contains(r.Reason, want) {
 					t.Errorf("reason %q, want %q", r.Reason, want)
 				}
 			}

@@ -18,6 +18,14 @@ const (
 	checkpointDir = "checkpoint"
 )
 
+// called is what they are in a sentence.
+func called(dir string) string {
+	if dir == outputsDir {
+		return "output directory"
+	}
+	return dir
+}
+
 // Limits say how much of them is stored, in bytes; below 0, there is no room.
 type Limits struct{ Outputs, Checkpoint int64 }
 
@@ -44,7 +52,7 @@ func (d *Draft) take() (problems error) {
 		info, err := d.work.Lstat(from)
 		if err == nil && (!info.IsDir() || d.resumed && dir == checkpointDir || d.work.Remove(from) != nil) {
 			if err := d.work.Rename(from, filepath.Join(filepath.Base(d.kept), dir)); err != nil {
-				problems = errors.Join(problems, fmt.Errorf("its %s is not kept: %w", dir, err))
+				problems = errors.Join(problems, fmt.Errorf("its %s is not kept: %w", called(dir), err))
 			}
 		}
 	}
@@ -121,7 +129,7 @@ func (d *Draft) check(dir string, limit int64, flag string) (size int64, err err
 		})
 	}
 	if err != nil {
-		err = fmt.Errorf("its %s is not kept: %w", dir, err)
+		err = fmt.Errorf("its %s is not kept: %w", called(dir), err)
 	}
 	return size, err
 }

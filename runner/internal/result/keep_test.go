@@ -48,7 +48,7 @@ func TestOutputsAndCheckpoint(t *testing.T) {
 		{name: "too large", outcome: api.Interrupted, before: true, do: func(t *testing.T, o, c string) {
 			write(t, o+"/large", long)
 			write(t, c+"/large", long)
-		}, reason: "its outputs is not kept: it has more than the 1000 bytes of --output-limit; its checkpoint is not kept: it has more than the 1000 bytes of --checkpoint-limit"},
+		}, reason: "its output directory is not kept: it has more than the 1000 bytes of --output-limit; its checkpoint is not kept: it has more than the 1000 bytes of --checkpoint-limit"},
 		{name: "too many", outcome: api.Failed, do: func(t *testing.T, _, c string) {
 			for n := range 1001 {
 				write(t, filepath.Join(c, strconv.Itoa(n)), "")
@@ -67,7 +67,7 @@ func TestOutputsAndCheckpoint(t *testing.T) {
 			if err := os.Symlink("/etc", c); err != nil {
 				t.Fatal(err)
 			}
-		}, reason: "its outputs is not kept: it is no directory any more; its checkpoint is not kept: it is no directory any more"},
+		}, reason: "its output directory is not kept: it is no directory any more; its checkpoint is not kept: it is no directory any more"},
 		{name: "removed", outcome: api.Failed, before: true, do: func(t *testing.T, o, c string) {
 			os.RemoveAll(o)
 			os.RemoveAll(c)

@@ -99,13 +99,26 @@ func (f *family) endOrphans(supervisor int, stuck func(pid int)) {
 // stuckAfter is how long KILL may take; it is stuck_ms of the supervisor.
 const stuckAfter = time.Second
 
+// goOn has supervisors go on that were stopped, most likely by their tasks: they would
+// hear neither of an end nor of an order.
+func (f *family) goOn() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for pid := range f.started {
+		var info unix.Siginfo
+		if err := unix.Waitid(unix.P_PID, pid, &info, unix.WSTOPPED|unix.WNOHANG, nil); err == nil && info.Signo != 0 {
+			unix.Kill(pid, unix.SIGCONT)
+		}
+	}
+}
+
 // reapPause lets those wait for their children who started them, and many ends cost
 // one look. To be told of each would cost every task more.
 const reapPause = time.Second
 
 // Reap waits for the children that this process was given, until ctx ends. It
 // waits for no child of which it does not know that: beside os/exec, a wait for
-// any child takes exit statuses away.
+// any child takes exit statuses away. Supervisors that were stopped go on.
 func Reap(ctx context.Context) error {
 	prepare()
 	tick := time.Tick(reapPause)
@@ -115,6 +128,7 @@ func Reap(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		children.goOn()
 		var info unix.Siginfo
 		err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 		if err == nil && info.Signo != 0 {

@@ -3,6 +3,7 @@ package supervise_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -108,6 +109,41 @@ func TestALineOfOrphansIsEnded(t *testing.T) {
 		<-p.Done()
 		if left := childrenOfThis(t); left != "" {
 			t.Fatalf("still there: %s", left)
+		}
+	}
+}
+
+// A supervisor that its task has stopped hears of the task's end, and of an order.
+func TestAStoppedSupervisorGoesOn(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var reaper sync.WaitGroup
+	reaper.Go(func() { supervise.Reap(ctx) })
+	defer reaper.Wait()
+	defer cancel()
+	for name, test := range map[string]struct {
+		then  string
+		order func(*supervise.Process)
+	}{
+		"its task ends":      {"exit 0", func(*supervise.Process) {}},
+		"its task is killed": {"exec sleep 1000", (*supervise.Process).Kill},
+	} {
+		c := shell(t, "kill -STOP $PPID; echo $PPID; "+test.then)
+		text, out := io.Pipe()
+		c.Stdout = out
+		p, err := supervise.Start(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var supervisor int
+		if _, err := fmt.Fscan(text, &supervisor); err != nil {
+			t.Fatal(err)
+		}
+		test.order(p)
+		select {
+		case <-p.Done():
+		case <-time.After(20 * time.Second):
+			unix.Kill(supervisor, unix.SIGCONT)
+			t.Fatalf("%s: the attempt goes on", name)
 		}
 	}
 }

@@ -168,7 +168,7 @@ func (s *Spool) reclaimOne(name string) error {
 				return err
 			}
 			s.ring()
-			s.log.Info("took a task back from a dead runner", "task", e.id, "runner", runner)
+			s.log.Info("took a task back from a dead runner", "task", e.id, "dead_runner", runner)
 		}
 		return s.closeClaim(&claim{name: name, lock: lock})
 	})

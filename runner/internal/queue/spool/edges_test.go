@@ -54,7 +54,7 @@ func TestWhatPeopleReadOfTheQueue(t *testing.T) {
 	}
 	other.Crash()
 	fetch(t, s, "taken")
-	if text := log.String(); !strings.Contains(text, `level=INFO msg="took a task back from a dead runner"`) || !strings.Contains(text, "runner=other") ||
+	if text := log.String(); !strings.Contains(text, `level=INFO msg="took a task back from a dead runner"`) || !strings.Contains(text, " dead_runner=other") ||
 		strings.Contains(text, "could not") {
 		t.Errorf("log %s, want that a task was taken back from other", text)
 	}
