@@ -336,6 +336,23 @@ func TestRunnerKilled(t *testing.T) {
 	waitGone(t, pid) // init may be slow to collect it
 }
 
+// A supervisor that was stopped when its runner is killed goes on then.
+func TestRunnerKilledAndTheSupervisorStopped(t *testing.T) {
+	pids := newPidPipe(t)
+	runner := exec.Command(os.Args[0])
+	runner.Env = append(os.Environ(), lockEnv+"="+filepath.Join(t.TempDir(), "lock"),
+		runnerEnv+"="+fmt.Sprintf("kill -STOP $PPID; echo $$ >%s; exec sleep 1000", pids))
+	if err := runner.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := pids.read(t)
+	if err := runner.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	runner.Wait()
+	waitGone(t, pid)
+}
+
 func TestTheTaskInheritsNothing(t *testing.T) {
 	leak, err := unix.Open("/dev/zero", unix.O_RDONLY, 0) // without O_CLOEXEC
 	if err != nil {

@@ -147,6 +147,7 @@ int main(int argc, char **argv, char **env)
 	if (argc < 6)
 		return 1;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	prctl(PR_SET_PDEATHSIG, SIGCONT); // its task may have stopped it, and nobody else be there
 	if (prctl(PR_GET_TIMERSLACK) == patient_slack) // the runner's own; see patience.c
 		prctl(PR_SET_TIMERSLACK, usual_slack);
 	sigfillset(&signals);
