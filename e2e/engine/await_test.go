@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -44,7 +45,7 @@ func TestTimeout(t *testing.T) {
 func TestStillMet(t *testing.T) {
 	env := newFakeEnv(t, func(r *fakeRunner) {
 		r.say(running())
-		r.say(api.Status{Phase: api.PhaseTerminated, Source: api.SourceGlobal})
+		r.say(api.Status{Phase: api.PhaseTerminated, Effective: api.DrainAndTerminate, Source: api.SourceGlobal})
 		r.exit(0, "drained")
 		// What the task wrote may be read after its runner's end.
 		r.env.finish("late-1", "a")
@@ -114,6 +115,56 @@ func (e *secondLookHangs) Queue(ctx context.Context) (targets.Contents, error) {
 	return nil, ctx.Err()
 }
 
+// What an earlier step has asked for does not count where a look is cut short.
+func TestOldAnswers(t *testing.T) {
+	t.Setenv("E2E_TIME_FACTOR", "0.1")
+	for expect, want := range map[string]string{
+		"{a: {ready: true}}":        "expect: /readyz did not answer in time",
+		"{tasks/work: {queued: 1}}": "expect: the queue cannot be read",
+	} {
+		env := &firstAnswers{secondLookHangs{fakeEnv: newFakeEnv(t, idle)}}
+		_, err := run(t, env, head+"tasks: [{group: work}]\nsteps:\n  - expect: "+expect+"\n  - expect: "+expect+"\n")
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "fake.yaml:9") {
+			t.Errorf("%s: got %v, want %s", expect, err, want)
+		}
+	}
+}
+
+// firstAnswers has runners that answer once.
+type firstAnswers struct{ secondLookHangs }
+
+func (e *firstAnswers) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells targets.Sink) (targets.Runner, error) {
+	r, err := e.fakeEnv.StartRunner(ctx, spec, tells)
+	return &onceAsked{Runner: r}, err
+}
+
+type onceAsked struct {
+	targets.Runner
+	asked bool
+}
+
+func (r *onceAsked) Get(ctx context.Context, path string) (int, []byte, error) {
+	if !r.asked {
+		r.asked = true
+		return r.Runner.Get(ctx, path)
+	}
+	<-ctx.Done()
+	return 0, nil, ctx.Err()
+}
+
+// A source that ends leaves a gap, also where it knows of no error.
+func TestSourceEndsEarly(t *testing.T) {
+	err := runUntil(t, deafEnv{newFakeEnv(t, idle)}, "steps:\n  - await: {a: {phase: Suspended}}\n",
+		func(s *history.Summary) bool { return len(s.Troubles) > 0 })
+	if want := "the record may have a gap: the journal has failed: it has ended before the scenario"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+type deafEnv struct{ *fakeEnv }
+
+func (deafEnv) Journal(context.Context, func(targets.TaskNote)) error { return nil }
+
 // A mark and never look at the past; nothing is waited for.
 func TestNever(t *testing.T) {
 	script := func(r *fakeRunner) {
@@ -165,4 +216,63 @@ func TestNeverTooEarly(t *testing.T) {
 			t.Errorf("within %s: got %v, want error: %v", within, err, fails)
 		}
 	}
+}
+
+// A window that is not over is waited for: what comes in it is too early, and what comes
+// after it is not.
+func TestNeverWaitsForItsWindow(t *testing.T) {
+	for within, fails := range map[string]bool{"50ms": false, "3s": true} {
+		env := newFakeEnv(t, func(r *fakeRunner) {
+			r.say(running())
+			select {
+			case <-r.signals:
+			case <-r.env.t.Context().Done():
+				return
+			}
+			<-time.After(200 * time.Millisecond)
+			r.say(api.Status{Phase: api.PhaseDraining, Source: api.SourceSignal})
+			<-r.env.t.Context().Done()
+		})
+		_, err := run(t, env, `steps:
+  - await: {a: {phase: Running}}
+  - mark: asked
+  - signal: {a: TERM}
+  - never: {since: asked, within: `+within+`, that: {a: {phase: Draining}}}
+  - await: {a: {phase: Draining}}
+`)
+		if (err != nil) != fails {
+			t.Errorf("within %s: got %v, want error: %v", within, err, fails)
+		}
+	}
+}
+
+// What grows is that of one process: the next one begins anew.
+func TestGrowthOfAnotherProcess(t *testing.T) {
+	t.Setenv("E2E_TIME_FACTOR", "0.1")
+	_, err := run(t, counting{newFakeEnv(t, idle)}, `steps:
+  - await: {a: {phase: Running}}
+  - mark: then
+  - expect: {a: {fd: {since: then, most: 0}}}
+  - signal: {a: KILL}
+  - await: {a: {exit: -1}}
+  - start: [a]
+  - expect: {a: {fd: {since: then, most: 0}}}
+`)
+	if want := "fake.yaml:13: expect: fd was not known at then: it is another process by now"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// counting has runners with as many descriptors at any time.
+type counting struct{ *fakeEnv }
+
+func (e counting) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells targets.Sink) (targets.Runner, error) {
+	r, err := e.fakeEnv.StartRunner(ctx, spec, tells)
+	return measured{r}, err
+}
+
+type measured struct{ targets.Runner }
+
+func (measured) Get(context.Context, string) (int, []byte, error) {
+	return 200, []byte("process_open_fds 5\n"), nil
 }

@@ -53,7 +53,8 @@ var said = []fact{
 	}).ruled(effectives),
 	says[string]("reason", "A part of the sentence that says what a runner waits for.", func(s *api.Status) any { return text{s.Reason} }),
 	says[string]("why", "A part of the reason that the map in force gives.", func(s *api.Status) any { return text{s.Why} }),
-	says[string]("drainDeadline", "The deadline of a drain that it gives.", func(s *api.Status) any { return text{s.DrainDeadline} }),
+	// All of it: 1h is a part of 11h, and of 1h30m.
+	says[string]("drainDeadline", "The deadline of a drain that it gives.", func(s *api.Status) any { return word(s.DrainDeadline) }),
 	says[string]("problem", "A part of the sentence about one of a runner's maps.", func(s *api.Status) any {
 		return texts(mapsOf(s), func(m *api.MapStatus) string { return m.Problem })
 	}),

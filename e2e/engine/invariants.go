@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
@@ -31,7 +32,8 @@ func (p *play) nothingLost() error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(rules.Conserved(p.submitted, contents)...); err != nil {
+	dead, owners := mayFail(p.scenario)
+	if err := errors.Join(append(rules.Conserved(p.submitted, contents), rules.Causeless(contents, dead, owners)...)...); err != nil {
 		return err
 	}
 	// The tasks' notes take another way than the queue's contents.
@@ -49,26 +51,61 @@ func (p *play) nothingLost() error {
 	return nil
 }
 
+// submits are all that a scenario puts into the queue.
+func submits(s scenario.Scenario) []scenario.Submit {
+	return slices.Concat(s.Tasks, scenario.Actions[scenario.Submit](s.Steps))
+}
+
+// owners are the lines of those to whom tasks belong: they cancel and retry.
+func owners(s scenario.Scenario) []string { return slices.Concat(scenario.Actions[owner](s.Steps)...) }
+
+// mayFail says which groups may have dead tasks, and whether tasks may be cancelled. What
+// an Observation submits is nobody's file.
+func mayFail(s scenario.Scenario) (groups []string, cancelled bool) {
+	cancelled = len(owners(s)) > 0 || s.Path == ""
+	for _, t := range submits(s) {
+		if t.Fail || t.Timeout != 0 || t.Expires != 0 {
+			groups = append(groups, string(t.Group))
+		}
+	}
+	if cancelled {
+		groups = append(groups, "")
+	}
+	return groups, cancelled
+}
+
 // allowed is what a scenario makes right: exits and signals that it is about, and
 // attempts that it lets fail, or ends early without an end of the runner.
 func allowed(s scenario.Scenario) rules.Allowed {
-	tasks := slices.Concat(s.Tasks, scenario.Actions[scenario.Submit](s.Steps))
-	owners := slices.Concat(scenario.Actions[owner](s.Steps)...) // who retry, say
-	a := rules.Allowed{Killed: make(map[string]bool), Repeats: len(owners) > 0}
-	for _, t := range tasks {
-		a.Repeats = a.Repeats || t.Fail || t.Timeout != 0 || t.Steps > 0 // counts, and leaves in a drain
+	a := rules.Allowed{
+		Errors: make(map[string]bool), Killed: make(map[string]int), Signalled: make(map[string]bool),
+		Unheard: len(scenario.Actions[kubectl](s.Steps))+len(scenario.Actions[Manifest](s.Steps)) > 0, // who delete pods, say
 	}
-	for _, r := range s.Runners {
-		a.Repeats = a.Repeats || r.Flags["drain-deadline"] != ""
+	if len(owners(s)) > 0 || slices.ContainsFunc(slices.Collect(maps.Values(s.Runners)), func(r scenario.Runner) bool {
+		return r.Flags["drain-deadline"] != ""
+	}) {
+		a.Repeats = []string{""}
+	}
+	for _, t := range submits(s) {
+		if t.Fail || t.Timeout != 0 || t.Steps > 0 { // which counts, and leaves in a drain
+			a.Repeats = append(a.Repeats, string(t.Group))
+		}
 	}
 	for _, that := range scenario.Actions[scenario.Conditions](s.Steps) {
-		for _, condition := range that {
-			a.Errors = a.Errors || condition["exit"] == api.ExitError
+		for runner, condition := range that {
+			if condition["exit"] == api.ExitError {
+				a.Errors[runner] = true
+			}
 		}
 	}
 	for _, sent := range scenario.Actions[signal](s.Steps) {
 		for name, sig := range sent {
-			a.Killed[string(name)] = a.Killed[string(name)] || sig == "KILL"
+			switch sig {
+			case "KILL":
+				a.Killed[string(name)]++
+			case "TERM", "INT", "HUP":
+				a.Signalled[string(name)] = true
+			}
 		}
 	}
 	return a

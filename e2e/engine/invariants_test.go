@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/history"
@@ -16,22 +17,23 @@ import (
 
 // What a scenario is about is right in it, and nothing else.
 func TestAllowed(t *testing.T) {
-	none := map[string]bool{}
 	tests := map[string]rules.Allowed{
-		"steps: [{mark: x}, EXPECT]":                         {Killed: none},
-		"steps: [{signal: {a: KILL}}, EXPECT]":               {Killed: map[string]bool{"a": true}},
-		"steps: [{signal: {a: TERM}}, EXPECT]":               {Killed: map[string]bool{"a": false}},
-		"steps: [{await: {a: {exit: 1}}}]":                   {Killed: none, Errors: true},
-		"steps: [{await: {a: {exit: 10}}}]":                  {Killed: none},
-		"steps: [EXPECT]\ntasks: [{group: x, fail: true}]":   {Killed: none, Repeats: true},
-		"steps: [EXPECT]\ntasks: [{group: x, steps: 3}]":     {Killed: none, Repeats: true},
-		"steps: [{submit: {group: x, timeout: 1s}}, EXPECT]": {Killed: none, Repeats: true},
-		"steps: [{owner: [retry t-1]}, EXPECT]":              {Killed: none, Repeats: true},
-		"name: x\nrows: [1]\ntargets: [embedded]\nrunners: {a: {flags: {drain-deadline: 1s}}, b: {}}\nsteps: [EXPECT]": {Killed: none, Repeats: true},
+		"steps: [{mark: x}, EXPECT]":                         {},
+		"steps: [{signal: {a: KILL}}, EXPECT]":               {Killed: map[string]int{"a": 1}},
+		"steps: [{signal: {a: TERM}}, EXPECT]":               {Signalled: map[string]bool{"a": true}},
+		"steps: [{signal: {a: USR1}}, EXPECT]":               {},
+		"steps: [{await: {a: {exit: 1}}}]":                   {Errors: map[string]bool{"a": true}},
+		"steps: [{await: {a: {exit: 10}}}]":                  {},
+		"steps: [{manifest: {text: x}}, EXPECT]":             {Unheard: true},
+		"steps: [EXPECT]\ntasks: [{group: x, fail: true}]":   {Repeats: []string{"x"}},
+		"steps: [EXPECT]\ntasks: [{group: x, steps: 3}]":     {Repeats: []string{"x"}},
+		"steps: [{submit: {group: x, timeout: 1s}}, EXPECT]": {Repeats: []string{"x"}},
+		"steps: [{owner: [retry t-1]}, EXPECT]":              {Repeats: []string{""}},
+		"name: x\nrows: [1]\ntargets: [embedded]\nrunners: {a: {flags: {drain-deadline: 1s}}, b: {}}\nsteps: [EXPECT]": {Repeats: []string{""}},
 	}
 	for text, want := range tests {
 		text = strings.ReplaceAll(text, "EXPECT", "{expect: {a: {live: true}}}")
-		if diff := cmp.Diff(want, engine.Allowed(parse(t, text))); diff != "" {
+		if diff := cmp.Diff(want, engine.Allowed(parse(t, text)), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s: want - got +\n%s", text, diff)
 		}
 	}
@@ -51,6 +53,9 @@ func TestNothingLost(t *testing.T) {
 		{"a result out of nothing", func(e *fakeEnv) {
 			e.queue(func(c *targets.Contents) { *c = targets.Contents{{ID: "t-1", State: api.TaskFinished}} })
 		}, true, "R12: task t-1 has a result, but never said that it came to its end"},
+		{"given up", func(e *fakeEnv) {
+			e.queue(func(c *targets.Contents) { *c = targets.Contents{{ID: "t-1", State: api.TaskDead, Task: &api.Task{}}} })
+		}, false, "R12: task t-1 was given up, and nothing has let it fail"},
 		{"unreadable", func(e *fakeEnv) {
 			e.mu.Lock()
 			defer e.mu.Unlock()

@@ -127,6 +127,9 @@ func differ(f fact, v *view, have, want any) string {
 	case scenario.Growth:
 		then := v.play.then[want.Since]
 		before, about := f.read(&view{summary: then, runner: then.Runner(v.name)})
+		if then.Runner(v.name).Processes != v.runner.Processes {
+			before, about = nil, "it is another process by now"
+		}
 		if before == nil {
 			return fmt.Sprintf("%s was not known at %s: %s", f.Name, want.Since, about)
 		}

@@ -88,7 +88,7 @@ func TestConditions(t *testing.T) {
 		{"a: {gpusBusy: 2}", "a: {gpusBusy: 1}", "gpusBusy is 2, want 1", ""},
 		{"a: {problem: cannot be}", "a: {problem: grant}", `problem does not say "grant": cannot be read`, ""},
 		{"a: {why: new kernel}", "a: {why: old}", `why does not say "old": a new kernel`, ""},
-		{"a: {drainDeadline: 30m}", "a: {drainDeadline: 1h}", `drainDeadline does not say "1h": 30m`, ""},
+		{"a: {drainDeadline: 30m}", "a: {drainDeadline: 1h}", `drainDeadline is 30m, want 1h`, ""},
 		{"a: {reason: 2 tasks}", "a: {reason: 1 task}", `reason does not say "1 task": waits for 2 tasks`, ""},
 		{"a: {seen: true}", "a: {seen: false}", "seen is true, want false", ""},
 		{"a: {live: true}", "a: {live: false}", "live is true, want false (ok)", ""},

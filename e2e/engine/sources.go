@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
@@ -11,8 +13,11 @@ import (
 
 // source runs a part that feeds the record until the scenario ends.
 func (p *play) source(name string, feed func(context.Context) error) {
-	p.sources.Go(func() { p.told(name, feed(p.ctx)) })
+	p.sources.Go(func() { p.told(name, cmp.Or(feed(p.ctx), errEarly)) })
 }
+
+// errEarly is why the record has a gap where a source has seen no error.
+var errEarly = errors.New("it has ended before the scenario")
 
 // told records why a part has failed, but for the scenario's end.
 func (p *play) told(name string, err error) {

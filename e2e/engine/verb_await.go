@@ -80,8 +80,10 @@ func (p *play) await(ctx context.Context, that scenario.Conditions, budget time.
 		over := ctx.Err() != nil // what came until then counts
 		// First what needs no asking, which costs nothing.
 		if look(false); so.ok() {
-			_ = p.ask(ctx, that) // what is not known is wrong, and the record has why
-			look(true)
+			err := p.ask(ctx, that) // what is not known is wrong, and the record has why
+			if look(true); so.ok() && err != nil {
+				so.wrong = []string{err.Error()} // the answers are those of an earlier look
+			}
 		}
 		switch {
 		case so.ok():
@@ -99,7 +101,7 @@ func (p *play) await(ctx context.Context, that scenario.Conditions, budget time.
 }
 
 // ask puts into the record what conditions need and it does not have by itself,
-// but for what the end of ctx has cut short. Its error is that of the queue.
+// but for what the end of ctx has cut short. Its error is that, or that of the queue.
 func (p *play) ask(ctx context.Context, that scenario.Conditions) (err error) {
 	queued := false
 	for subject, condition := range that {
@@ -108,26 +110,29 @@ func (p *play) ask(ctx context.Context, that scenario.Conditions) (err error) {
 			case path == theQueue:
 				queued = true
 			case path != "" && r != nil:
-				r.ask(ctx, path)
+				err = errors.Join(err, r.ask(ctx, path))
 			}
 		}
 	}
 	if queued {
-		_, err = p.readQueue(ctx)
+		_, trouble := p.readQueue(ctx)
+		err = errors.Join(err, trouble)
 	}
 	return err
 }
 
-// ask has a runner answer into the record.
-func (r *runner) ask(ctx context.Context, path string) {
+// ask has a runner answer into the record. It fails if the end of ctx has cut that short.
+func (r *runner) ask(ctx context.Context, path string) error {
 	code, body, err := r.Get(ctx, path)
 	a := &history.Answer{Path: path, Code: code, Body: string(body)}
 	if err != nil {
 		a.Error = err.Error()
 	}
-	if err == nil || ctx.Err() == nil {
-		r.tells.Add(history.Entry{Answer: a})
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("%s did not answer in time: %w", path, err)
 	}
+	r.tells.Add(history.Entry{Answer: a})
+	return nil
 }
 
 // readQueue reads the queue and keeps in the record what has changed.
@@ -185,7 +190,8 @@ type Never struct {
 	// Since is the mark to begin at; without it, the beginning of the record.
 	Since scenario.Mark `json:"since,omitempty"`
 	// Within is how long after the mark it counts; without it, till now. What must not be
-	// too early is told so, however late it is: the mark is set before its cause.
+	// too early is told so, however late it is: the mark is set before its cause. The step
+	// ends with that time, if it is not over by then.
 	Within scenario.Duration `json:"within,omitempty" with:"since"`
 	// That are the conditions, by subject. A log line counts when it is written,
 	// everything else as long as it is so.
@@ -204,22 +210,37 @@ func (n Never) Check(c *scenario.Checker, at string) {
 }
 
 // do looks at what was so after each entry since the mark, the last of
-// which is a look into the queue, if that is asked for.
+// which is a look into the queue, if that is asked for. What counts for a time is looked at
+// again when that is over.
 func (n Never) do(ctx context.Context, p *play) error {
 	if err := p.ask(ctx, n.That); err != nil {
 		return err
 	}
-	for subject, condition := range n.That {
-		if err := p.neverOf(subject, condition, p.marked(n.Since), time.Duration(n.Within)); err != nil {
-			return fmt.Errorf("%s: %w", subject, err)
+	since, within := p.marked(n.Since), time.Duration(n.Within)
+	for again := true; again; {
+		again = time.Since(since.Time) < within
+		err := eachOf(n.That, func(subject string, condition scenario.Condition) error {
+			known, err := p.neverOf(subject, condition, since, within)
+			if err == nil && !known && !again {
+				p.record.View(func(s *history.Summary) {
+					err = fmt.Errorf("nothing in the record could have shown it: %s", p.describeSubject(s, subject))
+				})
+			}
+			return err
+		})
+		if err == nil && again {
+			err = pause(ctx, within-time.Since(since.Time))
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// neverOf fails as well where no entry could have shown what must never be.
-func (p *play) neverOf(subject string, condition scenario.Condition, since history.Entry, within time.Duration) error {
-	summary, entries, known := history.NewSummary(), p.record.Entries(), false
+// neverOf says whether any entry could have shown what must never be, and fails if one has.
+func (p *play) neverOf(subject string, condition scenario.Condition, since history.Entry, within time.Duration) (known bool, err error) {
+	summary, entries := history.NewSummary(), p.record.Entries()
 	for _, e := range entries {
 		for _, r := range summary.Runners {
 			r.Log = nil // a line counts when it is written
@@ -234,12 +255,9 @@ func (p *play) neverOf(subject string, condition scenario.Condition, since histo
 		so := p.judge(summary, scenario.Conditions{subject: condition}, true)
 		known = known || !so.unknown
 		if so.ok() {
-			return fmt.Errorf("what must never be was so, %s into the scenario: %s",
+			return true, fmt.Errorf("what must never be was so, %s into the scenario: %s",
 				e.Time.Sub(entries[0].Time).Round(time.Millisecond), p.describeSubject(summary, subject))
 		}
 	}
-	if !known {
-		return fmt.Errorf("nothing in the record could have shown it: %s", p.describeSubject(summary, subject))
-	}
-	return nil
+	return known, nil
 }

@@ -3,6 +3,7 @@
 package rules
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,12 +17,17 @@ import (
 
 // Allowed is what is right in one scenario and wrong elsewhere.
 type Allowed struct {
-	// Errors are exits because of a configuration or start-up error.
-	Errors bool
-	// Killed are the runners that are sent SIGKILL.
-	Killed map[string]bool
-	// Repeats are second starts of tasks that no end of a runner and no GPU explains.
-	Repeats bool
+	// Errors are the runners that may end because of a configuration or start-up error.
+	Errors map[string]bool
+	// Killed is how often runners are sent SIGKILL.
+	Killed map[string]int
+	// Signalled are the runners that are sent a signal to drain; Unheard is that others than
+	// steps may send one, too.
+	Signalled map[string]bool
+	Unheard   bool
+	// Repeats are groups of tasks, the empty one for all, that may be started a second
+	// time where no end of a runner and no GPU explains it.
+	Repeats []string
 	// Gaps are statuses that nobody read, while runners that others start and end
 	// were out of reach; how those end is not looked at.
 	Gaps bool
@@ -56,6 +62,22 @@ func Conserved(submitted []string, contents targets.Contents) (wrong []error) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(places)) {
 		wrong = append(wrong, fmt.Errorf("R12: task %s, which nobody submitted, is in %s", id, places[id]))
+	}
+	return wrong
+}
+
+// Causeless is the rest of R12: a task is given up or cancelled only where the scenario
+// lets that be. Groups of tasks may be dead, the empty one is all; owners may cancel any.
+func Causeless(contents targets.Contents, dead []string, owners bool) (wrong []error) {
+	for _, id := range contents.In(api.TaskDead) {
+		if !slices.ContainsFunc(dead, func(group string) bool { return history.InGroup(id, group) }) {
+			wrong = append(wrong, fmt.Errorf("R12: task %s was given up, and nothing has let it fail", id))
+		}
+	}
+	for _, id := range contents.In(api.TaskCancelled) {
+		if !owners {
+			wrong = append(wrong, fmt.Errorf("R12: task %s was cancelled, but not by its owner", id))
+		}
 	}
 	return wrong
 }
@@ -99,16 +121,19 @@ func (a Allowed) statuses(entries []history.Entry) error {
 // one unless the scenario is about it. Nor does Go say that a program is wrong, or
 // the harness that it may have missed something.
 func (a Allowed) ends(entries []history.Entry) error {
-	allowed := []int{api.ExitDrained, api.ExitUnfinished, api.ExitForced, api.ExitSignalled}
-	if a.Errors {
-		allowed = append(allowed, api.ExitError)
-	}
+	killed, last := maps.Clone(a.Killed), make(map[process]*api.Status)
 	for _, e := range entries {
 		switch {
 		case e.Trouble != "":
 			return fmt.Errorf("the record may have a gap: %s", e.Trouble)
-		case e.Exit != nil && !slices.Contains(allowed, e.Exit.Code) && !(e.Exit.Code == -1 && a.Killed[e.Runner]):
-			return fmt.Errorf("R9: runner %s exited with %d (%s), allowed here are %v", e.Runner, e.Exit.Code, e.Exit.Message, allowed)
+		case e.Status != nil:
+			last[process{e.Runner, e.Process}] = e.Status
+		case e.Exit != nil && e.Exit.Code == -1 && killed[e.Runner] > 0:
+			killed[e.Runner]--
+		case e.Exit != nil:
+			if err := a.exit(e, last[process{e.Runner, e.Process}]); err != nil {
+				return err
+			}
 		}
 		for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
 			if strings.Contains(e.Log, sign) {
@@ -119,31 +144,63 @@ func (a Allowed) ends(entries []history.Entry) error {
 	return nil
 }
 
-// duplicates is the second half of R12: a task is started twice only where
-// the scenario made that necessary, or its GPU has failed.
+// exit looks at an exit after the last word of its process, nil if there was none. R9: 0
+// is what STATE or the runner's own limit has asked for, and 143 is after a signal; with 11
+// a second one has forced it.
+func (a Allowed) exit(e history.Entry, last *api.Status) error {
+	allowed := []int{api.ExitDrained, api.ExitUnfinished, api.ExitForced, api.ExitSignalled}
+	if a.Errors[e.Runner] {
+		allowed = append(allowed, api.ExitError)
+	}
+	code := e.Exit.Code
+	switch asked := last == nil || last.Effective == api.DrainAndTerminate || last.Source == api.SourceLimit; {
+	case !slices.Contains(allowed, code):
+		return fmt.Errorf("R9: runner %s exited with %d (%s), allowed here are %v", e.Runner, code, e.Exit.Message, allowed)
+	case code == api.ExitDrained && !asked:
+		return fmt.Errorf("R9: runner %s exited with 0 (%s), but its last word was %s, effective %s, source %s",
+			e.Runner, e.Exit.Message, last.Phase, cmp.Or(last.Effective, "none"), cmp.Or(last.Source, "none"))
+	case (code == api.ExitSignalled || code == api.ExitForced) && !a.Signalled[e.Runner] && !a.Unheard:
+		return fmt.Errorf("R9: runner %s exited with %d (%s), but nobody has sent it a signal", e.Runner, code, e.Exit.Message)
+	}
+	return nil
+}
+
+// duplicates is the second half of R12: a task is started twice only where the scenario
+// made that necessary, a runner that had it has ended without finishing its work, or its
+// GPU has failed.
 func (a Allowed) duplicates(entries []history.Entry) error {
 	blamed, failed := make(map[process]int), 0
+	gaveBack := make(map[string]bool) // runners
 	for _, e := range entries {
 		switch {
 		case e.Exit != nil && slices.Contains([]int{-1, api.ExitUnfinished, api.ExitForced}, e.Exit.Code):
-			return nil // whoever ends like this has given unfinished work back
+			gaveBack[e.Runner] = true
 		case e.Status != nil:
 			key, n := process{e.Runner, e.Process}, e.Status.Tasks.MachineFailed
 			failed += n - blamed[key]
 			blamed[key] = n
 		}
 	}
-	if a.Repeats {
-		return nil
-	}
-	tasks := history.Sum(entries).Tasks
-	for _, id := range slices.Sorted(maps.Keys(tasks)) {
-		n := tasks[id].Started
-		if failed -= max(0, n-1); failed < 0 {
-			return fmt.Errorf("R12: task %s was started %d times, but no runner was killed or ran out of time, and no GPU failed so often", id, n)
+	starts, excused := make(map[string]int), make(map[string]bool)
+	for _, e := range entries {
+		if e.Note == nil || e.Note.End || e.Note.Step > 0 {
+			continue
 		}
+		id := e.Note.Task
+		if starts[id]++; starts[id] > 1 && !excused[id] && !a.repeats(id) {
+			if failed--; failed < 0 {
+				return fmt.Errorf("R12: task %s was started %d times, but no runner that had it was killed or ran out of time, and no GPU failed so often",
+					id, starts[id])
+			}
+		}
+		excused[id] = excused[id] || gaveBack[e.Note.Runner]
 	}
 	return nil
+}
+
+// repeats says whether the scenario has a task started again.
+func (a Allowed) repeats(id string) bool {
+	return slices.ContainsFunc(a.Repeats, func(group string) bool { return history.InGroup(id, group) })
 }
 
 // noStepTwice is what a checkpoint is for: what a task has done and saved is not done
@@ -204,10 +261,14 @@ func gpusUnshared(entries []history.Entry) error {
 	return nil
 }
 
-// listedTogether says whether a status lists both attempts as running.
+// listedTogether says whether a status lists both attempts as running; of two runners of
+// one machine, whether the last word of each is that its own one runs.
 func listedTogether(entries []history.Entry, a, b attempt) bool {
-	if a.runner != b.runner || a == b {
+	if a == b {
 		return false
+	}
+	if a.runner != b.runner {
+		return lists(history.Sum(entries).Runner(a.runner), a) && lists(history.Sum(entries).Runner(b.runner), b)
 	}
 	return slices.ContainsFunc(entries, func(e history.Entry) bool {
 		if e.Status == nil || e.Runner != a.runner {
@@ -220,5 +281,12 @@ func listedTogether(entries []history.Entry, a, b attempt) bool {
 			}
 		}
 		return lists == 2
+	})
+}
+
+// lists says whether a runner lives and says that it runs an attempt.
+func lists(r *history.Runner, a attempt) bool {
+	return r.Status != nil && r.Exit == nil && slices.ContainsFunc(r.Status.InFlight, func(t api.InFlight) bool {
+		return t.ID == a.task && t.Attempt == a.number
 	})
 }

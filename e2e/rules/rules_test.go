@@ -1,6 +1,7 @@
 package rules_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,20 @@ import (
 // Words to write a record with, all of runner a.
 func said(sequence uint64, phase api.Phase, counts api.TaskCounts, inFlight ...api.InFlight) history.Entry {
 	return history.Entry{Runner: "a", Process: 1, Status: &api.Status{Sequence: sequence, Phase: phase, Tasks: counts, InFlight: inFlight}}
+}
+
+func asked(sequence uint64, phase api.Phase, effective api.State) history.Entry {
+	e := said(sequence, phase, api.TaskCounts{})
+	e.Status.Effective = effective
+	return e
+}
+
+// of makes an entry another runner's.
+func of(runner string, e history.Entry) history.Entry {
+	if e.Runner = runner; e.Note != nil {
+		e.Runner, e.Note.Runner = "", runner
+	}
+	return e
 }
 
 func began(task string, attempt int, gpus string) history.Entry {
@@ -32,12 +47,16 @@ func exited(code int) history.Entry {
 	return history.Entry{Runner: "a", Process: 1, Exit: &targets.Exit{Code: code, Message: "a sentence"}}
 }
 
+func started(runner string) history.Entry {
+	return history.Entry{Runner: runner, Process: 1, Start: true}
+}
+
 func logged(line string) history.Entry { return history.Entry{Runner: "a", Process: 1, Log: line} }
 
 func TestRules(t *testing.T) {
 	none := api.TaskCounts{}
-	kill := rules.Allowed{Killed: map[string]bool{"a": true}}
-	repeats := rules.Allowed{Repeats: true}
+	kill := rules.Allowed{Killed: map[string]int{"a": 1}}
+	repeats := rules.Allowed{Repeats: []string{"t"}}
 	tests := []struct {
 		name    string
 		allowed rules.Allowed
@@ -48,7 +67,7 @@ func TestRules(t *testing.T) {
 		{name: "an honest life", entries: []history.Entry{
 			said(4, api.PhaseUnknown, none), said(5, api.PhaseRunning, none), said(6, api.PhaseRunning, api.TaskCounts{Running: 1, Started: 1}),
 			said(7, api.PhaseDraining, api.TaskCounts{Running: 1, Started: 1}), said(8, api.PhaseSuspended, api.TaskCounts{Started: 1}),
-			said(9, api.PhaseRunning, api.TaskCounts{Running: 1, Started: 2}), said(10, api.PhaseTerminated, api.TaskCounts{Started: 2}), exited(0),
+			said(9, api.PhaseRunning, api.TaskCounts{Running: 1, Started: 2}), asked(10, api.PhaseTerminated, api.DrainAndTerminate), exited(0),
 		}},
 
 		{name: "R11 suspended", entries: []history.Entry{said(1, api.PhaseSuspended, api.TaskCounts{Running: 1})},
@@ -73,22 +92,42 @@ func TestRules(t *testing.T) {
 
 		{name: "R9 unknown code", entries: []history.Entry{exited(2)}, want: "R9: runner a exited with 2 (a sentence), allowed here are [0 10 11 143]"},
 		{name: "R9 error", entries: []history.Entry{exited(1)}, want: "R9: runner a exited with 1 (a sentence), allowed here are [0 10 11 143]"},
-		{name: "R9 error that is awaited", allowed: rules.Allowed{Errors: true}, entries: []history.Entry{exited(1)}},
+		{name: "R9 error that is awaited", allowed: rules.Allowed{Errors: map[string]bool{"a": true}}, entries: []history.Entry{exited(1)}},
 		{name: "R9 signal", entries: []history.Entry{exited(-1)}, want: "R9: runner a exited with -1 (a sentence), allowed here are [0 10 11 143]"},
 		{name: "R9 signal that was sent", allowed: kill, entries: []history.Entry{exited(-1)}},
 
+		{name: "R9 error of another runner", allowed: rules.Allowed{Errors: map[string]bool{"b": true}}, entries: []history.Entry{exited(1)},
+			want: "R9: runner a exited with 1 (a sentence), allowed here are [0 10 11 143]"},
+		{name: "R9 one signal sent, two ends", allowed: kill, entries: []history.Entry{exited(-1), exited(-1)},
+			want: "R9: runner a exited with -1 (a sentence), allowed here are [0 10 11 143]"},
+		{name: "R9 done, and nobody has asked for it", entries: []history.Entry{asked(1, api.PhaseRunning, api.Running), exited(0)},
+			want: "R9: runner a exited with 0 (a sentence), but its last word was Running, effective Running, source none"},
+		{name: "R9 done while suspended", entries: []history.Entry{asked(1, api.PhaseSuspended, api.DrainAndSuspend), exited(0)},
+			want: "R9: runner a exited with 0 (a sentence), but its last word was Suspended, effective DrainAndSuspend, source none"},
+		{name: "R9 done by its own limit", entries: []history.Entry{
+			{Runner: "a", Process: 1, Status: &api.Status{Effective: api.Running, Source: api.SourceLimit}}, exited(0)}},
+		{name: "R9 signalled by nobody", entries: []history.Entry{exited(143)}, want: "R9: runner a exited with 143 (a sentence), but nobody has sent it a signal"},
+		{name: "R9 forced by nobody", entries: []history.Entry{exited(11)}, want: "R9: runner a exited with 11 (a sentence), but nobody has sent it a signal"},
+		{name: "R9 signalled", allowed: rules.Allowed{Signalled: map[string]bool{"a": true}}, entries: []history.Entry{exited(143)}},
+		{name: "R9 signalled by others", allowed: rules.Allowed{Unheard: true}, entries: []history.Entry{exited(11)}},
+
 		{name: "R12 twice", entries: []history.Entry{began("t-1", 1, ""), began("t-1", 2, "")},
-			want: "R12: task t-1 was started 2 times, but no runner was killed or ran out of time, and no GPU failed so often"},
+			want: "R12: task t-1 was started 2 times, but no runner that had it was killed or ran out of time, and no GPU failed so often"},
 		{name: "R12 twice after a kill", allowed: kill, entries: []history.Entry{began("t-1", 1, ""), exited(-1), began("t-1", 2, "")}},
+		{name: "R12 twice after the end of another runner", allowed: kill, entries: []history.Entry{of("b", began("t-1", 1, "")), exited(-1), of("b", began("t-1", 2, ""))},
+			want: "R12: task t-1 was started 2 times, but no runner that had it was killed or ran out of time, and no GPU failed so often"},
 		{name: "R12 twice after a deadline", entries: []history.Entry{began("t-1", 1, ""), exited(10), began("t-1", 2, "")}},
 		{name: "R12 twice after an orderly exit", entries: []history.Entry{began("t-1", 1, ""), exited(0), began("t-1", 2, "")},
-			want: "R12: task t-1 was started 2 times, but no runner was killed or ran out of time, and no GPU failed so often"},
+			want: "R12: task t-1 was started 2 times, but no runner that had it was killed or ran out of time, and no GPU failed so often"},
 		{name: "R12 twice after the GPU has failed", entries: []history.Entry{began("t-1", 1, "G1"), ended("t-1", 1, "G1"), began("t-1", 2, "G2"),
 			said(1, api.PhaseRunning, api.TaskCounts{Started: 2, MachineFailed: 1})}},
 		{name: "R12 three times after the GPU has failed once", entries: []history.Entry{began("t-1", 1, ""), began("t-1", 2, ""), began("t-1", 3, ""),
 			said(1, api.PhaseRunning, api.TaskCounts{Started: 3, MachineFailed: 1})},
-			want: "R12: task t-1 was started 3 times, but no runner was killed or ran out of time, and no GPU failed so often"},
+			want: "R12: task t-1 was started 3 times, but no runner that had it was killed or ran out of time, and no GPU failed so often"},
 		{name: "R12 twice where attempts may be repeated", allowed: repeats, entries: []history.Entry{began("t-1", 1, ""), began("t-1", 2, "")}},
+
+		{name: "R12 twice where attempts of others may be repeated", allowed: repeats, entries: []history.Entry{began("u-1", 1, ""), began("u-1", 2, "")},
+			want: "R12: task u-1 was started 2 times, but no runner that had it was killed or ran out of time, and no GPU failed so often"},
 
 		{name: "R12 steps", allowed: repeats, entries: []history.Entry{began("t-1", 1, ""), step("t-1", 1), step("t-1", 2), began("t-1", 2, ""), step("t-1", 3)}},
 		{name: "R12 a step twice", allowed: repeats, entries: []history.Entry{began("t-1", 1, ""), step("t-1", 1), began("t-1", 2, ""), step("t-1", 1)},
@@ -103,6 +142,13 @@ func TestRules(t *testing.T) {
 		{name: "R13 both still run", entries: []history.Entry{began("t-1", 1, "G1"), began("t-2", 1, "G1"),
 			said(1, api.PhaseRunning, api.TaskCounts{}, api.InFlight{ID: "t-1", Attempt: 1}, api.InFlight{ID: "t-2", Attempt: 1})},
 			want: "R13: GPU G1 was given to task t-2 on runner a while task t-1 on runner a held it"},
+
+		{name: "R13 both still run, on two runners", entries: []history.Entry{started("a"), started("b"), began("t-1", 1, "G1"), of("b", began("t-2", 1, "G1")),
+			said(1, api.PhaseRunning, api.TaskCounts{}, api.InFlight{ID: "t-1", Attempt: 1}), of("b", said(1, api.PhaseRunning, api.TaskCounts{}, api.InFlight{ID: "t-2", Attempt: 1}))},
+			want: "R13: GPU G1 was given to task t-2 on runner b while task t-1 on runner a held it"},
+		{name: "R13 one runner was killed before", allowed: kill, entries: []history.Entry{started("a"), started("b"), began("t-1", 1, "G1"),
+			said(1, api.PhaseRunning, api.TaskCounts{}, api.InFlight{ID: "t-1", Attempt: 1}), exited(-1),
+			of("b", began("t-2", 1, "G1")), of("b", said(1, api.PhaseRunning, api.TaskCounts{}, api.InFlight{ID: "t-2", Attempt: 1}))}},
 
 		{name: "race", entries: []history.Entry{logged("==="), logged("WARNING: DATA RACE")}, want: `runner a: "WARNING: DATA RACE"; see its log`},
 		{name: "panic", entries: []history.Entry{logged("panic: boom")}, want: `runner a: "panic: boom"; see its log`},
@@ -161,5 +207,31 @@ func TestConserved(t *testing.T) {
 				t.Errorf("got  %q\nwant %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestCauseless(t *testing.T) {
+	contents := targets.Contents{
+		{ID: "t-1", State: api.TaskDead, Task: &api.Task{}}, {ID: "u-1", State: api.TaskDead, Task: &api.Task{}},
+		{ID: "v-1", State: api.TaskCancelled}, {ID: "w-1", State: api.TaskFinished},
+	}
+	tests := []struct {
+		dead   []string
+		owners bool
+		want   string
+	}{
+		{[]string{"t", "u"}, true, ""},
+		{[]string{""}, true, ""},
+		{[]string{"u"}, true, "[R12: task t-1 was given up, and nothing has let it fail]"},
+		{[]string{""}, false, "[R12: task v-1 was cancelled, but not by its owner]"},
+	}
+	for _, tt := range tests {
+		got := ""
+		if wrong := rules.Causeless(contents, tt.dead, tt.owners); wrong != nil {
+			got = fmt.Sprint(wrong)
+		}
+		if got != tt.want {
+			t.Errorf("%v, %v: got %q, want %q", tt.dead, tt.owners, got, tt.want)
+		}
 	}
 }

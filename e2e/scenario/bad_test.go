@@ -71,6 +71,8 @@ steps: [{expect: {a: {live: true}}}]
 			"scenarios/a.yaml: is not read; must be scenarios/<area>/<file>.yaml"},
 		{"too deep", map[string]string{"x/y/a.yaml": file("a")},
 			"scenarios/x/y/a.yaml: is not read; must be scenarios/<area>/<file>.yaml"},
+		{"ending in capitals", map[string]string{"x/a.YAML": file("a"), "x/b.yaml": file("b")},
+			"scenarios/x/a.YAML: is not read; must be scenarios/<area>/<file>.yaml"},
 		{"ending", map[string]string{"x/a.yml": file("a"), "x/b.yaml": file("b")},
 			"scenarios/x/a.yml: is not read; must be scenarios/<area>/<file>.yaml"},
 	}
@@ -90,8 +92,18 @@ steps: [{expect: {a: {live: true}}}]
 	if _, err := engine.Format.LoadDir(t.TempDir()); err == nil {
 		t.Error("an empty directory was loaded, want an error")
 	}
-	if _, err := engine.Format.LoadDir(filepath.Join(t.TempDir(), "missing")); err == nil {
-		t.Error("a missing directory was loaded, want an error")
+	missing := filepath.Join(t.TempDir(), "missing")
+	if _, err := engine.Format.LoadDir(missing); err == nil ||
+		err.Error() != "find scenarios: there is no directory "+missing+"; this is run at the root of the repository" {
+		t.Errorf("a missing directory: %v", err)
+	}
+	root := filepath.Join(t.TempDir(), "scenarios")
+	write(t, root, map[string]string{"x/a.yaml": file("a")})
+	if err := os.Symlink(t.TempDir(), filepath.Join(root, "y")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := engine.Format.LoadDir(root); err == nil || err.Error() != "scenarios/y: is a link to a directory, which is not read; put the files here" {
+		t.Errorf("a link: %v", err)
 	}
 }
 
@@ -111,9 +123,14 @@ func write(t *testing.T, root string, files map[string]string) {
 // What would keep a parser busy is refused before it is parsed.
 func TestRefusedUnread(t *testing.T) {
 	for text, want := range map[string]string{
-		"\xef\xbb\xbfname: x":                          "x.yaml:1: begins with a byte order mark; save the file as UTF-8 without one",
-		"name: x\nrows: " + strings.Repeat("[", 20000): "x.yaml:2: has more than 100 brackets within each other",
-		strings.Repeat("{a: ", 20000):                  "x.yaml:1: has more than 100 brackets within each other",
+		"\xef\xbb\xbfname: x":                                                   "x.yaml:1: begins with a byte order mark; save the file as UTF-8 without one",
+		"name: x\nrows: " + strings.Repeat("[", 20000):                          "x.yaml:2: has more than 100 brackets, or signs such as -, within each other",
+		"# " + strings.Repeat("]", 200) + "\nname: " + strings.Repeat("[", 200): "x.yaml:2: has more than 100 brackets, or signs such as -, within each other",
+		"name: x\nmaps:\n  " + strings.Repeat("- ", 20000):                      "x.yaml:3: has more than 100 brackets, or signs such as -, within each other",
+		strings.Repeat("? ", 20000):                                             "x.yaml:1: has more than 100 brackets, or signs such as -, within each other",
+		"name: x\nabout: a\xffb\n":                                              "x.yaml:2: is not UTF-8; save the file as UTF-8",
+		"\xff\xfen\x00a\x00":                                                    "x.yaml:1: is not UTF-8; save the file as UTF-8",
+		strings.Repeat("{a: ", 20000):                                           "x.yaml:1: has more than 100 brackets, or signs such as -, within each other",
 	} {
 		if _, err := engine.Format.Parse("x.yaml", []byte(text)); err == nil || err.Error() != want {
 			t.Errorf("got error %v, want %s", err, want)

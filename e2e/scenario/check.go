@@ -24,6 +24,9 @@ type Checker struct {
 	// name.part. They are nil while the matrix itself is read.
 	values Combination
 
+	predicted []string        // names of predictions
+	used      map[string]bool // the variables that more than the words for people depends on
+
 	// What is known by path, as steps[2].await.a.phase.
 	places map[string]*token.Position // where it stands; nil if the file does not have it
 	failed map[string]bool            // it was said to be wrong, and needs no further check
@@ -38,7 +41,7 @@ type Checker struct {
 
 func newChecker(f *Format, p problems, values Combination, into *File) *Checker {
 	return &Checker{format: f, problems: p, values: values, File: into, Groups: map[Group]*Submit{},
-		places: map[string]*token.Position{}, failed: map[string]bool{}, done: map[string]bool{}}
+		used: map[string]bool{}, places: map[string]*token.Position{}, failed: map[string]bool{}, done: map[string]bool{}}
 }
 
 // Bad reports a mistake at a path, unless what stands there is known to be wrong.

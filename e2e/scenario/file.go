@@ -7,7 +7,9 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -175,6 +177,9 @@ func (f File) Check(c *Checker, _ string) {
 	if len(f.Steps) > 0 && !c.Asserts {
 		c.Bad("steps", "cannot fail: no step says what must be so; add an await, expect or never")
 	}
+	if strings.ContainsFunc(f.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		c.Bad("name", "is %s; must be of letters and signs that can be seen", quote(f.Name))
+	}
 	if f.Timeout > maxTimeout {
 		c.Bad("timeout", "is %s; must be at most %s", f.Timeout, maxTimeout)
 	}
@@ -187,6 +192,11 @@ func (f File) Check(c *Checker, _ string) {
 			c.Bad(at, "cannot be a host name: %s", why)
 		}
 		r := f.Runners[name]
+		for _, flag := range []Flag{"name", "listen", "kubeconfig", "namespace", "spool", "queue", "termination-log"} {
+			if _, set := r.Flags[flag]; set {
+				c.Bad(at+".flags."+string(flag), "is what the harness knows the runner by; leave it out")
+			}
+		}
 		if other, ok := f.Runners[r.Machine]; r.Machine != "" && (!ok || other.GPUs == 0 || other.Machine != "") {
 			c.Bad(at+".machine", "is %s, which is no runner with gpus and a machine of its own", quote(r.Machine))
 		}

@@ -124,8 +124,14 @@ func (all Conditions) Check(c *Checker, at string) {
 			of = OfTasks
 		case subject == Runners:
 		default:
-			for name := range strings.SplitSeq(subject, "+") {
-				c.subject(at, name, Tasks, Tasks+"/<group>", Runners)
+			names, others := strings.Split(subject, "+"), []string{Tasks, Tasks + "/<group>", Runners}
+			if len(names) > 1 {
+				others = nil // only runners are added up
+			}
+			for i, name := range names {
+				if c.subject(at, name, others...); slices.Contains(names[:i], name) {
+					c.Bad(at, "names %s twice; it would be counted twice", quote(name))
+				}
 			}
 		}
 		together := subject == Runners || strings.Contains(subject, "+")

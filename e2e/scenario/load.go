@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -46,12 +48,21 @@ func (f *Format) LoadDir(root string) (all []Scenario, err error) {
 		return nil, fmt.Errorf("find scenarios: %w", err)
 	}
 	base := filepath.Base(absolute)
+	if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("find scenarios: there is no directory %s; this is run at the root of the repository", absolute)
+	}
 	var errs []error
 	err = fs.WalkDir(os.DirFS(root), ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || !slices.Contains([]string{".yaml", ".yml"}, path.Ext(name)) {
+		shown := path.Join(base, name)
+		if err == nil && entry.Type() == fs.ModeSymlink {
+			if to, _ := os.Stat(filepath.Join(root, name)); to != nil && to.IsDir() {
+				errs = append(errs, fmt.Errorf("%s: is a link to a directory, which is not read; put the files here", shown))
+				return nil
+			}
+		}
+		if err != nil || entry.IsDir() || !slices.Contains([]string{".yaml", ".yml"}, strings.ToLower(path.Ext(name))) {
 			return err
 		}
-		shown := path.Join(base, name)
 		if fits, _ := path.Match("*/*.yaml", name); !fits {
 			errs = append(errs, fmt.Errorf("%s: is not read; must be %s/<area>/<file>.yaml", shown, base))
 			return nil
@@ -93,11 +104,19 @@ func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
 		return nil, err
 	}
 	p := problems{}
-	all := newChecker(f, p, nil, &File{}).combinations(root)
+	head := newChecker(f, p, nil, &File{})
+	all := head.combinations(root)
+	if size := len(all) * len(text); size > maxExpandedBytes {
+		return nil, problem{head.line("matrix"), fmt.Sprintf("matrix: %d combinations of %d bytes are %d; must be at most %d",
+			len(all), len(text), size, maxExpandedBytes)}.in(name)
+	}
 	for i := range all {
 		s := &all[i]
 		c := newChecker(f, p, maps.Clone(s.Values), &s.File)
 		c.load(root)
+		if len(p) == 0 {
+			head.unused(c, *s)
+		}
 		s.Path, s.Line, s.Area = name, cmp.Or(s.Line, c.line("name")), path.Base(path.Dir(name))
 	}
 	if err := cmp.Or(p.in(name), errors.Join(sameNames(all)...)); err != nil {
@@ -106,11 +125,29 @@ func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
 	return all, nil
 }
 
+// unused reports what a matrix varies, or what is predicted, and changes nothing but
+// words: it was meant to be used. A case of include may have words for its name.
+func (c *Checker) unused(in *Checker, s Scenario) {
+	const text = "is used nowhere but in the name; write ${%s} where it counts, or take it away"
+	for _, name := range slices.Sorted(maps.Keys(s.Values)) {
+		if at := "matrix." + name; c.places[at] != nil && !in.used[name] {
+			c.Bad(at, text, name)
+		}
+	}
+	for _, name := range in.predicted {
+		if !in.used[name] {
+			in.Bad("predict."+name, text, name+".phase")
+		}
+	}
+}
+
 // load reads the file for the values that the variables have.
 func (c *Checker) load(root ast.MapNode) {
 	c.places[""] = begin(root.(ast.Node))
 	predictions := c.mapping(root, "", func(key string) bool { return key == "predict" })
 	c.predict(predictions)
+	all, _ := predictions["predict"].(map[string]any)
+	c.predicted = slices.Sorted(maps.Keys(all))
 	tree := c.mapping(root, "", func(key string) bool { return key != "predict" && !slices.Contains(family, key) })
 	maps.Copy(tree, predictions)
 	c.validate(tree)
@@ -124,6 +161,8 @@ func (c *Checker) load(root ast.MapNode) {
 const (
 	maxFileBytes = 256 << 10
 	maxDepth     = 100
+	// maxExpandedBytes is of all combinations together: each is read for itself.
+	maxExpandedBytes = 8 << 20
 )
 
 // parseYAML returns the mapping that a file is.
@@ -137,8 +176,12 @@ func parseYAML(name string, text []byte) (root ast.MapNode, err error) {
 	if bytes.HasPrefix(text, []byte("\xef\xbb\xbf")) {
 		return bad(1, "begins with a byte order mark; save the file as UTF-8 without one")
 	}
+	if !utf8.Valid(text) {
+		valid := strings.ToValidUTF8(string(text), "\xff")
+		return bad(1+strings.Count(valid[:strings.IndexByte(valid, '\xff')], "\n"), "is not UTF-8; save the file as UTF-8")
+	}
 	if line := tooDeep(text); line > 0 {
-		return bad(line, "has more than %d brackets within each other", maxDepth)
+		return bad(line, "has more than %d brackets, or signs such as -, within each other", maxDepth)
 	}
 	// Duplicate keys are left to mapping, which goes on after them.
 	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
@@ -164,20 +207,26 @@ func parseYAML(name string, text []byte) (root ast.MapNode, err error) {
 	return root, nil
 }
 
-// tooDeep returns the line on which brackets are nested too deeply, 0 if there is
-// none. Those in texts count as well, which no honest file has so many of.
+// tooDeep returns the line on which brackets are nested too deeply, or what one line can
+// nest: lists, keys and tags; 0 if there is none. Those in texts count as well, which no
+// honest file has so many of.
 func tooDeep(text []byte) int {
-	depth, line := 0, 1
-	for _, c := range text {
-		switch c {
-		case '\n':
-			line++
-		case '[', '{':
-			if depth++; depth > maxDepth {
-				return line
+	depth, n := 0, 0
+	for line := range bytes.Lines(text) {
+		n++
+		signs, before := 0, byte(' ')
+		for _, c := range line {
+			switch {
+			case c == '[', c == '{':
+				depth++
+			case c == ']', c == '}':
+				depth = max(0, depth-1)
+			case before == ' ' && strings.IndexByte("-?:!&", c) >= 0:
+				signs++
 			}
-		case ']', '}':
-			depth--
+			if before = c; depth > maxDepth || signs > maxDepth {
+				return n
+			}
 		}
 	}
 	return 0

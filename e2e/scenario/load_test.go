@@ -51,6 +51,7 @@ exclude:
   - {z: one, a: true}
 include:
   - {z: three, a: more}
+maps: {global: "${z}${a}"}
 `+tail)
 	want := []string{
 		"9 one 1", "9 one 01",

@@ -45,8 +45,15 @@ func (c *Checker) read(node ast.Node, at string) any {
 		return c.text(n.Value, at)
 	case *ast.LiteralNode:
 		return c.text(n.Value.Value, at)
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+		if written := n.GetToken().Value; !decimal.MatchString(written) {
+			// 010 is 8 to some and 10 to others.
+			c.fail(begin(node).Line, at, "is %s; write a plain decimal number, or a text in quotes", quote(written))
+			return nil
+		}
 		return n.(ast.ScalarNode).GetValue()
+	case *ast.BoolNode:
+		return n.GetValue()
 	case *ast.NullNode:
 		return nil
 	}
@@ -95,6 +102,8 @@ func (c *Checker) text(text, at string) any {
 	return replaced
 }
 
+var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?$`)
+
 var reference = regexp.MustCompile(`\$\{[^}]*\}?`)
 
 // replace puts values in the place of all ${…} in a text, once: a value is not
@@ -117,7 +126,10 @@ func (c *Checker) replace(text, at string, line int) (replaced string, ok bool) 
 		case at == "name" && (value == "" || value != strings.TrimSpace(value)):
 			return quote(value)
 		}
-		ok = ok && known
+		if ok = ok && known; at != "name" && at != "about" {
+			prediction, _, _ := strings.Cut(name, ".")
+			c.used[name], c.used[prediction] = true, true
+		}
 		return value
 	})
 	return replaced, ok

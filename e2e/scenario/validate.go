@@ -27,7 +27,9 @@ func (f *Format) compile(url string) *jsonschema.Schema {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.compiler == nil {
-		text, err := json.Marshal(f.reflect(&reflector.Reflector{}))
+		schema := f.reflect(&reflector.Reflector{})
+		schema.Definitions["placeholder"] = reflector.FalseSchema // what is read has none left
+		text, err := json.Marshal(schema)
 		document, broken := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 		f.compiler = jsonschema.NewCompiler()
 		if err := errors.Join(err, broken, f.compiler.AddResource(schemaName, document)); err != nil {

@@ -81,7 +81,7 @@ func command(args ...string) (code int, stdout, stderr string) {
 func TestList(t *testing.T) {
 	tree(t, map[string]string{
 		"scenarios/start/one.yaml": file("one"),
-		"scenarios/drain/two.yaml": file("two ${n}") + "matrix: {n: [1, 2]}\n",
+		"scenarios/drain/two.yaml": file("two ${n}") + "matrix: {n: [1, 2]}\nmaps: {global: \"n${n}\"}\n",
 	})
 	fresh(t)
 	code, stdout, stderr := command()
@@ -113,7 +113,7 @@ scenarios/start/two.yaml:2: rows[1]: is 91; must be at most 85
 
 func TestCatalogue(t *testing.T) {
 	tree(t, map[string]string{
-		"scenarios/start/one.yaml": file("one ${n}") + "matrix: {n: [1, 2]}\n",
+		"scenarios/start/one.yaml": file("one ${n}") + "matrix: {n: [1, 2]}\nmaps: {global: \"n${n}\"}\n",
 		"runner/x/order_test.go":   marked,
 		"runner/x/order.go":        "package x",
 		"e2e/jobs_test.go":         "package x\n\nfunc specs() {\n\tIt(\"a Job\", rows(52, 53), limit, func() {})\n}\n",

@@ -26,9 +26,12 @@ func (c reportCommand) Run(k *kong.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the report of a run: %w", err)
 	}
-	var suites [1]types.Report // Ginkgo writes a list
+	var suites []types.Report
 	if err := json.Unmarshal(text, &suites); err != nil {
-		return fmt.Errorf("read the report of a run: %w", err)
+		return fmt.Errorf("read the report of a run: %s: %w", c.Artifacts, err)
+	}
+	if len(suites) != 1 || suites[0].StartTime.IsZero() {
+		return fmt.Errorf("read the report of a run: %s: report.json is of no run, or of several; run make e2e", c.Artifacts)
 	}
 	run, err := report.FromGinkgo(suites[0], c.Artifacts)
 	if err := errors.Join(err, run.Write(c.Artifacts)); err != nil {

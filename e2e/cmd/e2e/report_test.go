@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/onsi/ginkgo/v2/types"
 	"golang.org/x/sys/unix"
@@ -17,7 +18,7 @@ import (
 // The page of a run is made anew from what it has left. What Ctrl-C met has not failed.
 func TestReport(t *testing.T) {
 	dir := t.TempDir()
-	text, err := json.Marshal([]types.Report{{SuiteLabels: []string{"target:embedded"}, SpecReports: types.SpecReports{{
+	text, err := json.Marshal([]types.Report{{SuiteLabels: []string{"target:embedded"}, StartTime: time.Now(), SpecReports: types.SpecReports{{
 		LeafNodeType: types.NodeTypeIt, LeafNodeText: "two flips", State: types.SpecStateFailed, Failure: types.Failure{Message: "it is open"},
 		ReportEntries: types.ReportEntries{{Name: report.StoryEntry, Value: types.WrapEntryValue(&report.Story{Version: "v1.2.3"})}},
 	}, {
@@ -36,6 +37,23 @@ func TestReport(t *testing.T) {
 	for _, file := range []string{"report.html", "report.md"} {
 		if page, err := os.ReadFile(filepath.Join(dir, file)); err != nil || !strings.Contains(string(page), "two flips") || !strings.Contains(string(page), "1 of 1 failed") || !strings.Contains(string(page), "v1.2.3") {
 			t.Errorf("%s: %v, %.300s", file, err, page)
+		}
+	}
+}
+
+// What is no report of a run makes no page.
+func TestReportOfNothing(t *testing.T) {
+	for _, text := range []string{"", "[]", "[null]", "[{}, {}]", "{}", "[1]"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "report.json"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var out, errs bytes.Buffer
+		if code := run([]string{"report", dir}, &out, &errs); code != 1 || out.Len() > 0 || !strings.Contains(errs.String(), dir) {
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q", text, code, &out, &errs)
+		}
+		if _, err := os.Stat(filepath.Join(dir, report.PageFile)); err == nil {
+			t.Errorf("%q: there is a page", text)
 		}
 	}
 }

@@ -44,8 +44,8 @@ func (c targetCommand) Run(ctx context.Context, k *kong.Context) error {
 			if c.Target == "" {
 				fmt.Fprintf(k.Stderr, "target %s: %s\n", name, why)
 			}
-			fmt.Fprintln(k.Stdout, name)
-			return nil
+			_, err := fmt.Fprintln(k.Stdout, name)
+			return err // or make would run without a target
 		}
 		why = err.Error()
 		missing = errors.Join(missing, fmt.Errorf("TARGET=%s cannot run here: %w", name, err))

@@ -7,6 +7,20 @@ import (
 	"testing"
 )
 
+// Without a target that can be read make must not go on.
+func TestTargetUnread(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	t.Setenv("KUBEBUILDER_ASSETS", "")
+	var problems strings.Builder
+	if code := run([]string{"target", "embedded"}, full, &problems); code != 1 || !strings.Contains(problems.String(), "no space left") {
+		t.Errorf("exit code %d, stderr %q", code, &problems)
+	}
+}
+
 // What a target lacks is said at once, with what to do about it.
 func TestTarget(t *testing.T) {
 	tree(t, map[string]string{"scenarios/start/one.yaml": file("one")})

@@ -76,7 +76,12 @@ func (p *process) readLog(output io.Reader) {
 func (p *process) readStatuses() {
 	const pause = 20 * time.Millisecond
 	for newest := uint64(0); !p.HasEnded(); {
-		newest = p.readStream(newest)
+		var err error
+		if newest, err = p.readStream(newest); err != nil {
+			p.tells.Trouble(err)
+			<-p.Ended // it would say the same again
+			return
+		}
 		select {
 		case <-p.Ended:
 		case <-time.After(pause):
@@ -85,23 +90,28 @@ func (p *process) readStatuses() {
 }
 
 // readStream reads one stream to its end and passes on what is newer than after.
-// It returns the sequence number of the newest status.
-func (p *process) readStream(after uint64) uint64 {
+// It returns the sequence number of the newest status. A stream that breaks is no error,
+// and one that says what is no status is.
+func (p *process) readStream(after uint64) (newest uint64, _ error) {
 	response, err := watcher.Get("http://" + p.address + "/statusz?watch=true")
 	if err != nil {
-		return after
+		return after, nil
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return after
+		return after, nil
 	}
 	for decoder := json.NewDecoder(response.Body); ; {
-		var status api.Status
-		if err := decoder.Decode(&status); err != nil {
+		var text json.RawMessage
+		if err := decoder.Decode(&text); err != nil {
 			if bad := (*json.SyntaxError)(nil); errors.As(err, &bad) {
-				p.tells.Trouble(fmt.Errorf("read statuses of runner %s: %w", p.name, err))
+				return after, fmt.Errorf("read statuses of runner %s: %w", p.name, err)
 			}
-			return after
+			return after, nil
+		}
+		var status api.Status
+		if err := json.Unmarshal(text, &status); err != nil {
+			return after, fmt.Errorf("status of runner %s is %s: %w", p.name, api.Excerpt(string(text)), err)
 		}
 		if status.Sequence > after {
 			after = status.Sequence
