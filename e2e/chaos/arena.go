@@ -167,7 +167,7 @@ func (a *Arena) copyCredentials() error {
 			return err
 		}
 		user.TokenFile = a.path("token")
-		if err := errors.Join(os.WriteFile(user.TokenFile+".new", token, 0o644), os.Rename(user.TokenFile+".new", user.TokenFile)); err != nil {
+		if err := replace(user.TokenFile, token); err != nil {
 			return err
 		}
 	}
@@ -175,7 +175,12 @@ func (a *Arena) copyCredentials() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(a.path("kubeconfig"), text, 0o644)
+	return replace(a.path("kubeconfig"), text)
+}
+
+// replace writes a file that a runner may read meanwhile: the old one, or the new.
+func replace(path string, text []byte) error {
+	return errors.Join(os.WriteFile(path+".new", text, 0o644), os.Rename(path+".new", path))
 }
 
 // asRunner gives a command the runners' user. It dies with the suite.
