@@ -83,7 +83,7 @@ func conditionSpecs() {
 			// Events go a way of their own.
 			eventually(ctx, w.do).WithArguments(ctx, "get", "events.events.k8s.io", "--field-selector=reason=StateTransition",
 				`--output=jsonpath={range .items[*]}{.regarding.kind}/{.regarding.name} {.action} {.related.name}/{.related.resourceVersion} {.note}{"\n"}{end}`).Should(
-				MatchRegexp(`Pod/a Suspend studioml-go-runner/%[1]s \w+ to Suspended, source global, version %[1]s, reason: kernel upgrade, runner a\n`, w.version(ctx)))
+				MatchRegexp(`Pod/a Suspend studioml-go-runner/%[1]s \w+ to Suspended, source global, version %[1]s, because: kernel upgrade, runner a\n`, w.version(ctx)))
 
 			By("ending")
 			w.state(ctx, "DrainAndTerminate", "rack 7 goes")

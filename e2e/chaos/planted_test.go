@@ -48,7 +48,7 @@ func TestPlantedFaults(t *testing.T) {
 			dir := t.TempDir()
 			runner := filepath.Join(dir, "runner")
 			build(t, dir, p.file, p.change, runner)
-			cmd := exec.CommandContext(t.Context(), filepath.Join(suite, "chaos"), "--short", "--seed=1", "--tasks=100", "--strikes=16", "--kinds="+p.kinds, "--queue="+queueOf(p.file),
+			cmd := exec.CommandContext(t.Context(), filepath.Join(suite, "chaos"), "--short", "--seed=1", "--tasks=150", "--strikes=24", "--kinds="+p.kinds, "--queue="+queueOf(p.file),
 				"--runner="+runner, "--task="+filepath.Join(suite, "chaos-task"), "--nvml="+filepath.Join(suite, "libnvidia-ml.so.1"), "--artifacts="+dir+"/artifacts")
 			output, err := cmd.CombinedOutput()
 			if err == nil || !strings.Contains(string(output), "\n"+p.clause+": ") {
