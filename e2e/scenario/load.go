@@ -106,10 +106,6 @@ func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
 	p := problems{}
 	head := newChecker(f, p, nil, &File{})
 	all := head.combinations(root)
-	if size := len(all) * len(text); size > maxExpandedBytes {
-		return nil, problem{head.line("matrix"), fmt.Sprintf("matrix: %d combinations of %d bytes are %d; must be at most %d",
-			len(all), len(text), size, maxExpandedBytes)}.in(name)
-	}
 	for i := range all {
 		s := &all[i]
 		c := newChecker(f, p, maps.Clone(s.Values), &s.File)
@@ -155,15 +151,11 @@ func (c *Checker) load(root ast.MapNode) {
 	c.decode(tree, reflect.ValueOf(c.File).Elem(), "")
 }
 
-// maxFileBytes is far above any file that a person would write, and keeps a
-// mistaken path (a log, an image) from being read as YAML. maxDepth is far above
-// what the format has, and little enough for a parser that calls itself.
-const (
-	maxFileBytes = 256 << 10
-	maxDepth     = 100
-	// maxExpandedBytes is of all combinations together: each is read for itself.
-	maxExpandedBytes = 8 << 20
-)
+// maxFileBytes is far above any file that a person would write, and keeps a mistaken path
+// (a log, an image) from being read as YAML. It is little enough for a parser that calls
+// itself, and takes the square of the depth, and for a file that is read for each
+// combination of its matrix.
+const maxFileBytes = 16 << 10
 
 // parseYAML returns the mapping that a file is.
 func parseYAML(name string, text []byte) (root ast.MapNode, err error) {
@@ -179,9 +171,6 @@ func parseYAML(name string, text []byte) (root ast.MapNode, err error) {
 	if !utf8.Valid(text) {
 		valid := strings.ToValidUTF8(string(text), "\xff")
 		return bad(1+strings.Count(valid[:strings.IndexByte(valid, '\xff')], "\n"), "is not UTF-8; save the file as UTF-8")
-	}
-	if line := tooDeep(text); line > 0 {
-		return bad(line, "has more than %d brackets, or signs such as -, within each other", maxDepth)
 	}
 	// Duplicate keys are left to mapping, which goes on after them.
 	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
@@ -205,31 +194,6 @@ func parseYAML(name string, text []byte) (root ast.MapNode, err error) {
 		return bad(begin(file.Docs[0].Body).Line, "the file must be a mapping, with name and so on")
 	}
 	return root, nil
-}
-
-// tooDeep returns the line on which brackets are nested too deeply, or what one line can
-// nest: lists, keys and tags; 0 if there is none. Those in texts count as well, which no
-// honest file has so many of.
-func tooDeep(text []byte) int {
-	depth, n := 0, 0
-	for line := range bytes.Lines(text) {
-		n++
-		signs, before := 0, byte(' ')
-		for _, c := range line {
-			switch {
-			case c == '[', c == '{':
-				depth++
-			case c == ']', c == '}':
-				depth = max(0, depth-1)
-			case before == ' ' && strings.IndexByte("-?:!&", c) >= 0:
-				signs++
-			}
-			if before = c; depth > maxDepth || signs > maxDepth {
-				return n
-			}
-		}
-	}
-	return 0
 }
 
 // sameNames returns an error for each scenario with the name of another one.
