@@ -102,7 +102,7 @@ steps: [{expect: {a: {live: true}}}]
 	if err := os.Symlink(t.TempDir(), filepath.Join(root, "y")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := engine.Format.LoadDir(root); err == nil || err.Error() != "scenarios/y: is a link to a directory, which is not read; put the files here" {
+	if _, err := engine.Format.LoadDir(root); err == nil || err.Error() != "scenarios/y: is not read; must be scenarios/<area>/<file>.yaml" {
 		t.Errorf("a link: %v", err)
 	}
 }
