@@ -24,8 +24,7 @@ type Checker struct {
 	// name.part. They are nil while the matrix itself is read.
 	values Combination
 
-	predicted []string        // names of predictions
-	used      map[string]bool // the variables that more than the words for people depends on
+	used map[string]bool // the variables that more than the words for people depends on
 
 	// What is known by path, as steps[2].await.a.phase.
 	places map[string]*token.Position // where it stands; nil if the file does not have it

@@ -109,7 +109,7 @@ func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
 		c := newChecker(f, p, maps.Clone(s.Values), &s.File)
 		c.load(root)
 		if len(p) == 0 {
-			head.unused(c, *s)
+			head.unused(c)
 		}
 		s.Path, s.Line, s.Area = name, cmp.Or(s.Line, c.line("name")), path.Base(path.Dir(name))
 	}
@@ -121,16 +121,14 @@ func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
 
 // unused reports what a matrix varies, or what is predicted, and changes nothing but
 // words: it was meant to be used. A case of include may have words for its name.
-func (c *Checker) unused(in *Checker, s Scenario) {
+func (c *Checker) unused(in *Checker) {
 	const text = "is used nowhere but in the name; write ${%s} where it counts, or take it away"
-	for _, name := range slices.Sorted(maps.Keys(s.Values)) {
+	for name := range in.values {
 		if at := "matrix." + name; c.places[at] != nil && !in.used[name] {
 			c.Bad(at, text, name)
 		}
-	}
-	for _, name := range in.predicted {
-		if !in.used[name] {
-			in.Bad("predict."+name, text, name+".phase")
+		if prediction, is := strings.CutSuffix(name, ".phase"); is && !in.used[prediction] {
+			in.Bad("predict."+prediction, text, name)
 		}
 	}
 }
@@ -140,8 +138,6 @@ func (c *Checker) load(root ast.MapNode) {
 	c.places[""] = begin(root.(ast.Node))
 	predictions := c.mapping(root, "", func(key string) bool { return key == "predict" })
 	c.predict(predictions)
-	all, _ := predictions["predict"].(map[string]any)
-	c.predicted = slices.Sorted(maps.Keys(all))
 	tree := c.mapping(root, "", func(key string) bool { return key != "predict" && !slices.Contains(family, key) })
 	maps.Copy(tree, predictions)
 	c.validate(tree)
