@@ -128,7 +128,7 @@ func TestRefusedUnread(t *testing.T) {
 		"name: x\nrows: " + strings.Repeat("[", 20000):                                                       "x.yaml: has 20014 bytes; must be at most 16384",
 		"name: x\nrows: " + strings.Repeat("[", deep):                                                        "x.yaml:2: sequence end token ']' not found",
 		"name: x\nrows: " + strings.Repeat("[", deep) + strings.Repeat("]", deep):                            "x.yaml:2: rows[0]: is a list; must be a whole number",
-		"# " + strings.Repeat("]", 200) + "\nname: " + strings.Repeat("[", deep) + strings.Repeat("]", deep): "x.yaml:2: name: is a list; must be one line of text",
+		"# " + strings.Repeat("]", 200) + "\nname: " + strings.Repeat("[", deep) + strings.Repeat("]", deep): "x.yaml:2: name: is a list; must be one line of visible text",
 		"name: x\nmaps:\n  " + strings.Repeat("- ", deep) + "a":                                              "x.yaml:2: maps: is a list; must be a mapping",
 		strings.Repeat("? ", deep):                                                                           "x.yaml:1: unexpected scalar value type",
 		strings.Repeat("{a: ", 4000):                                                                         "x.yaml:1: could not find map value",
