@@ -268,25 +268,17 @@ func listedTogether(entries []history.Entry, a, b attempt) bool {
 		return false
 	}
 	if a.runner != b.runner {
-		return lists(history.Sum(entries).Runner(a.runner), a) && lists(history.Sum(entries).Runner(b.runner), b)
+		one, other := history.Sum(entries).Runner(a.runner), history.Sum(entries).Runner(b.runner)
+		return one.Exit == nil && other.Exit == nil && lists(one.Status, a) && lists(other.Status, b)
 	}
 	return slices.ContainsFunc(entries, func(e history.Entry) bool {
-		if e.Status == nil || e.Runner != a.runner {
-			return false
-		}
-		lists := 0
-		for _, t := range e.Status.InFlight {
-			if other := (attempt{e.Runner, t.ID, t.Attempt}); other == a || other == b {
-				lists++
-			}
-		}
-		return lists == 2
+		return e.Runner == a.runner && lists(e.Status, a) && lists(e.Status, b)
 	})
 }
 
-// lists says whether a runner lives and says that it runs an attempt.
-func lists(r *history.Runner, a attempt) bool {
-	return r.Status != nil && r.Exit == nil && slices.ContainsFunc(r.Status.InFlight, func(t api.InFlight) bool {
+// lists says whether a status, if there is one, is that an attempt runs.
+func lists(s *api.Status, a attempt) bool {
+	return s != nil && slices.ContainsFunc(s.InFlight, func(t api.InFlight) bool {
 		return t.ID == a.task && t.Attempt == a.number
 	})
 }
