@@ -34,6 +34,7 @@ type Checker struct {
 	File *File
 	// What the steps so far have done.
 	Groups  map[Group]*Submit // that were submitted
+	marks   []string          // that were set
 	done    map[string]bool   // what can be done once
 	Asserts bool              // something can fail because of what a runner or the API server does
 }
