@@ -239,9 +239,9 @@ func (o *Observation) Settled(ctx context.Context) error {
 // no duplicates, unshared GPUs, honest reports. What a runner says comes in pieces
 // here, since it may be out of reach for a while.
 func (o *Observation) Rules() error {
-	seen := rules.Allowed{Gaps: true}
+	seen := rules.Allowed{Gaps: true, Fails: everything, Cancels: true}
 	if o.Repeats != "" {
-		seen.Repeats = []string{""}
+		seen.Repeats = everything
 	}
-	return errors.Join(o.play.nothingLost(), seen.Broken(o.play.record.Entries()))
+	return errors.Join(o.play.nothingLost(seen), seen.Broken(o.play.record.Entries()))
 }
