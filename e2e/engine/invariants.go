@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/studioml/studio-go-runner/e2e/history"
@@ -16,13 +15,14 @@ import (
 // invariants are what must hold at the end of every scenario, whatever it is
 // about.
 func (p *play) invariants() error {
-	return errors.Join(p.nothingLost(), allowed(p.scenario).Broken(p.record.Entries()))
+	may := allowed(p.scenario)
+	return errors.Join(p.nothingLost(may), may.Broken(p.record.Entries()))
 }
 
 // nothingLost is R12: each task is finished, given up, or still in the queue,
 // and exactly one of these; and a task that counts as finished did run to its
 // end. The runners still live, so what they hold counts as in the queue.
-func (p *play) nothingLost() error {
+func (p *play) nothingLost(may rules.Allowed) error {
 	if len(p.submitted) == 0 {
 		return nil
 	}
@@ -32,8 +32,7 @@ func (p *play) nothingLost() error {
 	if err != nil {
 		return err
 	}
-	dead, owners := mayFail(p.scenario)
-	if err := errors.Join(append(rules.Conserved(p.submitted, contents), rules.Causeless(contents, dead, owners)...)...); err != nil {
+	if err := errors.Join(may.Conserved(p.submitted, contents)...); err != nil {
 		return err
 	}
 	// The tasks' notes take another way than the queue's contents.
@@ -51,28 +50,7 @@ func (p *play) nothingLost() error {
 	return nil
 }
 
-// submits are all that a scenario puts into the queue.
-func submits(s scenario.Scenario) []scenario.Submit {
-	return slices.Concat(s.Tasks, scenario.Actions[scenario.Submit](s.Steps))
-}
-
-// owners are the lines of those to whom tasks belong: they cancel and retry.
-func owners(s scenario.Scenario) []string { return slices.Concat(scenario.Actions[owner](s.Steps)...) }
-
-// mayFail says which groups may have dead tasks, and whether tasks may be cancelled. What
-// an Observation submits is nobody's file.
-func mayFail(s scenario.Scenario) (groups []string, cancelled bool) {
-	cancelled = len(owners(s)) > 0 || s.Path == ""
-	for _, t := range submits(s) {
-		if t.Fail || t.Timeout != 0 || t.Expires != 0 {
-			groups = append(groups, string(t.Group))
-		}
-	}
-	if cancelled {
-		groups = append(groups, "")
-	}
-	return groups, cancelled
-}
+var everything = rules.Groups{""}
 
 // allowed is what a scenario makes right: exits and signals that it is about, and
 // attempts that it lets fail, or ends early without an end of the runner.
@@ -81,14 +59,20 @@ func allowed(s scenario.Scenario) rules.Allowed {
 		Errors: make(map[string]bool), Killed: make(map[string]int), Signalled: make(map[string]bool),
 		Unheard: len(scenario.Actions[kubectl](s.Steps))+len(scenario.Actions[Manifest](s.Steps)) > 0, // who delete pods, say
 	}
-	if len(owners(s)) > 0 || slices.ContainsFunc(slices.Collect(maps.Values(s.Runners)), func(r scenario.Runner) bool {
-		return r.Flags["drain-deadline"] != ""
-	}) {
-		a.Repeats = []string{""}
+	if len(scenario.Actions[owner](s.Steps)) > 0 { // to whom all tasks belong: they cancel and retry
+		a.Repeats, a.Fails, a.Cancels = everything, everything, true
 	}
-	for _, t := range submits(s) {
+	for _, r := range s.Runners {
+		if r.Flags["drain-deadline"] != "" {
+			a.Repeats = everything
+		}
+	}
+	for _, t := range slices.Concat(s.Tasks, scenario.Actions[scenario.Submit](s.Steps)) {
 		if t.Fail || t.Timeout != 0 || t.Steps > 0 { // which counts, and leaves in a drain
 			a.Repeats = append(a.Repeats, string(t.Group))
+		}
+		if t.Fail || t.Timeout != 0 || t.Expires != 0 {
+			a.Fails = append(a.Fails, string(t.Group))
 		}
 	}
 	for _, that := range scenario.Actions[scenario.Conditions](s.Steps) {

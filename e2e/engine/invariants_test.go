@@ -25,11 +25,12 @@ func TestAllowed(t *testing.T) {
 		"steps: [{await: {a: {exit: 1}}}]":                   {Errors: map[string]bool{"a": true}},
 		"steps: [{await: {a: {exit: 10}}}]":                  {},
 		"steps: [{manifest: {text: x}}, EXPECT]":             {Unheard: true},
-		"steps: [EXPECT]\ntasks: [{group: x, fail: true}]":   {Repeats: []string{"x"}},
-		"steps: [EXPECT]\ntasks: [{group: x, steps: 3}]":     {Repeats: []string{"x"}},
-		"steps: [{submit: {group: x, timeout: 1s}}, EXPECT]": {Repeats: []string{"x"}},
-		"steps: [{owner: [retry t-1]}, EXPECT]":              {Repeats: []string{""}},
-		"name: x\nrows: [1]\ntargets: [embedded]\nrunners: {a: {flags: {drain-deadline: 1s}}, b: {}}\nsteps: [EXPECT]": {Repeats: []string{""}},
+		"steps: [EXPECT]\ntasks: [{group: x, fail: true}]":   {Repeats: rules.Groups{"x"}, Fails: rules.Groups{"x"}},
+		"steps: [EXPECT]\ntasks: [{group: x, steps: 3}]":     {Repeats: rules.Groups{"x"}},
+		"steps: [{submit: {group: x, timeout: 1s}}, EXPECT]": {Repeats: rules.Groups{"x"}, Fails: rules.Groups{"x"}},
+		"steps: [{owner: [retry t-1]}, EXPECT]":              {Repeats: rules.Groups{""}, Fails: rules.Groups{""}, Cancels: true},
+		"steps: [{submit: {group: x, expires: 1s}}, EXPECT]": {Fails: rules.Groups{"x"}},
+		"name: x\nrows: [1]\ntargets: [embedded]\nrunners: {a: {flags: {drain-deadline: 1s}}, b: {}}\nsteps: [EXPECT]": {Repeats: rules.Groups{""}},
 	}
 	for text, want := range tests {
 		text = strings.ReplaceAll(text, "EXPECT", "{expect: {a: {live: true}}}")

@@ -66,12 +66,10 @@ func Run(ctx context.Context, env targets.Env, s scenario.Scenario, record *hist
 			// A rule that was broken may well be the reason.
 			return errors.Join(err, allowed(s).Broken(record.Entries()))
 		}
-		return p.logStep(0, "invariants", func() error {
-			if err := p.invariants(); err != nil {
-				return fmt.Errorf("%s: after the last step: %w", s.Location(), err)
-			}
-			return nil
-		})
+		if err := p.logStep(0, "invariants", p.invariants); err != nil {
+			return fmt.Errorf("%s: after the last step: %w", s.Location(), err)
+		}
+		return nil
 	})
 }
 
@@ -92,14 +90,8 @@ func begin(ctx context.Context, env targets.Env, s scenario.Scenario, record *hi
 	defer p.sources.Wait()
 	defer p.streams.Wait()
 	defer cancel()
-	err := p.logStep(0, "prepare", func() error {
-		if err := p.prepare(); err != nil {
-			return fmt.Errorf("%s: %w", s.Location(), err)
-		}
-		return nil
-	})
-	if err != nil {
-		return errors.Join(err, allowed(s).Broken(record.Entries()))
+	if err := p.logStep(0, "prepare", p.prepare); err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", s.Location(), err), allowed(s).Broken(record.Entries()))
 	}
 	return rest(p)
 }
@@ -239,9 +231,9 @@ func (o *Observation) Settled(ctx context.Context) error {
 // no duplicates, unshared GPUs, honest reports. What a runner says comes in pieces
 // here, since it may be out of reach for a while.
 func (o *Observation) Rules() error {
-	seen := rules.Allowed{Gaps: true}
+	seen := rules.Allowed{Gaps: true, Fails: everything, Cancels: true}
 	if o.Repeats != "" {
-		seen.Repeats = []string{""}
+		seen.Repeats = everything
 	}
-	return errors.Join(o.play.nothingLost(), seen.Broken(o.play.record.Entries()))
+	return errors.Join(o.play.nothingLost(seen), seen.Broken(o.play.record.Entries()))
 }

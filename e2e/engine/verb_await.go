@@ -209,38 +209,26 @@ func (n Never) Check(c *scenario.Checker, at string) {
 	}
 }
 
-// do looks at what was so after each entry since the mark, the last of
-// which is a look into the queue, if that is asked for. What counts for a time is looked at
-// again when that is over.
+// do looks at what was so after each entry since the mark, the last of which is a look into
+// the queue, if that is asked for. What counts for a time is looked at when that is over.
 func (n Never) do(ctx context.Context, p *play) error {
 	if err := p.ask(ctx, n.That); err != nil {
 		return err
 	}
 	since, within := p.marked(n.Since), time.Duration(n.Within)
-	for again := true; again; {
-		again = time.Since(since.Time) < within
-		err := eachOf(n.That, func(subject string, condition scenario.Condition) error {
-			known, err := p.neverOf(subject, condition, since, within)
-			if err == nil && !known && !again {
-				p.record.View(func(s *history.Summary) {
-					err = fmt.Errorf("nothing in the record could have shown it: %s", p.describeSubject(s, subject))
-				})
-			}
-			return err
-		})
-		if err == nil && again {
-			err = pause(ctx, within-time.Since(since.Time))
-		}
-		if err != nil {
+	if left := within - time.Since(since.Time); left > 0 {
+		if err := pause(ctx, left); err != nil {
 			return err
 		}
 	}
-	return nil
+	return eachOf(n.That, func(subject string, condition scenario.Condition) error {
+		return p.never(subject, condition, since, within)
+	})
 }
 
-// neverOf says whether any entry could have shown what must never be, and fails if one has.
-func (p *play) neverOf(subject string, condition scenario.Condition, since history.Entry, within time.Duration) (known bool, err error) {
-	summary, entries := history.NewSummary(), p.record.Entries()
+// never fails if an entry shows what must never be, or if none could have shown it.
+func (p *play) never(subject string, condition scenario.Condition, since history.Entry, within time.Duration) error {
+	summary, entries, known := history.NewSummary(), p.record.Entries(), false
 	for _, e := range entries {
 		for _, r := range summary.Runners {
 			r.Log = nil // a line counts when it is written
@@ -255,9 +243,12 @@ func (p *play) neverOf(subject string, condition scenario.Condition, since histo
 		so := p.judge(summary, scenario.Conditions{subject: condition}, true)
 		known = known || !so.unknown
 		if so.ok() {
-			return true, fmt.Errorf("what must never be was so, %s into the scenario: %s",
+			return fmt.Errorf("what must never be was so, %s into the scenario: %s",
 				e.Time.Sub(entries[0].Time).Round(time.Millisecond), p.describeSubject(summary, subject))
 		}
 	}
-	return known, nil
+	if !known {
+		return fmt.Errorf("nothing in the record could have shown it: %s", p.describeSubject(history.Sum(entries), subject))
+	}
+	return nil
 }

@@ -25,12 +25,22 @@ type Allowed struct {
 	// steps may send one, too.
 	Signalled map[string]bool
 	Unheard   bool
-	// Repeats are groups of tasks, the empty one for all, that may be started a second
-	// time where no end of a runner and no GPU explains it.
-	Repeats []string
+	// Repeats are tasks that may be started a second time where no end of a runner and no
+	// GPU explains it.
+	Repeats Groups
+	// Fails are tasks that may be given up; Cancels is that owners may cancel any.
+	Fails   Groups
+	Cancels bool
 	// Gaps are statuses that nobody read, while runners that others start and end
 	// were out of reach; how those end is not looked at.
 	Gaps bool
+}
+
+// Groups are groups of tasks; the empty one is all tasks.
+type Groups []string
+
+func (g Groups) have(id string) bool {
+	return slices.ContainsFunc(g, func(group string) bool { return history.InGroup(id, group) })
 }
 
 // Broken joins the rules that the record alone shows to be broken.
@@ -43,8 +53,9 @@ func (a Allowed) Broken(entries []history.Entry) error {
 }
 
 // Conserved is the first half of R12: it compares what was submitted with where it is
-// now. Each task is finished, given up, or still in the queue, and exactly one of these.
-func Conserved(submitted []string, contents targets.Contents) (wrong []error) {
+// now. Each task is finished, given up, or still in the queue, and exactly one of these;
+// and it is given up or cancelled only where the scenario lets that be.
+func (a Allowed) Conserved(submitted []string, contents targets.Contents) (wrong []error) {
 	places := make(map[string][]api.TaskState)
 	for _, state := range []api.TaskState{api.TaskWaiting, api.TaskRunning, api.TaskFinished, api.TaskDead, api.TaskCancelled} {
 		for _, id := range contents.In(state) {
@@ -57,27 +68,15 @@ func Conserved(submitted []string, contents targets.Contents) (wrong []error) {
 			wrong = append(wrong, fmt.Errorf("R12: task %s is lost: it is not in the queue, not dead and has no result", id))
 		case len(at) > 1:
 			wrong = append(wrong, fmt.Errorf("R12: task %s is in several places: %s", id, at))
+		case at[0] == api.TaskDead && !a.Fails.have(id):
+			wrong = append(wrong, fmt.Errorf("R12: task %s was given up, and nothing has let it fail", id))
+		case at[0] == api.TaskCancelled && !a.Cancels:
+			wrong = append(wrong, fmt.Errorf("R12: task %s was cancelled, but not by its owner", id))
 		}
 		delete(places, id)
 	}
 	for _, id := range slices.Sorted(maps.Keys(places)) {
 		wrong = append(wrong, fmt.Errorf("R12: task %s, which nobody submitted, is in %s", id, places[id]))
-	}
-	return wrong
-}
-
-// Causeless is the rest of R12: a task is given up or cancelled only where the scenario
-// lets that be. Groups of tasks may be dead, the empty one is all; owners may cancel any.
-func Causeless(contents targets.Contents, dead []string, owners bool) (wrong []error) {
-	for _, id := range contents.In(api.TaskDead) {
-		if !slices.ContainsFunc(dead, func(group string) bool { return history.InGroup(id, group) }) {
-			wrong = append(wrong, fmt.Errorf("R12: task %s was given up, and nothing has let it fail", id))
-		}
-	}
-	for _, id := range contents.In(api.TaskCancelled) {
-		if !owners {
-			wrong = append(wrong, fmt.Errorf("R12: task %s was cancelled, but not by its owner", id))
-		}
 	}
 	return wrong
 }
@@ -187,7 +186,7 @@ func (a Allowed) duplicates(entries []history.Entry) error {
 			continue
 		}
 		id := e.Note.Task
-		if starts[id]++; starts[id] > 1 && !excused[id] && !a.repeats(id) {
+		if starts[id]++; starts[id] > 1 && !excused[id] && !a.Repeats.have(id) {
 			if failed--; failed < 0 {
 				return fmt.Errorf("R12: task %s was started %d times, but no runner that had it was killed or ran out of time, and no GPU failed so often",
 					id, starts[id])
@@ -196,11 +195,6 @@ func (a Allowed) duplicates(entries []history.Entry) error {
 		excused[id] = excused[id] || gaveBack[e.Note.Runner]
 	}
 	return nil
-}
-
-// repeats says whether the scenario has a task started again.
-func (a Allowed) repeats(id string) bool {
-	return slices.ContainsFunc(a.Repeats, func(group string) bool { return history.InGroup(id, group) })
 }
 
 // noStepTwice is what a checkpoint is for: what a task has done and saved is not done
@@ -268,25 +262,17 @@ func listedTogether(entries []history.Entry, a, b attempt) bool {
 		return false
 	}
 	if a.runner != b.runner {
-		return lists(history.Sum(entries).Runner(a.runner), a) && lists(history.Sum(entries).Runner(b.runner), b)
+		one, other := history.Sum(entries).Runner(a.runner), history.Sum(entries).Runner(b.runner)
+		return one.Exit == nil && other.Exit == nil && lists(one.Status, a) && lists(other.Status, b)
 	}
 	return slices.ContainsFunc(entries, func(e history.Entry) bool {
-		if e.Status == nil || e.Runner != a.runner {
-			return false
-		}
-		lists := 0
-		for _, t := range e.Status.InFlight {
-			if other := (attempt{e.Runner, t.ID, t.Attempt}); other == a || other == b {
-				lists++
-			}
-		}
-		return lists == 2
+		return e.Runner == a.runner && lists(e.Status, a) && lists(e.Status, b)
 	})
 }
 
-// lists says whether a runner lives and says that it runs an attempt.
-func lists(r *history.Runner, a attempt) bool {
-	return r.Status != nil && r.Exit == nil && slices.ContainsFunc(r.Status.InFlight, func(t api.InFlight) bool {
+// lists says whether a status, if there is one, is that an attempt runs.
+func lists(s *api.Status, a attempt) bool {
+	return s != nil && slices.ContainsFunc(s.InFlight, func(t api.InFlight) bool {
 		return t.ID == a.task && t.Attempt == a.number
 	})
 }

@@ -200,7 +200,7 @@ func TestConserved(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []string
-			for _, err := range rules.Conserved(all, tt.contents) {
+			for _, err := range (rules.Allowed{Fails: rules.Groups{"t"}}).Conserved(all, tt.contents) {
 				got = append(got, err.Error())
 			}
 			if !slices.Equal(got, tt.want) {
@@ -210,6 +210,7 @@ func TestConserved(t *testing.T) {
 	}
 }
 
+// A task is given up or cancelled only where the scenario lets that be.
 func TestCauseless(t *testing.T) {
 	contents := targets.Contents{
 		{ID: "t-1", State: api.TaskDead, Task: &api.Task{}}, {ID: "u-1", State: api.TaskDead, Task: &api.Task{}},
@@ -227,7 +228,8 @@ func TestCauseless(t *testing.T) {
 	}
 	for _, tt := range tests {
 		got := ""
-		if wrong := rules.Causeless(contents, tt.dead, tt.owners); wrong != nil {
+		may := rules.Allowed{Fails: tt.dead, Cancels: tt.owners}
+		if wrong := may.Conserved([]string{"t-1", "u-1", "v-1", "w-1"}, contents); wrong != nil {
 			got = fmt.Sprint(wrong)
 		}
 		if got != tt.want {

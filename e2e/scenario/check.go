@@ -24,8 +24,7 @@ type Checker struct {
 	// name.part. They are nil while the matrix itself is read.
 	values Combination
 
-	predicted []string        // names of predictions
-	used      map[string]bool // the variables that more than the words for people depends on
+	used map[string]bool // the variables that more than the words for people depends on
 
 	// What is known by path, as steps[2].await.a.phase.
 	places map[string]*token.Position // where it stands; nil if the file does not have it
@@ -35,6 +34,7 @@ type Checker struct {
 	File *File
 	// What the steps so far have done.
 	Groups  map[Group]*Submit // that were submitted
+	marks   []string          // that were set
 	done    map[string]bool   // what can be done once
 	Asserts bool              // something can fail because of what a runner or the API server does
 }

@@ -53,16 +53,14 @@ func (f *Format) LoadDir(root string) (all []Scenario, err error) {
 	}
 	var errs []error
 	err = fs.WalkDir(os.DirFS(root), ".", func(name string, entry fs.DirEntry, err error) error {
-		shown := path.Join(base, name)
-		if err == nil && entry.Type() == fs.ModeSymlink {
-			if to, _ := os.Stat(filepath.Join(root, name)); to != nil && to.IsDir() {
-				errs = append(errs, fmt.Errorf("%s: is a link to a directory, which is not read; put the files here", shown))
-				return nil
-			}
-		}
-		if err != nil || entry.IsDir() || !slices.Contains([]string{".yaml", ".yml"}, strings.ToLower(path.Ext(name))) {
+		if err != nil || entry.IsDir() {
 			return err
 		}
+		// A link may be one to a directory, in which nobody looks.
+		if entry.Type() != fs.ModeSymlink && !slices.Contains([]string{".yaml", ".yml"}, strings.ToLower(path.Ext(name))) {
+			return nil
+		}
+		shown := path.Join(base, name)
 		if fits, _ := path.Match("*/*.yaml", name); !fits {
 			errs = append(errs, fmt.Errorf("%s: is not read; must be %s/<area>/<file>.yaml", shown, base))
 			return nil
@@ -106,16 +104,12 @@ func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
 	p := problems{}
 	head := newChecker(f, p, nil, &File{})
 	all := head.combinations(root)
-	if size := len(all) * len(text); size > maxExpandedBytes {
-		return nil, problem{head.line("matrix"), fmt.Sprintf("matrix: %d combinations of %d bytes are %d; must be at most %d",
-			len(all), len(text), size, maxExpandedBytes)}.in(name)
-	}
 	for i := range all {
 		s := &all[i]
 		c := newChecker(f, p, maps.Clone(s.Values), &s.File)
 		c.load(root)
 		if len(p) == 0 {
-			head.unused(c, *s)
+			head.unused(c)
 		}
 		s.Path, s.Line, s.Area = name, cmp.Or(s.Line, c.line("name")), path.Base(path.Dir(name))
 	}
@@ -127,16 +121,14 @@ func (f *Format) Parse(name string, text []byte) ([]Scenario, error) {
 
 // unused reports what a matrix varies, or what is predicted, and changes nothing but
 // words: it was meant to be used. A case of include may have words for its name.
-func (c *Checker) unused(in *Checker, s Scenario) {
+func (c *Checker) unused(in *Checker) {
 	const text = "is used nowhere but in the name; write ${%s} where it counts, or take it away"
-	for _, name := range slices.Sorted(maps.Keys(s.Values)) {
+	for name := range in.values {
 		if at := "matrix." + name; c.places[at] != nil && !in.used[name] {
 			c.Bad(at, text, name)
 		}
-	}
-	for _, name := range in.predicted {
-		if !in.used[name] {
-			in.Bad("predict."+name, text, name+".phase")
+		if prediction, is := strings.CutSuffix(name, ".phase"); is && !in.used[prediction] {
+			in.Bad("predict."+prediction, text, name)
 		}
 	}
 }
@@ -146,8 +138,6 @@ func (c *Checker) load(root ast.MapNode) {
 	c.places[""] = begin(root.(ast.Node))
 	predictions := c.mapping(root, "", func(key string) bool { return key == "predict" })
 	c.predict(predictions)
-	all, _ := predictions["predict"].(map[string]any)
-	c.predicted = slices.Sorted(maps.Keys(all))
 	tree := c.mapping(root, "", func(key string) bool { return key != "predict" && !slices.Contains(family, key) })
 	maps.Copy(tree, predictions)
 	c.validate(tree)
@@ -155,15 +145,11 @@ func (c *Checker) load(root ast.MapNode) {
 	c.decode(tree, reflect.ValueOf(c.File).Elem(), "")
 }
 
-// maxFileBytes is far above any file that a person would write, and keeps a
-// mistaken path (a log, an image) from being read as YAML. maxDepth is far above
-// what the format has, and little enough for a parser that calls itself.
-const (
-	maxFileBytes = 256 << 10
-	maxDepth     = 100
-	// maxExpandedBytes is of all combinations together: each is read for itself.
-	maxExpandedBytes = 8 << 20
-)
+// maxFileBytes is far above any file that a person would write, and keeps a mistaken path
+// (a log, an image) from being read as YAML. It is little enough for a parser that calls
+// itself, and takes the square of the depth, and for a file that is read for each
+// combination of its matrix.
+const maxFileBytes = 16 << 10
 
 // parseYAML returns the mapping that a file is.
 func parseYAML(name string, text []byte) (root ast.MapNode, err error) {
@@ -179,9 +165,6 @@ func parseYAML(name string, text []byte) (root ast.MapNode, err error) {
 	if !utf8.Valid(text) {
 		valid := strings.ToValidUTF8(string(text), "\xff")
 		return bad(1+strings.Count(valid[:strings.IndexByte(valid, '\xff')], "\n"), "is not UTF-8; save the file as UTF-8")
-	}
-	if line := tooDeep(text); line > 0 {
-		return bad(line, "has more than %d brackets, or signs such as -, within each other", maxDepth)
 	}
 	// Duplicate keys are left to mapping, which goes on after them.
 	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
@@ -205,31 +188,6 @@ func parseYAML(name string, text []byte) (root ast.MapNode, err error) {
 		return bad(begin(file.Docs[0].Body).Line, "the file must be a mapping, with name and so on")
 	}
 	return root, nil
-}
-
-// tooDeep returns the line on which brackets are nested too deeply, or what one line can
-// nest: lists, keys and tags; 0 if there is none. Those in texts count as well, which no
-// honest file has so many of.
-func tooDeep(text []byte) int {
-	depth, n := 0, 0
-	for line := range bytes.Lines(text) {
-		n++
-		signs, before := 0, byte(' ')
-		for _, c := range line {
-			switch {
-			case c == '[', c == '{':
-				depth++
-			case c == ']', c == '}':
-				depth = max(0, depth-1)
-			case before == ' ' && strings.IndexByte("-?:!&", c) >= 0:
-				signs++
-			}
-			if before = c; depth > maxDepth || signs > maxDepth {
-				return n
-			}
-		}
-	}
-	return 0
 }
 
 // sameNames returns an error for each scenario with the name of another one.

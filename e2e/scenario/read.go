@@ -26,11 +26,17 @@ func begin(node ast.Node) *token.Position {
 	return node.GetToken().Position
 }
 
+// maxPath is in bytes, and far above the path of anything that the format has.
+const maxPath = 1000
+
 // read turns a node into the value that the schema is about, with values in the place
 // of all ${…}, and remembers where everything stands. It does not use the YAML
 // library's own decoder because that one ends at the first mistake, and knows no
 // variables.
 func (c *Checker) read(node ast.Node, at string) any {
+	if len(at) > maxPath {
+		return nil // the schema has nothing that deep, and says so of what is around it
+	}
 	c.places[at] = cmp.Or(c.places[at], begin(node))
 	switch n := node.(type) {
 	case ast.MapNode:

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -183,23 +182,17 @@ func (g Group) Check(c *Checker, at string) {
 
 // Check wants a mark that was set.
 func (m Mark) Check(c *Checker, at string) {
-	if !c.done["mark "+string(m)] {
-		var marks []string
-		for what := range c.done {
-			if mark, ok := strings.CutPrefix(what, "mark "); ok {
-				marks = append(marks, mark)
-			}
-		}
-		slices.Sort(marks)
-		c.Bad(at, "no earlier step marks %s%s", quote(string(m)), api.DidYouMean(string(m), marks))
+	if !slices.Contains(c.marks, string(m)) {
+		c.Bad(at, "no earlier step marks %s%s", quote(string(m)), api.DidYouMean(string(m), c.marks))
 	}
 }
 
 // Check lets later steps name the mark.
 func (m NewMark) Check(c *Checker, at string) {
-	if !c.Once("mark " + string(m)) {
+	if slices.Contains(c.marks, string(m)) {
 		c.Bad(at, "%s was marked before", quote(string(m)))
 	}
+	c.marks = append(c.marks, string(m))
 }
 
 // NodeMap is the name of the node map of the runner with that name, which counts where
