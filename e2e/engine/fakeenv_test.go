@@ -11,8 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"sigs.k8s.io/e2e-framework/klient"
-
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/network"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -23,7 +22,7 @@ import (
 type fakeEnv struct {
 	t      *testing.T
 	api    *fakeAPI
-	client klient.Client
+	client kube.Access
 	// script plays a runner's process, in a goroutine of its own.
 	script func(r *fakeRunner)
 	notes  *stream[targets.TaskNote]
@@ -51,7 +50,7 @@ var (
 
 func newFakeEnv(t *testing.T, script func(r *fakeRunner)) *fakeEnv {
 	a := newFakeAPI(t)
-	client, err := klient.New(a.config())
+	client, err := kube.Connect(a.config())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +104,7 @@ func (e *fakeEnv) finish(id, runner string) {
 
 func (e *fakeEnv) Namespace() string                         { return "here" }
 func (e *fakeEnv) Elsewhere(context.Context) (string, error) { return "elsewhere", nil }
-func (e *fakeEnv) Client() klient.Client                     { return e.client }
+func (e *fakeEnv) Client() kube.Access                       { return e.client }
 func (e *fakeEnv) Admission(context.Context) error           { e.called("admission"); return nil }
 func (e *fakeEnv) Release(_ context.Context, group string) error {
 	e.called("release %s", group)

@@ -9,8 +9,7 @@ import (
 	"os"
 	"time"
 
-	"sigs.k8s.io/e2e-framework/klient"
-
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/network"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -70,7 +69,7 @@ type Cluster interface {
 	// Elsewhere is a second namespace, made when it is first asked for.
 	Elsewhere(ctx context.Context) (string, error)
 	// Client acts as the test, with all rights.
-	Client() klient.Client
+	Client() kube.Access
 	// SetPermissions changes the rights of the runners, and waits until they are
 	// in force.
 	SetPermissions(ctx context.Context, p scenario.Permissions) error
