@@ -146,8 +146,9 @@ func (e *fakeEnv) Owner(_ context.Context, command ...string) error {
 	return nil
 }
 
-func (e *fakeEnv) TaskCommand(spec targets.TaskSpec) (string, []string, error) {
-	return "task", []string{fmt.Sprintf("%+v", spec)}, nil
+func (e *fakeEnv) TaskCommand(s scenario.Submit) (string, []string, error) {
+	behaves := "{Group:%s Hold:%t Fail:%t IgnoreTerm:%t Steps:%d Lasts:%s}"
+	return "task", []string{fmt.Sprintf(behaves, s.Group, s.Hold, s.Fail, s.IgnoreTerm, s.Steps, s.Lasts)}, nil
 }
 
 func (e *fakeEnv) Journal(ctx context.Context, each func(targets.TaskNote)) error {
