@@ -29,7 +29,7 @@ import (
 type Ground interface {
 	// Run runs a program there. What it prints on stderr is in the error; nothing
 	// is written to stdout any more once Run has returned.
-	Run(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error
+	Run(ctx context.Context, stdin []byte, stdout io.Writer, command ...string) error
 	// Hold returns what the tasks of a group wait for: until somebody has a named pipe
 	// open for writing, or a file is there.
 	Hold(group string) (path string, err error)
