@@ -25,14 +25,7 @@ func (p *Place) TaskCommand(s scenario.Submit) (command string, args []string, e
 			return "", nil, fmt.Errorf("hold tasks of group %s: %w", s.Group, err)
 		}
 	}
-	status, term := "0", ""
-	if s.Fail {
-		status = "1"
-	}
-	if s.IgnoreTerm {
-		term = "ignore"
-	}
-	return "/bin/sh", []string{"-c", script, "task", p.Layout.Journal, hold, status, term,
+	return "/bin/sh", []string{"-c", script, "task", p.Layout.Journal, hold, fmt.Sprint(s.Fail), fmt.Sprint(s.IgnoreTerm),
 		fmt.Sprint(time.Duration(s.Lasts).Seconds()), fmt.Sprint(s.Steps)}, nil
 }
 
