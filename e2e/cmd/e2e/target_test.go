@@ -14,6 +14,7 @@ func TestTargetUnread(t *testing.T) {
 		t.Skip(err)
 	}
 	defer full.Close()
+	tree(t, map[string]string{"scenarios/start/one.yaml": file("one")})
 	t.Setenv("KUBEBUILDER_ASSETS", "")
 	var problems strings.Builder
 	if code := run([]string{"target", "embedded"}, full, &problems); code != 1 || !strings.Contains(problems.String(), "no space left") {
