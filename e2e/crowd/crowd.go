@@ -59,7 +59,8 @@ func (c *Crowd) Change(ctx context.Context, every time.Duration) error {
 			return nil
 		}
 		data := fmt.Appendf(nil, `{"data": {%q: "%d"}}`, api.StateKey, n)
-		if err := c.objects.Patch(ctx, c.one(n%c.maps), k8s.Patch{PatchType: types.MergePatchType, Data: data}); err != nil && ctx.Err() == nil {
+		err := c.objects.Patch(ctx, c.one(n%c.maps), k8s.Patch{PatchType: types.MergePatchType, Data: data})
+		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("change the crowd: %w", err)
 		}
 	}

@@ -122,7 +122,8 @@ func (c *Cluster) Look() string {
 func (c *Cluster) create(ctx context.Context, config Config) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, createTimeout, fmt.Errorf("kind does not end in %s", createTimeout))
 	defer cancel()
-	command := []string{c.Kind, "create", "cluster", "--name", c.Name, "--retain", "--config", config.ConfigFile, "--kubeconfig", c.Kubeconfig}
+	command := []string{c.Kind, "create", "cluster", "--name", c.Name, "--retain",
+		"--config", config.ConfigFile, "--kubeconfig", c.Kubeconfig}
 	if config.Image != "" {
 		command = append(command, "--image", config.Image)
 	}
