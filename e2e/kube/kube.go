@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/streaming/pkg/httpstream"
+	"sigs.k8s.io/e2e-framework/klient"
 	"sigs.k8s.io/e2e-framework/klient/k8s/resources"
 )
 
@@ -32,7 +33,10 @@ func Connect(config *rest.Config) (a Access, err error) {
 	if a.Admin, err = kubernetes.NewForConfig(config); err != nil {
 		return a, err
 	}
-	a.objects, err = resources.New(rest.CopyConfig(config))
+	all, err := klient.New(rest.CopyConfig(config)) // its package has what servers warn of logged
+	if err == nil {
+		a.objects = all.Resources()
+	}
 	return a, err
 }
 
