@@ -51,7 +51,7 @@ func conditionSpecs() {
 
 			By("trying what is forbidden")
 			w.makePod(ctx, "b")
-			tryForbidden(ctx, w.client, w.Client().RESTConfig(), w.Namespace(), "b", "a")
+			tryForbidden(ctx, w.client, w.Client().Config, w.Namespace(), "b", "a")
 
 			By("counting the writes of 1,000 tasks")
 			changes := w.changes(ctx)
@@ -120,7 +120,7 @@ func newWriter(ctx SpecContext) *writer {
 	shell, err := env.(targets.KubectlControl).Shell()
 	Expect(err).NotTo(HaveOccurred())
 	w.kubectl.kubeconfig = strings.TrimPrefix(shell[0], "KUBECONFIG=")
-	w.client, err = kubernetes.NewForConfig(env.Client().RESTConfig())
+	w.client, err = kubernetes.NewForConfig(env.Client().Config)
 	Expect(err).NotTo(HaveOccurred())
 	return w
 }

@@ -63,7 +63,7 @@ func newFleet(ctx SpecContext, needs ...scenario.Need) *fleet {
 	var err error
 	f.kubectl, err = newKubectl(env.Namespace())
 	Expect(err).NotTo(HaveOccurred())
-	f.client, err = kubernetes.NewForConfig(env.Client().RESTConfig())
+	f.client, err = kubernetes.NewForConfig(env.Client().Config)
 	Expect(err).NotTo(HaveOccurred())
 
 	// The record goes on while the place is taken down.

@@ -153,7 +153,7 @@ func openKind(data []byte) (targets.Target, error) {
 	if err := json.Unmarshal(data, &handle); err != nil {
 		return nil, err
 	}
-	nodes = kind.Connect(handle.Kind)
+	nodes = &kind.Cluster{Handle: handle.Kind}
 	useKind(handle.Kind)
 	return pods.Connect(handle.Pods)
 }

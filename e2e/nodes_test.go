@@ -91,7 +91,7 @@ func nodeSpecs() {
 			if pod.Status.Phase == corev1.PodRunning {
 				f.do(ctx, "wait", "--for=condition="+api.ConditionDrained+"=false", timeout(), "pod/"+pod.Name)
 				f.do(ctx, "wait", "--for=condition=ready", timeout(), "pod/"+pod.Name) // the kubelet has nothing more to write
-				tryForbidden(ctx, f.client, f.Client().RESTConfig(), f.Namespace(), pod.Name, ended.Name)
+				tryForbidden(ctx, f.client, f.Client().Config, f.Namespace(), pod.Name, ended.Name)
 			}
 		}
 	})

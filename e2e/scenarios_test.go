@@ -145,7 +145,7 @@ var serverVersion string // of Kubernetes, once it was asked for
 // around is what a scenario stands on. Its API server may be down by now.
 func around(env targets.Env) []string {
 	if serverVersion == "" {
-		client, err := discovery.NewDiscoveryClientForConfig(env.Client().RESTConfig())
+		client, err := discovery.NewDiscoveryClientForConfig(env.Client().Config)
 		if err != nil {
 			return nil
 		}

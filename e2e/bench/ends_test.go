@@ -98,7 +98,7 @@ func BenchmarkStart(b *testing.B) {
 		var all []time.Duration
 		for range few(20) {
 			begin := time.Now()
-			client, err := kubernetes.NewForConfig(ownConnection(env.Client().RESTConfig()))
+			client, err := kubernetes.NewForConfig(ownConnection(env.Client().Config))
 			check(b, err)
 			maps := client.CoreV1().ConfigMaps(env.Namespace())
 			_, err = maps.Get(b.Context(), api.GlobalMapName, metav1.GetOptions{})

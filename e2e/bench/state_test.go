@@ -45,7 +45,7 @@ func BenchmarkChangeOfState(b *testing.B) {
 // changing makes maps and changes them.
 func changing(b *testing.B, env targets.Env, maps int) (stop func()) {
 	ctx, cancel := context.WithCancel(b.Context())
-	all, err := crowd.Make(ctx, env.Client(), env.Namespace(), maps)
+	all, err := crowd.Make(ctx, env.Client().Objects(""), env.Namespace(), maps)
 	check(b, err)
 	changed := make(chan error, 1)
 	go func() { changed <- all.Change(ctx, 5*time.Millisecond) }()
@@ -132,7 +132,7 @@ func followPolling(b *testing.B, env targets.Env, seen chan<- string) func() {
 
 func clientset(b *testing.B, env targets.Env) *kubernetes.Clientset {
 	b.Helper()
-	client, err := kubernetes.NewForConfig(env.Client().RESTConfig())
+	client, err := kubernetes.NewForConfig(env.Client().Config)
 	check(b, err)
 	return client
 }
@@ -145,7 +145,7 @@ type state struct {
 
 func globalMap(b *testing.B, env targets.Env) *state {
 	b.Helper()
-	s := &state{&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: api.GlobalMapName, Namespace: env.Namespace()}}, env.Client().Resources(env.Namespace())}
+	s := &state{&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: api.GlobalMapName, Namespace: env.Namespace()}}, env.Client().Objects(env.Namespace())}
 	s.object.Data = map[string]string{api.StateKey: string(api.Running)}
 	check(b, s.objects.Create(b.Context(), s.object))
 	return s

@@ -95,7 +95,7 @@ func newArena(ctx context.Context, programs Programs, queue string) (a *Arena, e
 	if err != nil {
 		return a, err
 	}
-	client, err := kubernetes.NewForConfig(a.env.Client().RESTConfig())
+	client, err := kubernetes.NewForConfig(a.env.Client().Config)
 	if err != nil {
 		return a, err
 	}

@@ -88,7 +88,7 @@ type speaker struct {
 
 func (s speaker) Isolate(context.Context, targets.Isolation) (targets.Env, error) { return s, nil }
 func (speaker) Close(context.Context) error                                       { return nil }
-func (s speaker) Run(ctx context.Context, _ io.Reader, out io.Writer, _ ...string) error {
+func (s speaker) Run(ctx context.Context, _ []byte, out io.Writer, _ ...string) error {
 	return s.say(ctx, out)
 }
 

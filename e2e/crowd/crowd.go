@@ -12,8 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/e2e-framework/klient"
 	"sigs.k8s.io/e2e-framework/klient/k8s"
+	"sigs.k8s.io/e2e-framework/klient/k8s/resources"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -29,15 +29,14 @@ const (
 
 // Crowd is maps of one namespace.
 type Crowd struct {
-	client    klient.Client
+	objects   *resources.Resources
 	namespace string
 	maps      int
 }
 
 // Make makes so many maps.
-func Make(ctx context.Context, client klient.Client, namespace string, maps int) (*Crowd, error) {
-	c := &Crowd{client, namespace, maps}
-	objects := client.Resources(namespace)
+func Make(ctx context.Context, objects *resources.Resources, namespace string, maps int) (*Crowd, error) {
+	c := &Crowd{objects, namespace, maps}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(creators)
 	for n := range maps {
@@ -51,7 +50,6 @@ func Make(ctx context.Context, client klient.Client, namespace string, maps int)
 
 // Change changes one after the other, until ctx ends.
 func (c *Crowd) Change(ctx context.Context, every time.Duration) error {
-	objects := c.client.Resources(c.namespace)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for n := 0; ; n++ {
@@ -61,7 +59,8 @@ func (c *Crowd) Change(ctx context.Context, every time.Duration) error {
 			return nil
 		}
 		data := fmt.Appendf(nil, `{"data": {%q: "%d"}}`, api.StateKey, n)
-		if err := objects.Patch(ctx, c.one(n%c.maps), k8s.Patch{PatchType: types.MergePatchType, Data: data}); err != nil && ctx.Err() == nil {
+		err := c.objects.Patch(ctx, c.one(n%c.maps), k8s.Patch{PatchType: types.MergePatchType, Data: data})
+		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("change the crowd: %w", err)
 		}
 	}

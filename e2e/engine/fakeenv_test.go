@@ -11,8 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"sigs.k8s.io/e2e-framework/klient"
-
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/network"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
@@ -23,7 +22,7 @@ import (
 type fakeEnv struct {
 	t      *testing.T
 	api    *fakeAPI
-	client klient.Client
+	client kube.Access
 	// script plays a runner's process, in a goroutine of its own.
 	script func(r *fakeRunner)
 	notes  *stream[targets.TaskNote]
@@ -51,7 +50,7 @@ var (
 
 func newFakeEnv(t *testing.T, script func(r *fakeRunner)) *fakeEnv {
 	a := newFakeAPI(t)
-	client, err := klient.New(a.config())
+	client, err := kube.Connect(a.config())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +104,7 @@ func (e *fakeEnv) finish(id, runner string) {
 
 func (e *fakeEnv) Namespace() string                         { return "here" }
 func (e *fakeEnv) Elsewhere(context.Context) (string, error) { return "elsewhere", nil }
-func (e *fakeEnv) Client() klient.Client                     { return e.client }
+func (e *fakeEnv) Client() kube.Access                       { return e.client }
 func (e *fakeEnv) Admission(context.Context) error           { e.called("admission"); return nil }
 func (e *fakeEnv) Release(_ context.Context, group string) error {
 	e.called("release %s", group)
@@ -147,8 +146,9 @@ func (e *fakeEnv) Owner(_ context.Context, command ...string) error {
 	return nil
 }
 
-func (e *fakeEnv) TaskCommand(spec targets.TaskSpec) (string, []string, error) {
-	return "task", []string{fmt.Sprintf("%+v", spec)}, nil
+func (e *fakeEnv) TaskCommand(s scenario.Submit) (string, []string, error) {
+	behaves := "{Group:%s Hold:%t Fail:%t IgnoreTerm:%t Steps:%d Lasts:%s}"
+	return "task", []string{fmt.Sprintf(behaves, s.Group, s.Hold, s.Fail, s.IgnoreTerm, s.Steps, s.Lasts)}, nil
 }
 
 func (e *fakeEnv) Journal(ctx context.Context, each func(targets.TaskNote)) error {

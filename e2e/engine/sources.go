@@ -31,6 +31,6 @@ func (p *play) watch() (err error) {
 	p.source("journal", func(ctx context.Context) error {
 		return p.env.Journal(ctx, func(n targets.TaskNote) { p.record.Add(history.Entry{Note: &n}) })
 	})
-	p.maps, err = mapwatch.Begin(p.ctx, &p.sources, p.env.Client().RESTConfig(), p.env.Namespace(), p.record)
+	p.maps, err = mapwatch.Begin(p.ctx, &p.sources, p.env.Client().Config, p.env.Namespace(), p.record)
 	return err
 }

@@ -32,7 +32,7 @@ func init() {
 }
 
 // objects are those of the runners' namespace.
-func (p *play) objects() *resources.Resources { return p.env.Client().Resources(p.env.Namespace()) }
+func (p *play) objects() *resources.Resources { return p.env.Client().Objects(p.env.Namespace()) }
 
 // named is the ConfigMap of a subject with nothing but its name.
 func (p *play) named(subject scenario.MapName) *corev1.ConfigMap {

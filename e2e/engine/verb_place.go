@@ -28,7 +28,7 @@ func init() {
 	addSwitch(scenario.Term{Name: "namespace",
 		Doc: "Begins to delete the runners' namespace, as kubectl delete namespace does; what is in it, other steps delete."},
 		does[targets.Env]{"delete": func(e targets.Env, ctx context.Context) error {
-			return e.Client().Resources().Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: e.Namespace()}})
+			return e.Client().Objects("").Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: e.Namespace()}})
 		}})
 	add(scenario.Term{Name: "network", Need: scenario.NeedNetwork,
 		Doc: "Changes what lies between the runners and the API server: restore, cut, drop, how long a connection lives, or what answers in its place."},
@@ -59,7 +59,7 @@ type Crowd struct {
 }
 
 func (c Crowd) do(ctx context.Context, p *play) error {
-	all, err := crowds.Make(ctx, p.env.Client(), p.env.Namespace(), c.Maps)
+	all, err := crowds.Make(ctx, p.objects(), p.env.Namespace(), c.Maps)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
-	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -26,9 +25,7 @@ func submit(s scenario.Submit, ctx context.Context, p *play) error {
 
 // submitFrom puts the tasks of a group into the queue, numbered from first.
 func (p *play) submitFrom(ctx context.Context, first int, s scenario.Submit) error {
-	command, args, err := p.env.TaskCommand(targets.TaskSpec{
-		Group: string(s.Group), Hold: s.Hold, Fail: s.Fail, IgnoreTerm: s.IgnoreTerm, Steps: s.Steps, Lasts: time.Duration(s.Lasts),
-	})
+	command, args, err := p.env.TaskCommand(s)
 	if err != nil {
 		return err
 	}

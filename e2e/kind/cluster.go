@@ -54,7 +54,8 @@ type Handle struct {
 	Kind string `json:"kind"`
 }
 
-// Cluster is a kind cluster whose nodes are ready.
+// Cluster is a kind cluster whose nodes are ready. Made of the Handle of one that another
+// process made, its Close does nothing.
 type Cluster struct {
 	Handle
 
@@ -117,19 +118,16 @@ func (c *Cluster) Look() string {
 		c.Kubeconfig, daemon, c.Handle.Kind, c.Name)
 }
 
-// Connect returns the cluster of a handle that another process made. Its Close
-// does nothing.
-func Connect(h Handle) *Cluster { return &Cluster{Handle: h} }
-
 // create runs kind.
 func (c *Cluster) create(ctx context.Context, config Config) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, createTimeout, fmt.Errorf("kind does not end in %s", createTimeout))
 	defer cancel()
-	args := []string{"create", "cluster", "--name", c.Name, "--retain", "--config", config.ConfigFile, "--kubeconfig", c.Kubeconfig}
+	command := []string{c.Kind, "create", "cluster", "--name", c.Name, "--retain",
+		"--config", config.ConfigFile, "--kubeconfig", c.Kubeconfig}
 	if config.Image != "" {
-		args = append(args, "--image", config.Image)
+		command = append(command, "--image", config.Image)
 	}
-	if err := c.kind(ctx, args...); err != nil {
+	if err := run(ctx, command...); err != nil {
 		return readable(err)
 	}
 	return nil
@@ -170,7 +168,7 @@ func (c *Cluster) Close(ctx context.Context) error {
 func (c *Cluster) delete(ctx context.Context, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
-	err := c.kind(ctx, "delete", "cluster", "--name", filepath.Base(dir), "--kubeconfig", filepath.Join(dir, "kubeconfig"))
+	err := run(ctx, c.Kind, "delete", "cluster", "--name", filepath.Base(dir), "--kubeconfig", filepath.Join(dir, "kubeconfig"))
 	if err != nil {
 		return err
 	}
@@ -197,18 +195,36 @@ func (c *Cluster) giveUp(ctx context.Context, logs string) error {
 
 // CollectLogs writes the logs of all nodes into a directory.
 func (c *Cluster) CollectLogs(ctx context.Context, dir string) error {
-	return c.kind(ctx, "export", "logs", dir, "--name", c.Name)
+	return run(ctx, c.Kind, "export", "logs", dir, "--name", c.Name)
 }
 
-// kind runs the program; the error has what it says.
-func (c *Cluster) kind(ctx context.Context, args ...string) error {
-	return program.Run(ctx, os.Environ(), nil, nil, append([]string{c.Kind}, args...)...)
-}
-
-// docker runs a docker command; the error has what it says.
-func docker(ctx context.Context, args ...string) error {
-	return program.Run(ctx, os.Environ(), nil, nil, append([]string{"docker"}, args...)...)
+// run runs kind or docker; the error has what it says.
+func run(ctx context.Context, command ...string) error {
+	return program.Run(ctx, os.Environ(), nil, nil, command...)
 }
 
 // say tells the progress.
 func (c *Cluster) say(format string, args ...any) { fmt.Fprintf(c.out, format+"\n", args...) }
+
+// Action is a step of bringing something up, named for people.
+type Action struct {
+	Name string
+	Do   func(context.Context) error
+}
+
+// BringUp does the actions in their order until one fails. It says on out how
+// long each took.
+func BringUp(ctx context.Context, out io.Writer, actions ...Action) error {
+	for _, a := range actions {
+		began := time.Now()
+		if err := a.Do(ctx); err != nil {
+			fmt.Fprintf(out, "failed after %6s: %s\n", since(began), a.Name)
+			return fmt.Errorf("%s: %w", a.Name, err)
+		}
+		fmt.Fprintf(out, "done in %6s: %s\n", since(began), a.Name)
+	}
+	return nil
+}
+
+// since is how long it took, for people.
+func since(began time.Time) time.Duration { return time.Since(began).Round(100 * time.Millisecond) }

@@ -74,7 +74,7 @@ func TestRealCluster(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(logs, workers[0], "kubelet.log")); err != nil {
 		t.Error(err)
 	}
-	other := kind.Connect(cluster.Handle)
+	other := &kind.Cluster{Handle: cluster.Handle}
 	must(t, other.Close(ctx))
 	if err := other.Run(ctx, workers[0], "true"); err != nil {
 		t.Errorf("closing a connection deleted the cluster: %v", err)

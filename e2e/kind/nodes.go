@@ -26,7 +26,7 @@ func (c *Cluster) Spare() string { return c.Name + "-worker3" }
 
 // Run runs a program in a node. The error has what it says.
 func (c *Cluster) Run(ctx context.Context, node string, command ...string) error {
-	return docker(ctx, append([]string{"exec", "--privileged", node}, command...)...)
+	return run(ctx, append([]string{"docker", "exec", "--privileged", node}, command...)...)
 }
 
 // kubectl is an action that has the control plane's kubectl wait for something.
@@ -39,18 +39,18 @@ func (c *Cluster) kubectl(words ...string) func(context.Context) error {
 
 // LoadArchive loads the images of a docker or OCI archive into nodes.
 func (c *Cluster) LoadArchive(ctx context.Context, archive string, nodes ...string) error {
-	return c.kind(ctx, "load", "image-archive", archive, "--name", c.Name, "--nodes", strings.Join(nodes, ","))
+	return run(ctx, c.Kind, "load", "image-archive", archive, "--name", c.Name, "--nodes", strings.Join(nodes, ","))
 }
 
 // StopNode stops a node as a machine that loses its power does.
 func (c *Cluster) StopNode(ctx context.Context, node string) error {
-	return docker(ctx, "kill", node)
+	return run(ctx, "docker", "kill", node)
 }
 
 // StartNode starts a node that was stopped and waits until pods run on it again.
 func (c *Cluster) StartNode(ctx context.Context, client kubernetes.Interface, node string) error {
 	began := time.Now()
-	if err := docker(ctx, "start", node); err != nil {
+	if err := run(ctx, "docker", "start", node); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)

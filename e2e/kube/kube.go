@@ -4,7 +4,6 @@
 package kube
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -21,7 +20,8 @@ import (
 type Access struct {
 	Config *rest.Config
 	Admin  kubernetes.Interface
-	Klient klient.Client // shared: each one asks the API server for all it serves
+
+	objects *resources.Resources // shared: each one asks the API server for all it serves
 }
 
 // Connect makes the clients for a configuration.
@@ -33,23 +33,18 @@ func Connect(config *rest.Config) (a Access, err error) {
 	if a.Admin, err = kubernetes.NewForConfig(config); err != nil {
 		return a, err
 	}
-	shared, err := klient.New(rest.CopyConfig(config))
+	all, err := klient.New(rest.CopyConfig(config)) // its package has what servers warn of logged
 	if err == nil {
-		a.Klient = apart{shared, *shared.Resources()}
+		a.objects = all.Resources()
 	}
 	return a, err
 }
 
-// apart keeps apart the namespaces of those who share a client: that of e2e-framework
-// has one for all, which is the last that anybody named.
-type apart struct {
-	klient.Client
-	all resources.Resources
-}
-
-func (a apart) Resources(namespace ...string) *resources.Resources {
-	own := a.all
-	return own.WithNamespace(cmp.Or(namespace...))
+// Objects are those of a namespace, or of the cluster. Each caller has its own: that of
+// e2e-framework has one namespace for all, which is the last that anybody named.
+func (a Access) Objects(namespace string) *resources.Resources {
+	own := *a.objects
+	return own.WithNamespace(namespace)
 }
 
 // Poll asks until the answer is nil, for what the API server cannot be watched for.

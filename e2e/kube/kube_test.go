@@ -36,7 +36,7 @@ func TestNamespacesAreKeptApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, b := access.Klient.Resources("a"), access.Klient.Resources("b")
+	a, b := access.Objects("a"), access.Objects("b")
 	var list corev1.ConfigMapList
 	if err := a.List(t.Context(), &list); err != nil || list.Items[0].Name != "a" {
 		t.Errorf("%v: listed %v, want a", err, list.Items)

@@ -1,7 +1,6 @@
 package mutants
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,9 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/studioml/studio-go-runner/e2e/program"
 )
 
 // verdict is what became of a fault.
@@ -41,26 +42,26 @@ const scenarios = "scenarios"
 // suite builds one, with all the faults of the area, and plays it without any.
 func (a *area) suite(ctx context.Context, which string) (*suite, error) {
 	pkg, tests, _ := strings.Cut(which, " ") // those that count, all without
-	program := filepath.Join(a.work, strings.ReplaceAll(pkg, "/", "-")+".test")
+	binary := filepath.Join(a.work, strings.ReplaceAll(pkg, "/", "-")+".test")
 	// Many only wait. Some faults make loops that never end and always append.
 	s := &suite{dir: pkg, memory: "16777216", together: 2 * runtime.NumCPU(), bound: 20 * time.Minute}
 	// That a test hangs is seen here.
-	s.command = []string{program, "-test.short", "-test.failfast", "-test.timeout=2h", "-test.run=" + tests}
+	s.command = []string{binary, "-test.short", "-test.failfast", "-test.timeout=2h", "-test.run=" + tests}
 	build := []string{"test", "-c"}
 	if which == scenarios {
 		pkg, build = "runner", []string{"build", "-race"}
 		// Neither the race detector nor the API server live with a limit.
 		s.dir, s.memory, s.together = ".", "unlimited", 1
 		s.command = []string{"make", "--no-print-directory", "e2e-embedded",
-			"MUTANT_RUNNER=" + program, "LABELS=" + a.Labels, "ARTIFACTS=" + filepath.Join(a.work, "artifacts")}
+			"MUTANT_RUNNER=" + binary, "LABELS=" + a.Labels, "ARTIFACTS=" + filepath.Join(a.work, "artifacts")}
 	}
-	build = append(build, "-overlay", a.overlay(), "-ldflags", "-extldflags=-Wl,-z,lazy", "-o", program, "./"+pkg)
+	build = append(build, "-overlay", a.overlay(), "-ldflags", "-extldflags=-Wl,-z,lazy", "-o", binary, "./"+pkg)
 	if output, err := exec.CommandContext(ctx, "go", build...).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go %s: %w\n%s", strings.Join(build, " "), err, output)
 	}
 	start, none := time.Now(), &fault{}
-	if output := s.play(ctx, none); none.verdict != survived {
-		return nil, fmt.Errorf("%s fails without a fault:\n%s", which, output)
+	if err := s.play(ctx, none); none.verdict != survived {
+		return nil, fmt.Errorf("%s fails without a fault: %w", which, err)
 	}
 	s.bound = 4*time.Since(start) + 8*time.Second
 	return s, nil
@@ -81,14 +82,12 @@ func (a *area) writeOverlay() error {
 	return errors.Join(err, os.WriteFile(a.overlay(), text, 0o600))
 }
 
-// play plays it with one fault, or with none, notes what became of that, and returns
-// what was printed.
-func (s *suite) play(ctx context.Context, f *fault) []byte {
+// play plays it with one fault, or with none, and notes what became of that. What was
+// printed is in the error.
+func (s *suite) play(ctx context.Context, f *fault) error {
 	ctx, cancel := context.WithTimeout(ctx, s.bound)
 	defer cancel()
-	cmd := alone(ctx, s.memory, s.command...)
-	cmd.Dir, cmd.Env = s.dir, append(os.Environ(), fmt.Sprintf("MUTANT=%d", f.number))
-	output, err := cmd.CombinedOutput()
+	err := alone(ctx, s.dir, s.memory, f.number, s.command...)
 	switch {
 	case ctx.Err() != nil:
 		f.verdict = timedOut
@@ -99,31 +98,29 @@ func (s *suite) play(ctx context.Context, f *fault) []byte {
 	default:
 		f.verdict = survived
 	}
-	return output
+	return err
 }
 
-// alone is a command that sees no process but its own, because a mutant may kill
+// alone runs a command that sees no process but its own, because a mutant may kill
 // all that it sees, and of which nothing is left when it has ended. Its temporary files
 // are in memory, as the tests of queues sync thousands of them. The first process is a
 // shell: the tests are not made for being it.
-func alone(ctx context.Context, memory string, command ...string) *exec.Cmd {
+func alone(ctx context.Context, dir, memory string, fault int, command ...string) error {
 	args := []string{"--fork", "--pid", "--mount-proc", "--kill-child"}
 	if os.Getuid() != 0 {
 		args = append(args, "--map-root-user")
 	}
-	const script = `export TMPDIR=/dev/shm; mount -t tmpfs -o mode=1777 tmpfs $TMPDIR && ulimit -v "$0" && "$@"; exit $?`
-	cmd := exec.CommandContext(ctx, "unshare", append(append(args, "sh", "-c", script, memory), command...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
-	return cmd
+	const script = `cd "$1" && shift && export TMPDIR=/dev/shm && mount -t tmpfs -o mode=1777 tmpfs $TMPDIR &&
+ulimit -v "$0" && "$@" >&2; exit $?`
+	line := slices.Concat([]string{"unshare"}, args, []string{"sh", "-c", script, memory, dir}, command)
+	return program.Run(ctx, append(os.Environ(), fmt.Sprintf("MUTANT=%d", fault)), nil, nil, line...)
 }
 
 // checkAlone says what to do where the machine allows no such thing.
 func checkAlone(ctx context.Context) error {
-	if output, err := alone(ctx, "unlimited", "true").CombinedOutput(); err != nil {
-		return fmt.Errorf("mutants kill what they see, and get no process namespace of their own here: %w %s; "+
-			"install unshare (apt-get install util-linux), in a container run it privileged", err, bytes.TrimSpace(output))
+	if err := alone(ctx, ".", "unlimited", 0, "true"); err != nil {
+		return fmt.Errorf("mutants kill what they see, and get no process namespace of their own here: %w; "+
+			"install unshare (apt-get install util-linux), in a container run it privileged", err)
 	}
 	return nil
 }

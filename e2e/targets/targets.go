@@ -1,6 +1,6 @@
 // Package targets says what the engine needs of a cluster and of the runners on
-// it. The engine knows no target, and a target sees no step or condition: of a
-// scenario it gets what Isolation and RunnerSpec have, in the words of the format.
+// it. The engine knows no target, and a target sees no condition, nor a step but how tasks
+// behave: of a scenario it gets what Isolation and RunnerSpec have, in the words of the format.
 package targets
 
 import (
@@ -9,8 +9,7 @@ import (
 	"os"
 	"time"
 
-	"sigs.k8s.io/e2e-framework/klient"
-
+	"github.com/studioml/studio-go-runner/e2e/kube"
 	"github.com/studioml/studio-go-runner/e2e/network"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -70,7 +69,7 @@ type Cluster interface {
 	// Elsewhere is a second namespace, made when it is first asked for.
 	Elsewhere(ctx context.Context) (string, error)
 	// Client acts as the test, with all rights.
-	Client() klient.Client
+	Client() kube.Access
 	// SetPermissions changes the rights of the runners, and waits until they are
 	// in force.
 	SetPermissions(ctx context.Context, p scenario.Permissions) error
@@ -88,9 +87,8 @@ type Queue interface {
 	// Owner runs a command of the runner on the queue, as the owner of tasks does.
 	Owner(ctx context.Context, command ...string) error
 	// TaskCommand is the command line of a task that notes its start, waits
-	// for Release if it is held, notes its steps if it has any, and its end; see
-	// TaskSpec.
-	TaskCommand(spec TaskSpec) (command string, args []string, err error)
+	// for Release if it is held, notes its steps if it has any, and its end.
+	TaskCommand(s scenario.Submit) (command string, args []string, err error)
 	// Release lets the held tasks of a group end, now and later.
 	Release(ctx context.Context, group string) error
 	// Journal calls each for every note of a task, in order, until ctx ends.
@@ -114,16 +112,6 @@ func (c Contents) In(state api.TaskState) (ids []string) {
 func (c Contents) String() string {
 	count := func(state api.TaskState) int { return len(c.In(state)) }
 	return fmt.Sprintf("%d waiting, %d running, %d finished, %d dead", count(api.TaskWaiting), count(api.TaskRunning), count(api.TaskFinished), count(api.TaskDead))
-}
-
-// TaskSpec says how a task behaves.
-type TaskSpec struct {
-	Group      string
-	Hold       bool
-	Fail       bool
-	IgnoreTerm bool
-	Steps      int           // that it counts to, saving each in its checkpoint
-	Lasts      time.Duration // of the task, or of each step
 }
 
 // TaskNote is what a task itself wrote down about its run.

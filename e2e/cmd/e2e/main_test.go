@@ -170,7 +170,7 @@ func TestBadMarks(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tree(t, map[string]string{"e2e/x_test.go": tt.source})
-			_, err := markedTests()
+			_, err := whatShows(nil)
 			if err == nil || err.Error() != tt.want {
 				t.Errorf("got error %v, want %s", err, tt.want)
 			}

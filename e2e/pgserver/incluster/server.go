@@ -110,7 +110,7 @@ func (c Config) create(ctx context.Context, namespace string) (set string, servi
 				set = object.Name
 				c.forTests(object)
 			}
-			if err := c.Klient.Resources().Create(ctx, object); err != nil {
+			if err := c.Objects("").Create(ctx, object); err != nil {
 				return "", nil, err
 			}
 		}

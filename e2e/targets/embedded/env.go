@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -90,6 +91,47 @@ func (e *env) layout(ctx context.Context) (err error) {
 	return e.createQueue(ctx)
 }
 
+// createQueue makes the queue, with a way to it for the runners.
+func (e *env) createQueue(ctx context.Context) (err error) {
+	e.Layout.Spool = filepath.Join(e.dir, "tasks")
+	e.Layout.Queue = "--spool=" + e.Layout.Spool
+	if !e.Isolation.Server {
+		return e.RestoreQueue()
+	}
+	all, name := e.config.Queues.Databases(), filepath.Base(e.dir)
+	if err := all.Create(ctx, name); err != nil {
+		return err
+	}
+	e.Layout.Queue = "--queue=" + all.Of(name)
+	if e.way, err = e.config.Queues.Proxy(); err == nil {
+		e.open = append(e.open, e.way)
+	}
+	return err
+}
+
+// HideQueue takes the queue away from the runners.
+func (e *env) HideQueue() error {
+	if e.way != nil {
+		e.way.Cut()
+		return nil
+	}
+	return os.Remove(e.spool())
+}
+
+// RestoreQueue gives it back. What somebody has put in its place is an error: it
+// would be lost.
+func (e *env) RestoreQueue() error {
+	if e.way != nil {
+		e.way.Restore()
+		return nil
+	}
+	err := os.Symlink(e.Layout.Spool, e.spool())
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("restore queue: it is not hidden, or a runner has made a new queue at %s", e.spool())
+	}
+	return err
+}
+
 // openPipe opens a named pipe for reading and writing, so that nobody waits for the other.
 func (e *env) openPipe(path string) (*os.File, error) {
 	pipe, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -135,8 +177,8 @@ func (e *env) Kubeconfig() string { return filepath.Join(e.dir, "kubeconfig") }
 func (e *env) spool() string      { return filepath.Join(e.dir, "spool") }
 
 // Run runs a program beside the files of the place.
-func (e *env) Run(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error {
-	return program.Run(ctx, nil, stdin, stdout, command...)
+func (e *env) Run(ctx context.Context, stdin []byte, stdout io.Writer, command ...string) error {
+	return program.Run(ctx, nil, bytes.NewReader(stdin), stdout, command...)
 }
 
 // Hold makes the pipe that the tasks of a group wait for, unless it is there: opening

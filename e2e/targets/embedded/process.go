@@ -101,17 +101,14 @@ func (p *process) readStream(after uint64) (newest uint64, _ error) {
 	if response.StatusCode != http.StatusOK {
 		return after, nil
 	}
-	for decoder := json.NewDecoder(response.Body); ; {
-		var text json.RawMessage
-		if err := decoder.Decode(&text); err != nil {
-			if bad := (*json.SyntaxError)(nil); errors.As(err, &bad) {
-				return after, fmt.Errorf("read statuses of runner %s: %w", p.name, err)
-			}
-			return after, nil
+	for lines := bufio.NewReader(response.Body); ; {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			return after, nil // what there is of a line comes again
 		}
 		var status api.Status
-		if err := json.Unmarshal(text, &status); err != nil {
-			return after, fmt.Errorf("status of runner %s is %s: %w", p.name, api.Excerpt(string(text)), err)
+		if err := json.Unmarshal(line, &status); err != nil {
+			return after, fmt.Errorf("status of runner %s is %s: %w", p.name, api.Excerpt(string(line)), err)
 		}
 		if status.Sequence > after {
 			after = status.Sequence

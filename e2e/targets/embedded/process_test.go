@@ -15,10 +15,10 @@ import (
 // What a runner says that is no status leaves a gap, which is told once.
 func TestBadStatuses(t *testing.T) {
 	for said, want := range map[string]string{
-		`{"sequence": 1}{"sequence": 2, "phase": 5}`:     "cannot unmarshal number",
-		`{"sequence": 1}{"sequence": 2, "time": "noon"}`: "cannot parse",
-		`{"sequence": 1}]`:           "invalid character",
-		`{"sequence": 1}{"sequence"`: "",
+		"{\"sequence\": 1}\n{\"sequence\": 2, \"phase\": 5}\n":       "cannot unmarshal number",
+		"{\"sequence\": 1}\n{\"sequence\": 2, \"time\": \"noon\"}\n": "cannot parse",
+		"{\"sequence\": 1}\n]\n":                                     "invalid character",
+		"{\"sequence\": 1}\n{\"sequence\"":                           "",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, said) }))
 		started, err := program.Start(exec.Command("sleep", "0.3"))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/e2e/targets/embedded"
 )
@@ -47,7 +48,7 @@ func newTaskBench(t *testing.T) *taskBench {
 }
 
 // start starts a task in a process group of its own, as a runner does.
-func (b *taskBench) start(id string, spec targets.TaskSpec) *exec.Cmd {
+func (b *taskBench) start(id string, spec scenario.Submit) *exec.Cmd {
 	b.t.Helper()
 	command, args, err := b.env.TaskCommand(spec)
 	if err != nil {
@@ -82,19 +83,19 @@ func (b *taskBench) next(id string, end bool) {
 
 func TestHeldTasksWaitForRelease(t *testing.T) {
 	b := newTaskBench(t)
-	spec := targets.TaskSpec{Group: `a/b 'c" $(x)`, Hold: true}
+	spec := scenario.Submit{Group: `a/b 'c" $(x)`, Hold: true}
 	first := b.start("first", spec)
 	b.next("first", false)
 	second := b.start("second", spec)
 	b.next("second", false)
 	// A task that is not held passes them, so they had their chance to end.
-	if err := b.start("free", targets.TaskSpec{}).Wait(); err != nil {
+	if err := b.start("free", scenario.Submit{}).Wait(); err != nil {
 		t.Fatal(err)
 	}
 	b.next("free", false)
 	b.next("free", true)
 
-	b.release(spec.Group)
+	b.release(string(spec.Group))
 	if err := errors.Join(first.Wait(), second.Wait()); err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +106,8 @@ func TestHeldTasksWaitForRelease(t *testing.T) {
 	}
 	// Late ones pass, also those of a group that nobody had held yet.
 	b.release("later")
-	for _, group := range []string{spec.Group, "later"} {
-		if err := b.start("late", targets.TaskSpec{Group: group, Hold: true}).Wait(); err != nil {
+	for _, group := range []scenario.Name{spec.Group, "later"} {
+		if err := b.start("late", scenario.Submit{Group: group, Hold: true}).Wait(); err != nil {
 			t.Fatal(err)
 		}
 		b.next("late", false)
@@ -124,7 +125,7 @@ func TestTaskAndTERM(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("ignore=%t", test.ignore), func(t *testing.T) {
 			b := newTaskBench(t)
-			cmd := b.start("task", targets.TaskSpec{Group: "g", Hold: true, IgnoreTerm: test.ignore})
+			cmd := b.start("task", scenario.Submit{Group: "g", Hold: true, IgnoreTerm: test.ignore})
 			b.next("task", false)
 			if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM); err != nil {
 				t.Fatal(err)
@@ -142,7 +143,7 @@ func TestTaskAndTERM(t *testing.T) {
 
 func TestTaskFails(t *testing.T) {
 	b := newTaskBench(t)
-	err := b.start("task", targets.TaskSpec{Fail: true}).Wait()
+	err := b.start("task", scenario.Submit{Fail: true}).Wait()
 	if got, want := fmt.Sprint(err), "exit status 1"; got != want {
 		t.Errorf("task ended with %s, want %s", got, want)
 	}
@@ -171,7 +172,7 @@ func TestTasksLast(t *testing.T) {
 	b := newTaskBench(t)
 	const lasts = 150 * time.Millisecond
 	begun := time.Now()
-	if err := b.start("task", targets.TaskSpec{Lasts: lasts}).Wait(); err != nil {
+	if err := b.start("task", scenario.Submit{Lasts: scenario.Duration(lasts)}).Wait(); err != nil {
 		t.Fatal(err)
 	}
 	b.next("task", false)

@@ -24,7 +24,7 @@ func (p *Place) Admission(ctx context.Context) error {
 		return err
 	}
 	for _, object := range objects {
-		if err := p.Klient.Resources().Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
+		if err := p.Objects("").Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("install admission policy: %w", err)
 		}
 	}

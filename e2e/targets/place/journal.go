@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"time"
 
+	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -16,22 +18,15 @@ import (
 var script string
 
 // TaskCommand is the command line of a task of the tests.
-func (p *Place) TaskCommand(spec targets.TaskSpec) (command string, args []string, err error) {
+func (p *Place) TaskCommand(s scenario.Submit) (command string, args []string, err error) {
 	hold := "" // nothing
-	if spec.Hold {
-		if hold, err = p.Ground.Hold(spec.Group); err != nil {
-			return "", nil, fmt.Errorf("hold tasks of group %s: %w", spec.Group, err)
+	if s.Hold {
+		if hold, err = p.Ground.Hold(string(s.Group)); err != nil {
+			return "", nil, fmt.Errorf("hold tasks of group %s: %w", s.Group, err)
 		}
 	}
-	status, term := "0", ""
-	if spec.Fail {
-		status = "1"
-	}
-	if spec.IgnoreTerm {
-		term = "ignore"
-	}
-	return "/bin/sh", []string{"-c", script, "task", p.Layout.Journal, hold, status, term,
-		fmt.Sprint(spec.Lasts.Seconds()), fmt.Sprint(spec.Steps)}, nil
+	return "/bin/sh", []string{"-c", script, "task", p.Layout.Journal, hold, fmt.Sprint(s.Fail), fmt.Sprint(s.IgnoreTerm),
+		fmt.Sprint(time.Duration(s.Lasts).Seconds()), fmt.Sprint(s.Steps)}, nil
 }
 
 // noteLine is a line that task.sh writes: start, a step or end, task, attempt, runner, GPUs.

@@ -17,7 +17,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
-	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/studioml/studio-go-runner/e2e/evidence"
 	"github.com/studioml/studio-go-runner/e2e/kube"
@@ -30,7 +29,7 @@ import (
 type Ground interface {
 	// Run runs a program there. What it prints on stderr is in the error; nothing
 	// is written to stdout any more once Run has returned.
-	Run(ctx context.Context, stdin io.Reader, stdout io.Writer, command ...string) error
+	Run(ctx context.Context, stdin []byte, stdout io.Writer, command ...string) error
 	// Hold returns what the tasks of a group wait for: until somebody has a named pipe
 	// open for writing, or a file is there.
 	Hold(group string) (path string, err error)
@@ -129,7 +128,7 @@ func (p *Place) Collect(ctx context.Context) error {
 	defer cancel()
 	var problems []error
 	if p.namespace != "" {
-		problems = append(problems, p.Evidence().Objects(ctx, p.Klient.Resources(p.namespace)))
+		problems = append(problems, p.Evidence().Objects(ctx, p.Objects(p.namespace)))
 	}
 	if p.Layout.Queue != "" && p.Layout.Adapter == nil { // else there is none, or nobody sees into it
 		queue, err := p.Queue(ctx)
@@ -145,7 +144,7 @@ func (p *Place) Collect(ctx context.Context) error {
 }
 
 // Client acts as the test, with all rights.
-func (p *Place) Client() klient.Client { return p.Klient }
+func (p *Place) Client() kube.Access { return p.Access }
 
 // Needs says whether the scenario has a need.
 func (p *Place) Needs(need scenario.Need) bool { return slices.Contains(p.Isolation.Needs, need) }

@@ -32,7 +32,7 @@ func (p *Place) Submit(ctx context.Context, tasks []api.Task) error {
 		}
 	}
 	if p.Layout.Adapter != nil {
-		return p.Ground.Run(ctx, &documents, nil, p.Layout.Adapter.Submit(p.Layout.Spool, p.namespace)...)
+		return p.Ground.Run(ctx, documents.Bytes(), nil, p.Layout.Adapter.Submit(p.Layout.Spool, p.namespace)...)
 	}
 	return p.client(ctx, cmp.Or(p.Layout.Submits, p.Layout.Runner), &documents, nil, "submit", "-")
 }

@@ -1,6 +1,6 @@
 # A task of the tests: notes its start, waits while it is held, notes its end.
-# $1 journal, $2 a pipe or file to wait for, which may be empty, $3 exit status,
-# $4 "ignore" TERM, $5 seconds that it takes, or each of its steps, $6 steps that it
+# $1 journal, $2 a pipe or file to wait for, which may be empty, $3 whether it fails,
+# $4 whether it ignores TERM, $5 seconds that it takes, or each of its steps, $6 steps that it
 # counts to: it saves each, and leaves when it is shown a drain
 note() {
 	# One write to a file opened for appending, so that lines do not mix.
@@ -8,7 +8,7 @@ note() {
 		"$STUDIOML_RUNNER" "${CUDA_VISIBLE_DEVICES-}" >>"$journal" || exit 70
 }
 journal=$1
-if [ "$4" = ignore ]; then
+if [ "$4" = true ]; then
 	trap '' TERM # what is started below inherits it
 fi
 note start
@@ -33,4 +33,4 @@ elif [ "${5-0}" != 0 ]; then
 	sleep "$5"
 fi
 note end
-exit "$3"
+[ "$3" = false ]

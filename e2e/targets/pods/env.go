@@ -58,7 +58,12 @@ func newEnv(t *Target, isolation targets.Isolation) *env {
 }
 
 // make makes everything in the cluster.
-func (e *env) make(ctx context.Context) error {
+func (e *env) make(ctx context.Context) (err error) {
+	if e.usesPlugin() {
+		if e.fakeNodes, err = e.target.awaitFreeGPUs(ctx, e.Isolation.GPUs); err != nil {
+			return err
+		}
+	}
 	labels := e.target.Config.Run.Labels()
 	// The shipped manifests are for the strictest profile; only what is mounted
 	// in place of a driver is not.

@@ -95,14 +95,10 @@ func (t *Target) Isolate(ctx context.Context, isolation targets.Isolation) (targ
 		}
 	}
 	e := newEnv(t, isolation)
-	if e.usesPlugin() {
-		var err error
-		if e.fakeNodes, err = t.awaitFreeGPUs(ctx, isolation.GPUs); err != nil {
-			return nil, fmt.Errorf("isolate scenario %q: %w", isolation.Name, err)
-		}
-	}
-	if err := e.make(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("isolate scenario %q: %w", isolation.Name, err), e.Collect(context.WithoutCancel(ctx)), e.Close(context.WithoutCancel(ctx)))
+	err := e.make(ctx)
+	if err != nil {
+		ctx = context.WithoutCancel(ctx)
+		return nil, errors.Join(fmt.Errorf("isolate scenario %q: %w", isolation.Name, err), e.Collect(ctx), e.Close(ctx))
 	}
 	return e, nil
 }
