@@ -241,7 +241,8 @@ faults: ## A minute of faults of the queue's server, one every 5 s, while 1,000 
 full: tools ## What is too long for each change, and what else the documents name: e2e/testdata/full.sh
 	@$(AIRGAP) kind -- bash e2e/testdata/full.sh
 
-# All of it takes a quarter of an hour on a quiet machine, 25 minutes at most, and writes the page; the short form a minute.
+# All of it takes a quarter of an hour on a quiet machine, and writes the page; the short
+# form a minute. Under bin/airgap kind -- it makes a kind cluster, too, in a quarter of an hour more.
 .PHONY: bench
 bench: tools bin/image/runner bin/libnvidia-ml.so.1 ## Measure the runner beside what one would pick instead, into e2e/bench/README.md: BENCH=name, SHORT=1
 	@$(ASSETS) go run ./e2e/bench $(if $(SHORT),--short) $(if $(BENCH),--bench='$(value BENCH)')

@@ -12,23 +12,30 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/e2e-framework/klient/decoder"
 
 	"github.com/studioml/studio-go-runner/e2e/kind"
 	"github.com/studioml/studio-go-runner/e2e/kube"
+	"github.com/studioml/studio-go-runner/runner/api"
 )
 
 // BenchmarkKindFloor does what the suite on kind cannot do without: it makes the cluster,
-// with its images, and as many pods, as many at a time, whose programs end at once.
+// with its images, and as many places and pods, as many at a time. A place is a namespace,
+// for the global map has the same name in each, with an account for its runners; they are
+// told to terminate, and end.
 func BenchmarkKindFloor(b *testing.B) {
 	r := kindReport(b)
-	n, atOnce := int(measured(b, r)["pods"]), r.SuiteConfig.ParallelTotal
+	places, pods := len(played(r)), int(measured(b, r)["pods"])
+	atOnce := r.SuiteConfig.ParallelTotal
 	if os.Getenv("KIND_NODE_IMAGE") == "" {
 		b.Skip("no image of a node is named; say: bin/airgap kind -- make bench BENCH='all on kind'")
 	}
 	if testing.Short() {
-		n = atOnce
+		places, pods = atOnce, atOnce
 	}
 	began := time.Now()
 	cluster, err := kind.Create(b.Context(), kind.Config{
@@ -45,23 +52,23 @@ func BenchmarkKindFloor(b *testing.B) {
 	check(b, err)
 	access, err := kube.Connect(config)
 	check(b, err)
-	pod, err := barePod(b.Context())
+	pod, err := plainPod(b.Context())
 	check(b, err)
 
 	up := time.Now()
-	names, failed := make(chan string), make(chan error, n)
+	sizes, failed := make(chan int), make(chan error, places)
 	var players sync.WaitGroup
 	for range atOnce {
 		players.Go(func() {
-			for name := range names {
-				failed <- play(b.Context(), access, pod, name)
+			for size := range sizes {
+				failed <- playPlainly(b.Context(), access, pod, size)
 			}
 		})
 	}
-	for i := range n {
-		names <- fmt.Sprintf("pod-%d", i)
+	for i := range places {
+		sizes <- pods*(i+1)/places - pods*i/places
 	}
-	close(names)
+	close(sizes)
 	players.Wait()
 	close(failed)
 	for err := range failed {
@@ -70,48 +77,61 @@ func BenchmarkKindFloor(b *testing.B) {
 	b.ReportMetric(time.Since(up).Seconds(), "pods-s")
 	check(b, closed())
 	b.ReportMetric(time.Since(began).Seconds(), "whole-s")
-	b.ReportMetric(float64(n), "pods")
+	b.ReportMetric(float64(pods), "pods")
 }
 
-// barePod has the containers and volumes of a runner's pod, but no runner.
-func barePod(ctx context.Context) (*corev1.Pod, error) {
+// plainPod is that of the shipped Job, with a queue of its own.
+func plainPod(ctx context.Context) (*corev1.Pod, error) {
 	job, err := kube.ShippedOne[*batchv1.Job](ctx, "job/job.yaml")
 	if err != nil {
 		return nil, err
 	}
 	pod := &corev1.Pod{Spec: job.Spec.Template.Spec}
-	pod.Spec.ServiceAccountName = ""
-	for i := range pod.Spec.Volumes {
-		pod.Spec.Volumes[i].VolumeSource = corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
-	}
-	c := &pod.Spec.Containers[0]
-	c.Image, c.Command, c.Args = "studio-go-runner:e2e", []string{"/bin/true"}, nil
-	c.StartupProbe, c.LivenessProbe, c.ReadinessProbe = nil, nil, nil
-	beside := *c
-	beside.Name, beside.Ports = "beside", nil
-	pod.Spec.Containers = append(pod.Spec.Containers, beside)
+	pod.GenerateName = "runner-"
+	pod.Spec.Volumes[0].VolumeSource = corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
+	pod.Spec.Containers[0].Image = "studio-go-runner:e2e"
 	return pod, nil
 }
 
-// play makes a pod, waits for its end, and removes it as the suite does, without waiting
-// for that.
-func play(ctx context.Context, access kube.Access, pod *corev1.Pod, name string) error {
-	pods := access.Admin.CoreV1().Pods(metav1.NamespaceDefault)
-	pod = pod.DeepCopy()
-	pod.Name = name
-	made, err := pods.Create(ctx, pod, metav1.CreateOptions{})
+// playPlainly makes a place with some pods, waits for their ends, and removes them as the
+// suite does, without waiting for that.
+func playPlainly(ctx context.Context, access kube.Access, pod *corev1.Pod, size int) error {
+	place, err := access.Admin.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "place-"}}, metav1.CreateOptions{})
 	if err != nil {
 		return err
 	}
-	watch, err := pods.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name, ResourceVersion: made.ResourceVersion})
+	objects, err := kube.Shipped(ctx, "base/rbac.yaml", decoder.MutateNamespace(place.Name))
 	if err != nil {
 		return err
 	}
-	defer watch.Stop()
-	for event := range watch.ResultChan() {
-		if p, ok := event.Object.(*corev1.Pod); ok && p.Status.Phase == corev1.PodSucceeded {
-			return pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))})
+	objects = append(objects, &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: place.Name, Name: api.GlobalMapName}, Data: map[string]string{api.StateKey: "DrainAndTerminate"},
+	})
+	for _, object := range objects {
+		if binding, ok := object.(*rbacv1.RoleBinding); ok {
+			binding.Subjects[0].Namespace = place.Name
+		}
+		if err := access.Objects("").Create(ctx, object); err != nil {
+			return err
 		}
 	}
-	return cmp.Or(ctx.Err(), fmt.Errorf("pod %s did not end", name))
+	pods := access.Admin.CoreV1().Pods(place.Name)
+	changes, err := pods.Watch(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	defer changes.Stop()
+	for range size {
+		if _, err := pods.Create(ctx, pod, metav1.CreateOptions{}); err != nil {
+			return err
+		}
+	}
+	for event := range changes.ResultChan() {
+		if p, ok := event.Object.(*corev1.Pod); ok && p.Status.Phase == corev1.PodSucceeded && event.Type == watch.Modified {
+			if size--; size == 0 {
+				return pods.DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))}, metav1.ListOptions{})
+			}
+		}
+	}
+	return cmp.Or(ctx.Err(), fmt.Errorf("the pods of namespace %s did not end", place.Name))
 }

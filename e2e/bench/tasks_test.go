@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,7 +149,8 @@ func BenchmarkSyncs(b *testing.B) {
 	b.ReportMetric(float64(count(tasks)-count(1))/float64(tasks-1), "syncs/task")
 }
 
-// BenchmarkGap is the time from one short task to the next, where one runs at a time.
+// BenchmarkGap is the time from one short task to the next, where one runs at a time; also
+// in a program that does only what cannot be avoided.
 func BenchmarkGap(b *testing.B) {
 	tasks := few(200)
 	gaps := func(b *testing.B, file string) {
@@ -170,6 +172,13 @@ func BenchmarkGap(b *testing.B) {
 	b.Run("xargs", func(b *testing.B) {
 		file := filepath.Join(b.TempDir(), "stamps")
 		run(b, nil, strings.Repeat("x\n", tasks), "xargs", "-n1", "bash", "-c", stamp(file))
+		gaps(b, file)
+	})
+	b.Run("least", func(b *testing.B) {
+		file := filepath.Join(b.TempDir(), "stamps")
+		program, err := exec.LookPath("bash")
+		check(b, err)
+		floor(b, tasks, 1, plainSupervisor(b), strconv.Itoa(greedier), program, "-c", stamp(file))
 		gaps(b, file)
 	})
 }
