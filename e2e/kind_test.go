@@ -15,7 +15,6 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/studioml/studio-go-runner/e2e/engine"
 	"github.com/studioml/studio-go-runner/e2e/kind"
@@ -72,8 +71,9 @@ func setUpKind(ctx SpecContext) (any, error) {
 		kind.Action{Name: "look at it", Do: func(context.Context) error { upIn = time.Since(began); return s.connect() }},
 		kind.Action{Name: "load the images of the runner and the fake GPUs", Do: s.load},
 		kind.Action{Name: "give the workers fake GPUs", Do: s.fakeGPUs},
-		kind.Action{Name: "wait until CoreDNS answers", Do: func(ctx context.Context) error { return s.cluster.AwaitDNS(ctx) }},
 		kind.Action{Name: "inspect it as a target", Do: func(context.Context) (err error) { s.pods, err = setUpPods(ctx, s.pods); return err }},
+		kind.Action{Name: "wait until CoreDNS answers", Do: func(ctx context.Context) error { return s.cluster.AwaitDNS(ctx) }},
+		kind.Action{Name: "wait until the kubelets have the fake GPUs", Do: s.awaitFakeGPUs},
 	)
 	if err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func (s *kindSetUp) connect() (err error) {
 // countPods notes how many pods there were, as the kubelets count them.
 func (s *kindSetUp) countPods(ctx SpecContext) error {
 	pods := 0
-	for _, node := range append(s.cluster.Workers(), s.cluster.Spare()) {
+	for _, node := range s.workers() {
 		nodes := s.target.Admin.CoreV1().RESTClient().Get().Resource("nodes")
 		metrics, err := nodes.Name(node).SubResource("proxy").Suffix("metrics").DoRaw(ctx)
 		if err != nil {
@@ -129,15 +129,11 @@ func (s *kindSetUp) load(ctx context.Context) error {
 		}
 	}
 	for _, archive := range []string{runnerArchive, fakegpuArchive} {
-		if err := s.cluster.LoadArchive(ctx, filepath.Join(s.bin, archive), append(s.cluster.Workers(), s.cluster.Spare())...); err != nil {
+		if err := s.cluster.LoadArchive(ctx, filepath.Join(s.bin, archive), s.workers()...); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (s *kindSetUp) fakeGPUs(ctx context.Context) error {
-	return installFakeGPUs(ctx, s.target.Admin, s.cluster)
 }
 
 // useKind has all that follows use the cluster, and the images that were made for it.
@@ -194,10 +190,9 @@ patches:
 `},
 }
 
-// installFakeGPUs gives the workers fake GPUs, and waits until the kubelets have
-// them to allocate.
-func installFakeGPUs(ctx context.Context, client kubernetes.Interface, cluster *kind.Cluster) error {
-	workers := append(cluster.Workers(), cluster.Spare())
+// fakeGPUs gives the workers fake GPUs; it takes a kubelet up to 10 s to say so.
+func (s *kindSetUp) fakeGPUs(ctx context.Context) error {
+	workers := s.workers()
 	k, err := newKubectl(fakeNamespace)
 	if err != nil {
 		return err
@@ -215,10 +210,15 @@ func installFakeGPUs(ctx context.Context, client kubernetes.Interface, cluster *
 			return err
 		}
 	}
+	return nil
+}
+
+// awaitFakeGPUs waits until the kubelets have them to allocate.
+func (s *kindSetUp) awaitFakeGPUs(ctx context.Context) error {
 	for _, fake := range fakeNodes {
 		for _, i := range fake.workers {
 			err := await(ctx, func() error {
-				node, err := client.CoreV1().Nodes().Get(ctx, workers[i], metav1.GetOptions{})
+				node, err := s.target.Admin.CoreV1().Nodes().Get(ctx, s.workers()[i], metav1.GetOptions{})
 				if err != nil {
 					return err
 				}
@@ -234,6 +234,9 @@ func installFakeGPUs(ctx context.Context, client kubernetes.Interface, cluster *
 	}
 	return nil
 }
+
+// workers are all of them, the spare one last.
+func (s *kindSetUp) workers() []string { return append(s.cluster.Workers(), s.cluster.Spare()) }
 
 // await calls holds until it returns no error, in set-up code that no assertion
 // library runs in.

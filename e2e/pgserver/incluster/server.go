@@ -118,14 +118,18 @@ func (c Config) create(ctx context.Context, namespace string) (set string, servi
 	return set, service, nil
 }
 
-// forTests is what the server need not have in tests: a disk that keeps anything, and a
-// probe, which has it start a process every second.
+// forTests is what the server need not have in tests: a disk that keeps anything, a cleaner
+// that visits hundreds of databases, and a probe all its life, which has it start a process
+// every second. A connection that is forwarded before it listens would hang for half a
+// minute, so one says when it does.
 func (c Config) forTests(set *appsv1.StatefulSet) {
 	set.Spec.VolumeClaimTemplates = nil
 	pod := &set.Spec.Template.Spec
 	pod.Volumes = append(pod.Volumes, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
-	pod.Containers[0].Args = []string{"-c", "fsync=off", "-c", "max_connections=500"}
-	pod.Containers[0].ReadinessProbe = nil
+	pod.Containers[0].Args = []string{"-c", "fsync=off", "-c", "autovacuum=off", "-c", "max_connections=500"}
+	starts := pod.Containers[0].ReadinessProbe
+	starts.FailureThreshold = 300
+	pod.Containers[0].StartupProbe, pod.Containers[0].ReadinessProbe = starts, nil
 	if c.Image != "" {
 		pod.Containers[0].Image = c.Image
 	}

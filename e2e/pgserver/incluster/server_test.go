@@ -42,6 +42,10 @@ func TestTheServerForTests(t *testing.T) {
 			t.Errorf("there is no volume %s", m.Name)
 		}
 	}
+	// Who connects to a server that does not listen yet waits for half a minute.
+	if c := pod.Containers[0]; c.StartupProbe == nil || c.ReadinessProbe != nil {
+		t.Errorf("its probes are %v and %v; want one until it has started, and none then", c.StartupProbe, c.ReadinessProbe)
+	}
 	if set.Spec.VolumeClaimTemplates != nil || pod.Containers[0].Image != "theirs" || len(pod.NodeSelector) != 1 {
 		t.Errorf("it is %+v", pod)
 	}

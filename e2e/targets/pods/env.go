@@ -168,8 +168,8 @@ func (e *env) log(ctx context.Context, pod string, options *corev1.PodLogOptions
 	return e.Admin.CoreV1().Pods(e.Namespace()).GetLogs(pod, options).DoRaw(ctx)
 }
 
-// Close removes everything that was made. Runners are not waited for: a
-// cluster ends them with their namespace.
+// Close removes everything that was made; in a cluster that passes, what runs. Runners are
+// not waited for: a cluster ends them with their namespace.
 func (e *env) Close(ctx context.Context) error {
 	e.cancel()
 	e.following.Wait()
@@ -177,7 +177,7 @@ func (e *env) Close(ctx context.Context) error {
 	for _, name := range e.Namespaces() {
 		problems = append(problems, e.target.Config.Run.Remove(ctx, e.Admin, name))
 	}
-	if e.Layout.Queue != "" {
+	if e.Layout.Queue != "" && !e.target.Config.Run.Passing {
 		problems = append(problems, e.target.Config.Server.Drop(ctx, e.Namespace()))
 	}
 	if err := errors.Join(problems...); err != nil {
