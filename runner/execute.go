@@ -29,7 +29,7 @@ func (e *executor) Execute(a scheduler.Attempt) (api.Result, *result.Draft, erro
 	}
 	r := task.Run(a.Terminate, a.Kill, task.Spec{
 		Task: a.Task, Attempt: a.Number, Runner: e.runner, GPUs: a.GPUs, DrainFile: a.DrainFile,
-		Dir: draft.Scratch(), Stdout: draft.Stdout(), Stderr: draft.Stderr(), Outputs: draft.Outputs(), Checkpoint: draft.Checkpoint(),
+		Dir: draft.Scratch(), Stdout: draft.Stdout(), Stderr: draft.Stderr(), Parts: draft.Files(), Outputs: draft.Outputs(), Checkpoint: draft.Checkpoint(),
 		OutputLimit: e.OutputLimit, DiskLimit: e.DiskLimit, Drained: a.Drained, KillDelay: e.KillDelay, Environ: os.Environ(), Held: a.Held,
 		Stuck: func(pid int, user string) {
 			e.log.Error("a process of the task cannot be ended; until it ends, the task stays claimed and its GPUs in use",

@@ -43,7 +43,7 @@ func (p *Pool) lock(devices []*pooled) bool {
 	for i, d := range devices {
 		var err error
 		switch d.lock, err = lockFile(p.lockDir, d.UUID); {
-		case errors.Is(err, unix.EWOULDBLOCK):
+		case err != nil && momentary(err):
 			d.elsewhere = true
 			time.AfterFunc(lockAgain, func() {
 				p.mu.Lock()
@@ -65,6 +65,13 @@ func (p *Pool) lock(devices []*pooled) bool {
 	return true
 }
 
+// momentary says whether a lock may be had later: another process has it, or the machine
+// has nothing left now for one more file.
+func momentary(err error) bool {
+	return slices.ContainsFunc([]error{unix.EWOULDBLOCK, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOLCK, unix.ENOSPC, unix.EDQUOT},
+		func(one error) bool { return errors.Is(err, one) })
+}
+
 func (d *pooled) unlock() {
 	if d.lock != nil {
 		d.lock.Close()
@@ -80,7 +87,7 @@ func lockFile(dir, uuid string) (*os.File, error) {
 	}
 	path := filepath.Join(dir, uuid)
 	for {
-		f, err := os.Open(path)
+		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 		if errors.Is(err, os.ErrNotExist) {
 			f, err = os.OpenFile(path, os.O_RDONLY|os.O_CREATE|os.O_EXCL, 0o644)
 		}

@@ -22,7 +22,7 @@ func (s *Store) Died(r api.Result) error {
 		return err
 	}
 	defer func() { d.out.Close() }() // it may be another by then
-	if !d.intact(true) {
+	if _, intact := d.intact(); !intact {
 		err = d.renew()
 	}
 	if err = errors.Join(err, d.out.RemoveAll(outputsDir), d.out.RemoveAll(checkpointDir)); err == nil {

@@ -203,7 +203,11 @@ func (d *Draft) Close(r *api.Result, limits Limits) (left, err error) {
 	if !same {
 		d.keep(r, limits)
 	}
-	if d.intact(false) {
+	parts, intact := d.intact()
+	for _, name := range parts { // which the writer of an output could not remove
+		_ = d.out.Remove(name) // or it is stored with the result
+	}
+	if intact {
 		return left, nil
 	}
 	if _, err := os.Lstat(d.store.dir); err != nil {
@@ -242,32 +246,36 @@ func leads(path string, to *os.Root) bool {
 }
 
 // intact says whether what is kept is at its place, and is what was made there. If
-// the whole queue is out of reach, which is not the task's doing, nobody can tell. Its
-// outputs may be in parts still if their writer has died.
-func (d *Draft) intact(inParts bool) bool {
+// the whole queue is out of reach, or nothing can be opened, which is not the task's doing,
+// nobody can tell. Its outputs may be in parts still if their writer has died, or could not
+// remove them.
+func (d *Draft) intact() (parts []string, ok bool) {
 	if !leads(d.kept, d.out) {
 		info, err := d.work.Stat(".")
-		return !leads(filepath.Dir(d.dir), d.work) && err == nil && info.Sys().(*syscall.Stat_t).Nlink > 0
+		return nil, !leads(filepath.Dir(d.dir), d.work) && err == nil && info.Sys().(*syscall.Stat_t).Nlink > 0
 	}
 	entries, err := os.ReadDir(d.kept)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, true
+	}
 	result := false
 	for _, e := range entries {
 		name := e.Name()
-		if inParts && isPart(name) {
-			name = stdoutFile
+		if isPart(name) {
+			parts, name = append(parts, name), stdoutFile
 		}
 		switch name {
 		case outputsDir, checkpointDir: // keep has seen to them
 		case resultFile, stdoutFile, stderrFile:
 			if !e.Type().IsRegular() {
-				return false
+				return nil, false
 			}
 			result = result || name == resultFile
 		default:
-			return false
+			return nil, false
 		}
 	}
-	return err == nil && result
+	return parts, err == nil && result
 }
 
 // Commit stores the result with the output files that are there. When it

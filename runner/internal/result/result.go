@@ -55,8 +55,8 @@ func (s *Store) List(task string) ([]api.Result, error) {
 	if err := checkID(task); err != nil {
 		return nil, fmt.Errorf("list results: %w", err)
 	}
-	attempts, err := s.attempts(task)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	attempts, err := s.Attempts(task)
+	if err != nil {
 		return nil, fmt.Errorf("list results: %w", err)
 	}
 	var results []api.Result
@@ -72,14 +72,12 @@ func (s *Store) List(task string) ([]api.Result, error) {
 	return results, errors.Join(problems...)
 }
 
-// Attempts lists the attempts of a task that have results, as far as they can be seen.
-func (s *Store) Attempts(task string) []int {
-	attempts, _ := s.attempts(task)
-	return attempts
-}
-
-func (s *Store) attempts(task string) (attempts []int, err error) {
+// Attempts lists the attempts of a task that have results.
+func (s *Store) Attempts(task string) (attempts []int, err error) {
 	entries, err := os.ReadDir(filepath.Join(s.dir, task))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
 	for _, e := range entries {
 		if n, err := strconv.Atoi(e.Name()); err == nil && n > 0 && e.IsDir() {
 			attempts = append(attempts, n)

@@ -2,8 +2,8 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,34 +47,37 @@ func (f *family) wait(pid int) (end syscall.WaitStatus) {
 
 // given lists the living and the ended children that this process did not start.
 // Supervisors lead sessions, so nothing of an attempt is in this process's own;
-// what is there was started here, and somebody waits for it.
-func (f *family) given() (pids []int) {
-	session, _ := unix.Getsid(0)
-	lists, _ := filepath.Glob("/proc/self/task/*/children")
-	for _, list := range lists {
-		text, _ := os.ReadFile(list)
+// what is there was started here, and somebody waits for it. An error says that there may
+// be more: without a descriptor nobody can look, and the children of a thread that has
+// ended are another's.
+func (f *family) given() (pids []int, err error) {
+	session, _ := unix.Getsid(0) // of this process, which cannot fail
+	threads, err := os.ReadDir("/proc/self/task")
+	for _, thread := range threads {
+		text, unread := os.ReadFile("/proc/self/task/" + thread.Name() + "/children")
+		err = errors.Join(err, unread)
 		for _, field := range strings.Fields(string(text)) {
-			pid, _ := strconv.Atoi(field)
-			if other, err := unix.Getsid(pid); err == nil && other != session && !f.started[pid] {
+			pid, _ := strconv.Atoi(field) // the kernel's
+			if other, gone := unix.Getsid(pid); gone == nil && other != session && !f.started[pid] {
 				pids = append(pids, pid)
 			}
 		}
 	}
-	return pids
+	return pids, err
 }
 
 // collect waits for those of the given children that have ended, after a signal
 // to all of them, and returns all of them: what one of them has started is given to
 // this process as that one ends, so there may be others now even if none is left.
-func (f *family) collect(signal unix.Signal) (given []int) {
+func (f *family) collect(signal unix.Signal) (given []int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	given = f.given()
+	given, err = f.given()
 	for _, pid := range given {
 		unix.Kill(pid, signal)
 		unix.Wait4(pid, nil, unix.WNOHANG, nil)
 	}
-	return given
+	return given, err
 }
 
 // endOrphans ends what a supervisor leaves that was ended itself. Every child that
@@ -84,11 +87,11 @@ func (f *family) endOrphans(supervisor int, stuck func(pid int)) {
 	unix.Waitid(unix.P_PID, supervisor, nil, unix.WEXITED|unix.WNOWAIT, nil) // then they are here
 	begin, told := time.Now(), false
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		given := f.collect(unix.SIGKILL)
-		if len(given) == 0 {
+		given, err := f.collect(unix.SIGKILL)
+		if len(given) == 0 && err == nil {
 			return
 		}
-		if !told && time.Since(begin) > stuckAfter {
+		if !told && time.Since(begin) > stuckAfter && len(given) > 0 {
 			stuck(given[0])
 			told = true
 		}

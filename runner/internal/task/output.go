@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -19,7 +20,8 @@ import (
 // finds all that will be kept. In the end they are put behind the begin, with a mark
 // where something is left out.
 type output struct {
-	part  int64 // the most in one part
+	dir   *os.Root // for the parts, from before the task began
+	part  int64    // the most in one part
 	parts []part
 	out   int64 // bytes left out
 }
@@ -34,12 +36,15 @@ type part struct {
 // keptParts is how many there are at most.
 const keptParts = 4
 
-func newOutput(path string, limit int64) (*output, error) {
+func newOutput(path string, parts *os.Root, limit int64) (*output, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC|tree.NoPoll, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	o := &output{part: limit / 2 / keptParts}
+	o := &output{dir: parts, part: limit / 2 / keptParts}
+	if parts == nil {
+		o.part = 0
+	}
 	o.parts = []part{{file: f, left: limit - o.part*keptParts}}
 	return o, nil
 }
@@ -88,7 +93,9 @@ func (o *output) next() error {
 	for _, p := range o.parts[1:] {
 		between += p.size
 	}
-	f, err := os.OpenFile(api.OutputPart(begin.file.Name(), begin.size, between), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	// What is there by that name the task has made.
+	name := api.OutputPart(filepath.Base(begin.file.Name()), begin.size, between)
+	f, err := o.dir.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|tree.NoPoll, 0o644)
 	if err == nil {
 		o.parts = append(o.parts, part{file: f, left: o.part})
 	}
@@ -98,12 +105,13 @@ func (o *output) next() error {
 // drop removes the oldest part.
 func (o *output) drop() {
 	o.out += o.parts[1].size
-	o.parts[1].remove()
+	o.remove(o.parts[1])
 	o.parts = slices.Delete(o.parts, 1, 2)
 }
 
-func (p part) remove() {
-	os.Remove(p.file.Name())
+// remove removes a part. One that stays goes with the end of the attempt.
+func (o *output) remove(p part) {
+	_ = o.dir.Remove(filepath.Base(p.file.Name()))
 	p.file.Close()
 }
 
@@ -127,7 +135,7 @@ func (o *output) close() (out int64, truncated bool) {
 		problems = append(problems, err)
 	}
 	for _, p := range slices.Backward(o.parts[1:]) { // who reads meanwhile sees no gap
-		p.remove()
+		o.remove(p)
 	}
 	problems = append(problems, whole.Close())
 	return o.out, o.out > 0 || errors.Join(problems...) != nil

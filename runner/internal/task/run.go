@@ -30,6 +30,7 @@ type Spec struct {
 	Dir        string // working directory of the process, unless the task names one
 	Stdout     string // paths of the output files, which are created
 	Stderr     string
+	Parts      *os.Root // where they are, for what comes after half of OutputLimit; nil keeps no more
 	Outputs    string // directory for what is kept with the result
 	Checkpoint string // directory for what the next attempt finds again
 	// OutputLimit is how many bytes of each output are kept.
@@ -85,8 +86,8 @@ func run(ctx, kill context.Context, spec Spec, r *api.Result) {
 			return
 		}
 	}
-	stdout, err1 := newOutput(spec.Stdout, spec.OutputLimit)
-	stderr, err2 := newOutput(spec.Stderr, spec.OutputLimit)
+	stdout, err1 := newOutput(spec.Stdout, spec.Parts, spec.OutputLimit)
+	stderr, err2 := newOutput(spec.Stderr, spec.Parts, spec.OutputLimit)
 	defer func() {
 		r.StdoutLeftOut, r.StdoutTruncated = stdout.close()
 		r.StderrLeftOut, r.StderrTruncated = stderr.close()

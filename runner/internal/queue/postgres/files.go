@@ -80,14 +80,26 @@ func (d *delivery) follow() {
 	d.storing.Lock()
 	defer d.storing.Unlock()
 	there := []string{}
-	paths, _ := filepath.Glob(filepath.Join(d.work(), "*.result", "std*"))
-	for _, path := range paths {
-		name := filepath.Base(path)
+	kept, err := d.openKept()
+	var entries []fs.DirEntry
+	if err == nil {
+		defer kept.Close()
+		entries, err = fs.ReadDir(kept.FS(), ".")
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if !strings.HasPrefix(name, "std") || !e.Type().IsRegular() || d.ending.Load() {
+			continue
+		}
 		there = append(there, name)
 		if d.files[name] == nil {
 			d.files[name] = &file{delivery: d, name: name, early: true}
 		}
-		if from, err := os.Open(path); err == nil && !d.ending.Load() { // or it is gone by now
+		// A pipe that has come in its place by now is not waited for, and has no end to seek.
+		if from, err := kept.OpenFile(name, os.O_RDONLY|tree.NoPoll, 0); err == nil { // or it is gone
 			d.files[name].add(from)
 		}
 	}
@@ -96,6 +108,26 @@ func (d *delivery) follow() {
 			maps.DeleteFunc(d.files, func(name string, _ *file) bool { return !slices.Contains(there, name) })
 		}
 	}
+}
+
+// openKept opens what is kept of the attempt so far. Its task can exchange it for a link,
+// which leads nowhere outside of what this runner has at work.
+func (d *delivery) openKept() (*os.Root, error) {
+	all, err := os.OpenRoot(d.queue.Work)
+	if err != nil {
+		return nil, err
+	}
+	defer all.Close()
+	entries, err := fs.ReadDir(all.FS(), d.claim)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".result") {
+			return all.OpenRoot(filepath.Join(d.claim, e.Name()))
+		}
+	}
+	return nil, fs.ErrNotExist
 }
 
 // keep stores what an attempt has left, if anything, once nothing else is on its way.

@@ -22,7 +22,11 @@ func (d *delivery) Checkpoint(dir string) error {
 	if d.entry.starts == 1 {
 		return nil // there was none before
 	}
-	for _, n := range slices.Backward(d.spool.results().Attempts(d.task.ID)) {
+	attempts, err := d.spool.results().Attempts(d.task.ID)
+	if err != nil {
+		return fmt.Errorf("look for a checkpoint: %w", err)
+	}
+	for _, n := range slices.Backward(attempts) {
 		from, err := os.OpenRoot(d.spool.checkpoint(d.task.ID, n))
 		if missing(err) {
 			continue
@@ -45,8 +49,9 @@ func (d *delivery) dropCheckpoints(r api.Result) {
 	if r.Attempt == 1 || r.Outcome != api.Succeeded && !isThere(d.spool.checkpoint(r.Task, r.Attempt)) {
 		return
 	}
-	var problems []error
-	for _, n := range d.spool.results().Attempts(r.Task) {
+	attempts, err := d.spool.results().Attempts(r.Task)
+	problems := []error{err}
+	for _, n := range attempts {
 		if n < r.Attempt {
 			problems = append(problems, tree.Remove(d.spool.checkpoint(r.Task, n)))
 		}

@@ -60,7 +60,7 @@ func (s *Spool) buryFile(d *delivery, document []byte, problem error) error {
 // files, and a letter would end that task.
 func (s *Spool) letterOf(d *delivery) (id string, err error) {
 	id = d.entry.id
-	other, err := s.succeeded(id, s.lastAttempt(id))
+	other, err := s.finished(id)
 	if s.links(id) > 1 {
 		kept, err1 := os.Lstat(s.document(id))
 		this, err2 := os.Lstat(d.path())

@@ -67,7 +67,10 @@ func (s *Spool) readDocument(id string) ([]byte, error) {
 		return nil, os.Remove(s.document(id))
 	case !missing(err):
 		return nil, err
-	case s.lastAttempt(id) > 0:
+	}
+	if n, err := s.lastAttempt(id); err != nil {
+		return nil, err
+	} else if n > 0 {
 		return nil, errors.New("id: is in use by a task that has results; choose another id, or leave it out to have one made")
 	}
 	return nil, nil
@@ -132,5 +135,17 @@ func (s *Spool) succeeded(id string, attempt int) (bool, error) {
 	return err == nil && r.Outcome == api.Succeeded, err
 }
 
+// finished says whether the last attempt of a task has such a result.
+func (s *Spool) finished(id string) (bool, error) {
+	last, err := s.lastAttempt(id)
+	if err != nil {
+		return false, err
+	}
+	return s.succeeded(id, last)
+}
+
 // lastAttempt is the number of the last attempt that has a result, 0 if none has.
-func (s *Spool) lastAttempt(id string) int { return slices.Max(append(s.results().Attempts(id), 0)) }
+func (s *Spool) lastAttempt(id string) (int, error) {
+	attempts, err := s.results().Attempts(id)
+	return slices.Max(append(attempts, 0)), err
+}

@@ -93,7 +93,8 @@ func (v *view) status(id string) (api.TaskStatus, error) {
 		}
 		return e.TaskStatus, err
 	}
-	t := api.TaskStatus{ID: id, State: state, Starts: s.lastAttempt(id)}
+	starts, unseen := s.lastAttempt(id)
+	t, err := api.TaskStatus{ID: id, State: state, Starts: starts}, errors.Join(err, unseen)
 	at := map[api.TaskState]string{api.TaskDead: s.letter(id), api.TaskCancelled: s.mark(id), api.TaskFinished: s.path(resultsDir, id)}[state]
 	if info, err := os.Stat(at); err == nil {
 		t.Since = info.ModTime().UTC()
@@ -154,7 +155,11 @@ func (s *Spool) Again(ctx context.Context, id string) error {
 				return err
 			}
 		}
-		if err := s.enqueue(lock, &entering{entry: entry{starts: s.lastAttempt(id)}.of(task), task: task}); err != nil {
+		starts, err := s.lastAttempt(id)
+		if err == nil {
+			err = s.enqueue(lock, &entering{entry: entry{starts: starts}.of(task), task: task})
+		}
+		if err != nil {
 			return err
 		}
 		return remove(s.letter(id))

@@ -45,15 +45,15 @@ func (s *Spool) submit(ctx context.Context, lock *os.File, known *view, tasks []
 		t := *given
 		t.ID = cmp.Or(t.ID, token()) // 80 random bits
 		before, problem := s.writeNew(&t, known, len(tasks) == 1)
+		starts := 0
+		if problem == nil && before == "" {
+			starts, problem = s.lastAttempt(t.ID)
+		}
 		if problem = cmp.Or(problem, ctx.Err()); problem != nil {
 			err = fmt.Errorf("submit task%s: %w", queue.Named(given.ID), problem)
 			break
 		}
-		one := &entering{entry: entry{}.of(&t), task: &t, in: before != ""}
-		if !one.in {
-			one.starts = s.lastAttempt(t.ID)
-		}
-		all = append(all, one)
+		all = append(all, &entering{entry: entry{starts: starts}.of(&t), task: &t, in: before != ""})
 		done = append(done, queue.Submitted{ID: t.ID, Before: before})
 	}
 	if len(tasks) > 1 {

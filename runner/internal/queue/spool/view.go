@@ -62,7 +62,7 @@ func (v *view) state(id string) (api.TaskState, error) {
 	cancelled, err2 := present(s.mark(id))
 	failed := false // as far as that is known
 	if !dead && !cancelled && !open && !v.all && v.entries[id].State == "" {
-		finished, err := s.succeeded(id, s.lastAttempt(id))
+		finished, err := s.finished(id)
 		if finished || err != nil {
 			return api.TaskFinished, err
 		}
@@ -83,8 +83,10 @@ func (v *view) state(id string) (api.TaskState, error) {
 		return api.TaskFinished, nil
 	case e.State == "" && open: // it may also be on its way
 		e = waiting(entry{}.of(cmp.Or(s.task(id), &api.Task{})), "")
-	case e.State == "" && !failed && s.lastAttempt(id) > 0:
-		return api.TaskFinished, nil
+	case e.State == "" && !failed:
+		if last, err := s.lastAttempt(id); err != nil || last > 0 {
+			return api.TaskFinished, err
+		}
 	}
 	return e.State, nil
 }
@@ -93,7 +95,7 @@ func (v *view) state(id string) (api.TaskState, error) {
 // people gave it, like the backup of an editor.
 func (v *view) onlyStrays(id string) bool {
 	s := v.spool
-	if finished, _ := s.succeeded(id, s.lastAttempt(id)); !finished {
+	if finished, _ := s.finished(id); !finished {
 		return false
 	}
 	v.readAll()
