@@ -44,6 +44,11 @@ func (p *Pool) lock(devices []*pooled) bool {
 		var err error
 		switch d.lock, err = lockFile(p.lockDir, d.UUID); {
 		case err != nil && momentary(err):
+			if !errors.Is(err, unix.EWOULDBLOCK) {
+				p.unlockable.Do(func() {
+					p.log.Warn("a GPU cannot be locked now, so nobody gets it; trying again every second", "gpu", d.UUID, "error", err)
+				})
+			}
 			d.elsewhere = true
 			time.AfterFunc(lockAgain, func() {
 				p.mu.Lock()

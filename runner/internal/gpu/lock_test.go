@@ -1,6 +1,7 @@
 package gpu_test
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/gpu"
+	"github.com/studioml/studio-go-runner/runner/internal/scarce"
 )
 
 // Two pools stand for two runners: each opens the files for itself.
@@ -114,6 +116,34 @@ func TestTheLocksAreRemoved(t *testing.T) {
 	}
 	if _, ok := pools[1].Reserve("b", api.Resources{GPUs: 1}, nil); ok {
 		t.Error("reserved twice")
+	}
+}
+
+// A GPU that cannot be locked for want of a descriptor is nobody's, and a link in place of
+// its lock leads nowhere and holds up nobody.
+func TestALockThatIsRefused(t *testing.T) {
+	var log strings.Builder
+	dir := filepath.Join(t.TempDir(), "locks")
+	p := gpu.NewPool([]gpu.Device{{GPU: api.GPU{UUID: "GPU-0"}}})
+	p.LockIn(dir, slog.New(slog.NewTextHandler(&log, nil)))
+	one := api.Resources{GPUs: 1}
+	changed := p.State()
+	giveBack := scarce.Descriptors(t, 0)
+	got, ok := p.Reserve("a", one, nil)
+	giveBack()
+	if ok || strings.Count(log.String(), "trying again") != 1 {
+		t.Fatalf("reserved %v without a lock; said is %q", got, &log)
+	}
+	<-changed.Done()
+	if got, ok = p.Reserve("a", one, nil); !ok || len(p.Locks(got)) != 1 {
+		t.Fatalf("reserved %v with %d locks a moment later, want the GPU and one", got, len(p.Locks(got)))
+	}
+	p.Free(got)
+	if err := errors.Join(os.Remove(filepath.Join(dir, "GPU-0")), os.Symlink("nowhere", filepath.Join(dir, "GPU-0"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok = p.Reserve("a", one, nil); !ok || strings.Count(log.String(), "--gpu-lock") != 1 {
+		t.Errorf("with a link for a lock, reserved is %t, and said %q", ok, &log)
 	}
 }
 

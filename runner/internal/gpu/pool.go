@@ -33,9 +33,10 @@ type Pool struct {
 	changed context.CancelFunc
 	problem string // what is wrong with NVML itself
 
-	lockDir  string // where the locks are; empty for none
-	log      *slog.Logger
-	unlocked sync.Once // there are no locks, and that was said
+	lockDir    string // where the locks are; empty for none
+	log        *slog.Logger
+	unlocked   sync.Once // there are no locks, and that was said
+	unlockable sync.Once // for that which passes
 }
 
 // pooled is a device and who has it.

@@ -22,7 +22,8 @@ func (s *Store) Died(r api.Result) error {
 		return err
 	}
 	defer func() { d.out.Close() }() // it may be another by then
-	if _, intact := d.intact(); !intact {
+	_, intact, err := d.intact()
+	if err == nil && !intact {
 		err = d.renew()
 	}
 	if err = errors.Join(err, d.out.RemoveAll(outputsDir), d.out.RemoveAll(checkpointDir)); err == nil {

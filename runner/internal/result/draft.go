@@ -38,6 +38,7 @@ type Draft struct {
 	unused  bool     // what the task had is put away for the next attempt
 	renamed bool     // it is in its place, though perhaps not durably
 	resumed bool     // it began with the checkpoint of another
+	limits  *Limits  // of what is still to be looked at, which the machine has refused so far
 }
 
 // Begin makes the directories of an attempt.
@@ -183,32 +184,67 @@ var ErrNoRoom = errors.New("there is no room left where the queue is, and it was
 
 // Close is called when no process of the attempt is left. It removes the task's
 // directory, and changes the result where the task has damaged what is kept, or left
-// more than is stored. left says what could not be removed.
+// more than is stored. left says what could not be removed. What the machine has nothing
+// left for now, a descriptor say, is left to Settle.
 func (d *Draft) Close(r *api.Result, limits Limits) (left, err error) {
+	if left, err = d.close(r, limits); refused(err) {
+		d.limits, err = &limits, nil
+	}
+	return left, err
+}
+
+// Settle ends what Close could not. It may be called again after an error. Commit calls it,
+// and so does who stores Files by itself.
+func (d *Draft) Settle(r *api.Result) error {
+	if d.limits == nil {
+		return nil
+	}
+	_, err := d.close(r, *d.limits)
+	if err == nil {
+		d.limits = nil
+	}
+	return err
+}
+
+// refused says whether the machine had nothing left to look at something with, which is no
+// word about it.
+func refused(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
+func (d *Draft) close(r *api.Result, limits Limits) (left, err error) {
 	full := r.Outcome == api.Failed && d.full()
 	same := !d.resumed && d.before != nil && slices.Equal(d.inRoom(), d.before)
 	if !same {
-		say(r, d.take())
+		if err := d.take(); refused(err) {
+			return nil, err
+		} else {
+			say(r, err)
+		}
 	}
 	d.unused = same && unix.Rename(d.dir, d.nextRoom()) == nil
 	if !d.unused {
 		left = tree.Remove(d.dir)
 	}
 	if full && d.full() {
-		d.keep(r, Limits{-1, -1}) // they may be what took the room
+		if err := d.keep(r, Limits{-1, -1}); err != nil { // they may be what took the room
+			return left, err
+		}
 		if d.full() {
 			return left, ErrNoRoom
 		}
 	}
 	if !same {
-		d.keep(r, limits)
+		if err := d.keep(r, limits); err != nil {
+			return left, err
+		}
 	}
-	parts, intact := d.intact()
+	parts, intact, err := d.intact()
 	for _, name := range parts { // which the writer of an output could not remove
 		_ = d.out.Remove(name) // or it is stored with the result
 	}
-	if intact {
-		return left, nil
+	if intact || err != nil {
+		return left, err
 	}
 	if _, err := os.Lstat(d.store.dir); err != nil {
 		return left, nil // the queue is out of reach: Commit says so until it is back
@@ -246,17 +282,16 @@ func leads(path string, to *os.Root) bool {
 }
 
 // intact says whether what is kept is at its place, and is what was made there. If
-// the whole queue is out of reach, or nothing can be opened, which is not the task's doing,
-// nobody can tell. Its outputs may be in parts still if their writer has died, or could not
-// remove them.
-func (d *Draft) intact() (parts []string, ok bool) {
+// the whole queue is out of reach, which is not the task's doing, nobody can tell. Its
+// outputs may be in parts still if their writer has died, or could not remove them.
+func (d *Draft) intact() (parts []string, ok bool, err error) {
 	if !leads(d.kept, d.out) {
 		info, err := d.work.Stat(".")
-		return nil, !leads(filepath.Dir(d.dir), d.work) && err == nil && info.Sys().(*syscall.Stat_t).Nlink > 0
+		return nil, !leads(filepath.Dir(d.dir), d.work) && err == nil && info.Sys().(*syscall.Stat_t).Nlink > 0, nil
 	}
 	entries, err := os.ReadDir(d.kept)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, true
+	if refused(err) {
+		return nil, false, err
 	}
 	result := false
 	for _, e := range entries {
@@ -268,14 +303,14 @@ func (d *Draft) intact() (parts []string, ok bool) {
 		case outputsDir, checkpointDir: // keep has seen to them
 		case resultFile, stdoutFile, stderrFile:
 			if !e.Type().IsRegular() {
-				return nil, false
+				return nil, false, nil
 			}
 			result = result || name == resultFile
 		default:
-			return nil, false
+			return nil, false, nil
 		}
 	}
-	return parts, err == nil && result
+	return parts, err == nil && result, nil
 }
 
 // Commit stores the result with the output files that are there. When it
@@ -296,12 +331,16 @@ func (d *Draft) commit(r api.Result) error {
 	place := d.store.Path(d.task, d.number)
 	parent := filepath.Dir(place)
 	if !d.renamed {
-		if err := d.write(r); err != nil {
+		err := d.Settle(&r)
+		if err == nil {
+			err = d.write(r)
+		}
+		if err != nil {
 			return err
 		}
 		// A directory that is there is empty or makes the rename fail: results
 		// are never replaced.
-		err := unix.Rename(d.kept, place)
+		err = unix.Rename(d.kept, place)
 		if err == unix.ENOENT && os.Mkdir(parent, dirMode) == nil {
 			d.first = true // a spool has made it with the task
 			err = unix.Rename(d.kept, place)

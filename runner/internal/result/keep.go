@@ -50,10 +50,14 @@ func (d *Draft) take() (problems error) {
 	for _, dir := range []string{outputsDir, checkpointDir} {
 		from := filepath.Join(filepath.Base(d.dir), dir)
 		info, err := d.work.Lstat(from)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the task may remove it
+		}
 		if err == nil && (!info.IsDir() || d.resumed && dir == checkpointDir || d.work.Remove(from) != nil) {
-			if err := d.work.Rename(from, filepath.Join(filepath.Base(d.kept), dir)); err != nil {
-				problems = errors.Join(problems, fmt.Errorf("its %s is not kept: %w", called(dir), err))
-			}
+			err = d.work.Rename(from, filepath.Join(filepath.Base(d.kept), dir))
+		}
+		if err != nil {
+			problems = errors.Join(problems, fmt.Errorf("its %s is not kept: %w", called(dir), err))
 		}
 	}
 	return problems
@@ -68,16 +72,20 @@ func say(r *api.Result, problem error) {
 
 // keep makes durable what is stored of the two directories, and removes the rest. An
 // empty checkpoint is stored only where the task has removed what it found: without
-// any, the last good one stays.
-func (d *Draft) keep(r *api.Result, limits Limits) {
-	size, err := d.check(outputsDir, limits.Outputs, "--output-limit")
-	if err != nil || size == 0 {
-		say(r, errors.Join(err, d.out.RemoveAll(outputsDir)))
+// any, the last good one stays. An error is what the machine has refused.
+func (d *Draft) keep(r *api.Result, limits Limits) error {
+	outputs, problem := d.check(outputsDir, limits.Outputs, "--output-limit")
+	size, err := d.check(checkpointDir, limits.Checkpoint, "--checkpoint-limit")
+	if both := errors.Join(problem, err); refused(both) {
+		return both
 	}
-	size, err = d.check(checkpointDir, limits.Checkpoint, "--checkpoint-limit")
+	if problem != nil || outputs == 0 {
+		say(r, errors.Join(problem, d.out.RemoveAll(outputsDir)))
+	}
 	if err != nil || size == 0 && !d.resumed || r.Outcome == api.Succeeded {
 		say(r, errors.Join(err, d.out.RemoveAll(checkpointDir)))
 	}
+	return nil
 }
 
 // check makes a directory of the task's durable and returns its size, of which each

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/studioml/studio-go-runner/runner/internal/scarce"
 	"github.com/studioml/studio-go-runner/runner/internal/supervise"
 )
 
@@ -110,6 +111,39 @@ func TestALineOfOrphansIsEnded(t *testing.T) {
 		if left := childrenOfThis(t); left != "" {
 			t.Fatalf("still there: %s", left)
 		}
+	}
+}
+
+// As long as nobody can look whether something of an attempt is left, it has not ended.
+func TestOrphansThatNobodyCanSee(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := supervise.Start(shell(t, `echo $PPID >`+pipe+`; exec sleep 1000`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(pipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	supervisor, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	giveBack := scarce.Descriptors(t, 0)
+	unix.Kill(supervisor, unix.SIGKILL)
+	select {
+	case <-p.Done():
+		giveBack()
+		t.Fatalf("it has ended, with this of it: %q", childrenOfThis(t))
+	case <-time.After(300 * time.Millisecond): // there is no sign of a look that is not done
+		giveBack()
+	}
+	<-p.Done()
+	if left := childrenOfThis(t); left != "" {
+		t.Errorf("still there: %s", left)
 	}
 }
 

@@ -125,6 +125,36 @@ func TestOutputOnFullDisk(t *testing.T) {
 	}
 }
 
+// A task puts links where the parts of its output are going to be, or where they are kept.
+func TestPartsFollowNoLink(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "outside")
+	if err := os.WriteFile(outside, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, script := range map[string]string{
+		"a part":    `for n in $(seq 0 125 1000); do ln -s %[1]s/outside %[2]s/stdout.500+$n; done`,
+		"all of it": `mv %[2]s %[2]s.away; ln -s %[1]s %[2]s`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "kept")
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			spec := newSpec(t, shell(fmt.Sprintf(script, filepath.Dir(outside), dir)+"; head -c 3000 /dev/zero"))
+			spec.Stdout, spec.Parts, spec.OutputLimit = filepath.Join(dir, "stdout"), openRoot(t, dir), 1000
+			if got := run(t, spec); got.Outcome != api.Succeeded || !got.StdoutTruncated {
+				t.Errorf("%s (%s), truncated %t; want Succeeded, true", got.Outcome, got.Reason, got.StdoutTruncated)
+			}
+			if text := read(t, outside); text != "mine" {
+				t.Errorf("what a link leads to is %q now", text)
+			}
+			if there, err := os.ReadDir(filepath.Dir(outside)); err != nil || len(there) != 1 {
+				t.Errorf("there are %v, %v", there, err)
+			}
+		})
+	}
+}
+
 // The disk fills up when the begin is kept: of the parts after it none is left.
 func TestOutputThatFillsTheDisk(t *testing.T) {
 	spec := newSpec(t, shell("head -c 2000000 /dev/zero"))
@@ -133,7 +163,7 @@ func TestOutputThatFillsTheDisk(t *testing.T) {
 		t.Skipf("only root can make a small disk: %v", err)
 	}
 	t.Cleanup(func() { unix.Unmount(disk, unix.MNT_DETACH) })
-	spec.Stdout, spec.OutputLimit = filepath.Join(disk, "stdout"), 1<<20
+	spec.Stdout, spec.Parts, spec.OutputLimit = filepath.Join(disk, "stdout"), openRoot(t, disk), 1<<20
 	if got := run(t, spec); got.Outcome != api.Succeeded || !got.StdoutTruncated || got.StdoutLeftOut < 1_300_000 {
 		t.Errorf("%s (%s), truncated %t, %d bytes left out", got.Outcome, got.Reason, got.StdoutTruncated, got.StdoutLeftOut)
 	}

@@ -31,8 +31,8 @@ type Spec struct {
 	Stdout     string // paths of the output files, which are created
 	Stderr     string
 	Parts      *os.Root // where they are, for what comes after half of OutputLimit; nil keeps no more
-	Outputs    string // directory for what is kept with the result
-	Checkpoint string // directory for what the next attempt finds again
+	Outputs    string   // directory for what is kept with the result
+	Checkpoint string   // directory for what the next attempt finds again
 	// OutputLimit is how many bytes of each output are kept.
 	OutputLimit int64
 	// DiskLimit is how many bytes the files in Dir may take; 0 means no limit.

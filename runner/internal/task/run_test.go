@@ -34,8 +34,19 @@ func newSpec(t *testing.T, of *api.Task) task.Spec {
 		Task: of, Attempt: 1, Runner: "r", DrainFile: filepath.Join(dir, "drain"),
 		Dir: scratch, Stdout: filepath.Join(dir, "stdout"), Stderr: filepath.Join(dir, "stderr"),
 		Outputs: filepath.Join(dir, "outputs"), Checkpoint: filepath.Join(dir, "checkpoint"),
+		Parts:       openRoot(t, dir),
 		OutputLimit: 64 << 20, KillDelay: time.Hour, Environ: []string{"PATH=" + os.Getenv("PATH")},
 	}
+}
+
+func openRoot(t *testing.T, dir string) *os.Root {
+	t.Helper()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	return root
 }
 
 func run(t *testing.T, spec task.Spec) api.Result {
