@@ -157,6 +157,10 @@ func TestDocumentsNameWhatThereIs(t *testing.T) {
 			sources.Write(text)
 		}
 	}
+	tests, err := exec.Command("grep", "-rohE", "--include=*_test.go", `^func Test\w+`, "../e2e", "../fakegpu", "../runner").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
 	names := regexp.MustCompile(`studioml_runner_([a-z_]+)|\b(STUDIOML_[A-Z_]+)`)
 	links := regexp.MustCompile(`\]\(([^)#]*)(?:#([^)]*))?\)`)
 	all, err := texts()
@@ -164,6 +168,11 @@ func TestDocumentsNameWhatThereIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range all {
+		for _, test := range regexp.MustCompile(`\bTest[A-Z]\w+`).FindAllString(text, -1) {
+			if !strings.Contains(string(tests), "func "+test+"\n") {
+				t.Errorf("%s names %s, which is no test", name, test)
+			}
+		}
 		for _, found := range names.FindAllStringSubmatch(text, -1) {
 			if !strings.Contains(sources.String(), `"`+found[1]+found[2]+`"`) {
 				t.Errorf("%s names %s, which is nowhere in the runner", name, found[0])
