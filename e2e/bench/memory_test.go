@@ -29,6 +29,7 @@ func BenchmarkMemory(b *testing.B) {
 			}
 			time.Sleep(time.Second) // at rest: whatever it does once, it has done
 			memory(b, runner)
+			supervisors(b, runner, tasks)
 			check(b, runner.Process.Kill())
 			_ = runner.Wait()
 		})
@@ -49,14 +50,47 @@ func BenchmarkMemory(b *testing.B) {
 
 func memory(b *testing.B, runner *serving) {
 	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", runner.Process.Pid))
+	status := statusOf(b, fmt.Sprint(runner.Process.Pid))
+	for _, name := range []string{"RssAnon", "VmRSS"} {
+		b.ReportMetric(status[name], name+"-MiB")
+	}
+}
+
+// statusOf is what the kernel says of the memory of a process, in MiB.
+func statusOf(b *testing.B, pid string) map[string]float64 {
+	b.Helper()
+	text, err := os.ReadFile("/proc/" + pid + "/status")
 	check(b, err)
+	all := map[string]float64{}
 	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(line, ":")
-		if kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 64); err == nil && (name == "RssAnon" || name == "VmRSS") {
-			b.ReportMetric(kib/1024, name+"-MiB")
+		if kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 64); err == nil {
+			all[name] = kib / 1024
 		}
 	}
+	return all
+}
+
+// supervisors measures what runs beside the runner for a task that runs.
+func supervisors(b *testing.B, runner *serving, tasks int) {
+	b.Helper()
+	if tasks == 0 {
+		return
+	}
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", runner.Process.Pid))
+	check(b, err)
+	total, found := 0.0, 0
+	for _, list := range lists {
+		pids, err := os.ReadFile(list)
+		check(b, err)
+		for _, pid := range strings.Fields(string(pids)) {
+			total, found = total+statusOf(b, pid)["VmRSS"], found+1
+		}
+	}
+	if found != tasks {
+		b.Fatalf("there are %d supervisors for %d tasks", found, tasks)
+	}
+	b.ReportMetric(total/float64(tasks), "MiB/task")
 }
 
 // BenchmarkSize measures the program and the image as they ship, and a program that
