@@ -1,30 +1,38 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // drainDirs are the names of the directories in which runners show a drain.
 const drainDirs = "studio-go-runner-drain-*"
 
-// drainDir makes such a directory, and removes those of runners that have died. The
-// runner holds a lock on it until remove is called.
-func drainDir() (dir string, remove func() error, err error) {
+// sweepDrainDirs removes those of runners that have died. Attempts may be in them, which
+// take long to remove.
+func sweepDrainDirs(ctx context.Context) error {
 	left, _ := filepath.Glob(filepath.Join(os.TempDir(), drainDirs))
 	for _, dir := range left {
 		if f, err := os.Open(dir); err == nil {
 			if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-				tree.Remove(dir) // another user's stays
+				tree.RemoveUntil(ctx, dir) // another user's stays
 			}
 			f.Close()
 		}
 	}
+	return nil
+}
+
+// drainDir makes such a directory. The runner holds a lock on it until remove is called,
+// which leaves to the next runner what takes long.
+func drainDir() (dir string, remove func() error, err error) {
 	dir, err = os.MkdirTemp("", drainDirs)
 	if err != nil {
 		return "", nil, fmt.Errorf("make directory for the drain file: %w; set TMPDIR", err)
@@ -35,6 +43,11 @@ func drainDir() (dir string, remove func() error, err error) {
 	}
 	return dir, func() error {
 		defer lock.Close()
-		return tree.Remove(dir)
+		ctx, cancel := context.WithTimeout(context.Background(), lifecycle.EndAfter/12)
+		defer cancel()
+		if err := tree.RemoveUntil(ctx, dir); ctx.Err() == nil {
+			return err
+		}
+		return nil
 	}, err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -283,7 +284,7 @@ func TestLeftoversOfDeadRunnersAreSwept(t *testing.T) {
 		t.Fatal(err)
 	}
 	second, remove, err := drainDir()
-	if err != nil {
+	if err = errors.Join(err, sweepDrainDirs(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	for path, there := range map[string]bool{dead: false, living: true, second: true, other: true} {

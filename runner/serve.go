@@ -118,7 +118,9 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, queue.Close()) }()
+	defer func() {
+		err = errors.Join(err, within(lifecycle.EndAfter/3, "giving back what it has claimed", queue.Close))
+	}()
 	if !there {
 		log.Info("made a new queue", "spool", s.Spool)
 	}
@@ -151,7 +153,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 	server := observe.NewServer(observe.Handler(board, metrics.Registry), log)
 
 	log.Info("serving", "address", listener.Addr().String(), "version", version, "namespace", namespace, "spool", s.Spool)
-	exit, err := together(ctx, life, maps.Run, monitor.Run, supervise.Reap, metrics.Queued(queue.Length),
+	exit, err := together(ctx, life, maps.Run, monitor.Run, supervise.Reap, sweepDrainDirs, metrics.Queued(queue.Length),
 		func(ctx context.Context) error { return pod.Run(ctx, board) },
 		func(ctx context.Context) error { return announce(ctx, board, slots, queue) },
 		func(ctx context.Context) error {
@@ -211,6 +213,19 @@ func together(
 		return lifecycle.Exit{}, err
 	}
 	return exit, nil
+}
+
+// within does something at the end of the process that must not keep it, as a disk that
+// does not answer would.
+func within(limit time.Duration, what string, do func() error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- do() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(limit):
+		return fmt.Errorf("%s took longer than %s, and is left to the other runners", what, limit)
+	}
 }
 
 // findMaps finds the cluster, and with it the two maps. Without one there is no client,

@@ -163,11 +163,14 @@ func Named(id string) string {
 	return " " + api.Excerpt(id)
 }
 
+// LongestPause is the longest that Pause returns.
+const LongestPause = 5 * time.Minute
+
 // Pause is the pause after an attempt when so many are held against the task. It
 // doubles with each, and differs by up to a half, so that tasks that failed together
 // do not come back together.
 func Pause(spent int) time.Duration {
-	const first, longest = time.Second, 5 * time.Minute
+	const first = time.Second
 	d := first << min(spent-1, 10)
-	return min(d+rand.N(d/2), longest)
+	return min(d+rand.N(d/2), LongestPause)
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/studioml/studio-go-runner/runner/api"
-	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // A checkpoint is in the result of the attempt that left it, so that both come in
@@ -53,7 +52,7 @@ func (d *delivery) dropCheckpoints(r api.Result) {
 	problems := []error{err}
 	for _, n := range attempts {
 		if n < r.Attempt {
-			problems = append(problems, tree.Remove(d.spool.checkpoint(r.Task, n)))
+			problems = append(problems, d.spool.throwAway(d.spool.checkpoint(r.Task, n)))
 		}
 	}
 	d.spool.sayOnce("could not remove a checkpoint", r.Task, errors.Join(problems...))

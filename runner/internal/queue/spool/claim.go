@@ -2,6 +2,7 @@ package spool
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -91,14 +92,11 @@ func (s *Spool) usable(c *claim) bool {
 	return err == nil && len(left) == 0 && isAt(c.lock, s.lockPath(c.name))
 }
 
-// closeClaim removes a claim that has no task: its directory in one step, and then all
-// that can be of what is in it. What is left if that fails, others will try to remove.
+// closeClaim removes a claim that has no task, and leaves what is in its directory, which
+// may be large, to the sweep.
 func (s *Spool) closeClaim(c *claim) error {
 	defer c.lock.Close()
-	gone := s.path(tmpDir, gonePrefix+token())
-	if err := rename(s.path(workDir, c.name), gone); err == nil {
-		s.sayOnce("could not remove what is left of an attempt", filepath.Base(gone), tree.Remove(gone))
-	} else if !errors.Is(err, errGone) {
+	if err := s.throwAway(s.path(workDir, c.name)); err != nil {
 		return err
 	}
 	if isAt(c.lock, s.lockPath(c.name)) {
@@ -206,14 +204,50 @@ func (s *Spool) sayOnce(what, name string, problem error) {
 	}
 }
 
-// sweep removes what processes that died have left in tmp/, and what could not be
-// removed before.
-func (s *Spool) sweep() {
+// throwAway has a directory removed, in one step.
+func (s *Spool) throwAway(dir string) error {
+	err := rename(dir, s.path(tmpDir, gonePrefix+token()))
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	s.askSweep()
+	return err
+}
+
+// sweeping sweeps at first, and whenever it is asked to, until the spool is closed. It is
+// beside all else: what a task has left may take minutes.
+func (s *Spool) sweeping() {
+	for {
+		s.sweep(s.open)
+		select {
+		case <-s.open.Done():
+			return
+		case <-s.litter:
+		}
+	}
+}
+
+// askSweep asks for a sweep, unless one is asked for.
+func (s *Spool) askSweep() {
+	select {
+	case s.litter <- struct{}{}:
+	default:
+	}
+}
+
+// sweep removes what processes that died have left in tmp/, and what is not removed yet,
+// until ctx ends.
+func (s *Spool) sweep(ctx context.Context) {
 	entries, _ := os.ReadDir(s.path(tmpDir)) // the next one tries again
 	for _, e := range entries {
 		info, err := e.Info()
-		if err == nil && (time.Since(info.ModTime()) > staleAfter || strings.HasPrefix(e.Name(), gonePrefix)) {
-			s.sayOnce("could not remove what is left of an attempt", e.Name(), tree.Remove(s.path(tmpDir, e.Name())))
+		if err != nil || time.Since(info.ModTime()) <= staleAfter && !strings.HasPrefix(e.Name(), gonePrefix) {
+			continue
 		}
+		err = tree.RemoveUntil(ctx, s.path(tmpDir, e.Name()))
+		if ctx.Err() != nil {
+			return
+		}
+		s.sayOnce("could not remove what is left of an attempt", e.Name(), err)
 	}
 }

@@ -15,6 +15,21 @@ import (
 
 func (s *Spool) letter(id string) string { return s.path(deadDir, id+".json") }
 
+// oldLetter is where the letter of a task is once it was retried. It counts where the task
+// is neither in the queue nor has another end.
+func (s *Spool) oldLetter(id string) string { return s.path(resultsDir, id, "retried.json") }
+
+// putAway puts the letter of a task there, if it has one, durably.
+func (s *Spool) putAway(id string) error {
+	err := rename(s.letter(id), s.oldLetter(id))
+	if errors.Is(err, errGone) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return tree.Sync(s.path(resultsDir, id), s.path(deadDir))
+}
+
 // writeLetter makes a dead letter, durably. Whatever it is of is removed after that.
 func (s *Spool) writeLetter(id string, letter api.DeadLetter) error {
 	letter.Time = time.Now().UTC()

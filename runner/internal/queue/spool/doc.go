@@ -8,6 +8,7 @@
 //	dead/<id>.json                 api.DeadLetter
 //	cancelled/<id>                 the mark of a cancelled task
 //	results/<id>/task.json         the document: its id is in use
+//	results/<id>/retried.json      its dead letter from before the last retry
 //	results/<id>/<attempt>/        see package result; checkpoint too
 //	runners/                       what runners offer, see offers.go
 //	tmp/                           half-made files, and what is being removed

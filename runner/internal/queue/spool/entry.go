@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
 // entry is what the name of a task's file says. Times are microseconds since 1970.
@@ -31,8 +32,11 @@ type bucket struct {
 	class  api.Resources
 }
 
-// due says whether what is in it may start.
-func (b bucket) due(now time.Time) bool { return b.pauses == 0 || b.from <= now.UnixMicro() }
+// due says whether what is in it may start. No pause is so long as one that a clock has
+// made which was far ahead.
+func (b bucket) due(now time.Time) bool {
+	return b.pauses == 0 || b.from <= now.UnixMicro() || b.from > now.Add(2*queue.LongestPause).UnixMicro()
+}
 
 // order is the part of the names by which they are sorted.
 func (b bucket) order() string { return fmt.Sprintf("%02d-%016d-%d", b.rank, b.from, b.pauses) }

@@ -2,6 +2,7 @@ package spool_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -69,9 +70,10 @@ func cycle(dir string) {
 	os.Exit(0)
 }
 
-// killAt runs the cycle and kills it before its n-th call that changes a file. It
-// returns what the process said, and whether it came that far.
-func killAt(t *testing.T, dir string, n int) (said string, killed bool) {
+// stopAt runs what a variable of the environment says, in a process that is stopped before
+// its n-th call that changes a file, for do. It returns what the process said, and whether
+// it came that far.
+func stopAt(t *testing.T, env string, n int, do func(pid int)) (said string, stopped bool) {
 	t.Helper()
 	runtime.LockOSThread() // a process is traced by one thread
 	defer runtime.UnlockOSThread()
@@ -82,7 +84,7 @@ func killAt(t *testing.T, dir string, n int) (said string, killed bool) {
 	}
 	defer read.Close()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), cycleEnv+"="+dir)
+	cmd.Env = append(os.Environ(), env)
 	cmd.Stdout, cmd.SysProcAttr = write, &syscall.SysProcAttr{Ptrace: true, Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Skipf("nothing can be traced here: %v", err)
@@ -118,9 +120,8 @@ func killAt(t *testing.T, dir string, n int) (said string, killed bool) {
 		case status.StopSignal() == unix.SIGTRAP|0x80:
 			if changes(tid) {
 				if n--; n == 0 {
-					killed = true
-					unix.Kill(pid, unix.SIGKILL)
-					continue
+					stopped = true
+					do(pid)
 				}
 			}
 		case status.StopSignal() != unix.SIGTRAP && status.StopSignal() != unix.SIGSTOP:
@@ -130,7 +131,7 @@ func killAt(t *testing.T, dir string, n int) (said string, killed bool) {
 	}
 	cmd.Process.Release()
 	out.ReadFrom(read)
-	return out.String(), killed
+	return out.String(), stopped
 }
 
 // changes says whether a thread is about to change a file.
@@ -170,7 +171,7 @@ func TestAKillAtEveryStep(t *testing.T) {
 		workers.Go(func() {
 			for !over.Load() && !t.Failed() {
 				dir, n := t.TempDir(), int(step.Add(each))
-				said, killed := killAt(t, dir, n)
+				said, killed := stopAt(t, cycleEnv+"="+dir, n, func(pid int) { unix.Kill(pid, unix.SIGKILL) })
 				if !killed {
 					over.Store(true)
 				}
@@ -181,6 +182,95 @@ func TestAKillAtEveryStep(t *testing.T) {
 	workers.Wait()
 	if n := step.Load(); n < 100 && !t.Failed() {
 		t.Errorf("%d steps change files, want more than a hundred", n)
+	}
+}
+
+// againEnv makes the test binary a process that retries a task.
+const againEnv = "SPOOL_TEST_AGAIN"
+
+func again(dir string) {
+	s, err := spool.Open(dir, spool.Options{})
+	must(err)
+	must(s.Again(context.Background(), "a"))
+	must(s.Close())
+	os.Exit(0)
+}
+
+// However long a retry is held up, and wherever: what the next run of the task comes to
+// is no matter of the retry any more. If it is killed there, the task has an end, or waits.
+func TestARetryHeldUpAtEveryStep(t *testing.T) {
+	t.Parallel()
+	for _, before := range []api.TaskState{api.TaskDead, api.TaskFinished, api.TaskCancelled} {
+		ran := 0
+		for n, stopped := 1, true; stopped; n++ {
+			when := fmt.Sprintf("%s, held up at step %d", before, n)
+			s, dir := ended(t, before)
+			failed := false
+			_, stopped = stopAt(t, againEnv+"="+dir, n, func(int) {
+				ctx, cancel := context.WithTimeout(t.Context(), 2*rescan)
+				defer cancel()
+				failed = runOnce(ctx, t, s, api.Failed)
+			})
+			want := api.TaskWaiting
+			if failed {
+				want, ran = api.TaskDead, ran+1
+			}
+			is(t, s, when, want)
+
+			s, dir = ended(t, before)
+			stopAt(t, againEnv+"="+dir, n, func(pid int) { unix.Kill(pid, unix.SIGKILL) })
+			all, err := s.List(t.Context())
+			if err != nil || len(all) != 1 || !slices.Contains([]api.TaskState{api.TaskWaiting, api.TaskDead, before}, all[0].State) {
+				t.Fatalf("%s, and killed: the list is %+v, %v", when, all, err)
+			}
+			is(t, s, when+", and killed", all[0].State)
+		}
+		if ran == 0 {
+			t.Errorf("%s: the task ran in no step of its retry", before)
+		}
+	}
+}
+
+// ended makes a spool with a task that has ended.
+func ended(t *testing.T, how api.TaskState) (s *spool.Spool, dir string) {
+	dir = t.TempDir()
+	s = open(t, dir, "r")
+	submit(t, s, api.Task{ID: "a", MaxAttempts: 1})
+	switch how {
+	case api.TaskDead:
+		runOnce(t.Context(), t, s, api.Failed)
+	case api.TaskFinished:
+		runOnce(t.Context(), t, s, api.Succeeded)
+	case api.TaskCancelled:
+		must(s.Cancel(t.Context(), "a"))
+	}
+	is(t, s, "at first", how)
+	return s, dir
+}
+
+// runOnce runs a task, if there is one.
+func runOnce(ctx context.Context, t *testing.T, s *spool.Spool, outcome api.Outcome) bool {
+	d, err := s.Fetch(ctx, anyClass)
+	if err != nil {
+		return false
+	}
+	n, err := d.Begin(nil)
+	if err = cmp.Or(err, finish(d, n, outcome)); err != nil {
+		t.Fatal(err)
+	}
+	return true
+}
+
+// is requires the state of the only task, asked for in both ways.
+func is(t *testing.T, s *spool.Spool, when string, want api.TaskState) {
+	t.Helper()
+	for _, ids := range [][]string{nil, {"a"}} {
+		all, err := s.List(t.Context(), ids...)
+		if err != nil || len(all) != 1 || all[0].State != want {
+			t.Errorf("%s: the list of %v is %+v, %v, want %s", when, ids, all, err, want)
+		} else if want == api.TaskDead && !strings.HasPrefix(all[0].Reason, "attempt ") && !strings.Contains(all[0].Reason, "a retry was interrupted") {
+			t.Errorf("%s: the reason is %q", when, all[0].Reason)
+		}
 	}
 }
 

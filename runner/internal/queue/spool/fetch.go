@@ -95,7 +95,7 @@ func (s *Spool) scan(ctx context.Context, serves func(api.Resources) bool) (*del
 	}
 	var problem error
 	if s.due(&s.tidied, 60*s.rescan) {
-		s.sweep()
+		s.askSweep()
 		s.sayOnce("cannot see a task", s.dir, s.older()) // that was submitted since
 		// What has expired, or is none of the queue, of classes, too, that nobody serves.
 		var d *delivery

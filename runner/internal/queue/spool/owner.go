@@ -95,7 +95,11 @@ func (v *view) status(id string) (api.TaskStatus, error) {
 	}
 	starts, unseen := s.lastAttempt(id)
 	t, err := api.TaskStatus{ID: id, State: state, Starts: starts}, errors.Join(err, unseen)
-	at := map[api.TaskState]string{api.TaskDead: s.letter(id), api.TaskCancelled: s.mark(id), api.TaskFinished: s.path(resultsDir, id)}[state]
+	letter := s.letter(id)
+	if !isThere(letter) {
+		letter = s.oldLetter(id)
+	}
+	at := map[api.TaskState]string{api.TaskDead: letter, api.TaskCancelled: s.mark(id), api.TaskFinished: s.path(resultsDir, id)}[state]
 	if info, err := os.Stat(at); err == nil {
 		t.Since = info.ModTime().UTC()
 	}
@@ -133,9 +137,10 @@ func (s *Spool) cancel(id string) error {
 	return tree.Sync(s.path(cancelledDir))
 }
 
-// Again implements queue.Store. It leaves a dead letter until the task is in the queue,
-// so that one whose submitter is killed meanwhile has an end. Whoever fetches one that
-// has a letter, and was not started since, removes that.
+// Again implements queue.Store. Before the task can be taken, the end that it had is put
+// away, so that nothing is removed of the end that it comes to next, and so that one whose
+// submitter is killed meanwhile has an end. Older versions left the letter where it was:
+// whoever fetches a task that has one, and was not started since, removes that.
 func (s *Spool) Again(ctx context.Context, id string) error {
 	return s.locked(ctx, "retry task "+api.Excerpt(id), func(lock *os.File) error {
 		if err := s.withdraw(id); err != nil {
@@ -155,14 +160,14 @@ func (s *Spool) Again(ctx context.Context, id string) error {
 				return err
 			}
 		}
-		starts, err := s.lastAttempt(id)
-		if err == nil {
-			err = s.enqueue(lock, &entering{entry: entry{starts: starts}.of(task), task: task})
+		if err := s.putAway(id); err != nil {
+			return err
 		}
+		starts, err := s.lastAttempt(id)
 		if err != nil {
 			return err
 		}
-		return remove(s.letter(id))
+		return s.enqueue(lock, &entering{entry: entry{starts: starts}.of(task), task: task})
 	})
 }
 

@@ -139,6 +139,37 @@ func TestAPauseIsNoOrder(t *testing.T) {
 	}
 }
 
+// A pause that began by a clock which was far ahead is over.
+func TestAPauseOfAnotherTime(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	submit(t, s, api.Task{ID: "a"})
+	d := fetch(t, s, "a")
+	begin(t, d)
+	if _, err := d.Retry("why"); err != nil {
+		t.Fatal(err)
+	}
+	from := func(after time.Duration) {
+		t.Helper()
+		text := fmt.Sprintf("10-%016d-1", time.Now().Add(after).UnixMicro())
+		file := globbed(t, dir, "ready/10-*-1-*/*")[0]
+		bucket := filepath.Dir(file)
+		next := filepath.Join(dir, "ready", text+filepath.Base(bucket)[len(text):])
+		if err := errors.Join(os.Rename(file, filepath.Join(bucket, text+filepath.Base(file)[len(text):])), os.Rename(bucket, next)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	from(4 * time.Minute)
+	look(t, s, anyClass)
+	from(365 * 24 * time.Hour)
+	if all, err := s.List(t.Context(), "a"); err != nil || !all[0].NotBefore.IsZero() {
+		t.Errorf("task %+v, %v, want it to wait for nothing", all, err)
+	}
+	if err := fetch(t, s, "a").Ack(); err != nil {
+		t.Error(err)
+	}
+}
+
 // The names in a bucket are remembered, but not what others have changed since.
 func TestNamesThatAreRemembered(t *testing.T) {
 	dir := t.TempDir()

@@ -60,10 +60,11 @@ type Spool struct {
 	log    *slog.Logger
 	open   context.Context // ends with Close
 	close  context.CancelFunc
-	idle   chan *claim // those without a task
+	idle   chan *claim   // those without a task
+	litter chan struct{} // has something while a sweep is asked for
 
-	// fetches counts the calls of Fetch, and attend, for Close to wait for. It grows
-	// only while mu is held and the spool is open.
+	// fetches counts the calls of Fetch, attend and sweeping, for Close to wait for. It
+	// grows only while mu is held and the spool is open.
 	fetches sync.WaitGroup
 
 	mu        sync.Mutex
@@ -89,6 +90,7 @@ func Open(dir string, opts Options) (*Spool, error) {
 		rescan: cmp.Or(opts.Rescan, time.Second),
 		log:    cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
 		idle:   make(chan *claim, mostIdle),
+		litter: make(chan struct{}, 1),
 		held:   map[*delivery]bool{},
 		told:   map[string]string{},
 		lists:  map[string]list{},
@@ -121,17 +123,16 @@ func (s *Spool) prepare() error {
 	if err := tree.Sync(s.dir); err != nil {
 		return err
 	}
-	s.sweep()
-	if s.runner == "" {
-		return nil
+	if s.runner != "" {
+		c, err := s.newClaim()
+		if err != nil {
+			return err
+		}
+		s.idle <- c
+		s.reclaim()
+		s.fetches.Go(s.attend)
 	}
-	c, err := s.newClaim()
-	if err != nil {
-		return err
-	}
-	s.idle <- c
-	s.reclaim()
-	s.fetches.Go(s.attend)
+	s.fetches.Go(s.sweeping)
 	return nil
 }
 
@@ -145,6 +146,10 @@ func (s *Spool) older() error {
 	}
 	return nil
 }
+
+// lastSweep is how long Close removes what is left. More is left to others: the time in
+// which a pod must end is short, and nobody waits for that.
+const lastSweep = 250 * time.Millisecond
 
 // Close releases every delivery that was not settled and gives up the claim.
 // Whatever goes wrong, the lock is dropped, so that other runners can take
@@ -171,6 +176,9 @@ func (s *Spool) Close() error {
 	for _, d := range held {
 		problems = append(problems, s.abandon(d))
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastSweep)
+	defer cancel()
+	s.sweep(ctx)
 	return errors.Join(problems...)
 }
 

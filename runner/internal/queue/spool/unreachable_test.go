@@ -1,13 +1,17 @@
 package spool_test
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -162,5 +166,86 @@ func TestTakenOutByHand(t *testing.T) {
 	}
 	if err := b.Ack(); err != nil {
 		t.Error(err)
+	}
+}
+
+// unlisted makes a directory one of which nobody can tell what is in it, and the test one
+// who is not above that, until it is back.
+func unlisted(t *testing.T, dir, sub string) (back func()) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, sub)
+	must(os.Chmod(path, 0o300))
+	if os.Getuid() != 0 {
+		return func() { must(os.Chmod(path, 0o755)) }
+	}
+	for up := filepath.Dir(dir); up != "/" && up != os.TempDir(); up = filepath.Dir(up) {
+		must(os.Chmod(up, 0o755))
+	}
+	must(filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, 65534, 65534))
+	}))
+	runtime.LockOSThread()
+	must(unix.Setfsuid(65534))
+	return func() {
+		must(unix.Setfsuid(0))
+		runtime.UnlockOSThread()
+		must(os.Chmod(path, 0o755))
+	}
+}
+
+// Results that cannot be listed for a moment are not taken for none: whoever needs to know
+// them says so, and nothing begins anew.
+func TestResultsThatCannotBeListed(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "r")
+	submit(t, s, api.Task{ID: "a"})
+	d := fetch(t, s, "a")
+	if err := finish(d, begin(t, d), api.Interrupted); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "results/a/1/checkpoint/state"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d = fetch(t, s, "a")
+	n := begin(t, d)
+	refused := func(what string, do func() error) {
+		t.Helper()
+		back := unlisted(t, dir, "results/a")
+		err := do()
+		back()
+		if !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("%s: %v, want that it is refused", what, err)
+		}
+	}
+	found := t.TempDir()
+	checkpoint := func() error { return d.Checkpoint(found) }
+	refused("checkpoint", checkpoint)
+	if err := checkpoint(); err != nil || globs(t, found, "state") != 1 {
+		t.Errorf("the checkpoint is not there later: %v", err)
+	}
+	if err := finish(d, n, api.Succeeded); err != nil {
+		t.Fatal(err)
+	}
+	refused("submit of the same", func() error {
+		_, err := s.SubmitOne(&api.Task{ID: "a", Command: "true"})
+		return err
+	})
+	refused("retry", func() error { return s.Again(t.Context(), "a") })
+	refused("list", func() error {
+		_, err := s.List(t.Context(), "a")
+		return err
+	})
+	only(t, s, dir, "a", 0, api.TaskFinished)
+	if err := s.Again(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+	if n := begin(t, fetch(t, s, "a")); n != 3 {
+		t.Errorf("the retry is attempt %d, want 3", n)
 	}
 }

@@ -83,6 +83,11 @@ func (v *view) state(id string) (api.TaskState, error) {
 		return api.TaskFinished, nil
 	case e.State == "" && open: // it may also be on its way
 		e = waiting(entry{}.of(cmp.Or(s.task(id), &api.Task{})), "")
+	case e.State == "" && isThere(s.oldLetter(id)): // and a retry was interrupted
+		if finished, err := s.finished(id); finished || err != nil {
+			return api.TaskFinished, err
+		}
+		return api.TaskDead, nil
 	case e.State == "" && !failed:
 		if last, err := s.lastAttempt(id); err != nil || last > 0 {
 			return api.TaskFinished, err
