@@ -40,9 +40,11 @@ type Input struct {
 	Fresh *FreshRead
 }
 
-// FreshRead is what a direct read of both maps gave right before the exit.
+// FreshRead is what a direct read of both maps gave.
 type FreshRead struct {
 	Maps Snapshot
+	// Began is when it was ordered. It tells nothing about a window that ended later.
+	Began time.Time
 	// Err is set when the API server gave no usable answer in time.
 	Err error
 }
@@ -113,7 +115,7 @@ type Report struct {
 // Step decides what to do, given what was remembered and what is so.
 func (m Machine) Step(p Progress, in Input) (Progress, Orders) {
 	if in.Fresh != nil {
-		p.Memory.Confirm(in.Maps, *in.Fresh, in.Now, m.Settle)
+		p.Memory.Confirm(in.Maps, *in.Fresh, m.Settle)
 	}
 	memory, resolved := Resolve(p.Memory, in.Maps, in.Now, m.Settle)
 	p.Memory = memory
@@ -223,9 +225,10 @@ func (m Machine) stepDrain(p *Progress, o *Orders, in Input) {
 }
 
 // commit says whether the commit point is reached (R6): the state has stood
-// for the settle window and a fresh read still finds it.
+// for the settle window and a fresh read after that still finds it.
 func (m Machine) commit(p *Progress, o *Orders, in Input) bool {
-	if f := in.Fresh; f != nil && !p.Committed {
+	stood := p.Since.Add(m.Settle)
+	if f := in.Fresh; f != nil && !f.Began.Before(stood) && !p.Committed {
 		// A settle window of zero: what is read now is what counts now. Without an
 		// answer in time it is what is known.
 		_, fresh := Resolve(p.Memory, f.Maps, in.Now, 0)
@@ -234,7 +237,7 @@ func (m Machine) commit(p *Progress, o *Orders, in Input) bool {
 		// so wait for it rather than take sides.
 		p.Retry = in.Now.Add(max(m.Settle, 100*time.Millisecond))
 	}
-	if !p.Committed && due(in.Now, p.Since.Add(m.Settle), &o.Wake) && due(in.Now, p.Retry, &o.Wake) {
+	if !p.Committed && due(in.Now, stood, &o.Wake) && due(in.Now, p.Retry, &o.Wake) {
 		o.Check = true
 	}
 	return p.Committed
