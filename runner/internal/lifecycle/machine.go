@@ -69,6 +69,8 @@ type Progress struct {
 	// had started as Started.
 	Idle    time.Time
 	Started int
+	// Idled says that this has lasted for too long.
+	Idled bool
 }
 
 // Orders is what is to be done now. They are levels: an order stands until a

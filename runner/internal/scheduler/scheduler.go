@@ -177,6 +177,7 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 		return
 	}
 	if err != nil {
+		ticket.Refused()
 		s.Log.Warn("attempt could not be prepared, task given back", append(which, "error", err)...)
 		s.giveBack(ctx, ticket, d)
 		s.refused(ctx)
