@@ -50,7 +50,7 @@ func TestMostIsWithoutTheRefused(t *testing.T) {
 		ticket.Refused()
 		ticket.Leave(gate.Requeued)
 		if !g.Set(true) {
-			t.Error("the gate stays closed after a refusal")
+			t.Fatal("the gate stays closed after a refusal")
 		}
 	}
 	if s := g.Snapshot(); s.Counts.Started != 2 || s.Refused != 2 {

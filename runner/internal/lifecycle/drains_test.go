@@ -280,3 +280,44 @@ func TestTheEarlierWindowWakes(t *testing.T) {
 		}
 	}
 }
+
+// A fetch that is under way when the time is over is no task: nothing was stopped. But one
+// that does not end does not keep the runner.
+func TestATimeThatEndsDuringAFetchStopsNoTask(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(d *driver) Orders // what ends the time at once
+		code   int
+	}{
+		"a signal, and no grace": {func(d *driver) Orders {
+			d.machine.GracePeriod = 0
+			return d.step(0, signal)
+		}, api.ExitSignalled},
+		"a drain with a deadline": {func(d *driver) Orders {
+			d.machine.DrainDeadline = 1
+			d.step(0, d.set("DrainAndTerminate"))
+			return d.step(1, nil)
+		}, api.ExitDrained},
+	} {
+		for _, ends := range []bool{true, false} {
+			d := newDriver(t)
+			d.step(0, looking(0, 0))
+			if o := test.change(d); o.Stop != Terminate || o.Exit != nil {
+				t.Errorf("%s: stop %v, exit %v, while a fetch is under way", name, o.Stop, o.Exit)
+			}
+			code := api.ExitUnfinished
+			o := Orders{}
+			if ends {
+				code = test.code
+				if o = d.step(0, tasks(0)); code == api.ExitDrained {
+					d.step(settle, nil)
+					o = d.step(0, answer("DrainAndTerminate", nil))
+				}
+			} else {
+				o = d.step(d.machine.KillDelay+AbandonAfter, nil)
+			}
+			if wantExit(t, o, code); o.Exit == nil || o.Exit.Code != code {
+				t.Errorf("of %s, whose fetch ends: %v", name, ends)
+			}
+		}
+	}
+}

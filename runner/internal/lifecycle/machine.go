@@ -57,8 +57,8 @@ type Progress struct {
 	Since time.Time
 	// Draining is since when the gate has been closed by a state or a signal.
 	Draining time.Time
-	// Stopped is when this drain had to stop tasks; zero if it had not.
-	Stopped time.Time
+	// Stopped is about the end of the time of this drain.
+	Stopped Stopped
 	// Retry is when the next fresh read may be ordered.
 	Retry time.Time
 	// Committed is past the commit point: the runner is terminated.
@@ -71,6 +71,12 @@ type Progress struct {
 	Started int
 	// Idled says that this has lasted for too long.
 	Idled bool
+}
+
+// Stopped is how the time of a drain was over.
+type Stopped struct {
+	At    time.Time // zero if it was not, or nothing was left by then
+	Tasks bool      // tasks had to be stopped; else a fetch was under way, or what it had brought
 }
 
 // Orders is what is to be done now. They are levels: an order stands until a
@@ -142,7 +148,7 @@ func (m Machine) Step(p Progress, in Input) (Progress, Orders) {
 	// Also when nothing is left: stepDrain tells Suspended and Terminated from Draining.
 	draining := in.Signals > 0 || p.Effective == api.DrainAndTerminate || p.Effective == api.DrainAndSuspend
 	if !draining {
-		p.Draining, p.Stopped = time.Time{}, time.Time{}
+		p.Draining, p.Stopped = time.Time{}, Stopped{}
 	} else if p.Draining.IsZero() {
 		p.Draining = in.Now
 	}
@@ -182,8 +188,9 @@ func (m Machine) stopAtDeadline(p *Progress, o *Orders, in Input) {
 		return
 	}
 	o.Stop = Terminate
-	if p.Stopped.IsZero() {
-		p.Stopped = in.Now
+	p.Stopped.Tasks = p.Stopped.Tasks || in.Gate.Counts.Running > 0
+	if p.Stopped.At.IsZero() {
+		p.Stopped.At = in.Now
 	}
 }
 
@@ -212,14 +219,14 @@ func (m Machine) stepDrain(p *Progress, o *Orders, in Input) {
 			m.abandon(p, o, in, "the drain deadline passed and a stopped task did not end; others will requeue it")
 		}
 	case p.Effective == api.DrainAndSuspend:
-		p.Stopped = time.Time{} // an exit later is not because of what this drain stopped
+		p.Stopped = Stopped{} // an exit later is not because of what this drain stopped
 		r.Phase, r.Target = api.PhaseSuspended, api.Unset
 	case !m.commit(p, o, in):
 		r.Reason = "no task is left; making sure that " + string(api.DrainAndTerminate) + " still stands"
 	case m.Park:
-		p.Stopped = time.Time{} // as above
+		p.Stopped = Stopped{} // as above
 		r.Phase, r.Target, r.Reason = api.PhaseTerminated, api.Unset, "drained and parked"
-	case !p.Stopped.IsZero():
+	case p.Stopped.Tasks:
 		o.exit(in.Gate, api.ExitUnfinished, "the drain deadline passed; unfinished work was requeued")
 	default:
 		o.exit(in.Gate, api.ExitDrained, fmt.Sprintf("drained because the %s map says %s", r.Source, p.Effective))
@@ -247,16 +254,16 @@ func (m Machine) commit(p *Progress, o *Orders, in Input) bool {
 
 // finish exits when nothing is left, or when what was stopped has had its time.
 func (m Machine) finish(p *Progress, o *Orders, in Input, code int, done, late string) {
-	if !p.Stopped.IsZero() {
-		m.abandon(p, o, in, late)
-	} else if in.Gate.Idle {
+	if in.Gate.Idle && !p.Stopped.Tasks {
 		o.exit(in.Gate, code, done)
+	} else {
+		m.abandon(p, o, in, late)
 	}
 }
 
 // abandon exits once the tasks that were stopped are gone, or do not go.
 func (m Machine) abandon(p *Progress, o *Orders, in Input, message string) {
-	if !p.Stopped.IsZero() && (due(in.Now, p.Stopped.Add(m.KillDelay+AbandonAfter), &o.Wake) || in.Gate.Idle) {
+	if !p.Stopped.At.IsZero() && (due(in.Now, p.Stopped.At.Add(m.KillDelay+AbandonAfter), &o.Wake) || in.Gate.Idle) {
 		o.exit(in.Gate, api.ExitUnfinished, message)
 	}
 }
