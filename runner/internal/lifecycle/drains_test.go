@@ -176,7 +176,25 @@ func TestWhatIsReported(t *testing.T) {
 			d.step(0, signal)
 			d.step(25*time.Second, nil)
 			return d.step(time.Minute, nil)
-		}, api.PhaseDraining, dat, api.SourceSignal, "the time to drain was over; unfinished work was requeued"},
+		}, api.PhaseDraining, dat, api.SourceSignal, "the time to drain was over; 1 task still runs, or its end could not be stored, and is not given back: another runner takes it when its claim ends"},
+		{"two, and a second signal", func(d *driver) Orders {
+			d.step(0, tasks(2))
+			d.step(0, signal)
+			d.step(time.Minute, signal)
+			return d.step(time.Minute, nil)
+		}, api.PhaseDraining, dat, api.SourceSignal, "forced by a second signal; 2 tasks still run, or their ends could not be stored, and are not given back: other runners take them when their claims end"},
+		{"a task that was stopped", func(d *driver) Orders {
+			d.step(0, tasks(1))
+			d.step(0, signal)
+			d.step(25*time.Second, nil)
+			return d.step(time.Second, tasks(0))
+		}, api.PhaseTerminated, "", api.SourceSignal, "the time to drain was over; unfinished work was requeued"},
+		{"a fetch that does not end", func(d *driver) Orders {
+			d.step(0, looking(0, 0))
+			d.step(0, signal)
+			d.step(25*time.Second, nil)
+			return d.step(time.Minute, nil)
+		}, api.PhaseDraining, dat, api.SourceSignal, "the time to drain was over; what was fetched may not be given back: then another runner takes it when its claim ends"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := test.story(newDriver(t)).Report

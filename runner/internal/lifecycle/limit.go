@@ -34,5 +34,5 @@ func (m Machine) limit(p *Progress, o *Orders, in Input) {
 func (m Machine) stepLimit(p *Progress, o *Orders, in Input) {
 	o.outweigh(api.SourceLimit, p.Memory.Known)
 	o.Report.Reason = p.Limit + "; " + waitingFor(in.Gate)
-	m.finish(p, o, in, api.ExitDrained, "drained because "+p.Limit, "the drain deadline passed; unfinished work was requeued")
+	m.finish(p, o, in, api.ExitDrained, "drained because "+p.Limit, "the drain deadline passed; "+left(in.Gate))
 }

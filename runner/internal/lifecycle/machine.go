@@ -199,12 +199,12 @@ func (m Machine) stepSignal(p *Progress, o *Orders, in Input) {
 	o.outweigh(api.SourceSignal, p.Memory.Known)
 	o.Report.Reason = waitingFor(in.Gate)
 	if in.Signals == 1 {
-		m.finish(p, o, in, api.ExitSignalled, "drained in time after a termination signal", "the time to drain was over; unfinished work was requeued")
+		m.finish(p, o, in, api.ExitSignalled, "drained in time after a termination signal", "the time to drain was over; "+left(in.Gate))
 		return
 	}
 	o.Stop = Kill
 	if due(in.Now, in.LastSignal.Add(forceAfter), &o.Wake) || in.Gate.Idle {
-		o.exit(in.Gate, api.ExitForced, "forced by a second signal; unfinished work was requeued")
+		o.exit(in.Gate, api.ExitForced, "forced by a second signal; "+left(in.Gate))
 	}
 }
 
@@ -216,7 +216,7 @@ func (m Machine) stepDrain(p *Progress, o *Orders, in Input) {
 	case !in.Gate.Idle:
 		r.Reason = waitingFor(in.Gate)
 		if p.Effective == api.DrainAndTerminate {
-			m.abandon(p, o, in, "the drain deadline passed and a stopped task did not end; others will requeue it")
+			m.abandon(p, o, in, "the drain deadline passed; "+left(in.Gate))
 		}
 	case p.Effective == api.DrainAndSuspend:
 		p.Stopped = Stopped{} // an exit later is not because of what this drain stopped
@@ -227,7 +227,7 @@ func (m Machine) stepDrain(p *Progress, o *Orders, in Input) {
 		p.Stopped = Stopped{} // as above
 		r.Phase, r.Target, r.Reason = api.PhaseTerminated, api.Unset, "drained and parked"
 	case p.Stopped.Tasks:
-		o.exit(in.Gate, api.ExitUnfinished, "the drain deadline passed; unfinished work was requeued")
+		o.exit(in.Gate, api.ExitUnfinished, "the drain deadline passed; "+left(in.Gate))
 	default:
 		o.exit(in.Gate, api.ExitDrained, fmt.Sprintf("drained because the %s map says %s", r.Source, p.Effective))
 	}
@@ -286,6 +286,21 @@ func (o *Orders) exit(g gate.Snapshot, code int, message string) {
 	o.Report.Reason = message
 	if g.Idle { // else tasks are left behind, and that is no termination
 		o.Report.Phase, o.Report.Target = api.PhaseTerminated, api.Unset
+	}
+}
+
+// left says what becomes of unfinished work: a runner that ends before its tasks do, or
+// before the queue has taken their ends, gives none of them back.
+func left(g gate.Snapshot) string {
+	switch n := g.Counts.Running; {
+	case g.Idle:
+		return "unfinished work was requeued"
+	case n == 0:
+		return "what was fetched may not be given back: then another runner takes it when its claim ends"
+	case n == 1:
+		return "1 task still runs, or its end could not be stored, and is not given back: another runner takes it when its claim ends"
+	default:
+		return fmt.Sprintf("%d tasks still run, or their ends could not be stored, and are not given back: other runners take them when their claims end", n)
 	}
 }
 
