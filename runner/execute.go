@@ -24,7 +24,11 @@ func (e *executor) Execute(a scheduler.Attempt) (api.Result, *result.Draft, erro
 	if err != nil {
 		return api.Result{}, nil, err
 	}
-	if err := draft.Resume(a.Checkpoint); err != nil {
+	err = draft.Resume(a.Checkpoint) // which may take long
+	if err == nil {
+		err = a.Start()
+	}
+	if err != nil {
 		return api.Result{}, nil, errors.Join(err, draft.Discard())
 	}
 	r := task.Run(a.Terminate, a.Kill, task.Spec{

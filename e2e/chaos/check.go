@@ -307,22 +307,32 @@ func (c *check) exit(l *Life) {
 // asked says whether the maps asked for the end of a runner when it exited, or so
 // short a time before that it need not know better, and for long enough.
 func (c *check) asked(l *Life) bool {
-	from, least := l.End.Plus(-slack), settleWindow
+	from, window := l.End.Plus(-slack), Instant(settleWindow)
 	if c.during(l.End.Plus(-outage), l.End, "api", "stop") {
-		from, least = l.End.Plus(-outage), 0 // it may be the only one that it heard of
+		from, window = l.End.Plus(-outage), 0 // it may be the only one that it heard of
 	}
-	began := Instant(-1)
+	began, least := Instant(-1), window
 	for i, w := range c.Writes {
 		asks := effective(c.Writes[:i+1], l.Runner, w.Begin) == string(api.DrainAndTerminate)
 		switch {
 		case asks && began < 0:
-			began = w.Begin
+			began, least = w.Begin, window
+			if w.Value == "" && l.knew(w.Begin) {
+				least += window // a deletion takes effect after one of its own
+			}
+		case asks && w.Map == l.Runner:
+			least = window // or it is written again, and then at once
 		case !asks && began >= 0:
-			if began <= l.End && w.End >= from && w.End-began >= Instant(least) {
+			if w.End >= from && min(w.End, l.End)-began >= least {
 				return true
 			}
 			began = -1
 		}
 	}
-	return began >= 0 && began <= l.End
+	return began >= 0 && l.End-began >= least
+}
+
+// knew says whether a runner had read the maps by then.
+func (l *Life) knew(by Instant) bool {
+	return slices.ContainsFunc(l.Said, func(s Said) bool { return s.At < by && s.Status.Phase != api.PhaseUnknown })
 }

@@ -68,6 +68,13 @@ func (r *Record) runs(at Instant) {
 	r.Results = append(r.Results, api.Result{Task: "more", Attempt: 1, Outcome: api.Succeeded})
 }
 
+// deleted has a.1 suspended by its own map, and drained by the deletion of that.
+func (r *Record) deleted(at, end Instant) {
+	r.Writes = slices.Insert(r.Writes, 1, Write{Begin: at, End: at + 1, Map: "a"})
+	r.Writes = slices.Insert(r.Writes, 0, Write{Begin: 19 * second, End: 19*second + 1, Map: "a", Value: "DrainAndSuspend"})
+	r.Lives[0].End = end
+}
+
 func TestEachClauseFindsWhatBreaksIt(t *testing.T) {
 	for name, test := range map[string]struct {
 		clause string // none where nothing is wrong
@@ -127,6 +134,15 @@ func TestEachClauseFindsWhatBreaksIt(t *testing.T) {
 		"an exit after a blip": {Unasked, func(r *Record) {
 			r.Writes[1].Begin, r.Writes[1].End = 20*second+1, 20*second+second/10
 			r.Lives[0].End, r.Lives[0].Said, b2(r).Said = 21*second, nil, nil
+		}},
+		"an exit before the window": {Unasked, func(r *Record) {
+			r.Writes[0].End, r.Lives[0].End, r.Lives[0].Said = 20*second+1, 20*second+second/10, nil
+		}},
+		"an exit a window after a deletion": {Unasked, func(r *Record) { r.deleted(23*second, 23*second+second*3/10) }},
+		"an exit two windows after it":      {"", func(r *Record) { r.deleted(23*second, 23*second+second/2) }},
+		"a start after a deletion, and an exit a window later": {"", func(r *Record) {
+			r.deleted(23*second, 23*second+second*3/10)
+			r.Lives[0].Said = nil
 		}},
 		"an exit in an outage": {"", func(r *Record) {
 			r.Lives[0].End = 60 * second

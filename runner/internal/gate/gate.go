@@ -17,8 +17,8 @@ import (
 
 // Gate admits deliveries while it is open. A new gate is closed.
 type Gate struct {
-	// Most is how many tickets may ever start. The last one closes the gate for good.
-	// 0 means any number.
+	// Most is how many tickets may ever start and not be refused. The last one closes the
+	// gate for good. 0 means any number.
 	Most int
 
 	changed chan struct{} // holds one token when a snapshot would differ
@@ -29,6 +29,7 @@ type Gate struct {
 	end     context.CancelFunc // of the period
 	tickets map[*Ticket]struct{}
 	started int
+	refused int               // of them
 	ended   [Requeued + 1]int // by Ending
 }
 
@@ -44,7 +45,7 @@ func New() *Gate {
 func (g *Gate) Set(open bool) (changed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.set(open && (g.Most == 0 || g.started < g.Most))
+	return g.set(open && (g.Most == 0 || g.started-g.refused < g.Most))
 }
 
 // set must be called with the lock held.
@@ -88,6 +89,8 @@ func (g *Gate) Admit(ctx context.Context) (*Ticket, error) {
 type Snapshot struct {
 	Counts   api.TaskCounts
 	InFlight []api.InFlight // oldest first
+	// Refused is how many of those that started came to nothing, by no fault of the task.
+	Refused int
 	// Idle means that no ticket is left, in whatever stage.
 	Idle bool
 }
@@ -96,7 +99,7 @@ type Snapshot struct {
 func (g *Gate) Snapshot() Snapshot {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s := Snapshot{Idle: true, Counts: api.TaskCounts{
+	s := Snapshot{Idle: true, Refused: g.refused, Counts: api.TaskCounts{
 		Started: g.started, Succeeded: g.ended[Succeeded], Failed: g.ended[Failed],
 		MachineFailed: g.ended[MachineFailed], Cancelled: g.ended[Cancelled], Requeued: g.ended[Requeued],
 	}}
@@ -168,11 +171,21 @@ func (t *Ticket) Start(task api.InFlight) (started bool) {
 		}
 		t.stage, t.task = running, task
 		t.gate.started++
-		if t.gate.started == t.gate.Most {
+		if t.gate.started-t.gate.refused == t.gate.Most {
 			t.gate.set(false)
 		}
 	})
 	return started
+}
+
+// Refused notes that the machine refused what the attempt needs, so that it does not count
+// among the most that may start.
+func (t *Ticket) Refused() {
+	t.gate.change(func() {
+		if t.stage == running {
+			t.gate.refused++
+		}
+	})
 }
 
 // Freed notes that the task has ended and its GPUs may be another's, though its

@@ -33,3 +33,28 @@ func TestMost(t *testing.T) {
 		t.Error("not idle")
 	}
 }
+
+// One that came to nothing was none of them.
+func TestMostIsWithoutTheRefused(t *testing.T) {
+	within(t)
+	g := gate.New()
+	g.Most = 1
+	g.Set(true)
+	waits := admit(t, g)
+	waits.Refused() // before its start
+	for range 2 {
+		ticket := admit(t, g)
+		if !ticket.Start(api.InFlight{}) || g.Set(true) {
+			t.Fatal("one may start, and closes the gate")
+		}
+		ticket.Refused()
+		ticket.Leave(gate.Requeued)
+		if !g.Set(true) {
+			t.Fatal("the gate stays closed after a refusal")
+		}
+	}
+	if s := g.Snapshot(); s.Counts.Started != 2 || s.Refused != 2 {
+		t.Errorf("%+v, want two that started, and were refused", s)
+	}
+	waits.Leave(gate.Requeued)
+}

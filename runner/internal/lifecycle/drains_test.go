@@ -176,7 +176,25 @@ func TestWhatIsReported(t *testing.T) {
 			d.step(0, signal)
 			d.step(25*time.Second, nil)
 			return d.step(time.Minute, nil)
-		}, api.PhaseDraining, dat, api.SourceSignal, "the time to drain was over; unfinished work was requeued"},
+		}, api.PhaseDraining, dat, api.SourceSignal, "the time to drain was over; 1 task still runs, or its end could not be stored, and is not given back: another runner takes it when its claim ends"},
+		{"two, and a second signal", func(d *driver) Orders {
+			d.step(0, tasks(2))
+			d.step(0, signal)
+			d.step(time.Minute, signal)
+			return d.step(time.Minute, nil)
+		}, api.PhaseDraining, dat, api.SourceSignal, "forced by a second signal; 2 tasks still run, or their ends could not be stored, and are not given back: other runners take them when their claims end"},
+		{"a task that was stopped", func(d *driver) Orders {
+			d.step(0, tasks(1))
+			d.step(0, signal)
+			d.step(25*time.Second, nil)
+			return d.step(time.Second, tasks(0))
+		}, api.PhaseTerminated, "", api.SourceSignal, "the time to drain was over; unfinished work was requeued"},
+		{"a fetch that does not end", func(d *driver) Orders {
+			d.step(0, looking(0, 0))
+			d.step(0, signal)
+			d.step(25*time.Second, nil)
+			return d.step(time.Minute, nil)
+		}, api.PhaseDraining, dat, api.SourceSignal, "the time to drain was over; what was fetched may not be given back: then another runner takes it when its claim ends"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := test.story(newDriver(t)).Report
@@ -277,6 +295,47 @@ func TestTheEarlierWindowWakes(t *testing.T) {
 		m.Global.Gone, m.Node.Gone = start.Add(late), start.Add(time.Second-late)
 		if _, got := Resolve(memory, m, start.Add(time.Second), settle); !got.Wake.Equal(start.Add(settle)) {
 			t.Errorf("wakes at %v, want the end of the first window", got.Wake)
+		}
+	}
+}
+
+// A fetch that is under way when the time is over is no task: nothing was stopped. But one
+// that does not end does not keep the runner.
+func TestATimeThatEndsDuringAFetchStopsNoTask(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(d *driver) Orders // what ends the time at once
+		code   int
+	}{
+		"a signal, and no grace": {func(d *driver) Orders {
+			d.machine.GracePeriod = 0
+			return d.step(0, signal)
+		}, api.ExitSignalled},
+		"a drain with a deadline": {func(d *driver) Orders {
+			d.machine.DrainDeadline = 1
+			d.step(0, d.set("DrainAndTerminate"))
+			return d.step(1, nil)
+		}, api.ExitDrained},
+	} {
+		for _, ends := range []bool{true, false} {
+			d := newDriver(t)
+			d.step(0, looking(0, 0))
+			if o := test.change(d); o.Stop != Terminate || o.Exit != nil {
+				t.Errorf("%s: stop %v, exit %v, while a fetch is under way", name, o.Stop, o.Exit)
+			}
+			code := api.ExitUnfinished
+			o := Orders{}
+			if ends {
+				code = test.code
+				if o = d.step(0, tasks(0)); code == api.ExitDrained {
+					d.step(settle, nil)
+					o = d.step(0, answer("DrainAndTerminate", nil))
+				}
+			} else {
+				o = d.step(d.machine.KillDelay+AbandonAfter, nil)
+			}
+			if wantExit(t, o, code); o.Exit == nil || o.Exit.Code != code {
+				t.Errorf("of %s, whose fetch ends: %v", name, ends)
+			}
 		}
 	}
 }

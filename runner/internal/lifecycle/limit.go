@@ -8,8 +8,9 @@ import (
 )
 
 // limit notes when one of the runner's own limits ends it, which it then does for
-// good. A runner is idle while it looks for work: not behind a closed gate, and not in a
-// pause after the machine refused it something, or the queue did not answer.
+// good, unless the machine refuses the last of its tasks. A runner is idle while it looks
+// for work: not behind a closed gate, and not in a pause after the machine refused it
+// something, or the queue did not answer.
 func (m Machine) limit(p *Progress, o *Orders, in Input) {
 	counts := in.Gate.Counts
 	if p.Effective != api.Running || in.Signals > 0 || counts.Running+counts.Waiting > 0 || in.Gate.Idle {
@@ -18,12 +19,13 @@ func (m Machine) limit(p *Progress, o *Orders, in Input) {
 		p.Idle = in.Now
 	}
 	p.Started = counts.Started
-	switch {
-	case p.Limit != "":
-	case m.MaxTasks > 0 && counts.Started >= m.MaxTasks:
-		p.Limit = fmt.Sprintf("%d tasks were started, as many as --max-tasks allows", counts.Started)
-	case m.MaxIdle > 0 && !p.Idle.IsZero() && due(in.Now, p.Idle.Add(m.MaxIdle), &o.Wake):
+	full := m.MaxTasks > 0 && counts.Started-in.Gate.Refused >= m.MaxTasks
+	p.Idled = p.Idled || !full && m.MaxIdle > 0 && !p.Idle.IsZero() && due(in.Now, p.Idle.Add(m.MaxIdle), &o.Wake)
+	switch p.Limit = ""; {
+	case p.Idled:
 		p.Limit = fmt.Sprintf("there was no task for the %s of --max-idle", m.MaxIdle)
+	case full:
+		p.Limit = fmt.Sprintf("%d tasks were started, as many as --max-tasks allows", m.MaxTasks)
 	}
 }
 
@@ -32,5 +34,5 @@ func (m Machine) limit(p *Progress, o *Orders, in Input) {
 func (m Machine) stepLimit(p *Progress, o *Orders, in Input) {
 	o.outweigh(api.SourceLimit, p.Memory.Known)
 	o.Report.Reason = p.Limit + "; " + waitingFor(in.Gate)
-	m.finish(p, o, in, api.ExitDrained, "drained because "+p.Limit, "the drain deadline passed; unfinished work was requeued")
+	m.finish(p, o, in, api.ExitDrained, "drained because "+p.Limit, "the drain deadline passed; "+left(in.Gate))
 }

@@ -61,6 +61,24 @@ func TestMaxTasks(t *testing.T) {
 	}
 }
 
+// A task that the machine refuses was none: the runner looks for another one.
+func TestWhatTheMachineRefusesIsNoTaskOfTheLimit(t *testing.T) {
+	d := newDriver(t)
+	d.machine.MaxTasks = 1
+	d.step(0, begun(1, 1))
+	refused := func(running int) func(*Input) {
+		return func(in *Input) { begun(1, running)(in); in.Gate.Refused = 1 }
+	}
+	for running := range 2 {
+		o := d.step(0, refused(running))
+		if wantPhase(t, o, api.PhaseRunning, true); o.Exit != nil {
+			t.Errorf("exit %+v", o.Exit)
+		}
+	}
+	wantPhase(t, d.step(0, func(in *Input) { begun(2, 1)(in); in.Gate.Refused = 1 }), api.PhaseDraining, false)
+	wantExit(t, d.step(0, func(in *Input) { begun(2, 0)(in); in.Gate.Refused = 1 }), api.ExitDrained)
+}
+
 // The deadline is that of a drain that somebody asked for.
 func TestADrainAtTheLimitHasItsDeadline(t *testing.T) {
 	d := newDriver(t)

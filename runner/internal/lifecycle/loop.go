@@ -122,9 +122,10 @@ func (in *Input) signal(now time.Time) {
 func (l *Loop) readAfresh(ctx context.Context, reads *sync.WaitGroup) (<-chan FreshRead, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, freshLimit)
 	answer := make(chan FreshRead, 1)
+	began := time.Now()
 	reads.Go(func() {
 		maps, err := l.ReadFresh(ctx)
-		answer <- FreshRead{maps, err}
+		answer <- FreshRead{maps, began, err}
 	})
 	return answer, cancel
 }

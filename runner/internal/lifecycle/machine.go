@@ -40,9 +40,11 @@ type Input struct {
 	Fresh *FreshRead
 }
 
-// FreshRead is what a direct read of both maps gave right before the exit.
+// FreshRead is what a direct read of both maps gave.
 type FreshRead struct {
 	Maps Snapshot
+	// Began is when it was ordered. It tells nothing about a window that ended later.
+	Began time.Time
 	// Err is set when the API server gave no usable answer in time.
 	Err error
 }
@@ -55,8 +57,8 @@ type Progress struct {
 	Since time.Time
 	// Draining is since when the gate has been closed by a state or a signal.
 	Draining time.Time
-	// Stopped is when this drain had to stop tasks; zero if it had not.
-	Stopped time.Time
+	// Stopped is about the end of the time of this drain.
+	Stopped Stopped
 	// Retry is when the next fresh read may be ordered.
 	Retry time.Time
 	// Committed is past the commit point: the runner is terminated.
@@ -67,6 +69,14 @@ type Progress struct {
 	// had started as Started.
 	Idle    time.Time
 	Started int
+	// Idled says that this has lasted for too long.
+	Idled bool
+}
+
+// Stopped is how the time of a drain was over.
+type Stopped struct {
+	At    time.Time // zero if it was not, or nothing was left by then
+	Tasks bool      // tasks had to be stopped; else a fetch was under way, or what it had brought
 }
 
 // Orders is what is to be done now. They are levels: an order stands until a
@@ -113,7 +123,7 @@ type Report struct {
 // Step decides what to do, given what was remembered and what is so.
 func (m Machine) Step(p Progress, in Input) (Progress, Orders) {
 	if in.Fresh != nil {
-		p.Memory.Confirm(in.Maps, *in.Fresh, in.Now, m.Settle)
+		p.Memory.Confirm(in.Maps, *in.Fresh, m.Settle)
 	}
 	memory, resolved := Resolve(p.Memory, in.Maps, in.Now, m.Settle)
 	p.Memory = memory
@@ -138,7 +148,7 @@ func (m Machine) Step(p Progress, in Input) (Progress, Orders) {
 	// Also when nothing is left: stepDrain tells Suspended and Terminated from Draining.
 	draining := in.Signals > 0 || p.Effective == api.DrainAndTerminate || p.Effective == api.DrainAndSuspend
 	if !draining {
-		p.Draining, p.Stopped = time.Time{}, time.Time{}
+		p.Draining, p.Stopped = time.Time{}, Stopped{}
 	} else if p.Draining.IsZero() {
 		p.Draining = in.Now
 	}
@@ -178,8 +188,9 @@ func (m Machine) stopAtDeadline(p *Progress, o *Orders, in Input) {
 		return
 	}
 	o.Stop = Terminate
-	if p.Stopped.IsZero() {
-		p.Stopped = in.Now
+	p.Stopped.Tasks = p.Stopped.Tasks || in.Gate.Counts.Running > 0
+	if p.Stopped.At.IsZero() {
+		p.Stopped.At = in.Now
 	}
 }
 
@@ -188,12 +199,12 @@ func (m Machine) stepSignal(p *Progress, o *Orders, in Input) {
 	o.outweigh(api.SourceSignal, p.Memory.Known)
 	o.Report.Reason = waitingFor(in.Gate)
 	if in.Signals == 1 {
-		m.finish(p, o, in, api.ExitSignalled, "drained in time after a termination signal", "the time to drain was over; unfinished work was requeued")
+		m.finish(p, o, in, api.ExitSignalled, "drained in time after a termination signal", "the time to drain was over; "+left(in.Gate))
 		return
 	}
 	o.Stop = Kill
 	if due(in.Now, in.LastSignal.Add(forceAfter), &o.Wake) || in.Gate.Idle {
-		o.exit(in.Gate, api.ExitForced, "forced by a second signal; unfinished work was requeued")
+		o.exit(in.Gate, api.ExitForced, "forced by a second signal; "+left(in.Gate))
 	}
 }
 
@@ -205,27 +216,28 @@ func (m Machine) stepDrain(p *Progress, o *Orders, in Input) {
 	case !in.Gate.Idle:
 		r.Reason = waitingFor(in.Gate)
 		if p.Effective == api.DrainAndTerminate {
-			m.abandon(p, o, in, "the drain deadline passed and a stopped task did not end; others will requeue it")
+			m.abandon(p, o, in, "the drain deadline passed; "+left(in.Gate))
 		}
 	case p.Effective == api.DrainAndSuspend:
-		p.Stopped = time.Time{} // an exit later is not because of what this drain stopped
+		p.Stopped = Stopped{} // an exit later is not because of what this drain stopped
 		r.Phase, r.Target = api.PhaseSuspended, api.Unset
 	case !m.commit(p, o, in):
 		r.Reason = "no task is left; making sure that " + string(api.DrainAndTerminate) + " still stands"
 	case m.Park:
-		p.Stopped = time.Time{} // as above
+		p.Stopped = Stopped{} // as above
 		r.Phase, r.Target, r.Reason = api.PhaseTerminated, api.Unset, "drained and parked"
-	case !p.Stopped.IsZero():
-		o.exit(in.Gate, api.ExitUnfinished, "the drain deadline passed; unfinished work was requeued")
+	case p.Stopped.Tasks:
+		o.exit(in.Gate, api.ExitUnfinished, "the drain deadline passed; "+left(in.Gate))
 	default:
 		o.exit(in.Gate, api.ExitDrained, fmt.Sprintf("drained because the %s map says %s", r.Source, p.Effective))
 	}
 }
 
 // commit says whether the commit point is reached (R6): the state has stood
-// for the settle window and a fresh read still finds it.
+// for the settle window and a fresh read after that still finds it.
 func (m Machine) commit(p *Progress, o *Orders, in Input) bool {
-	if f := in.Fresh; f != nil && !p.Committed {
+	stood := p.Since.Add(m.Settle)
+	if f := in.Fresh; f != nil && !f.Began.Before(stood) && !p.Committed {
 		// A settle window of zero: what is read now is what counts now. Without an
 		// answer in time it is what is known.
 		_, fresh := Resolve(p.Memory, f.Maps, in.Now, 0)
@@ -234,7 +246,7 @@ func (m Machine) commit(p *Progress, o *Orders, in Input) bool {
 		// so wait for it rather than take sides.
 		p.Retry = in.Now.Add(max(m.Settle, 100*time.Millisecond))
 	}
-	if !p.Committed && due(in.Now, p.Since.Add(m.Settle), &o.Wake) && due(in.Now, p.Retry, &o.Wake) {
+	if !p.Committed && due(in.Now, stood, &o.Wake) && due(in.Now, p.Retry, &o.Wake) {
 		o.Check = true
 	}
 	return p.Committed
@@ -242,16 +254,16 @@ func (m Machine) commit(p *Progress, o *Orders, in Input) bool {
 
 // finish exits when nothing is left, or when what was stopped has had its time.
 func (m Machine) finish(p *Progress, o *Orders, in Input, code int, done, late string) {
-	if !p.Stopped.IsZero() {
-		m.abandon(p, o, in, late)
-	} else if in.Gate.Idle {
+	if in.Gate.Idle && !p.Stopped.Tasks {
 		o.exit(in.Gate, code, done)
+	} else {
+		m.abandon(p, o, in, late)
 	}
 }
 
 // abandon exits once the tasks that were stopped are gone, or do not go.
 func (m Machine) abandon(p *Progress, o *Orders, in Input, message string) {
-	if !p.Stopped.IsZero() && (due(in.Now, p.Stopped.Add(m.KillDelay+AbandonAfter), &o.Wake) || in.Gate.Idle) {
+	if !p.Stopped.At.IsZero() && (due(in.Now, p.Stopped.At.Add(m.KillDelay+AbandonAfter), &o.Wake) || in.Gate.Idle) {
 		o.exit(in.Gate, api.ExitUnfinished, message)
 	}
 }
@@ -274,6 +286,21 @@ func (o *Orders) exit(g gate.Snapshot, code int, message string) {
 	o.Report.Reason = message
 	if g.Idle { // else tasks are left behind, and that is no termination
 		o.Report.Phase, o.Report.Target = api.PhaseTerminated, api.Unset
+	}
+}
+
+// left says what becomes of unfinished work: a runner that ends before its tasks do, or
+// before the queue has taken their ends, gives none of them back.
+func left(g gate.Snapshot) string {
+	switch n := g.Counts.Running; {
+	case g.Idle:
+		return "unfinished work was requeued"
+	case n == 0:
+		return "what was fetched may not be given back: then another runner takes it when its claim ends"
+	case n == 1:
+		return "1 task still runs, or its end could not be stored, and is not given back: another runner takes it when its claim ends"
+	default:
+		return fmt.Sprintf("%d tasks still run, or their ends could not be stored, and are not given back: other runners take them when their claims end", n)
 	}
 }
 

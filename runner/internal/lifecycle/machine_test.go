@@ -16,6 +16,7 @@ type driver struct {
 	machine Machine
 	state   Progress
 	in      Input
+	asked   time.Time // since when the machine has asked for a fresh read; zero if it does not
 }
 
 func newDriver(t *testing.T) *driver {
@@ -35,9 +36,17 @@ func (d *driver) step(after time.Duration, change func(*Input)) Orders {
 	if change != nil {
 		change(&d.in)
 	}
+	if d.in.Fresh != nil {
+		d.in.Fresh.Began, d.asked = d.asked, time.Time{}
+	}
 	var o Orders
 	d.state, o = d.machine.Step(d.state, d.in)
 	d.in.Fresh = nil
+	if !o.Check {
+		d.asked = time.Time{}
+	} else if d.asked.IsZero() {
+		d.asked = d.in.Now
+	}
 	if p := o.Report.Phase; (p == api.PhaseSuspended || p == api.PhaseTerminated) && d.in.Gate.Counts.Running > 0 {
 		d.t.Fatalf("%s is reported while %d tasks run", p, d.in.Gate.Counts.Running)
 	}
@@ -156,6 +165,47 @@ func TestADeletionIsConfirmed(t *testing.T) {
 			t.Errorf("%s, deleted once more: %+v", state, o.Report.GlobalProblem)
 		}
 		wantPhase(t, d.step(0, answer("absent", nil)), api.PhaseRunning, true)
+	}
+}
+
+// A fresh read that was ordered for a deletion, or before the state was what it is, is not
+// the one that an exit needs: that comes after a window of its own.
+func TestOnlyAReadAfterTheWindowCommits(t *testing.T) {
+	const suspended, drained = "DrainAndSuspend", "DrainAndTerminate"
+	for name, story := range map[string]func(d *driver) Orders{
+		"the read of the deletion": func(d *driver) Orders {
+			return d.step(0, answer(drained, nil))
+		},
+		"a slow one, across a change": func(d *driver) Orders {
+			d.step(time.Second, func(in *Input) { in.Maps = maps(drained, drained) })
+			d.step(0, func(in *Input) { in.Maps = maps(drained, "absent"); in.Maps.Node.Gone = in.Now })
+			return d.step(settle, answer(drained, nil))
+		},
+		"one without an answer": func(d *driver) Orders {
+			d.in.Maps.Global.Value = "Running"
+			d.step(0, nil)
+			d.step(0, func(in *Input) { in.Maps.Node = maps("", drained).Node })
+			return d.step(0, answer("", errors.New("timeout")))
+		},
+	} {
+		d := newDriver(t)
+		d.in.Maps = maps(drained, suspended)
+		d.step(0, nil)
+		wantPhase(t, d.step(time.Hour, func(in *Input) { in.Maps = maps(drained, "absent"); in.Maps.Node.Gone = in.Now }), api.PhaseSuspended, false)
+		if o := d.step(settle, nil); !o.Check {
+			t.Fatal("the deletion is not confirmed")
+		}
+		since := d.in.Now
+		if o := story(d); o.Exit != nil {
+			t.Errorf("%s: exit %s after %s of %s", name, o.Exit.Message, d.in.Now.Sub(since), drained)
+			continue
+		}
+		for range 4 { // windows, of which it needs no more
+			if d.step(settle, nil).Check {
+				break
+			}
+		}
+		wantExit(t, d.step(0, answer(drained, nil)), api.ExitDrained)
 	}
 }
 

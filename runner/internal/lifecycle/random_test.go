@@ -1,6 +1,7 @@
 package lifecycle_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -18,7 +19,7 @@ type books struct {
 	machine Machine
 	now     time.Time
 
-	global, node api.State // in force, empty for unset
+	global, node mapBook
 	effective    api.State
 	since        time.Time // of effective
 	drain        time.Time // when it began; zero for none
@@ -30,23 +31,64 @@ type books struct {
 	agreed bool      // a fresh read has found that DrainAndTerminate stands
 	parked bool      // which ended the drain; a signal may say so, or how it ended
 	again  time.Time // when to read anew after one that has not
+	asked  time.Time // when the read was ordered that has not answered; zero for none
 }
 
-// enforce is R3: what is invalid changes nothing.
-func enforce(before api.State, text string) api.State {
-	switch text {
-	case "keyless", "absent":
-		return api.Unset
-	case "bogus":
-		return before
+// mapBook is what one map says.
+type mapBook struct {
+	text  string
+	value api.State // in force, empty for unset
+	gone  time.Time // when it was deleted
+}
+
+// set is R3, what is invalid changes nothing, and R6, nor does a deletion at once.
+func (m *mapBook) set(text string, now time.Time) {
+	switch {
+	case text == "absent" && m.text != "absent":
+		m.gone = now
+	case text == "keyless":
+		m.value = api.Unset
+	case text != "absent" && text != "bogus":
+		m.value = api.State(text)
 	}
-	return api.State(text)
+	m.text = text
+}
+
+// pending says whether a deletion has no effect yet.
+func (m *mapBook) pending() bool { return m.text == "absent" && m.value != api.Unset }
+
+// view is the map as it is watched.
+func (m *mapBook) view(name string) View {
+	v := view(name, m.text)
+	if m.text == "absent" {
+		v.Gone = m.gone
+	}
+	return v
+}
+
+// doubt is when to ask for a read that confirms a deletion; zero for none to confirm.
+func (b *books) doubt() (at time.Time) {
+	for _, m := range []*mapBook{&b.global, &b.node} {
+		if over := m.gone.Add(b.machine.Settle); m.pending() && (at.IsZero() || over.Before(at)) {
+			at = over
+		}
+	}
+	if !at.IsZero() && at.Before(b.again) {
+		at = b.again
+	}
+	return at
+}
+
+// doubtful says whether that is due.
+func (b *books) doubtful() bool {
+	at := b.doubt()
+	return !at.IsZero() && !b.now.Before(at)
 }
 
 // advance brings the books up to date after a change.
 func (b *books) advance() {
 	effective := api.Running
-	for _, s := range []api.State{b.global, b.node} {
+	for _, s := range []api.State{b.global.value, b.node.value} {
 		if s != api.Unset {
 			effective = s
 		}
@@ -96,6 +138,8 @@ func (b *books) judge(o Orders) string {
 	switch end := b.deadline(); {
 	case o.Open != open:
 		return fmt.Sprintf("the gate is open: %v", o.Open)
+	case b.doubtful() && !o.Check:
+		return "does not read to confirm a deletion"
 	case o.Report.Effective != b.effective:
 		return fmt.Sprintf("effective is %s", o.Report.Effective)
 	case b.running > 0 && o.Stop != stop:
@@ -131,7 +175,7 @@ func (b *books) judgeBusy(o Orders) string {
 	case goes && !b.stopped.IsZero():
 		limit = b.stopped.Add(b.machine.KillDelay)
 	}
-	if o.Report.Phase != api.PhaseDraining || o.Check {
+	if o.Report.Phase != api.PhaseDraining || o.Check != b.doubtful() {
 		return "is not draining, or reads the maps, while tasks run"
 	}
 	if limit.IsZero() || b.now.Before(limit) {
@@ -155,13 +199,14 @@ func (b *books) judgeCommit(o Orders) string {
 	switch {
 	case b.agreed && o.Report.Phase != api.PhaseTerminated:
 		return "the phase is not Terminated after the fresh read"
-	case b.agreed && o.Check:
+	case b.agreed && o.Check != b.doubtful():
 		return "reads again after the commit point"
 	case b.agreed:
 		return b.judgeExit(o, !b.machine.Park)
 	case o.Report.Phase != api.PhaseDraining:
 		return "the phase is not Draining before the fresh read"
-	case b.now.Before(window) && (o.Check || !o.Wake.Equal(window)):
+	case b.doubtful(): // which asks already
+	case b.now.Before(window) && (o.Check || o.Wake.IsZero() || o.Wake.After(window) || o.Wake.Before(window) && b.doubt().IsZero()):
 		return fmt.Sprintf("reads: %v, and wakes at %v, before the window ends at %v", o.Check, o.Wake, window)
 	case !b.now.Before(window) && !o.Check:
 		return "does not read after the window"
@@ -178,6 +223,9 @@ func (b *books) judgeExit(o Orders, exits bool) string {
 		return ""
 	}
 	code := api.ExitDrained
+	if stood := b.now.Sub(b.since); o.Exit.Code == code && stood < b.machine.Settle {
+		return fmt.Sprintf("exit %+v after %s of %s", *o.Exit, stood, b.effective)
+	}
 	switch {
 	case b.signals > 1:
 		code = api.ExitForced
@@ -198,14 +246,14 @@ func (b *books) judgeExit(o Orders, exits bool) string {
 // Whatever happens in whatever order, and however long nothing does, the machine
 // orders what the books say.
 func TestRandomStories(t *testing.T) {
-	values := []string{"Running", "DrainAndTerminate", "DrainAndSuspend", "keyless", "bogus"}
+	values := []string{"Running", "DrainAndTerminate", "DrainAndSuspend", "keyless", "bogus", "absent"}
 	for seed := range uint64(3000) {
 		r := rand.New(rand.NewPCG(seed, 4))
 		m := Machine{
 			Settle: 2 * time.Second, GracePeriod: 25 * time.Second, KillDelay: 3 * time.Second,
 			DrainDeadline: time.Duration(r.IntN(3)) * 10 * time.Second, Park: r.IntN(4) == 0,
 		}
-		b := &books{machine: m, now: start}
+		b := &books{machine: m, now: start, global: mapBook{text: "absent"}, node: mapBook{text: "absent"}}
 		var state Progress
 		var o Orders
 		in := Input{Maps: maps("absent", "absent"), Gate: busy(0)}
@@ -214,9 +262,10 @@ func TestRandomStories(t *testing.T) {
 			what := "nothing"
 			switch n := r.IntN(8); {
 			case n < 2:
-				g, v := values[r.IntN(5)], values[r.IntN(5)]
-				b.global, b.node = enforce(b.global, g), enforce(b.node, v)
-				in.Maps, what = maps(g, v), g+" and "+v
+				g, v := values[r.IntN(len(values))], values[r.IntN(len(values))]
+				b.global.set(g, b.now)
+				b.node.set(v, b.now)
+				in.Maps, what = Snapshot{Global: b.global.view(api.GlobalMapName), Node: b.node.view("node-1")}, g+" and "+v
 			case n < 4 && o.Open:
 				b.running = r.IntN(3)
 			case n < 4:
@@ -229,12 +278,21 @@ func TestRandomStories(t *testing.T) {
 					b.now = o.Wake
 				}
 			case n > 5 && o.Check:
-				in.Fresh, what = read(r, b, in.Maps), "a fresh read"
+				in.Fresh = read(r, b)
+				what = fmt.Sprintf("a fresh read, error %v", in.Fresh.Err)
 			}
 			b.advance()
+			if in.Fresh != nil {
+				b.judged(in.Fresh)
+			}
 			in.Now, in.Gate = b.now, busy(b.running)
 			state, o = m.Step(state, in)
 			in.Fresh = nil
+			if !o.Check {
+				b.asked = time.Time{}
+			} else if b.asked.IsZero() {
+				b.asked = b.now
+			}
 			if wrong := b.judge(o); wrong != "" {
 				t.Fatalf("seed %d, step %d, after %s: %s\n%+v\norders %+v", seed, step, what, wrong, *b, o)
 			}
@@ -254,16 +312,48 @@ func signals(b *books, in *Input) {
 	in.Signals, in.FirstSignal, in.LastSignal = b.signals, b.first, b.last
 }
 
-// read is one of the answers that a fresh read can give.
-func read(r *rand.Rand, b *books, watched Snapshot) *FreshRead {
+// read is one of the answers that a fresh read can give; a deletion that it confirms counts.
+func read(r *rand.Rand, b *books) *FreshRead {
+	f := &FreshRead{Began: b.asked}
+	b.asked = time.Time{}
 	switch r.IntN(3) {
 	case 0: // the watch has not caught up
-		b.again = b.now.Add(b.machine.Settle)
-		return &FreshRead{Maps: maps("Running", "Running")}
+		f.Maps = maps("Running", "Running")
 	case 1:
-		b.agreed = true
-		return &FreshRead{Err: errors.New("timeout")}
+		f.Err = errors.New("timeout")
+	default:
+		f.Maps = maps(b.global.text, b.node.text)
+		for _, m := range []*mapBook{&b.global, &b.node} {
+			if m.pending() && !f.Began.Before(m.gone.Add(b.machine.Settle)) {
+				m.value = api.Unset
+			}
+		}
 	}
-	b.agreed = true
-	return &FreshRead{Maps: watched}
+	return f
+}
+
+// judged is what a fresh read means for the exit, once the books are up to date.
+func (b *books) judged(f *FreshRead) {
+	drains := b.effective == api.DrainAndTerminate && b.running == 0 && b.signals == 0
+	counts := drains && !b.agreed && !f.Began.Before(b.since.Add(b.machine.Settle))
+	if counts {
+		fresh := api.Running
+		for _, m := range []struct {
+			text   string
+			before api.State
+		}{{f.Maps.Global.Value, b.global.value}, {f.Maps.Node.Value, b.node.value}} {
+			switch m.text {
+			case "":
+			case "bogus":
+				fresh = cmp.Or(m.before, fresh)
+			default:
+				fresh = api.State(m.text)
+			}
+		}
+		b.agreed = f.Err != nil || fresh == api.DrainAndTerminate
+	}
+	if counts || b.doubtful() {
+		b.again = b.now.Add(b.machine.Settle)
+	}
+	b.advance()
 }

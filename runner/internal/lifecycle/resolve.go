@@ -140,7 +140,7 @@ func Resolve(memory Memory, maps Snapshot, now time.Time, settle time.Duration) 
 }
 
 // Confirm notes what a fresh read says about the deletions that wait for it.
-func (m *Memory) Confirm(maps Snapshot, f FreshRead, now time.Time, settle time.Duration) {
+func (m *Memory) Confirm(maps Snapshot, f FreshRead, settle time.Duration) {
 	m.Doubt = ""
 	switch {
 	case f.Err != nil:
@@ -151,7 +151,7 @@ func (m *Memory) Confirm(maps Snapshot, f FreshRead, now time.Time, settle time.
 		return
 	}
 	gone := func(seen, read View) bool {
-		return !seen.Present && !seen.Gone.IsZero() && !now.Before(seen.Gone.Add(settle)) && read.Known && !read.Present
+		return !seen.Present && !seen.Gone.IsZero() && !f.Began.Before(seen.Gone.Add(settle)) && read.Known && !read.Present
 	}
 	if gone(maps.Global, f.Maps.Global) {
 		m.Global = api.Unset

@@ -238,7 +238,12 @@ func TestADeletedMapKeepsItsEffectForTheWindow(t *testing.T) {
 	if _, got := Resolve(memory, m, start.Add(settle), settle); got.Effective != api.DrainAndSuspend || !got.Doubtful {
 		t.Errorf("after the window, unconfirmed: %s, asks for a fresh read: %v", got.Effective, got.Doubtful)
 	}
-	memory.Confirm(m, FreshRead{Maps: maps("Running", "absent")}, start.Add(settle), settle)
+	early := memory
+	early.Confirm(m, FreshRead{Maps: maps("Running", "absent"), Began: start.Add(settle - 1)}, settle)
+	if _, got := Resolve(early, m, start.Add(time.Hour), settle); got.Effective != api.DrainAndSuspend || !got.Doubtful {
+		t.Errorf("confirmed by a read of within the window: %s", got.Effective)
+	}
+	memory.Confirm(m, FreshRead{Maps: maps("Running", "absent"), Began: start.Add(settle)}, settle)
 	if _, got := Resolve(memory, m, start.Add(settle), settle); got.Effective != api.Running || got.Source != api.SourceGlobal {
 		t.Errorf("after the window: %s from %s", got.Effective, got.Source)
 	}
@@ -260,7 +265,8 @@ func TestADeletionThatNoFreshReadConfirmsIsNone(t *testing.T) {
 		"":                                 {Maps: maps("DrainAndSuspend", "absent")}, // it is back, the watch is late
 	} {
 		memory := Memory{Global: api.DrainAndSuspend, Known: true, Doubt: "the read before"}
-		memory.Confirm(m, fresh, start.Add(time.Hour), settle)
+		fresh.Began = start.Add(time.Hour)
+		memory.Confirm(m, fresh, settle)
 		_, got := Resolve(memory, m, start.Add(time.Hour), settle)
 		if got.Effective != api.DrainAndSuspend || !got.Doubtful {
 			t.Errorf("%q: %s", want, got.Effective)

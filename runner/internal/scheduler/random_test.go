@@ -171,6 +171,9 @@ func (e *entry) retry() error {
 }
 
 func (m *machine) Execute(a scheduler.Attempt) (api.Result, *result.Draft, error) {
+	if err := a.Start(); err != nil {
+		return api.Result{}, nil, err
+	}
 	m.mu.Lock()
 	e := m.begin(a)
 	fails := e.spent <= e.failures

@@ -47,6 +47,19 @@ func TestThePauseAfterARefusalGrows(t *testing.T) {
 	}
 }
 
+// As by a disk that has become full since the attempt was prepared.
+func TestARefusalAfterTheStartDoesNotCount(t *testing.T) {
+	play(t, func(w *world) {
+		close(w.hold)
+		w.failures["start"] = 1
+		w.tasks <- cpu("a")
+		w.want("release a")
+		if s := w.gate.Snapshot(); s.Refused != 1 || s.Counts.Started != 1 || s.Counts.Requeued != 1 {
+			w.Errorf("%+v, want one that started and was refused", s)
+		}
+	})
+}
+
 // catalogue: row 77
 func TestALostClaimStopsTheTaskAndStoresNothing(t *testing.T) {
 	dir := t.TempDir()

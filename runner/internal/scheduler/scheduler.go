@@ -24,8 +24,8 @@ import (
 )
 
 // Executor runs one attempt to its end. made is what it leaves beside its result,
-// at rest. An error means that the machine refused what the attempt needs, so that
-// it says nothing about the task.
+// at rest. An error means that Start said no, or that the machine refused what the
+// attempt needs, so that it says nothing about the task.
 type Executor interface {
 	Execute(a Attempt) (r api.Result, made *result.Draft, err error)
 }
@@ -35,12 +35,14 @@ type Attempt struct {
 	Task      *api.Task
 	Number    int
 	GPUs      []string
-	Started   time.Time
 	DrainFile string
 	// Results is where the attempt makes what is kept of it, Checkpoint copies what
 	// the attempts before have left into an empty directory.
 	Results    *result.Store
 	Checkpoint func(dir string) error
+	// Start must be asked when all is prepared, right before the process is started, and
+	// be obeyed. Its error says why the attempt must not start any more.
+	Start func() error
 	// Held are files that must stay open for as long as a process of the attempt
 	// lives, whatever becomes of this one.
 	Held []*os.File
@@ -150,35 +152,32 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 	}
 	which := []any{"task", task.ID, "attempt", number} // once, as a logger of it costs what a line does
 	a := Attempt{
-		Task: task, Number: number, GPUs: uuids, Started: time.Now(), DrainFile: s.drainFile,
+		Task: task, Number: number, GPUs: uuids, DrainFile: s.drainFile,
 		Drained: stop.drained.Load, Checkpoint: d.Checkpoint, Terminate: stop.terminated, Kill: stop.killed,
 	}
 	a.Results, a.Held = d.Local()
 	a.Held = append(a.Held, s.GPUs.Locks(uuids)...)
+	a.Start = func() error {
+		if err := s.pass(ticket, a); err != nil {
+			return err
+		}
+		s.Log.Info("task started", append(which, "gpus", uuids)...)
+		return nil
+	}
 	defer context.AfterFunc(d.Context(), func() { stop.terminate(context.Cause(d.Context())) })()
-	reason := "the gate closed before it started"
-	s.mu.Lock() // so that Stop comes before this, or finds the task running
-	started := false
-	if err := cmp.Or(context.Cause(a.Kill), context.Cause(a.Terminate)); err != nil {
-		reason = "stopped before it started: " + err.Error()
-	} else {
-		started = ticket.Start(api.InFlight{ID: task.ID, Attempt: number, Started: a.Started, GPUs: uuids})
-	}
-	s.mu.Unlock()
-	if !started {
-		s.Log.Info("task given back", append(which, "reason", reason)...)
-		s.GPUs.Free(uuids)
-		s.giveBack(ctx, ticket, d)
-		return
-	}
-	s.Log.Info("task started", append(which, "gpus", uuids)...)
 	r, made, err := s.execute(a, stop.terminate)
 	if err == nil {
 		r = s.blame(ctx, a, r)
 	}
 	ticket.Freed()
 	s.GPUs.Free(uuids)
+	if errors.As(err, new(notStarted)) {
+		s.Log.Info("task given back", append(which, "reason", err)...)
+		s.giveBack(ctx, ticket, d)
+		return
+	}
 	if err != nil {
+		ticket.Refused()
 		s.Log.Warn("attempt could not be prepared, task given back", append(which, "error", err)...)
 		s.giveBack(ctx, ticket, d)
 		s.refused(ctx)
@@ -192,6 +191,24 @@ func (s *Scheduler) attempt(ctx context.Context, ticket *gate.Ticket, d queue.De
 		which = append(which, "reason", r.Reason)
 	}
 	ticket.Leave(s.finish(ctx, d, r, made, s.Log.With(which...)))
+}
+
+// notStarted is why an attempt did not start, for which there is nothing to blame.
+type notStarted string
+
+func (n notStarted) Error() string { return string(n) }
+
+// pass is the last look at what may keep an attempt from its start.
+func (s *Scheduler) pass(ticket *gate.Ticket, a Attempt) error {
+	s.mu.Lock() // so that Stop comes before this, or finds the task running
+	defer s.mu.Unlock()
+	if err := cmp.Or(context.Cause(a.Kill), context.Cause(a.Terminate)); err != nil {
+		return notStarted("stopped before it started: " + err.Error())
+	}
+	if !ticket.Start(api.InFlight{ID: a.Task.ID, Attempt: a.Number, Started: time.Now(), GPUs: a.GPUs}) {
+		return notStarted("the gate closed before it started")
+	}
+	return nil
 }
 
 // execute runs an attempt, and terminates it when one of its GPUs is sick.

@@ -83,21 +83,28 @@ func TestATaskThatWaitsForAGPUIsGivenBackWhenTheGateCloses(t *testing.T) {
 	})
 }
 
-func TestTheLastLookAtTheGateIsAfterBegin(t *testing.T) {
-	play(t, func(w *world) {
-		w.onBegin = func() { w.gate.Set(false) }
-		w.tasks <- onGPU("a")
-		w.want("release a")
-		if c := w.gate.Snapshot().Counts; c.Started != 0 {
-			w.Errorf("counts %+v, want none started", c)
-		}
-		// The GPU must be free again.
-		w.onBegin = nil
-		w.gate.Set(true)
-		w.tasks <- onGPU("b")
-		w.want("release a", "run b")
-		close(w.hold)
-	})
+// Also one that closes while a large checkpoint is copied. There is nothing to blame, so
+// no pause follows.
+func TestTheLastLookAtTheGateIsRightBeforeTheStart(t *testing.T) {
+	for _, late := range []func(w *world, what func()){
+		func(w *world, what func()) { w.onBegin = what },
+		func(w *world, what func()) { w.onResume = what },
+	} {
+		playOn(t, 1, 1, func(w *world) {
+			late(w, func() { w.gate.Set(false) })
+			w.tasks <- onGPU("a")
+			w.want("release a")
+			if c := w.gate.Snapshot().Counts; c.Started != 0 {
+				w.Errorf("counts %+v, want none started", c)
+			}
+			// The GPU must be free again.
+			late(w, nil)
+			w.gate.Set(true)
+			w.tasks <- onGPU("b")
+			w.want("release a", "run b")
+			close(w.hold)
+		})
+	}
 }
 
 func TestAClosedGateFetchesNothing(t *testing.T) {

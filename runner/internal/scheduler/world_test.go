@@ -40,7 +40,8 @@ type world struct {
 	ends     map[string]chan struct{} // or until this is, by task
 	failures map[string]int           // how often a call fails before it works
 	onBegin  func()                   // called by Begin
-	starting func(context.Context)    // called before that
+	onResume func()                   // called while the checkpoint is copied
+	starting func(context.Context)    // called before all that
 	sick     string                   // what a check finds
 	results  *result.Store            // where attempts make something; nil for nothing
 	lost     bool                     // the claims are
@@ -103,7 +104,12 @@ type delivery struct {
 func (d *delivery) Task() *api.Task                    { return d.task }
 func (d *delivery) Context() context.Context           { return d.claimed }
 func (d *delivery) Local() (*result.Store, []*os.File) { return nil, nil }
-func (d *delivery) Checkpoint(string) error            { return nil }
+func (d *delivery) Checkpoint(string) error {
+	if d.onResume != nil {
+		d.onResume()
+	}
+	return nil
+}
 func (d *delivery) Begin([]string) (int, error) {
 	if d.onBegin != nil {
 		d.onBegin()
@@ -179,8 +185,15 @@ func (w *world) Fetch(ctx context.Context, serves func(api.Resources) bool) (que
 
 // Execute implements scheduler.Executor.
 func (w *world) Execute(a scheduler.Attempt) (api.Result, *result.Draft, error) {
-	if err := w.fail("prepare"); err != nil {
-		return api.Result{}, nil, err
+	for _, prepare := range []func() error{
+		func() error { return w.fail("prepare") },
+		func() error { return a.Checkpoint("") },
+		a.Start,
+		func() error { return w.fail("start") },
+	} {
+		if err := prepare(); err != nil {
+			return api.Result{}, nil, err
+		}
 	}
 	w.mu.Lock()
 	w.attempts = append(w.attempts, a)
