@@ -193,8 +193,8 @@ func (d *Draft) Close(r *api.Result, limits Limits) (left, err error) {
 	return left, err
 }
 
-// Settle ends what Close could not. It may be called again after an error. Commit calls it,
-// and so does who stores Files by itself.
+// Settle ends what Close could not, and may change the result as that does. It comes before
+// Commit, or before Files are stored otherwise, and may be called again after an error.
 func (d *Draft) Settle(r *api.Result) error {
 	if d.limits == nil {
 		return nil
@@ -331,16 +331,12 @@ func (d *Draft) commit(r api.Result) error {
 	place := d.store.Path(d.task, d.number)
 	parent := filepath.Dir(place)
 	if !d.renamed {
-		err := d.Settle(&r)
-		if err == nil {
-			err = d.write(r)
-		}
-		if err != nil {
+		if err := d.write(r); err != nil {
 			return err
 		}
 		// A directory that is there is empty or makes the rename fail: results
 		// are never replaced.
-		err = unix.Rename(d.kept, place)
+		err := unix.Rename(d.kept, place)
 		if err == unix.ENOENT && os.Mkdir(parent, dirMode) == nil {
 			d.first = true // a spool has made it with the task
 			err = unix.Rename(d.kept, place)

@@ -89,7 +89,10 @@ func (d *delivery) Local() (results *result.Store, held []*os.File) {
 func (d *delivery) Finish(r api.Result, made *result.Draft) (state api.TaskState, err error) {
 	err = d.settle("finish", func() error {
 		if d.stored == nil {
-			err := made.Commit(r)
+			err := made.Settle(&r)
+			if err == nil {
+				err = made.Commit(r)
+			}
 			if errors.Is(err, os.ErrExist) {
 				r.Outcome, r.Reason = api.Failed, err.Error()
 			} else if err != nil {
