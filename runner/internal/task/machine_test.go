@@ -32,7 +32,8 @@ const (
 //
 // catalogue: row 68
 func TestDescriptorsAreUsedUp(t *testing.T) {
-	run(t, newSpec(t, shell("exit 0"))) // what is opened once
+	spec := newSpec(t, shell("exit 0"))
+	run(t, spec) // what is opened once
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +44,6 @@ func TestDescriptorsAreUsedUp(t *testing.T) {
 	}
 	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &old)
 	grow(t, func(n int) (api.Result, error) {
-		spec := newSpec(t, shell("exit 0"))
 		limit := unix.Rlimit{Cur: uint64(max(3, len(entries)-8+n)), Max: old.Max}
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 			return api.Result{}, err
