@@ -32,7 +32,7 @@ func (d *delivery) Checkpoint(dir string) error {
 			continue
 		}
 		if err == nil {
-			err = os.CopyFS(dir, from.FS()) // no link leads out of it
+			err = tree.Copy(dir, tree.FS{Root: from}) // no link leads out of it
 			from.Close()
 		}
 		if err != nil {
