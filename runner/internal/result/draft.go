@@ -188,7 +188,7 @@ func (d *Draft) Close(r *api.Result, limits Limits) (left, err error) {
 	full := r.Outcome == api.Failed && d.full()
 	same := !d.resumed && d.before != nil && slices.Equal(d.inRoom(), d.before)
 	if !same {
-		say(r, d.take())
+		Say(r, d.take())
 	}
 	d.unused = same && unix.Rename(d.dir, d.nextRoom()) == nil
 	if !d.unused {
