@@ -43,30 +43,36 @@ func (f FS) Open(name string) (fs.File, error) { return f.OpenFile(name, os.O_RD
 func (f FS) ReadLink(name string) (string, error) { return f.Readlink(name) }
 
 // Copy copies files, directories and links to a directory, as os.CopyFS does, but for
-// names, which may be any bytes.
+// names, which may be any bytes, and paths of any length.
 func Copy(dir string, from fs.FS) error {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	to, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
 	return fs.WalkDir(from, ".", func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
+		switch {
+		case err != nil || path == ".":
 			return err
-		}
-		to := filepath.Join(dir, path)
-		switch e.Type() {
-		case fs.ModeDir:
-			return os.MkdirAll(to, 0o777)
-		case fs.ModeSymlink:
+		case e.IsDir():
+			return to.Mkdir(path, 0o777)
+		case e.Type() == fs.ModeSymlink:
 			target, err := fs.ReadLink(from, path)
 			if err != nil {
 				return err
 			}
-			return os.Symlink(target, to)
-		case 0:
+			return to.Symlink(target, path)
+		case e.Type() == 0:
 			return copyFile(to, from, path)
 		}
 		return &fs.PathError{Op: "copy", Path: path, Err: fs.ErrInvalid}
 	})
 }
 
-func copyFile(to string, from fs.FS, path string) error {
+func copyFile(to *os.Root, from fs.FS, path string) error {
 	in, err := from.Open(path)
 	if err != nil {
 		return err
@@ -76,7 +82,7 @@ func copyFile(to string, from fs.FS, path string) error {
 	if err != nil {
 		return err
 	}
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666|info.Mode().Perm())
+	out, err := to.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666|info.Mode().Perm())
 	if err != nil {
 		return err
 	}
