@@ -17,6 +17,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 type Logs struct {
@@ -236,7 +237,7 @@ func (g *Get) Run(ctx context.Context, stdio stdio) error {
 		if len(there) > 0 {
 			err = fmt.Errorf("%s has other files, as %s", g.Dir, there[0].Name())
 		} else if err == nil || errors.Is(err, fs.ErrNotExist) {
-			err = os.CopyFS(g.Dir, files)
+			err = tree.Copy(g.Dir, files)
 		}
 		if err != nil {
 			return fmt.Errorf("copy attempt %d: %w; name a directory that does not exist yet, or is empty", number, err)

@@ -219,7 +219,7 @@ func (d *Draft) close(r *api.Result, limits Limits) (left, err error) {
 		if err := d.take(); refused(err) {
 			return nil, err
 		} else {
-			say(r, err)
+			Say(r, err)
 		}
 	}
 	d.unused = same && unix.Rename(d.dir, d.nextRoom()) == nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // The directories that a task is given. Two are kept, if there is something in them.
@@ -18,12 +19,12 @@ const (
 	checkpointDir = "checkpoint"
 )
 
-// called is what they are in a sentence.
-func called(dir string) string {
-	if dir == outputsDir {
-		return "output directory"
+// NotKept says of one of them, or of an output, why it is not stored.
+func NotKept(name string, err error) error {
+	if name == outputsDir {
+		name = "output directory"
 	}
-	return dir
+	return fmt.Errorf("its %s is not kept: %w", name, err)
 }
 
 // Limits say how much of them is stored, in bytes; below 0, there is no room.
@@ -57,14 +58,14 @@ func (d *Draft) take() (problems error) {
 			err = d.work.Rename(from, filepath.Join(filepath.Base(d.kept), dir))
 		}
 		if err != nil {
-			problems = errors.Join(problems, fmt.Errorf("its %s is not kept: %w", called(dir), err))
+			problems = errors.Join(problems, NotKept(dir, err))
 		}
 	}
 	return problems
 }
 
-// say adds to the reason what a task would not expect.
-func say(r *api.Result, problem error) {
+// Say adds to the reason what a task would not expect.
+func Say(r *api.Result, problem error) {
 	if problem != nil {
 		r.Reason = strings.TrimPrefix(r.Reason+"; "+problem.Error(), "; ")
 	}
@@ -80,10 +81,10 @@ func (d *Draft) keep(r *api.Result, limits Limits) error {
 		return both
 	}
 	if problem != nil || outputs == 0 {
-		say(r, errors.Join(problem, d.out.RemoveAll(outputsDir)))
+		Say(r, errors.Join(problem, d.out.RemoveAll(outputsDir)))
 	}
 	if err != nil || size == 0 && !d.resumed || r.Outcome == api.Succeeded {
-		say(r, errors.Join(err, d.out.RemoveAll(checkpointDir)))
+		Say(r, errors.Join(err, d.out.RemoveAll(checkpointDir)))
 	}
 	return nil
 }
@@ -99,7 +100,7 @@ func (d *Draft) check(dir string, limit int64, flag string) (size int64, err err
 		err = errors.New("it is no directory any more")
 	}
 	if err == nil {
-		err = fs.WalkDir(d.out.FS(), dir, func(path string, entry fs.DirEntry, err error) error {
+		err = fs.WalkDir(tree.FS{Root: d.out}, dir, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}
@@ -137,7 +138,7 @@ func (d *Draft) check(dir string, limit int64, flag string) (size int64, err err
 		})
 	}
 	if err != nil {
-		err = fmt.Errorf("its %s is not kept: %w", called(dir), err)
+		err = NotKept(dir, err)
 	}
 	return size, err
 }

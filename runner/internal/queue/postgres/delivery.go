@@ -32,6 +32,7 @@ type delivery struct {
 	storing      sync.Mutex       // one at a time stores files
 	files        map[string]*file // that are stored, by name
 	kept         bool             // they are all that the attempt has left
+	unkept       error            // but for what could not be read
 	checkpointed bool             // and a checkpoint is among them
 
 	ending atomic.Bool // its end is told, and the answer says what is so
@@ -75,7 +76,7 @@ func (d *delivery) Release() error {
 
 // Finish implements queue.Delivery.
 func (d *delivery) Finish(r api.Result, made *result.Draft) (state api.TaskState, err error) {
-	e := end{state: api.TaskWaiting}
+	e := end{state: api.TaskWaiting, result: &r}
 	switch r.Outcome {
 	case api.Succeeded:
 		e.state = api.TaskFinished
@@ -87,13 +88,10 @@ func (d *delivery) Finish(r api.Result, made *result.Draft) (state api.TaskState
 		if failed := d.spent + 1; failed < d.task.Attempts() {
 			e.pause = new(queue.Pause(failed))
 		} else {
-			e.state, e.reason = api.TaskDead, fmt.Sprintf("attempt %d: %s", r.Attempt, r.Why())
+			e.state = api.TaskDead
 		}
 	}
-	if e.result, err = json.Marshal(r); err == nil {
-		state, err = d.tell(e, made)
-	}
-	if err != nil {
+	if state, err = d.tell(e, made); err != nil {
 		return "", fmt.Errorf("store result of attempt %d of task %s: %w", r.Attempt, d.id, err)
 	}
 	made.Discard()
@@ -107,7 +105,7 @@ type end struct {
 	pause  *time.Duration // until the task may start again, at the end of the queue
 	spent  int
 	reason string
-	result []byte
+	result *api.Result
 }
 
 // tell stores what was made, ends the claim, and returns what became of the task. A
@@ -116,7 +114,7 @@ type end struct {
 func (d *delivery) tell(e end, made *result.Draft) (state api.TaskState, err error) {
 	d.ending.Store(true)
 	if err = d.keep(made); err == nil {
-		state, err = one[api.TaskState](d.queue, queue.ErrLost, "end", d.claim, string(e.state), e.pause, e.spent, e.reason, e.result, d.checkpointed)
+		state, err = d.say(e)
 	}
 	switch {
 	case err == nil:
@@ -127,6 +125,21 @@ func (d *delivery) tell(e end, made *result.Draft) (state api.TaskState, err err
 		d.queue.Late.Add(1)
 	}
 	return state, err
+}
+
+// say ends the claim.
+func (d *delivery) say(e end) (state api.TaskState, err error) {
+	var document []byte
+	if e.result != nil {
+		result.Say(e.result, d.unkept)
+		if e.state == api.TaskDead {
+			e.reason = fmt.Sprintf("attempt %d: %s", e.result.Attempt, e.result.Why())
+		}
+		if document, err = json.Marshal(e.result); err != nil {
+			return "", err
+		}
+	}
+	return one[api.TaskState](d.queue, queue.ErrLost, "end", d.claim, string(e.state), e.pause, e.spent, e.reason, document, d.checkpointed)
 }
 
 // lose ends what goes on for a claim that is another's by now.

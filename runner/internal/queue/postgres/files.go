@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5"
 
@@ -131,46 +132,73 @@ func (d *delivery) openKept() (*os.Root, error) {
 }
 
 // keep stores what an attempt has left, if anything, once nothing else is on its way.
+// What cannot be read is not waited for: then nothing is stored of that.
 func (d *delivery) keep(made *result.Draft) error {
 	d.storing.Lock()
 	defer d.storing.Unlock()
-	if made == nil || made.Files() == nil {
+	if made == nil || made.Files() == nil || d.kept {
 		return nil
 	}
-	left := made.Files()
+	var stored []string
+	var problems error
 	for _, name := range []string{api.StdoutFile, api.StderrFile, "outputs", "checkpoint"} {
-		info, err := left.Stat(name)
-		if errors.Is(err, fs.ErrNotExist) || d.kept {
-			continue
-		} else if err != nil {
-			return err
-		}
 		f := &file{delivery: d, name: name}
-		if info.IsDir() {
-			f.name += "/"
-			err = f.store(func(to io.Writer) error { return pack(to, left, name) })
-		} else if from, fault := left.Open(name); fault == nil {
-			err = f.add(from)
-		} else {
-			err = fault
+		switch there, err := f.keep(made.Files()); {
+		case err != nil && passes(err):
+			return err
+		case err != nil:
+			problems = errors.Join(problems, result.NotKept(name, err))
+		case there:
+			stored = append(stored, f.name)
 		}
-		if err != nil {
+	}
+	if problems != nil {
+		if _, err := ask(d.queue, d.queue.pool, pgx.RowTo[string], "drop", d.claim, stored); err != nil {
 			return err
 		}
-		d.checkpointed = d.checkpointed || f.name == checkpoint
 	}
-	d.kept = true
+	d.kept, d.unkept, d.checkpointed = true, problems, slices.Contains(stored, checkpoint)
 	return nil
 }
 
-// pack writes a directory as tar.
-func pack(to io.Writer, in *os.Root, name string) error {
-	dir, err := fs.Sub(in.FS(), name)
+// keep stores a file or directory, if it is there.
+func (f *file) keep(in *os.Root) (there bool, err error) {
+	info, err := in.Stat(f.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return true, err
+	}
+	if info.IsDir() {
+		dir, err := in.OpenRoot(f.name)
+		if err != nil {
+			return true, err
+		}
+		defer dir.Close()
+		f.name += "/"
+		return true, f.store(func(to io.Writer) error { return pack(to, dir) })
+	}
+	from, err := in.OpenFile(f.name, os.O_RDONLY|tree.NoPoll, 0)
 	if err != nil {
+		return true, err
+	}
+	return true, f.add(from)
+}
+
+// passes says whether an error is the server's, or one of a moment, so that another try
+// may do without.
+func passes(err error) bool {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return errors.Is(err, queue.ErrAway) || errors.Is(err, queue.ErrLost) || ok && errno.Temporary()
+}
+
+// pack writes a directory as tar.
+func pack(to io.Writer, dir *os.Root) error {
+	t := tar.NewWriter(to)
+	if err := t.AddFS(tree.FS{Root: dir}); err != nil {
 		return err
 	}
-	t := tar.NewWriter(to)
-	return errors.Join(t.AddFS(dir), t.Close())
+	return t.Close()
 }
 
 // unpack makes what pack has written in a directory of in, and nothing outside it.
@@ -247,7 +275,7 @@ func (d *delivery) Checkpoint(dir string) error {
 // files are those of an attempt, in a directory that goes with Close. Directories of
 // it are fetched when something in them is asked for.
 type files struct {
-	*os.Root
+	tree.FS
 	later map[string]*reader // what was not fetched
 }
 
@@ -291,11 +319,8 @@ func (f *files) Open(name string) (fs.File, error) {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 		}
 	}
-	return f.FS().Open(name)
+	return f.FS.Open(name)
 }
-
-// ReadLink implements fs.ReadLinkFS, with Lstat of the root.
-func (f *files) ReadLink(name string) (string, error) { return f.Readlink(name) }
 
 // Close implements io.Closer.
 func (f *files) Close() error { return errors.Join(f.Root.Close(), tree.Remove(f.Name())) }

@@ -2,21 +2,26 @@ package postgres_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/postgres"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 func begin(t *testing.T, d queue.Delivery) (made *result.Draft, dir string, number int) {
@@ -137,6 +142,118 @@ func TestCheckpoint(t *testing.T) {
 	must(t, f.owner.Cancel(t.Context(), "a"))
 	if n, err := f.owner.Purge(t.Context(), f.owner.Now(t)); n != 1 || err != nil || f.owner.Dump(t) != "" {
 		t.Errorf("purge of %d (%v) leaves %s", n, err, f.owner.Dump(t))
+	}
+}
+
+// Names are kept as they are, byte for byte.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	q := open(t, f.url, "runner")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	d := fetch(t, q)
+	made, dir, number := begin(t, d)
+	for _, of := range []string{"outputs", "checkpoint"} {
+		put(t, []byte("one"), dir, of, "r\xe9sum\xe9.txt")
+		put(t, []byte("two"), dir, of, "d\xff", "\\")
+		must(t, os.Symlink("r\xe9sum\xe9.txt", filepath.Join(dir, of, "l\xff")))
+	}
+	_, err := d.Finish(api.Result{Task: "a", Attempt: number, Outcome: api.Interrupted}, made)
+	must(t, err)
+	same := func(dir string) {
+		t.Helper()
+		for name, want := range map[string]string{"r\xe9sum\xe9.txt": "one", "d\xff/\\": "two", "l\xff": "one"} {
+			if text, err := os.ReadFile(filepath.Join(dir, name)); string(text) != want {
+				t.Errorf("%q has %q (%v), want %q", name, text, err, want)
+			}
+		}
+	}
+	files, err := f.owner.Files(t.Context(), "a", 1)
+	must(t, err)
+	defer files.Close()
+	all, found := t.TempDir(), t.TempDir()
+	must(t, tree.Copy(all, files))
+	same(filepath.Join(all, "outputs"))
+	must(t, fetch(t, q).Checkpoint(found))
+	same(found)
+}
+
+// What cannot be read does not hold up the end of a task, nor do words that are no text.
+func TestEndsInSpiteOf(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true", MaxAttempts: 1})
+	d := fetch(t, open(t, f.url, "runner"))
+	made, dir, number := begin(t, d)
+	put(t, []byte("one"), dir, "stdout")
+	put(t, []byte("two"), dir, "outputs", "a")
+	must(t, unix.Mkfifo(filepath.Join(dir, "outputs", "b"), 0o600)) // no archive has such
+	put(t, []byte("three"), dir, "checkpoint", "state")
+	r := api.Result{Task: "a", Attempt: number, Outcome: api.Failed, Reason: "name \xff, \x00"}
+	if state, err := d.Finish(r, made); state != api.TaskDead || err != nil {
+		t.Fatalf("ends as %s (%v), want Dead", state, err)
+	}
+	const reason = "name \uFFFD, %s; its output directory is not kept: "
+	list, err := f.owner.List(t.Context())
+	must(t, err)
+	results, err := f.owner.Results(t.Context(), "a")
+	must(t, err)
+	if got := list[0].Reason; !strings.HasPrefix(got, "attempt 1: "+fmt.Sprintf(reason, "\uFFFD")) {
+		t.Errorf("the task is dead for %q", got)
+	}
+	if got := results[0].Reason; !strings.HasPrefix(got, fmt.Sprintf(reason, "\x00")) {
+		t.Errorf("the attempt's reason is %q", got)
+	}
+	if got := contents(t, f.owner, "a", 1); !cmp.Equal(got, map[string]string{"stdout": "one", "checkpoint/state": "three"}) {
+		t.Errorf("kept is %v", got)
+	}
+}
+
+// A task can exchange its outputs, and the directory in which they are made, for what they
+// are not: that holds up nobody, and nothing from elsewhere is stored.
+func TestFollowsNothingElsewhere(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	secret := t.TempDir()
+	put(t, []byte("secret"), secret, "stdout")
+	for id, exchange := range map[string]func(dir, stdout string) error{
+		"pipe": func(_, stdout string) error { return unix.Mkfifo(stdout, 0o600) },
+		"link": func(_, stdout string) error { return os.Symlink(filepath.Join(secret, "stdout"), stdout) },
+		"place": func(dir, _ string) error {
+			return errors.Join(os.Rename(dir, dir+".old"), os.Symlink(secret, dir))
+		},
+	} {
+		t.Run(id, func(t *testing.T) {
+			f.Submit(t, &api.Task{ID: id, Command: "true"})
+			d := fetch(t, openWith(t, f.url, "runner", 10*time.Minute, time.Minute)) // it follows nothing by itself
+			made, dir, number := begin(t, d)
+			must(t, exchange(dir, filepath.Join(dir, "stdout")))
+			done := make(chan error, 1)
+			go func() {
+				postgres.Follow(d)
+				if stored := f.owner.Dump(t); strings.Contains(stored, hex.EncodeToString([]byte("secret"))) {
+					t.Errorf("stored is\n%s", stored)
+				}
+				r := api.Result{Task: id, Attempt: number, Outcome: api.Succeeded}
+				_, err := made.Close(&r, result.Limits{})
+				if err == nil {
+					_, err = d.Finish(r, made)
+				}
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				must(t, err)
+			case <-time.After(20 * time.Second):
+				if f, err := os.OpenFile(filepath.Join(dir, "stdout"), os.O_RDWR, 0); err == nil {
+					defer f.Close() // lets go whoever waits
+				}
+				t.Fatal("its end is held up")
+			}
+		})
 	}
 }
 

@@ -95,6 +95,17 @@ func ask[T any](q *Queue, db database, row pgx.RowToFunc[T], name string, args .
 	if !ok {
 		panic("no statement has the name " + name)
 	}
+	for i, arg := range args {
+		switch arg := arg.(type) {
+		case string:
+			args[i] = text(arg)
+		case []string:
+			args[i] = slices.Clone(arg)
+			for j, s := range arg {
+				args[i].([]string)[j] = text(s)
+			}
+		}
+	}
 	ctx, cancel := context.WithTimeout(q.life, q.Limit)
 	defer cancel()
 	rows, err := db.Query(ctx, sql, args...)
@@ -106,6 +117,12 @@ func ask[T any](q *Queue, db database, row pgx.RowToFunc[T], name string, args .
 		err = fmt.Errorf("%s: %w", name, err)
 	}
 	return answer, q.note(err)
+}
+
+// text is what a server takes as text. It never takes zero bytes and what is no UTF-8,
+// which names of files and the words of tasks may have.
+func text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
 // one says a statement whose answer is one value, or if there is none the error none.

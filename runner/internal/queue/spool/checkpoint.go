@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/tree"
 )
 
 // A checkpoint is in the result of the attempt that left it, so that both come in
@@ -31,7 +32,7 @@ func (d *delivery) Checkpoint(dir string) error {
 			continue
 		}
 		if err == nil {
-			err = os.CopyFS(dir, from.FS()) // no link leads out of it
+			err = tree.Copy(dir, tree.FS{Root: from}) // no link leads out of it
 			from.Close()
 		}
 		if err != nil {

@@ -285,5 +285,5 @@ func (s *Spool) Files(_ context.Context, id string, attempt int) (queue.Files, e
 	if err != nil {
 		return nil, fmt.Errorf("files of attempt %d of task %s: %w", attempt, id, err)
 	}
-	return files{root.FS().(fs.ReadLinkFS), root, runs}, nil
+	return files{tree.FS{Root: root}, root, runs}, nil
 }
