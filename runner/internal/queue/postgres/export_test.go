@@ -91,5 +91,23 @@ func (q *Queue) Hold(t *testing.T, id string) (let func()) {
 	}
 }
 
+// EndSlowly says the end of a delivery in a transaction that done ends.
+func EndSlowly(t *testing.T, d queue.Delivery, state string) (done func()) {
+	t.Helper()
+	of := d.(*delivery)
+	tx, err := of.queue.pool.Begin(t.Context())
+	if err == nil {
+		_, err = tx.Exec(t.Context(), statements["end"], of.claim, state, (*time.Duration)(nil), 0, "", []byte(nil), false)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // Follow stores what has come to the outputs of a delivery.
 func Follow(d queue.Delivery) { d.(*delivery).follow() }

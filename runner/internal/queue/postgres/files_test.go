@@ -311,20 +311,17 @@ func TestReleasedWhileStored(t *testing.T) {
 	d := fetch(t, openWith(t, f.url, "runner", 10*time.Minute, time.Minute)) // it follows nothing by itself
 	_, dir, _ := begin(t, d)
 	put(t, []byte("word"), dir, "stdout")
-	waits := func(sign string) bool {
-		return f.owner.Count(t, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%"+sign+"%'") > 0
-	}
 	let := f.owner.Hold(t, "a")
 	var both sync.WaitGroup
 	defer both.Wait()
 	both.Go(func() { postgres.Follow(d) })
-	await(t, "the piece waits for the task", func() bool { return waits("insert into studioml.file") })
+	await(t, "the piece waits for the task", func() bool { return f.waits(t, "insert into studioml.file") })
 	both.Go(func() {
 		if err := d.Release(); err != nil {
 			t.Error(err)
 		}
 	})
-	for soon := time.Now().Add(time.Second); !waits("insert into studioml.result") && time.Now().Before(soon); {
+	for soon := time.Now().Add(time.Second); !f.waits(t, "end ends a claim") && time.Now().Before(soon); {
 		time.Sleep(5 * time.Millisecond) // the end is not to be said before the piece is there
 	}
 	let()

@@ -129,7 +129,8 @@ returning piece
 -- if that is so now, done by this call or, if its answer got lost, by one before;
 -- else with nothing. Without a pause the task keeps its place. A new checkpoint
 -- takes the place of the last one, and success the need for any. Parts of outputs
--- were for those who watched, and all that is stored without a result.
+-- were for those who watched, and all that is stored without a result. What one before
+-- has done can be seen before a standby has it: the answer waits for that as settle does.
 with mine as (
   update studioml.task set
     state = case when cancel and $2 <> 'Finished' then 'Cancelled' else $2 end,
@@ -147,9 +148,9 @@ with mine as (
 ), told as (select pg_notify('studioml_wake', '') from mine where state = 'Waiting')
 select state from mine left join told on true
 union all
-select state from studioml.task where claim = $1::text::uuid and state <> 'Running'
+select state from studioml.task, pg_logical_emit_message(true, 'studioml', '') where claim = $1::text::uuid and state <> 'Running'
 union all
-select $2 from studioml.result where claim = $1::text::uuid and document = $6
+select $2 from studioml.result, pg_logical_emit_message(true, 'studioml', '') where claim = $1::text::uuid and document = $6
 limit 1
 
 -- name: drop
