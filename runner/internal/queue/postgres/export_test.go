@@ -67,7 +67,7 @@ func (q *Queue) Now(t *testing.T) time.Time {
 // TakeBack does so by a statement that was said at this time.
 func (q *Queue) TakeBack(t *testing.T, at time.Time) int {
 	t.Helper()
-	rows, err := ask(q, q.pool, func(row pgx.CollectableRow) (bool, error) { return true, nil }, "clear", at, q.Lease/3)
+	rows, err := ask(q, q.pool, func(row pgx.CollectableRow) (bool, error) { return true, nil }, "clear", at, q.Lease/3, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

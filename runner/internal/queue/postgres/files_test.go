@@ -286,6 +286,33 @@ func TestDied(t *testing.T) {
 	}
 }
 
+// So does one whose task is then cancelled before another runner looks, and all goes with it.
+func TestDiedAndCancelled(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	q := open(t, f.url, "doomed")
+	_, dir, _ := begin(t, fetch(t, q))
+	put(t, []byte("last words"), dir, "stdout")
+	await(t, "they are stored", func() bool { return contents(t, f.owner, "a", 1)["stdout"] == "last words" })
+	q.Crash()
+	await(t, "the claim has run out", func() bool {
+		list, err := f.owner.List(t.Context(), "a")
+		return err == nil && list[0].State == api.TaskWaiting
+	})
+	must(t, f.owner.Cancel(t.Context(), "a"))
+	list, err := f.owner.List(t.Context(), "a")
+	must(t, err)
+	results, err := f.owner.Results(t.Context(), "a")
+	if err != nil || list[0].State != api.TaskCancelled || len(results) != 1 || results[0].Outcome != api.MachineFailed {
+		t.Errorf("%s with results %+v (%v), want Cancelled with a line about the attempt", list[0].State, results, err)
+	}
+	if n, err := f.owner.Purge(t.Context(), f.owner.Now(t)); n != 1 || err != nil || f.owner.Dump(t) != "" {
+		t.Errorf("purge of %d (%v) leaves %s", n, err, f.owner.Dump(t))
+	}
+}
+
 // Of an attempt that was given back nothing is kept.
 func TestReleasedLeavesNothing(t *testing.T) {
 	t.Parallel()

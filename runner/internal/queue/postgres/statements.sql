@@ -81,10 +81,11 @@ returning claim::text, cancel
 -- then takes nothing back: $1 is time of just before. The claim goes, so that nothing
 -- which its runner still says changes the row. What the attempt had stored so far is
 -- left, with a line about its end, which is not the word of the runner. A task that
--- kills its runners is buried some day.
+-- kills its runners is buried some day. $3 is the one task to look at, or null.
 with gone as (
   select * from studioml.task
   where state = 'Running' and greatest(beat, pg_postmaster_start_time()) + lease < now() and now() < $1::timestamptz + $2::interval
+    and ($3::text is null or id = $3)
   limit 1000 for update skip locked
 ), back as (
   update studioml.task t set
@@ -100,7 +101,7 @@ with gone as (
 ), expired as (
   update studioml.task set state = 'Dead', changed = now(),
     reason = 'it expired at ' || to_char(expires at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-  where id in (select id from studioml.task where state = 'Waiting' and expires < now() limit 1000 for update skip locked)
+  where id in (select id from studioml.task where state = 'Waiting' and expires < now() and $3::text is null limit 1000 for update skip locked)
   returning id, state, reason
 ), told as (select pg_notify('studioml_wake', '') where exists (select from gone))
 select id, back.state, 'runner ' || gone.runner || ' gives no sign of life' from gone join back using (id) left join told on true
@@ -187,11 +188,9 @@ union all select 'Dead', count(*) from studioml.task where state = 'Dead'
 
 -- name: cancel
 -- cancel ends a task that waits, and asks the runner of one that runs to stop
--- it. It returns what the task was. One whose lease is over waits: nobody may be there
--- to take it back, and its claim changes nothing any more.
+-- it. It returns what the task was.
 with old as (
-  select id, claim, case when state = 'Running' and greatest(beat, pg_postmaster_start_time()) + lease < now() then 'Waiting' else state end as state
-  from studioml.task where id = $1 for update
+  select id, claim, state from studioml.task where id = $1 for update
 ), cancelled as (
   update studioml.task t set cancel = old.state = 'Running', state = case when old.state = 'Waiting' then 'Cancelled' else old.state end,
     changed = case when old.state = 'Waiting' then now() else changed end
