@@ -248,10 +248,11 @@ func TestFollowsNothingElsewhere(t *testing.T) {
 			case err := <-done:
 				must(t, err)
 			case <-time.After(20 * time.Second):
-				if f, err := os.OpenFile(filepath.Join(dir, "stdout"), os.O_RDWR, 0); err == nil {
-					defer f.Close() // lets go whoever waits
+				t.Error("its end is held up")
+				if f, err := os.OpenFile(filepath.Join(dir, "stdout"), os.O_RDWR, 0); err == nil { // lets go whoever waits
+					<-done
+					f.Close()
 				}
-				t.Fatal("its end is held up")
 			}
 		})
 	}
