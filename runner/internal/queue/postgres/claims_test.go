@@ -74,6 +74,23 @@ func TestCutOffAlone(t *testing.T) {
 	}
 }
 
+// An end that has to wait for the same one, whose answer got lost, is told that it is done.
+func TestToldTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	q := open(t, f.url, "runner")
+	d := fetch(t, q)
+	done, told := postgres.EndSlowly(t, d, "Waiting"), make(chan error, 1)
+	go func() { told <- d.Release() }()
+	await(t, "the second waits for the first", func() bool { return f.waits(t, "end ends a claim") })
+	done()
+	if err := <-told; err != nil || q.Lost.Load() > 0 {
+		t.Errorf("released: %v, with %d claims lost", err, q.Lost.Load())
+	}
+}
+
 // A statement that was sent before an outage of the network arrives after it, when
 // no runner could renew its claims; it takes none of them back. To who looks, and to who
 // cancels it, the task waits all the same.

@@ -127,7 +127,8 @@ func (d *delivery) tell(e end, made *result.Draft) (state api.TaskState, err err
 	return state, err
 }
 
-// say ends the claim.
+// say ends the claim. It asks again before that is lost: if an end waits in the server for
+// one of before, whose answer got lost, only the next one sees what that has done.
 func (d *delivery) say(e end) (state api.TaskState, err error) {
 	var document []byte
 	if e.result != nil {
@@ -139,7 +140,13 @@ func (d *delivery) say(e end) (state api.TaskState, err error) {
 			return "", err
 		}
 	}
-	return one[api.TaskState](d.queue, queue.ErrLost, "end", d.claim, string(e.state), e.pause, e.spent, e.reason, document, d.checkpointed)
+	for range 2 {
+		state, err = one[api.TaskState](d.queue, queue.ErrLost, "end", d.claim, string(e.state), e.pause, e.spent, e.reason, document, d.checkpointed)
+		if !errors.Is(err, queue.ErrLost) {
+			break
+		}
+	}
+	return state, err
 }
 
 // lose ends what goes on for a claim that is another's by now.

@@ -67,7 +67,7 @@ func (q *Queue) Now(t *testing.T) time.Time {
 // TakeBack does so by a statement that was said at this time.
 func (q *Queue) TakeBack(t *testing.T, at time.Time) int {
 	t.Helper()
-	rows, err := ask(q, q.pool, func(row pgx.CollectableRow) (bool, error) { return true, nil }, "clear", at, q.Lease/3)
+	rows, err := ask(q, q.pool, func(row pgx.CollectableRow) (bool, error) { return true, nil }, "clear", at, q.Lease/3, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +86,24 @@ func (q *Queue) Hold(t *testing.T, id string) (let func()) {
 	}
 	return func() {
 		if err := tx.Rollback(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// EndSlowly says the end of a delivery in a transaction that done ends.
+func EndSlowly(t *testing.T, d queue.Delivery, state string) (done func()) {
+	t.Helper()
+	of := d.(*delivery)
+	tx, err := of.queue.pool.Begin(t.Context())
+	if err == nil {
+		_, err = tx.Exec(t.Context(), statements["end"], of.claim, state, (*time.Duration)(nil), 0, "", []byte(nil), false)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := tx.Commit(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}

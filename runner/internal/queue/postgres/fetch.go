@@ -104,12 +104,17 @@ func (q *Queue) clear(conn *pgxpool.Conn) error {
 	if !due {
 		return nil
 	}
-	now, err := ask(q, conn, pgx.RowTo[time.Time], "time")
+	return q.takeBack(conn, nil)
+}
+
+// takeBack does what clear says, to all tasks or to one.
+func (q *Queue) takeBack(db database, id *string) error {
+	now, err := ask(q, db, pgx.RowTo[time.Time], "time")
 	if err != nil {
 		return err
 	}
 	type cleared struct{ ID, State, Why string }
-	tasks, err := ask(q, conn, pgx.RowToStructByPos[cleared], "clear", now[0], q.Lease/3)
+	tasks, err := ask(q, db, pgx.RowToStructByPos[cleared], "clear", now[0], q.Lease/3, id)
 	for _, t := range tasks {
 		q.Log.Warn("task taken from its place", "task", t.ID, "state", t.State, "reason", t.Why)
 	}

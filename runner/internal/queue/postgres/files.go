@@ -85,7 +85,7 @@ func (d *delivery) follow() {
 	var entries []fs.DirEntry
 	if err == nil {
 		defer kept.Close()
-		entries, err = fs.ReadDir(kept.FS(), ".")
+		entries, err = fs.ReadDir(tree.FS{Root: kept}, ".")
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return
@@ -119,7 +119,7 @@ func (d *delivery) openKept() (*os.Root, error) {
 		return nil, err
 	}
 	defer all.Close()
-	entries, err := fs.ReadDir(all.FS(), d.claim)
+	entries, err := fs.ReadDir(tree.FS{Root: all}, d.claim)
 	if err != nil {
 		return nil, err
 	}

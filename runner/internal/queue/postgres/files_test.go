@@ -248,10 +248,11 @@ func TestFollowsNothingElsewhere(t *testing.T) {
 			case err := <-done:
 				must(t, err)
 			case <-time.After(20 * time.Second):
-				if f, err := os.OpenFile(filepath.Join(dir, "stdout"), os.O_RDWR, 0); err == nil {
-					defer f.Close() // lets go whoever waits
+				t.Error("its end is held up")
+				if f, err := os.OpenFile(filepath.Join(dir, "stdout"), os.O_RDWR, 0); err == nil { // lets go whoever waits
+					<-done
+					f.Close()
 				}
-				t.Fatal("its end is held up")
 			}
 		})
 	}
@@ -286,6 +287,33 @@ func TestDied(t *testing.T) {
 	}
 }
 
+// So does one whose task is then cancelled before another runner looks, and all goes with it.
+func TestDiedAndCancelled(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	q := open(t, f.url, "doomed")
+	_, dir, _ := begin(t, fetch(t, q))
+	put(t, []byte("last words"), dir, "stdout")
+	await(t, "they are stored", func() bool { return contents(t, f.owner, "a", 1)["stdout"] == "last words" })
+	q.Crash()
+	await(t, "the claim has run out", func() bool {
+		list, err := f.owner.List(t.Context(), "a")
+		return err == nil && list[0].State == api.TaskWaiting
+	})
+	must(t, f.owner.Cancel(t.Context(), "a"))
+	list, err := f.owner.List(t.Context(), "a")
+	must(t, err)
+	results, err := f.owner.Results(t.Context(), "a")
+	if err != nil || list[0].State != api.TaskCancelled || len(results) != 1 || results[0].Outcome != api.MachineFailed {
+		t.Errorf("%s with results %+v (%v), want Cancelled with a line about the attempt", list[0].State, results, err)
+	}
+	if n, err := f.owner.Purge(t.Context(), f.owner.Now(t)); n != 1 || err != nil || f.owner.Dump(t) != "" {
+		t.Errorf("purge of %d (%v) leaves %s", n, err, f.owner.Dump(t))
+	}
+}
+
 // Of an attempt that was given back nothing is kept.
 func TestReleasedLeavesNothing(t *testing.T) {
 	t.Parallel()
@@ -311,20 +339,17 @@ func TestReleasedWhileStored(t *testing.T) {
 	d := fetch(t, openWith(t, f.url, "runner", 10*time.Minute, time.Minute)) // it follows nothing by itself
 	_, dir, _ := begin(t, d)
 	put(t, []byte("word"), dir, "stdout")
-	waits := func(sign string) bool {
-		return f.owner.Count(t, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%"+sign+"%'") > 0
-	}
 	let := f.owner.Hold(t, "a")
 	var both sync.WaitGroup
 	defer both.Wait()
 	both.Go(func() { postgres.Follow(d) })
-	await(t, "the piece waits for the task", func() bool { return waits("insert into studioml.file") })
+	await(t, "the piece waits for the task", func() bool { return f.waits(t, "insert into studioml.file") })
 	both.Go(func() {
 		if err := d.Release(); err != nil {
 			t.Error(err)
 		}
 	})
-	for soon := time.Now().Add(time.Second); !waits("insert into studioml.result") && time.Now().Before(soon); {
+	for soon := time.Now().Add(time.Second); !f.waits(t, "end ends a claim") && time.Now().Before(soon); {
 		time.Sleep(5 * time.Millisecond) // the end is not to be said before the piece is there
 	}
 	let()

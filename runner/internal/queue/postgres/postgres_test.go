@@ -81,6 +81,12 @@ type fixture struct {
 	owner *postgres.Queue
 }
 
+// waits says whether a statement with a sign waits for another.
+func (f *fixture) waits(t *testing.T, sign string) bool {
+	t.Helper()
+	return f.owner.Count(t, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%"+sign+"%'") > 0
+}
+
 func (f *fixture) Submit(t *testing.T, task *api.Task) {
 	t.Helper()
 	if _, err := f.owner.Submit(t.Context(), []*api.Task{task}); err != nil {

@@ -81,10 +81,11 @@ returning claim::text, cancel
 -- then takes nothing back: $1 is time of just before. The claim goes, so that nothing
 -- which its runner still says changes the row. What the attempt had stored so far is
 -- left, with a line about its end, which is not the word of the runner. A task that
--- kills its runners is buried some day.
+-- kills its runners is buried some day. $3 is the one task to look at, or null.
 with gone as (
   select * from studioml.task
   where state = 'Running' and greatest(beat, pg_postmaster_start_time()) + lease < now() and now() < $1::timestamptz + $2::interval
+    and ($3::text is null or id = $3)
   limit 1000 for update skip locked
 ), back as (
   update studioml.task t set
@@ -100,7 +101,7 @@ with gone as (
 ), expired as (
   update studioml.task set state = 'Dead', changed = now(),
     reason = 'it expired at ' || to_char(expires at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-  where id in (select id from studioml.task where state = 'Waiting' and expires < now() limit 1000 for update skip locked)
+  where id in (select id from studioml.task where state = 'Waiting' and expires < now() and $3::text is null limit 1000 for update skip locked)
   returning id, state, reason
 ), told as (select pg_notify('studioml_wake', '') where exists (select from gone))
 select id, back.state, 'runner ' || gone.runner || ' gives no sign of life' from gone join back using (id) left join told on true
@@ -129,7 +130,8 @@ returning piece
 -- if that is so now, done by this call or, if its answer got lost, by one before;
 -- else with nothing. Without a pause the task keeps its place. A new checkpoint
 -- takes the place of the last one, and success the need for any. Parts of outputs
--- were for those who watched, and all that is stored without a result.
+-- were for those who watched, and all that is stored without a result. What one before
+-- has done can be seen before a standby has it: the answer waits for that as settle does.
 with mine as (
   update studioml.task set
     state = case when cancel and $2 <> 'Finished' then 'Cancelled' else $2 end,
@@ -147,9 +149,9 @@ with mine as (
 ), told as (select pg_notify('studioml_wake', '') from mine where state = 'Waiting')
 select state from mine left join told on true
 union all
-select state from studioml.task where claim = $1::text::uuid and state <> 'Running'
+select state from studioml.task, pg_logical_emit_message(true, 'studioml', '') where claim = $1::text::uuid and state <> 'Running'
 union all
-select $2 from studioml.result where claim = $1::text::uuid and document = $6
+select $2 from studioml.result, pg_logical_emit_message(true, 'studioml', '') where claim = $1::text::uuid and document = $6
 limit 1
 
 -- name: drop
@@ -186,11 +188,9 @@ union all select 'Dead', count(*) from studioml.task where state = 'Dead'
 
 -- name: cancel
 -- cancel ends a task that waits, and asks the runner of one that runs to stop
--- it. It returns what the task was. One whose lease is over waits: nobody may be there
--- to take it back, and its claim changes nothing any more.
+-- it. It returns what the task was.
 with old as (
-  select id, claim, case when state = 'Running' and greatest(beat, pg_postmaster_start_time()) + lease < now() then 'Waiting' else state end as state
-  from studioml.task where id = $1 for update
+  select id, claim, state from studioml.task where id = $1 for update
 ), cancelled as (
   update studioml.task t set cancel = old.state = 'Running', state = case when old.state = 'Waiting' then 'Cancelled' else old.state end,
     changed = case when old.state = 'Waiting' then now() else changed end

@@ -86,9 +86,14 @@ func (q *Queue) List(_ context.Context, ids ...string) ([]api.TaskStatus, error)
 	return tasks, errors.Join(unknown...)
 }
 
-// Cancel implements queue.Store.
+// Cancel implements queue.Store. Nobody but the owner may be there to take back a task
+// whose runner has died.
 func (q *Queue) Cancel(_ context.Context, id string) error {
-	return q.change("cancel", id, false, queue.ErrEnded)
+	err := q.change("cancel", id, false, queue.ErrEnded)
+	if err == nil {
+		err = q.takeBack(q.pool, &id)
+	}
+	return err
 }
 
 // Again implements queue.Store.
