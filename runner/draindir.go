@@ -43,7 +43,7 @@ func drainDir() (dir string, remove func() error, err error) {
 	}
 	return dir, func() error {
 		defer lock.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), lifecycle.EndAfter/12)
+		ctx, cancel := context.WithTimeout(context.Background(), lifecycle.DirsEnd)
 		defer cancel()
 		if err := tree.RemoveUntil(ctx, dir); ctx.Err() == nil {
 			return err

@@ -7,12 +7,11 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 )
 
-const (
-	logBacklog = 4096 // lines
-	logEnd     = 500 * time.Millisecond
-)
+const logBacklog = 4096 // lines
 
 // logWriter takes lines for a writer that may be slow, stuck or gone, without
 // ever waiting for it. What does not fit is dropped, counted and said.
@@ -77,6 +76,6 @@ func hurry(do func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(logEnd):
+	case <-time.After(lifecycle.LogEnd):
 	}
 }

@@ -119,7 +119,8 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		return err
 	}
 	defer func() {
-		err = errors.Join(err, within(lifecycle.EndAfter/3, "giving back what it has claimed", queue.Close))
+		go events.Close() // meanwhile: see lifecycle.CloseEnd
+		err = errors.Join(err, within(lifecycle.CloseEnd, "giving back what it has claimed", queue.Close))
 	}()
 	if !there {
 		log.Info("made a new queue", "spool", s.Spool)
@@ -172,7 +173,7 @@ func (s *Serve) Run(ctx context.Context, _ stdio) (err error) {
 		func(ctx context.Context) error {
 			<-ctx.Done()
 			board.Close() // the streams end with the last status, then the server
-			shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.EndAfter/4)
+			shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.PartsEnd/2)
 			defer cancel()
 			return errors.Join(server.Shutdown(shutdown), server.Close())
 		})
@@ -207,7 +208,7 @@ func together(
 	<-ctx.Done()
 	select {
 	case <-ended:
-	case <-time.After(lifecycle.EndAfter / 2): // a task that cannot be killed must not keep the process
+	case <-time.After(lifecycle.PartsEnd): // a task that cannot be killed must not keep the process
 	}
 	if err := context.Cause(ctx); err != errExit { // what came first is the reason for the rest
 		return lifecycle.Exit{}, err

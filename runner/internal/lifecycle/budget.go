@@ -14,10 +14,16 @@ const (
 	// tasks that it stopped, before it exits and leaves their requeuing to the
 	// others. A process in uninterruptible sleep and an unreachable queue get that far.
 	AbandonAfter = 3 * time.Second
-	// EndAfter is how long the process takes to end once the exit was ordered:
-	// half of it for its parts, the rest for the last Event and the log.
-	// Everything that must be durable is so by then.
-	EndAfter = 3 * time.Second
+	// EndAfter is how long the process takes to end once the exit was ordered. Everything
+	// that must be durable is so by then.
+	EndAfter = PartsEnd + CloseEnd + DirsEnd + LogEnd
+	// PartsEnd is of that for the parts that run side by side, with the pod's last state and
+	// the server's last streams; CloseEnd for the queue and the last Events, at the same
+	// time; DirsEnd for the runner's own directory; LogEnd for the log.
+	PartsEnd = 1250 * time.Millisecond
+	CloseEnd = time.Second
+	DirsEnd  = 250 * time.Millisecond
+	LogEnd   = 500 * time.Millisecond
 )
 
 const (

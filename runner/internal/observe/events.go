@@ -12,6 +12,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/kube"
+	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 )
 
 // Event reasons.
@@ -26,9 +27,7 @@ const (
 	eventTries   = 3
 	eventTimeout = 5 * time.Second
 	eventPause   = eventsEnd / eventTries // before another try
-	// eventsEnd is how long the last ones have at the exit; it is a part of
-	// lifecycle.EndAfter.
-	eventsEnd = time.Second
+	eventsEnd    = lifecycle.CloseEnd     // is what the last ones have at the exit
 )
 
 // Events writes Kubernetes Events, as well as it may: one that is refused or
@@ -170,7 +169,7 @@ func (e *Events) write(event object) {
 	}
 }
 
-// Close waits until all is written, for a second at most.
+// Close waits until all is written, for a second at most, also when it is called twice.
 func (e *Events) Close() {
 	if e == nil {
 		return

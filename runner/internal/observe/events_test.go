@@ -186,6 +186,20 @@ func TestEventsThatCannotBeWritten(t *testing.T) {
 	}
 }
 
+// Who ends begins early, does something else, and then waits: all that takes no longer.
+func TestEventsAreClosedMeanwhile(t *testing.T) {
+	events(t, "pod-1", taken(time.Hour, http.StatusCreated), func(t *testing.T, e *observe.Events, _ func() []written) {
+		e.Transition(api.Status{}, "x")
+		begin := time.Now()
+		go e.Close()
+		time.Sleep(900 * time.Millisecond)
+		e.Close()
+		if took := time.Since(begin); took != time.Second {
+			t.Errorf("Close took %s, want a second", took)
+		}
+	})
+}
+
 // A state that flips does not flood the cluster, nobody waits, and each change is
 // counted.
 func TestEventsAreLimited(t *testing.T) {

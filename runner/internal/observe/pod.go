@@ -17,6 +17,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/kube"
+	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 )
 
 const (
@@ -25,8 +26,8 @@ const (
 	podIdle   = 10 * time.Second // without a task, after which a runner is not busy
 	// podWait is how long a task waits until its pod says that the runner is busy.
 	podWait = podPace + time.Second
-	// podEnd is how long the last write may take. It is a part of lifecycle.EndAfter.
-	podEnd = time.Second
+	// podEnd is how long the last write may take.
+	podEnd = lifecycle.PartsEnd * 2 / 3
 	// podLongest is the longest pause after a write that failed: an API server comes
 	// back, and who lacks the right is given it some day.
 	podLongest = time.Minute

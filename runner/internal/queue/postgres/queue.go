@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/studioml/studio-go-runner/runner/internal/lifecycle"
 	"github.com/studioml/studio-go-runner/runner/internal/queue"
 )
 
@@ -40,8 +41,8 @@ const (
 	// An idle runner keeps the connection by which it listens, a suspended one none.
 	idle = time.Minute
 	// lastWords is how long an exit may take to give back what is held still, and to
-	// end connections. Both are part of lifecycle.EndAfter.
-	lastWords = time.Second / 2
+	// end connections.
+	lastWords = lifecycle.CloseEnd / 2
 )
 
 // Queue is a connection to the queue. Its methods may be called concurrently.
