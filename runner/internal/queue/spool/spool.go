@@ -149,7 +149,7 @@ func (s *Spool) older() error {
 
 // lastSweep is how long Close removes what is left. More is left to others: the time in
 // which a pod must end is short, and nobody waits for that.
-const lastSweep = 250 * time.Millisecond
+const lastSweep = 100 * time.Millisecond
 
 // Close releases every delivery that was not settled and gives up the claim.
 // Whatever goes wrong, the lock is dropped, so that other runners can take
