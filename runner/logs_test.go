@@ -56,11 +56,16 @@ func TestFollowing(t *testing.T) {
 			if err := unix.Mkfifo(orders, 0o600); err != nil {
 				t.Fatal(err)
 			}
+			root, err := os.OpenRoot(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer root.Close()
 			ends := make(chan api.Result, 1)
 			go func() {
 				ends <- task.Run(t.Context(), context.Background(), task.Spec{
 					Task:    &api.Task{ID: "a", Command: "sh", Args: []string{"-c", `while read from to; do seq $from $to; done <"$0"`, orders}},
-					Attempt: 1, Dir: dir, Stdout: filepath.Join(dir, "stdout"), Stderr: filepath.Join(dir, "stderr"),
+					Attempt: 1, Dir: dir, Stdout: filepath.Join(dir, "stdout"), Stderr: filepath.Join(dir, "stderr"), Parts: root,
 					OutputLimit: 4000, KillDelay: time.Second, Environ: os.Environ(),
 				})
 			}()
