@@ -363,7 +363,7 @@ func (d *Draft) write(r api.Result) error {
 			return err
 		}
 	}
-	f, err := d.out.OpenFile(resultFile, os.O_WRONLY|unix.O_NOFOLLOW|tree.NoPoll, fileMode)
+	f, err := d.openKept(resultFile, os.O_WRONLY)
 	if err != nil {
 		return err
 	}
@@ -379,11 +379,21 @@ func (d *Draft) sync(name string) error {
 	if err != nil || info.Size() == 0 {
 		return err
 	}
-	f, err := d.out.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|tree.NoPoll, 0)
+	f, err := d.openKept(name, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
+}
+
+// openKept opens a file of the output, whatever mode the task has given it.
+func (d *Draft) openKept(name string, flag int) (*os.File, error) {
+	open := func() (*os.File, error) { return d.out.OpenFile(name, flag|unix.O_NOFOLLOW|tree.NoPoll, fileMode) }
+	f, err := open()
+	if errors.Is(err, os.ErrPermission) && d.out.Chmod(name, fileMode) == nil {
+		f, err = open()
+	}
+	return f, err
 }
 
 // Discard removes what there is of the attempt, unless it was stored.

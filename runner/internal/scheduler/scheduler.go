@@ -316,6 +316,11 @@ func (s *Scheduler) Stop(how lifecycle.Stop) {
 func (s *Scheduler) SetDraining(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	news := on != s.draining
+	s.draining = on
+	for r := range s.running { // before a task can see it, and end for that
+		r.drained.Store(on || r.drained.Load())
+	}
 	var err error
 	switch _, missing := os.Lstat(s.drainFile); {
 	case on && missing != nil:
@@ -323,12 +328,8 @@ func (s *Scheduler) SetDraining(on bool) {
 	case !on && missing == nil:
 		err = os.Remove(s.drainFile)
 	}
-	if err != nil && on != s.draining {
+	if err != nil && news {
 		s.Log.Warn("tasks cannot be told of the drain; trying again", "file", s.drainFile, "error", err)
-	}
-	s.draining = on
-	for r := range s.running {
-		r.drained.Store(on || r.drained.Load())
 	}
 }
 

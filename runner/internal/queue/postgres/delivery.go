@@ -76,6 +76,9 @@ func (d *delivery) Release() error {
 
 // Finish implements queue.Delivery.
 func (d *delivery) Finish(r api.Result, made *result.Draft) (state api.TaskState, err error) {
+	if err := made.Settle(&r); err != nil {
+		return "", fmt.Errorf("look at what attempt %d of task %s has left: %w", r.Attempt, d.id, err)
+	}
 	e := end{state: api.TaskWaiting, result: &r}
 	switch r.Outcome {
 	case api.Succeeded:
