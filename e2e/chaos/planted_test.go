@@ -33,6 +33,15 @@ var planted = map[string]struct {
 	"R12: an end that no server heard is taken for told, on postgres": {"runner/internal/queue/postgres/delivery.go", []string{
 		"		d.queue.Late.Add(1)\n", "		d.forget()\n		return e.state, nil\n",
 	}, "server", Repeat},
+	"R12: a failure is told as a success": {"runner/internal/task/run.go", []string{
+		"		r.ExitCode = end.Status.ExitStatus()\n", "		r.ExitCode = 0\n",
+	}, "state-blip", TrueWord},
+	"R12: a success runs once more, on postgres": {"runner/internal/queue/postgres/delivery.go", []string{
+		"		e.state = api.TaskFinished\n", "		if r.Attempt > 1 {\n			e.state = api.TaskFinished\n		}\n",
+	}, "state-blip", OneResult},
+	"what an attempt leaves is not removed": {"runner/internal/queue/spool/claim.go", []string{
+		"		err = tree.RemoveUntil(ctx, s.path(tmpDir, e.Name()))\n", "		err = nil\n",
+	}, "state-blip", Left},
 	"R13: nobody locks GPUs": {"runner/serve.go", []string{"s.GPULock != \"off\"", "s.GPULock == \"on\""}, "kill,state-blip", HeldTwice},
 }
 
