@@ -8,13 +8,30 @@ import (
 // RemoveUntil is Remove that ends with ctx, between two files. What is left then is for a
 // later call.
 func RemoveUntil(ctx context.Context, dir string) error {
-	if root, err := os.OpenRoot(dir); err == nil { // else it is a file, or Remove says why
+	if root := open(dir); root != nil { // else it is a file or a link, or Remove says why
 		empty(ctx, root)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return Remove(dir)
+}
+
+// open opens a directory, and nothing that a link in its place leads to.
+func open(dir string) *os.Root {
+	here, err := os.Lstat(dir)
+	if err != nil || !here.IsDir() {
+		return nil
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil
+	}
+	if opened, err := root.Stat("."); err != nil || !os.SameFile(here, opened) {
+		root.Close()
+		return nil
+	}
+	return root
 }
 
 // empty closes a directory, and before that removes what it can of what is in it.

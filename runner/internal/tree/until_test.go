@@ -57,6 +57,16 @@ func TestRemoveUntil(t *testing.T) {
 		t.Errorf("what a link led to: %v", err)
 	}
 	file := filepath.Join(outside, "file")
+	link := filepath.Join(t.TempDir(), "link")
+	if err := errors.Join(os.Symlink(outside, link), tree.RemoveUntil(t.Context(), link)); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("what is behind a link in place of the directory: %v", err)
+	}
+	if _, err := os.Lstat(link); err == nil {
+		t.Error("a link is not removed")
+	}
 	if err := tree.RemoveUntil(t.Context(), file); err != nil {
 		t.Error(err)
 	}
