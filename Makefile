@@ -242,7 +242,7 @@ full: tools ## What is too long for each change, and what else the documents nam
 	@$(AIRGAP) kind -- bash e2e/testdata/full.sh
 
 # All of it takes a quarter of an hour on a quiet machine, and writes the page; the short
-# form a minute. Under bin/airgap kind -- it makes a kind cluster, too, in a quarter of an hour more.
+# form a minute. Under bin/airgap kind -- it makes a kind cluster as well.
 .PHONY: bench
 bench: tools bin/image/runner bin/libnvidia-ml.so.1 ## Measure the runner beside what one would pick instead, into e2e/bench/README.md: BENCH=name, SHORT=1
 	@$(ASSETS) go run ./e2e/bench $(if $(SHORT),--short) $(if $(BENCH),--bench='$(value BENCH)')

@@ -43,9 +43,9 @@ func (p *Pool) lock(devices []*pooled) bool {
 	for i, d := range devices {
 		var err error
 		switch d.lock, err = lockFile(p.lockDir, d.UUID); {
-		case err != nil && momentary(err):
+		case momentary(err):
 			if !errors.Is(err, unix.EWOULDBLOCK) {
-				p.unlockable.Do(func() {
+				p.notNow.Do(func() {
 					p.log.Warn("a GPU cannot be locked now, so nobody gets it; trying again every second", "gpu", d.UUID, "error", err)
 				})
 			}
@@ -70,8 +70,8 @@ func (p *Pool) lock(devices []*pooled) bool {
 	return true
 }
 
-// momentary says whether a lock may be had later: another process has it, or the machine
-// has nothing left now for one more file.
+// momentary says of an error whether a lock may be had later: another process has it, or
+// the machine has nothing left now for one more file.
 func momentary(err error) bool {
 	return slices.ContainsFunc([]error{unix.EWOULDBLOCK, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOLCK, unix.ENOSPC, unix.EDQUOT},
 		func(one error) bool { return errors.Is(err, one) })

@@ -33,10 +33,10 @@ type Pool struct {
 	changed context.CancelFunc
 	problem string // what is wrong with NVML itself
 
-	lockDir    string // where the locks are; empty for none
-	log        *slog.Logger
-	unlocked   sync.Once // there are no locks, and that was said
-	unlockable sync.Once // for that which passes
+	lockDir  string // where the locks are; empty for none
+	log      *slog.Logger
+	unlocked sync.Once // there are no locks, and that was said
+	notNow   sync.Once // one could not be had for a moment, and that was said
 }
 
 // pooled is a device and who has it.

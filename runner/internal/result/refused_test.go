@@ -2,13 +2,9 @@ package result_test
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
@@ -77,30 +73,16 @@ func TestPartsThatStayed(t *testing.T) {
 func TestNoRightsOnWhatIsKept(t *testing.T) {
 	s, dir, work := newStore(t)
 	a := begin(t, s, "a", 1)
-	theirs := func(path string, _ fs.DirEntry, err error) error {
-		return errors.Join(err, os.Lchown(path, 65534, 65534))
-	}
-	if err := errors.Join(filepath.WalkDir(dir, theirs), filepath.WalkDir(work, theirs)); err != nil {
-		t.Skipf("only root can be another user: %v", err)
-	}
-	for up := filepath.Dir(work); up != os.TempDir() && up != "/"; up = filepath.Dir(up) {
-		if err := os.Chmod(up, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
 	for _, path := range []string{a.Stdout(), a.Stderr(), filepath.Join(filepath.Dir(a.Stdout()), "result.json")} {
 		if err := os.Chmod(path, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
 	r := res("a", 1)
-	runtime.LockOSThread() // of which the user is; it ends with the test
-	if err := unix.Setfsuid(65534); err != nil {
-		t.Fatal(err)
-	}
+	giveBack := scarce.Rights(t, dir, work)
 	_, err := a.Close(&r, limits)
 	err = errors.Join(err, a.Commit(r))
-	unix.Setfsuid(0)
+	giveBack()
 	if err != nil {
 		t.Error(err)
 	}

@@ -86,26 +86,32 @@ func TestOrphansFromElsewhereStay(t *testing.T) {
 	unix.Wait4(pid, nil, 0, nil)
 }
 
+// withSupervisor starts a script, which writes the ID of its supervisor to a pipe.
+func withSupervisor(t *testing.T, script string) (p *supervise.Process, supervisor int) {
+	t.Helper()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := supervise.Start(shell(t, fmt.Sprintf(script, pipe)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(pipe)
+	if err == nil {
+		supervisor, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, supervisor
+}
+
 // What a supervisor leaves comes to this process one behind the other, each as its own
 // parent ends; the last one goes as well.
 func TestALineOfOrphansIsEnded(t *testing.T) {
 	for range 10 {
-		pipe := filepath.Join(t.TempDir(), "pipe")
-		if err := unix.Mkfifo(pipe, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		p, err := supervise.Start(shell(t, `line() { if [ $1 = 0 ]; then echo $PPID >`+pipe+`; sleep 1000; else (line $(($1 - 1)); :); fi; }; line 8; :`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := os.ReadFile(pipe)
-		if err != nil {
-			t.Fatal(err)
-		}
-		supervisor, err := strconv.Atoi(strings.TrimSpace(string(text)))
-		if err != nil {
-			t.Fatal(err)
-		}
+		p, supervisor := withSupervisor(t, `line() { if [ $1 = 0 ]; then echo $PPID >%s; sleep 1000; else (line $(($1 - 1)); :); fi; }; line 8; :`)
 		unix.Kill(supervisor, unix.SIGKILL)
 		<-p.Done()
 		if left := childrenOfThis(t); left != "" {
@@ -116,22 +122,7 @@ func TestALineOfOrphansIsEnded(t *testing.T) {
 
 // As long as nobody can look whether something of an attempt is left, it has not ended.
 func TestOrphansThatNobodyCanSee(t *testing.T) {
-	pipe := filepath.Join(t.TempDir(), "pipe")
-	if err := unix.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p, err := supervise.Start(shell(t, `echo $PPID >`+pipe+`; exec sleep 1000`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(pipe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	supervisor, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, supervisor := withSupervisor(t, `echo $PPID >%s; exec sleep 1000`)
 	giveBack := scarce.Descriptors(t, 0)
 	unix.Kill(supervisor, unix.SIGKILL)
 	select {

@@ -6,14 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/scarce"
 )
 
 // The spool goes out of reach while a runner holds tasks, and comes back.
@@ -169,33 +168,19 @@ func TestTakenOutByHand(t *testing.T) {
 	}
 }
 
-// unlisted makes a directory one of which nobody can tell what is in it, and the test one
-// who is not above that, until it is back.
+// unlisted makes a directory one of which nobody can tell what is in it, until it is back.
 func unlisted(t *testing.T, dir, sub string) (back func()) {
 	t.Helper()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
+	path := filepath.Join(dir, sub)
+	if err := os.Chmod(path, 0o300); err != nil {
+		t.Fatal(err)
+	}
+	giveBack := scarce.Rights(t, dir)
+	return func() {
+		giveBack()
+		if err := os.Chmod(path, 0o755); err != nil {
 			t.Fatal(err)
 		}
-	}
-	path := filepath.Join(dir, sub)
-	must(os.Chmod(path, 0o300))
-	if os.Getuid() != 0 {
-		return func() { must(os.Chmod(path, 0o755)) }
-	}
-	for up := filepath.Dir(dir); up != "/" && up != os.TempDir(); up = filepath.Dir(up) {
-		must(os.Chmod(up, 0o755))
-	}
-	must(filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		return errors.Join(err, os.Lchown(path, 65534, 65534))
-	}))
-	runtime.LockOSThread()
-	must(unix.Setfsuid(65534))
-	return func() {
-		must(unix.Setfsuid(0))
-		runtime.UnlockOSThread()
-		must(os.Chmod(path, 0o755))
 	}
 }
 
