@@ -192,6 +192,9 @@ func (a *Arena) asRunner(cmd *exec.Cmd) *exec.Cmd {
 	return cmd
 }
 
+// submitTime is several times what one try may take of a server that does not answer.
+const submitTime = 3 * time.Minute
+
 // submit puts tasks into the queue. What fails by a fault is done again.
 func (a *Arena) submit(ctx context.Context, tasks []Task) error {
 	var documents bytes.Buffer
@@ -205,7 +208,7 @@ func (a *Arena) submit(ctx context.Context, tasks []Task) error {
 			return err
 		}
 	}
-	patient, enough := context.WithTimeout(ctx, time.Minute)
+	patient, enough := context.WithTimeout(ctx, submitTime)
 	defer enough()
 	for ; ; wait(patient, restartWait) {
 		cmd := a.asRunner(exec.CommandContext(ctx, a.Runner, "submit", "-"))

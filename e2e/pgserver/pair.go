@@ -40,10 +40,11 @@ func StartPair(disk string) (p *Pair, err error) {
 }
 
 // standby starts a server that follows this one, beside it and with the same settings.
-// From then on this one answers a commit when both have it.
+// From then on this one answers a commit when both have it, and keeps for it what it has
+// missed: else a standby that was behind when this one starts again could never follow.
 func (s *Server) standby() (*Server, error) {
 	standby, err := begin(filepath.Dir(s.Dir), s.Settings,
-		"pg_basebackup", "-d", s.URL("postgres"), "-R", "-c", "fast", "--no-sync")
+		"pg_basebackup", "-d", s.URL("postgres"), "-R", "-C", "-S", "standby", "-c", "fast", "--no-sync")
 	if err != nil {
 		return nil, err
 	}
