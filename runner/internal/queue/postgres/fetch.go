@@ -29,6 +29,9 @@ func (q *Queue) Fetch(ctx context.Context, serves func(api.Resources) bool) (que
 	return nil, fmt.Errorf("fetch task: %w", err)
 }
 
+// tooLong is longer than any pause.
+const tooLong = 2 * queue.LongestPause
+
 // waiting is the begin of a class and rank.
 type waiting struct {
 	GPUs      int
@@ -43,7 +46,7 @@ func (q *Queue) look(ctx context.Context, conn *pgxpool.Conn, serves func(api.Re
 		return nil, 0, err
 	}
 	pause = q.Look/2 + rand.N(q.Look)
-	heads, err := ask(q, conn, pgx.RowToStructByPos[waiting], "waiting", api.TaskFormat)
+	heads, err := ask(q, conn, pgx.RowToStructByPos[waiting], "waiting", api.TaskFormat, tooLong)
 	for _, w := range heads {
 		if !serves(api.Resources{GPUs: w.GPUs, GPUMemory: api.Bytes(w.GPUMemory)}) {
 			continue
@@ -70,7 +73,7 @@ func (q *Queue) claim(ctx context.Context, conn *pgxpool.Conn, w waiting) (d *de
 	taken, err := ask(q, conn, func(row pgx.CollectableRow) (*delivery, error) {
 		d := &delivery{queue: q, files: make(map[string]*file)}
 		return d, row.Scan(&d.claim, &document, &d.id, &d.spent, &d.before, &now)
-	}, "claim", w.GPUs, w.GPUMemory, w.Rank, q.Runner, q.Lease, api.TaskFormat)
+	}, "claim", w.GPUs, w.GPUMemory, w.Rank, q.Runner, q.Lease, api.TaskFormat, tooLong)
 	if len(taken) == 0 {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"net/url"
 	"testing"
 	"time"
 
@@ -34,4 +35,44 @@ func TestHeldForAMoment(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("the runner did not look again")
 	}
+}
+
+// What was written while the server's clock was years ahead holds nobody up when it is
+// right again: neither what waits, nor what runs, nor what runs no more.
+func TestAClockThatWasAhead(t *testing.T) {
+	t.Parallel()
+	at, err := url.Parse(newQueue(t, server))
+	must(t, err)
+	f := &fixture{owner: open(t, at.String(), "")}
+	// The server has started in a year.
+	must(t, f.owner.Say(`create schema ahead`))
+	must(t, f.owner.Say(`create function ahead.pg_postmaster_start_time() returns timestamptz return now() + interval '1 year'`))
+	words := at.Query()
+	words.Set("search_path", "ahead,pg_catalog")
+	at.RawQuery = words.Encode()
+	f.url = at.String()
+	for _, id := range []string{"runs", "died", "waits", "pauses"} {
+		f.Submit(t, &api.Task{ID: id, Command: "true"})
+	}
+	q, dead := openWith(t, f.url, "runner", long, 20*time.Second), openWith(t, f.url, "dead", long, 20*time.Second)
+	d := fetch(t, q)
+	number, err := d.Begin(nil)
+	must(t, err)
+	fetch(t, dead)
+	dead.Crash()
+	must(t, f.owner.Say(`update studioml.task set spent = 1 where id = 'pauses'`))
+	must(t, f.owner.Say(`update studioml.task set place = now() + interval '1 year' where state = 'Waiting'`))
+	must(t, f.owner.Say(`update studioml.task set beat = now() + interval '1 year' where state = 'Running'`))
+	list, err := f.owner.List(t.Context(), "pauses")
+	if must(t, err); !list[0].NotBefore.IsZero() {
+		t.Errorf("it is said to wait until %s", list[0].NotBefore)
+	}
+	seen := map[string]bool{}
+	for range 3 {
+		seen[fetch(t, q).Task().ID] = true
+	}
+	if !seen["died"] || !seen["waits"] || !seen["pauses"] {
+		t.Errorf("fetched %v", seen)
+	}
+	must(t, finish(t, d, number, api.Succeeded))
 }

@@ -2,8 +2,9 @@
 -- (schema.sql). Each statement has a name, by which the Go code says it, and the
 -- reason why it is right. Each is a transaction of its own, so that no lock is held
 -- while a runner thinks or is cut off, and a pooler that hands out connections for
--- a transaction suits. The server's clock is the only one. States are those of
--- api.TaskState.
+-- a transaction suits. The server's clock is the only one. It may be set back, or a
+-- standby's be behind it: a time that is later than any could be then counts for
+-- nothing. States are those of api.TaskState.
 --
 -- The word studioml_wake is told wherever a task begins to wait, and with a claim
 -- where that is to be stopped. Runners hear of it, and look from time to time anyway,
@@ -35,7 +36,8 @@ from new left join put using (id) left join told on true order by n
 -- name: waiting
 -- waiting tells of each class and rank that waits how long its first task has to
 -- wait still. It jumps from one to the next in the index, so that 100,000 tasks of
--- one class cost as much as one. What only a newer runner understands is not seen.
+-- one class cost as much as one. What only a newer runner understands is not seen. No
+-- task pauses for as long as $2.
 with recursive head as (
   (select gpus, gpu_memory, rank, place from studioml.task
    where state = 'Waiting' and format <= $1 order by gpus, gpu_memory, rank, place, seq limit 1)
@@ -45,7 +47,7 @@ with recursive head as (
     where t.state = 'Waiting' and format <= $1 and (t.gpus, t.gpu_memory, t.rank) > (head.gpus, head.gpu_memory, head.rank)
     order by t.gpus, t.gpu_memory, t.rank, t.place, t.seq limit 1) next
 )
-select gpus, gpu_memory, rank, place - now() from head order by rank, place
+select gpus, gpu_memory, rank, case when place > now() + $2::interval then interval '0' else place - now() end from head order by rank, place
 
 -- name: claim
 -- claim takes the first task of a class and rank that may start now, by a claim
@@ -55,7 +57,7 @@ update studioml.task set state = 'Running', claim = gen_random_uuid(), runner = 
   begun = false, gpus_held = null, changed = now()
 where id = (
   select id from studioml.task
-  where state = 'Waiting' and gpus = $1 and gpu_memory = $2 and rank = $3 and place <= now() and format <= $6
+  where state = 'Waiting' and gpus = $1 and gpu_memory = $2 and rank = $3 and (place <= now() or place > now() + $7::interval) and format <= $6
   order by place, seq limit 1 for update skip locked)
 returning claim::text, document, id, spent, coalesce(checkpoint, claim)::text, now()
 
@@ -81,10 +83,14 @@ returning claim::text, cancel
 -- then takes nothing back: $1 is time of just before. The claim goes, so that nothing
 -- which its runner still says changes the row. What the attempt had stored so far is
 -- left, with a line about its end, which is not the word of the runner. A task that
--- kills its runners is buried some day. $3 is the one task to look at, or null.
-with gone as (
+-- kills its runners is buried some day. A beat that is to come yet is one of now, from
+-- which its runner has a lease. $3 is the one task to look at, or null.
+with ahead as (
+  update studioml.task set beat = now()
+  where id in (select id from studioml.task where state = 'Running' and beat > now() + lease for update skip locked)
+), gone as (
   select * from studioml.task
-  where state = 'Running' and greatest(beat, pg_postmaster_start_time()) + lease < now() and now() < $1::timestamptz + $2::interval
+  where state = 'Running' and greatest(beat, case when pg_postmaster_start_time() < now() then pg_postmaster_start_time() end) + lease < now() and now() < $1::timestamptz + $2::interval
     and ($3::text is null or id = $3)
   limit 1000 for update skip locked
 ), back as (
@@ -170,14 +176,14 @@ select data from studioml.file where claim = $1::text::uuid and name = $2 and pi
 select * from (
   select id, seen, document,
     case when seen = 'Waiting' then row_number() over (order by seen <> 'Waiting', rank, place, seq) else 0 end as position,
-    case when state = 'Waiting' and spent > 0 and place > changed then place end as not_before,
+    case when state = 'Waiting' and spent > 0 and place > changed and place <= now() + $2::interval then place end as not_before,
     case when seen = state then changed else beat end, starts, spent, case when seen = 'Running' then runner else '' end as runner,
     case when seen = 'Running' then gpus_held end,
     case when seen = state then coalesce(reason, '')
       else 'runner ' || runner || ' has given no sign of life since ' || to_char(beat at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') end,
     gpus, gpu_memory
   from studioml.task, lateral (
-    select case when state = 'Running' and greatest(beat, pg_postmaster_start_time()) + lease < now() then 'Waiting' else state end as seen) as look
+    select case when state = 'Running' and greatest(beat, case when pg_postmaster_start_time() < now() then pg_postmaster_start_time() end) + lease < now() then 'Waiting' else state end as seen) as look
   order by seen <> 'Waiting', seen <> 'Running', rank, place, seq) as everything
 where $1::text[] is null or id = any ($1)
 
@@ -227,7 +233,7 @@ on conflict (runner) do update set document = excluded.document, said = excluded
 
 -- name: offers
 -- offers are of all runners that have said so lately.
-select convert_from(document, 'UTF8')::json from studioml.offer where said > now() - interval '30 s' order by runner
+select convert_from(document, 'UTF8')::json from studioml.offer where said between now() - interval '30 s' and now() + interval '30 s' order by runner
 
 -- name: results
 -- results reads the results of a task.

@@ -75,7 +75,7 @@ func (q *Queue) List(_ context.Context, ids ...string) ([]api.TaskStatus, error)
 			t.Task, t.Resources = task, task.Resources
 		}
 		return t, err
-	}, "list", ids)
+	}, "list", ids, tooLong)
 	if err != nil {
 		return nil, fmt.Errorf("list tasks: %w", err)
 	}
