@@ -197,6 +197,24 @@ func TestCancelTwice(t *testing.T) {
 	}
 }
 
+// A retry of a cancelled task for which there is no room leaves it cancelled.
+func TestAgainWithoutRoom(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "")
+	submit(t, s, api.Task{ID: "a"})
+	if err := s.Cancel(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	back := instead(t, dir, "tmp")
+	if err := s.Again(t.Context(), "a"); err == nil {
+		t.Error("retried without a place for its letter")
+	}
+	back()
+	if all, err := s.List(t.Context(), "a"); err != nil || all[0].State != api.TaskCancelled {
+		t.Errorf("after a retry that failed: %+v, %v, want Cancelled", all, err)
+	}
+}
+
 // So is one that has expired there, which nobody has buried.
 func TestAgainOfWhatHasExpired(t *testing.T) {
 	dir := t.TempDir()

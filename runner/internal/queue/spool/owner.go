@@ -156,7 +156,11 @@ func (s *Spool) Again(ctx context.Context, id string) error {
 		}
 		if isThere(s.mark(id)) {
 			letter := api.DeadLetter{Task: task, Reason: "it was cancelled, and a retry was interrupted"}
-			if err := errors.Join(s.writeLetter(id, letter), remove(s.mark(id))); err != nil {
+			err := s.writeLetter(id, letter)
+			if err == nil { // else it would have no end at all
+				err = remove(s.mark(id))
+			}
+			if err != nil {
 				return err
 			}
 		}
