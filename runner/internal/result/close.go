@@ -29,12 +29,17 @@ func (d *Draft) Close(r *api.Result, limits Limits) (left, err error) {
 }
 
 // Settle ends what Close could not, and may change the result as that does. It comes before
-// Commit, or before Files are stored otherwise, and may be called again after an error.
+// Commit, or before Files are stored otherwise, and may be called again after an error, and
+// with the result as it was before: what was found of it once stays so.
 func (d *Draft) Settle(r *api.Result) error {
+	if d.settled != nil {
+		*r = *d.settled
+	}
 	if d.limits == nil {
 		return nil
 	}
 	_, err := d.close(r, *d.limits)
+	d.settled = new(*r)
 	if err == nil {
 		d.limits = nil
 	}

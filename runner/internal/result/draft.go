@@ -27,16 +27,17 @@ type Draft struct {
 	task   string
 	number int
 
-	dir     string   // what the task has; scratch is in it, so that it is not beside the next one
-	before  []seen   // in dir, before the task had it
-	kept    string   // what is made for the store, which knows it as <task>/<number>
-	out     *os.Root // kept
-	work    *os.Root // where both are
-	first   bool     // the task's directory was made for it
-	unused  bool     // what the task had is put away for the next attempt
-	renamed bool     // it is in its place, though perhaps not durably
-	resumed bool     // it began with the checkpoint of another
-	limits  *Limits  // of what is still to be looked at, which the machine has refused so far
+	dir     string      // what the task has; scratch is in it, so that it is not beside the next one
+	before  []seen      // in dir, before the task had it
+	kept    string      // what is made for the store, which knows it as <task>/<number>
+	out     *os.Root    // kept
+	work    *os.Root    // where both are
+	first   bool        // the task's directory was made for it
+	unused  bool        // what the task had is put away for the next attempt
+	renamed bool        // it is in its place, though perhaps not durably
+	resumed bool        // it began with the checkpoint of another
+	limits  *Limits     // of what is still to be looked at, which the machine has refused so far
+	settled *api.Result // what Settle has made of the result
 }
 
 // Begin makes the directories of an attempt.

@@ -64,9 +64,9 @@ func (d *Draft) take() (problems error) {
 	return problems
 }
 
-// Say adds to the reason what a task would not expect.
+// Say adds to the reason what a task would not expect, once.
 func Say(r *api.Result, problem error) {
-	if problem != nil {
+	if problem != nil && !strings.Contains(r.Reason, problem.Error()) {
 		r.Reason = strings.TrimPrefix(r.Reason+"; "+problem.Error(), "; ")
 	}
 }

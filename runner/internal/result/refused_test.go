@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/studioml/studio-go-runner/runner/api"
@@ -44,6 +45,30 @@ func TestNoDescriptorIsNotTheTasksFault(t *testing.T) {
 			if text, err := os.ReadFile(filepath.Join(s.Path("a", 1), name)); string(text) != "kept" {
 				t.Errorf("with %d free, %s is %q, %v", free, name, text, err)
 			}
+		}
+	}
+}
+
+// What was settled counts also when the end has to be told again, for which the caller has
+// the result of before: damage that was found late stays found.
+func TestSettledOnceIsSettled(t *testing.T) {
+	s, _, _ := newStore(t)
+	a := begin(t, s, "a", 1)
+	if err := os.WriteFile(filepath.Join(filepath.Dir(a.Stdout()), "more"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := res("a", 1)
+	r.Outcome = api.Succeeded
+	giveBack := scarce.Descriptors(t, 0)
+	_, err := a.Close(&r, limits)
+	giveBack()
+	if err != nil || r.Outcome != api.Succeeded {
+		t.Fatalf("closed as %+v, %v, want it to be left to Settle", r, err)
+	}
+	for range 2 {
+		again := r
+		if err := a.Settle(&again); err != nil || again.Outcome != api.Failed || !strings.Contains(again.Reason, "removed or changed") {
+			t.Errorf("settled as %+v, %v, want a failure", again, err)
 		}
 	}
 }
