@@ -9,8 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/studioml/studio-go-runner/runner/api"
 	"github.com/studioml/studio-go-runner/runner/internal/result"
+	"github.com/studioml/studio-go-runner/runner/internal/scarce"
 )
 
 // What an attempt has printed is stored without its runner, and nothing that is half
@@ -72,6 +75,27 @@ func TestDied(t *testing.T) {
 	}
 	if left, err := os.ReadDir(outside); len(left) > 0 || err != nil {
 		t.Errorf("in a directory outside is %v, %v", left, err)
+	}
+}
+
+// What is made in place of something damaged may be refused as well: that is an error, which
+// ends no runner, and not for good.
+func TestDiedWithoutRights(t *testing.T) {
+	s, dir, work := newStore(t)
+	a := begin(t, s, "a", 1)
+	if err := os.WriteFile(filepath.Join(filepath.Dir(a.Stdout()), "more"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	giveBack := scarce.Rights(t, dir, work)
+	before := unix.Umask(0o777)
+	err := s.Died(res("a", 1))
+	unix.Umask(before)
+	giveBack()
+	if !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("died: %v, want %v", err, fs.ErrPermission)
+	}
+	if err := s.Died(res("a", 1)); err != nil {
+		t.Errorf("died, with all rights: %v", err)
 	}
 }
 

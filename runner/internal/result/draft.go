@@ -78,9 +78,11 @@ func (d *Draft) prepare() error {
 	if err != nil {
 		return err
 	}
-	if d.out, err = os.OpenRoot(d.kept); err != nil {
-		return err
+	out, err := os.OpenRoot(d.kept)
+	if err != nil {
+		return err // and the one of before, which is closed, says so where it is used
 	}
+	d.out = out
 	f, err := d.out.OpenFile(resultFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL|tree.NoPoll, fileMode)
 	if err != nil {
 		return err
