@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/runner/internal/queue"
 	"github.com/studioml/studio-go-runner/runner/internal/queue/spool"
 )
 
@@ -71,9 +72,9 @@ func cycle(dir string) {
 }
 
 // stopAt runs what a variable of the environment says, in a process that is stopped before
-// its n-th call that changes a file, for do. It returns what the process said, and whether
-// it came that far.
-func stopAt(t *testing.T, env string, n int, do func(pid int)) (said string, stopped bool) {
+// its n-th call of a kind, for do. It returns what the process said, and whether it came
+// that far.
+func stopAt(t *testing.T, env string, kind func(call uint64, arg func(int) uint64) bool, n int, do func(pid int)) (said string, stopped bool) {
 	t.Helper()
 	runtime.LockOSThread() // a process is traced by one thread
 	defer runtime.UnlockOSThread()
@@ -118,7 +119,7 @@ func stopAt(t *testing.T, env string, n int, do func(pid int)) (said string, sto
 			}
 			continue
 		case status.StopSignal() == unix.SIGTRAP|0x80:
-			if changes(tid) {
+			if call, arg := begins(tid); arg != nil && kind(call, arg) {
 				if n--; n == 0 {
 					stopped = true
 					do(pid)
@@ -134,15 +135,22 @@ func stopAt(t *testing.T, env string, n int, do func(pid int)) (said string, sto
 	return out.String(), stopped
 }
 
-// changes says whether a thread is about to change a file.
-func changes(tid int) bool {
+// begins says which call a thread is about to make, if it is about to make one.
+func begins(tid int) (call uint64, arg func(int) uint64) {
 	const getSyscallInfo, entry = 0x420e, 1
 	var info [88]byte // struct ptrace_syscall_info
 	if _, _, err := unix.Syscall6(unix.SYS_PTRACE, getSyscallInfo, uintptr(tid), uintptr(len(info)), uintptr(unsafe.Pointer(&info)), 0, 0); err != 0 || info[0] != entry {
-		return false
+		return 0, nil
 	}
-	arg := func(i int) uint64 { return binary.NativeEndian.Uint64(info[32+8*i:]) }
-	switch binary.NativeEndian.Uint64(info[24:]) {
+	return binary.NativeEndian.Uint64(info[24:]), func(i int) uint64 { return binary.NativeEndian.Uint64(info[32+8*i:]) }
+}
+
+// lists says whether a call reads a directory.
+func lists(call uint64, _ func(int) uint64) bool { return call == unix.SYS_GETDENTS64 }
+
+// changes says whether a call changes a file.
+func changes(call uint64, arg func(int) uint64) bool {
+	switch call {
 	case unix.SYS_RENAME, unix.SYS_RENAMEAT, unix.SYS_LINK, unix.SYS_LINKAT, unix.SYS_UNLINK, unix.SYS_UNLINKAT, unix.SYS_MKDIR, unix.SYS_MKDIRAT,
 		unix.SYS_RMDIR, unix.SYS_FTRUNCATE, unix.SYS_FALLOCATE, unix.SYS_FSYNC, unix.SYS_SYNCFS, unix.SYS_UTIMENSAT:
 		return true
@@ -171,7 +179,7 @@ func TestAKillAtEveryStep(t *testing.T) {
 		workers.Go(func() {
 			for !over.Load() && !t.Failed() {
 				dir, n := t.TempDir(), int(step.Add(each))
-				said, killed := stopAt(t, cycleEnv+"="+dir, n, func(pid int) { unix.Kill(pid, unix.SIGKILL) })
+				said, killed := stopAt(t, cycleEnv+"="+dir, changes, n, func(pid int) { unix.Kill(pid, unix.SIGKILL) })
 				if !killed {
 					over.Store(true)
 				}
@@ -191,7 +199,9 @@ const againEnv = "SPOOL_TEST_AGAIN"
 func again(dir string) {
 	s, err := spool.Open(dir, spool.Options{})
 	must(err)
-	must(s.Again(context.Background(), "a"))
+	if err := s.Again(context.Background(), "a"); !errors.Is(err, queue.ErrWaits) {
+		must(err)
+	}
 	must(s.Close())
 	os.Exit(0)
 }
@@ -206,7 +216,7 @@ func TestARetryHeldUpAtEveryStep(t *testing.T) {
 			when := fmt.Sprintf("%s, held up at step %d", before, n)
 			s, dir := ended(t, before)
 			failed := false
-			_, stopped = stopAt(t, againEnv+"="+dir, n, func(int) {
+			_, stopped = stopAt(t, againEnv+"="+dir, changes, n, func(int) {
 				ctx, cancel := context.WithTimeout(t.Context(), 2*rescan)
 				defer cancel()
 				failed = runOnce(ctx, t, s, api.Failed)
@@ -218,7 +228,7 @@ func TestARetryHeldUpAtEveryStep(t *testing.T) {
 			is(t, s, when, want)
 
 			s, dir = ended(t, before)
-			stopAt(t, againEnv+"="+dir, n, func(pid int) { unix.Kill(pid, unix.SIGKILL) })
+			stopAt(t, againEnv+"="+dir, changes, n, func(pid int) { unix.Kill(pid, unix.SIGKILL) })
 			all, err := s.List(t.Context())
 			if err != nil || len(all) != 1 || !slices.Contains([]api.TaskState{api.TaskWaiting, api.TaskDead, before}, all[0].State) {
 				t.Fatalf("%s, and killed: the list is %+v, %v", when, all, err)
@@ -228,6 +238,32 @@ func TestARetryHeldUpAtEveryStep(t *testing.T) {
 		if ran == 0 {
 			t.Errorf("%s: the task ran in no step of its retry", before)
 		}
+	}
+}
+
+// A runner died when it had buried a task, and the task comes back from it just when it is
+// retried: it must not be in the queue twice.
+func TestARetryOfATaskThatComesBack(t *testing.T) {
+	t.Parallel()
+	back := 0
+	for n, stopped := 1, true; stopped; n++ {
+		dir := t.TempDir()
+		dead, s := open(t, dir, "dead"), open(t, dir, "r")
+		submit(t, s, api.Task{ID: "a", MaxAttempts: 1})
+		begin(t, fetch(t, dead, "a"))
+		must(os.WriteFile(filepath.Join(dir, "dead", "a.json"), []byte(`{"reason": "attempt 1: it failed"}`), 0o600))
+		dead.Crash()
+		_, stopped = stopAt(t, againEnv+"="+dir, lists, n, func(int) { s.Reclaim() })
+		waits := globs(t, dir, "ready/*/*-a.json")
+		if stopped {
+			back += waits
+		}
+		if files := waits + globs(t, dir, "held/*-a.json"); files != 1 {
+			t.Errorf("back at step %d: the task is in the queue %d times", n, files)
+		}
+	}
+	if back == 0 {
+		t.Error("the task came back in no step of its retry")
 	}
 }
 

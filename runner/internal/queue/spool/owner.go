@@ -180,6 +180,7 @@ func (s *Spool) Again(ctx context.Context, id string) error {
 func (s *Spool) withdraw(id string) error {
 	for {
 		v := s.look()
+		held := v.entries[id].File != ""
 		state, err := v.state(id)
 		if err == nil && state != api.TaskFinished && (state == api.TaskCancelled || s.links(id) > 1) {
 			v.readAll()
@@ -193,6 +194,8 @@ func (s *Spool) withdraw(id string) error {
 			return queue.ErrUnknown
 		case e.State == api.TaskRunning || state != "" && !state.Ended():
 			return fmt.Errorf("%w: it is %s", queue.ErrWaits, cmp.Or(e.State, state))
+		case e.File == "" && held: // it may be on its way back from a runner that has died
+			continue
 		case e.File == "":
 			return nil
 		}
