@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -31,15 +33,25 @@ func sweepDrainDirs(ctx context.Context) error {
 }
 
 // drainDir makes such a directory. The runner holds a lock on it until remove is called,
-// which leaves to the next runner what takes long.
+// which leaves to the next runner what takes long. One that another runner has swept before
+// it was locked is made anew: in its place nothing would be safe from the next one.
 func drainDir() (dir string, remove func() error, err error) {
-	dir, err = os.MkdirTemp("", drainDirs)
-	if err != nil {
-		return "", nil, fmt.Errorf("make directory for the drain file: %w; set TMPDIR", err)
-	}
-	lock, err := os.Open(dir)
-	if err == nil {
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+	var lock *os.File
+	for held := false; err == nil && !held; {
+		if dir, err = os.MkdirTemp("", drainDirs); err != nil {
+			return "", nil, fmt.Errorf("make directory for the drain file: %w; set TMPDIR", err)
+		}
+		if lock, err = os.Open(dir); err == nil {
+			err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+			_, gone := os.Lstat(dir)
+			held = gone == nil
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		if err == nil && !held {
+			lock.Close()
+		}
 	}
 	return dir, func() error {
 		defer lock.Close()

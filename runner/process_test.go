@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -263,6 +265,31 @@ func TestTheLastWord(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Runners that start together sweep, and make what is not to be swept.
+func TestARunnerStartsWhileAnotherSweeps(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	var sweeper sync.WaitGroup
+	sweeper.Go(func() {
+		for ctx.Err() == nil {
+			sweepDrainDirs(ctx)
+		}
+	})
+	for range 500 {
+		dir, remove, err := drainDir()
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if _, err := os.Stat(dir); err != nil {
+			t.Error(err)
+		}
+		remove()
+	}
+	cancel()
+	sweeper.Wait()
 }
 
 // What dead runners have left in TMPDIR goes with the next start; what a living one
