@@ -89,6 +89,7 @@ func (q *Queue) claim(ctx context.Context, conn *pgxpool.Conn, w waiting) (d *de
 	}
 	q.Log.Warn("task is buried", "task", d.id, "reason", err)
 	if _, err := d.tell(end{state: api.TaskDead, reason: err.Error()}, nil); err != nil {
+		d.forget() // nobody tells it again: who takes it when the lease is over does
 		return nil, err
 	}
 	return q.claim(ctx, conn, w)

@@ -1,7 +1,10 @@
 package postgres_test
 
 import (
+	"context"
 	"net/url"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,4 +78,30 @@ func TestAClockThatWasAhead(t *testing.T) {
 		t.Errorf("fetched %v", seen)
 	}
 	must(t, finish(t, d, number, api.Succeeded))
+}
+
+// What could not be buried when it was taken is, by whoever takes it next.
+func TestABurialThatFailed(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	f.Submit(t, &api.Task{ID: "a", Command: "true"})
+	must(t, f.owner.Say(`update studioml.task set document = 'no document'`))
+	must(t, f.owner.Say(`create function fail() returns trigger language plpgsql as $$ begin raise 'no burials today'; end $$`))
+	must(t, f.owner.Say(`create trigger fail before update on studioml.task for each row when (new.state = 'Dead') execute function fail()`))
+	q := openWith(t, f.url, "runner", long, 20*time.Second)
+	any := func(api.Resources) bool { return true }
+	if _, err := q.Fetch(t.Context(), any); err == nil || !strings.Contains(err.Error(), "no burials") {
+		t.Fatalf("fetch: %v", err)
+	}
+	must(t, f.owner.Say(`drop trigger fail on studioml.task`))
+	ctx, enough := context.WithCancel(t.Context())
+	var fetching sync.WaitGroup
+	fetching.Go(func() { q.Fetch(ctx, any) })
+	defer fetching.Wait()
+	defer enough()
+	await(t, "it is buried", func() bool { return f.owner.Count(t, "select count(*) from studioml.task where state = 'Dead'") == 1 })
+	if late := q.Late.Load(); late != 0 {
+		t.Errorf("%d ends are late", late)
+	}
 }

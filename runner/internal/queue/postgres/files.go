@@ -189,7 +189,7 @@ func (f *file) keep(in *os.Root) (there bool, err error) {
 // may do without.
 func passes(err error) bool {
 	errno, ok := errors.AsType[syscall.Errno](err)
-	return errors.Is(err, queue.ErrAway) || errors.Is(err, queue.ErrLost) || ok && errno.Temporary()
+	return errors.Is(err, queue.ErrAway) || errors.Is(err, queue.ErrLost) || ok && (errno.Temporary() || errno == syscall.ENOMEM)
 }
 
 // pack writes a directory as tar.
