@@ -37,20 +37,12 @@ func sweepDrainDirs(ctx context.Context) error {
 // it was locked is made anew: in its place nothing would be safe from the next one.
 func drainDir() (dir string, remove func() error, err error) {
 	var lock *os.File
-	for held := false; err == nil && !held; {
+	for lock == nil {
 		if dir, err = os.MkdirTemp("", drainDirs); err != nil {
 			return "", nil, fmt.Errorf("make directory for the drain file: %w; set TMPDIR", err)
 		}
-		if lock, err = os.Open(dir); err == nil {
-			err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
-			_, gone := os.Lstat(dir)
-			held = gone == nil
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-		if err == nil && !held {
-			lock.Close()
+		if lock, err = lockDir(dir); err != nil {
+			return "", nil, fmt.Errorf("lock directory of the drain file: %w; set TMPDIR", err)
 		}
 	}
 	return dir, func() error {
@@ -61,5 +53,24 @@ func drainDir() (dir string, remove func() error, err error) {
 			return err
 		}
 		return nil
-	}, err
+	}, nil
+}
+
+// lockDir locks a directory, and returns nothing if that was removed before.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err == nil {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+	}
+	if err == nil {
+		_, err = os.Lstat(dir)
+	}
+	if err == nil {
+		return f, nil
+	}
+	f.Close()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return nil, err
 }
