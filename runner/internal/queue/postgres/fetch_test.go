@@ -90,14 +90,14 @@ func TestABurialThatFailed(t *testing.T) {
 	must(t, f.owner.Say(`create function fail() returns trigger language plpgsql as $$ begin raise 'no burials today'; end $$`))
 	must(t, f.owner.Say(`create trigger fail before update on studioml.task for each row when (new.state = 'Dead') execute function fail()`))
 	q := openWith(t, f.url, "runner", long, 20*time.Second)
-	any := func(api.Resources) bool { return true }
-	if _, err := q.Fetch(t.Context(), any); err == nil || !strings.Contains(err.Error(), "no burials") {
+	serves := func(api.Resources) bool { return true }
+	if _, err := q.Fetch(t.Context(), serves); err == nil || !strings.Contains(err.Error(), "no burials") {
 		t.Fatalf("fetch: %v", err)
 	}
 	must(t, f.owner.Say(`drop trigger fail on studioml.task`))
 	ctx, enough := context.WithCancel(t.Context())
 	var fetching sync.WaitGroup
-	fetching.Go(func() { q.Fetch(ctx, any) })
+	fetching.Go(func() { q.Fetch(ctx, serves) })
 	defer fetching.Wait()
 	defer enough()
 	await(t, "it is buried", func() bool { return f.owner.Count(t, "select count(*) from studioml.task where state = 'Dead'") == 1 })
