@@ -70,6 +70,10 @@ func TestAClockThatWasAhead(t *testing.T) {
 	if must(t, err); !list[0].NotBefore.IsZero() {
 		t.Errorf("it is said to wait until %s", list[0].NotBefore)
 	}
+	must(t, f.owner.Say(`insert into studioml.offer values ('dead', '{}', now() + interval '1 year')`))
+	if all, err := f.owner.Offers(t.Context()); err != nil || len(all) > 0 {
+		t.Errorf("offers of %v, %v, though no runner has said anything lately", all, err)
+	}
 	seen := map[string]bool{}
 	for range 3 {
 		seen[fetch(t, q).Task().ID] = true
