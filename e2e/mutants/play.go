@@ -55,7 +55,7 @@ func (a *area) suite(ctx context.Context, which string) (*suite, error) {
 		s.command = []string{"make", "--no-print-directory", "e2e-embedded",
 			"MUTANT_RUNNER=" + binary, "LABELS=" + a.Labels, "ARTIFACTS=" + filepath.Join(a.work, "artifacts")}
 	}
-	build = append(build, "-overlay", a.overlay(), "-ldflags", "-extldflags=-Wl,-z,lazy", "-o", binary, "./"+pkg)
+	build = append(build, "-overlay", a.overlay(), "-ldflags", "-w -extldflags=-Wl,-z,lazy", "-o", binary, "./"+pkg)
 	if output, err := exec.CommandContext(ctx, "go", build...).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go %s: %w\n%s", strings.Join(build, " "), err, output)
 	}

@@ -17,7 +17,7 @@ struct registration {
     long long from;
 };
 
-enum { MAX_SETS = 64, MAX_REGISTRATIONS = 4 * MAX_GPUS, POLL_US = 2000 };
+enum { MAX_SETS = 64, MAX_REGISTRATIONS = 4 * MAX_GPUS, POLL_US = 10000 };
 
 struct nvmlEventSet_st {
     unsigned long long serial; /* tells it from others that had its place before; 0 if it is free */
@@ -133,7 +133,8 @@ static long long microseconds(void) {
     return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
 }
 
-/* The journal is looked at every few milliseconds. */
+/* The journal is looked at every few milliseconds: whoever waits for events does so all
+ * its life, and a look every other one takes 2 % of a processor. */
 nvmlReturn_t model_nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *data, unsigned int timeout_ms) {
     NEED(data && valid(set));
     unsigned long long serial = set.handle->serial;
