@@ -73,7 +73,7 @@ help: ## List the targets and their variables
 	@printf '  SEED=n             the plan of that seed\n'
 	@printf '  KINDS=kill,api     only faults whose name begins so\n'
 	@printf 'Variables of make bench:\n'
-	@printf '  SHORT=1            each row once in its smallest form, a minute; else a quarter of an hour\n'
+	@printf '  SHORT=1            each row once in its smallest form, a minute; else half an hour\n'
 	@printf '  BENCH=text         only rows whose name contains it (a regular expression)\n'
 	@printf 'Variables of make mutants:\n'
 	@printf '  SHORT=1            a sample that takes two minutes; SEED=n for other faults\n'
@@ -243,7 +243,7 @@ faults: ## A minute of faults of the queue's server, one every 5 s, while 1,000 
 full: tools ## What is too long for each change, and what else the documents name: e2e/testdata/full.sh
 	@$(AIRGAP) kind -- bash e2e/testdata/full.sh
 
-# All of it takes a quarter of an hour on a quiet machine, and writes the page; the short
+# All of it takes half an hour on a quiet machine, and writes the page; the short
 # form a minute. Under bin/airgap kind -- it makes a kind cluster as well.
 .PHONY: bench
 bench: tools bin/image/runner bin/libnvidia-ml.so.1 ## Measure the runner beside what one would pick instead, into e2e/bench/README.md: BENCH=name, SHORT=1

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -41,20 +40,6 @@ type machine struct {
 	open    int           // tasks that have not ended
 	users   map[string]*entry
 	dying   map[string]bool // GPUs that are sick, though nobody has told the pool yet
-}
-
-// entry is a task and what became of it.
-type entry struct {
-	machine  *machine
-	task     *api.Task
-	duration time.Duration
-	failures int // how many attempts fail by themselves
-
-	key           int // orders the queue
-	starts, spent int
-	overtook      int           // how many tasks went past it while it was fetched and had no GPUs
-	past          []*entry      // whom it went past when it was fetched
-	crash         chan struct{} // ends the present attempt by a failure; nil if it did
 }
 
 func (m *machine) Fetch(ctx context.Context, serves func(api.Resources) bool) (queue.Delivery, error) {
@@ -105,69 +90,6 @@ func (m *machine) put(e *entry) {
 // holds reports whether the task has its GPUs.
 func (m *machine) holds(t *api.Task) bool {
 	return t.Resources.GPUs == 0 || slices.ContainsFunc(m.pool.List(), func(g api.GPU) bool { return g.Task == t.ID })
-}
-
-func (e *entry) Task() *api.Task { return e.task }
-
-func (e *entry) Context() context.Context           { return context.Background() }
-func (e *entry) Local() (*result.Store, []*os.File) { return nil, nil }
-func (e *entry) Checkpoint(string) error            { return nil }
-
-func (e *entry) Begin([]string) (int, error) {
-	m := e.machine
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.waiting = slices.DeleteFunc(m.waiting, func(w *entry) bool { return w == e })
-	e.starts++
-	e.spent++
-	return e.starts, nil
-}
-
-func (e *entry) Finish(r api.Result, _ *result.Draft) (api.TaskState, error) {
-	switch r.Outcome {
-	case api.Succeeded:
-		return api.TaskFinished, e.finished()
-	case api.Interrupted, api.MachineFailed:
-		return api.TaskWaiting, e.Release()
-	}
-	return api.TaskWaiting, e.retry()
-}
-
-func (e *entry) finished() error {
-	e.machine.mu.Lock()
-	defer e.machine.mu.Unlock()
-	if e.spent != e.failures+1 {
-		e.machine.Errorf("%s used %d attempts, %d failed by themselves", e.task.ID, e.spent, e.failures)
-	}
-	e.machine.open--
-	return nil
-}
-
-func (e *entry) Release() error {
-	m := e.machine
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	before := len(m.waiting)
-	m.waiting = slices.DeleteFunc(m.waiting, func(w *entry) bool { return w == e })
-	if len(m.waiting) == before {
-		e.spent--
-	} else {
-		for _, w := range e.past {
-			w.overtook-- // it did not after all
-		}
-	}
-	m.put(e)
-	return nil
-}
-
-func (e *entry) retry() error {
-	m := e.machine
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.keys++
-	e.key = m.keys
-	m.put(e)
-	return nil
 }
 
 func (m *machine) Execute(a scheduler.Attempt) (api.Result, *result.Draft, error) {

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -108,4 +109,26 @@ func TestABurialThatFailed(t *testing.T) {
 	if late := q.Late.Load(); late != 0 {
 		t.Errorf("%d ends are late", late)
 	}
+}
+
+// What expires is buried, though no runner could ever take it.
+func TestExpiresUntaken(t *testing.T) {
+	t.Parallel()
+	f := &fixture{url: newQueue(t, server)}
+	f.owner = open(t, f.url, "")
+	expires := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
+	f.Submit(t, &api.Task{ID: "a", Command: "true", Resources: api.Resources{GPUs: 8}, Expires: api.Time{Time: expires}})
+	f.Submit(t, &api.Task{ID: "b", Command: "true", Resources: api.Resources{GPUs: 8}})
+	q := open(t, f.url, "runner")
+	ctx, enough := context.WithCancel(t.Context())
+	var fetching sync.WaitGroup
+	fetching.Go(func() { q.Fetch(ctx, func(api.Resources) bool { return false }) })
+	defer fetching.Wait()
+	defer enough()
+	await(t, "it is buried", func() bool {
+		list, err := f.owner.List(t.Context(), "a", "b")
+		must(t, err)
+		i := slices.IndexFunc(list, func(s api.TaskStatus) bool { return s.ID == "a" })
+		return list[i].State == api.TaskDead && list[i].Reason == "it expired at "+expires.Format(time.RFC3339) && list[1-i].State == api.TaskWaiting
+	})
 }
