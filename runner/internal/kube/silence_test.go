@@ -170,6 +170,27 @@ func TestOneConnectionWillDo(t *testing.T) {
 	})
 }
 
+// Who waits for the connection of a request that is ended, and not answered, opens another.
+func TestWhoIsAheadGivesUp(t *testing.T) {
+	answer := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) }
+	within(t, answer, func(t *testing.T, n *network, client *kube.Client) {
+		ahead, giveUp := context.WithCancel(t.Context())
+		errs := make(chan error, 2)
+		for _, ctx := range []context.Context{ahead, t.Context()} {
+			n.drop.Store(ctx == ahead) // what it has sent never arrives
+			go func() { errs <- client.Get(ctx, "/api/v1/x", nil, new(struct{})) }()
+			synctest.Wait()
+		}
+		giveUp()
+		if err := <-errs; !errors.Is(err, context.Canceled) {
+			t.Errorf("who was ended: %v", err)
+		}
+		if err := <-errs; err != nil {
+			t.Errorf("who waited: %v", err)
+		}
+	})
+}
+
 // A server that takes a request and does not answer, as a proxy without its
 // backend.
 func TestLateHeaders(t *testing.T) {
