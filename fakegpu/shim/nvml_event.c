@@ -133,8 +133,8 @@ static long long microseconds(void) {
     return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
 }
 
-/* The journal is looked at every few milliseconds: whoever waits for events does so all
- * its life, and a look every other one takes 2 % of a processor. */
+/* The journal is looked at every 10 ms. Whoever waits for events does so all its life, and
+ * to look every 2 ms would take 2 % of a processor. */
 nvmlReturn_t model_nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *data, unsigned int timeout_ms) {
     NEED(data && valid(set));
     unsigned long long serial = set.handle->serial;

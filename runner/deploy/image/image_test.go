@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -380,5 +381,17 @@ func TestEnvironment(t *testing.T) {
 		if diff := cmp.Diff(test.want, environment(test.base, test.set)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", test.name, diff)
 		}
+	}
+}
+
+func TestANameWithoutATag(t *testing.T) {
+	archive := filepath.Join(t.TempDir(), "a.tar")
+	var out bytes.Buffer
+	if code := run(context.Background(), []string{"--name=runner", "-o", archive, "--add=image_test.go=/x"}, &out, &out); code != 0 {
+		t.Fatal(out.String())
+	}
+	manifest, err := tarball.LoadManifest(func() (io.ReadCloser, error) { return os.Open(archive) })
+	if err != nil || len(manifest) != 1 || !slices.Equal(manifest[0].RepoTags, []string{"runner:latest"}) {
+		t.Errorf("the archive names %+v, want runner:latest: %v", manifest, err)
 	}
 }
