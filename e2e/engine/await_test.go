@@ -204,7 +204,7 @@ func TestNever(t *testing.T) {
 
 // What must not be too early is compared with a mark, and may be as late as it likes.
 func TestNeverTooEarly(t *testing.T) {
-	for within, fails := range map[string]bool{"50ms": false, "1h": true} {
+	for within, fails := range map[string]bool{"50ms": false, "5s": true} {
 		_, err := run(t, newFakeEnv(t, idle), strings.Replace(head, "a: {}", "a: {}, b: {delayed: true}", 1)+`steps:
   - mark: asked
   - offset: {since: asked, by: 50ms}
@@ -212,7 +212,7 @@ func TestNeverTooEarly(t *testing.T) {
   - await: {b: {phase: Running}}
   - never: {since: asked, within: `+within+`, that: {b: {processes: 1}}}
 `)
-		if (err != nil) != fails {
+		if (err != nil) != fails || fails && !strings.Contains(err.Error(), "what must never be was so") {
 			t.Errorf("within %s: got %v, want error: %v", within, err, fails)
 		}
 	}
@@ -240,7 +240,7 @@ func TestNeverWaitsForItsWindow(t *testing.T) {
   - never: {since: asked, within: `+within+`, that: {a: {phase: Draining}}}
   - await: {a: {phase: Draining}}
 `)
-		if (err != nil) != fails {
+		if (err != nil) != fails || fails && !strings.Contains(err.Error(), "what must never be was so") {
 			t.Errorf("within %s: got %v, want error: %v", within, err, fails)
 		}
 	}
