@@ -25,6 +25,7 @@ import (
 	"github.com/studioml/studio-go-runner/e2e/report"
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 	"github.com/studioml/studio-go-runner/e2e/targets/pods"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
@@ -124,13 +125,7 @@ func (f *fleet) statuses(ctx context.Context, pod string, each func(api.Status))
 		return
 	}
 	defer stream.Close()
-	for decoder := json.NewDecoder(stream); ; {
-		var status api.Status
-		if decoder.Decode(&status) != nil {
-			return
-		}
-		each(status)
-	}
+	_, _ = place.Statuses(stream, 0, each)
 }
 
 // Close is that of the record; the place is closed on its own.

@@ -63,8 +63,9 @@ func specs(scenarios []scenario.Scenario) {
 		}
 	}
 	for _, s := range scenarios {
-		play(s, false)
-		if config.target == "embedded" && withBothQueues(s) {
+		embedded, both := config.target == "embedded", withBothQueues(s)
+		play(s, both && !embedded)
+		if both && embedded {
 			s.Name, s.Rows = s.Name+", queue in a server", []catalogue.Row{75}
 			s.Timeout += scenario.Duration(time.Minute) // for what begins when the lease of a dead runner is over
 			play(s, true)
@@ -105,7 +106,7 @@ func playOne(ctx SpecContext, s scenario.Scenario, inServer bool) {
 	evidence := report.Evidence(config.artifacts, s.Area, s.Name)
 	env := isolate(ctx, targets.Isolation{
 		Name: s.Name, Needs: s.Needs, Permissions: s.Permissions, NodeMaps: engine.NodeMaps(s), GPUs: gpus(s), Evidence: evidence,
-		APIServerFlags: apiServerFlags(s), Server: inServer,
+		APIServerFlags: apiServerFlags(s), Server: inServer, Idle: engine.Idle(s),
 	})
 	// What is deferred runs from the last to the first: evidence, story, and the place goes.
 	DeferCleanup(func(ctx SpecContext) {

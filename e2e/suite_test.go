@@ -68,8 +68,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// On kind and existing all queues are in PostgreSQL; on embedded they are in a spool, and
-// those of the rows that 75 names in PostgreSQL as well.
+// On kind and existing queues are in PostgreSQL, but for scenarios that give no task and
+// are of no row that 75 names; on embedded they are in a spool, and those of the rows that
+// 75 names in PostgreSQL as well.
 //
 // catalogue: row 75
 func TestE2E(t *testing.T) {

@@ -127,6 +127,24 @@ func NodeMaps(s scenario.Scenario) []string {
 	return names
 }
 
+// Idle says whether a scenario gives runners no task, and never looks at the queue.
+func Idle(s scenario.Scenario) bool {
+	all := scenario.Actions[scenario.Conditions](s.Steps)
+	for _, n := range scenario.Actions[Never](s.Steps) {
+		all = append(all, n.That)
+	}
+	for _, that := range all {
+		for _, condition := range that {
+			for name := range condition {
+				if factOf(name).ask == theQueue {
+					return false
+				}
+			}
+		}
+	}
+	return len(s.Tasks)+len(scenario.Actions[scenario.Submit](s.Steps))+len(scenario.Actions[owner](s.Steps)) == 0
+}
+
 // prepare brings about what there is before the first step: maps, tasks and
 // runners, in that order.
 func (p *play) prepare() error {

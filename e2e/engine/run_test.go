@@ -26,6 +26,21 @@ needs: [apiserver, network, queue-outage, signals, token]
 runners: {a: {}}
 `
 
+// Who submits nothing, does nothing to tasks, and asks for none needs no queue.
+func TestIdle(t *testing.T) {
+	for text, idle := range map[string]bool{
+		"steps:\n  - await: {a: {phase: Running}}\n":                                      true,
+		"steps:\n  - submit: {group: t, count: 1}\n  - await: {a: {phase: Running}}\n":    false,
+		head + "tasks: [{group: t, count: 1}]\nsteps: [{await: {a: {phase: Running}}}]\n": false,
+		"steps:\n  - expect: {tasks: {left: 0}}\n":                                        false,
+		"steps:\n  - never: {that: {tasks: {left: 1}}}\n":                                 false,
+	} {
+		if got := engine.Idle(parse(t, text)); got != idle {
+			t.Errorf("%s\nis idle: %t, want %t", text, got, idle)
+		}
+	}
+}
+
 // parse reads a scenario; a text that begins with steps gets a head.
 func parse(t *testing.T, text string) scenario.Scenario {
 	t.Helper()

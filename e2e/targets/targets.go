@@ -36,6 +36,8 @@ type Isolation struct {
 	GPUs int
 	// Server has the queue be in a PostgreSQL server where it could be in a directory.
 	Server bool
+	// Idle says that nobody submits a task, or looks into the queue.
+	Idle bool
 	// Evidence is a directory for what a person needs after a failure.
 	Evidence string
 }

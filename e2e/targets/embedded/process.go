@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/program"
 	"github.com/studioml/studio-go-runner/e2e/targets"
-	"github.com/studioml/studio-go-runner/runner/api"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 const (
@@ -78,7 +77,7 @@ func (p *process) readStatuses() {
 	for newest := uint64(0); !p.HasEnded(); {
 		var err error
 		if newest, err = p.readStream(newest); err != nil {
-			p.tells.Trouble(err)
+			p.tells.Trouble(fmt.Errorf("runner %s: %w", p.name, err))
 			<-p.Ended // it would say the same again
 			return
 		}
@@ -89,9 +88,7 @@ func (p *process) readStatuses() {
 	}
 }
 
-// readStream reads one stream to its end and passes on what is newer than after.
-// It returns the sequence number of the newest status. A stream that breaks is no error,
-// and one that says what is no status is.
+// readStream reads one stream to its end, as place.Statuses.
 func (p *process) readStream(after uint64) (newest uint64, _ error) {
 	response, err := watcher.Get("http://" + p.address + "/statusz?watch=true")
 	if err != nil {
@@ -101,20 +98,7 @@ func (p *process) readStream(after uint64) (newest uint64, _ error) {
 	if response.StatusCode != http.StatusOK {
 		return after, nil
 	}
-	for lines := bufio.NewReader(response.Body); ; {
-		line, err := lines.ReadBytes('\n')
-		if err != nil {
-			return after, nil // what there is of a line comes again
-		}
-		var status api.Status
-		if err := json.Unmarshal(line, &status); err != nil {
-			return after, fmt.Errorf("status of runner %s is %s: %w", p.name, api.Excerpt(string(line)), err)
-		}
-		if status.Sequence > after {
-			after = status.Sequence
-			p.tells.Status(status)
-		}
-	}
+	return place.Statuses(response.Body, after, p.tells.Status)
 }
 
 // The clients keep no connection for later, so that nothing is left behind when a runner

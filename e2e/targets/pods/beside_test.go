@@ -41,7 +41,7 @@ func TestNotesComeWithTheStatuses(t *testing.T) {
 	told := &heard{}
 	bound, free := context.WithTimeout(t.Context(), 20*time.Second) // a line that is no note ends the journal, and holds up those behind it
 	defer free()
-	r.follow(bound, told)
+	r.follow(bound, parts{Port: "8080"}, told)
 	cancel()
 	reading.Wait()
 	if want := []string{"afalse", "atrue"}; !slices.Equal(notes, want) {

@@ -7,6 +7,10 @@
 // says from its first word on, and what its tasks note. Whatever the harness reads, it
 // reads from logs, which are still there after a broken connection.
 //
+// Where a scenario submits nothing, a runner has an empty directory for its queue, nothing
+// is beside it, and it is heard through the API server: as two thirds of the scenarios do
+// not need more, they have what takes a cluster least.
+//
 // A directory of the pod has what a scenario's tasks and its container share: journal
 // (a named pipe), release-GROUP (files that held tasks wait for) and gpus (the state of
 // fake GPUs).

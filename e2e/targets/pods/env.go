@@ -79,7 +79,18 @@ func (e *env) make(ctx context.Context) (err error) {
 	// Without its log: outages are a part of the tests.
 	e.following.Go(func() { reflector.RunWithContext(klog.NewContext(e.ctx, klog.Logger{})) })
 	e.following.Go(func() { e.followOthers(e.ctx) })
+	if e.idle() {
+		return nil
+	}
 	return e.createQueue(ctx)
+}
+
+// idle says whether each runner has an empty queue of its own, and nothing beside it: most
+// scenarios are about the maps alone, and a database and a second container take a cluster
+// as long as all else that those need. Runners without tasks live long enough to be heard
+// from outside.
+func (e *env) idle() bool {
+	return e.Isolation.Idle && !e.Isolation.Server && e.Layout.Adapter == nil
 }
 
 // createQueue makes the database of the scenario, and says where it is: to pods with the

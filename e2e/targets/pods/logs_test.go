@@ -246,7 +246,7 @@ func TestARunnerTellsItsExitLast(t *testing.T) {
 	over.Terminated = &corev1.ContainerStateTerminated{ExitCode: 137}
 	r.now(t, over)
 	told := &heard{}
-	r.follow(t.Context(), told)
+	r.follow(t.Context(), parts{Port: "8080"}, told)
 	if n := len(told.words); n != 6 || told.words[n-1] != "exit -1" {
 		t.Errorf("it told %q", told.words)
 	}
@@ -260,9 +260,48 @@ func TestARunnerTellsItsExitLast(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	told = &heard{}
-	r.follow(ctx, told)
+	r.follow(ctx, parts{Port: "8080"}, told)
 	if slices.ContainsFunc(told.words, func(word string) bool { return strings.HasPrefix(word, "exit") }) {
 		t.Errorf("it told %q", told.words)
+	}
+}
+
+// Where nothing is beside a runner its statuses come through the API server: each once, and
+// the rest of a stream that broke. One that is none is said.
+func TestStatusesThroughTheAPIServer(t *testing.T) {
+	for _, test := range []struct {
+		last string // of the second stream
+		want []string
+	}{
+		{"{\"sequence\":2}\n{\"sequence\":3}\n", []string{"status 1", "status 2", "status 3"}},
+		{"{nonsense\n", []string{"status 1", `trouble runner a: its status is "{nonsense`}},
+	} {
+		asked := 0
+		var r *runner
+		r = knownPod(t, func(w http.ResponseWriter, q *http.Request) {
+			switch {
+			case !strings.HasSuffix(q.URL.Path, "/pods/a:8080/proxy/statusz"):
+				return // its log
+			case q.URL.Query().Get("watch") != "true":
+				t.Errorf("it asks for %s", q.URL)
+			}
+			switch asked++; asked {
+			case 1:
+				http.Error(w, "it does not listen yet", http.StatusServiceUnavailable)
+			case 2:
+				fmt.Fprint(w, "{\"sequence\":1}\n{\"sequence\":2}") // not the whole line
+			case 3:
+				fmt.Fprint(w, test.last)
+				r.now(t, nowOver)
+			}
+		})
+		r.now(t, nowRunning)
+		told := &heard{}
+		r.follow(t.Context(), parts{Port: "8080", Idle: true}, told)
+		words := strings.Join(told.words, "\n")
+		if !strings.HasPrefix(words, strings.Join(test.want, "\n")) || told.words[len(told.words)-1] != "exit 0" {
+			t.Errorf("it told\n%s\nwant %q, and its exit", words, test.want)
+		}
 	}
 }
 

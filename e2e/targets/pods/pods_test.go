@@ -11,6 +11,7 @@ import (
 
 	"github.com/studioml/studio-go-runner/e2e/scenario"
 	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 )
 
 func runnerPod(t *testing.T, e *env, spec targets.RunnerSpec) *corev1.Pod {
@@ -24,6 +25,40 @@ func runnerPod(t *testing.T, e *env, spec targets.RunnerSpec) *corev1.Pod {
 		t.Fatal(err)
 	}
 	return pod
+}
+
+// A runner without tasks has a queue of its own, as it is shipped, and nothing beside it,
+// but where a server is asked for.
+func TestAPodWithoutTasks(t *testing.T) {
+	for _, test := range []struct {
+		isolation targets.Isolation
+		adapter   place.Adapter
+		alone     bool
+	}{
+		{targets.Isolation{Idle: true}, nil, true},
+		{targets.Isolation{Idle: true, Server: true}, nil, false},
+		{targets.Isolation{Idle: true}, theirs{}, false}, // which is told of its queue in another way
+		{targets.Isolation{}, nil, false},
+	} {
+		pod := runnerPod(t, newEnv(&Target{Config: Config{Adapter: test.adapter}}, test.isolation), targets.RunnerSpec{Name: "a"})
+		runner := pod.Spec.Containers[len(pod.Spec.Containers)-1]
+		named := func(name string) bool {
+			return slices.ContainsFunc(runner.Env, func(v corev1.EnvVar) bool { return v.Name == name })
+		}
+		if got := len(pod.Spec.Containers)+len(pod.Spec.InitContainers) == 1; got != test.alone {
+			t.Errorf("%+v: nothing is beside the runner: %t", test.isolation, got)
+		}
+		if got := named("STUDIOML_SPOOL"); got != test.alone || test.adapter == nil && named("STUDIOML_QUEUE") == got {
+			t.Errorf("%+v: the variables are %v", test.isolation, runner.Env)
+		}
+		mounted := slices.ContainsFunc(runner.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == "spool" })
+		made := slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+			return v.Name == "spool" && v.EmptyDir != nil && v.PersistentVolumeClaim == nil
+		})
+		if mounted != test.alone || made != test.alone {
+			t.Errorf("%+v: a queue is mounted: %t, made: %t", test.isolation, mounted, made)
+		}
+	}
 }
 
 // Nodes with GPUs are often tainted, so that other pods stay away.

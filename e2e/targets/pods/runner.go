@@ -14,8 +14,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
 
 	"github.com/studioml/studio-go-runner/e2e/targets"
+	"github.com/studioml/studio-go-runner/e2e/targets/place"
 	"github.com/studioml/studio-go-runner/runner/api"
 )
 
@@ -56,12 +59,12 @@ func (e *env) StartRunner(ctx context.Context, spec targets.RunnerSpec, tells ta
 	if err != nil {
 		return nil, err
 	}
-	e.following.Go(func() { r.follow(e.ctx, tells) })
+	e.following.Go(func() { r.follow(e.ctx, p, tells) })
 	return r, nil
 }
 
 // follow passes on what the runner tells, and at last how it ended.
-func (r *runner) follow(ctx context.Context, tells targets.Sink) {
+func (r *runner) follow(ctx context.Context, p parts, tells targets.Sink) {
 	reading, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var words sync.WaitGroup
@@ -73,7 +76,10 @@ func (r *runner) follow(ctx context.Context, tells targets.Sink) {
 		})
 	}
 	read(ctx, runnerContainer, tells.Log)
-	if r.env.Layout.Adapter == nil { // else it has a sidecar
+	switch {
+	case p.Idle:
+		words.Go(func() { r.statuses(reading, p.Port, tells) })
+	case p.Port != "": // else it has a sidecar
 		r.env.following.Go(func() { r.letGo(reading) })
 		read(reading, beside, func(line string) { r.hear(ctx, line, tells) })
 	}
@@ -106,6 +112,36 @@ func (r *runner) hear(ctx context.Context, line string, tells targets.Sink) {
 	tells.Status(said.Runner)
 }
 
+// statuses passes on every status of a runner beside which nothing is, until it has
+// ended. A broken stream is opened again, and so is one that may only seem to be whole.
+func (r *runner) statuses(ctx context.Context, port string, tells targets.Sink) {
+	newest := uint64(0)
+	_ = wait.PollUntilContextCancel(ctx, pause, true, func(ctx context.Context) (done bool, _ error) {
+		now, err := r.reach(ctx, runnerContainer, running)
+		if err != nil || r.stage(now, runnerContainer) == over {
+			return true, nil
+		}
+		until, stop := context.WithTimeout(ctx, follow)
+		defer stop()
+		stream, err := r.proxy(port, "statusz").Param("watch", "true").Stream(until)
+		if err != nil {
+			return false, nil // it does not serve yet, or no more
+		}
+		defer stream.Close()
+		newest, err = place.Statuses(stream, newest, tells.Status)
+		if err != nil {
+			tells.Trouble(fmt.Errorf("runner %s: %w", r.pod.Name, err))
+		}
+		return err != nil, nil // it would say the same again
+	})
+}
+
+// proxy is a request to the runner by way of the API server.
+func (r *runner) proxy(port, path string) *rest.Request {
+	return r.env.Admin.CoreV1().RESTClient().Get().Namespace(r.pod.Namespace).Resource("pods").
+		Name(r.pod.Name + ":" + port).SubResource("proxy").Suffix(path)
+}
+
 // exit is how the runner has ended, as its pod says, or what is there instead of it.
 func (r *runner) exit(now *corev1.Pod) targets.Exit {
 	state := r.state(now, runnerContainer).Terminated
@@ -128,8 +164,7 @@ func (r *runner) Get(ctx context.Context, path string) (code int, body []byte, e
 	if r.stage(r.env.get(r.pod.Name), runnerContainer) != running {
 		return 0, nil, fmt.Errorf("get %s of runner %s: it does not serve yet, or no more", path, r.pod.Name)
 	}
-	result := r.env.Admin.CoreV1().RESTClient().Get().Namespace(r.pod.Namespace).Resource("pods").
-		Name(r.pod.Name + ":8080").SubResource("proxy").Suffix(path).Do(ctx)
+	result := r.proxy("8080", path).Do(ctx)
 	// When the runner does not answer, the API server does: with a Status, which no runner sends.
 	err = result.Error()
 	if answer := apierrors.APIStatus(nil); errors.As(err, &answer) && apierrors.IsUnexpectedServerError(err) {

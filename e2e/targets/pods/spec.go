@@ -53,6 +53,7 @@ type parts struct {
 	Command, Args []string
 	Env           map[string]string
 	Program       bool   // it is no runner's
+	Idle          bool   // the queue is its own, and no task notes anything
 	Port          string // of our runner; nobody knows it of one of another make
 	GPUs          int    // of the cluster
 	Fake          bool   // so are these GPUs
@@ -112,7 +113,7 @@ func (e *env) create(ctx context.Context, p parts) (*runner, error) {
 
 // runnerParts are those of a runner's pod.
 func (e *env) runnerParts(spec targets.RunnerSpec) (p parts, err error) {
-	p = parts{Name: spec.Name, Env: map[string]string{}}
+	p = parts{Name: spec.Name, Env: map[string]string{}, Idle: e.idle()}
 	before, command := "", []string{"runner"}
 	if e.Layout.Adapter != nil {
 		last := corev1.TerminationMessagePathDefault
