@@ -61,7 +61,7 @@ help: ## List the targets and their variables
 	@printf '  FOCUS=text         only scenarios whose name contains it (a regular expression)\n'
 	@printf '  LABELS=query       only these labels, as LABELS="row: containsAny {16, 17}" or "area: consistsOf {drain}"\n'
 	@printf '  REPEAT=10          run that many times in a row, until one run fails\n'
-	@printf '  PROCS=n            scenarios at the same time: 4 by default, 6 on kind\n'
+	@printf '  PROCS=n            scenarios at the same time: 4 by default, 9 on kind\n'
 	@printf '  ARTIFACTS=dir      where reports, and what failed scenarios leave behind, go\n'
 	@printf '  KEEP=1             keep the files of scenarios that passed, too\n'
 	@printf '  KUBEBUILDER_ASSETS=dir  etcd, kube-apiserver and kubectl, as of setup-envtest; else they are downloaded or built, once\n'
@@ -155,7 +155,7 @@ e2e-kind: FAKEGPU_IMAGE = studio-go-runner-fakegpu:e2e
 e2e-kind: TESTS_IMAGE = studio-go-runner-tests:e2e
 e2e-kind: BUILD_IMAGE = $(IMAGE_FILE)# the nodes get the archives; Docker would collect them
 e2e-kind: CLIENT = bin/image/runner
-e2e-kind: USUAL_PROCS = 6# pods are waited for rather than worked on
+e2e-kind: USUAL_PROCS = 9# pods are waited for rather than worked on
 e2e-kind: bin/e2e bin/e2e.test bin/kind bin/e2e-image.tar bin/fakegpu-image.tar bin/tests-image.tar bin/postgres-image.tar
 	@$(ASSETS) $(GINKGO)
 

@@ -69,8 +69,8 @@ func setUpKind(ctx SpecContext) (any, error) {
 	err = kind.BringUp(ctx, GinkgoWriter, // shown when it fails; make has shown what takes long
 		kind.Action{Name: "make the cluster", Do: s.create}, // says more itself
 		kind.Action{Name: "look at it", Do: func(context.Context) error { upIn = time.Since(began); return s.connect() }},
-		kind.Action{Name: "load the images of the runner and the fake GPUs", Do: s.load},
-		kind.Action{Name: "give the workers fake GPUs", Do: s.fakeGPUs},
+		kind.Action{Name: "give the workers fake GPUs", Do: s.fakeGPUs}, // of which the kubelets take note meanwhile
+		kind.Action{Name: "load the images of the runner and its queue", Do: s.load},
 		kind.Action{Name: "inspect it as a target", Do: func(context.Context) (err error) { s.pods, err = setUpPods(ctx, s.pods); return err }},
 		kind.Action{Name: "wait until CoreDNS answers", Do: func(ctx context.Context) error { return s.cluster.AwaitDNS(ctx) }},
 		kind.Action{Name: "wait until the kubelets have the fake GPUs", Do: s.awaitFakeGPUs},
@@ -128,12 +128,11 @@ func (s *kindSetUp) load(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, archive := range []string{runnerArchive, fakegpuArchive} {
-		if err := s.cluster.LoadArchive(ctx, filepath.Join(s.bin, archive), s.workers()...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.loadWorkers(ctx, runnerArchive)
+}
+
+func (s *kindSetUp) loadWorkers(ctx context.Context, archive string) error {
+	return s.cluster.LoadArchive(ctx, filepath.Join(s.bin, archive), s.workers()...)
 }
 
 // useKind has all that follows use the cluster, and the images that were made for it.
@@ -192,6 +191,9 @@ patches:
 
 // fakeGPUs gives the workers fake GPUs; it takes a kubelet up to 10 s to say so.
 func (s *kindSetUp) fakeGPUs(ctx context.Context) error {
+	if err := s.loadWorkers(ctx, fakegpuArchive); err != nil {
+		return err
+	}
 	workers := s.workers()
 	k, err := newKubectl(fakeNamespace)
 	if err != nil {

@@ -42,8 +42,9 @@ func (k kubectl) try(ctx context.Context, stdin []byte, args ...string) (string,
 	var out, problems bytes.Buffer
 	cmd := exec.CommandContext(ctx, k.program, append([]string{"--namespace=" + k.namespace}, args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &problems
+	cmd.Env = append(os.Environ(), "GOGC=off") // it lives for a moment
 	if k.kubeconfig != "" {
-		cmd.Env = append(os.Environ(), "KUBECONFIG="+k.kubeconfig)
+		cmd.Env = append(cmd.Env, "KUBECONFIG="+k.kubeconfig)
 	}
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, problems.String())

@@ -31,12 +31,12 @@ func outageSpecs() {
 			all = append(all, api.Task{ID: fmt.Sprintf("long-%d", n), Command: "/bin/sh", Args: []string{"-c", "sleep 6"}})
 		}
 		Expect(f.Env.Submit(ctx, all)).To(Succeed())
-		finished := func(ctx context.Context) (int, error) {
+		howMany := func(ctx context.Context, state api.TaskState) (int, error) {
 			contents, err := f.Queue(ctx)
-			return len(contents.In(api.TaskFinished)), err
+			return len(contents.In(state)), err
 		}
-		eventually(ctx, finished).WithArguments(ctx).Should(BeNumerically(">", 0))
-		done, err := finished(ctx)
+		eventually(ctx, howMany).WithArguments(ctx, api.TaskRunning).Should(Equal(2))
+		done, err := howMany(ctx, api.TaskFinished)
 		Expect(err).NotTo(HaveOccurred())
 
 		Expect(stopAPIServer(ctx)).To(Succeed())
@@ -53,7 +53,7 @@ func outageSpecs() {
 		// when it came back have ended without an API server.
 		now := 0
 		eventually(ctx, func(ctx context.Context) error {
-			now, err = finished(ctx)
+			now, err = howMany(ctx, api.TaskFinished)
 			return err
 		}).WithArguments(ctx).Should(Succeed())
 		Expect(now).To(BeNumerically(">=", done+10), "tasks went on during the outage")
