@@ -44,7 +44,7 @@ func endOfTask(b *testing.B, to api.State) time.Duration {
 	env := isolate(b)
 	defer env.Close(context.Background())
 	global := globalMap(b, env)
-	phases, dir := make(chan api.Phase, 1000), b.TempDir()
+	phases, dir := make(chan api.Phase, 1000), kept(b)
 	ended, hold := filepath.Join(dir, "ended"), filepath.Join(dir, "hold")
 	check(b, syscall.Mkfifo(hold, 0o600))
 	check(b, env.Submit(b.Context(), []api.Task{{ID: "t", Command: "bash", Args: []string{"-c", "read <" + hold + "; " + stamp(ended)}}}))
@@ -88,7 +88,7 @@ func BenchmarkStart(b *testing.B) {
 		var all []time.Duration
 		for range few(20) {
 			begin := time.Now()
-			runner := serve(b, nil, "--spool="+b.TempDir(), "--kubeconfig="+kubeconfig(env))
+			runner := serve(b, nil, "--spool="+kept(b), "--kubeconfig="+kubeconfig(env))
 			all = append(all, runner.await(b, 1, "to=Running")[0].Sub(begin))
 			runner.end(b)
 		}
@@ -136,7 +136,7 @@ func BenchmarkDrain(b *testing.B) {
 		var all []time.Duration
 		for range few(20) {
 			env := isolate(b)
-			global, file, queue := globalMap(b, env), filepath.Join(b.TempDir(), "stamps"), "--spool="+b.TempDir()
+			global, file, queue := globalMap(b, env), filepath.Join(kept(b), "stamps"), "--spool="+kept(b)
 			submit(b, queue, starts, fmt.Sprintf(`{command: bash, args: ["-c", %q]}`, task(file)))
 			runner := serve(b, nil, queue, "--slots=4", "--kubeconfig="+kubeconfig(env))
 			runner.await(b, few(10), "task finished")
@@ -149,7 +149,7 @@ func BenchmarkDrain(b *testing.B) {
 		quantiles(b, "", all)
 	})
 	b.Run("slurm", func(b *testing.B) {
-		slurm, file := startSlurm(b), filepath.Join(b.TempDir(), "stamps")
+		slurm, file := startSlurm(b), filepath.Join(kept(b), "stamps")
 		var all []time.Duration
 		for range few(3) {
 			check(b, os.RemoveAll(file))

@@ -48,7 +48,7 @@ func BenchmarkTrue(b *testing.B) {
 
 // runTrue is the processor time of a runner with some tasks, all its life.
 func runTrue(b *testing.B, tasks int) time.Duration {
-	queue := "--spool=" + b.TempDir()
+	queue := "--spool=" + kept(b)
 	submit(b, queue, tasks, nothing)
 	runner := serve(b, nil, queue, "--slots=1", fmt.Sprintf("--max-tasks=%d", tasks))
 	runner.await(b, tasks, "task finished")
@@ -92,7 +92,7 @@ func plainSupervisor(b *testing.B) string {
 // It lets the program go, and forgets what that may leave. The supervised one has a process
 // for each attempt that outlives the runner; see testdata/supervisor.c.
 func floor(b *testing.B, tasks, slots int, command ...string) (used, took time.Duration) {
-	dir := b.TempDir()
+	dir := kept(b)
 	var names []string
 	for i := range tasks {
 		names = append(names, filepath.Join(dir, strconv.Itoa(i)))
@@ -205,7 +205,7 @@ func inTurn(steps ...func() error) error {
 // endPlainly is what cannot be avoided from the end of a task until somebody who listens
 // knows of it.
 func endPlainly(b *testing.B) time.Duration {
-	dir, ends := b.TempDir(), make(chan string)
+	dir, ends := kept(b), make(chan string)
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_ = http.NewResponseController(w).Flush()
 		fmt.Fprintln(w, <-ends)

@@ -87,7 +87,7 @@ var large = []string{"e2e/bench", "runner"}
 // with all that they have started when their time is over.
 func (r Results) run(ctx context.Context, limit time.Duration, dir, place string, names []string, short bool) error {
 	// Verbose, for else nothing says that one was skipped.
-	args := []string{"-test.run=^$", "-test.v", "-test.bench=" + pattern(names)}
+	args := []string{"-test.run=^$", "-test.v", "-test.bench=" + pattern(names), "-test.artifacts", "-test.outputdir=" + dir}
 	if short {
 		args = append(args, "-test.short")
 	}

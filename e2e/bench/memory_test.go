@@ -20,7 +20,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 	for _, tasks := range []int{0, 64} {
 		b.Run(fmt.Sprintf("running=%d", tasks), func(b *testing.B) {
-			queue := "--spool=" + b.TempDir()
+			queue := "--spool=" + kept(b)
 			runner := steered(b, queue, 64)
 			runner.await(b, 1, "to=Running")
 			if tasks > 0 {

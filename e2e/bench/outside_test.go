@@ -74,6 +74,15 @@ func check(b *testing.B, err error) {
 	}
 }
 
+// kept is a new directory that stays until all is measured: a file system without a journal
+// looks, for each new file, at those that were deleted in the last minutes.
+func kept(b *testing.B) string {
+	b.Helper()
+	dir, err := os.MkdirTemp(b.ArtifactDir(), "")
+	check(b, err)
+	return dir
+}
+
 // serving is a runner that was started here.
 type serving struct {
 	*exec.Cmd

@@ -20,11 +20,11 @@ const nothing = `{command: "true"}`
 // first end to the last. All of them wait before the runner starts.
 func BenchmarkTasks(b *testing.B) {
 	for _, slots := range []int{1, 4, 16} {
-		b.Run(fmt.Sprintf("spool/slots=%d", slots), func(b *testing.B) { runTasks(b, "--spool="+b.TempDir(), slots, 0) })
+		b.Run(fmt.Sprintf("spool/slots=%d", slots), func(b *testing.B) { runTasks(b, "--spool="+kept(b), slots, 0) })
 		b.Run(fmt.Sprintf("tmpfs/slots=%d", slots), func(b *testing.B) { runTasks(b, "--spool="+inMemory(b), slots, 0) })
 	}
 	for _, waiting := range []int{1_000, 20_000, 100_000} {
-		b.Run(fmt.Sprintf("spool/waiting=%d", waiting), func(b *testing.B) { runTasks(b, "--spool="+b.TempDir(), 4, few(waiting)) })
+		b.Run(fmt.Sprintf("spool/waiting=%d", waiting), func(b *testing.B) { runTasks(b, "--spool="+kept(b), 4, few(waiting)) })
 	}
 	server, err := pgserver.Start()
 	check(b, err)
@@ -74,7 +74,7 @@ func BenchmarkPeer(b *testing.B) {
 		perSecond(b, tasks, func() { run(b, nil, many, "parallel", "--will-cite", "-j4", "true") })
 	})
 	b.Run("tsp/slots=4", func(b *testing.B) {
-		dir := b.TempDir()
+		dir := kept(b)
 		env := []string{"TS_SOCKET=" + filepath.Join(dir, "socket"), "TS_SLOTS=4", "TMPDIR=" + dir}
 		defer run(b, env, "", "tsp", "-K")
 		perSecond(b, tasks, func() {
@@ -109,7 +109,7 @@ func run(b *testing.B, env []string, stdin string, command ...string) string {
 
 // BenchmarkSubmit puts many tasks into a spool with one command.
 func BenchmarkSubmit(b *testing.B) {
-	spool := "--spool=" + b.TempDir()
+	spool := "--spool=" + kept(b)
 	begin := time.Now()
 	submit(b, spool, few(100_000), nothing)
 	b.ReportMetric(time.Since(begin).Seconds(), "s")
@@ -117,7 +117,7 @@ func BenchmarkSubmit(b *testing.B) {
 
 // BenchmarkFsync is one file that is on the disk, and in its directory.
 func BenchmarkFsync(b *testing.B) {
-	dir, err := os.Open(b.TempDir())
+	dir, err := os.Open(kept(b))
 	check(b, err)
 	defer dir.Close()
 	begin, files := time.Now(), few(300)
@@ -137,7 +137,7 @@ func BenchmarkFsync(b *testing.B) {
 func BenchmarkSyncs(b *testing.B) {
 	tasks := few(100)
 	count := func(tasks int) int {
-		spool, trace := "--spool="+b.TempDir(), filepath.Join(b.TempDir(), "trace")
+		spool, trace := "--spool="+kept(b), filepath.Join(kept(b), "trace")
 		submit(b, spool, max(1, tasks), nothing)
 		runner := serve(b, []string{"strace", "-f", "-qq", "-e", "trace=fsync,fdatasync,syncfs,sync_file_range", "-e", "signal=none", "-o", trace}, spool, "--slots=1", fmt.Sprintf("--max-tasks=%d", tasks))
 		runner.await(b, tasks, "task finished")
@@ -162,7 +162,7 @@ func BenchmarkGap(b *testing.B) {
 		quantiles(b, "", all)
 	}
 	b.Run("runner", func(b *testing.B) {
-		file, spool := filepath.Join(b.TempDir(), "stamps"), "--spool="+b.TempDir()
+		file, spool := filepath.Join(kept(b), "stamps"), "--spool="+kept(b)
 		submit(b, spool, tasks, fmt.Sprintf(`{command: bash, args: ["-c", %q]}`, stamp(file)))
 		runner := serve(b, nil, spool, "--slots=1")
 		runner.await(b, tasks, "task finished")
@@ -170,12 +170,12 @@ func BenchmarkGap(b *testing.B) {
 		gaps(b, file)
 	})
 	b.Run("xargs", func(b *testing.B) {
-		file := filepath.Join(b.TempDir(), "stamps")
+		file := filepath.Join(kept(b), "stamps")
 		run(b, nil, strings.Repeat("x\n", tasks), "xargs", "-n1", "bash", "-c", stamp(file))
 		gaps(b, file)
 	})
 	b.Run("least", func(b *testing.B) {
-		file := filepath.Join(b.TempDir(), "stamps")
+		file := filepath.Join(kept(b), "stamps")
 		program, err := exec.LookPath("bash")
 		check(b, err)
 		floor(b, tasks, 1, plainSupervisor(b), strconv.Itoa(greedier), program, "-c", stamp(file))
