@@ -273,7 +273,7 @@ func TestStatusesThroughTheAPIServer(t *testing.T) {
 		last string // of the second stream
 		want []string
 	}{
-		{"{\"sequence\":2}\n{\"sequence\":3}\n", []string{"status 1", "status 2", "status 3"}},
+		{"{\"sequence\":1}\n{\"sequence\":2}\n{\"sequence\":3}\n", []string{"status 1", "status 2", "status 3"}},
 		{"{nonsense\n", []string{"status 1", `trouble runner a: its status is "{nonsense`}},
 	} {
 		asked := 0
